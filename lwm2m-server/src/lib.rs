@@ -1,1 +1,13 @@
-//! Under construction.
+//! LwM2M server and bootstrap server: devices bootstrapped, registered, managed, re-keyed and revoked.
+//!
+//! - [`endpoint`]: the protocol as a state machine without sockets or clocks, for simulations and other transports.
+//! - [`driver`]: the only owner of sockets; runs an endpoint under tokio.
+//! - [`credentials`]: who may connect, and the life cycle of every credential; [`store`] keeps it.
+//! - [`api`] and [`config`]: REST and the configuration file of the `lwm2m-server` binary.
+
+pub mod api;
+pub mod config;
+pub mod credentials;
+pub mod driver;
+pub mod endpoint;
+pub mod store;

@@ -1,0 +1,1 @@
+//! Who may connect, and the life cycle of every credential.

@@ -1,0 +1,1 @@
+//! The only owner of sockets: runs an endpoint under tokio.

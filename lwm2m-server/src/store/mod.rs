@@ -1,0 +1,1 @@
+//! Where credentials, profiles and audit rows are kept.
