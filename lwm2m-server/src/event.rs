@@ -1,0 +1,109 @@
+//! What happened, as facts in words: the stream an application, the REST interface and the terminal listen to.
+
+use crate::Path;
+use crate::credentials::Role;
+use crate::server::{Content, ObservationId};
+use std::sync::Arc;
+
+/// Something that happened. Carries no key material.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A device registered; one that was registered before lost its observations by it.
+    Registered {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+    },
+    /// A device refreshed or changed its registration.
+    Updated {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+    },
+    /// A device said good-bye.
+    Deregistered {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+    },
+    /// A registration ended because its lifetime passed without an Update.
+    Expired {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+    },
+    /// A Register or Bootstrap-Request was answered with an error.
+    RegistrationRefused {
+        /// Endpoint client name, as claimed: it may not be proven.
+        endpoint: Arc<str>,
+        /// Which of the two servers refused.
+        role: Role,
+        /// Why, for the operator. Never sent to the peer.
+        reason: String,
+    },
+    /// A fresh notification of an observation.
+    Notification {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which observation it belongs to.
+        observation: ObservationId,
+        /// What is observed.
+        path: Path,
+        /// The values.
+        content: Arc<Content>,
+    },
+    /// An observation ended without the application asking for it.
+    ObservationEnded {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which observation ended.
+        observation: ObservationId,
+        /// Why.
+        reason: String,
+    },
+    /// A handshake finished: the peer proved who it is.
+    SessionEstablished {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which of the two servers it talks to.
+        role: Role,
+        /// Whether it was a full handshake; a resumption proves nothing about a new credential.
+        full: bool,
+    },
+    /// A handshake did not come to its end. The peer was told nothing.
+    HandshakeRefused {
+        /// Which of the two servers refused.
+        role: Role,
+        /// The address and port it came from, as text.
+        address: String,
+        /// The identity it claimed, as text, when it came that far.
+        identity: Option<String>,
+        /// Why, for the operator.
+        reason: String,
+    },
+    /// A session was closed, by the peer, by a command or because its credential is no longer good.
+    SessionClosed {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which of the two servers it talked to.
+        role: Role,
+        /// Why.
+        reason: String,
+    },
+    /// A bootstrap began: the Bootstrap-Request was accepted.
+    BootstrapStarted {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+    },
+    /// A bootstrap came to its end: the device acknowledged Bootstrap-Finish.
+    BootstrapFinished {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+    },
+    /// A bootstrap failed.
+    BootstrapFailed {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// The step that failed, for example `discover /0` or `write /0/1`.
+        step: String,
+        /// The CoAP code answered, as text (`4.06`); `None` when no answer came.
+        code: Option<String>,
+    },
+}

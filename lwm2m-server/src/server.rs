@@ -1,0 +1,433 @@
+//! The handle an application holds: asynchronous, cheap to clone, and the same for REST, terminal and library users.
+//!
+//! A call crosses two tasks: the caller, and the driver that owns the socket; the answer completes a one-shot channel.
+
+use crate::Path;
+use crate::Value;
+use crate::credentials::Role;
+use crate::event::Event;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// A running server. Clones share it; the driver stops when the last one is dropped and its sockets are closed.
+#[derive(Clone, Debug)]
+pub struct Server {
+    calls: mpsc::Sender<Call>,
+    events: broadcast::Sender<Event>,
+}
+
+/// What the handle asks of the driver.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Request {
+        endpoint: String,
+        operation: Operation,
+        timeout: Duration,
+        answer: oneshot::Sender<Result<Answer, RequestError>>,
+    },
+    Devices {
+        answer: oneshot::Sender<Vec<Device>>,
+    },
+    Device {
+        endpoint: String,
+        answer: oneshot::Sender<Option<Device>>,
+    },
+    Observations {
+        endpoint: String,
+        answer: oneshot::Sender<Vec<(ObservationId, Path)>>,
+    },
+    DropSessions {
+        endpoint: String,
+        role: Role,
+        below: Option<u32>,
+        answer: oneshot::Sender<usize>,
+    },
+    Counters {
+        answer: oneshot::Sender<Vec<(&'static str, u64)>>,
+    },
+}
+
+/// One operation on a device, independent of the transport (LwM2M Core 1.2.1 §6.3, §6.4).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Reads an object, instance, resource or resource instance.
+    Read {
+        /// What to read.
+        path: Path,
+        /// The content format to ask for (a CoAP number); `None` chooses by the device's version.
+        format: Option<u16>,
+    },
+    /// Writes values; `path` is the instance, resource or resource instance, the values' paths lie at or below it.
+    Write {
+        /// Where to write.
+        path: Path,
+        /// Replace or partial update.
+        mode: WriteMode,
+        /// The values.
+        values: Vec<(Path, Value)>,
+    },
+    /// Executes a resource.
+    Execute {
+        /// The resource.
+        path: Path,
+        /// The arguments in the grammar of §6.3.5; empty for none.
+        arguments: String,
+    },
+    /// Creates an object instance.
+    Create {
+        /// The object.
+        object: u16,
+        /// The instance id; `None` lets the device choose.
+        instance: Option<u16>,
+        /// The resources' ids and values.
+        values: Vec<(u16, Value)>,
+    },
+    /// Deletes an object instance, or a resource instance (1.2).
+    Delete {
+        /// What to delete.
+        path: Path,
+    },
+    /// Lists what is instantiated, with attributes.
+    Discover {
+        /// Where to start.
+        path: Path,
+        /// 0..=3 (1.2), `None` for the default.
+        depth: Option<u8>,
+    },
+    /// Sets or unsets notification attributes.
+    WriteAttributes {
+        /// Which level.
+        path: Path,
+        /// The attributes as a query, for example `pmin=10&pmax=60&gt`; a name without a value unsets it.
+        attributes: String,
+    },
+    /// Observes; the answer carries the current values.
+    Observe {
+        /// What to observe.
+        path: Path,
+        /// The content format to ask for; `None` chooses by the device's version.
+        format: Option<u16>,
+    },
+    /// Ends an observation.
+    Cancel {
+        /// Which one.
+        observation: ObservationId,
+    },
+}
+
+/// How a Write treats what its payload leaves out (§6.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// PUT: what is left out is removed or reset.
+    Replace,
+    /// POST: what is left out stays.
+    Update,
+}
+
+/// The successful answer to an [`Operation`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// Done; there is nothing to tell (Write, Execute, Delete, Write-Attributes).
+    Done,
+    /// The values read.
+    Content(Content),
+    /// The instance created; `None` when the device did not name it.
+    Created(Option<Path>),
+    /// What Discover found.
+    Discovered(Discovered),
+    /// The observation that now stands, with the current values.
+    Observing(ObservationId, Content),
+}
+
+/// Values read from a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    /// The content format they came in (a CoAP number).
+    pub format: u16,
+    /// Paths down to the resource or resource instance, in the payload's order.
+    pub items: Vec<(Path, Value)>,
+}
+
+/// One link of a Discover answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The link's target as the device wrote it, for example `/3/0/1`.
+    pub target: String,
+    /// Names and values of the attributes; a value is without its quotes, `None` when there is none.
+    pub attributes: Vec<(String, Option<String>)>,
+}
+
+/// What Discover found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// The links in the device's order.
+    pub links: Vec<Link>,
+}
+
+/// Names one observation for as long as the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObservationId(pub u64);
+
+/// A registered device.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Device {
+    /// Endpoint client name.
+    pub endpoint: Arc<str>,
+    /// Address and port it was last heard from, as text.
+    pub address: String,
+    /// Whether it came over DTLS.
+    pub secure: bool,
+    /// Which generation of its credential it proved; 0 without security.
+    pub generation: u32,
+    /// LwM2M version it announced, for example `1.1`.
+    pub version: String,
+    /// Lifetime in seconds; 0 never ends.
+    pub lifetime: u32,
+    /// Binding as announced, for example `U`.
+    pub binding: String,
+    /// Whether it may sleep (queue mode).
+    pub queue: bool,
+    /// The object links as registered.
+    pub objects: Arc<str>,
+    /// Location of the registration, for example `/rd/AbCd`.
+    pub location: String,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub registered_at: u64,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub last_heard: u64,
+    /// How many observations stand.
+    pub observations: usize,
+}
+
+/// Why a request to a device has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// No device of this name is registered.
+    UnknownDevice,
+    /// No such observation.
+    UnknownObservation,
+    /// The operation cannot be asked at this path or with these values; says why.
+    Invalid(&'static str),
+    /// Too many requests wait for this device.
+    QueueFull,
+    /// The device did not answer in time.
+    TimedOut,
+    /// The device refused; the CoAP code as class and detail, for example `(4, 5)`, and its diagnostic text.
+    Refused((u8, u8), String),
+    /// The device registered again or its session ended while the request was under way; it may have been executed.
+    Interrupted,
+    /// The answer is longer than the server accepts.
+    TooLarge,
+    /// The answer cannot be understood; says why.
+    Malformed(&'static str),
+    /// The server is stopping.
+    Stopped,
+}
+
+impl core::fmt::Display for RequestError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::UnknownDevice => f.write_str("no such device is registered"),
+            Self::UnknownObservation => f.write_str("no such observation"),
+            Self::Invalid(why) => write!(f, "the request is not valid: {why}"),
+            Self::QueueFull => f.write_str("too many requests wait for this device"),
+            Self::TimedOut => f.write_str("the device did not answer in time"),
+            Self::Refused((class, detail), text) if text.is_empty() => {
+                write!(f, "the device answered {class}.{detail:02}")
+            }
+            Self::Refused((class, detail), text) => {
+                write!(f, "the device answered {class}.{detail:02}: {text}")
+            }
+            Self::Interrupted => f.write_str("the device registered again or its session ended meanwhile"),
+            Self::TooLarge => f.write_str("the answer is longer than this server accepts"),
+            Self::Malformed(why) => write!(f, "the answer cannot be understood: {why}"),
+            Self::Stopped => f.write_str("the server is stopping"),
+        }
+    }
+}
+
+impl core::error::Error for RequestError {}
+
+/// How long a request may take when the caller does not say, queueing included: CoAP's MAX_TRANSMIT_WAIT (RFC 7252 §4.8.2).
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(93);
+
+impl Server {
+    pub(crate) fn new(calls: mpsc::Sender<Call>, events: broadcast::Sender<Event>) -> Self {
+        Self { calls, events }
+    }
+
+    /// Reads an object, instance, resource or resource instance.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn read(&self, endpoint: &str, path: Path) -> Result<Content, RequestError> {
+        match self.request(endpoint, Operation::Read { path, format: None }, DEFAULT_TIMEOUT).await? {
+            Answer::Content(content) => Ok(content),
+            _ => Err(RequestError::Malformed("not an answer to a Read")),
+        }
+    }
+
+    /// Writes values at or below `path`, replacing what is there or updating a part of it.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn write(
+        &self,
+        endpoint: &str,
+        path: Path,
+        mode: WriteMode,
+        values: Vec<(Path, Value)>,
+    ) -> Result<(), RequestError> {
+        self.request(endpoint, Operation::Write { path, mode, values }, DEFAULT_TIMEOUT).await.map(drop)
+    }
+
+    /// Executes a resource with arguments in the grammar of LwM2M Core 1.2.1 §6.3.5, or none.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn execute(&self, endpoint: &str, path: Path, arguments: &str) -> Result<(), RequestError> {
+        let operation = Operation::Execute { path, arguments: arguments.to_owned() };
+        self.request(endpoint, operation, DEFAULT_TIMEOUT).await.map(drop)
+    }
+
+    /// Creates an instance of an object; answers where, when the device says so.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn create(
+        &self,
+        endpoint: &str,
+        object: u16,
+        instance: Option<u16>,
+        values: Vec<(u16, Value)>,
+    ) -> Result<Option<Path>, RequestError> {
+        match self.request(endpoint, Operation::Create { object, instance, values }, DEFAULT_TIMEOUT).await? {
+            Answer::Created(path) => Ok(path),
+            _ => Err(RequestError::Malformed("not an answer to a Create")),
+        }
+    }
+
+    /// Deletes an object instance or a resource instance.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn delete(&self, endpoint: &str, path: Path) -> Result<(), RequestError> {
+        self.request(endpoint, Operation::Delete { path }, DEFAULT_TIMEOUT).await.map(drop)
+    }
+
+    /// Lists what is instantiated at and below `path`, with its attributes.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn discover(
+        &self,
+        endpoint: &str,
+        path: Path,
+        depth: Option<u8>,
+    ) -> Result<Discovered, RequestError> {
+        match self.request(endpoint, Operation::Discover { path, depth }, DEFAULT_TIMEOUT).await? {
+            Answer::Discovered(found) => Ok(found),
+            _ => Err(RequestError::Malformed("not an answer to a Discover")),
+        }
+    }
+
+    /// Sets notification attributes, for example `pmin=10&pmax=60`; a name without a value unsets it.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn write_attributes(
+        &self,
+        endpoint: &str,
+        path: Path,
+        attributes: &str,
+    ) -> Result<(), RequestError> {
+        let operation = Operation::WriteAttributes { path, attributes: attributes.to_owned() };
+        self.request(endpoint, operation, DEFAULT_TIMEOUT).await.map(drop)
+    }
+
+    /// Observes `path`; values that change arrive as [`Event::Notification`]. Observing what is observed already
+    /// renews that observation and keeps its id.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn observe(
+        &self,
+        endpoint: &str,
+        path: Path,
+    ) -> Result<(ObservationId, Content), RequestError> {
+        match self.request(endpoint, Operation::Observe { path, format: None }, DEFAULT_TIMEOUT).await? {
+            Answer::Observing(id, content) => Ok((id, content)),
+            _ => Err(RequestError::Malformed("not an answer to an Observe")),
+        }
+    }
+
+    /// Ends an observation.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn cancel(&self, endpoint: &str, observation: ObservationId) -> Result<(), RequestError> {
+        self.request(endpoint, Operation::Cancel { observation }, DEFAULT_TIMEOUT).await.map(drop)
+    }
+
+    /// Asks any operation of a device; `timeout` includes the time in the device's queue.
+    ///
+    /// # Errors
+    /// The device is unknown, refuses, stays silent or answers what cannot be understood.
+    pub async fn request(
+        &self,
+        endpoint: &str,
+        operation: Operation,
+        timeout: Duration,
+    ) -> Result<Answer, RequestError> {
+        let (answer, outcome) = oneshot::channel();
+        let call = Call::Request { endpoint: endpoint.to_owned(), operation, timeout, answer };
+        self.calls.send(call).await.map_err(|_| RequestError::Stopped)?;
+        outcome.await.unwrap_or(Err(RequestError::Stopped))
+    }
+
+    /// All registered devices, sorted by endpoint name. Empty when the server stopped.
+    pub async fn devices(&self) -> Vec<Device> {
+        self.ask(|answer| Call::Devices { answer }).await.unwrap_or_default()
+    }
+
+    /// One registered device.
+    pub async fn device(&self, endpoint: &str) -> Option<Device> {
+        let endpoint = endpoint.to_owned();
+        self.ask(|answer| Call::Device { endpoint, answer }).await.flatten()
+    }
+
+    /// The observations that stand at a device.
+    pub async fn observations(&self, endpoint: &str) -> Vec<(ObservationId, Path)> {
+        let endpoint = endpoint.to_owned();
+        self.ask(|answer| Call::Observations { endpoint, answer }).await.unwrap_or_default()
+    }
+
+    /// Closes the live sessions of a device and ends what hangs on them; with `below`, only those whose credential
+    /// generation is smaller. Answers how many were closed.
+    pub async fn drop_sessions(&self, endpoint: &str, role: Role, below: Option<u32>) -> usize {
+        let endpoint = endpoint.to_owned();
+        self.ask(|answer| Call::DropSessions { endpoint, role, below, answer }).await.unwrap_or_default()
+    }
+
+    /// Names and values of the counters: datagrams, drops by reason, handshakes, requests.
+    pub async fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.ask(|answer| Call::Counters { answer }).await.unwrap_or_default()
+    }
+
+    /// Everything that happens from now on. A listener that falls too far behind loses the oldest events and is told.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {
+        let (answer, outcome) = oneshot::channel();
+        self.calls.send(call(answer)).await.ok()?;
+        outcome.await.ok()
+    }
+}
