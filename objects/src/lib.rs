@@ -1,2 +1,26 @@
-//! Under construction.
+//! What LwM2M means, on the device and on the server: paths, values, objects and operations, free of transport, heap and
+//! clock.
+//!
+//! A device maker describes an object by a table ([`object!`]) and implements [`Object`] for it.
 #![no_std]
+
+mod arguments;
+mod attributes;
+pub mod decimal;
+mod definition;
+mod object;
+mod operation;
+mod path;
+mod registration;
+mod sink;
+mod value;
+
+pub use arguments::Arguments;
+pub use attributes::{Attributes, AttributesChange};
+pub use definition::{ObjectDef, Operations, ResourceDef, Version};
+pub use object::{At, Change, Completion, Object};
+pub use operation::{Content, Error, Format, Operation, Outcome, WriteMode};
+pub use path::{InvalidPath, Level, Path, Target, UNASSIGNED};
+pub use registration::{Location, Parameters};
+pub use sink::{Full, Sink};
+pub use value::{Kind, ObjectLink, Value};
