@@ -1,2 +1,97 @@
-//! Under construction.
-#![no_std]
+//! A CoAP endpoint (RFC 7252, 7641, 7959) without std and without an allocator.
+//!
+//! Everything is a state machine driven by `(now, bytes in, buffer out)`: no socket, no clock, no randomness of its own.
+//!
+//! # Driving a [`Peer`]
+//!
+//! There is one [`Peer`] for each remote. Call one of its methods, send what it returns, then drain
+//! [`Peer::poll_transmit`] and [`Peer::poll_event`]; sleep until [`Peer::poll_timeout`] or the next datagram.
+//!
+//! ```
+//! use lwm2m_coap::protect::Plain;
+//! use lwm2m_coap::*;
+//!
+//! // 1 message of ours at a time, 4 remembered messages of the remote, copies of at most 128 bytes.
+//! type Remote = Peer<heapless::Vec<u8, 128>, 1, 4>;
+//!
+//! # fn main() -> Result<(), SendError> {
+//! # let mut rng = |bytes: &mut [u8]| bytes.fill(7);
+//! # let now = Instant::from_millis(0);
+//! let mut client = Remote::new(&Parameters::DEFAULT, TokenPolicy::Random, &mut rng);
+//! let mut server = Remote::new(&Parameters::DEFAULT, TokenPolicy::Random, &mut rng);
+//! let mut buffer = [0; 256];
+//!
+//! // A request: write options and payload; the peer puts token and header in front. `Room` leaves space for DTLS.
+//! let token = client.next_token(&mut rng, |_token| false); // true for tokens of living observations
+//! let mut writer = Writer::new(&mut buffer, Room::NONE, Code::GET);
+//! writer.observe(0)?.split(OptionNumber::URI_PATH, "3/0/9", '/')?.accept(ContentFormat::TEXT)?;
+//! let (request, range) =
+//!     client.request(now, Delivery::Confirmable, token, writer, &mut Plain, &mut rng)?;
+//! let mut datagram = buffer[range].to_vec(); // send it
+//!
+//! // The other side: answer at once (piggybacked) or `defer` and answer later.
+//! let Input::Request { mut exchange, message } = server.handle(now, &mut datagram, &mut Plain) else { panic!() };
+//! assert!(message.options.uri_path().eq([&b"3"[..], b"0", b"9"]));
+//! let observer = exchange.observer(); // keep it to notify later
+//! let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
+//! writer.observe(2)?.content_format(ContentFormat::TEXT)?.payload(b"95")?;
+//! let range = server.respond(now, &mut exchange, writer, &mut Plain, &mut rng)?;
+//! let mut datagram = buffer[range].to_vec();
+//!
+//! // The response finds its request.
+//! match client.handle(now, &mut datagram, &mut Plain) {
+//!     Input::Response { request: answered, message } => assert_eq!((answered, message.payload), (request, &b"95"[..])),
+//!     _ => panic!(),
+//! }
+//!
+//! // A notification; the observing side looks the token up among its observations, then accepts or rejects.
+//! let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
+//! writer.observe(3)?.content_format(ContentFormat::TEXT)?.payload(b"94")?;
+//! let range = server.notify(now, Delivery::Confirmable, &observer, writer, &mut Plain, &mut rng)?;
+//! let mut datagram = buffer[range].to_vec();
+//! match client.handle(now, &mut datagram, &mut Plain) {
+//!     Input::Unsolicited { header, message } if message.token == token => client.accept(header),
+//!     Input::Unsolicited { header, .. } => client.reject(header),
+//!     _ => panic!(),
+//! }
+//! let length = client.poll_transmit(now, &mut buffer).unwrap(); // the ACK
+//! assert!(matches!(
+//!     server.handle(now, &mut buffer[..length], &mut Plain),
+//!     Input::Acknowledged(Sent::Notification(_))
+//! ));
+//! # Ok(())
+//! # }
+//! ```
+#![cfg_attr(not(test), no_std)]
+
+pub mod block;
+mod code;
+mod content_format;
+mod message;
+mod option;
+mod parameters;
+mod peer;
+pub mod protect;
+mod sink;
+mod time;
+mod token;
+pub mod udp;
+mod writer;
+
+pub use code::Code;
+pub use content_format::ContentFormat;
+pub use message::Message;
+pub use option::{OptionFault, OptionIter, OptionNumber, Options};
+pub use parameters::Parameters;
+pub use peer::{
+    Delivery, Event, Exchange, Failure, Ignored, Input, Observer, Peer, RequestId, SendError, Sent, Stored,
+    TokenPolicy,
+};
+pub use sink::{Buffer, Count, Full, Sink};
+pub use time::Instant;
+pub use token::Token;
+pub use udp::{Header, Kind, Malformed, MessageId};
+pub use writer::{Draft, Room, WriteError, Writer};
+
+/// Randomness from the owner, cryptographically secure: fills the slice.
+pub type Rng<'a> = dyn FnMut(&mut [u8]) + 'a;

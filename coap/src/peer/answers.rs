@@ -1,0 +1,107 @@
+//! Duplicates (RFC 7252 §4.5): the ids of what came in and what it was answered with.
+//!
+//! Invariant: a remembered request that is still in process is never forgotten before its time, so that it cannot be
+//! executed twice.
+
+use core::time::Duration;
+
+use super::Stored;
+use crate::time::Instant;
+use crate::udp::MessageId;
+
+/// The remembered messages of one peer, oldest first.
+#[derive(Debug)]
+pub(super) struct Answers<B, const N: usize> {
+    entries: heapless::Vec<Entry<B>, N, u8>,
+}
+
+#[derive(Debug)]
+struct Entry<B> {
+    bytes: Option<B>,
+    /// In whole seconds since the owner's epoch, rounded up: half the size of an instant.
+    expiry: u32,
+    id: MessageId,
+    state: State,
+}
+
+/// How far the answer to a remembered message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The owner has the request; a duplicate is ignored.
+    InProcess,
+    /// The owner has the request and it was acknowledged; a duplicate is acknowledged again.
+    Deferred,
+    /// Answered piggybacked; a duplicate gets the stored bytes, or silence when they could not be stored.
+    Answered,
+    /// Answered otherwise, or a response; a duplicate is acknowledged again.
+    Acknowledged,
+    /// Not to be answered; a duplicate is ignored.
+    Silent,
+}
+
+impl<B: Stored, const N: usize> Answers<B, N> {
+    pub(super) const fn new() -> Self {
+        Self { entries: heapless::Vec::new() }
+    }
+
+    /// Remembers `id`. A full table forgets its oldest answered entry, unless that is not worth it (`evict`).
+    ///
+    /// Returns whether `id` is remembered.
+    pub(super) fn remember(
+        &mut self,
+        now: Instant,
+        lifetime: Duration,
+        id: MessageId,
+        state: State,
+        evict: bool,
+    ) -> bool {
+        self.forget(now);
+        if self.entries.is_full() && evict {
+            let answered = |entry: &Entry<B>| !matches!(entry.state, State::InProcess | State::Deferred);
+            if let Some(oldest) = self.entries.iter().position(answered) {
+                self.entries.remove(oldest);
+            }
+        }
+        let expiry = seconds(now.saturating_add(lifetime).as_millis());
+        self.entries.push(Entry { bytes: None, expiry, id, state }).is_ok()
+    }
+
+    /// How far the answer to `id` is, and the bytes to repeat.
+    pub(super) fn find(&self, id: MessageId) -> Option<(State, Option<&B>)> {
+        let entry = self.entries.iter().find(|entry| entry.id == id)?;
+        Some((entry.state, entry.bytes.as_ref()))
+    }
+
+    /// Sets how far the answer to `id` is, when it is remembered at all.
+    pub(super) fn set(&mut self, id: MessageId, state: State, bytes: Option<B>) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
+            entry.state = state;
+            entry.bytes = bytes;
+        }
+    }
+
+    /// Forgets `id`.
+    pub(super) fn remove(&mut self, id: MessageId) {
+        self.entries.retain(|entry| entry.id != id);
+    }
+
+    /// Forgets what is past its lifetime.
+    pub(super) fn forget(&mut self, now: Instant) {
+        let now = now.as_millis() / 1000;
+        self.entries.retain(|entry| u64::from(entry.expiry) > now);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// When the next entry is past its lifetime.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        let expiry = self.entries.iter().map(|entry| entry.expiry).min()?;
+        Some(Instant::from_millis(u64::from(expiry).saturating_mul(1000)))
+    }
+}
+
+fn seconds(millis: u64) -> u32 {
+    u32::try_from(millis.div_ceil(1000)).unwrap_or(u32::MAX)
+}
