@@ -12,15 +12,13 @@ mod object;
 mod operation;
 mod path;
 mod registration;
-mod sink;
 mod value;
 
 pub use arguments::Arguments;
-pub use attributes::{Attributes, AttributesChange};
+pub use attributes::{Attributes, AttributesChange, Decision, Progress, Samples};
 pub use definition::{ObjectDef, Operations, ResourceDef, Version};
 pub use object::{At, Change, Completion, Object};
 pub use operation::{Content, Error, Format, Operation, Outcome, WriteMode};
 pub use path::{InvalidPath, Level, Path, Target, UNASSIGNED};
 pub use registration::{Location, Parameters};
-pub use sink::{Full, Sink};
 pub use value::{Kind, ObjectLink, Value};

@@ -265,8 +265,8 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-impl From<crate::Full> for Error {
-    fn from(_: crate::Full) -> Self {
+impl From<lwm2m_coap::Full> for Error {
+    fn from(_: lwm2m_coap::Full) -> Self {
         Self::Internal
     }
 }

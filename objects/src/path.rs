@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::{Full, Sink};
+use lwm2m_coap::{Full, Sink};
 
 /// The identifier that names nothing (65535, `MAX_ID`). In a Create it stands for an instance whose
 /// identifier the client chooses.
