@@ -1,23 +1,223 @@
-//! Who may connect, and the life cycle of every credential.
+//! Who may connect, and the lifecycle of every credential.
+//!
+//! Three parts: [`Device`] is the record, with its lifecycle as a pure machine; [`Credentials`] is the thread-safe façade
+//! that stores every step before anything follows from it; [`BootstrapPlan`] is what a bootstrap writes.
+//!
+//! The driver asks [`Credentials::look_up`] when a handshake needs a key, [`Credentials::admit`] at Register and
+//! Bootstrap-Request, [`Credentials::bootstrap_plan`] for the writes, and tells what happened by
+//! [`Credentials::report`]; it carries out the [`Command`]s that come back.
+//!
+//! Invariants: a credential that a device was told to use, and may still hold, is accepted; a revoked one never is, from
+//! the moment the revocation is acknowledged.
 
+mod device;
+mod facade;
+mod lifecycle;
+mod operator;
+mod plan;
+mod secret;
+
+use core::fmt;
 use std::sync::Arc;
 
-/// Which of the two servers a credential is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// The bootstrap server.
-    Bootstrap,
-    /// The management server.
-    Management,
-}
+pub use device::{
+    Account, Credential, Device, Hold, HoldKind, Phase, Profile, Role, Rotation, Standing, State, Trigger,
+};
+pub use facade::{Credentials, Settings};
+pub use lifecycle::Outcome;
+pub use operator::{Created, Enrol, EnrolAccount, EnrolOutcome, KeyMaterial, OperatorError, Rotate, Rotated};
+pub use plan::{BootstrapPlan, Discovered, Setting, Write};
+pub use secret::{Identity, Key, MAX_IDENTITY, MAX_KEY, MIN_KEY};
 
 /// Who a finished handshake proved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Authenticated {
     /// Endpoint client name.
     pub endpoint: Arc<str>,
-    /// Which server the credential is for.
+    /// Which interface the credential opens.
     pub role: Role,
-    /// Which generation of the credential was used.
+    /// Which of the account's credentials it was.
     pub generation: u32,
+}
+
+/// A key and whom it proves.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    /// The pre-shared key.
+    pub key: Key,
+    /// The device it belongs to.
+    pub who: Authenticated,
+}
+
+/// Why a device is refused: for events and the audit log, never for the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No credential of this role has the identity.
+    UnknownIdentity,
+    /// No device has the endpoint name.
+    UnknownEndpoint,
+    /// A proven successor replaced the credential.
+    Retired,
+    /// The credential was rotated in, never proven, and rolled back.
+    RolledBack,
+    /// The credential or the device was revoked.
+    Revoked,
+    /// The device is suspended.
+    Suspended,
+    /// The device was decommissioned.
+    Decommissioned,
+    /// Plain coap is closed for this device.
+    NoSecClosed,
+    /// The device has a credential and has to use it.
+    HasCredential,
+    /// There is no management account that a bootstrap could write.
+    NothingToDeliver,
+    /// The store could not be read or written.
+    Store,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownIdentity => "unknown identity",
+            Self::UnknownEndpoint => "unknown endpoint name",
+            Self::Retired => "a retired credential: a newer one was proven",
+            Self::RolledBack => "a credential that was rolled back",
+            Self::Revoked => "revoked",
+            Self::Suspended => "suspended",
+            Self::Decommissioned => "decommissioned",
+            Self::NoSecClosed => "plain coap is not allowed for it",
+            Self::HasCredential => "it has a credential and came without",
+            Self::NothingToDeliver => "it has no management account to deliver",
+            Self::Store => "the store failed",
+        })
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+/// What the driver tells the lifecycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A handshake finished.
+    Handshake {
+        /// Whom it proved.
+        who: Authenticated,
+        /// A full handshake with the key, not a resumption.
+        full: bool,
+    },
+    /// A Register was accepted over a session of this credential.
+    Registered {
+        /// Whom the session belongs to.
+        who: Authenticated,
+    },
+    /// A Bootstrap-Request was accepted over a session of this credential.
+    BootstrapRequested {
+        /// Whom the session belongs to.
+        who: Authenticated,
+    },
+    /// The device answered Bootstrap-Finish with 2.04.
+    BootstrapDelivered {
+        /// The device.
+        endpoint: Arc<str>,
+        /// [`BootstrapPlan::generation`] of the plan that was carried out.
+        generation: u32,
+    },
+    /// The bootstrap ended without a 2.04 to its Finish.
+    BootstrapFailed {
+        /// The device.
+        endpoint: Arc<str>,
+        /// [`BootstrapPlan::generation`] of the plan.
+        generation: u32,
+        /// The request that failed, in words: `Bootstrap-Write /0/1`.
+        step: String,
+        /// The response code, as `4.06`; `None` when there was no answer.
+        code: Option<String>,
+    },
+    /// [`Command::TriggerBootstrap`] was carried out.
+    TriggerAnswered {
+        /// The device.
+        endpoint: Arc<str>,
+        /// How the device answered.
+        answer: TriggerAnswer,
+    },
+    /// Time passed. Tell it about once a second.
+    Tick,
+}
+
+impl Fact {
+    /// The device it is about; `None` for a tick.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Handshake { who, .. } | Self::Registered { who } | Self::BootstrapRequested { who } => {
+                Some(&who.endpoint)
+            }
+            Self::BootstrapDelivered { endpoint, .. }
+            | Self::BootstrapFailed { endpoint, .. }
+            | Self::TriggerAnswered { endpoint, .. } => Some(endpoint),
+            Self::Tick => None,
+        }
+    }
+}
+
+/// The answer to Execute `/1/x/9`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TriggerAnswer {
+    /// 2.04: the device will bootstrap.
+    Accepted,
+    /// Another code, as `4.05`.
+    Refused {
+        /// The response code.
+        code: String,
+    },
+    /// Not registered, asleep, or no answer.
+    Unanswered,
+}
+
+/// What has to be done after a step was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Execute `/1/x/9` on the device, queued until it is awake; report [`Fact::TriggerAnswered`].
+    TriggerBootstrap {
+        /// The device.
+        endpoint: Arc<str>,
+    },
+    /// Drop the sessions of a credential with their observations and requests, so that the next record is refused.
+    CloseSessions {
+        /// The device.
+        endpoint: Arc<str>,
+        /// Which interface.
+        role: Role,
+        /// Sessions of this generation; of every one, and those without security, when `None`.
+        generation: Option<u32>,
+    },
+    /// Tell whoever listens to events.
+    Event(CredentialEvent),
+}
+
+/// A lifecycle step, for listeners.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CredentialEvent {
+    /// The device.
+    pub endpoint: Arc<str>,
+    /// What happened.
+    #[serde(flatten)]
+    pub happened: Happened,
+}
+
+/// A lifecycle step in words, as the audit log keeps it. Carries no secrets.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Happened {
+    /// The account, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The credential, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
+    /// What happened, in one or a few fixed words.
+    pub what: &'static str,
+    /// Reason or detail in words; may be empty.
+    pub detail: String,
 }

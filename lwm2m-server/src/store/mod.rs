@@ -1,1 +1,103 @@
-//! Where credentials, profiles and audit rows are kept.
+//! What must outlive a crash: devices with their credentials, the audit log, API tokens.
+//!
+//! Invariants: [`Store::commit`] is one durable transaction, so a credential change, its lifecycle step, its audit rows
+//! and the command it leaves pending are all there after `kill -9`, or none is. Keys are sealed before they are written.
+//! A write that belongs to a device carries the fencing epoch of its writer and the version it was based on.
+
+mod audit;
+mod error;
+mod redb;
+mod seal;
+
+use crate::credentials::{Device, Happened, Key, Role};
+
+pub use audit::AuditRow;
+pub use error::StoreError;
+pub use redb::RedbStore;
+pub use seal::{KeySource, Sealer};
+
+/// One change of one device.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// The record after the change; its version is one above the stored one.
+    pub device: &'a Device,
+    /// Keys that are new.
+    pub secrets: &'a [(Role, u32, &'a Key)],
+    /// Credentials whose keys are not needed any more.
+    pub forget: &'a [(Role, u32)],
+    /// Who caused it: `token:NAME`, `device` or `server`.
+    pub actor: &'a str,
+    /// When, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// Audit rows to append.
+    pub happened: &'a [Happened],
+}
+
+/// A bearer token, known by its hash only.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TokenRecord {
+    /// Its name in the audit log.
+    pub name: String,
+    /// What it may do; `administrator` so far.
+    pub role: String,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// Durable storage of the server.
+pub trait Store: Send + Sync {
+    /// Reads every device.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    fn devices(&self) -> Result<Vec<Device>, StoreError>;
+
+    /// Writes one change, durably, before it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when another version is stored, [`StoreError::Fenced`] when a newer epoch is; in both
+    /// cases, and for every other error, nothing was written.
+    fn commit(&self, change: &Change<'_>) -> Result<(), StoreError>;
+
+    /// Opens the key of one credential.
+    ///
+    /// # Errors
+    /// When it cannot be read or does not open.
+    fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Key>, StoreError>;
+
+    /// Appends an audit row that belongs to no device.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn note(&self, actor: &str, now_ms: u64, happened: &Happened) -> Result<(), StoreError>;
+
+    /// Audit rows after a sequence number, oldest first, of one device or of all.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn audit(&self, endpoint: Option<&str>, after: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError>;
+
+    /// The sequence number of the newest audit row, 0 when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn audit_head(&self) -> Result<u64, StoreError>;
+
+    /// Follows the hash chain of the audit log and returns the number of rows.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] with the first row that does not fit.
+    fn verify_audit(&self) -> Result<u64, StoreError>;
+
+    /// Every token with its SHA-256.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError>;
+
+    /// Stores a token by its SHA-256.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<(), StoreError>;
+}

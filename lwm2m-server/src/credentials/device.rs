@@ -1,0 +1,394 @@
+//! What is kept of one device and its accounts: the record that the lifecycle machine steps and the store persists.
+//!
+//! Invariant: a record holds no key bytes; fields marked `skip` are what a restart may forget.
+
+use serde::{Deserialize, Serialize};
+
+use super::Refusal;
+use super::secret::Identity;
+
+/// Which interface an account opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The bootstrap server.
+    Bootstrap,
+    /// The management server.
+    Management,
+}
+
+impl Role {
+    /// Both roles.
+    pub const ALL: [Self; 2] = [Self::Bootstrap, Self::Management];
+
+    /// `bootstrap` or `management`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bootstrap => "bootstrap",
+            Self::Management => "management",
+        }
+    }
+}
+
+impl core::fmt::Display for Role {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One device: its two accounts and what holds for both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Endpoint client name.
+    pub endpoint: String,
+    /// Counts the durable changes; a write names the one it was based on.
+    pub version: u64,
+    /// Fencing epoch of the node that wrote it; always 1 on the embedded store.
+    pub epoch: u64,
+    /// Plain coap is accepted as long as no account exists.
+    pub allow_nosec: bool,
+    /// Suspended, revoked or decommissioned as a whole.
+    pub hold: Option<Hold>,
+    /// The account at the bootstrap server.
+    pub bootstrap: Option<Account>,
+    /// The account at the management server.
+    pub management: Option<Account>,
+    /// What its bootstrap writes where it departs from the server's configuration.
+    #[serde(default)]
+    pub profile: Profile,
+}
+
+/// Why a device as a whole is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// What was done to it.
+    pub kind: HoldKind,
+    /// When, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// The side states of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldKind {
+    /// Refused until resumed.
+    Suspended,
+    /// Its credentials are refused for good; new ones may be enrolled.
+    Revoked,
+    /// Gone for good: a tombstone under which nothing is enrolled again.
+    Decommissioned,
+}
+
+/// Departures of one device from what the server writes at bootstrap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// LwM2M Server URI, `/0/x/0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_uri: Option<String>,
+    /// Lifetime in seconds, `/1/x/1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<u32>,
+    /// Binding, `/1/x/7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<String>,
+    /// Notification Storing When Disabled or Offline, `/1/x/6`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notification_storing: Option<bool>,
+}
+
+/// One account: every credential it ever had, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Where the lifecycle stands.
+    pub state: State,
+    /// The generation the server counts on.
+    pub current: u32,
+    /// All generations in ascending order; identities stay known so that a refusal can say why.
+    pub credentials: Vec<Credential>,
+    /// Last bootstrap (bootstrap account) or first Register with the current one (management account).
+    pub last_success_ms: Option<u64>,
+    /// The last thing worth telling an operator, in words.
+    pub note: Option<String>,
+    /// The generation of the last full handshake; a session does not survive a restart, so this need not.
+    #[serde(skip)]
+    pub handshake: Option<u32>,
+}
+
+/// One credential without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// Counts the credentials of this account from 1.
+    pub generation: u32,
+    /// PSK identity.
+    pub identity: Identity,
+    /// Accepted or why not.
+    pub standing: Standing,
+    /// When it was made or imported, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// Whether a credential opens a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It does.
+    Accepted,
+    /// A proven successor replaced it.
+    Retired,
+    /// It was rotated in and never proven.
+    RolledBack,
+    /// It was revoked.
+    Revoked,
+}
+
+/// Where an account stands (in the order of its life).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "is")]
+pub enum State {
+    /// Known, never seen.
+    Imported,
+    /// The other account is there too: a bootstrap can deliver it.
+    Armed,
+    /// A bootstrap that delivers it runs.
+    Bootstrapping,
+    /// Delivered, not proven.
+    Provisioned,
+    /// Proven by a full handshake and a Register.
+    InUse,
+    /// A successor is on its way; both are accepted.
+    Rotating(Rotation),
+    /// A rotation missed its deadline and nothing shows which one the device holds; both are accepted.
+    Unreachable(Rotation),
+    /// Refused for good.
+    Revoked,
+}
+
+impl State {
+    /// One lower-case word, for lists and the audit log.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Imported => "imported",
+            Self::Armed => "armed",
+            Self::Bootstrapping => "bootstrapping",
+            Self::Provisioned => "provisioned",
+            Self::InUse => "in use",
+            Self::Rotating(rotation) => match rotation.phase {
+                Phase::Staged => "rotating: staged",
+                Phase::Delivered => "rotating: delivered",
+                Phase::Proven => "rotating: proven",
+            },
+            Self::Unreachable(_) => "unreachable",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// A rotation from one generation to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// The generation that was in use.
+    pub from: u32,
+    /// The generation that shall be.
+    pub to: u32,
+    /// How far it came.
+    pub phase: Phase,
+    /// When it was started, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// When it must have been proven.
+    pub deadline_ms: u64,
+    /// How long the old one is accepted after the proof, in milliseconds.
+    pub grace_ms: u64,
+    /// When the old one retires; set by the proof.
+    pub retire_ms: Option<u64>,
+    /// LwM2M Server URI to write instead of the configured one.
+    pub server_uri: Option<String>,
+    /// Why the operator asked for it.
+    pub reason: String,
+    /// A bootstrap got the new credential to write: the device may hold it.
+    pub handed_out: bool,
+    /// A full handshake and a Register with the old one came after the last hand-out.
+    pub old_seen: bool,
+    /// The command that makes the device come and fetch it; durable until it did.
+    pub trigger: Option<Trigger>,
+    /// When the bootstrap that runs got the new credential; a bootstrap does not survive a restart.
+    #[serde(skip)]
+    pub attempt_ms: Option<u64>,
+}
+
+/// How far a rotation came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Stored, both accepted.
+    Staged,
+    /// The device acknowledged Bootstrap-Finish.
+    Delivered,
+    /// A full handshake and a Register came with the new one; the old one lives for the grace time.
+    Proven,
+}
+
+/// A pending Bootstrap-Request Trigger, `/1/x/9`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Not sent again before, in milliseconds since 1970.
+    pub not_before_ms: u64,
+    /// How often it failed so far.
+    pub failures: u32,
+    /// The device was not reached: the next contact sends it at once.
+    pub on_contact: bool,
+    /// It was handed to the driver and not answered yet; forgotten by a restart, which sends it again.
+    #[serde(skip)]
+    pub in_flight: bool,
+}
+
+impl Device {
+    /// A device without accounts.
+    #[must_use]
+    pub fn new(endpoint: &str) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            version: 0,
+            epoch: 1,
+            allow_nosec: false,
+            hold: None,
+            bootstrap: None,
+            management: None,
+            profile: Profile::default(),
+        }
+    }
+
+    /// The account of a role.
+    #[must_use]
+    pub fn account(&self, role: Role) -> Option<&Account> {
+        match role {
+            Role::Bootstrap => self.bootstrap.as_ref(),
+            Role::Management => self.management.as_ref(),
+        }
+    }
+
+    /// The account of a role, to change it.
+    pub fn account_mut(&mut self, role: Role) -> Option<&mut Account> {
+        match role {
+            Role::Bootstrap => self.bootstrap.as_mut(),
+            Role::Management => self.management.as_mut(),
+        }
+    }
+
+    /// Sets the account of a role.
+    pub fn set_account(&mut self, role: Role, account: Account) {
+        match role {
+            Role::Bootstrap => self.bootstrap = Some(account),
+            Role::Management => self.management = Some(account),
+        }
+    }
+
+    /// Whether a credential opens a session now: the one rule for handshakes, Register and every later record.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    pub fn accepts(&self, role: Role, generation: u32) -> Result<(), Refusal> {
+        self.is_held()?;
+        let credential = self
+            .account(role)
+            .and_then(|account| account.credential(generation))
+            .ok_or(Refusal::UnknownIdentity)?;
+        match credential.standing {
+            Standing::Accepted => Ok(()),
+            Standing::Retired => Err(Refusal::Retired),
+            Standing::RolledBack => Err(Refusal::RolledBack),
+            Standing::Revoked => Err(Refusal::Revoked),
+        }
+    }
+
+    /// Whether the device as a whole is refused.
+    ///
+    /// # Errors
+    /// Suspended, revoked or decommissioned.
+    pub fn is_held(&self) -> Result<(), Refusal> {
+        match self.hold.as_ref().map(|hold| hold.kind) {
+            None => Ok(()),
+            Some(HoldKind::Suspended) => Err(Refusal::Suspended),
+            Some(HoldKind::Revoked) => Err(Refusal::Revoked),
+            Some(HoldKind::Decommissioned) => Err(Refusal::Decommissioned),
+        }
+    }
+
+    /// Whether any account has a credential that is or was secure.
+    #[must_use]
+    pub fn has_credential(&self) -> bool {
+        self.bootstrap.is_some() || self.management.is_some()
+    }
+}
+
+impl Account {
+    /// An account with its first credential.
+    #[must_use]
+    pub fn new(identity: Identity, now_ms: u64) -> Self {
+        Self {
+            state: State::Imported,
+            current: 1,
+            credentials: vec![Credential {
+                generation: 1,
+                identity,
+                standing: Standing::Accepted,
+                created_ms: now_ms,
+            }],
+            last_success_ms: None,
+            note: None,
+            handshake: None,
+        }
+    }
+
+    /// Adds the next credential, accepted from now on, and returns its generation.
+    pub fn add(&mut self, identity: Identity, now_ms: u64) -> u32 {
+        let generation = self
+            .credentials
+            .iter()
+            .map(|credential| credential.generation)
+            .max()
+            .unwrap_or(0)
+            .saturating_add(1);
+        self.credentials.push(Credential {
+            generation,
+            identity,
+            standing: Standing::Accepted,
+            created_ms: now_ms,
+        });
+        generation
+    }
+
+    /// The credential of a generation.
+    #[must_use]
+    pub fn credential(&self, generation: u32) -> Option<&Credential> {
+        self.credentials.iter().find(|credential| credential.generation == generation)
+    }
+
+    /// Gives a credential another standing.
+    pub fn set_standing(&mut self, generation: u32, standing: Standing) {
+        if let Some(credential) =
+            self.credentials.iter_mut().find(|credential| credential.generation == generation)
+        {
+            credential.standing = standing;
+        }
+    }
+
+    /// The rotation that runs or is stuck.
+    #[must_use]
+    pub fn rotation(&self) -> Option<&Rotation> {
+        match &self.state {
+            State::Rotating(rotation) | State::Unreachable(rotation) => Some(rotation),
+            _ => None,
+        }
+    }
+
+    /// The generation a bootstrap delivers now: the new one while it is rotated in.
+    #[must_use]
+    pub fn deliverable(&self) -> u32 {
+        self.rotation().map_or(self.current, |rotation| rotation.to)
+    }
+}

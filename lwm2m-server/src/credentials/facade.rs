@@ -1,0 +1,349 @@
+//! The façade the driver and the API share: thread-safe, synchronous, every step stored before anything follows from it.
+//!
+//! Look-ups read an index in memory and one sealed key from the store; they never wait for a write. Writers take turns,
+//! store the new record, and only then make it visible. Keys are not held in memory.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use zeroize::Zeroizing;
+
+use super::device::{Device, Role, Standing, State};
+use super::lifecycle::Outcome;
+use super::plan::{BootstrapPlan, Setting};
+use super::secret::{Identity, Key};
+use super::{Authenticated, Command, CredentialEvent, Fact, Refusal, Secret};
+use crate::store::{AuditRow, Change, Store, StoreError};
+
+/// What every bootstrap writes unless the device's profile departs from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// LwM2M Server URI of the management server, `/0/x/0`.
+    pub server_uri: String,
+    /// The same for accounts without security.
+    pub server_uri_nosec: String,
+    /// Short Server ID, 1 to 65534.
+    pub short_server_id: u16,
+    /// Lifetime in seconds, `/1/x/1`.
+    pub lifetime: u32,
+    /// Binding, `/1/x/7`.
+    pub binding: String,
+    /// Notification Storing When Disabled or Offline, `/1/x/6`.
+    pub notification_storing: bool,
+    /// Plain coap is accepted for every device that has no credential.
+    pub allow_nosec: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server_uri: "coaps://127.0.0.1:5684".to_owned(),
+            server_uri_nosec: "coap://127.0.0.1:5683".to_owned(),
+            short_server_id: 1,
+            lifetime: 86_400,
+            binding: "U".to_owned(),
+            notification_storing: true,
+            allow_nosec: false,
+        }
+    }
+}
+
+/// Every credential of every device.
+pub struct Credentials {
+    pub(super) store: Arc<dyn Store>,
+    settings: Settings,
+    index: RwLock<Index>,
+    /// Held from reading a record to showing the changed one.
+    turn: Mutex<()>,
+}
+
+/// What is known without reading the store.
+#[derive(Default)]
+struct Index {
+    devices: HashMap<Arc<str>, Arc<Device>>,
+    identities: HashMap<(Role, Identity), (Arc<str>, u32)>,
+    /// Devices that a tick may change.
+    timed: HashSet<Arc<str>>,
+}
+
+impl Index {
+    fn show(&mut self, device: Device) {
+        let endpoint: Arc<str> = match self.devices.get_key_value(device.endpoint.as_str()) {
+            Some((endpoint, _)) => Arc::clone(endpoint),
+            None => device.endpoint.as_str().into(),
+        };
+        for role in Role::ALL {
+            for credential in device.account(role).into_iter().flat_map(|account| &account.credentials) {
+                self.identities
+                    .entry((role, credential.identity.clone()))
+                    .or_insert_with(|| (Arc::clone(&endpoint), credential.generation));
+            }
+        }
+        if device.has_timer() {
+            self.timed.insert(Arc::clone(&endpoint));
+        } else {
+            self.timed.remove(&endpoint);
+        }
+        self.devices.insert(endpoint, Arc::new(device));
+    }
+}
+
+impl core::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Credentials").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Reads every device from the store.
+    ///
+    /// Pending triggers come out of the next [`Fact::Tick`] again.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn open(store: Arc<dyn Store>, settings: Settings) -> Result<Self, StoreError> {
+        let mut index = Index::default();
+        for device in store.devices()? {
+            index.show(device);
+        }
+        Ok(Self { store, settings, index: RwLock::new(index), turn: Mutex::new(()) })
+    }
+
+    /// Finds the key for a handshake.
+    ///
+    /// # Errors
+    /// Why the identity is refused; the peer must not learn it.
+    pub fn look_up(&self, role: Role, identity: &[u8]) -> Result<Secret, Refusal> {
+        let identity = Identity::new(identity).map_err(|_| Refusal::UnknownIdentity)?;
+        let (endpoint, generation) = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let (endpoint, generation) =
+                index.identities.get(&(role, identity)).ok_or(Refusal::UnknownIdentity)?;
+            index.devices.get(endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(role, *generation)?;
+            (Arc::clone(endpoint), *generation)
+        };
+        match self.store.secret(&endpoint, role, generation) {
+            Ok(Some(key)) => Ok(Secret { key, who: Authenticated { endpoint, role, generation } }),
+            // Retired between the two look-ups.
+            Ok(None) => Err(Refusal::Retired),
+            Err(_) => Err(Refusal::Store),
+        }
+    }
+
+    /// Whether a session of this credential may go on: at Register, at Bootstrap-Request, and when state changed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(&self, who: &Authenticated) -> Result<(), Refusal> {
+        self.device(&who.endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(who.role, who.generation)
+    }
+
+    /// Whether an endpoint may come without security.
+    ///
+    /// # Errors
+    /// Why not: closed by default, and always for a device that has a credential.
+    pub fn admit_without_security(&self, role: Role, endpoint: &str) -> Result<(), Refusal> {
+        let _ = role;
+        match self.device(endpoint) {
+            None if self.settings.allow_nosec => Ok(()),
+            None => Err(Refusal::NoSecClosed),
+            Some(device) => {
+                device.is_held()?;
+                if device.has_credential() {
+                    Err(Refusal::HasCredential)
+                } else if device.allow_nosec || self.settings.allow_nosec {
+                    Ok(())
+                } else {
+                    Err(Refusal::NoSecClosed)
+                }
+            }
+        }
+    }
+
+    /// The writes of a bootstrap. From here on the device may hold the credential in it.
+    ///
+    /// # Errors
+    /// When the device is refused, there is nothing to deliver, or the step cannot be stored.
+    pub fn bootstrap_plan(&self, now_ms: u64, who: &Authenticated) -> Result<BootstrapPlan, Refusal> {
+        if who.role != Role::Bootstrap {
+            return Err(Refusal::NothingToDeliver);
+        }
+        let turn = self.take_turn();
+        let device = self.device(&who.endpoint).ok_or(Refusal::UnknownEndpoint)?;
+        device.accepts(Role::Bootstrap, who.generation)?;
+        let account = device.account(Role::Management).ok_or(Refusal::NothingToDeliver)?;
+        let generation = account.deliverable();
+        device.accepts(Role::Management, generation)?;
+        let identity = account.credential(generation).ok_or(Refusal::NothingToDeliver)?.identity.clone();
+        let key = self
+            .store
+            .secret(&who.endpoint, Role::Management, generation)
+            .map_err(|_| Refusal::Store)?
+            .ok_or(Refusal::Store)?;
+        let mut changed = (*device).clone();
+        let outcome = changed.hand_out(now_ms);
+        self.keep(&turn, now_ms, "device", changed, outcome, &[]).map_err(|_| Refusal::Store)?;
+        Ok(self.plan(&who.endpoint, &device, generation, Some((&identity, &key))))
+    }
+
+    /// The writes of a bootstrap without security: an account without security.
+    ///
+    /// # Errors
+    /// When plain coap is closed for the device.
+    pub fn bootstrap_plan_without_security(&self, endpoint: &str) -> Result<BootstrapPlan, Refusal> {
+        self.admit_without_security(Role::Bootstrap, endpoint)?;
+        let device = self.device(endpoint).unwrap_or_else(|| Arc::new(Device::new(endpoint)));
+        Ok(self.plan(&endpoint.into(), &device, 0, None))
+    }
+
+    /// Takes in what happened and returns what has to be done now that it is stored.
+    ///
+    /// # Errors
+    /// When a step could not be stored; nothing changed then.
+    pub fn report(&self, now_ms: u64, fact: &Fact) -> Result<Vec<Command>, StoreError> {
+        let endpoints: Vec<Arc<str>> = match fact.endpoint() {
+            Some(endpoint) => vec![Arc::clone(endpoint)],
+            None => self.read_index(|index| index.timed.iter().cloned().collect()),
+        };
+        let mut commands = Vec::new();
+        for endpoint in endpoints {
+            let turn = self.take_turn();
+            // Facts about devices that nobody enrolled (plain coap) concern no credential.
+            let Some(device) = self.device(&endpoint) else { continue };
+            let mut changed = (*device).clone();
+            let outcome = changed.step(now_ms, fact);
+            if *device == changed && outcome.commands.is_empty() && !outcome.durable {
+                continue;
+            }
+            let actor = if matches!(fact, Fact::Tick) { "server" } else { "device" };
+            commands.extend(self.keep(&turn, now_ms, actor, changed, outcome, &[])?);
+        }
+        Ok(commands)
+    }
+
+    /// The record of a device.
+    #[must_use]
+    pub fn device(&self, endpoint: &str) -> Option<Arc<Device>> {
+        self.read_index(|index| index.devices.get(endpoint).cloned())
+    }
+
+    /// Every record, by endpoint name.
+    #[must_use]
+    pub fn devices(&self) -> Vec<Arc<Device>> {
+        let mut devices: Vec<_> = self.read_index(|index| index.devices.values().cloned().collect());
+        devices.sort_unstable_by(|one, other| one.endpoint.cmp(&other.endpoint));
+        devices
+    }
+
+    /// Audit rows after a sequence number, of one device or of all, oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn audit(
+        &self,
+        endpoint: Option<&str>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        self.store.audit(endpoint, after, limit)
+    }
+
+    /// Whom an identity belongs to, whatever its standing.
+    pub(super) fn owner(&self, role: Role, identity: &Identity) -> Option<(Arc<str>, u32)> {
+        self.read_index(|index| index.identities.get(&(role, identity.clone())).cloned())
+    }
+
+    pub(super) fn take_turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a changed record if that is called for, shows it, and turns the outcome into commands.
+    pub(super) fn keep(
+        &self,
+        _turn: &MutexGuard<'_, ()>,
+        now_ms: u64,
+        actor: &str,
+        mut changed: Device,
+        outcome: Outcome,
+        secrets: &[(Role, u32, &Key)],
+    ) -> Result<Vec<Command>, StoreError> {
+        if outcome.durable {
+            changed.version = changed.version.saturating_add(1);
+            let forget: Vec<(Role, u32)> = Role::ALL
+                .into_iter()
+                .flat_map(|role| changed.account(role).into_iter().map(move |account| (role, account)))
+                .flat_map(|(role, account)| {
+                    let unused =
+                        account.credentials.iter().filter(|each| each.standing != Standing::Accepted);
+                    unused.map(move |each| (role, each.generation))
+                })
+                .collect();
+            self.store.commit(&Change {
+                device: &changed,
+                secrets,
+                forget: &forget,
+                actor,
+                now_ms,
+                happened: &outcome.happened,
+            })?;
+        }
+        let endpoint: Arc<str> = changed.endpoint.as_str().into();
+        self.index.write().unwrap_or_else(PoisonError::into_inner).show(changed);
+        let mut commands = outcome.commands;
+        commands.extend(
+            outcome.happened.into_iter().map(|happened| {
+                Command::Event(CredentialEvent { endpoint: Arc::clone(&endpoint), happened })
+            }),
+        );
+        Ok(commands)
+    }
+
+    fn read_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
+        read(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn plan(
+        &self,
+        endpoint: &Arc<str>,
+        device: &Device,
+        generation: u32,
+        psk: Option<(&Identity, &Key)>,
+    ) -> BootstrapPlan {
+        let (profile, settings) = (&device.profile, &self.settings);
+        let overridden = device.account(Role::Management).and_then(|account| match &account.state {
+            State::Rotating(rotation) | State::Unreachable(rotation) => rotation.server_uri.clone(),
+            _ => None,
+        });
+        let configured = if psk.is_some() { &settings.server_uri } else { &settings.server_uri_nosec };
+        let uri = overridden.or_else(|| profile.server_uri.clone()).unwrap_or_else(|| configured.clone());
+        let opaque = |bytes: &[u8]| Setting::Opaque(Zeroizing::new(bytes.to_vec()));
+        let (mode, identity, key) = match psk {
+            Some((identity, key)) => (0, opaque(identity.bytes()), opaque(key.bytes())),
+            // Mandatory in the registry, unused without security: zero length.
+            None => (3, opaque(b""), opaque(b"")),
+        };
+        let id = i64::from(settings.short_server_id);
+        BootstrapPlan {
+            endpoint: Arc::clone(endpoint),
+            generation,
+            short_server_id: settings.short_server_id,
+            security_instance: 1,
+            server_instance: 0,
+            security: vec![
+                (0, Setting::Text(uri)),
+                (1, Setting::Boolean(false)),
+                (2, Setting::Integer(mode)),
+                (3, identity),
+                (4, opaque(b"")),
+                (5, key),
+                (10, Setting::Integer(id)),
+            ],
+            server: vec![
+                (0, Setting::Integer(id)),
+                (1, Setting::Integer(i64::from(profile.lifetime.unwrap_or(settings.lifetime)))),
+                (6, Setting::Boolean(profile.notification_storing.unwrap_or(settings.notification_storing))),
+                (7, Setting::Text(profile.binding.clone().unwrap_or_else(|| settings.binding.clone()))),
+            ],
+        }
+    }
+}

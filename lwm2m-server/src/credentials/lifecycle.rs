@@ -1,0 +1,487 @@
+//! The credential lifecycle of one device, as a pure machine: `(record, now, what happened)` → `(record, what follows)`.
+//!
+//! First life of a management account:
+//! 1. *Imported*: an operator stored a credential. *Armed*: a bootstrap account is there too.
+//! 2. *Bootstrapping*: the plan was handed out. *Provisioned*: the device acknowledged Bootstrap-Finish.
+//! 3. *InUse*: a full handshake **and** a Register came with it (possible from any state before: a device may be
+//!    provisioned in the factory, and the acknowledgement of a Finish may be lost).
+//!
+//! Rotation:
+//! 1. *Staged*: old and new are accepted; the trigger is pending until a bootstrap fetched the new one.
+//! 2. *Delivered*: Bootstrap-Finish was acknowledged. An Update over the old session proves nothing.
+//! 3. *Proven*: a full handshake and a Register came with the new one. The grace time starts.
+//! 4. *OldRetired*: after the grace time the old one is refused and its sessions are closed; *InUse* again.
+//! 5. Deadline missed: *rolled back* when the device cannot hold the new one (never handed out) or came back with the
+//!    old one by a full handshake and a Register after the last hand-out; else *Unreachable*, and both stay accepted.
+//!
+//! Invariants: a credential that the device was told to use, and may still hold, is accepted; a revoked one never is.
+//! The bootstrap account is never rotated here and never deleted. Time is wall-clock milliseconds since 1970.
+
+use super::device::{Account, Device, HoldKind, Phase, Role, Rotation, Standing, State, Trigger};
+use super::{Command, Fact, Happened, TriggerAnswer};
+
+/// Wait before a trigger that reached no one is sent again, unless the device shows up earlier.
+const UNANSWERED_RETRY_MS: u64 = 60_000;
+/// Wait for the Bootstrap-Request after an accepted trigger (EXCHANGE_LIFETIME and some more).
+const ACCEPTED_RETRY_MS: u64 = 300_000;
+/// First wait after a bootstrap or a trigger failed; doubles with each failure.
+const FAILED_RETRY_MS: u64 = 10_000;
+/// A bootstrap that was never reported finished counts as over after this time (EXCHANGE_LIFETIME is 247 s).
+const ATTEMPT_MS: u64 = 300_000;
+
+/// What a step led to besides the changed record.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The change must be stored before anything follows from it.
+    pub durable: bool,
+    /// Rows for the audit log.
+    pub happened: Vec<Happened>,
+    /// What the server has to do once the change is stored.
+    pub commands: Vec<Command>,
+}
+
+impl Outcome {
+    fn note(&mut self, role: Role, generation: u32, what: &'static str, detail: impl Into<String>) {
+        self.durable = true;
+        self.happened.push(Happened {
+            role: Some(role),
+            generation: Some(generation),
+            what,
+            detail: detail.into(),
+        });
+    }
+}
+
+impl Device {
+    /// Takes in what happened on the wire, or that time passed.
+    pub fn step(&mut self, now_ms: u64, fact: &Fact) -> Outcome {
+        let mut outcome = Outcome::default();
+        match fact {
+            Fact::Handshake { who, full } => {
+                if *full && let Some(account) = self.account_mut(who.role) {
+                    account.handshake = Some(who.generation);
+                }
+            }
+            Fact::Registered { who } => {
+                if who.role == Role::Management && self.accepts(Role::Management, who.generation).is_ok() {
+                    self.registered(now_ms, who.generation, &mut outcome);
+                }
+                self.emit_trigger(now_ms, true, &mut outcome);
+            }
+            Fact::BootstrapRequested { who } => {
+                self.bootstrap_requested(now_ms, who.generation, &mut outcome)
+            }
+            Fact::BootstrapDelivered { generation, .. } => self.delivered(now_ms, *generation, &mut outcome),
+            Fact::BootstrapFailed { generation, step, code, .. } => {
+                let reason = match code {
+                    Some(code) => format!("the device answered {code} to {step}"),
+                    None => format!("no answer to {step}"),
+                };
+                self.bootstrap_failed(now_ms, *generation, reason, &mut outcome);
+            }
+            Fact::TriggerAnswered { answer, .. } => self.trigger_answered(now_ms, answer, &mut outcome),
+            Fact::Tick => self.tick(now_ms, &mut outcome),
+        }
+        outcome
+    }
+
+    /// A bootstrap is about to write this generation: from here on the device may hold it.
+    pub fn hand_out(&mut self, now_ms: u64) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(account) = self.management.as_mut() else { return outcome };
+        let generation = account.deliverable();
+        match &mut account.state {
+            State::Imported | State::Armed | State::Provisioned => {
+                account.state = State::Bootstrapping;
+                outcome.note(Role::Management, generation, "bootstrapping", "");
+            }
+            State::Rotating(rotation) | State::Unreachable(rotation) => {
+                // Evidence for the old one counts from the last hand-out on, and from a new handshake.
+                rotation.attempt_ms = Some(now_ms);
+                account.handshake = None;
+                if !rotation.handed_out || rotation.old_seen {
+                    rotation.handed_out = true;
+                    rotation.old_seen = false;
+                    outcome.note(Role::Management, generation, "handed out", "to a bootstrap");
+                }
+            }
+            State::Bootstrapping | State::InUse | State::Revoked => {}
+        }
+        outcome
+    }
+
+    /// Whether time alone may change this record.
+    #[must_use]
+    pub fn has_timer(&self) -> bool {
+        self.management.as_ref().is_some_and(|account| matches!(account.state, State::Rotating(_)))
+    }
+
+    fn registered(&mut self, now_ms: u64, generation: u32, outcome: &mut Outcome) {
+        let Some(account) = self.management.as_mut() else { return };
+        // An Update or a Register over an older session proves nothing: the handshake must have been a full one.
+        if account.handshake != Some(generation) {
+            return;
+        }
+        match &mut account.state {
+            State::Imported | State::Armed | State::Bootstrapping | State::Provisioned => {
+                account.state = State::InUse;
+                account.last_success_ms = Some(now_ms);
+                account.note = None;
+                outcome.note(
+                    Role::Management,
+                    generation,
+                    "in use",
+                    "proven by a full handshake and a Register",
+                );
+            }
+            State::Rotating(rotation) | State::Unreachable(rotation) if generation == rotation.to => {
+                if rotation.phase == Phase::Proven {
+                    return;
+                }
+                let mut rotation = rotation.clone();
+                rotation.phase = Phase::Proven;
+                rotation.trigger = None;
+                rotation.attempt_ms = None;
+                rotation.retire_ms = Some(now_ms.saturating_add(rotation.grace_ms));
+                outcome.note(
+                    Role::Management,
+                    generation,
+                    "proven",
+                    "by a full handshake and a Register; the old one is accepted for the grace time",
+                );
+                account.last_success_ms = Some(now_ms);
+                account.note = None;
+                account.state = State::Rotating(rotation);
+            }
+            State::Rotating(rotation) if generation == rotation.from => {
+                if rotation.phase == Phase::Proven {
+                    // The answer to the proving Register may have been lost: the device went back.
+                    rotation.phase = Phase::Delivered;
+                    rotation.retire_ms = None;
+                    rotation.old_seen = true;
+                    outcome.note(
+                        Role::Management,
+                        generation,
+                        "proof withdrawn",
+                        "the device registered with the old credential again within the grace time",
+                    );
+                } else if rotation.handed_out && !rotation.old_seen && !is_open(rotation, now_ms) {
+                    rotation.old_seen = true;
+                    outcome.note(
+                        Role::Management,
+                        generation,
+                        "old credential seen",
+                        "full handshake and Register with it after the new one was handed out",
+                    );
+                }
+            }
+            State::Unreachable(rotation) if generation == rotation.from => {
+                let rotation = rotation.clone();
+                roll_back(
+                    account,
+                    &rotation,
+                    &self.endpoint,
+                    "the device came back with the old credential after the deadline".to_owned(),
+                    outcome,
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn bootstrap_requested(&mut self, now_ms: u64, generation: u32, outcome: &mut Outcome) {
+        if self.accepts(Role::Bootstrap, generation).is_err() {
+            return;
+        }
+        let Some(account) = self.bootstrap.as_mut() else { return };
+        if account.handshake == Some(generation) && matches!(account.state, State::Imported | State::Armed) {
+            account.state = State::InUse;
+            account.last_success_ms = Some(now_ms);
+            outcome.note(
+                Role::Bootstrap,
+                generation,
+                "in use",
+                "proven by a full handshake and a Bootstrap-Request",
+            );
+        }
+    }
+
+    fn delivered(&mut self, now_ms: u64, generation: u32, outcome: &mut Outcome) {
+        if let Some(bootstrap) = self.bootstrap.as_mut() {
+            bootstrap.last_success_ms = Some(now_ms);
+        }
+        let Some(account) = self.management.as_mut() else { return };
+        match &mut account.state {
+            State::Bootstrapping if generation == account.current => account.state = State::Provisioned,
+            State::Rotating(rotation) if generation == rotation.to => {
+                rotation.attempt_ms = None;
+                rotation.trigger = None;
+                if rotation.phase == Phase::Staged {
+                    rotation.phase = Phase::Delivered;
+                }
+            }
+            State::Unreachable(rotation) if generation == rotation.to => rotation.attempt_ms = None,
+            _ => {}
+        }
+        account.note = None;
+        outcome.note(Role::Management, generation, "delivered", "the device acknowledged Bootstrap-Finish");
+    }
+
+    fn bootstrap_failed(&mut self, now_ms: u64, generation: u32, reason: String, outcome: &mut Outcome) {
+        let has_bootstrap = self.bootstrap.is_some();
+        let Some(account) = self.management.as_mut() else { return };
+        match &mut account.state {
+            State::Bootstrapping if generation == account.current => {
+                account.state = if has_bootstrap { State::Armed } else { State::Imported };
+            }
+            State::Rotating(rotation) if generation == rotation.to => {
+                rotation.attempt_ms = None;
+                if let Some(trigger) = rotation.trigger.as_mut() {
+                    trigger.back_off(now_ms);
+                }
+            }
+            State::Unreachable(rotation) if generation == rotation.to => rotation.attempt_ms = None,
+            _ => {}
+        }
+        outcome.note(Role::Management, generation, "bootstrap failed", reason.clone());
+        account.note = Some(reason);
+    }
+
+    fn trigger_answered(&mut self, now_ms: u64, answer: &TriggerAnswer, outcome: &mut Outcome) {
+        let Some(account) = self.management.as_mut() else { return };
+        let State::Rotating(rotation) = &mut account.state else { return };
+        let to = rotation.to;
+        let Some(trigger) = rotation.trigger.as_mut() else { return };
+        trigger.in_flight = false;
+        match answer {
+            TriggerAnswer::Accepted => {
+                trigger.not_before_ms = now_ms.saturating_add(ACCEPTED_RETRY_MS);
+                trigger.on_contact = false;
+                outcome.note(Role::Management, to, "triggered", "the device accepted Execute /1/x/9");
+            }
+            TriggerAnswer::Unanswered => {
+                trigger.not_before_ms = now_ms.saturating_add(UNANSWERED_RETRY_MS);
+                trigger.on_contact = true;
+                account.note = Some("the device did not answer the bootstrap trigger".to_owned());
+            }
+            TriggerAnswer::Refused { code } if code.starts_with("4.") && !rotation.handed_out => {
+                let rotation = rotation.clone();
+                let reason = format!("the device refused the bootstrap trigger, Execute /1/x/9, with {code}");
+                roll_back(account, &rotation, &self.endpoint, reason, outcome);
+            }
+            TriggerAnswer::Refused { code } => {
+                trigger.back_off(now_ms);
+                let reason = format!("the device answered {code} to the bootstrap trigger, Execute /1/x/9");
+                outcome.note(Role::Management, to, "trigger refused", reason.clone());
+                account.note = Some(reason);
+            }
+        }
+    }
+
+    fn tick(&mut self, now_ms: u64, outcome: &mut Outcome) {
+        // A suspended device cannot prove anything: its clock stands still.
+        if self.hold.is_some() {
+            return;
+        }
+        if let Some(account) = self.management.as_mut()
+            && let State::Rotating(rotation) = &account.state
+        {
+            let rotation = rotation.clone();
+            if let Some(retire_ms) = rotation.retire_ms {
+                if retire_ms <= now_ms {
+                    account.set_standing(rotation.from, Standing::Retired);
+                    account.current = rotation.to;
+                    account.state = State::InUse;
+                    outcome.note(Role::Management, rotation.from, "old retired", "the grace time is over");
+                    outcome.note(Role::Management, rotation.to, "in use", "the rotation is complete");
+                    outcome.commands.push(Command::CloseSessions {
+                        endpoint: self.endpoint.as_str().into(),
+                        role: Role::Management,
+                        generation: Some(rotation.from),
+                    });
+                }
+            } else if rotation.deadline_ms <= now_ms && !is_open(&rotation, now_ms) {
+                let last = account.note.clone().map_or_else(String::new, |note| format!(" ({note})"));
+                if !rotation.handed_out {
+                    let reason = format!("no bootstrap fetched the new credential before the deadline{last}");
+                    roll_back(account, &rotation, &self.endpoint, reason, outcome);
+                } else if rotation.old_seen {
+                    let reason = format!(
+                        "the new credential was not proven before the deadline and the device came back with the \
+                         old one{last}"
+                    );
+                    roll_back(account, &rotation, &self.endpoint, reason, outcome);
+                } else {
+                    let reason =
+                        "the deadline passed and the device was seen with neither credential; both are \
+                                  kept"
+                            .to_owned();
+                    outcome.note(Role::Management, rotation.to, "unreachable", reason.clone());
+                    account.note = Some(reason);
+                    account.state = State::Unreachable(Rotation { trigger: None, ..rotation });
+                }
+            }
+        }
+        self.emit_trigger(now_ms, false, outcome);
+    }
+
+    /// Hands the pending trigger to the driver when it is due, or when the device just made contact.
+    pub(super) fn emit_trigger(&mut self, now_ms: u64, contact: bool, outcome: &mut Outcome) {
+        if self.hold.is_some() {
+            return;
+        }
+        let Some(account) = self.management.as_mut() else { return };
+        let State::Rotating(rotation) = &mut account.state else { return };
+        if is_open(rotation, now_ms) || rotation.deadline_ms <= now_ms {
+            return;
+        }
+        if let Some(trigger) = rotation.trigger.as_mut()
+            && !trigger.in_flight
+            && (trigger.not_before_ms <= now_ms || (contact && trigger.on_contact))
+        {
+            trigger.in_flight = true;
+            outcome.commands.push(Command::TriggerBootstrap { endpoint: self.endpoint.as_str().into() });
+        }
+    }
+
+    /// Starts a rotation whose new credential was already added as `to`.
+    pub fn start_rotation(&mut self, now_ms: u64, rotation: Rotation) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(account) = self.management.as_mut() else { return outcome };
+        let (to, reason) = (rotation.to, rotation.reason.clone());
+        account.note = None;
+        account.state = State::Rotating(rotation);
+        outcome.note(Role::Management, to, "staged", reason);
+        self.emit_trigger(now_ms, false, &mut outcome);
+        outcome
+    }
+
+    /// Refuses the credentials of one role, or of both, for good.
+    pub fn revoke(&mut self, now_ms: u64, role: Option<Role>, reason: &str) -> Outcome {
+        let mut outcome = Outcome::default();
+        if role.is_none() {
+            self.hold = Some(super::device::Hold {
+                kind: HoldKind::Revoked,
+                since_ms: now_ms,
+                reason: reason.to_owned(),
+            });
+        }
+        for each in Role::ALL {
+            if role.is_some_and(|only| only != each) {
+                continue;
+            }
+            if let Some(account) = self.account_mut(each) {
+                account.state = State::Revoked;
+                account.note = Some(reason.to_owned());
+                for credential in &mut account.credentials {
+                    credential.standing = Standing::Revoked;
+                }
+                let current = account.current;
+                outcome.note(each, current, "revoked", reason);
+            }
+            self.close(each, &mut outcome);
+        }
+        if outcome.happened.is_empty() {
+            outcome.happened.push(Happened {
+                role: None,
+                generation: None,
+                what: "revoked",
+                detail: reason.to_owned(),
+            });
+        }
+        outcome.durable = true;
+        outcome
+    }
+
+    /// Refuses the device as a whole until it is resumed, or for good.
+    pub fn hold(&mut self, now_ms: u64, kind: HoldKind, reason: &str) -> Outcome {
+        let mut outcome = Outcome { durable: true, ..Outcome::default() };
+        self.hold = Some(super::device::Hold { kind, since_ms: now_ms, reason: reason.to_owned() });
+        let what = match kind {
+            HoldKind::Suspended => "suspended",
+            HoldKind::Revoked => "revoked",
+            HoldKind::Decommissioned => "decommissioned",
+        };
+        outcome.happened.push(Happened { role: None, generation: None, what, detail: reason.to_owned() });
+        for role in Role::ALL {
+            self.close(role, &mut outcome);
+        }
+        outcome
+    }
+
+    /// Lifts a suspension; deadlines move by the time it lasted.
+    pub fn resume(&mut self, now_ms: u64, reason: &str) -> Outcome {
+        let mut outcome = Outcome { durable: true, ..Outcome::default() };
+        let since_ms = self.hold.take().map_or(now_ms, |hold| hold.since_ms);
+        let lasted = now_ms.saturating_sub(since_ms);
+        if let Some(Account { state: State::Rotating(rotation), .. }) = self.management.as_mut() {
+            rotation.deadline_ms = rotation.deadline_ms.saturating_add(lasted);
+            rotation.retire_ms = rotation.retire_ms.map(|at| at.saturating_add(lasted));
+        }
+        outcome.happened.push(Happened {
+            role: None,
+            generation: None,
+            what: "resumed",
+            detail: reason.to_owned(),
+        });
+        self.emit_trigger(now_ms, false, &mut outcome);
+        outcome
+    }
+
+    fn close(&mut self, role: Role, outcome: &mut Outcome) {
+        if let Some(account) = self.account_mut(role) {
+            account.handshake = None;
+        }
+        outcome.commands.push(Command::CloseSessions {
+            endpoint: self.endpoint.as_str().into(),
+            role,
+            generation: None,
+        });
+    }
+}
+
+impl Trigger {
+    /// A trigger that is due at once.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { not_before_ms: 0, failures: 0, on_contact: true, in_flight: false }
+    }
+
+    fn back_off(&mut self, now_ms: u64) {
+        let wait = FAILED_RETRY_MS.saturating_mul(1 << self.failures.min(8));
+        self.failures = self.failures.saturating_add(1);
+        self.not_before_ms = now_ms.saturating_add(wait);
+        self.on_contact = false;
+        self.in_flight = false;
+    }
+}
+
+impl Default for Trigger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether a bootstrap that was handed the new credential may still be running.
+fn is_open(rotation: &Rotation, now_ms: u64) -> bool {
+    rotation.attempt_ms.is_some_and(|since| now_ms.saturating_sub(since) < ATTEMPT_MS)
+}
+
+fn roll_back(
+    account: &mut Account,
+    rotation: &Rotation,
+    endpoint: &str,
+    reason: String,
+    outcome: &mut Outcome,
+) {
+    account.set_standing(rotation.to, Standing::RolledBack);
+    account.current = rotation.from;
+    account.state = State::InUse;
+    outcome.note(Role::Management, rotation.to, "rolled back", reason.clone());
+    outcome.commands.push(Command::CloseSessions {
+        endpoint: endpoint.into(),
+        role: Role::Management,
+        generation: Some(rotation.to),
+    });
+    account.note = Some(format!("rolled back: {reason}"));
+}

@@ -1,0 +1,152 @@
+//! The bootstrap plan: what a bootstrap writes into `/0` and `/1` (LwM2M Core §6.1; objects `/0` and `/1`).
+//!
+//! Invariant: the bootstrap account's own `/0` instance is never a target; the only thing a plan writes is one server
+//! account, the pair of a `/0` and a `/1` instance with the same Short Server ID.
+
+use core::fmt;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+/// What a bootstrap has to do, and which credential that delivers.
+#[derive(Clone, Debug)]
+pub struct BootstrapPlan {
+    /// The device.
+    pub endpoint: Arc<str>,
+    /// The generation of the management credential it writes; 0 when the account has no security.
+    pub generation: u32,
+    /// Short Server ID of the account.
+    pub short_server_id: u16,
+    /// `/0` instance to write when a Discover does not say otherwise.
+    pub security_instance: u16,
+    /// `/1` instance to write when a Discover does not say otherwise.
+    pub server_instance: u16,
+    /// Resources of the `/0` instance in ascending order.
+    pub security: Vec<(u16, Setting)>,
+    /// Resources of the `/1` instance in ascending order.
+    pub server: Vec<(u16, Setting)>,
+}
+
+/// What a Bootstrap-Discover showed: instances with their Short Server ID.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// Instances of `/0`; the one without an id is the bootstrap account.
+    pub security: Vec<(u16, Option<u16>)>,
+    /// Instances of `/1`.
+    pub server: Vec<(u16, Option<u16>)>,
+}
+
+/// One Bootstrap-Write of a whole object instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'p> {
+    /// Object id, 0 or 1.
+    pub object: u16,
+    /// Object instance id.
+    pub instance: u16,
+    /// Resource ids and values in ascending order.
+    pub resources: &'p [(u16, Setting)],
+}
+
+/// The value of one resource.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Setting {
+    /// String.
+    Text(String),
+    /// Integer.
+    Integer(i64),
+    /// Boolean.
+    Boolean(bool),
+    /// Opaque; the secret key is one, so none of them is shown by `Debug`.
+    Opaque(Zeroizing<Vec<u8>>),
+}
+
+impl BootstrapPlan {
+    /// The writes in the order to send them: `/0` before `/1`.
+    ///
+    /// The account goes where its Short Server ID already is, else to the planned instance, else to the lowest free
+    /// one; never to the bootstrap account.
+    #[must_use]
+    pub fn writes(&self, discovered: &Discovered) -> [Write<'_>; 2] {
+        [
+            Write {
+                object: 0,
+                instance: self.place(&discovered.security, self.security_instance),
+                resources: &self.security,
+            },
+            Write {
+                object: 1,
+                instance: self.place(&discovered.server, self.server_instance),
+                resources: &self.server,
+            },
+        ]
+    }
+
+    fn place(&self, found: &[(u16, Option<u16>)], planned: u16) -> u16 {
+        if let Some((instance, _)) = found.iter().find(|(_, id)| *id == Some(self.short_server_id)) {
+            return *instance;
+        }
+        let is_taken = |candidate: u16| found.iter().any(|(instance, _)| *instance == candidate);
+        if is_taken(planned) { (0..u16::MAX).find(|id| !is_taken(*id)).unwrap_or(planned) } else { planned }
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({text:?})"),
+            Self::Integer(value) => write!(f, "Integer({value})"),
+            Self::Boolean(value) => write!(f, "Boolean({value})"),
+            Self::Opaque(bytes) => write!(f, "Opaque({} bytes)", bytes.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> BootstrapPlan {
+        BootstrapPlan {
+            endpoint: "device".into(),
+            generation: 1,
+            short_server_id: 7,
+            security_instance: 1,
+            server_instance: 0,
+            security: vec![(5, Setting::Opaque(Zeroizing::new(vec![0xaa; 16])))],
+            server: Vec::new(),
+        }
+    }
+
+    fn targets(discovered: &Discovered) -> [(u16, u16); 2] {
+        plan().writes(discovered).map(|write| (write.object, write.instance))
+    }
+
+    #[test]
+    fn without_a_discover_the_planned_instances_are_written() {
+        assert_eq!(targets(&Discovered::default()), [(0, 1), (1, 0)]);
+    }
+
+    #[test]
+    fn the_bootstrap_account_is_never_a_target() {
+        let discovered = Discovered { security: vec![(1, None)], server: vec![] };
+        assert_eq!(targets(&discovered), [(0, 0), (1, 0)]);
+    }
+
+    #[test]
+    fn an_account_with_the_same_short_server_id_is_overwritten() {
+        let discovered =
+            Discovered { security: vec![(0, None), (4, Some(7))], server: vec![(0, Some(9)), (3, Some(7))] };
+        assert_eq!(targets(&discovered), [(0, 4), (1, 3)]);
+    }
+
+    #[test]
+    fn the_account_of_another_server_is_left_alone() {
+        let discovered = Discovered { security: vec![(0, None), (1, Some(9))], server: vec![(0, Some(9))] };
+        assert_eq!(targets(&discovered), [(0, 2), (1, 1)]);
+    }
+
+    #[test]
+    fn a_plan_shows_no_key() {
+        assert!(!format!("{:?}", plan()).contains("170"));
+    }
+}

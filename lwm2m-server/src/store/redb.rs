@@ -1,0 +1,347 @@
+//! The embedded store: one redb file in the data folder.
+//!
+//! Invariants: each method is one transaction; a commit is durable when it returns; two servers never share a folder (a
+//! lock file is held as long as the store is open); the schema version is checked before anything else is read.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, StorageError,
+    TableDefinition, WriteTransaction,
+};
+
+use super::audit::AuditRow;
+use super::seal::Sealer;
+use super::{Change, Store, StoreError, TokenRecord};
+use crate::credentials::{Device, Happened, Key, Role};
+
+/// Version of the tables below.
+const SCHEMA: u32 = 1;
+/// Name of the store file in the data folder.
+const FILE: &str = "store.redb";
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
+/// (endpoint, role, generation) → nonce, ciphertext, tag.
+const SECRETS: TableDefinition<'_, (&str, u8, u32), &[u8]> = TableDefinition::new("secrets");
+const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+const AUDIT_BY_DEVICE: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("audit_by_device");
+/// SHA-256 of a token → its record.
+const TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tokens");
+
+/// The default [`Store`].
+#[derive(Debug)]
+pub struct RedbStore {
+    database: Database,
+    sealer: Sealer,
+    path: PathBuf,
+    /// Released when the store is dropped or the process ends.
+    _lock: Option<File>,
+}
+
+impl RedbStore {
+    /// Whether a store exists in a data folder.
+    #[must_use]
+    pub fn exists(data: &Path) -> bool {
+        fs::metadata(data.join(FILE)).is_ok_and(|file| file.len() > 0)
+    }
+
+    /// Takes the lock of a data folder, which [`open`](Self::open) needs; the folder is made when it is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another server holds it; [`StoreError::Io`] when the folder cannot be used.
+    pub fn lock(data: &Path) -> Result<File, StoreError> {
+        let io = |error| StoreError::Io { path: data.to_owned(), error };
+        fs::create_dir_all(data).map_err(io)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(data.join("lock"))
+            .map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked(data.to_owned())),
+            Err(fs::TryLockError::Error(error)) => Err(io(error)),
+        }
+    }
+
+    /// Opens or makes the store of a data folder whose lock is held.
+    ///
+    /// # Errors
+    /// A damaged file, a newer schema, a key that does not fit, or what the operating system said.
+    pub fn open(data: &Path, lock: File, sealer: Sealer) -> Result<Self, StoreError> {
+        let path = data.join(FILE);
+        // redb repairs after an unclean end, and panics on some damage that no crash leaves behind.
+        let opened = std::panic::catch_unwind(|| Database::builder().set_cache_size(64 << 20).create(&path));
+        let database = match opened {
+            Ok(Ok(database)) => database,
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(StoreError::Locked(data.to_owned())),
+            Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
+                if error.kind() != std::io::ErrorKind::InvalidData =>
+            {
+                return Err(StoreError::Io { path, error });
+            }
+            Ok(Err(error)) => return Err(StoreError::Corrupt { path, what: error.to_string() }),
+            Err(_) => {
+                return Err(StoreError::Corrupt { path, what: "its pages do not fit together".to_owned() });
+            }
+        };
+        Self { database, sealer, path, _lock: Some(lock) }.checked()
+    }
+
+    /// A store without a file, for tests and simulations.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn in_memory(sealer: Sealer) -> Result<Self, StoreError> {
+        let path = PathBuf::from("(memory)");
+        let database = Database::builder()
+            .create_with_backend(redb::backends::InMemoryBackend::new())
+            .map_err(|error| StoreError::Corrupt { path: path.clone(), what: error.to_string() })?;
+        Self { database, sealer, path, _lock: None }.checked()
+    }
+
+    /// Checks schema and key, or sets both in a new store.
+    fn checked(self) -> Result<Self, StoreError> {
+        let transaction = self.begin()?;
+        {
+            let mut meta = self.fits(transaction.open_table(META))?;
+            let schema = self.fits(meta.get("schema"))?.map(|found| found.value().to_vec());
+            match schema {
+                None => {
+                    self.fits(meta.insert("schema", SCHEMA.to_be_bytes().as_slice()))?;
+                    self.fits(meta.insert("check", self.sealer.check_value()?.as_slice()))?;
+                }
+                Some(bytes) => {
+                    let found = <[u8; 4]>::try_from(bytes.as_slice())
+                        .map(u32::from_be_bytes)
+                        .map_err(|_| self.corrupt("its schema version is no number"))?;
+                    if found > SCHEMA {
+                        return Err(StoreError::NewerSchema { found, known: SCHEMA });
+                    }
+                    let check = self
+                        .fits(meta.get("check"))?
+                        .map(|found| found.value().to_vec())
+                        .ok_or_else(|| self.corrupt("it has no check value for the secrets key"))?;
+                    self.sealer.check(&check)?;
+                }
+            }
+            // Every table exists from the first transaction on, so that reading one never has to make it.
+            self.fits(transaction.open_table(DEVICES))?;
+            self.fits(transaction.open_table(SECRETS))?;
+            self.fits(transaction.open_table(AUDIT))?;
+            self.fits(transaction.open_table(AUDIT_BY_DEVICE))?;
+            self.fits(transaction.open_table(TOKENS))?;
+        }
+        self.fits(transaction.commit())?;
+        Ok(self)
+    }
+
+    fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        let mut transaction = self.fits(self.database.begin_write())?;
+        self.fits(transaction.set_durability(Durability::Immediate))?;
+        Ok(transaction)
+    }
+
+    fn corrupt(&self, what: impl Into<String>) -> StoreError {
+        StoreError::Corrupt { path: self.path.clone(), what: what.into() }
+    }
+
+    fn fits<T, E: Into<redb::Error>>(&self, result: Result<T, E>) -> Result<T, StoreError> {
+        result.map_err(|error| match error.into() {
+            redb::Error::Io(error) => StoreError::Io { path: self.path.clone(), error },
+            other => self.corrupt(other.to_string()),
+        })
+    }
+
+    fn parse<T: serde::de::DeserializeOwned>(&self, what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+        serde_json::from_slice(bytes).map_err(|error| self.corrupt(format!("{what}: {error}")))
+    }
+
+    fn emit<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(value).map_err(|error| self.corrupt(error.to_string()))
+    }
+
+    fn append(
+        &self,
+        transaction: &WriteTransaction,
+        actor: &str,
+        now_ms: u64,
+        endpoint: Option<&str>,
+        happened: &[Happened],
+    ) -> Result<(), StoreError> {
+        let mut audit = self.fits(transaction.open_table(AUDIT))?;
+        let mut by_device = self.fits(transaction.open_table(AUDIT_BY_DEVICE))?;
+        let (mut seq, mut previous) = match self.fits(audit.last())? {
+            None => (0, String::new()),
+            Some((key, value)) => {
+                let row: AuditRow = self.parse("the newest audit row", value.value())?;
+                (key.value(), row.hash)
+            }
+        };
+        for each in happened {
+            seq = seq.saturating_add(1);
+            let row = AuditRow::chained(seq, now_ms, actor, endpoint, each, &previous);
+            self.fits(audit.insert(seq, self.emit(&row)?.as_slice()))?;
+            if let Some(endpoint) = endpoint {
+                self.fits(by_device.insert((endpoint, seq), ()))?;
+            }
+            previous = row.hash;
+        }
+        Ok(())
+    }
+}
+
+impl Store for RedbStore {
+    fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let table = self.fits(transaction.open_table(DEVICES))?;
+        let mut devices = Vec::new();
+        for entry in self.fits(table.iter())? {
+            let (endpoint, record) = self.fits(entry)?;
+            devices.push(self.parse(&format!("the record of {}", endpoint.value()), record.value())?);
+        }
+        Ok(devices)
+    }
+
+    fn commit(&self, change: &Change<'_>) -> Result<(), StoreError> {
+        let device = change.device;
+        let endpoint = device.endpoint.as_str();
+        let transaction = self.begin()?;
+        {
+            let mut devices = self.fits(transaction.open_table(DEVICES))?;
+            let stored = self.fits(devices.get(endpoint))?.map(|record| record.value().to_vec());
+            let stored: Option<Device> = match stored {
+                None => None,
+                Some(bytes) => Some(self.parse(&format!("the record of {endpoint}"), &bytes)?),
+            };
+            let (version, epoch) = stored.map_or((0, 0), |stored| (stored.version, stored.epoch));
+            if epoch > device.epoch {
+                return Err(StoreError::Fenced);
+            }
+            if device.version != version.saturating_add(1) {
+                return Err(StoreError::Conflict);
+            }
+            self.fits(devices.insert(endpoint, self.emit(device)?.as_slice()))?;
+            let mut secrets = self.fits(transaction.open_table(SECRETS))?;
+            for (role, generation, key) in change.secrets {
+                let sealed = self.sealer.seal(endpoint, *role, *generation, key)?;
+                self.fits(secrets.insert((endpoint, role_byte(*role), *generation), sealed.as_slice()))?;
+            }
+            for (role, generation) in change.forget {
+                self.fits(secrets.remove((endpoint, role_byte(*role), *generation)))?;
+            }
+        }
+        self.append(&transaction, change.actor, change.now_ms, Some(endpoint), change.happened)?;
+        self.fits(transaction.commit())
+    }
+
+    fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Key>, StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let table = self.fits(transaction.open_table(SECRETS))?;
+        let Some(sealed) = self.fits(table.get((endpoint, role_byte(role), generation)))? else {
+            return Ok(None);
+        };
+        match self.sealer.open(endpoint, role, generation, sealed.value()) {
+            Some(key) => Ok(Some(key)),
+            None => {
+                Err(self.corrupt(format!("the sealed {role} key {generation} of {endpoint} does not open")))
+            }
+        }
+    }
+
+    fn note(&self, actor: &str, now_ms: u64, happened: &Happened) -> Result<(), StoreError> {
+        let transaction = self.begin()?;
+        self.append(&transaction, actor, now_ms, None, core::slice::from_ref(happened))?;
+        self.fits(transaction.commit())
+    }
+
+    fn audit(&self, endpoint: Option<&str>, after: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let audit = self.fits(transaction.open_table(AUDIT))?;
+        let from = after.saturating_add(1);
+        let mut rows = Vec::new();
+        match endpoint {
+            None => {
+                for entry in self.fits(audit.range(from..))?.take(limit) {
+                    let (_, row) = self.fits(entry)?;
+                    rows.push(self.parse("an audit row", row.value())?);
+                }
+            }
+            Some(endpoint) => {
+                let by_device = self.fits(transaction.open_table(AUDIT_BY_DEVICE))?;
+                for entry in self.fits(by_device.range((endpoint, from)..=(endpoint, u64::MAX)))?.take(limit)
+                {
+                    let (key, _) = self.fits(entry)?;
+                    let row = self
+                        .fits(audit.get(key.value().1))?
+                        .ok_or_else(|| self.corrupt("an audit row is missing"))?;
+                    rows.push(self.parse("an audit row", row.value())?);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn audit_head(&self) -> Result<u64, StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let audit = self.fits(transaction.open_table(AUDIT))?;
+        let last = self.fits(audit.last())?;
+        Ok(last.map_or(0, |(seq, _)| seq.value()))
+    }
+
+    fn verify_audit(&self) -> Result<u64, StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let audit = self.fits(transaction.open_table(AUDIT))?;
+        let (mut count, mut previous) = (0_u64, String::new());
+        for entry in self.fits(audit.iter())? {
+            let (seq, row) = self.fits(entry)?;
+            let row: AuditRow = self.parse("an audit row", row.value())?;
+            count = count.saturating_add(1);
+            if seq.value() != count || row.seq != count || !row.follows(&previous) {
+                return Err(self.corrupt(format!("audit row {count} does not follow the one before it")));
+            }
+            previous = row.hash;
+        }
+        Ok(count)
+    }
+
+    fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let table = self.fits(transaction.open_table(TOKENS))?;
+        let mut tokens = Vec::new();
+        for entry in self.fits(table.iter())? {
+            let (hash, record) = self.fits(entry)?;
+            let hash = <[u8; 32]>::try_from(hash.value())
+                .map_err(|_| self.corrupt("a token hash is not 32 bytes"))?;
+            tokens.push((hash, self.parse("a token", record.value())?));
+        }
+        Ok(tokens)
+    }
+
+    fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<(), StoreError> {
+        let transaction = self.begin()?;
+        self.fits(
+            self.fits(transaction.open_table(TOKENS))?.insert(hash.as_slice(), self.emit(token)?.as_slice()),
+        )?;
+        let made = Happened {
+            role: None,
+            generation: None,
+            what: "token made",
+            detail: format!("{} ({})", token.name, token.role),
+        };
+        self.append(&transaction, "server", token.created_ms, None, &[made])?;
+        self.fits(transaction.commit())
+    }
+}
+
+fn role_byte(role: Role) -> u8 {
+    match role {
+        Role::Bootstrap => 0,
+        Role::Management => 1,
+    }
+}
