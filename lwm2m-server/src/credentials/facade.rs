@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
 use super::device::{Device, Role, Standing, State};
@@ -14,6 +15,9 @@ use super::plan::{BootstrapPlan, Setting};
 use super::secret::{Identity, Key};
 use super::{Authenticated, Command, CredentialEvent, Fact, Refusal, Secret};
 use crate::store::{AuditRow, Change, Store, StoreError};
+
+/// Steps a slow listener may lag behind.
+const EVENTS: usize = 1024;
 
 /// What every bootstrap writes unless the device's profile departs from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,7 @@ pub struct Credentials {
     index: RwLock<Index>,
     /// Held from reading a record to showing the changed one.
     turn: Mutex<()>,
+    events: broadcast::Sender<CredentialEvent>,
 }
 
 /// What is known without reading the store.
@@ -106,7 +111,13 @@ impl Credentials {
         for device in store.devices()? {
             index.show(device);
         }
-        Ok(Self { store, settings, index: RwLock::new(index), turn: Mutex::new(()) })
+        Ok(Self {
+            store,
+            settings,
+            index: RwLock::new(index),
+            turn: Mutex::new(()),
+            events: broadcast::channel(EVENTS).0,
+        })
     }
 
     /// Finds the key for a handshake.
@@ -219,6 +230,12 @@ impl Credentials {
             commands.extend(self.keep(&turn, now_ms, actor, changed, outcome, &[])?);
         }
         Ok(commands)
+    }
+
+    /// Every lifecycle step from now on, each after it was stored.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<CredentialEvent> {
+        self.events.subscribe()
     }
 
     /// The record of a device.

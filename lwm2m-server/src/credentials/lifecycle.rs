@@ -326,7 +326,7 @@ impl Device {
     }
 
     /// Hands the pending trigger to the driver when it is due, or when the device just made contact.
-    pub(super) fn emit_trigger(&mut self, now_ms: u64, contact: bool, outcome: &mut Outcome) {
+    fn emit_trigger(&mut self, now_ms: u64, contact: bool, outcome: &mut Outcome) {
         if self.hold.is_some() {
             return;
         }
@@ -351,8 +351,8 @@ impl Device {
         let (to, reason) = (rotation.to, rotation.reason.clone());
         account.note = None;
         account.state = State::Rotating(rotation);
+        // The next tick sends the trigger: the driver carries it out and reports the answer.
         outcome.note(Role::Management, to, "staged", reason);
-        self.emit_trigger(now_ms, false, &mut outcome);
         outcome
     }
 
@@ -424,7 +424,6 @@ impl Device {
             what: "resumed",
             detail: reason.to_owned(),
         });
-        self.emit_trigger(now_ms, false, &mut outcome);
         outcome
     }
 

@@ -193,11 +193,9 @@ pub enum Command {
         /// Sessions of this generation; of every one, and those without security, when `None`.
         generation: Option<u32>,
     },
-    /// Tell whoever listens to events.
-    Event(CredentialEvent),
 }
 
-/// A lifecycle step, for listeners.
+/// A lifecycle step, for those who [subscribed](Credentials::subscribe).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct CredentialEvent {
     /// The device.
