@@ -1,1 +1,9 @@
-//! Under construction.
+//! What the tests against foreign programs share: a virtual link, processes of peers, and where the peers are.
+//!
+//! Nothing here is part of the product. The conformance runner `lwm2m-interop` and the files in `tests/` use it.
+
+pub mod leshan;
+pub mod link;
+pub mod peers;
+pub mod process;
+pub mod random;

@@ -1,0 +1,224 @@
+// An LwM2M client on the reference implementation's libraries, driven by lines on standard input, for the tests.
+//
+// java -cp LIBRARIES Client.java ENDPOINT URI LIFETIME server|bootstrap [IDENTITY HEXKEY]
+// Prints one line for each event. Commands: `temperature VALUE` changes /3303/0/5700, `update` sends an Update,
+// `stop` de-registers and ends.
+
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.util.Date;
+import java.util.EnumSet;
+import java.util.List;
+import java.util.Map;
+import org.eclipse.leshan.client.LeshanClient;
+import org.eclipse.leshan.client.LeshanClientBuilder;
+import org.eclipse.leshan.client.object.Security;
+import org.eclipse.leshan.client.observer.LwM2mClientObserverAdapter;
+import org.eclipse.leshan.client.resource.BaseInstanceEnabler;
+import org.eclipse.leshan.client.resource.ObjectsInitializer;
+import org.eclipse.leshan.client.servers.LwM2mServer;
+import org.eclipse.leshan.core.ResponseCode;
+import org.eclipse.leshan.core.model.ObjectLoader;
+import org.eclipse.leshan.core.model.ObjectModel;
+import org.eclipse.leshan.core.model.ResourceModel;
+import org.eclipse.leshan.core.model.ResourceModel.Operations;
+import org.eclipse.leshan.core.model.ResourceModel.Type;
+import org.eclipse.leshan.core.model.StaticModel;
+import org.eclipse.leshan.core.node.LwM2mResource;
+import org.eclipse.leshan.core.request.*;
+import org.eclipse.leshan.core.request.argument.Arguments;
+import org.eclipse.leshan.core.response.*;
+import org.eclipse.leshan.core.util.Hex;
+import org.eclipse.leshan.transport.californium.client.endpoint.CaliforniumClientEndpointsProvider;
+import org.eclipse.leshan.transport.californium.client.endpoint.coap.CoapClientProtocolProvider;
+import org.eclipse.leshan.transport.californium.client.endpoint.coaps.CoapsClientProtocolProvider;
+
+public class Client {
+    static void print(String line) {
+        System.out.println(line.replace('\n', ' '));
+        System.out.flush();
+    }
+
+    public static void main(String[] args) throws Exception {
+        List<ObjectModel> models = ObjectLoader.loadAllDefault();
+        models.add(new ObjectModel(3303, "Temperature", "", "1.0", true, false,
+                new ResourceModel(5700, "", Operations.R, false, true, Type.FLOAT, "", "", ""),
+                new ResourceModel(5701, "", Operations.R, false, false, Type.STRING, "", "", "")));
+        ObjectsInitializer initializer = new ObjectsInitializer(new StaticModel(models));
+
+        String uri = args[1];
+        boolean bootstrap = args[3].equals("bootstrap");
+        byte[] identity = args.length > 5 ? args[4].getBytes(StandardCharsets.UTF_8) : null;
+        byte[] key = args.length > 5 ? Hex.decodeHex(args[5].toCharArray()) : null;
+        if (bootstrap) {
+            initializer.setInstancesForObject(0,
+                    key == null ? Security.noSecBootstrap(uri) : Security.pskBootstrap(uri, identity, key));
+            initializer.setClassForObject(1, org.eclipse.leshan.client.object.Server.class);
+        } else {
+            initializer.setInstancesForObject(0,
+                    key == null ? Security.noSec(uri, 123) : Security.psk(uri, 123, identity, key));
+            initializer.setInstancesForObject(1,
+                    new org.eclipse.leshan.client.object.Server(123, Long.parseLong(args[2])));
+        }
+        Temperature temperature = new Temperature();
+        initializer.setInstancesForObject(3, new DeviceObject());
+        initializer.setInstancesForObject(3303, temperature);
+
+        LeshanClientBuilder builder = new LeshanClientBuilder(args[0]);
+        builder.setObjects(initializer.createAll());
+        builder.setEndpointsProviders(new CaliforniumClientEndpointsProvider.Builder(new CoapClientProtocolProvider(),
+                new CoapsClientProtocolProvider()).build());
+        LeshanClient client = builder.build();
+        client.addObserver(new Events());
+        client.start();
+        print("ready");
+
+        BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = input.readLine(); line != null; line = input.readLine()) {
+            String[] words = line.split(" ");
+            if (words[0].equals("temperature")) {
+                temperature.set(Double.parseDouble(words[1]));
+            } else if (words[0].equals("update")) {
+                client.triggerRegistrationUpdate();
+            } else if (words[0].equals("stop")) {
+                break;
+            }
+        }
+        client.destroy(true);
+        print("stopped");
+        System.exit(0);
+    }
+
+    public static class Temperature extends BaseInstanceEnabler {
+        private volatile double value = 20.5;
+
+        void set(double next) {
+            value = next;
+            fireResourceChange(5700);
+        }
+
+        @Override
+        public List<Integer> getAvailableResourceIds(ObjectModel model) {
+            return List.of(5700, 5701);
+        }
+
+        @Override
+        public ReadResponse read(LwM2mServer server, int resource) {
+            switch (resource) {
+            case 5700:
+                return ReadResponse.success(resource, value);
+            case 5701:
+                return ReadResponse.success(resource, "Cel");
+            default:
+                return super.read(server, resource);
+            }
+        }
+    }
+
+    public static class DeviceObject extends BaseInstanceEnabler {
+        private String offset = "+00:00";
+
+        @Override
+        public List<Integer> getAvailableResourceIds(ObjectModel model) {
+            return List.of(0, 1, 2, 3, 4, 6, 7, 9, 11, 13, 14, 16);
+        }
+
+        @Override
+        public ReadResponse read(LwM2mServer server, int resource) {
+            switch (resource) {
+            case 0:
+                return ReadResponse.success(resource, "Reference Manufacturer");
+            case 1:
+                return ReadResponse.success(resource, "Model 500");
+            case 2:
+                return ReadResponse.success(resource, "LT-500-000-0001");
+            case 3:
+                return ReadResponse.success(resource, "1.0.0");
+            case 6:
+                return ReadResponse.success(resource, Map.of(0, 1L, 1, 5L), Type.INTEGER);
+            case 7:
+                return ReadResponse.success(resource, Map.of(0, 3800L, 1, 5000L), Type.INTEGER);
+            case 9:
+                return ReadResponse.success(resource, 92);
+            case 11:
+                return ReadResponse.success(resource, Map.of(0, 0L), Type.INTEGER);
+            case 13:
+                return ReadResponse.success(resource, new Date(1_700_000_000_000L));
+            case 14:
+                return ReadResponse.success(resource, offset);
+            case 16:
+                return ReadResponse.success(resource, "U");
+            default:
+                return super.read(server, resource);
+            }
+        }
+
+        @Override
+        public WriteResponse write(LwM2mServer server, boolean replace, int resource, LwM2mResource value) {
+            if (resource == 14) {
+                offset = (String) value.getValue();
+                print("written /3/0/14 " + offset);
+                fireResourceChange(14);
+                return WriteResponse.success();
+            }
+            return super.write(server, replace, resource, value);
+        }
+
+        @Override
+        public ExecuteResponse execute(LwM2mServer server, int resource, Arguments arguments) {
+            print("executed /3/0/" + resource);
+            return resource == 4 ? ExecuteResponse.success() : super.execute(server, resource, arguments);
+        }
+    }
+
+    static class Events extends LwM2mClientObserverAdapter {
+        @Override
+        public void onBootstrapSuccess(LwM2mServer server, BootstrapRequest request) {
+            print("bootstrapped");
+        }
+
+        @Override
+        public void onBootstrapFailure(LwM2mServer server, BootstrapRequest request, ResponseCode code, String message,
+                Exception cause) {
+            print("bootstrap-failed " + code + " " + message + " " + cause);
+        }
+
+        @Override
+        public void onBootstrapTimeout(LwM2mServer server, BootstrapRequest request) {
+            print("bootstrap-failed timeout");
+        }
+
+        @Override
+        public void onRegistrationSuccess(LwM2mServer server, RegisterRequest request, String id) {
+            print("registered " + id);
+        }
+
+        @Override
+        public void onRegistrationFailure(LwM2mServer server, RegisterRequest request, ResponseCode code,
+                String message, Exception cause) {
+            print("register-failed " + code + " " + message + " " + cause);
+        }
+
+        @Override
+        public void onRegistrationTimeout(LwM2mServer server, RegisterRequest request) {
+            print("register-failed timeout");
+        }
+
+        @Override
+        public void onUpdateSuccess(LwM2mServer server, UpdateRequest request) {
+            print("updated");
+        }
+
+        @Override
+        public void onUpdateFailure(LwM2mServer server, UpdateRequest request, ResponseCode code, String message,
+                Exception cause) {
+            print("update-failed " + code + " " + message + " " + cause);
+        }
+
+        @Override
+        public void onDeregistrationSuccess(LwM2mServer server, DeregisterRequest request) {
+            print("deregistered");
+        }
+    }
+}

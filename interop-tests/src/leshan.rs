@@ -1,0 +1,151 @@
+//! The reference implementation as server, bootstrap server and client: the programs in `peers/leshan*`, driven by lines.
+//!
+//! The demonstration applications cannot be had as artifacts, so small programs on the same libraries stand in for them.
+
+use crate::peers::{self, Program};
+use crate::process::{Process, free_udp_port, local};
+
+/// A device's credential: what the tests write into the stores of both sides.
+#[derive(Debug, Clone, Copy)]
+pub struct Psk<'a> {
+    /// The PSK identity.
+    pub identity: &'a str,
+    /// The key in hexadecimal.
+    pub key: &'a str,
+}
+
+/// Leshan's LwM2M server.
+#[derive(Debug)]
+pub struct Server {
+    /// The process, for its log.
+    pub process: Process,
+    coap: u16,
+    coaps: u16,
+}
+
+impl Server {
+    /// Starts it and waits until it listens; `None` when it is not installed.
+    pub fn start() -> Option<Self> {
+        let (process, coap, coaps) = start(&peers::leshan()?, "leshan/Server.java");
+        Some(Self { process, coap, coaps })
+    }
+
+    /// Returns the URI of the port without security.
+    pub fn uri(&self) -> String {
+        format!("coap://{}", local(self.coap))
+    }
+
+    /// Returns the URI of the port with DTLS.
+    pub fn secure_uri(&self) -> String {
+        format!("coaps://{}", local(self.coaps))
+    }
+
+    /// Stores the credential of a device.
+    pub fn add(&mut self, endpoint: &str, psk: Psk<'_>) {
+        let stored = self.ask(&format!("psk {endpoint} {} {}", psk.identity, psk.key));
+        assert_eq!(stored, "stored");
+    }
+
+    /// Sends a command and returns its answer: a code like `205` and the content as Leshan understood it.
+    pub fn ask(&mut self, command: &str) -> String {
+        self.process.say(command);
+        self.process.wait_for(command, |line| line.strip_prefix("answer ").map(str::to_owned))
+    }
+
+    /// Waits for an event: a line that starts with `event`.
+    pub fn wait_for(&mut self, event: &str) -> String {
+        wait_for(&mut self.process, event)
+    }
+}
+
+/// Leshan's bootstrap server.
+#[derive(Debug)]
+pub struct BootstrapServer {
+    /// The process, for its log.
+    pub process: Process,
+    coap: u16,
+    coaps: u16,
+}
+
+impl BootstrapServer {
+    /// Starts it and waits until it listens; `None` when it is not installed.
+    pub fn start() -> Option<Self> {
+        let program = peers::leshan_bootstrap()?;
+        let (process, coap, coaps) = start(&program, "leshan-bootstrap/BootstrapServer.java");
+        Some(Self { process, coap, coaps })
+    }
+
+    /// Returns the URI of the port without security.
+    pub fn uri(&self) -> String {
+        format!("coap://{}", local(self.coap))
+    }
+
+    /// Returns the URI of the port with DTLS.
+    pub fn secure_uri(&self) -> String {
+        format!("coaps://{}", local(self.coaps))
+    }
+
+    /// Stores the bootstrap credential of a device.
+    pub fn add(&mut self, endpoint: &str, psk: Psk<'_>) {
+        self.process.say(&format!("psk {endpoint} {} {}", psk.identity, psk.key));
+        self.process.wait_for_text("stored");
+    }
+
+    /// Stores which management account a device is to get, written in `format` (`TLV`, `SENML_CBOR`, …).
+    pub fn plan(&mut self, endpoint: &str, format: &str, uri: &str, psk: Option<Psk<'_>>) {
+        let credential = psk.map_or(String::new(), |psk| format!(" {} {}", psk.identity, psk.key));
+        self.process.say(&format!("plan {endpoint} {format} {uri} 300{credential}"));
+        self.process.wait_for_text("stored");
+    }
+
+    /// Waits for an event: a line that starts with `event`.
+    pub fn wait_for(&mut self, event: &str) -> String {
+        wait_for(&mut self.process, event)
+    }
+}
+
+/// Leshan's client, a device with the objects 0, 1, 3 and 3303.
+#[derive(Debug)]
+pub struct Client {
+    /// The process: `temperature VALUE`, `update` and `stop` are its commands.
+    pub process: Process,
+}
+
+impl Client {
+    /// Starts a device that registers at `uri` with a lifetime of 300 seconds; `None` when it is not installed.
+    pub fn start(endpoint: &str, uri: &str, psk: Option<Psk<'_>>) -> Option<Self> {
+        Self::run(endpoint, uri, "server", psk)
+    }
+
+    /// Starts a device that asks `uri` for its accounts first; `None` when it is not installed.
+    pub fn bootstrap(endpoint: &str, uri: &str, psk: Option<Psk<'_>>) -> Option<Self> {
+        Self::run(endpoint, uri, "bootstrap", psk)
+    }
+
+    /// Waits for an event: a line that starts with `event`.
+    pub fn wait_for(&mut self, event: &str) -> String {
+        wait_for(&mut self.process, event)
+    }
+
+    fn run(endpoint: &str, uri: &str, kind: &str, psk: Option<Psk<'_>>) -> Option<Self> {
+        let mut command = peers::leshan()?.command();
+        command
+            .arg(peers::source("leshan/Client.java"))
+            .args([endpoint, uri, "300", kind])
+            .args(psk.iter().flat_map(|psk| [psk.identity, psk.key]));
+        Some(Self { process: Process::spawn("leshan client", command) })
+    }
+}
+
+fn start(program: &Program, source: &str) -> (Process, u16, u16) {
+    let (coap, coaps) = (free_udp_port(), free_udp_port());
+    let mut command = program.command();
+    command.arg(peers::source(source)).args([coap, coaps].map(|port| port.to_string()));
+    let mut process = Process::spawn(program.name, command);
+    process.wait_for("ready", |line| (line == "ready").then_some(()));
+    (process, coap, coaps)
+}
+
+fn wait_for(process: &mut Process, event: &str) -> String {
+    process.wait_for(event, |line| line.starts_with(event).then(|| line.to_owned()))
+}

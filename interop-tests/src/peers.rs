@@ -1,0 +1,143 @@
+//! Where the foreign programs are, and what a test does when one is missing.
+//!
+//! `.ci/peers` installs them. A missing peer is said loudly and its test passes, unless the environment says
+//! `LWM2M_PEERS=required`: then the test fails.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program that is there.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// What it is called in messages.
+    pub name: &'static str,
+    /// What it says its version is.
+    pub version: String,
+    command: Vec<PathBuf>,
+}
+
+impl Program {
+    /// Returns a command line that starts with the program.
+    pub fn command(&self) -> Command {
+        let mut parts = self.command.iter();
+        let mut command = Command::new(parts.next().map_or(Path::new(""), PathBuf::as_path));
+        command.args(parts);
+        command
+    }
+}
+
+/// OpenSSL's command line.
+pub fn openssl() -> Option<Program> {
+    on_path("openssl", "openssl", &["version"], |text| text.lines().next().map(str::to_owned))
+}
+
+/// A client or server of libcoap: `coap-client-notls`, `coap-server-openssl` and so on.
+pub fn libcoap(program: &'static str) -> Option<Program> {
+    // The programs print their version with their usage.
+    on_path(program, program, &["-h"], |text| {
+        text.lines().find(|line| line.contains(" v4") || line.contains("v4.")).map(str::to_owned)
+    })
+}
+
+/// The Python that has aiocoap.
+pub fn aiocoap() -> Option<Program> {
+    let python = cache().join("aiocoap/bin/python");
+    let version =
+        output(Command::new(&python).args(["-c", "import aiocoap.meta; print(aiocoap.meta.version)"]));
+    present("aiocoap", version.map(|version| (format!("aiocoap {}", version.trim()), vec![python])))
+}
+
+/// Java with the libraries of Leshan's server and client on its class path; takes a source file next.
+pub fn leshan() -> Option<Program> {
+    java("leshan", "leshan-lwm2m-server-")
+}
+
+/// Java with the libraries of Leshan's bootstrap server on its class path; takes a source file next.
+pub fn leshan_bootstrap() -> Option<Program> {
+    java("leshan-bootstrap", "leshan-server-cf-")
+}
+
+/// Returns a file of `interop-tests/peers`.
+pub fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(path)
+}
+
+fn java(family: &'static str, artifact: &str) -> Option<Program> {
+    let folder = cache().join(family);
+    let version = std::fs::read_dir(&folder).ok().and_then(|entries| {
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).find_map(|name| {
+            let version = name.strip_prefix(artifact)?.strip_suffix(".jar")?;
+            Some(format!("{family} {version}"))
+        })
+    });
+    let works = output(Command::new("javac").arg("-version")).is_some();
+    present(
+        family,
+        version.filter(|_| works).map(|version| {
+            let classes = folder.join("*");
+            // One worker each for compiling and collecting: many of these run beside each other on few cores.
+            let parts = [
+                "java",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+                "-cp",
+            ]
+            .map(PathBuf::from)
+            .into_iter()
+            .chain([classes]);
+            (version, parts.collect())
+        }),
+    )
+}
+
+fn on_path(
+    name: &'static str,
+    program: &str,
+    arguments: &[&str],
+    version: impl Fn(&str) -> Option<String>,
+) -> Option<Program> {
+    let text = output(Command::new(program).args(arguments));
+    present(
+        name,
+        text.map(|text| {
+            let version = version(&text).unwrap_or_else(|| "version unknown".to_owned());
+            (version, vec![PathBuf::from(program)])
+        }),
+    )
+}
+
+fn present(name: &'static str, found: Option<(String, Vec<PathBuf>)>) -> Option<Program> {
+    let Some((version, command)) = found else {
+        assert!(
+            env::var("LWM2M_PEERS").as_deref() != Ok("required"),
+            "{name} is required and missing: run .ci/peers"
+        );
+        eprintln!("left out: {name} (.ci/peers installs it)");
+        return None;
+    };
+    eprintln!("peer: {version}");
+    Some(Program { name, version, command })
+}
+
+fn cache() -> PathBuf {
+    let from_home = || env::home_dir().map(|home| home.join(".cache"));
+    env::var_os("LWM2M_PEERS_DIR")
+        .map(PathBuf::from)
+        .or_else(|| {
+            env::var_os("XDG_CACHE_HOME")
+                .map(PathBuf::from)
+                .or_else(from_home)
+                .map(|cache| cache.join("lwm2m-peers"))
+        })
+        .unwrap_or_default()
+}
+
+/// Returns what a program prints, whatever its exit code; `None` when there is no such program.
+fn output(command: &mut Command) -> Option<String> {
+    let output = command.output().ok()?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Some(text)
+}
