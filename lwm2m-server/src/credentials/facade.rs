@@ -306,13 +306,11 @@ impl Credentials {
         }
         let endpoint: Arc<str> = changed.endpoint.as_str().into();
         self.index.write().unwrap_or_else(PoisonError::into_inner).show(changed);
-        let mut commands = outcome.commands;
-        commands.extend(
-            outcome.happened.into_iter().map(|happened| {
-                Command::Event(CredentialEvent { endpoint: Arc::clone(&endpoint), happened })
-            }),
-        );
-        Ok(commands)
+        for happened in outcome.happened {
+            // Nobody may be listening.
+            let _ = self.events.send(CredentialEvent { endpoint: Arc::clone(&endpoint), happened });
+        }
+        Ok(outcome.commands)
     }
 
     fn read_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {

@@ -345,7 +345,7 @@ impl Device {
     }
 
     /// Starts a rotation whose new credential was already added as `to`.
-    pub fn start_rotation(&mut self, now_ms: u64, rotation: Rotation) -> Outcome {
+    pub fn start_rotation(&mut self, rotation: Rotation) -> Outcome {
         let mut outcome = Outcome::default();
         let Some(account) = self.management.as_mut() else { return outcome };
         let (to, reason) = (rotation.to, rotation.reason.clone());

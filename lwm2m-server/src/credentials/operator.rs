@@ -339,24 +339,21 @@ impl Credentials {
         let identity = self.new_identity(Role::Management)?;
         let key = Key::generate().map_err(|_| OperatorError::NoRandomness)?;
         let to = account.add(identity.clone(), now_ms);
-        let outcome = device.start_rotation(
-            now_ms,
-            Rotation {
-                from,
-                to,
-                phase: Phase::Staged,
-                started_ms: now_ms,
-                deadline_ms: now_ms.saturating_add(rotate.deadline_ms),
-                grace_ms: rotate.grace_ms,
-                retire_ms: None,
-                server_uri: rotate.server_uri.clone(),
-                reason: rotate.reason.clone(),
-                handed_out: false,
-                old_seen: false,
-                trigger: Some(Trigger::new()),
-                attempt_ms: None,
-            },
-        );
+        let outcome = device.start_rotation(Rotation {
+            from,
+            to,
+            phase: Phase::Staged,
+            started_ms: now_ms,
+            deadline_ms: now_ms.saturating_add(rotate.deadline_ms),
+            grace_ms: rotate.grace_ms,
+            retire_ms: None,
+            server_uri: rotate.server_uri.clone(),
+            reason: rotate.reason.clone(),
+            handed_out: false,
+            old_seen: false,
+            trigger: Some(Trigger::new()),
+            attempt_ms: None,
+        });
         let commands = self.keep(&turn, now_ms, actor, device, outcome, &[(Role::Management, to, &key)])?;
         let mut warnings = Vec::new();
         if bootstrap_last_success_ms.is_none() {
