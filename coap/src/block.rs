@@ -1,8 +1,28 @@
 //! Block-wise transfers (RFC 7959): bodies of any length in blocks of 16 to 1024 bytes, produced and consumed in windows.
 //!
 //! Pure machines that know messages and nothing below; each can be instantiated twice, inside and outside of OSCORE.
+//!
+//! | | producing | consuming |
+//! |---|---|---|
+//! | Block1, request bodies | [`Upload`] | [`Receive`] |
+//! | Block2, response bodies | [`Serve`] | [`Download`] |
+//!
+//! Invariant: no machine holds a body. A producer writes the whole body again for each block through a [`Window`] that
+//! keeps only the block; a hash tells whether it was the same body each time.
 
 use core::fmt;
+
+mod download;
+mod receive;
+mod serve;
+mod upload;
+mod window;
+
+pub use download::{Download, DownloadError, Downloaded};
+pub use receive::{Receive, Received, Refusal};
+pub use serve::{Head, Serve, ServeError, Served};
+pub use upload::{Portion, Upload, UploadError, Uploaded};
+pub use window::Window;
 
 /// The size of a block as an exponent: 0 to 6 stand for 16 to 1024 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -67,7 +67,9 @@
 pub mod block;
 mod code;
 mod content_format;
+pub mod link;
 mod message;
+pub mod observe;
 mod option;
 mod parameters;
 mod peer;
