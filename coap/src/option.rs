@@ -75,30 +75,22 @@ impl OptionNumber {
         self.0 & 0x1e == 0x1c
     }
 
-    /// Whether an option of `length` bytes is as long as its definition allows; unknown options may have any length.
+    /// Whether a critical option of `length` bytes is as long as its definition allows.
     const fn fits(self, length: usize) -> bool {
         match self {
             Self::IF_NONE_MATCH => length == 0,
             Self::URI_HOST => length >= 1 && length <= 255,
-            Self::URI_PORT | Self::ACCEPT | Self::CONTENT_FORMAT => length <= 2,
+            Self::URI_PORT | Self::ACCEPT => length <= 2,
+            Self::BLOCK1 | Self::BLOCK2 => length <= 3,
             Self::IF_MATCH => length <= 8,
-            Self::BLOCK1 | Self::BLOCK2 | Self::OBSERVE => length <= 3,
-            Self::URI_PATH | Self::URI_QUERY | Self::LOCATION_PATH | Self::LOCATION_QUERY => length <= 255,
+            Self::URI_PATH | Self::URI_QUERY => length <= 255,
             _ => true,
         }
     }
 
+    /// Whether a critical option may come more than once.
     const fn is_repeatable(self) -> bool {
-        matches!(
-            self,
-            Self::IF_MATCH
-                | Self::ETAG
-                | Self::LOCATION_PATH
-                | Self::URI_PATH
-                | Self::URI_QUERY
-                | Self::LOCATION_QUERY
-                | Self::REQUEST_TAG
-        )
+        matches!(self, Self::IF_MATCH | Self::URI_PATH | Self::URI_QUERY)
     }
 }
 
@@ -242,10 +234,12 @@ impl<'a> Options<'a> {
     pub fn first_unknown_critical(&self, known: &[OptionNumber]) -> Option<OptionNumber> {
         let mut previous = None;
         self.iter().find_map(|(number, value)| {
-            let repeated = previous.replace(number) == Some(number);
-            let usable =
-                known.contains(&number) && number.fits(value.len()) && (!repeated || number.is_repeatable());
-            (number.is_critical() && !usable).then_some(number)
+            let is_repeated = previous.replace(number) == Some(number);
+            let is_unknown = number.is_critical()
+                && (!known.contains(&number)
+                    || !number.fits(value.len())
+                    || (is_repeated && !number.is_repeatable()));
+            is_unknown.then_some(number)
         })
     }
 }
@@ -309,5 +303,101 @@ fn extended(nibble: u8, bytes: &[u8]) -> Option<(u32, &[u8])> {
             .map(|(wide, rest)| (u32::from(u16::from_be_bytes(*wide)).saturating_add(269), rest)),
         15 => None,
         _ => Some((u32::from(nibble), bytes)),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::{Code, Room, Writer};
+
+    fn list(bytes: &[u8]) -> Option<Vec<(u16, &[u8])>> {
+        let (options, _) = Options::parse(bytes).ok()?;
+        Some(options.iter().map(|(number, value)| (number.0, value)).collect())
+    }
+
+    #[test]
+    fn extended_deltas_and_lengths_are_read() {
+        // Echo (252) of 8 bytes, Request-Tag (292 = 252 + 40) of 1.
+        let bytes = [0xd8, 0xef, 1, 2, 3, 4, 5, 6, 7, 8, 0xd1, 0x1b, 9];
+        assert_eq!(list(&bytes).unwrap(), [(252, &[1, 2, 3, 4, 5, 6, 7, 8][..]), (292, &[9])]);
+        let mut long = std::vec![0xbe, 0x00, 0x01];
+        long.extend([7; 270]);
+        assert_eq!(list(&long).unwrap(), [(11, &[7; 270][..])]);
+    }
+
+    #[test]
+    fn a_sum_past_65535_is_refused() {
+        // 269 + 65266 is the last number, 269 + 65267 is one too many.
+        assert_eq!(list(&[0xe0, 0xfe, 0xf2]).unwrap(), [(65535, &[][..])]);
+        assert_eq!(list(&[0xe0, 0xfe, 0xf3]), None);
+        assert_eq!(list(&[0xe0, 0xfe, 0xf2, 0x10]), None);
+        assert_eq!(list(&[0xe0, 0xfe, 0xf2, 0x00]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn reserved_nibbles_and_cut_values_are_refused() {
+        for bytes in [
+            &[0xf0][..],
+            &[0xf1, 0],
+            &[0x0f],
+            &[0x01],
+            &[0xd0],
+            &[0xe0, 0],
+            &[0x0d],
+            &[0x0e, 0],
+            &[0x0e, 0xff, 0xff],
+            &[0xff],
+        ] {
+            assert_eq!(Options::parse(bytes), Err(OptionFault), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn any_number_of_options_is_walked() {
+        let bytes = [0; 10_000];
+        assert_eq!(list(&bytes).unwrap().len(), 10_000);
+    }
+
+    #[test]
+    fn over_long_integers_are_as_absent() {
+        // Observe of 4 bytes, Content-Format of 3 and Size1 of 5 are elective: they are ignored.
+        let bytes = [0x64, 1, 2, 3, 4, 0x63, 1, 2, 3, 0xd5, 35, 1, 2, 3, 4, 5];
+        let (options, _) = Options::parse(&bytes).unwrap();
+        assert_eq!((options.observe(), options.content_format(), options.size1()), (None, None, None));
+    }
+
+    #[test]
+    fn critical_options_that_are_unknown_over_long_or_repeated_are_found() {
+        let known = crate::Parameters::DEFAULT.known;
+        let find = |options: &[(OptionNumber, &[u8])]| {
+            let mut buffer = [0; 600];
+            let mut writer = Writer::new(&mut buffer, Room::NONE, Code::GET);
+            for (number, value) in options {
+                writer.option(*number, value).unwrap();
+            }
+            let draft = writer.finish().unwrap();
+            Options::parse(draft.bytes()).unwrap().0.first_unknown_critical(known)
+        };
+        use OptionNumber as N;
+        assert_eq!(find(&[(N::URI_PATH, b"a"), (N::URI_PATH, b"b"), (N(2048), b"elective")]), None);
+        assert_eq!(find(&[(N::ETAG, &[0; 9]), (N(2049), b"")]), Some(N(2049)));
+        assert_eq!(find(&[(N::IF_MATCH, b"")]), Some(N::IF_MATCH));
+        assert_eq!(find(&[(N::URI_HOST, b"")]), Some(N::URI_HOST));
+        assert_eq!(find(&[(N::URI_PATH, &[b'a'; 256])]), Some(N::URI_PATH));
+        assert_eq!(find(&[(N::ACCEPT, &[0, 0, 1])]), Some(N::ACCEPT));
+        assert_eq!(find(&[(N::ACCEPT, &[40]), (N::ACCEPT, &[40])]), Some(N::ACCEPT));
+        assert_eq!(find(&[(N::BLOCK1, &[0, 0, 0, 8])]), Some(N::BLOCK1));
+    }
+
+    #[test]
+    fn the_number_tells_the_class() {
+        assert!(OptionNumber::URI_PATH.is_critical() && OptionNumber::URI_PATH.is_unsafe_to_forward());
+        assert!(!OptionNumber::OBSERVE.is_critical());
+        assert!(OptionNumber::SIZE1.is_no_cache_key() && OptionNumber::SIZE2.is_no_cache_key());
+        assert!(!OptionNumber::REQUEST_TAG.is_no_cache_key() && !OptionNumber::URI_QUERY.is_no_cache_key());
     }
 }

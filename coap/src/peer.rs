@@ -100,6 +100,11 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
 
     /// A token that no outstanding request has and of which `in_use` says that no living observation has it.
     pub fn next_token(&mut self, rng: &mut Rng<'_>, in_use: impl Fn(Token) -> bool) -> Token {
+        let mut random = [0; TokenPolicy::RANDOM_LENGTH];
+        if self.tokens == TokenPolicy::Random {
+            rng(&mut random);
+        }
+        let mut random = u32::from_le_bytes(random);
         loop {
             let token = match &mut self.tokens {
                 TokenPolicy::Counter { next } => {
@@ -108,9 +113,10 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
                     token
                 }
                 TokenPolicy::Random => {
-                    let mut bytes = [0; TokenPolicy::RANDOM_LENGTH];
-                    rng(&mut bytes);
-                    Token::new(&bytes).unwrap_or_default()
+                    let token = Token::new(&random.to_le_bytes()).unwrap_or_default();
+                    // A collision hardly ever happens; counting on ends the loop even with a broken generator.
+                    random = random.wrapping_add(1);
+                    token
                 }
             };
             if !self.outgoing.iter().any(|outgoing| outgoing.token == token) && !in_use(token) {
@@ -133,7 +139,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         protect: &mut P,
         rng: &mut Rng<'_>,
     ) -> Result<(RequestId, Range<usize>), SendError> {
-        self.has_room(Role::Request)?;
+        self.has_room(now, Role::Request)?;
         let mut draft = writer.finish()?;
         let binding = protect.protect_request(&mut draft)?;
         let id = self.next_message_id();
@@ -165,7 +171,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
             answer => answer,
         };
         if answer == Answer::Separate(Delivery::Confirmable) {
-            self.has_room(Role::Response)?;
+            self.has_room(now, Role::Response)?;
         }
         let mut draft = writer.finish()?;
         protect.protect_response(&exchange.binding, false, &mut draft)?;
@@ -230,7 +236,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
             return Err(SendError::Busy);
         }
         if delivery == Delivery::Confirmable {
-            self.has_room(Role::Notification)?;
+            self.has_room(now, Role::Notification)?;
         }
         let mut draft = writer.finish()?;
         protect.protect_response(&observer.binding, true, &mut draft)?;
@@ -354,8 +360,8 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
 
     /// Whether [`Peer::request`] or a Confirmable [`Peer::notify`] has room for one more now (NSTART and `REQUESTS`).
     #[must_use]
-    pub fn can_request(&self) -> bool {
-        self.has_room(Role::Request).is_ok()
+    pub fn can_request(&self, now: Instant) -> bool {
+        self.has_room(now, Role::Request).is_ok()
     }
 
     /// Whether anything of ours is outstanding.
@@ -426,9 +432,13 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         let Message { code, token, .. } = message;
         let confirmable = kind == Kind::Confirmable;
         if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
-            // RFC 7252 §5.4.1: 4.02 to a Confirmable request, a Non-confirmable one is rejected.
+            // RFC 7252 §5.4.1: 4.02 to a Confirmable request, a Non-confirmable one is rejected. §5.10.2: 5.05 to proxying.
             if confirmable {
-                self.due = Due::Refuse { id, token, code: Code::BAD_OPTION };
+                let code = match number {
+                    OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME => Code::PROXYING_NOT_SUPPORTED,
+                    _ => Code::BAD_OPTION,
+                };
+                self.due = Due::Refuse { id, token, code };
             }
             return Input::Ignored(Ignored::BadOption(number));
         }
@@ -505,11 +515,12 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         Input::Response { request, message }
     }
 
-    fn has_room(&self, role: Role) -> Result<(), SendError> {
+    fn has_room(&self, now: Instant, role: Role) -> Result<(), SendError> {
         if self.outgoing.is_full() {
             return Err(SendError::Full);
         }
-        let in_flight = self.outgoing.iter().filter(|outgoing| outgoing.is_in_flight()).count();
+        let in_flight =
+            self.outgoing.iter().filter(|outgoing| outgoing.is_in_flight(now, self.parameters)).count();
         // RFC 7252 §4.7: at most NSTART outstanding interactions.
         if role != Role::Response && in_flight >= usize::from(self.parameters.nstart) {
             return Err(SendError::Busy);

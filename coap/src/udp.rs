@@ -134,3 +134,63 @@ impl fmt::Display for Malformed {
 impl core::error::Error for Malformed {}
 
 const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(datagram: &[u8]) -> Option<(Fault, Option<u16>)> {
+        let malformed = parse(datagram).err()?;
+        Some((malformed.fault, malformed.reject.map(|id| id.0)))
+    }
+
+    #[test]
+    fn only_a_confirmable_message_with_a_readable_header_is_rejected() {
+        assert_eq!(fault(&[]), Some((Fault::Truncated, None)));
+        assert_eq!(fault(&[0x40, 1, 2]), Some((Fault::Truncated, None)));
+        // Another version is silently ignored (RFC 7252 §3).
+        assert_eq!(fault(&[0x00, 1, 0, 9]), Some((Fault::Version, None)));
+        assert_eq!(fault(&[0x80, 1, 0, 9]), Some((Fault::Version, None)));
+        assert_eq!(fault(&[0xc0, 1, 0, 9]), Some((Fault::Version, None)));
+        // CON, NON, ACK and RST with an option that is cut.
+        assert_eq!(fault(&[0x40, 1, 0, 9, 0xb1]), Some((Fault::Options, Some(9))));
+        assert_eq!(fault(&[0x50, 1, 0, 9, 0xb1]), Some((Fault::Options, None)));
+        assert_eq!(fault(&[0x60, 0x45, 0, 9, 0xb1]), Some((Fault::Options, None)));
+        assert_eq!(fault(&[0x70, 0x45, 0, 9, 0xb1]), Some((Fault::Options, None)));
+    }
+
+    #[test]
+    fn tokens_of_9_to_15_bytes_are_a_format_error() {
+        for length in 9..=15 {
+            let mut datagram = [0; 32];
+            datagram[..4].copy_from_slice(&[0x40 | length, 1, 0, 9]);
+            assert_eq!(fault(&datagram), Some((Fault::TokenLength, Some(9))));
+        }
+    }
+
+    #[test]
+    fn a_message_shorter_than_its_token_is_a_format_error() {
+        assert_eq!(fault(&[0x48, 1, 0, 9, 1, 2, 3]), Some((Fault::Truncated, Some(9))));
+    }
+
+    #[test]
+    fn an_empty_message_has_nothing_behind_its_id() {
+        assert!(parse(&[0x40, 0, 0, 9]).is_ok());
+        assert_eq!(fault(&[0x41, 0, 0, 9, 1]), Some((Fault::Empty, Some(9))));
+        assert_eq!(fault(&[0x40, 0, 0, 9, 0x00]), Some((Fault::Empty, Some(9))));
+        assert_eq!(fault(&[0x60, 0, 0, 9, 0xff, 1]), Some((Fault::Empty, None)));
+    }
+
+    #[test]
+    fn reserved_classes_are_a_format_error() {
+        for class in [1, 3, 6, 7] {
+            assert_eq!(fault(&[0x40, class << 5 | 1, 0, 9]), Some((Fault::Class, Some(9))));
+        }
+    }
+
+    #[test]
+    fn a_payload_marker_wants_a_payload() {
+        assert_eq!(fault(&[0x40, 1, 0, 9, 0xff]), Some((Fault::Options, Some(9))));
+        assert!(parse(&[0x40, 1, 0, 9, 0xff, 0xff]).is_ok_and(|(_, message)| message.payload == [0xff]));
+    }
+}

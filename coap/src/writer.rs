@@ -351,3 +351,115 @@ impl Extension {
         self.bytes.get(self.skip..).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+mod tests {
+    use super::*;
+    use crate::udp::{Kind, MessageId};
+
+    const HEADER: Header = Header { kind: Kind::Confirmable, id: MessageId(0x0102) };
+
+    fn token() -> Token {
+        Token::new(&[0xaa, 0xbb]).unwrap()
+    }
+
+    #[test]
+    fn the_room_in_front_and_behind_stays_untouched() {
+        let mut buffer = [0xee; 64];
+        let mut writer = Writer::new(&mut buffer, Room { head: 13, tail: 8 }, Code::POST);
+        writer.split(OptionNumber::URI_PATH, "rd/5a3f", '/').unwrap();
+        writer
+            .payload_with(|space| {
+                assert_eq!(space.len(), 64 - 8 - 13 - 12 - 8 - 1);
+                space.fill(0x55);
+                Some(space.len())
+            })
+            .unwrap();
+        let range = writer.finish().unwrap().emit(HEADER, token());
+        assert_eq!(range, 13 + 6..64 - 8);
+        assert_eq!(buffer[..13], [0xee; 13]);
+        assert_eq!(buffer[56..], [0xee; 8]);
+        assert_eq!(buffer[19..34], *b"\x42\x02\x01\x02\xaa\xbb\xb2rd\x045a3f\xff");
+    }
+
+    #[test]
+    fn a_body_written_first_gives_the_same_bytes() {
+        let mut straight = [0; 64];
+        let mut writer = Writer::new(&mut straight, Room::NONE, Code::CONTENT);
+        writer.observe(7).unwrap().content_format(ContentFormat::TEXT).unwrap().payload(b"22.5").unwrap();
+        let straight_range = writer.finish().unwrap().emit(HEADER, token());
+
+        let mut buffer = [0; 64];
+        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::INTERNAL_SERVER_ERROR);
+        writer.observe(7).unwrap();
+        writer.body(30)[..4].copy_from_slice(b"22.5");
+        writer.content_format(ContentFormat::TEXT).unwrap();
+        writer.set_body(4).unwrap();
+        writer.set_code(Code::CONTENT);
+        let range = writer.finish().unwrap().emit(HEADER, token());
+        assert_eq!(buffer[range], straight[straight_range]);
+    }
+
+    #[test]
+    fn an_empty_body_writes_no_marker() {
+        let mut buffer = [0; 64];
+        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
+        writer.body(30);
+        writer.observe(1).unwrap();
+        writer.set_body(0).unwrap();
+        assert_eq!(writer.finish().unwrap().bytes(), [0x61, 1]);
+        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
+        writer.payload(b"").unwrap();
+        assert_eq!(writer.finish().unwrap().bytes(), [0; 0]);
+    }
+
+    #[test]
+    fn order_is_enforced() {
+        let mut buffer = [0; 64];
+        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::GET);
+        writer.accept(ContentFormat::TEXT).unwrap();
+        assert_eq!(writer.observe(0).err(), Some(WriteError::Order));
+        writer.payload(b"x").unwrap();
+        assert_eq!(writer.uint(OptionNumber::SIZE1, 1).err(), Some(WriteError::Order));
+        assert_eq!(writer.payload(b"y"), Err(WriteError::Order));
+        assert_eq!(writer.set_body(1), Err(WriteError::Order));
+        writer.restart(Code::NOT_FOUND);
+        writer.observe(0).unwrap();
+        assert_eq!(writer.finish().unwrap().bytes(), [0x60]);
+    }
+
+    #[test]
+    fn whatever_does_not_fit_is_refused_and_leaves_what_was_written() {
+        for length in 0..40 {
+            let mut buffer = std::vec![0; length];
+            let mut writer = Writer::new(&mut buffer, Room { head: 3, tail: 2 }, Code::GET);
+            let option = writer.option(OptionNumber::URI_PATH, b"12345678").map(|_| ());
+            let payload = writer.payload(b"abc");
+            let finished = writer.finish().map(|draft| draft.bytes().len());
+            let room = length as isize - (3 + 12 + 2);
+            assert_eq!(option.is_ok(), room >= 9, "{length}");
+            assert_eq!(payload.is_ok(), room >= if option.is_ok() { 13 } else { 4 }, "{length}");
+            assert_eq!(finished.is_ok(), room >= 0, "{length}");
+        }
+        let mut buffer = [0; 30];
+        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::GET);
+        assert!(writer.body(40).is_empty());
+        assert_eq!(writer.set_body(1), Err(WriteError::Full));
+        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::GET);
+        assert_eq!(writer.body(4).len(), 13);
+        assert_eq!(writer.option(OptionNumber::URI_PATH, b"abcd").err(), Some(WriteError::Full));
+        assert!(writer.option(OptionNumber::URI_PATH, b"abc").is_ok());
+    }
+
+    #[test]
+    fn a_protection_may_use_the_room_but_not_more() {
+        let mut buffer = [0; 40];
+        let writer = Writer::new(&mut buffer, Room { head: 4, tail: 8 }, Code::GET);
+        let mut draft = writer.finish().unwrap();
+        assert_eq!(draft.replace(Code::POST, 11..20), Err(WriteError::Full));
+        assert_eq!(draft.replace(Code::POST, 12..33), Err(WriteError::Full));
+        assert_eq!(draft.replace(Code::POST, 12..32), Ok(()));
+        assert_eq!(draft.emit(HEADER, Token::EMPTY), 8..32);
+    }
+}

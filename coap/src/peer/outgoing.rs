@@ -68,9 +68,15 @@ impl<B, K> Outgoing<B, K> {
         Self { role, phase, left, id, token, timeout, deadline, copy: None, binding }
     }
 
-    /// Whether it counts against NSTART (RFC 7252 §4.7); a separate response must not wait for one.
-    pub(super) fn is_in_flight(&self) -> bool {
-        self.role != Role::Response && matches!(self.phase, Phase::Unacknowledged | Phase::Unanswered)
+    /// Whether it counts against NSTART (RFC 7252 §4.7). A separate response must not wait for a request. The response to
+    /// a Non-confirmable request is expected no longer than an acknowledgement would be: it may well be lost.
+    pub(super) fn is_in_flight(&self, now: Instant, parameters: &Parameters) -> bool {
+        let later = parameters.response_timeout.saturating_sub(parameters.ack_timeout);
+        match self.phase {
+            Phase::Unacknowledged => self.role != Role::Response,
+            Phase::Unanswered => self.deadline > now.saturating_add(later),
+            _ => false,
+        }
     }
 
     /// Whether it is to be sent again now; if so, counts it and sets the next deadline.
