@@ -1,0 +1,7 @@
+//! What the fuzz targets check; each target hands its input to one function of this crate.
+//!
+//! A target fails by a panic: one inside the crates, or one of the assertions here, which are laws that hold for every
+//! input (what was parsed is emitted again byte for byte, a queue drains, a state machine comes to rest).
+
+pub mod coap;
+pub mod script;
