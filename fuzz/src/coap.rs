@@ -64,7 +64,9 @@ fn compare(header: &Header, message: &Message<'_>, theirs: &Packet) {
     }
     assert_eq!(theirs.get_token(), message.token.bytes());
     assert_eq!(theirs.payload, message.payload);
-    let flat = theirs.options().flat_map(|(number, values)| values.iter().map(move |value| (*number, value.as_slice())));
+    let flat = theirs
+        .options()
+        .flat_map(|(number, values)| values.iter().map(move |value| (*number, value.as_slice())));
     assert!(flat.eq(message.options.iter().map(|(number, value)| (number.0, value))));
 }
 
@@ -117,7 +119,8 @@ impl World {
             6 | 7 => {
                 let token = self.peer.next_token(&mut rng, |_| false);
                 let writer = write(&mut self.buffer, Code::POST, script.bytes()?);
-                if let Ok((id, range)) = self.peer.request(now, delivery, token, writer, &mut Plain, &mut rng) {
+                if let Ok((id, range)) = self.peer.request(now, delivery, token, writer, &mut Plain, &mut rng)
+                {
                     self.requests.push_back(id);
                     self.sent = self.buffer[range].to_vec();
                 }
@@ -210,7 +213,10 @@ impl World {
             events += 1;
             assert!(events <= 4, "there are no more events than requests");
         }
-        assert!(self.peer.poll_timeout().is_none_or(|next| next > now), "a drained peer does not ask to be called now");
+        assert!(
+            self.peer.poll_timeout().is_none_or(|next| next > now),
+            "a drained peer does not ask to be called now"
+        );
     }
 
     /// Left alone, everything that is outstanding ends.

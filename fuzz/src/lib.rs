@@ -4,4 +4,5 @@
 //! input (what was parsed is emitted again byte for byte, a queue drains, a state machine comes to rest).
 
 pub mod coap;
+pub mod link_format;
 pub mod script;
