@@ -1,1 +1,228 @@
-//! REST over the server's handle.
+//! The HTTP interface under `/api/v1`: JSON bodies, bearer tokens, errors as RFC 9457 problem details.
+//!
+//! | route | what it does |
+//! |---|---|
+//! | `GET /health` | answers without a token |
+//! | `GET /devices?q=&cursor=&limit=` | devices, registered or enrolled |
+//! | `GET`, `DELETE /devices/{ep}` | one device; decommission it (`?reason=`) |
+//! | `GET /devices/{ep}/objects/{path}?format=&timeout=` | Read |
+//! | `PUT /devices/{ep}/objects/{path}?replace=&timeout=` | Write |
+//! | `POST /devices/{ep}/objects/{path}?timeout=` | Create on `/o`, Execute on `/o/i/r` |
+//! | `DELETE /devices/{ep}/objects/{path}` | Delete |
+//! | `GET /devices/{ep}/discover/{path}?depth=` | Discover |
+//! | `PUT /devices/{ep}/attributes/{path}` | Write-Attributes: `{"pmin": 10, "gt": null}`; `null` unsets |
+//! | `GET`, `POST`, `DELETE /devices/{ep}/observations` | list; `{"path": "/3303/0/5700"}`; `?id=` |
+//! | `GET`, `PUT /devices/{ep}/credentials` | masked; enrol |
+//! | `POST …/credentials/rotate`, `/revoke`, `/suspend`, `/resume` | lifecycle acts, each with a `reason` |
+//! | `GET …/credentials/history?after=&limit=` | audit rows of the device |
+//! | `GET /audit?after=&limit=` | audit rows |
+//! | `GET /events?endpoint=` | server-sent events |
+//!
+//! Values are documented in [`values`], credential bodies in [`credentials`]. Secrets appear once, in the answer to the
+//! `PUT` that generated them.
+//!
+//! Invariant: an act is acknowledged after it was stored and its sessions were closed, and it runs to its end when the
+//! caller goes away.
+
+pub mod credentials;
+mod devices;
+mod events;
+mod listener;
+mod problem;
+mod request;
+mod tokens;
+pub mod values;
+
+use core::future::{Future, IntoFuture as _};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Method, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::Server;
+use crate::credentials::{Command, Credentials, OperatorError};
+use crate::store::{Store, StoreError};
+
+use listener::Limited;
+pub use listener::{ListenError, listen};
+use problem::Problem;
+pub use tokens::Tokens;
+
+/// Longest request body in bytes.
+const MAX_BODY: usize = 1 << 20;
+/// Longest time one request may take, whatever its `timeout` asks; events are exempt.
+const MAX_REQUEST: Duration = Duration::from_secs(600);
+/// How long requests may still run after the stop signal.
+const STOP: Duration = Duration::from_secs(5);
+
+/// What every route works with.
+#[derive(Clone, Debug)]
+pub struct Api {
+    server: Server,
+    credentials: Arc<Credentials>,
+    tokens: Arc<Tokens>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// Serves the interface until `stop` completes; then open event streams end and requests have a few seconds left.
+///
+/// # Errors
+/// What the operating system said.
+pub async fn serve(
+    listener: TcpListener,
+    server: Server,
+    credentials: Arc<Credentials>,
+    tokens: Tokens,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let (stopped, stopping) = watch::channel(false);
+    let api = Api { server, credentials, tokens: Arc::new(tokens), stopping };
+    let mut ended = stopped.subscribe();
+    tokio::spawn(async move {
+        stop.await;
+        // Receivers may be gone already.
+        let _ = stopped.send(true);
+    });
+    let mut draining = ended.clone();
+    let served = axum::serve(Limited::new(listener), router(api)).with_graceful_shutdown(async move {
+        let _ = draining.wait_for(|is_stopping| *is_stopping).await;
+    });
+    tokio::select! {
+        outcome = served.into_future() => outcome,
+        () = async {
+            let _ = ended.wait_for(|is_stopping| *is_stopping).await;
+            tokio::time::sleep(STOP).await;
+        } => Ok(()),
+    }
+}
+
+/// The routes, without a listener.
+pub fn router(api: Api) -> Router {
+    let v1 = Router::new()
+        .route("/health", get(health))
+        .route("/devices", get(devices::list))
+        .route("/devices/{endpoint}", get(devices::show).delete(credentials::decommission))
+        .route(
+            "/devices/{endpoint}/objects/{*path}",
+            get(devices::read).put(devices::write).post(devices::create_or_execute).delete(devices::delete),
+        )
+        .route("/devices/{endpoint}/discover/{*path}", get(devices::discover))
+        .route("/devices/{endpoint}/attributes/{*path}", put(devices::attributes))
+        .route(
+            "/devices/{endpoint}/observations",
+            get(devices::observations).post(devices::observe).delete(devices::cancel),
+        )
+        .route("/devices/{endpoint}/credentials", get(credentials::show).put(credentials::enrol))
+        .route("/devices/{endpoint}/credentials/rotate", post(credentials::rotate))
+        .route("/devices/{endpoint}/credentials/revoke", post(credentials::revoke))
+        .route("/devices/{endpoint}/credentials/suspend", post(credentials::suspend))
+        .route("/devices/{endpoint}/credentials/resume", post(credentials::resume))
+        .route("/devices/{endpoint}/credentials/history", get(credentials::history))
+        .route("/audit", get(events::audit))
+        .route("/events", get(events::stream));
+    Router::new()
+        .nest("/api/v1", v1)
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(api.clone(), guard))
+        .with_state(api)
+}
+
+/// Whose request it is, for the audit log.
+#[derive(Clone, Debug)]
+struct Actor(Arc<str>);
+
+/// Nothing but `/health` answers without a token, not even whether a route exists.
+async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if path != "/api/v1/health" {
+        let header = request.headers().get(axum::http::header::AUTHORIZATION);
+        let Some(name) =
+            header.and_then(|value| value.to_str().ok()).and_then(|value| api.tokens.check(value))
+        else {
+            return Problem::unauthorized().into_response();
+        };
+        request.extensions_mut().insert(Actor(format!("token:{name}").into()));
+    }
+    if request.uri().path() == "/api/v1/events" {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(MAX_REQUEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(504, "Timeout", "the request took longer than 600 seconds").into_response(),
+    }
+}
+
+async fn health() -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn no_such_route(uri: Uri) -> Problem {
+    Problem::new(404, "No such route", format!("there is nothing at {}", uri.path()))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(405, "Method not allowed", format!("{method} does not work on {}", uri.path()))
+}
+
+impl Api {
+    /// Runs an operator's act to its end, even when the caller goes away, and closes the sessions it ends.
+    async fn act<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Credentials) -> Result<(T, Vec<Command>), OperatorError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (server, credentials) = (self.server.clone(), Arc::clone(&self.credentials));
+        let whole = tokio::spawn(async move {
+            let outcome = tokio::task::spawn_blocking(move || act(&credentials)).await;
+            let (answer, commands) = match outcome {
+                Ok(Ok(done)) => done,
+                Ok(Err(error)) => return Err(Problem::from(error)),
+                Err(_) => return Err(Problem::internal()),
+            };
+            for command in commands {
+                // Triggers come out of the driver's own tick.
+                if let Command::CloseSessions { endpoint, role, generation } = command {
+                    server.drop_sessions(&endpoint, role, generation).await;
+                }
+            }
+            Ok(answer)
+        });
+        whole.await.unwrap_or_else(|_| Err(Problem::internal()))
+    }
+
+    /// Reads from the store without holding up the runtime.
+    async fn read_store<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Credentials) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let credentials = Arc::clone(&self.credentials);
+        match tokio::task::spawn_blocking(move || read(&credentials)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Problem::from(error)),
+            Err(_) => Err(Problem::internal()),
+        }
+    }
+}
+
+/// Milliseconds since 1970 by the system's clock.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Makes the first administrator token when the store has none, and reads the others.
+///
+/// # Errors
+/// When the store or the file `DIR/admin.token` cannot be written.
+pub fn tokens(store: &dyn Store, data: &std::path::Path) -> Result<Tokens, StoreError> {
+    Tokens::open(store, data, now_ms())
+}

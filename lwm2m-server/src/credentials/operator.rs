@@ -199,6 +199,10 @@ impl Credentials {
         {
             let drawn = EnrolAccount { role: Role::Management, key: KeyMaterial::Generate };
             self.enrol_account(now_ms, &mut device, &drawn, &mut outcome, &mut created, &mut keys)?;
+            // The bootstrap delivers it; nobody else needs to see it.
+            if let Some(drawn) = created.last_mut() {
+                drawn.key = None;
+            }
         }
         if device.bootstrap.as_ref().is_some_and(is_live) {
             for role in Role::ALL {

@@ -14,6 +14,7 @@ use crate::credentials::{Device, Happened, Key, Role};
 pub use audit::AuditRow;
 pub use error::StoreError;
 pub use redb::RedbStore;
+pub(crate) use seal::write_private;
 pub use seal::{KeySource, Sealer};
 
 /// One change of one device.

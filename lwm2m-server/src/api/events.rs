@@ -1,0 +1,123 @@
+//! The audit log and the live stream of events.
+
+use core::convert::Infallible;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Sse;
+use axum::response::sse::{self, KeepAlive};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::wrappers::{BroadcastStream, WatchStream};
+use tokio_stream::{Stream, StreamExt as _};
+
+use super::credentials::LIMIT;
+use super::problem::Problem;
+use super::request::Params;
+use super::{Api, values};
+use crate::Event;
+use crate::credentials::CredentialEvent;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditQuery {
+    #[serde(default)]
+    after: u64,
+    limit: Option<usize>,
+    endpoint: Option<String>,
+}
+
+/// Audit rows, oldest first.
+pub(super) async fn audit(
+    State(api): State<Api>,
+    Params(query): Params<AuditQuery>,
+) -> Result<Json<Value>, Problem> {
+    let limit = query.limit.unwrap_or(LIMIT).clamp(1, 1000);
+    let rows = api
+        .read_store(move |credentials| credentials.audit(query.endpoint.as_deref(), query.after, limit))
+        .await?;
+    Ok(Json(json!({ "rows": rows })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventsQuery {
+    endpoint: Option<String>,
+}
+
+/// Events from now on, as server-sent events; ends when the server stops.
+pub(super) async fn stream(
+    State(api): State<Api>,
+    Params(query): Params<EventsQuery>,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+    let device = BroadcastStream::new(api.server.events()).map(|event| match event {
+        Ok(event) => emit(&event),
+        Err(lagged) => emit_lagged(lagged),
+    });
+    let lifecycle = BroadcastStream::new(api.credentials.subscribe()).map(|event| match event {
+        Ok(event) => emit_step(&event),
+        Err(lagged) => emit_lagged(lagged),
+    });
+    let stop = WatchStream::new(api.stopping.clone()).filter(|is_stopping| *is_stopping).map(|_| None);
+    let events = device
+        .merge(lifecycle)
+        .filter(move |(_, body)| {
+            let about = body.get("endpoint").and_then(Value::as_str);
+            query.endpoint.as_deref().is_none_or(|only| about.is_none_or(|about| about == only))
+        })
+        .map(Some)
+        .merge(stop)
+        .take_while(Option::is_some)
+        .filter_map(|event| event)
+        .map(|(name, body)| Ok(sse::Event::default().event(name).data(body.to_string())));
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+fn emit_lagged(BroadcastStreamRecvError::Lagged(lost): BroadcastStreamRecvError) -> (&'static str, Value) {
+    ("lost", json!({ "events": lost, "reason": "the listener was too slow" }))
+}
+
+fn emit_step(event: &CredentialEvent) -> (&'static str, Value) {
+    ("credential", json!(event))
+}
+
+fn emit(event: &Event) -> (&'static str, Value) {
+    match event {
+        Event::Registered { endpoint } => ("registered", json!({ "endpoint": endpoint })),
+        Event::Updated { endpoint } => ("updated", json!({ "endpoint": endpoint })),
+        Event::Deregistered { endpoint } => ("deregistered", json!({ "endpoint": endpoint })),
+        Event::Expired { endpoint } => ("expired", json!({ "endpoint": endpoint })),
+        Event::RegistrationRefused { endpoint, role, reason } => {
+            ("registration-refused", json!({ "endpoint": endpoint, "role": role, "reason": reason }))
+        }
+        Event::Notification { endpoint, observation, path, content } => {
+            let mut body = values::emit_content(content);
+            if let Some(body) = body.as_object_mut() {
+                body.insert("endpoint".to_owned(), json!(endpoint));
+                body.insert("observation".to_owned(), json!(observation.0));
+                body.insert("path".to_owned(), json!(path.to_string()));
+            }
+            ("notification", body)
+        }
+        Event::ObservationEnded { endpoint, observation, reason } => (
+            "observation-ended",
+            json!({ "endpoint": endpoint, "observation": observation.0, "reason": reason }),
+        ),
+        Event::SessionEstablished { endpoint, role, full } => {
+            ("session-established", json!({ "endpoint": endpoint, "role": role, "full": full }))
+        }
+        Event::HandshakeRefused { role, address, identity, reason } => (
+            "handshake-refused",
+            json!({ "role": role, "address": address, "identity": identity, "reason": reason }),
+        ),
+        Event::SessionClosed { endpoint, role, reason } => {
+            ("session-closed", json!({ "endpoint": endpoint, "role": role, "reason": reason }))
+        }
+        Event::BootstrapStarted { endpoint } => ("bootstrap-started", json!({ "endpoint": endpoint })),
+        Event::BootstrapFinished { endpoint } => ("bootstrap-finished", json!({ "endpoint": endpoint })),
+        Event::BootstrapFailed { endpoint, step, code } => {
+            ("bootstrap-failed", json!({ "endpoint": endpoint, "step": step, "code": code }))
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Reading requests: queries, paths and bodies, with what is wrong in words.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+use crate::{DEFAULT_TIMEOUT, Path};
+
+/// The query, parsed; unknown names are refused where the type denies them.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(error) => Err(Problem::invalid(format!("query: {}", error.body_text()))),
+        }
+    }
+}
+
+/// A JSON body; an empty one counts as `{}`.
+pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
+    let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
+}
+
+/// The path of a resource from the tail of a route.
+pub(super) fn path(tail: &str) -> Result<Path, Problem> {
+    let tail = tail.trim_matches('/');
+    format!("/{tail}").parse().map_err(|_| {
+        Problem::invalid(format!("'/{tail}' is no path: up to four ids of 0 to 65534 as in /3303/0/5700"))
+    })
+}
+
+/// The time a request to a device may take.
+pub(super) fn timeout(seconds: Option<u64>) -> Result<Duration, Problem> {
+    match seconds {
+        None => Ok(DEFAULT_TIMEOUT),
+        Some(seconds) if (1..=590).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        Some(_) => Err(Problem::invalid("timeout: 1 to 590 seconds")),
+    }
+}
+
+/// The content format to ask for: a name or a CoAP number.
+pub(super) fn format(name: Option<&str>) -> Result<Option<u16>, Problem> {
+    let Some(name) = name else { return Ok(None) };
+    let number = match name {
+        "text" => 0,
+        "opaque" => 42,
+        "cbor" => 60,
+        "senml-json" => 110,
+        "senml-cbor" => 112,
+        "tlv" => 11542,
+        "lwm2m-cbor" => 11544,
+        other => other.parse().map_err(|_| {
+            Problem::invalid(format!(
+                "unknown format '{other}': text, opaque, tlv, senml-cbor, … or a CoAP content-format number"
+            ))
+        })?,
+    };
+    Ok(Some(number))
+}

@@ -1,0 +1,266 @@
+//! JSON forms of LwM2M values.
+//!
+//! A value is `{"type": T, "value": V}`; in a request a bare `V` will do, its type follows from the JSON:
+//!
+//! | type | JSON value | bare |
+//! |---|---|---|
+//! | `string` | string | yes |
+//! | `integer` | number without fraction | yes |
+//! | `unsigned` | number without fraction, from 0 | above 2^63-1 |
+//! | `float` | number, or `"NaN"`, `"Infinity"`, `"-Infinity"` | with a fraction or exponent |
+//! | `boolean` | `true`, `false` | yes |
+//! | `opaque` | string of hex digits | |
+//! | `time` | seconds since 1970 | |
+//! | `objlink` | string `"3303:0"` | |
+//! | `corelnk` | string in link-format | |
+//!
+//! Bodies:
+//! - Write to a resource or resource instance: one value, or `{"values": {"0": V, "1": V}}` for several instances.
+//! - Write to an instance: `{"resources": {"5700": V, "5750": {"values": {"0": V}}}}`; `?replace=true` removes what is
+//!   left out, the default updates.
+//! - Create: the same with an optional `"instance": 3`.
+//! - Execute: nothing, or `{"arguments": "0='on',1"}`.
+//!
+//! A Read answers `{"format": 110, "values": [{"path": "/3303/0/5700", "type": "float", "value": 21.5}]}`.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::problem::Problem;
+use crate::{Content, Path, Value};
+
+/// A value as JSON with its type.
+#[must_use]
+pub fn emit(value: &Value) -> (&'static str, Json) {
+    match value {
+        Value::String(text) => ("string", json!(text)),
+        Value::Integer(value) => ("integer", json!(value)),
+        Value::Unsigned(value) => ("unsigned", json!(value)),
+        Value::Float(value) if value.is_nan() => ("float", json!("NaN")),
+        Value::Float(value) if value.is_infinite() => {
+            ("float", json!(if *value > 0.0 { "Infinity" } else { "-Infinity" }))
+        }
+        Value::Float(value) => ("float", json!(value)),
+        Value::Boolean(value) => ("boolean", json!(value)),
+        Value::Opaque(bytes) => ("opaque", json!(hex::encode(bytes))),
+        Value::Time(value) => ("time", json!(value)),
+        Value::ObjectLink(object, instance) => ("objlink", json!(format!("{object}:{instance}"))),
+        Value::CoreLink(text) => ("corelnk", json!(text)),
+    }
+}
+
+/// What was read, as JSON.
+#[must_use]
+pub fn emit_content(content: &Content) -> Json {
+    let values: Vec<Json> = content
+        .items
+        .iter()
+        .map(|(path, value)| {
+            let (kind, value) = emit(value);
+            json!({ "path": path.to_string(), "type": kind, "value": value })
+        })
+        .collect();
+    json!({ "format": content.format, "values": values })
+}
+
+/// A value from JSON, bare or with its type.
+pub(super) fn parse(json: &Json) -> Result<Value, Problem> {
+    let Some(object) = json.as_object() else { return parse_bare(json) };
+    if let Some(other) = object.keys().find(|key| *key != "type" && *key != "value") {
+        return Err(Problem::invalid(format!("a value has 'type' and 'value', not '{other}'")));
+    }
+    let value = object.get("value").ok_or_else(|| Problem::invalid("a value without 'value'"))?;
+    match object.get("type") {
+        None => parse_bare(value),
+        Some(kind) => parse_as(kind.as_str().unwrap_or_default(), value),
+    }
+}
+
+fn parse_bare(json: &Json) -> Result<Value, Problem> {
+    match json {
+        Json::String(text) => Ok(Value::String(text.clone())),
+        Json::Bool(value) => Ok(Value::Boolean(*value)),
+        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(value), ..) => Ok(Value::Integer(value)),
+            (None, Some(value), _) => Ok(Value::Unsigned(value)),
+            (None, None, Some(value)) => Ok(Value::Float(value)),
+            (None, None, None) => Err(Problem::invalid(format!("{number} is no number a device could hold"))),
+        },
+        _ => Err(Problem::invalid(
+            "a value is a string, a number, true, false, or {\"type\": …, \"value\": …}",
+        )),
+    }
+}
+
+fn parse_as(kind: &str, json: &Json) -> Result<Value, Problem> {
+    let value = match kind {
+        "string" => json.as_str().map(|text| Value::String(text.to_owned())),
+        "corelnk" => json.as_str().map(|text| Value::CoreLink(text.to_owned())),
+        "integer" => json.as_i64().map(Value::Integer),
+        "unsigned" => json.as_u64().map(Value::Unsigned),
+        "time" => json.as_i64().map(Value::Time),
+        "boolean" => json.as_bool().map(Value::Boolean),
+        "float" => match json.as_str() {
+            Some("NaN") => Some(Value::Float(f64::NAN)),
+            Some("Infinity") => Some(Value::Float(f64::INFINITY)),
+            Some("-Infinity") => Some(Value::Float(f64::NEG_INFINITY)),
+            Some(_) => None,
+            None => json.as_f64().map(Value::Float),
+        },
+        "opaque" => json.as_str().and_then(|text| hex::decode(text).ok()).map(Value::Opaque),
+        "objlink" => json.as_str().and_then(|text| {
+            let (object, instance) = text.split_once(':')?;
+            Some(Value::ObjectLink(object.parse().ok()?, instance.parse().ok()?))
+        }),
+        _ => {
+            return Err(Problem::invalid(format!(
+                "unknown type '{kind}': string, integer, unsigned, float, boolean, opaque, time, objlink or corelnk"
+            )));
+        }
+    };
+    value.ok_or_else(|| Problem::invalid(format!("{json} is not a value of type {kind}")))
+}
+
+/// The values of a Write to `path`, which is an instance or lies below one.
+pub(super) fn parse_write(path: &Path, json: &Json) -> Result<Vec<(Path, Value)>, Problem> {
+    match depth(path) {
+        2 => {
+            let resources = json
+                .as_object()
+                .filter(|object| object.len() == 1)
+                .and_then(|object| object.get("resources"))
+                .and_then(Json::as_object)
+                .ok_or_else(|| {
+                    Problem::invalid("the body of a write to an instance is {\"resources\": {\"ID\": VALUE}}")
+                })?;
+            parse_resources(path, resources)
+        }
+        3 => parse_resource(path, json),
+        4 => Ok(vec![(*path, parse(json)?)]),
+        _ => Err(Problem::invalid(format!(
+            "{path} cannot be written: an instance, resource or resource instance can"
+        ))),
+    }
+}
+
+/// Instance id, if one is asked for, and resources of a Create.
+pub(super) type Create = (Option<u16>, Vec<(u16, Value)>);
+
+/// The values of a Create, with the instance id if one is asked for.
+pub(super) fn parse_create(json: &Json) -> Result<Create, Problem> {
+    let form =
+        || Problem::invalid("the body of a create is {\"instance\": ID, \"resources\": {\"ID\": VALUE}}");
+    let object = json.as_object().ok_or_else(form)?;
+    if object.keys().any(|key| key != "instance" && key != "resources") {
+        return Err(form());
+    }
+    let instance = match object.get("instance") {
+        None | Some(Json::Null) => None,
+        Some(id) => Some(id.as_u64().and_then(|id| u16::try_from(id).ok()).ok_or_else(form)?),
+    };
+    let mut values = Vec::new();
+    if let Some(resources) = object.get("resources") {
+        for (id, value) in resources.as_object().ok_or_else(form)? {
+            let id = id.parse().map_err(|_| Problem::invalid(format!("'{id}' is no resource id")))?;
+            values.push((id, parse(value)?));
+        }
+    }
+    values.sort_by_key(|(id, _)| *id);
+    Ok((instance, values))
+}
+
+fn parse_resources(path: &Path, resources: &Map<String, Json>) -> Result<Vec<(Path, Value)>, Problem> {
+    let mut values = Vec::new();
+    for (id, value) in resources {
+        values.extend(parse_resource(&below(path, id)?, value)?);
+    }
+    values.sort_by_key(|(path, _)| *path);
+    Ok(values)
+}
+
+fn parse_resource(path: &Path, json: &Json) -> Result<Vec<(Path, Value)>, Problem> {
+    match json.get("values") {
+        None => Ok(vec![(*path, parse(json)?)]),
+        Some(several) => {
+            let several = several
+                .as_object()
+                .ok_or_else(|| Problem::invalid("'values' holds {\"INSTANCE\": VALUE} of one resource"))?;
+            let mut values = Vec::new();
+            for (id, value) in several {
+                values.push((below(path, id)?, parse(value)?));
+            }
+            values.sort_by_key(|(path, _)| *path);
+            Ok(values)
+        }
+    }
+}
+
+fn below(path: &Path, id: &str) -> Result<Path, Problem> {
+    let id: u16 = id.parse().map_err(|_| Problem::invalid(format!("'{id}' is no id")))?;
+    format!("{path}/{id}").parse().map_err(|_| Problem::invalid(format!("{path}/{id} is no path")))
+}
+
+/// How many ids a path has.
+pub(super) fn depth(path: &Path) -> usize {
+    path.to_string().split('/').filter(|id| !id.is_empty()).count()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Path {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_type_survives_the_round_trip() {
+        let values = [
+            Value::String("a\"ü".to_owned()),
+            Value::Integer(i64::MIN),
+            Value::Unsigned(u64::MAX),
+            Value::Float(0.1),
+            Value::Float(f64::INFINITY),
+            Value::Boolean(true),
+            Value::Opaque(vec![0, 255]),
+            Value::Time(-1),
+            Value::ObjectLink(65535, 0),
+            Value::CoreLink("</3>".to_owned()),
+        ];
+        for value in values {
+            let (kind, json) = emit(&value);
+            let text = json!({ "type": kind, "value": json }).to_string();
+            assert_eq!(parse(&serde_json::from_str(&text).unwrap()).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn bare_values_take_the_type_of_their_json() {
+        assert_eq!(parse(&json!("x")).unwrap(), Value::String("x".to_owned()));
+        assert_eq!(parse(&json!(-3)).unwrap(), Value::Integer(-3));
+        assert_eq!(parse(&json!(2.5)).unwrap(), Value::Float(2.5));
+        assert_eq!(parse(&json!(false)).unwrap(), Value::Boolean(false));
+        assert!(parse(&json!(null)).is_err());
+        assert!(parse(&json!([1])).is_err());
+    }
+
+    #[test]
+    fn a_write_to_an_instance_names_resources_in_order() {
+        let body = json!({ "resources": { "11": { "values": { "1": 2, "0": 1 } }, "2": "a" } });
+        assert_eq!(
+            parse_write(&path("/3/0"), &body).unwrap(),
+            [
+                (path("/3/0/2"), Value::String("a".to_owned())),
+                (path("/3/0/11/0"), Value::Integer(1)),
+                (path("/3/0/11/1"), Value::Integer(2)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_write_to_an_object_is_refused_in_words() {
+        assert!(parse_write(&path("/3"), &json!(1)).is_err());
+        assert!(parse_write(&path("/3/0"), &json!(1)).is_err());
+        assert!(parse_write(&path("/3/0/1"), &json!({ "typ": "string", "value": "a" })).is_err());
+    }
+}
