@@ -1,2 +1,153 @@
-//! Under construction.
+//! A DTLS 1.2 engine with pre-shared keys (RFC 6347, RFC 4279, RFC 6655, RFC 7627): client and server, without `std`, without
+//! an allocator, without sockets, clocks or threads.
+//!
+//! The cipher suite is TLS_PSK_WITH_AES_128_CCM_8, which LwM2M demands. Both sides offer the extended master secret and
+//! do without it if the peer does.
+//!
+//! # Driving a connection
+//!
+//! Call one `handle_*` (or [`Connection::provide`] or [`Connection::close`]); then drain [`Connection::poll_transmit`]
+//! until it is empty; then sleep until [`Connection::poll_timeout`] or input. No other rule.
+//!
+//! A client:
+//!
+//! ```
+//! use dtls_psk::{Config, Connection, Datagram, Handshake, HEADROOM, Input, Instant, Psk, TAILROOM};
+//!
+//! # fn rng(bytes: &mut [u8]) { bytes.fill(7) }
+//! # fn receive() -> Option<Vec<u8>> { None }
+//! # fn send(_: &[u8]) {}
+//! # let now = || Instant::from_millis(0);
+//! let psk = Psk { identity: b"urn:dev:1", key: &[1; 16] };
+//! let mut connection =
+//!     Connection::<512>::client(now(), &Config::DEFAULT, psk, &mut rng, Handshake::new())?;
+//! let mut out = [0; 1152];
+//! loop {
+//!     while let Some(length) = connection.poll_transmit(now(), &mut out) {
+//!         send(&out[..length]);
+//!     }
+//!     # if connection.poll_timeout().is_some() { break }
+//!     // Waits until `connection.poll_timeout()` at most.
+//!     let Some(mut bytes) = receive() else {
+//!         if let Some(Input::Closed(reason)) = connection.handle_timeout(now()) {
+//!             eprintln!("{reason}");
+//!             break;
+//!         }
+//!         continue;
+//!     };
+//!     let mut datagram = Datagram::new(&mut bytes);
+//!     while let Some(input) = connection.handle(now(), &mut datagram) {
+//!         match input {
+//!             Input::Established { .. } => {
+//!                 let mut record = [0; HEADROOM + 5 + TAILROOM];
+//!                 record[HEADROOM..][..5].copy_from_slice(b"hello");
+//!                 let sealed = connection.seal(&mut record, HEADROOM..HEADROOM + 5)?;
+//!                 send(&record[sealed]);
+//!             }
+//!             Input::Application(bytes) => println!("{bytes:?}"),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A server asks [`choose`] which connection of the sender's address a datagram belongs to, gives what belongs to none to
+//! the [`CookieJar`], and makes a [`Connection`] only of what comes back verified:
+//!
+//! ```
+//! use dtls_psk::{Accepted, Answer, Choice, Config, Connection, CookieJar, Datagram, Handshake, Input, Instant, Operation};
+//!
+//! # fn rng(bytes: &mut [u8]) { bytes.fill(7) }
+//! # fn send(_: &[u8]) {}
+//! # let now = || Instant::from_millis(0);
+//! # let (address, mut received) = ([127, 0, 0, 1, 22, 51], [0_u8; 75]);
+//! # let (mut out, mut scratch) = ([0; 1152], [0; 1152]);
+//! type Peer = Connection<1024, Box<Handshake<1024>>>;
+//! let mut jar = CookieJar::new(now(), &mut rng);
+//! // Of one address, the newest first: at most one that is established, and one under way.
+//! let mut peers: Vec<Peer> = Vec::new();
+//!
+//! match dtls_psk::choose(peers.iter(), &received, &mut scratch) {
+//!     Choice::New => match jar.accept(now(), &mut rng, &address, &received, &mut out) {
+//!         Accepted::Reply(length) | Accepted::Refused { length, .. } => send(&out[..length]),
+//!         Accepted::Verified(hello) => {
+//!             let handshake = Box::new(Handshake::new());
+//!             peers.insert(0, Peer::server(now(), &Config::DEFAULT, &hello, &mut rng, handshake)?);
+//!         }
+//!         Accepted::Dropped(_) => {}
+//!     },
+//!     Choice::Candidate(index) => {
+//!         let peer = &mut peers[index];
+//!         let mut datagram = Datagram::new(&mut received);
+//!         while let Some(input) = peer.handle(now(), &mut datagram) {
+//!             // `Established`: now this one replaces the older ones.
+//!         }
+//!         if let Some(pending) = peer.poll_pending() {
+//!             let (id, Operation::LookUpPsk { identity }) = (pending.id, pending.operation) else { unreachable!() };
+//!             let answer = if identity == b"urn:dev:1" { Answer::Psk { key: &[1; 16], tag: 1 } } else { Answer::Unknown };
+//!             // May be called much later as well; may return `Established`.
+//!             let input = peer.provide(now(), id, answer);
+//!         }
+//!     }
+//!     Choice::Dropped(_) => {}
+//! }
+//! for peer in &mut peers {
+//!     while let Some(length) = peer.poll_transmit(now(), &mut out) {
+//!         send(&out[..length]);
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What an attacker cannot do
+//!
+//! Without having seen traffic nobody makes a server allocate anything (stateless cookie), ends a connection (alerts in the
+//! clear are believed only after a retransmission time-out without progress), or learns whether an identity exists (the
+//! handshake goes on with a random key). Records that do not authenticate are dropped and counted.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod alert;
+mod association;
+mod candidates;
+mod client;
+mod connection;
+mod cookie;
+mod crypto;
+mod error;
+mod flight;
+mod handshake;
+mod keys;
+mod message;
+mod prf;
+mod psk;
+mod reassembly;
+mod record;
+mod replay;
+mod server;
+mod suite;
+mod time;
+mod wire;
+
+pub use alert::Alert;
+pub use association::Role;
+pub use candidates::{Choice, choose};
+pub use connection::{Answer, Config, Connection, Input, Operation, Pending, PendingId};
+pub use cookie::{Accepted, CookieJar, REPLY_MAX};
+pub use error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, SetUpError, Side};
+pub use handshake::Handshake;
+pub use keys::{HEADROOM, TAILROOM};
+pub use message::ClientHello;
+pub use psk::{IDENTITY_MAX, PSK_MAX, Psk};
+pub use record::Datagram;
+pub use suite::Suite;
+pub use time::Instant;
+
+/// A source of cryptographically secure random bytes: it fills the slice.
+pub type Rng<'a> = dyn FnMut(&mut [u8]) + 'a;
+
+/// The smallest buffer that [`Connection::poll_transmit`] can work with, in bytes.
+pub const DATAGRAM_MIN: usize = 64;

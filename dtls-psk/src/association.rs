@@ -1,0 +1,150 @@
+//! The small part of a connection, which lives as long as the connection: the epoch → keys table, sequence numbers, replay
+//! window and what the handshake proved (invariant: at most 256 bytes together with a boxed handshake).
+
+use core::ops::Range;
+
+use crate::alert::{self, Alert, Level};
+use crate::error::{Counters, Dropped, SealError};
+use crate::keys::{Epoch, HEADROOM};
+use crate::record::{ContentType, HEADER, Header, SEQUENCE_MAX};
+
+/// Which side of the handshake this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Sends the ClientHello.
+    Client,
+    /// Answers it.
+    Server,
+}
+
+/// How far the connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Handshaking,
+    Established,
+    Closed,
+}
+
+/// How many protected epochs have keys at a time.
+const EPOCHS: usize = 1;
+
+pub(crate) struct Association {
+    pub(crate) role: Role,
+    pub(crate) phase: Phase,
+    /// The epoch in which alerts go out: 1 once our ChangeCipherSpec was queued.
+    pub(crate) write_epoch: u16,
+    /// The next sequence number of epoch 0.
+    pub(crate) plain_sequence: u64,
+    epochs: [Option<Epoch>; EPOCHS],
+    alert: Option<(Level, Alert)>,
+    pub(crate) tag: Option<u64>,
+    pub(crate) counters: Counters,
+}
+
+impl Association {
+    pub(crate) const fn new(role: Role, plain_sequence: u64) -> Self {
+        Self {
+            role,
+            phase: Phase::Handshaking,
+            write_epoch: 0,
+            plain_sequence,
+            epochs: [const { None }; EPOCHS],
+            alert: None,
+            tag: None,
+            counters: Counters {
+                malformed: 0,
+                unsupported: 0,
+                replayed: 0,
+                unauthenticated: 0,
+                unexpected: 0,
+                duplicate: 0,
+                too_large: 0,
+                no_cookie: 0,
+            },
+        }
+    }
+
+    pub(crate) fn count(&mut self, dropped: Dropped) {
+        self.counters.count(dropped);
+    }
+
+    /// Puts `epoch` in place of the oldest row.
+    pub(crate) fn install(&mut self, epoch: Epoch) {
+        self.epochs.rotate_right(1);
+        if let Some(row) = self.epochs.first_mut() {
+            *row = Some(epoch);
+        }
+    }
+
+    pub(crate) fn epoch(&self, number: u16) -> Option<&Epoch> {
+        self.epochs.iter().flatten().find(|epoch| epoch.number == number)
+    }
+
+    pub(crate) fn epoch_mut(&mut self, number: u16) -> Option<&mut Epoch> {
+        self.epochs.iter_mut().flatten().find(|epoch| epoch.number == number)
+    }
+
+    pub(crate) fn seal_in(
+        &mut self,
+        epoch: u16,
+        content_type: ContentType,
+        buffer: &mut [u8],
+        payload: Range<usize>,
+    ) -> Result<Range<usize>, SealError> {
+        self.epoch_mut(epoch).ok_or(SealError::NotEstablished)?.seal(content_type, buffer, payload)
+    }
+
+    /// Writes a record of epoch 0 to the front of `out`.
+    pub(crate) fn emit_plain(
+        &mut self,
+        content_type: ContentType,
+        body: &[u8],
+        out: &mut [u8],
+    ) -> Option<usize> {
+        out.get_mut(HEADER..)?.get_mut(..body.len())?.copy_from_slice(body);
+        self.frame_plain(content_type, out, body.len())
+    }
+
+    /// Writes the header of epoch 0 in front of a body of `length` bytes that is in place already.
+    pub(crate) fn frame_plain(
+        &mut self,
+        content_type: ContentType,
+        out: &mut [u8],
+        length: usize,
+    ) -> Option<usize> {
+        if self.plain_sequence > SEQUENCE_MAX {
+            return None;
+        }
+        let header = Header::new(content_type, 0, self.plain_sequence).emit(u16::try_from(length).ok()?);
+        *out.first_chunk_mut()? = header;
+        self.plain_sequence = self.plain_sequence.saturating_add(1);
+        HEADER.checked_add(length)
+    }
+
+    pub(crate) fn queue_alert(&mut self, level: Level, alert: Alert) {
+        self.alert = Some((level, alert));
+    }
+
+    /// Writes the queued alert; a closed association forgets its keys with it.
+    pub(crate) fn emit_alert(&mut self, out: &mut [u8]) -> Option<usize> {
+        let (level, alert) = self.alert?;
+        let body = alert::emit(level, alert);
+        let length = match self.write_epoch {
+            0 => self.emit_plain(ContentType::Alert, &body, out)?,
+            epoch => {
+                out.get_mut(HEADROOM..)?.first_chunk_mut().map(|to| *to = body)?;
+                let payload = HEADROOM..HEADROOM.saturating_add(body.len());
+                self.seal_in(epoch, ContentType::Alert, out, payload).ok()?.len()
+            }
+        };
+        self.alert = None;
+        self.forget_keys_if_done();
+        Some(length)
+    }
+
+    pub(crate) fn forget_keys_if_done(&mut self) {
+        if self.phase == Phase::Closed && self.alert.is_none() {
+            self.epochs = [const { None }; EPOCHS];
+        }
+    }
+}

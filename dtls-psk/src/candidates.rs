@@ -1,0 +1,70 @@
+//! Several associations on one address (RFC 6347 §4.2.8): which of them a datagram belongs to (invariant: the datagram is
+//! left as it was, and a live association is never touched by what anyone can forge).
+
+use core::borrow::BorrowMut;
+
+use crate::connection::Connection;
+use crate::error::Dropped;
+use crate::handshake::Handshake;
+use crate::message::{Fragment, MessageType, OfferedHello};
+use crate::record::{ContentType, HEADER, Header};
+use crate::wire::Reader;
+
+/// Where a datagram belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Choice {
+    /// To the candidate at this position: hand it to its [`Connection::handle`].
+    Candidate(usize),
+    /// To none: it is a ClientHello, for [`CookieJar::accept`](crate::CookieJar::accept). A handshake that comes of it runs
+    /// beside the candidates, and replaces the established one only when it is established itself.
+    New,
+    /// To none.
+    Dropped(Dropped),
+}
+
+/// Chooses the connection that `datagram` belongs to among those of its sender's address, the newest first.
+///
+/// With one candidate that has keys nothing is decrypted; with several, the first record is tried into `scratch`, which
+/// must be as long as the datagram.
+pub fn choose<'c, const N: usize, H>(
+    candidates: impl Iterator<Item = &'c Connection<N, H>> + Clone,
+    datagram: &[u8],
+    scratch: &mut [u8],
+) -> Choice
+where
+    H: BorrowMut<Handshake<N>> + 'c,
+{
+    let Some((header, length)) = Header::parse(datagram) else { return Choice::Dropped(Dropped::Malformed) };
+    let first_with = |wanted: &dyn Fn(&Connection<N, H>) -> bool| {
+        let position = candidates.clone().position(wanted);
+        position.map_or(Choice::Dropped(Dropped::Unsupported), Choice::Candidate)
+    };
+    if header.epoch == 0 {
+        if header.content_type == ContentType::Handshake as u8
+            && let Some(body) = datagram.get(HEADER..).and_then(|behind| behind.get(..length))
+            && let Some(fragment) = Fragment::parse(&mut Reader::new(body))
+            && fragment.header.code == MessageType::ClientHello as u8
+        {
+            let message_seq = fragment.header.message_seq;
+            let hello = OfferedHello::parse(fragment.bytes);
+            let repeated = hello.and_then(|hello| {
+                candidates.clone().position(|candidate| candidate.started_from(hello.random, message_seq))
+            });
+            return repeated.map_or(Choice::New, Choice::Candidate);
+        }
+        return first_with(&|candidate| candidate.has_handshake());
+    }
+    let mut with_keys =
+        candidates.clone().enumerate().filter(|(_, candidate)| candidate.has_epoch(header.epoch));
+    let Some((only, _)) = with_keys.next() else {
+        // A Finished that overtook its keys.
+        return first_with(&|candidate| candidate.has_handshake());
+    };
+    if with_keys.next().is_none() {
+        return Choice::Candidate(only);
+    }
+    candidates
+        .enumerate()
+        .find(|(_, candidate)| candidate.open_into(datagram, scratch).is_ok())
+        .map_or(Choice::Dropped(Dropped::Unauthenticated), |(index, _)| Choice::Candidate(index))
+}

@@ -1,0 +1,105 @@
+//! The client's side of a PSK handshake (RFC 6347 §4.2, RFC 4279 §2).
+//!
+//! 1. ClientHello →
+//! 2. ← HelloVerifyRequest (some servers leave it out)
+//! 3. ClientHello with the cookie →
+//! 4. ← ServerHello, ServerKeyExchange with an identity hint (mostly left out), ServerHelloDone
+//! 5. ClientKeyExchange, ChangeCipherSpec, Finished →
+//! 6. ← ChangeCipherSpec, Finished
+//!
+//! Invariant: established only after the server's Finished was decrypted and verified.
+
+use crate::association::Role;
+use crate::error::{Dropped, Reason};
+use crate::handshake::{Failure, State, Step};
+use crate::message::{self, Message, MessageType, OfferedHello, ServerHello};
+use crate::psk::{StoredIdentity, StoredKey};
+use crate::wire::Writer;
+
+/// How many cookies a client lets itself be asked for.
+const HELLO_VERIFY_REQUESTS_MAX: u8 = 4;
+
+impl<const N: usize> Step<'_, N> {
+    /// Queues a ClientHello; the transcript starts with it.
+    pub(crate) fn push_client_hello(&mut self, cookie: &[u8]) -> Result<(), Failure> {
+        let Self { core, flight, .. } = self;
+        flight.clear();
+        let random = core.client_random;
+        let message = flight
+            .push(MessageType::ClientHello, core.hello_seq, 0, |out| {
+                message::emit_client_hello(out, &random, cookie)
+            })
+            .ok_or(Reason::TooLong)?;
+        core.transcript = crate::crypto::Sha256::new();
+        core.absorb(&message);
+        core.timers.flight(self.now);
+        Ok(())
+    }
+
+    /// Repeats the ClientHello with the server's cookie. The same cookie again is the same request again.
+    pub(crate) fn handle_hello_verify_request(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        if self.core.state != State::ServerHello {
+            return Err(Dropped::Unexpected.into());
+        }
+        let cookie = message::or_malformed(message::parse_hello_verify_request(message.body))?;
+        let sent = self.flight.first_body().and_then(OfferedHello::parse);
+        if sent.is_some_and(|hello| hello.cookie == cookie) {
+            return Err(Dropped::Duplicate.into());
+        }
+        if self.core.hello_verify_requests >= HELLO_VERIFY_REQUESTS_MAX {
+            return Err(Reason::CookieLoop.into());
+        }
+        self.core.hello_verify_requests = self.core.hello_verify_requests.saturating_add(1);
+        self.core.hello_seq = self.core.hello_seq.saturating_add(1);
+        self.push_client_hello(cookie)
+    }
+
+    pub(crate) fn handle_as_client(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        match (self.core.state, message.message_type) {
+            (State::ServerHello, MessageType::ServerHello) => {
+                let hello = ServerHello::parse(message.body)?;
+                self.core.server_random = *hello.random;
+                self.core.suite = hello.suite;
+                self.core.extended_master_secret = hello.flags.extended_master_secret;
+                self.core.absorb(message);
+                self.core.state = State::ServerHelloDone;
+            }
+            (State::ServerHelloDone, MessageType::ServerKeyExchange)
+                if !self.core.has_server_key_exchange =>
+            {
+                // RFC 4279 §5.2: without an agreed meaning the hint is ignored.
+                message::or_malformed(message::parse_vector(message.body))?;
+                self.core.has_server_key_exchange = true;
+                self.core.absorb(message);
+            }
+            (State::ServerHelloDone, MessageType::ServerHelloDone) if message.body.is_empty() => {
+                self.core.absorb(message);
+                self.answer_server_hello_done()?;
+            }
+            (State::Finished, MessageType::Finished) => self.verify_finished(message, Role::Server)?,
+            _ => return Err(Dropped::Unexpected.into()),
+        }
+        self.core.suspicion = None;
+        Ok(())
+    }
+
+    fn answer_server_hello_done(&mut self) -> Result<(), Failure> {
+        let Self { association, core, flight, now } = self;
+        flight.clear();
+        let identity: &StoredIdentity = &core.identity;
+        let message = flight
+            .push(MessageType::ClientKeyExchange, core.hello_seq.wrapping_add(1), 0, |out| {
+                let mut writer = Writer::new(out);
+                writer.vector16(identity)?;
+                Some(writer.len())
+            })
+            .ok_or(Reason::TooLong)?;
+        core.absorb(&message);
+        let key = core::mem::replace(&mut core.key, StoredKey::EMPTY);
+        core.derive(association, key.bytes());
+        core.state = State::Finished;
+        core.timers.flight(*now);
+        let message_seq = core.hello_seq.wrapping_add(2);
+        self.push_finished(message_seq)
+    }
+}

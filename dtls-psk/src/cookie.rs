@@ -1,0 +1,196 @@
+//! The stateless cookie exchange of a server (RFC 6347 §4.2.1).
+//!
+//! 1. Client → ClientHello without (or with a stale) cookie. The server answers HelloVerifyRequest and remembers nothing.
+//! 2. Client → the same ClientHello with the cookie. Only now may the server allocate.
+//!
+//! Invariant: a cookie is good for one address and one set of ClientHello parameters, and for two rotations at most.
+
+use core::time::Duration;
+
+use subtle::ConstantTimeEq as _;
+use zeroize::ZeroizeOnDrop;
+
+use crate::Rng;
+use crate::alert::{self, Level};
+use crate::crypto::Hmac;
+use crate::error::{Dropped, Reason};
+use crate::message::{ClientHello, Fragment, FragmentHeader, MessageType, OfferedHello};
+use crate::record::{ContentType, HEADER, Header, Version};
+use crate::time::Instant;
+use crate::wire::{Reader, Writer};
+
+/// Length of the cookies made here.
+const COOKIE: usize = 16;
+
+/// The largest reply of [`CookieJar::accept`], in bytes: a HelloVerifyRequest.
+pub const REPLY_MAX: usize = HEADER + crate::message::HEADER + 2 + 1 + COOKIE;
+
+/// How long one secret makes cookies; they are accepted for as long again.
+const ROTATION: Duration = Duration::from_secs(60);
+
+/// Makes and checks cookies under a rotating secret; one serves any number of clients.
+#[derive(ZeroizeOnDrop)]
+pub struct CookieJar {
+    current: [u8; 32],
+    previous: [u8; 32],
+    #[zeroize(skip)]
+    rotated: Instant,
+}
+
+impl core::fmt::Debug for CookieJar {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.debug_struct("CookieJar").finish_non_exhaustive()
+    }
+}
+
+/// What to do with a datagram that may start a handshake.
+#[derive(Debug)]
+pub enum Accepted<'d> {
+    /// Send the first bytes of `out`, this many: a HelloVerifyRequest. Remember nothing.
+    Reply(usize),
+    /// The client's address is proven: start a handshake with [`Connection::server`](crate::Connection::server).
+    Verified(ClientHello<'d>),
+    /// The client's address is proven, but no handshake is possible: send the first `length` bytes of `out`, an alert.
+    Refused {
+        /// Length of the alert in `out`.
+        length: usize,
+        /// Why no handshake is possible.
+        reason: Reason,
+    },
+    /// Nothing to do but count it.
+    Dropped(Dropped),
+}
+
+impl CookieJar {
+    /// A jar with fresh secrets.
+    pub fn new(now: Instant, rng: &mut Rng<'_>) -> Self {
+        let mut jar = Self { current: [0; 32], previous: [0; 32], rotated: now };
+        rng(&mut jar.current);
+        rng(&mut jar.previous);
+        jar
+    }
+
+    /// Judges `datagram`, which came from `address` (any byte string that names the sender) and belongs to no handshake
+    /// under way. The reply goes to the front of `out`, which should have [`REPLY_MAX`] bytes.
+    ///
+    /// The cookie is judged before anything else in the ClientHello, and no reply is longer than the datagram.
+    pub fn accept<'d>(
+        &mut self,
+        now: Instant,
+        rng: &mut Rng<'_>,
+        address: &[u8],
+        datagram: &'d [u8],
+        out: &mut [u8],
+    ) -> Accepted<'d> {
+        self.rotate(now, rng);
+        let (record, message_seq, body, hello) = match Self::client_hello(datagram) {
+            Ok(parts) => parts,
+            Err(dropped) => return Accepted::Dropped(dropped),
+        };
+        if !self.is_valid(address, &hello) {
+            let cookie = cookie(&self.current, address, &hello);
+            let reply = emit_hello_verify_request(out, record.sequence, message_seq, &cookie)
+                .filter(|length| *length <= datagram.len());
+            return reply.map_or(Accepted::Dropped(Dropped::NoCookie), Accepted::Reply);
+        }
+        match hello.choose() {
+            Ok((suite, flags)) => Accepted::Verified(ClientHello {
+                record_sequence: record.sequence,
+                message_seq,
+                body,
+                random: hello.random,
+                suite,
+                extended_master_secret: flags.extended_master_secret,
+                secure_renegotiation: flags.secure_renegotiation,
+            }),
+            Err(reason) => {
+                Accepted::Refused { length: emit_alert(out, record.sequence, reason).unwrap_or(0), reason }
+            }
+        }
+    }
+
+    /// The ClientHello at the front of `datagram`: whole, in one record (a fragmented one needs memory).
+    fn client_hello(datagram: &[u8]) -> Result<(Header, u16, &[u8], OfferedHello<'_>), Dropped> {
+        let (record, length) = Header::parse(datagram).ok_or(Dropped::Malformed)?;
+        let versions = [Version::DTLS_1_0, Version::DTLS_1_2];
+        if record.content_type != ContentType::Handshake as u8
+            || record.epoch != 0
+            || !versions.contains(&record.version)
+        {
+            return Err(Dropped::Unsupported);
+        }
+        let mut reader = Reader::new(datagram);
+        let fragment = reader
+            .take(HEADER)
+            .and_then(|_| reader.take(length))
+            .and_then(|body| Fragment::parse(&mut Reader::new(body)))
+            .ok_or(Dropped::Malformed)?;
+        if fragment.header.code != MessageType::ClientHello as u8 {
+            return Err(Dropped::Unexpected);
+        }
+        if !fragment.is_whole() {
+            return Err(Dropped::NoCookie);
+        }
+        let hello = OfferedHello::parse(fragment.bytes).ok_or(Dropped::Malformed)?;
+        Ok((record, fragment.header.message_seq, fragment.bytes, hello))
+    }
+
+    fn rotate(&mut self, now: Instant, rng: &mut Rng<'_>) {
+        let age = now.since(self.rotated);
+        if age < ROTATION {
+            return;
+        }
+        self.previous = self.current;
+        rng(&mut self.current);
+        if age >= ROTATION.saturating_mul(2) {
+            rng(&mut self.previous);
+        }
+        self.rotated = now;
+    }
+
+    fn is_valid(&self, address: &[u8], hello: &OfferedHello<'_>) -> bool {
+        hello.cookie.len() == COOKIE
+            && [&self.current, &self.previous]
+                .into_iter()
+                .any(|secret| cookie(secret, address, hello).ct_eq(hello.cookie).into())
+    }
+}
+
+/// Binds the address and every byte of the ClientHello but the cookie itself.
+fn cookie(secret: &[u8; 32], address: &[u8], hello: &OfferedHello<'_>) -> [u8; COOKIE] {
+    let mut mac = Hmac::new(secret);
+    mac.update(&(address.len() as u64).to_be_bytes());
+    mac.update(address);
+    mac.update(hello.before_cookie);
+    mac.update(hello.behind_cookie);
+    let mut cookie = [0; COOKIE];
+    cookie.iter_mut().zip(mac.finish()).for_each(|(to, from)| *to = from);
+    cookie
+}
+
+/// The record repeats the ClientHello's sequence number, and the message its message_seq: a stateless server has no other.
+fn emit_hello_verify_request(
+    out: &mut [u8],
+    sequence: u64,
+    message_seq: u16,
+    cookie: &[u8; COOKIE],
+) -> Option<usize> {
+    const BODY: u16 = 3 + COOKIE as u16;
+    let record = Header { version: Version::DTLS_1_0, ..Header::new(ContentType::Handshake, 0, sequence) };
+    let code = MessageType::HelloVerifyRequest as u8;
+    let message = FragmentHeader { code, length: BODY.into(), message_seq, offset: 0 };
+    let mut writer = Writer::new(out);
+    writer.bytes(&record.emit(BODY.saturating_add(crate::message::HEADER as u16)))?;
+    writer.bytes(&message.emit(BODY.into()))?;
+    // RFC 6347 §4.2.1: 1.0 here, whatever version is negotiated.
+    writer.u16(Version::DTLS_1_0.0)?;
+    writer.vector8(cookie)?;
+    Some(writer.len())
+}
+
+fn emit_alert(out: &mut [u8], sequence: u64, reason: Reason) -> Option<usize> {
+    let mut writer = Writer::new(out);
+    writer.bytes(&Header::new(ContentType::Alert, 0, sequence).emit(2))?;
+    writer.bytes(&alert::emit(Level::Fatal, reason.alert()?))?;
+    Some(writer.len())
+}

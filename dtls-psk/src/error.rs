@@ -1,0 +1,261 @@
+//! What can go wrong, split by fault: datagrams that are dropped and counted, handshakes that are refused with a reason,
+//! and misuse by the caller (invariant: nothing a peer sends is an `Err`).
+
+use core::fmt;
+
+use crate::alert::Alert;
+
+/// Why a connection ended or a handshake was refused, in words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The peer closed the association with close_notify.
+    PeerClosed,
+    /// The peer sent this fatal alert. At epoch 0, where anyone may forge it, it is believed only when the handshake made
+    /// no progress until the next retransmission would be due.
+    PeerAlert(Alert),
+    /// The peer answered nothing at all.
+    NoAnswer,
+    /// The peer stopped answering in the middle of the handshake.
+    Stalled,
+    /// Client: the server ignores our Finished, as it does for an unknown identity and for a wrong key.
+    FinishedUnanswered,
+    /// Server: no key is known for the identity.
+    UnknownIdentity,
+    /// Server: the identity has more than 128 bytes.
+    IdentityTooLong,
+    /// Server: the key look-up was not answered in time.
+    LookUpUnanswered,
+    /// The peer's Finished could not be decrypted: it has another key.
+    WrongKey,
+    /// The peer's Finished was decrypted but does not match the handshake.
+    BadFinished,
+    /// No cipher suite in common; on a client: the server chose one that was not offered.
+    NoCommonSuite,
+    /// The peer speaks another version of DTLS.
+    UnsupportedVersion,
+    /// The peer left the protocol: a message or extension that has no place, or a field out of range.
+    ProtocolViolation,
+    /// Handshake messages too long for the memory given.
+    TooLong,
+    /// The peer sent more HelloVerifyRequests than a handshake can need.
+    CookieLoop,
+    /// All record sequence numbers of the epoch are used up.
+    SequenceExhausted,
+}
+
+/// A side of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Side {
+    /// This side.
+    Local,
+    /// The other side.
+    Peer,
+}
+
+impl Reason {
+    /// Which side ended it.
+    pub const fn ended_by(self) -> Side {
+        match self {
+            Self::PeerClosed
+            | Self::PeerAlert(_)
+            | Self::NoAnswer
+            | Self::Stalled
+            | Self::FinishedUnanswered => Side::Peer,
+            _ => Side::Local,
+        }
+    }
+
+    /// The alert to send for it, if the peer is to be told at all.
+    pub(crate) const fn alert(self) -> Option<Alert> {
+        match self {
+            Self::BadFinished => Some(Alert::DECRYPT_ERROR),
+            Self::NoCommonSuite => Some(Alert::HANDSHAKE_FAILURE),
+            Self::UnsupportedVersion => Some(Alert::PROTOCOL_VERSION),
+            Self::ProtocolViolation => Some(Alert::ILLEGAL_PARAMETER),
+            Self::TooLong => Some(Alert::INTERNAL_ERROR),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::PeerAlert(alert) = self {
+            formatter.write_str("the peer sent the alert ")?;
+            return formatter.write_str(alert.name());
+        }
+        formatter.write_str(match self {
+            Self::PeerClosed => "the peer closed the association",
+            Self::PeerAlert(_) => "the peer sent an alert",
+            Self::NoAnswer => "the peer did not answer",
+            Self::Stalled => "the peer stopped answering in the middle of the handshake",
+            Self::FinishedUnanswered => {
+                "the server does not answer our Finished: it does not know the identity or has another key for it"
+            }
+            Self::UnknownIdentity => "the identity is not known",
+            Self::IdentityTooLong => "the identity is longer than 128 bytes",
+            Self::LookUpUnanswered => "the look-up of the key was not answered in time",
+            Self::WrongKey => "the peer has another key for this identity",
+            Self::BadFinished => "the peer's Finished does not match the handshake",
+            Self::NoCommonSuite => "there is no cipher suite in common",
+            Self::UnsupportedVersion => "the peer does not speak DTLS 1.2",
+            Self::ProtocolViolation => "the peer violated the protocol",
+            Self::TooLong => "the peer's handshake messages are too long",
+            Self::CookieLoop => "the peer keeps asking for another cookie",
+            Self::SequenceExhausted => "all record sequence numbers are used up",
+        })
+    }
+}
+
+impl core::error::Error for Reason {}
+
+/// Why a record, a message or a whole datagram was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Dropped {
+    /// It could not be decoded.
+    Malformed,
+    /// The record is of a version, type or epoch that is not in use here.
+    Unsupported,
+    /// The record's sequence number was seen before or is too old.
+    Replayed,
+    /// The record could not be authenticated.
+    Unauthenticated,
+    /// The message has no place in this state or role, or is in the clear and must not be.
+    Unexpected,
+    /// The message was received before (retransmissions of the peer count here).
+    Duplicate,
+    /// The message, or the set of its fragments, is larger than the memory for it.
+    TooLarge,
+    /// The ClientHello has no cookie that this server made, and cannot be answered with one.
+    NoCookie,
+}
+
+/// How many records, messages or datagrams were dropped, by reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Counts [`Dropped::Malformed`].
+    pub malformed: u32,
+    /// Counts [`Dropped::Unsupported`].
+    pub unsupported: u32,
+    /// Counts [`Dropped::Replayed`].
+    pub replayed: u32,
+    /// Counts [`Dropped::Unauthenticated`].
+    pub unauthenticated: u32,
+    /// Counts [`Dropped::Unexpected`].
+    pub unexpected: u32,
+    /// Counts [`Dropped::Duplicate`].
+    pub duplicate: u32,
+    /// Counts [`Dropped::TooLarge`].
+    pub too_large: u32,
+    /// Counts [`Dropped::NoCookie`].
+    pub no_cookie: u32,
+}
+
+impl Counters {
+    pub(crate) fn count(&mut self, dropped: Dropped) {
+        let counter = match dropped {
+            Dropped::Malformed => &mut self.malformed,
+            Dropped::Unsupported => &mut self.unsupported,
+            Dropped::Replayed => &mut self.replayed,
+            Dropped::Unauthenticated => &mut self.unauthenticated,
+            Dropped::Unexpected => &mut self.unexpected,
+            Dropped::Duplicate => &mut self.duplicate,
+            Dropped::TooLarge => &mut self.too_large,
+            Dropped::NoCookie => &mut self.no_cookie,
+        };
+        *counter = counter.saturating_add(1);
+    }
+}
+
+/// Why a connection cannot be set up: misuse by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SetUpError {
+    /// The identity has more than 128 bytes.
+    IdentityTooLong,
+    /// The key is empty or has more than 64 bytes.
+    KeyLength,
+    /// The random source returned only zeros.
+    NotRandom,
+}
+
+impl fmt::Display for SetUpError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::IdentityTooLong => "the PSK identity is longer than 128 bytes",
+            Self::KeyLength => "the PSK is empty or longer than 64 bytes",
+            Self::NotRandom => "the random source returned only zeros",
+        })
+    }
+}
+
+impl core::error::Error for SetUpError {}
+
+/// Why an answer to a pending operation was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ProvideError {
+    /// No such operation is pending: it was answered before, or the handshake is over. Harmless.
+    NotPending,
+    /// The key is empty or has more than 64 bytes; the operation is still pending.
+    KeyLength,
+}
+
+impl fmt::Display for ProvideError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NotPending => "the operation is not pending",
+            Self::KeyLength => "the PSK is empty or longer than 64 bytes",
+        })
+    }
+}
+
+impl core::error::Error for ProvideError {}
+
+/// Why application data was not sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The handshake is not finished, or the connection is closed.
+    NotEstablished,
+    /// Less than [`HEADROOM`](crate::HEADROOM) bytes in front of the payload, less than
+    /// [`TAILROOM`](crate::TAILROOM) behind it, or more than 2^14 bytes of payload.
+    NoRoom,
+    /// All 2^48 record sequence numbers are used up: a new handshake is needed.
+    SequenceExhausted,
+}
+
+impl fmt::Display for SealError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NotEstablished => "the association is not established",
+            Self::NoRoom => "no room for the record around the payload",
+            Self::SequenceExhausted => "all record sequence numbers are used up",
+        })
+    }
+}
+
+impl core::error::Error for SealError {}
+
+/// Why an authentic record could not be opened for a look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// It is not of this association, or was seen before.
+    Refused(Dropped),
+    /// The scratch buffer is shorter than the record.
+    NoRoom,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Refused(_) => "the record does not belong to this association",
+            Self::NoRoom => "the scratch buffer is shorter than the record",
+        })
+    }
+}
+
+impl core::error::Error for OpenError {}

@@ -1,0 +1,149 @@
+//! Our current flight, kept as messages so that it can be sent again under new record numbers and in fragments of any size
+//! (RFC 6347 §4.2.4; invariant: a message goes out in the epoch it was made for, however often).
+
+use heapless::Vec;
+
+use crate::association::Association;
+use crate::keys::{HEADROOM, TAILROOM};
+use crate::message::{self, FragmentHeader, Message, MessageType};
+use crate::record::{self, ContentType};
+use crate::wire::Writer;
+
+/// How many messages a flight has at most.
+const ITEMS: usize = 6;
+
+#[derive(Clone, Copy)]
+enum Item {
+    Message { message_type: MessageType, message_seq: u16, epoch: u16, start: usize, end: usize },
+    ChangeCipherSpec,
+}
+
+/// The messages of a flight and how far they were sent.
+pub(crate) struct Flight<const N: usize> {
+    items: Vec<Item, ITEMS>,
+    bytes: [u8; N],
+    used: usize,
+    /// The item to send next, and how much of it was sent.
+    item: usize,
+    offset: usize,
+}
+
+impl<const N: usize> Flight<N> {
+    pub(crate) const fn new() -> Self {
+        Self { items: Vec::new(), bytes: [0; N], used: 0, item: 0, offset: 0 }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.items.clear();
+        self.used = 0;
+        self.rewind();
+    }
+
+    /// Sends everything again.
+    pub(crate) fn rewind(&mut self) {
+        self.item = 0;
+        self.offset = 0;
+    }
+
+    pub(crate) fn is_sent(&self) -> bool {
+        self.item >= self.items.len()
+    }
+
+    /// Appends a message whose body `write` produces; `None` if there is no room.
+    pub(crate) fn push(
+        &mut self,
+        message_type: MessageType,
+        message_seq: u16,
+        epoch: u16,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Option<Message<'_>> {
+        let start = self.used;
+        let end = start.checked_add(write(self.bytes.get_mut(start..)?)?)?;
+        self.items.push(Item::Message { message_type, message_seq, epoch, start, end }).ok()?;
+        self.used = end;
+        Some(Message { message_type, message_seq, body: self.bytes.get(start..end)? })
+    }
+
+    pub(crate) fn push_change_cipher_spec(&mut self) -> Option<()> {
+        self.items.push(Item::ChangeCipherSpec).ok()
+    }
+
+    /// The body of the first message.
+    pub(crate) fn first_body(&self) -> Option<&[u8]> {
+        match *self.items.first()? {
+            Item::Message { start, end, .. } => self.bytes.get(start..end),
+            Item::ChangeCipherSpec => None,
+        }
+    }
+
+    /// Writes as many records as fit into `out`, one datagram.
+    pub(crate) fn emit(&mut self, association: &mut Association, out: &mut [u8]) -> Option<usize> {
+        let mut written = 0_usize;
+        while let Some(rest) = out.get_mut(written..)
+            && let Some(length) = self.emit_record(association, rest, written == 0)
+        {
+            written = written.saturating_add(length);
+        }
+        (written > 0).then_some(written)
+    }
+
+    fn emit_record(
+        &mut self,
+        association: &mut Association,
+        out: &mut [u8],
+        is_first: bool,
+    ) -> Option<usize> {
+        let epoch = match *self.items.get(self.item)? {
+            Item::ChangeCipherSpec => {
+                let length = association.emit_plain(ContentType::ChangeCipherSpec, &[1], out)?;
+                self.item = self.item.saturating_add(1);
+                return Some(length);
+            }
+            Item::Message { epoch, .. } => epoch,
+        };
+        let (head, tail) = if epoch == 0 { (record::HEADER, 0) } else { (HEADROOM, TAILROOM) };
+        let end = out.len().checked_sub(tail)?.min(record::PLAINTEXT_MAX);
+        let length = self.emit_fragments(epoch, out.get_mut(head..end)?, is_first)?;
+        let payload = head..head.checked_add(length)?;
+        if epoch == 0 {
+            association.frame_plain(ContentType::Handshake, out, length)
+        } else {
+            association.seal_in(epoch, ContentType::Handshake, out, payload).ok().map(|record| record.len())
+        }
+    }
+
+    /// Consecutive messages of an epoch share a record. A message is cut only where it does not fit into a datagram of its
+    /// own.
+    fn emit_fragments(&mut self, wanted: u16, out: &mut [u8], is_first: bool) -> Option<usize> {
+        let room = out.len();
+        let mut writer = Writer::new(out);
+        while let Some(&Item::Message { message_type, message_seq, epoch, start, end }) =
+            self.items.get(self.item)
+            && epoch == wanted
+        {
+            let from = start.saturating_add(self.offset);
+            let left = end.saturating_sub(from);
+            let Some(space) = room.checked_sub(writer.len().saturating_add(message::HEADER)) else { break };
+            let is_whole = left <= space;
+            if !is_whole && (space == 0 || !is_first || writer.len() > 0) {
+                break;
+            }
+            let count = left.min(space);
+            let header = FragmentHeader {
+                code: message_type as u8,
+                length: u32::try_from(end.saturating_sub(start)).ok()?,
+                message_seq,
+                offset: u32::try_from(self.offset).ok()?,
+            };
+            writer.bytes(&header.emit(u32::try_from(count).ok()?))?;
+            writer.bytes(self.bytes.get(from..from.saturating_add(count))?)?;
+            if !is_whole {
+                self.offset = self.offset.saturating_add(count);
+                break;
+            }
+            self.item = self.item.saturating_add(1);
+            self.offset = 0;
+        }
+        Some(writer.len()).filter(|length| *length > 0)
+    }
+}

@@ -1,0 +1,345 @@
+//! The big part of a connection, which exists only while a handshake or the kept last flight lives (RFC 6347 §4.2; invariant:
+//! secrets in it are wiped when it is dropped).
+
+use core::ops::Add as _;
+use core::time::Duration;
+
+use zeroize::Zeroize as _;
+
+use crate::association::{Association, Role};
+use crate::connection::{Config, PendingId};
+use crate::crypto::Sha256;
+use crate::error::{Dropped, Reason};
+use crate::flight::Flight;
+use crate::keys::Epoch;
+use crate::message::{Message, MessageType};
+use crate::prf::{Inputs, Secrets, VerifyData};
+use crate::psk::{StoredIdentity, StoredKey};
+use crate::reassembly::Reassembly;
+use crate::record::Header;
+use crate::replay::ReplayWindow;
+use crate::suite::Suite;
+use crate::time::Instant;
+
+/// The longest time between two retransmissions (RFC 6347 §4.2.4.1).
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// How long the sender of the last flight keeps it: twice the maximum segment lifetime of two minutes.
+const KEEP_LAST_FLIGHT: Duration = Duration::from_secs(240);
+
+/// The epoch that the first ChangeCipherSpec starts.
+pub(crate) const PROTECTED: u16 = 1;
+
+/// Memory for a handshake: our flight and the peer's messages with up to `N` bytes each, transcript and randoms.
+///
+/// `N` of 384 is enough for everything with pre-shared keys; smaller does not compile. A client has it inline, a server boxes
+/// it, so that an idle connection is small.
+pub struct Handshake<const N: usize> {
+    pub(crate) core: Core,
+    pub(crate) flight: Flight<N>,
+    pub(crate) reassembly: Reassembly<N>,
+}
+
+impl<const N: usize> Handshake<N> {
+    /// Empty memory, to be handed to [`Connection::client`](crate::Connection::client) or
+    /// [`Connection::server`](crate::Connection::server).
+    pub fn new() -> Self {
+        const {
+            assert!(N >= 384, "a ClientHello with the longest cookie needs 384 bytes");
+            assert!(N <= 16384, "a message is never longer than a record");
+        }
+        Self { core: Core::new(), flight: Flight::new(), reassembly: Reassembly::new() }
+    }
+}
+
+impl<const N: usize> Default for Handshake<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> core::fmt::Debug for Handshake<N> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.debug_struct("Handshake").field("state", &self.core.state).finish_non_exhaustive()
+    }
+}
+
+/// What the handshake waits for, in protocol order of both roles.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    ServerHello,
+    ServerHelloDone,
+    ClientKeyExchange,
+    LookUp,
+    Finished,
+    /// Nothing: the last flight is kept.
+    Kept,
+}
+
+/// A record of the protected epoch that came before its keys.
+pub(crate) struct EarlyRecord {
+    pub(crate) header: Header,
+    pub(crate) body: heapless::Vec<u8, EARLY_MAX>,
+}
+
+/// The longest early record kept: a Finished has 40 bytes.
+const EARLY_MAX: usize = 64;
+
+/// The state of a handshake without its buffers.
+pub(crate) struct Core {
+    pub(crate) state: State,
+    pub(crate) suite: Suite,
+    pub(crate) extended_master_secret: bool,
+    pub(crate) change_cipher_spec: bool,
+    /// The message_seq of our last (client) or the peer's accepted (server) ClientHello.
+    pub(crate) hello_seq: u16,
+    pub(crate) hello_verify_requests: u8,
+    pub(crate) has_server_key_exchange: bool,
+    pub(crate) client_random: [u8; 32],
+    pub(crate) server_random: [u8; 32],
+    pub(crate) transcript: Sha256,
+    pub(crate) identity: StoredIdentity,
+    /// Client: its key. Server: a random key for unknown identities.
+    pub(crate) key: StoredKey,
+    pub(crate) look_up: LookUp,
+    verify_data: VerifyData,
+    pub(crate) early: Option<EarlyRecord>,
+    /// What will be the reason unless the handshake gets on.
+    pub(crate) suspicion: Option<Reason>,
+    pub(crate) timers: Timers,
+}
+
+/// The look-up of a PSK.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LookUp {
+    None,
+    /// To be reported by `poll_pending`.
+    Wanted(PendingId),
+    /// Reported.
+    Asked(PendingId),
+}
+
+/// Retransmission and deadline.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Timers {
+    initial: Duration,
+    backoff: Duration,
+    pub(crate) retransmit: Option<Instant>,
+    pub(crate) deadline: Instant,
+    last_sent: Instant,
+}
+
+impl Timers {
+    pub(crate) fn start(&mut self, now: Instant, config: &Config) {
+        let initial = config.retransmit_after.clamp(Duration::from_millis(1), BACKOFF_MAX);
+        let deadline = now.add(config.handshake_timeout);
+        *self = Self { initial, backoff: initial, retransmit: None, deadline, last_sent: now };
+    }
+
+    /// A new flight was queued that expects an answer.
+    pub(crate) fn flight(&mut self, now: Instant) {
+        self.backoff = self.initial;
+        self.again(now);
+    }
+
+    /// The last flight was queued: nothing answers it.
+    pub(crate) fn last_flight(&mut self, now: Instant) {
+        self.retransmit = None;
+        self.deadline = now.add(KEEP_LAST_FLIGHT);
+    }
+
+    /// The flight was queued again because the peer repeated its own.
+    pub(crate) fn again(&mut self, now: Instant) {
+        self.last_sent = now;
+        self.retransmit = Some(now.add(self.backoff));
+    }
+
+    /// The flight was queued again because nothing came.
+    pub(crate) fn back_off(&mut self, now: Instant) {
+        self.backoff = self.backoff.saturating_mul(2).min(BACKOFF_MAX);
+        self.again(now);
+    }
+
+    /// Whether a repetition by the peer, which anyone may forge, is to be answered: not more often than four times in the
+    /// initial time-out.
+    pub(crate) fn may_repeat(&self, now: Instant) -> bool {
+        now.since(self.last_sent) >= self.initial.checked_div(4).unwrap_or_default()
+    }
+
+    pub(crate) fn next(&self) -> Instant {
+        self.retransmit.map_or(self.deadline, |at| at.min(self.deadline))
+    }
+}
+
+impl Core {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: State::ServerHello,
+            suite: Suite::default(),
+            extended_master_secret: false,
+            change_cipher_spec: false,
+            hello_seq: 0,
+            hello_verify_requests: 0,
+            has_server_key_exchange: false,
+            client_random: [0; 32],
+            server_random: [0; 32],
+            transcript: Sha256::new(),
+            identity: StoredIdentity::new(),
+            key: StoredKey::EMPTY,
+            look_up: LookUp::None,
+            verify_data: VerifyData::default(),
+            early: None,
+            suspicion: None,
+            timers: Timers::default(),
+        }
+    }
+
+    pub(crate) fn absorb(&mut self, message: &Message<'_>) {
+        self.transcript.update(&message.header());
+        self.transcript.update(message.body);
+    }
+
+    /// Derives the keys of the protected epoch from `psk`.
+    pub(crate) fn derive(&mut self, association: &mut Association, psk: &[u8]) {
+        let finished = Message {
+            message_type: MessageType::Finished,
+            message_seq: self.hello_seq.wrapping_add(2),
+            body: &[0; 12],
+        };
+        let Secrets { keys, verify_data } = Secrets::derive(Inputs {
+            psk,
+            client_random: &self.client_random,
+            server_random: &self.server_random,
+            extended_master_secret: self.extended_master_secret,
+            transcript: core::mem::replace(&mut self.transcript, Sha256::new()),
+            client_finished_header: finished.header(),
+        });
+        self.key.clear();
+        self.verify_data = verify_data;
+        let (write, read) = match association.role {
+            Role::Client => (&keys.client, &keys.server),
+            Role::Server => (&keys.server, &keys.client),
+        };
+        association.install(Epoch {
+            number: PROTECTED,
+            suite: self.suite,
+            write: write.clone(),
+            read: read.clone(),
+            next_sequence: 0,
+            window: ReplayWindow::default(),
+        });
+    }
+
+    /// The verify_data of `sender`.
+    pub(crate) fn verify_data(&self, sender: Role) -> &[u8; 12] {
+        match sender {
+            Role::Client => &self.verify_data.client,
+            Role::Server => &self.verify_data.server,
+        }
+    }
+
+    /// Why the handshake failed if its deadline passed now.
+    pub(crate) fn reason(&self, role: Role) -> Reason {
+        self.suspicion.unwrap_or(match (self.state, role) {
+            (State::ServerHello, _) if self.hello_verify_requests == 0 => Reason::NoAnswer,
+            (State::LookUp, _) => Reason::LookUpUnanswered,
+            (State::Finished, Role::Client) => Reason::FinishedUnanswered,
+            _ => Reason::Stalled,
+        })
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.client_random.zeroize();
+        self.server_random.zeroize();
+        self.verify_data.client.zeroize();
+        self.verify_data.server.zeroize();
+    }
+}
+
+/// Why a message did not bring the handshake on.
+pub(crate) enum Failure {
+    /// Dropped and counted; the handshake goes on.
+    Dropped(Dropped),
+    /// The handshake is over.
+    Refused(Reason),
+}
+
+impl From<Dropped> for Failure {
+    fn from(dropped: Dropped) -> Self {
+        Self::Dropped(dropped)
+    }
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+/// One step of a handshake: its parts, borrowed for one message.
+pub(crate) struct Step<'a, const N: usize> {
+    pub(crate) now: Instant,
+    pub(crate) association: &'a mut Association,
+    pub(crate) core: &'a mut Core,
+    pub(crate) flight: &'a mut Flight<N>,
+}
+
+impl<const N: usize> Step<'_, N> {
+    /// Processes the message whose turn it is.
+    pub(crate) fn handle(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        match self.association.role {
+            Role::Client => self.handle_as_client(message),
+            Role::Server => self.handle_as_server(message),
+        }
+    }
+
+    /// Whether a message of this type can be processed at all by now: a Finished needs its keys and a ChangeCipherSpec.
+    pub(crate) fn is_ready_for(&self, message_type: MessageType) -> bool {
+        message_type != MessageType::Finished
+            || (self.core.change_cipher_spec && self.core.state == State::Finished)
+    }
+
+    /// Repeats our flight if the peer repeats the end of the one before (RFC 6347 §4.2.4).
+    pub(crate) fn repeat_for(&mut self, message_type: MessageType) {
+        let Timers { retransmit, .. } = self.core.timers;
+        match (self.core.state, message_type) {
+            (State::Finished, MessageType::ServerHelloDone)
+                if retransmit.is_some() && self.core.timers.may_repeat(self.now) =>
+            {
+                self.core.timers.again(self.now);
+                self.flight.rewind();
+            }
+            // It was authenticated and is not a replay: the client did not get our Finished.
+            (State::Kept, MessageType::Finished) => self.flight.rewind(),
+            _ => {}
+        }
+    }
+
+    /// Queues ChangeCipherSpec and Finished.
+    pub(crate) fn push_finished(&mut self, message_seq: u16) -> Result<(), Failure> {
+        let verify_data = *self.core.verify_data(self.association.role);
+        self.flight.push_change_cipher_spec().ok_or(Reason::TooLong)?;
+        self.flight
+            .push(MessageType::Finished, message_seq, PROTECTED, |out| {
+                *out.first_chunk_mut()? = verify_data;
+                Some(verify_data.len())
+            })
+            .ok_or(Reason::TooLong)?;
+        self.association.write_epoch = PROTECTED;
+        Ok(())
+    }
+
+    /// Checks the peer's Finished (RFC 5246 §7.4.9).
+    pub(crate) fn verify_finished(&mut self, message: &Message<'_>, sender: Role) -> Result<(), Failure> {
+        use subtle::ConstantTimeEq as _;
+        // Slices of different lengths are never equal.
+        if bool::from(self.core.verify_data(sender).as_slice().ct_eq(message.body)) {
+            self.core.state = State::Kept;
+            Ok(())
+        } else {
+            Err(Reason::BadFinished.into())
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Handshake messages (RFC 6347 §4.2.2, RFC 5246 §7.4, RFC 4279 §2; invariant: a parsed message was consumed to its last
+//! byte).
+
+use crate::error::{Dropped, Reason};
+use crate::record::Version;
+use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite};
+use crate::wire::{Reader, Writer};
+
+/// Type, length, message_seq, fragment_offset, fragment_length.
+pub(crate) const HEADER: usize = 12;
+
+/// The type of a handshake message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum MessageType {
+    HelloRequest = 0,
+    ClientHello = 1,
+    ServerHello = 2,
+    HelloVerifyRequest = 3,
+    ServerKeyExchange = 12,
+    ServerHelloDone = 14,
+    ClientKeyExchange = 16,
+    Finished = 20,
+}
+
+impl MessageType {
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::HelloRequest),
+            1 => Some(Self::ClientHello),
+            2 => Some(Self::ServerHello),
+            3 => Some(Self::HelloVerifyRequest),
+            12 => Some(Self::ServerKeyExchange),
+            14 => Some(Self::ServerHelloDone),
+            16 => Some(Self::ClientKeyExchange),
+            20 => Some(Self::Finished),
+            _ => None,
+        }
+    }
+}
+
+/// A whole handshake message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) message_type: MessageType,
+    pub(crate) message_seq: u16,
+    pub(crate) body: &'a [u8],
+}
+
+impl Message<'_> {
+    /// The header as it stands in the transcript: unfragmented.
+    pub(crate) fn header(&self) -> [u8; HEADER] {
+        let length = u32::try_from(self.body.len()).unwrap_or(u32::MAX);
+        FragmentHeader { code: self.message_type as u8, length, message_seq: self.message_seq, offset: 0 }
+            .emit(length)
+    }
+}
+
+/// The header of a fragment without the fragment's own length.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FragmentHeader {
+    pub(crate) code: u8,
+    /// The whole message's length, 24 bits.
+    pub(crate) length: u32,
+    pub(crate) message_seq: u16,
+    /// 24 bits.
+    pub(crate) offset: u32,
+}
+
+impl FragmentHeader {
+    pub(crate) fn emit(self, fragment_length: u32) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        let mut writer = Writer::new(&mut bytes);
+        let written = writer
+            .u8(self.code)
+            .and_then(|()| writer.u24(self.length))
+            .and_then(|()| writer.u16(self.message_seq))
+            .and_then(|()| writer.u24(self.offset))
+            .and_then(|()| writer.u24(fragment_length));
+        debug_assert!(written.is_some(), "the header has 12 bytes");
+        bytes
+    }
+}
+
+/// A fragment of a handshake message, possibly the whole of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fragment<'a> {
+    pub(crate) header: FragmentHeader,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> Fragment<'a> {
+    /// Takes the next fragment off a record's plaintext; a fragment lies within its message.
+    pub(crate) fn parse(reader: &mut Reader<'a>) -> Option<Self> {
+        let code = reader.u8()?;
+        let length = reader.u24()?;
+        let message_seq = reader.u16()?;
+        let offset = reader.u24()?;
+        let fragment_length = reader.u24()?;
+        let bytes = reader.take(usize::try_from(fragment_length).ok()?)?;
+        (offset.checked_add(fragment_length)? <= length)
+            .then_some(Self { header: FragmentHeader { code, length, message_seq, offset }, bytes })
+    }
+
+    /// Whether it is the whole message.
+    pub(crate) fn is_whole(&self) -> bool {
+        u32::try_from(self.bytes.len()) == Ok(self.header.length)
+    }
+}
+
+const EXTENDED_MASTER_SECRET: u16 = 0x0017;
+const RENEGOTIATION_INFO: u16 = 0xff01;
+
+/// A parsed ClientHello that carries a valid cookie: what a server's handshake starts from.
+#[derive(Clone, Copy)]
+pub struct ClientHello<'a> {
+    pub(crate) record_sequence: u64,
+    pub(crate) message_seq: u16,
+    pub(crate) body: &'a [u8],
+    pub(crate) random: &'a [u8; 32],
+    pub(crate) suite: Suite,
+    pub(crate) extended_master_secret: bool,
+    pub(crate) secure_renegotiation: bool,
+}
+
+impl core::fmt::Debug for ClientHello<'_> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.debug_struct("ClientHello").field("suite", &self.suite).finish_non_exhaustive()
+    }
+}
+
+/// A ClientHello taken apart, before anything in it was judged.
+#[derive(Clone, Copy)]
+pub(crate) struct OfferedHello<'a> {
+    pub(crate) version: Version,
+    pub(crate) random: &'a [u8; 32],
+    /// Everything in front of the cookie.
+    pub(crate) before_cookie: &'a [u8],
+    pub(crate) cookie: &'a [u8],
+    /// Everything behind the cookie.
+    pub(crate) behind_cookie: &'a [u8],
+    suites: &'a [u8],
+    compressions: &'a [u8],
+    extensions: &'a [u8],
+}
+
+impl<'a> OfferedHello<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(body);
+        let version = Version(reader.u16()?);
+        let random = reader.array()?;
+        let session_id = reader.vector8()?;
+        let before_cookie = body.get(..body.len().checked_sub(reader.rest().len())?)?;
+        let cookie = reader.vector8()?;
+        let behind_cookie = reader.rest();
+        let suites = reader.vector16()?;
+        let compressions = reader.vector8()?;
+        // RFC 5246 §7.4.1.2: the extensions may be missing altogether.
+        let extensions = if reader.is_empty() { &[] } else { reader.vector16()? };
+        let well_formed = session_id.len() <= 32
+            && !suites.is_empty()
+            && suites.len().is_multiple_of(2)
+            && !compressions.is_empty()
+            && reader.is_empty()
+            && Extensions(Reader::new(extensions)).all(|extension| extension.is_some());
+        well_formed.then_some(Self {
+            version,
+            random,
+            before_cookie,
+            cookie,
+            behind_cookie,
+            suites,
+            compressions,
+            extensions,
+        })
+    }
+
+    /// Chooses the parameters of the connection.
+    pub(crate) fn choose(&self) -> Result<(Suite, HelloFlags), Reason> {
+        // Both minor numbers count down: 0xfefd is 1.2, 0xfeff is 1.0.
+        if self.version.0 >> 8 != 0xfe || self.version.0 > Version::DTLS_1_2.0 {
+            return Err(Reason::UnsupportedVersion);
+        }
+        if !self.compressions.contains(&0) {
+            return Err(Reason::ProtocolViolation);
+        }
+        let offers = |code: u16| self.suites.chunks_exact(2).any(|suite| suite == code.to_be_bytes());
+        let suite = Suite::ALL.into_iter().find(|suite| offers(suite.code())).ok_or(Reason::NoCommonSuite)?;
+        let mut flags = HelloFlags::read(self.extensions)?;
+        flags.secure_renegotiation |= offers(EMPTY_RENEGOTIATION_INFO_SCSV);
+        Ok((suite, flags))
+    }
+}
+
+/// The extensions of a hello that matter here.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct HelloFlags {
+    pub(crate) extended_master_secret: bool,
+    pub(crate) secure_renegotiation: bool,
+    /// Something else was there too.
+    pub(crate) others: bool,
+}
+
+impl HelloFlags {
+    fn read(extensions: &[u8]) -> Result<Self, Reason> {
+        let mut flags = Self::default();
+        for extension in Extensions(Reader::new(extensions)) {
+            let (number, value) = extension.ok_or(Reason::ProtocolViolation)?;
+            let flag = match number {
+                EXTENDED_MASTER_SECRET if value.is_empty() => &mut flags.extended_master_secret,
+                // RFC 5746 §3.6: in an initial handshake it is one zero byte.
+                RENEGOTIATION_INFO if value == [0] => &mut flags.secure_renegotiation,
+                EXTENDED_MASTER_SECRET | RENEGOTIATION_INFO => return Err(Reason::ProtocolViolation),
+                _ => {
+                    flags.others = true;
+                    continue;
+                }
+            };
+            // RFC 5246 §7.4.1.4: no extension twice.
+            if core::mem::replace(flag, true) {
+                return Err(Reason::ProtocolViolation);
+            }
+        }
+        Ok(flags)
+    }
+}
+
+/// Numbers and values of extensions; `None` in place of the first that cannot be decoded, and then it ends.
+struct Extensions<'a>(Reader<'a>);
+
+impl<'a> Iterator for Extensions<'a> {
+    type Item = Option<(u16, &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let extension = self.0.u16().and_then(|number| Some((number, self.0.vector16()?)));
+        if extension.is_none() {
+            self.0 = Reader::new(&[]);
+        }
+        Some(extension)
+    }
+}
+
+/// Writes our ClientHello: one suite, the SCSV, extended master secret.
+pub(crate) fn emit_client_hello(buffer: &mut [u8], random: &[u8; 32], cookie: &[u8]) -> Option<usize> {
+    let mut writer = Writer::new(buffer);
+    writer.u16(Version::DTLS_1_2.0)?;
+    writer.bytes(random)?;
+    writer.vector8(&[])?;
+    writer.vector8(cookie)?;
+    // The suites and the SCSV, two bytes each.
+    writer.u16(const { 2 * (Suite::ALL.len() as u16 + 1) })?;
+    for suite in Suite::ALL {
+        writer.u16(suite.code())?;
+    }
+    writer.u16(EMPTY_RENEGOTIATION_INFO_SCSV)?;
+    writer.vector8(&[0])?;
+    writer.u16(4)?;
+    writer.u16(EXTENDED_MASTER_SECRET)?;
+    writer.vector16(&[])?;
+    Some(writer.len())
+}
+
+/// Writes our ServerHello with an empty session id.
+pub(crate) fn emit_server_hello(
+    buffer: &mut [u8],
+    random: &[u8; 32],
+    suite: Suite,
+    flags: HelloFlags,
+) -> Option<usize> {
+    let mut writer = Writer::new(buffer);
+    writer.u16(Version::DTLS_1_2.0)?;
+    writer.bytes(random)?;
+    writer.vector8(&[])?;
+    writer.u16(suite.code())?;
+    writer.u8(0)?;
+    let length = if flags.extended_master_secret { 4 } else { 0_u16 }
+        .saturating_add(if flags.secure_renegotiation { 5 } else { 0 });
+    if length > 0 {
+        writer.u16(length)?;
+    }
+    if flags.secure_renegotiation {
+        writer.u16(RENEGOTIATION_INFO)?;
+        writer.vector16(&[0])?;
+    }
+    if flags.extended_master_secret {
+        writer.u16(EXTENDED_MASTER_SECRET)?;
+        writer.vector16(&[])?;
+    }
+    Some(writer.len())
+}
+
+/// What a client takes from a ServerHello.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerHello<'a> {
+    pub(crate) random: &'a [u8; 32],
+    pub(crate) suite: Suite,
+    pub(crate) flags: HelloFlags,
+}
+
+impl<'a> ServerHello<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Reason> {
+        let mut reader = Reader::new(body);
+        let mut fields = || {
+            let version = Version(reader.u16()?);
+            let random = reader.array()?;
+            let session_id = reader.vector8()?;
+            let suite = reader.u16()?;
+            let compression = reader.u8()?;
+            let extensions = if reader.is_empty() { &[] } else { reader.vector16()? };
+            let is_whole = session_id.len() <= 32 && reader.is_empty();
+            is_whole.then_some((version, random, suite, compression, extensions))
+        };
+        let (version, random, suite, compression, extensions) = fields().ok_or(Reason::ProtocolViolation)?;
+        if version != Version::DTLS_1_2 {
+            return Err(Reason::UnsupportedVersion);
+        }
+        let suite = Suite::from_code(suite).ok_or(Reason::NoCommonSuite)?;
+        let flags = HelloFlags::read(extensions)?;
+        // RFC 5246 §7.4.1.4: nothing that was not asked for.
+        if compression != 0 || flags.others {
+            return Err(Reason::ProtocolViolation);
+        }
+        Ok(Self { random, suite, flags })
+    }
+}
+
+/// The cookie of a HelloVerifyRequest.
+pub(crate) fn parse_hello_verify_request(body: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(body);
+    let version = Version(reader.u16()?);
+    let cookie = reader.vector8()?;
+    let known = version == Version::DTLS_1_0 || version == Version::DTLS_1_2;
+    (known && reader.is_empty()).then_some(cookie)
+}
+
+/// The one vector that ServerKeyExchange (identity hint) and ClientKeyExchange (identity) consist of.
+pub(crate) fn parse_vector(body: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(body);
+    let value = reader.vector16()?;
+    reader.is_empty().then_some(value)
+}
+
+/// Turns a parse failure into what is counted.
+pub(crate) fn or_malformed<T>(parsed: Option<T>) -> Result<T, Dropped> {
+    parsed.ok_or(Dropped::Malformed)
+}
