@@ -12,6 +12,7 @@
 //! the owner once.
 
 use core::fmt;
+use core::num::NonZeroU64;
 use core::ops::Range;
 
 use crate::Rng;
@@ -108,8 +109,8 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         loop {
             let token = match &mut self.tokens {
                 TokenPolicy::Counter { next } => {
-                    let token = Token::from_counter(*next);
-                    *next = next.wrapping_add(1);
+                    let token = Token::from_counter(next.get());
+                    *next = next.checked_add(1).unwrap_or(NonZeroU64::MIN);
                     token
                 }
                 TokenPolicy::Random => {
@@ -568,8 +569,8 @@ pub enum TokenPolicy {
     /// A counter in as few bytes as it needs: for a secure association, where nobody can guess his way in. It must not
     /// begin again under the same keys.
     Counter {
-        /// The next token; begin with 1.
-        next: u64,
+        /// The next token.
+        next: NonZeroU64,
     },
     /// Four random bytes: for an address without security.
     Random,
@@ -577,7 +578,7 @@ pub enum TokenPolicy {
 
 impl TokenPolicy {
     /// The counter of fresh keys. The empty token is left to others.
-    pub const SECURED: TokenPolicy = TokenPolicy::Counter { next: 1 };
+    pub const SECURED: TokenPolicy = TokenPolicy::Counter { next: NonZeroU64::MIN };
 
     const RANDOM_LENGTH: usize = 4;
 }
