@@ -1,1 +1,350 @@
-//! The configuration file of the server.
+//! The configuration of `lwm2m-server serve`: a TOML file, and flags that override it.
+//!
+//! ```toml
+//! data = "/var/lib/lwm2m-server"
+//! secrets_key = "/etc/lwm2m-server/secrets.key"
+//! allow_nosec = false
+//!
+//! [listen]                        # "off" opens no socket
+//! coap = "0.0.0.0:5683"
+//! coaps = "0.0.0.0:5684"
+//! bootstrap_coap = "0.0.0.0:5783"
+//! bootstrap_coaps = "0.0.0.0:5784"
+//! http = "127.0.0.1:8080"
+//! http_public = false
+//!
+//! [bootstrap]                     # what a bootstrap writes into /0 and /1
+//! server_uri = "coaps://lwm2m.example:5684"
+//! short_server_id = 1
+//! lifetime = 86400
+//! binding = "U"
+//! notification_storing = true
+//! ```
+//!
+//! Invariant: an unknown key or a wrong value is an error that names file, line and value; nothing is guessed.
+
+use core::fmt;
+use core::str::FromStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::credentials::Settings;
+
+/// An address to listen on, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Listen(pub Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        match text.parse() {
+            Ok(address) => Ok(Self(Some(address))),
+            Err(_) => {
+                Err(format!("'{text}' is no address: IP:PORT as in 127.0.0.1:5684 or [::]:5684, or off"))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Everything `serve` can be told; what is `None` takes its default in [`Config::settle`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Data folder.
+    pub data: Option<PathBuf>,
+    /// File with the secrets key.
+    pub secrets_key: Option<PathBuf>,
+    /// Plain coap is accepted for devices without a credential.
+    pub allow_nosec: Option<bool>,
+    /// Addresses.
+    #[serde(default)]
+    pub listen: ListenConfig,
+    /// What a bootstrap writes.
+    #[serde(default)]
+    pub bootstrap: BootstrapConfig,
+}
+
+/// Addresses to listen on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Management over plain CoAP.
+    pub coap: Option<Listen>,
+    /// Management over DTLS.
+    pub coaps: Option<Listen>,
+    /// Bootstrap over plain CoAP.
+    pub bootstrap_coap: Option<Listen>,
+    /// Bootstrap over DTLS.
+    pub bootstrap_coaps: Option<Listen>,
+    /// HTTP.
+    pub http: Option<Listen>,
+    /// HTTP may listen on an address that is not loopback, without TLS.
+    pub http_public: Option<bool>,
+}
+
+/// What a bootstrap writes into `/0` and `/1`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapConfig {
+    /// LwM2M Server URI of the management server.
+    pub server_uri: Option<String>,
+    /// Short Server ID, 1 to 65534.
+    pub short_server_id: Option<u16>,
+    /// Lifetime in seconds.
+    pub lifetime: Option<u32>,
+    /// Binding.
+    pub binding: Option<String>,
+    /// Notification Storing When Disabled or Offline.
+    pub notification_storing: Option<bool>,
+}
+
+/// A configuration with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Data folder.
+    pub data: PathBuf,
+    /// File with the secrets key, if one was named.
+    pub secrets_key: Option<PathBuf>,
+    /// Management over plain CoAP.
+    pub coap: Option<SocketAddr>,
+    /// Management over DTLS.
+    pub coaps: Option<SocketAddr>,
+    /// Bootstrap over plain CoAP.
+    pub bootstrap_coap: Option<SocketAddr>,
+    /// Bootstrap over DTLS.
+    pub bootstrap_coaps: Option<SocketAddr>,
+    /// HTTP.
+    pub http: Option<SocketAddr>,
+    /// HTTP may listen on an address that is not loopback.
+    pub http_public: bool,
+    /// What the credentials façade is opened with.
+    pub credentials: Settings,
+    /// Whether the server URI was named; else it is a guess that only works on this machine.
+    pub has_server_uri: bool,
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// A line of the file is wrong.
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+    /// A value is wrong, wherever it came from.
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, error } => {
+                write!(f, "cannot read the configuration {}: {error}", path.display())
+            }
+            Self::Line { path, line, what } => write!(f, "{}:{line}: {what}", path.display()),
+            Self::Value { key, what } => write!(f, "{key}: {what}"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or the first line that is wrong.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let before = text.get(..start).unwrap_or(text);
+            let line = before.matches('\n').count().saturating_add(1);
+            let value = text.lines().nth(line.saturating_sub(1)).unwrap_or_default().trim();
+            let what = error.message().replace('\n', " ");
+            ConfigError::Line { path: path.to_owned(), line, what: format!("{what} in '{value}'") }
+        })
+    }
+
+    /// Lays `over` over this one: what it says wins.
+    #[must_use]
+    pub fn overridden(self, over: Self) -> Self {
+        let (listen, bootstrap) = (over.listen, over.bootstrap);
+        Self {
+            data: over.data.or(self.data),
+            secrets_key: over.secrets_key.or(self.secrets_key),
+            allow_nosec: over.allow_nosec.or(self.allow_nosec),
+            listen: ListenConfig {
+                coap: listen.coap.or(self.listen.coap),
+                coaps: listen.coaps.or(self.listen.coaps),
+                bootstrap_coap: listen.bootstrap_coap.or(self.listen.bootstrap_coap),
+                bootstrap_coaps: listen.bootstrap_coaps.or(self.listen.bootstrap_coaps),
+                http: listen.http.or(self.listen.http),
+                http_public: listen.http_public.or(self.listen.http_public),
+            },
+            bootstrap: BootstrapConfig {
+                server_uri: bootstrap.server_uri.or(self.bootstrap.server_uri),
+                short_server_id: bootstrap.short_server_id.or(self.bootstrap.short_server_id),
+                lifetime: bootstrap.lifetime.or(self.bootstrap.lifetime),
+                binding: bootstrap.binding.or(self.bootstrap.binding),
+                notification_storing: bootstrap.notification_storing.or(self.bootstrap.notification_storing),
+            },
+        }
+    }
+
+    /// Fills in the defaults and checks what no type can.
+    ///
+    /// # Errors
+    /// The first value that cannot work.
+    pub fn settle(self) -> Result<Settled, ConfigError> {
+        let or = |given: Option<Listen>, port: u16| match given {
+            Some(listen) => listen.0,
+            None => Some(SocketAddr::from(([0, 0, 0, 0], port))),
+        };
+        let coap = or(self.listen.coap, 5683);
+        let coaps = or(self.listen.coaps, 5684);
+        let bootstrap_coap = or(self.listen.bootstrap_coap, 5783);
+        let bootstrap_coaps = or(self.listen.bootstrap_coaps, 5784);
+        let http = match self.listen.http {
+            Some(listen) => listen.0,
+            None => Some(SocketAddr::from(([127, 0, 0, 1], 8080))),
+        };
+        let default = Settings::default();
+        let bootstrap = self.bootstrap;
+        let short_server_id = bootstrap.short_server_id.unwrap_or(default.short_server_id);
+        if short_server_id == 0 || short_server_id == u16::MAX {
+            return Err(ConfigError::Value {
+                key: "short_server_id",
+                what: format!("{short_server_id} is reserved: 1 to 65534"),
+            });
+        }
+        if let Some(uri) = &bootstrap.server_uri
+            && (!uri.starts_with("coaps://") || uri.len() > 255 || uri.contains(char::is_whitespace))
+        {
+            return Err(ConfigError::Value {
+                key: "server_uri",
+                what: format!("'{uri}' is not coaps://HOST[:PORT] of at most 255 bytes"),
+            });
+        }
+        let has_server_uri = bootstrap.server_uri.is_some();
+        let credentials = Settings {
+            server_uri: bootstrap.server_uri.unwrap_or_else(|| local_uri("coaps", coaps, default.server_uri)),
+            server_uri_nosec: local_uri("coap", coap, default.server_uri_nosec),
+            short_server_id,
+            lifetime: bootstrap.lifetime.unwrap_or(default.lifetime),
+            binding: bootstrap.binding.unwrap_or(default.binding),
+            notification_storing: bootstrap.notification_storing.unwrap_or(default.notification_storing),
+            allow_nosec: self.allow_nosec.unwrap_or(default.allow_nosec),
+        };
+        Ok(Settled {
+            data: self.data.unwrap_or_else(|| PathBuf::from("lwm2m-data")),
+            secrets_key: self.secrets_key,
+            coap,
+            coaps,
+            bootstrap_coap,
+            bootstrap_coaps,
+            http,
+            http_public: self.listen.http_public.unwrap_or(false),
+            credentials,
+            has_server_uri,
+        })
+    }
+}
+
+/// The URI under which this machine reaches a socket of its own.
+fn local_uri(scheme: &str, address: Option<SocketAddr>, default: String) -> String {
+    match address {
+        Some(address) if address.ip().is_unspecified() => format!("{scheme}://127.0.0.1:{}", address.port()),
+        Some(address) => format!("{scheme}://{address}"),
+        None => default,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("server.toml"), text)
+    }
+
+    #[test]
+    fn the_documented_example_is_read() {
+        let doc = include_str!("config.rs");
+        let example: String = doc
+            .lines()
+            .skip_while(|line| *line != "//! ```toml")
+            .skip(1)
+            .take_while(|line| *line != "//! ```")
+            .map(|line| format!("{}\n", line.trim_start_matches("//!").trim_start()))
+            .collect();
+        let settled = parse(&example).unwrap().settle().unwrap();
+        assert_eq!(settled.credentials.server_uri, "coaps://lwm2m.example:5684");
+        assert_eq!(settled.http, Some("127.0.0.1:8080".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_value() {
+        let error = parse("data = \"x\"\n[listen]\ncoap = \"5683\"\n").unwrap_err().to_string();
+        assert!(error.starts_with("server.toml:3: ") && error.contains("'5683' is no address"), "{error}");
+        let error = parse("\nlisten_on = 1\n").unwrap_err().to_string();
+        assert!(error.starts_with("server.toml:2: ") && error.contains("listen_on"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = parse("allow_nosec = true\n[listen]\ncoap = \"127.0.0.1:1\"\ncoaps = \"off\"\n").unwrap();
+        let mut flags = Config { allow_nosec: Some(false), ..Config::default() };
+        flags.listen.coap = Some("127.0.0.1:2".parse().unwrap());
+        let settled = file.overridden(flags).settle().unwrap();
+        assert_eq!(settled.coap, Some("127.0.0.1:2".parse().unwrap()));
+        assert_eq!(settled.coaps, None);
+        assert!(!settled.credentials.allow_nosec);
+    }
+
+    #[test]
+    fn reserved_short_server_ids_are_refused() {
+        for id in [0, 65535] {
+            let config = parse(&format!("[bootstrap]\nshort_server_id = {id}\n")).unwrap();
+            assert!(matches!(config.settle(), Err(ConfigError::Value { key: "short_server_id", .. })));
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The `lwm2m-server` binary; `serve` lands with the driver.
+fn main() {}

@@ -1,0 +1,152 @@
+//! Requests to the server, and its refusals in words.
+
+use std::io::{BufRead as _, BufReader};
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::Request;
+use ureq::{Agent, Body};
+
+use super::Failure;
+
+/// The longest a request may take; the server's own limit is below.
+const TIMEOUT: Duration = Duration::from_secs(620);
+
+/// A server and the token that opens it.
+pub(crate) struct Api {
+    agent: Agent,
+    url: String,
+    authorization: String,
+}
+
+impl Api {
+    pub(crate) fn new(url: &str, token: &str) -> Result<Self, Failure> {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(Failure::Arguments(format!("--url: '{url}' is not http://HOST:PORT or https://…")));
+        }
+        let config = Agent::config_builder().http_status_as_error(false).build();
+        Ok(Self {
+            agent: config.into(),
+            url: format!("{}/api/v1", url.trim_end_matches('/')),
+            authorization: format!("Bearer {token}"),
+        })
+    }
+
+    pub(crate) fn get(&self, route: &str) -> Result<Value, Failure> {
+        self.call("GET", route, None)
+    }
+
+    pub(crate) fn delete(&self, route: &str) -> Result<Value, Failure> {
+        self.call("DELETE", route, None)
+    }
+
+    pub(crate) fn post(&self, route: &str, body: &Value) -> Result<Value, Failure> {
+        self.call("POST", route, Some(body))
+    }
+
+    pub(crate) fn put(&self, route: &str, body: &Value) -> Result<Value, Failure> {
+        self.call("PUT", route, Some(body))
+    }
+
+    /// Calls `each` with name and body of every server-sent event until it says stop or the stream ends.
+    pub(crate) fn events(
+        &self,
+        route: &str,
+        mut each: impl FnMut(&str, &Value) -> bool,
+    ) -> Result<(), Failure> {
+        let response = self.send("GET", route, None, None)?;
+        let mut name = String::new();
+        for line in BufReader::new(response.into_body().into_reader()).lines() {
+            let line =
+                line.map_err(|error| Failure::Refused(format!("the event stream broke off: {error}")))?;
+            if let Some(event) = line.strip_prefix("event:") {
+                event.trim().clone_into(&mut name);
+            } else if let Some(data) = line.strip_prefix("data:") {
+                let body = serde_json::from_str(data.trim()).unwrap_or(Value::Null);
+                if !each(&name, &body) {
+                    return Ok(());
+                }
+            }
+        }
+        Err(Failure::Refused("the server ended the event stream: it may be stopping".to_owned()))
+    }
+
+    fn call(&self, method: &str, route: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let mut response = self.send(method, route, body, Some(TIMEOUT))?;
+        let text = response
+            .body_mut()
+            .read_to_string()
+            .map_err(|error| Failure::Refused(format!("the answer of {} broke off: {error}", self.url)))?;
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).map_err(|_| {
+            Failure::Refused(format!("{} does not answer JSON: is --url an lwm2m-server?", self.url))
+        })
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        route: &str,
+        body: Option<&Value>,
+        timeout: Option<Duration>,
+    ) -> Result<ureq::http::Response<Body>, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{route}", self.url))
+            .header("authorization", &self.authorization)
+            .header("content-type", "application/json");
+        let unusable = |error: ureq::http::Error| Failure::Arguments(format!("--url or --token: {error}"));
+        let sent = match body {
+            Some(body) => {
+                let request = request.body(body.to_string()).map_err(unusable)?;
+                self.agent.run(self.agent.configure_request(request).timeout_global(timeout).build())
+            }
+            None => {
+                let request = request.body(()).map_err(unusable)?;
+                self.agent.run(self.agent.configure_request(request).timeout_global(timeout).build())
+            }
+        };
+        let mut response = sent.map_err(|error| {
+            Failure::Refused(format!(
+                "{} cannot be reached ({error}): is the server running, and is --url right?",
+                self.url
+            ))
+        })?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().unwrap_or_default();
+        let problem: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let detail = problem.get("detail").and_then(Value::as_str);
+        let title = problem.get("title").and_then(Value::as_str).unwrap_or("refused");
+        let what = match (status, detail) {
+            (401, _) => {
+                "the token is not valid: pass --token or set LWM2M_TOKEN; the first one is in admin.token in \
+                         the server's data folder"
+                    .to_owned()
+            }
+            (_, Some(detail)) => format!("{title}: {detail}"),
+            (_, None) => {
+                format!("{} answered {status} without a reason: is --url an lwm2m-server?", self.url)
+            }
+        };
+        Err(if status == 400 { Failure::Arguments(what) } else { Failure::Refused(what) })
+    }
+}
+
+/// A path segment or query value with everything but unreserved characters escaped.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push_str(&hex::encode_upper([byte]));
+        }
+    }
+    out
+}

@@ -1,0 +1,280 @@
+//! The `lwm2mctl` binary: the HTTP API of a server from a shell.
+//!
+//! Results go to standard output, as tables or with `--json` as the server's JSON; failures to standard error with the
+//! reason and the next step. Exit codes: 0 done, 1 the server or the device refused, 2 bad arguments.
+
+mod http;
+mod run;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Manages LwM2M devices through a server's HTTP API.
+#[derive(Parser)]
+#[command(name = "lwm2mctl", version, about, disable_help_subcommand = true)]
+struct Arguments {
+    /// Server [default: environment LWM2M_URL, else http://127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "URL")]
+    url: Option<String>,
+    /// Bearer token, or @FILE [default: environment LWM2M_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// Print the server's JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List devices, or show one
+    Devices {
+        /// Endpoint name
+        endpoint: Option<String>,
+        /// Only names that contain this
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+    },
+    /// Read an object, instance, resource or resource instance
+    Read {
+        /// Endpoint name
+        endpoint: String,
+        /// Path as in /3303/0/5700
+        path: String,
+        /// text, opaque, tlv, senml-cbor or a content-format number
+        #[arg(long)]
+        format: Option<String>,
+        /// Seconds to wait for the device
+        #[arg(long, value_name = "S")]
+        timeout: Option<u64>,
+    },
+    /// Write a resource, or several of an instance
+    Write {
+        /// Endpoint name
+        endpoint: String,
+        /// Path of a resource, resource instance or instance
+        path: String,
+        /// The value; below an instance ID=VALUE, several times
+        #[arg(required = true, allow_hyphen_values = true)]
+        values: Vec<String>,
+        /// string, integer, unsigned, float, boolean, opaque (hex), time, objlink or corelnk
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: Option<String>,
+        /// true removes what is left out, false keeps it
+        #[arg(long, value_name = "BOOL")]
+        replace: Option<bool>,
+    },
+    /// Execute a resource
+    Execute {
+        /// Endpoint name
+        endpoint: String,
+        /// Path of a resource
+        path: String,
+        /// Arguments as in 0='on',1
+        #[arg(default_value = "")]
+        arguments: String,
+    },
+    /// Create an object instance
+    Create {
+        /// Endpoint name
+        endpoint: String,
+        /// Path of an object as in /3303
+        path: String,
+        /// Instance id; the device chooses without
+        #[arg(long, value_name = "ID")]
+        instance: Option<u16>,
+        /// ID=VALUE of each resource
+        #[arg(allow_hyphen_values = true)]
+        values: Vec<String>,
+        /// Type of the values
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: Option<String>,
+    },
+    /// Delete an object instance
+    Delete {
+        /// Endpoint name
+        endpoint: String,
+        /// Path of an instance
+        path: String,
+    },
+    /// List what a device has
+    Discover {
+        /// Endpoint name
+        endpoint: String,
+        /// Path of an object, instance or resource
+        path: String,
+        /// 0 to 3 (LwM2M 1.2)
+        #[arg(long)]
+        depth: Option<u8>,
+    },
+    /// Observe a path and print what it notifies; without a path list the observations
+    Observe {
+        /// Endpoint name
+        endpoint: String,
+        /// Path to observe
+        path: Option<String>,
+        /// Do not wait for notifications
+        #[arg(long)]
+        no_follow: bool,
+        /// End this observation instead
+        #[arg(long, value_name = "ID", conflicts_with = "path")]
+        cancel: Option<u64>,
+    },
+    /// Set notification attributes: pmin=10 pmax=60; a name alone unsets it
+    Attributes {
+        /// Endpoint name
+        endpoint: String,
+        /// Path
+        path: String,
+        /// NAME=NUMBER or NAME
+        #[arg(required = true)]
+        attributes: Vec<String>,
+    },
+    /// Credentials and their lifecycle
+    #[command(subcommand)]
+    Credentials(Credentials),
+    /// Print events as they happen
+    Events {
+        /// Only of this device
+        #[arg(long)]
+        endpoint: Option<String>,
+    },
+    /// Print the audit log
+    Audit {
+        /// Only of this device
+        #[arg(long)]
+        endpoint: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+}
+
+#[derive(Args)]
+struct Page {
+    /// Rows after this number
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    after: u64,
+    /// At most so many rows
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+}
+
+#[derive(Subcommand)]
+enum Credentials {
+    /// Show the accounts of a device, keys masked
+    List {
+        /// Endpoint name
+        endpoint: String,
+    },
+    /// Enrol accounts
+    Put {
+        /// Endpoint name
+        endpoint: String,
+        /// PSK identity of the bootstrap account
+        #[arg(long, value_name = "TEXT", requires = "bootstrap_key")]
+        bootstrap_identity: Option<String>,
+        /// Key of the bootstrap account in hex digits, or @FILE
+        #[arg(long, value_name = "HEX", requires = "bootstrap_identity")]
+        bootstrap_key: Option<String>,
+        /// Draw identity and key of the bootstrap account and show them once
+        #[arg(long, conflicts_with = "bootstrap_identity")]
+        bootstrap_generate: bool,
+        /// PSK identity of the management account
+        #[arg(long, value_name = "TEXT", requires = "management_key")]
+        management_identity: Option<String>,
+        /// Key of the management account in hex digits, or @FILE
+        #[arg(long, value_name = "HEX", requires = "management_identity")]
+        management_key: Option<String>,
+        /// Draw identity and key of the management account and show them once
+        #[arg(long, conflicts_with = "management_identity")]
+        management_generate: bool,
+        /// Whether plain coap is accepted while there is no account
+        #[arg(long, value_name = "BOOL")]
+        allow_nosec: Option<bool>,
+    },
+    /// Replace the management credential by way of a bootstrap, with proof and rollback
+    Rotate {
+        /// Endpoint name
+        endpoint: String,
+        /// Seconds until the new one must be proven [default: 86400]
+        #[arg(long, value_name = "S")]
+        deadline: Option<u64>,
+        /// Seconds the old one is accepted after the proof [default: 600]
+        #[arg(long, value_name = "S")]
+        grace: Option<u64>,
+        /// Server URI to write instead of the configured one
+        #[arg(long, value_name = "URI")]
+        server_uri: Option<String>,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Refuse an account, or the whole device, for good
+    Revoke {
+        /// Endpoint name
+        endpoint: String,
+        /// bootstrap or management; both without
+        #[arg(long)]
+        role: Option<String>,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Refuse a device until it is resumed
+    Suspend {
+        /// Endpoint name
+        endpoint: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Lift a suspension
+    Resume {
+        /// Endpoint name
+        endpoint: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Revoke a device and leave a tombstone under its name
+    Decommission {
+        /// Endpoint name
+        endpoint: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// What happened to the credentials of a device
+    History {
+        /// Endpoint name
+        endpoint: String,
+        #[command(flatten)]
+        page: Page,
+    },
+}
+
+/// Why the command did not do what it was asked.
+enum Failure {
+    /// The arguments cannot be right.
+    Arguments(String),
+    /// The server could not be asked, or refused.
+    Refused(String),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Arguments(what)) => {
+            eprintln!("lwm2mctl: {what}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Refused(what)) => {
+            eprintln!("lwm2mctl: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}

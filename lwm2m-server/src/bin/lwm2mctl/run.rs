@@ -1,0 +1,472 @@
+//! What each command asks and how its answer is shown.
+
+use serde_json::{Map, Value, json};
+
+use super::http::{Api, escape};
+use super::show::{table, text, time};
+use super::{Arguments, Command, Credentials, Failure, Page};
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let url = arguments
+        .url
+        .or_else(|| std::env::var("LWM2M_URL").ok())
+        .unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
+    let token = arguments.token.or_else(|| std::env::var("LWM2M_TOKEN").ok()).ok_or_else(|| {
+        Failure::Arguments(
+            "no token: pass --token TOKEN or --token @FILE, or set LWM2M_TOKEN; the first one is in admin.token in the \
+             server's data folder"
+                .to_owned(),
+        )
+    })?;
+    let api = Api::new(&url, &from_file("--token", token)?)?;
+    let out = Out { json: arguments.json };
+    match arguments.command {
+        Command::Devices { endpoint: None, filter } => devices(&api, &out, filter.as_deref()),
+        Command::Devices { endpoint: Some(endpoint), .. } => {
+            out.show(&api.get(&format!("/devices/{}", escape(&endpoint)))?, one_device)
+        }
+        Command::Read { endpoint, path, format, timeout } => {
+            let mut query = Vec::new();
+            query.extend(format.map(|format| format!("format={}", escape(&format))));
+            query.extend(timeout.map(|timeout| format!("timeout={timeout}")));
+            let route = format!("{}?{}", route(&endpoint, "objects", &path)?, query.join("&"));
+            out.show(&api.get(&route)?, values)
+        }
+        Command::Write { endpoint, path, values, kind, replace } => {
+            let body = write_body(&path, &values, kind.as_deref())?;
+            let query = replace.map_or_else(String::new, |replace| format!("?replace={replace}"));
+            api.put(&format!("{}{query}", route(&endpoint, "objects", &path)?), &body)?;
+            out.done(&format!("{endpoint} {path} written"))
+        }
+        Command::Execute { endpoint, path, arguments } => {
+            let body = json!({ "arguments": arguments });
+            let answer = api.post(&route(&endpoint, "objects", &path)?, &body)?;
+            out.show(&answer, |_| println!("{endpoint} {path} executed"))
+        }
+        Command::Create { endpoint, path, instance, values, kind } => {
+            let body = json!({ "instance": instance, "resources": resources(&values, kind.as_deref())? });
+            let answer = api.post(&route(&endpoint, "objects", &path)?, &body)?;
+            out.show(&answer, |answer| println!("{endpoint} {} created", text(answer, "/path")))
+        }
+        Command::Delete { endpoint, path } => {
+            api.delete(&route(&endpoint, "objects", &path)?)?;
+            out.done(&format!("{endpoint} {path} deleted"))
+        }
+        Command::Discover { endpoint, path, depth } => {
+            let query = depth.map_or_else(String::new, |depth| format!("?depth={depth}"));
+            let answer = api.get(&format!("{}{query}", route(&endpoint, "discover", &path)?))?;
+            out.show(&answer, links)
+        }
+        Command::Observe { endpoint, cancel: Some(id), .. } => {
+            api.delete(&format!("/devices/{}/observations?id={id}", escape(&endpoint)))?;
+            out.done(&format!("{endpoint} observation {id} ended"))
+        }
+        Command::Observe { endpoint, path: None, .. } => {
+            let answer = api.get(&format!("/devices/{}/observations", escape(&endpoint)))?;
+            out.show(&answer, |answer| {
+                let rows = rows(answer, "/observations", |each| vec![text(each, "/id"), text(each, "/path")]);
+                table(&["OBSERVATION", "PATH"], &rows);
+            })
+        }
+        Command::Observe { endpoint, path: Some(path), no_follow, .. } => {
+            observe(&api, &out, &endpoint, &path, !no_follow)
+        }
+        Command::Attributes { endpoint, path, attributes } => {
+            let mut body = Map::new();
+            for each in &attributes {
+                let (name, value) = each.split_once('=').unwrap_or((each, ""));
+                let value = if value.is_empty() {
+                    Value::Null
+                } else {
+                    serde_json::from_str(value)
+                        .ok()
+                        .filter(Value::is_number)
+                        .ok_or_else(|| Failure::Arguments(format!("'{each}' is not NAME=NUMBER or NAME")))?
+                };
+                body.insert(name.to_owned(), value);
+            }
+            api.put(&route(&endpoint, "attributes", &path)?, &Value::Object(body))?;
+            out.done(&format!("{endpoint} {path} attributes set"))
+        }
+        Command::Credentials(command) => credentials(&api, &out, command),
+        Command::Events { endpoint } => {
+            let query =
+                endpoint.map_or_else(String::new, |endpoint| format!("?endpoint={}", escape(&endpoint)));
+            api.events(&format!("/events{query}"), |name, body| {
+                out.event(name, body);
+                true
+            })
+        }
+        Command::Audit { endpoint, page } => {
+            let only =
+                endpoint.map_or_else(String::new, |endpoint| format!("&endpoint={}", escape(&endpoint)));
+            out.show(&api.get(&format!("/audit?{}{only}", query(&page)))?, audit)
+        }
+    }
+}
+
+/// Where results go.
+struct Out {
+    json: bool,
+}
+
+impl Out {
+    #[expect(clippy::unnecessary_wraps, reason = "ends a command")]
+    fn show(&self, answer: &Value, people: impl FnOnce(&Value)) -> Result<(), Failure> {
+        if self.json {
+            println!("{answer}");
+        } else {
+            people(answer);
+        }
+        Ok(())
+    }
+
+    fn done(&self, what: &str) -> Result<(), Failure> {
+        self.show(&json!({ "done": true }), |_| println!("{what}"))
+    }
+
+    fn event(&self, name: &str, body: &Value) {
+        if self.json {
+            println!("{}", json!({ "event": name, "data": body }));
+            return;
+        }
+        let mut rest = body.clone();
+        let endpoint = text(body, "/endpoint");
+        if let Some(rest) = rest.as_object_mut() {
+            rest.remove("endpoint");
+        }
+        let words: Vec<String> = rest
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| format!("{key}={}", text(&rest, &format!("/{key}"))))
+            .collect();
+        println!("{name}  {endpoint}  {}", words.join("  "));
+    }
+}
+
+fn devices(api: &Api, out: &Out, filter: Option<&str>) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let mut route = "/devices?limit=1000".to_owned();
+        if let Some(filter) = filter {
+            route.push_str(&format!("&q={}", escape(filter)));
+        }
+        if !cursor.is_empty() {
+            route.push_str(&format!("&cursor={}", escape(&cursor)));
+        }
+        let page = api.get(&route)?;
+        all.extend(page.get("devices").and_then(Value::as_array).into_iter().flatten().cloned());
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => next.clone_into(&mut cursor),
+            None => break,
+        }
+    }
+    out.show(&json!({ "devices": all }), |answer| {
+        let rows = rows(answer, "/devices", |device| {
+            let state = match text(device, "/credentials/hold").as_str() {
+                "-" => text(device, "/credentials/management"),
+                hold => hold.to_owned(),
+            };
+            vec![
+                text(device, "/endpoint"),
+                if device.get("registered") == Some(&Value::Bool(true)) { "yes" } else { "no" }.to_owned(),
+                text(device, "/registration/address"),
+                text(device, "/registration/version"),
+                time(device, "/registration/last_heard_ms"),
+                state,
+            ]
+        });
+        table(&["ENDPOINT", "REGISTERED", "ADDRESS", "LWM2M", "LAST HEARD", "CREDENTIAL"], &rows);
+    })
+}
+
+fn one_device(device: &Value) {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let rows = [
+        row("endpoint", text(device, "/endpoint")),
+        row("registered", text(device, "/registered")),
+        row("address", text(device, "/registration/address")),
+        row("secure", text(device, "/registration/secure")),
+        row("credential generation", text(device, "/registration/generation")),
+        row("version", text(device, "/registration/version")),
+        row("lifetime", text(device, "/registration/lifetime")),
+        row("binding", text(device, "/registration/binding")),
+        row("objects", text(device, "/registration/objects")),
+        row("registered at", time(device, "/registration/registered_at_ms")),
+        row("last heard", time(device, "/registration/last_heard_ms")),
+        row("bootstrap account", text(device, "/credentials/bootstrap")),
+        row("management account", text(device, "/credentials/management")),
+        row("hold", text(device, "/credentials/hold")),
+    ];
+    table(&["", ""], &rows);
+}
+
+fn values(answer: &Value) {
+    let rows =
+        rows(answer, "/values", |each| vec![text(each, "/path"), text(each, "/type"), text(each, "/value")]);
+    table(&["PATH", "TYPE", "VALUE"], &rows);
+}
+
+fn links(answer: &Value) {
+    let rows = rows(answer, "/links", |link| {
+        let attributes: Vec<String> = link
+            .get("attributes")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| {
+                value.as_str().map_or_else(|| name.clone(), |value| format!("{name}={value}"))
+            })
+            .collect();
+        vec![text(link, "/target"), attributes.join(" ")]
+    });
+    table(&["TARGET", "ATTRIBUTES"], &rows);
+}
+
+fn audit(answer: &Value) {
+    let rows = rows(answer, "/rows", |row| {
+        vec![
+            text(row, "/seq"),
+            time(row, "/time_ms"),
+            text(row, "/actor"),
+            text(row, "/endpoint"),
+            text(row, "/role"),
+            text(row, "/generation"),
+            text(row, "/what"),
+            text(row, "/detail"),
+        ]
+    });
+    table(&["SEQ", "TIME", "ACTOR", "ENDPOINT", "ROLE", "GENERATION", "WHAT", "DETAIL"], &rows);
+}
+
+fn observe(api: &Api, out: &Out, endpoint: &str, path: &str, follow: bool) -> Result<(), Failure> {
+    let answer =
+        api.post(&format!("/devices/{}/observations", escape(endpoint)), &json!({ "path": path }))?;
+    out.show(&answer, |answer| {
+        println!("observation {}", text(answer, "/id"));
+        values(answer);
+    })?;
+    if !follow {
+        return Ok(());
+    }
+    let id = answer.get("id").cloned();
+    let mut ended = None;
+    api.events(&format!("/events?endpoint={}", escape(endpoint)), |name, body| {
+        if body.get("observation") != id.as_ref() || id.is_none() {
+            return true;
+        }
+        if name == "notification" {
+            if out.json {
+                println!("{body}");
+            } else {
+                for row in rows(body, "/values", |each| vec![text(each, "/path"), text(each, "/value")]) {
+                    println!("{}", row.join("  "));
+                }
+            }
+        } else if name == "observation-ended" {
+            ended = Some(text(body, "/reason"));
+            return false;
+        }
+        true
+    })?;
+    match ended {
+        None => Ok(()),
+        Some(reason) => Err(Failure::Refused(format!("the observation ended: {reason}"))),
+    }
+}
+
+fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<(), Failure> {
+    let route = |endpoint: &str, tail: &str| format!("/devices/{}/credentials{tail}", escape(endpoint));
+    let state = |answer: &Value, endpoint: &str, what: &str| {
+        println!(
+            "{endpoint} {what}: bootstrap {}, management {}, hold {}",
+            text(answer, "/bootstrap"),
+            text(answer, "/management"),
+            text(answer, "/hold")
+        );
+    };
+    match command {
+        Credentials::List { endpoint } => out.show(&api.get(&route(&endpoint, ""))?, accounts),
+        Credentials::Put {
+            endpoint,
+            bootstrap_identity,
+            bootstrap_key,
+            bootstrap_generate,
+            management_identity,
+            management_key,
+            management_generate,
+            allow_nosec,
+        } => {
+            let mut body = Map::new();
+            for (role, identity, key, generate) in [
+                ("bootstrap", bootstrap_identity, bootstrap_key, bootstrap_generate),
+                ("management", management_identity, management_key, management_generate),
+            ] {
+                if generate {
+                    body.insert(role.to_owned(), json!({ "generate": true }));
+                } else if let (Some(identity), Some(key)) = (identity, key) {
+                    let key = from_file("the key", key)?;
+                    body.insert(role.to_owned(), json!({ "identity": identity, "key": key }));
+                }
+            }
+            if let Some(allow) = allow_nosec {
+                body.insert("allow_nosec".to_owned(), json!(allow));
+            }
+            let answer = api.put(&route(&endpoint, ""), &Value::Object(body))?;
+            out.show(&answer, |answer| {
+                let rows = rows(answer, "/created", |each| {
+                    vec![
+                        text(each, "/role"),
+                        text(each, "/generation"),
+                        text(each, "/identity"),
+                        text(each, "/key").replace('-', "(given, or delivered by the bootstrap)"),
+                    ]
+                });
+                if rows.is_empty() {
+                    println!("{endpoint}: no new credential");
+                } else {
+                    table(&["ROLE", "GENERATION", "IDENTITY", "KEY (shown once)"], &rows);
+                }
+            })
+        }
+        Credentials::Rotate { endpoint, deadline, grace, server_uri, reason } => {
+            let body =
+                json!({ "deadline": deadline, "grace": grace, "server_uri": server_uri, "reason": reason });
+            let answer = api.post(&route(&endpoint, "/rotate"), &body)?;
+            out.show(&answer, |answer| {
+                println!(
+                    "{endpoint}: generation {} staged as {}; follow it by: lwm2mctl credentials history {endpoint}",
+                    text(answer, "/generation"),
+                    text(answer, "/identity")
+                );
+                for warning in answer.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+                    println!("warning: {}", warning.as_str().unwrap_or_default());
+                }
+            })
+        }
+        Credentials::Revoke { endpoint, role, reason } => {
+            let body = json!({ "role": role, "reason": reason });
+            let answer = api.post(&route(&endpoint, "/revoke"), &body)?;
+            out.show(&answer, |answer| state(answer, &endpoint, "revoked"))
+        }
+        Credentials::Suspend { endpoint, reason } => {
+            let answer = api.post(&route(&endpoint, "/suspend"), &json!({ "reason": reason }))?;
+            out.show(&answer, |answer| state(answer, &endpoint, "suspended"))
+        }
+        Credentials::Resume { endpoint, reason } => {
+            let answer = api.post(&route(&endpoint, "/resume"), &json!({ "reason": reason }))?;
+            out.show(&answer, |answer| state(answer, &endpoint, "resumed"))
+        }
+        Credentials::Decommission { endpoint, reason } => {
+            api.delete(&format!("/devices/{}?reason={}", escape(&endpoint), escape(&reason)))?;
+            out.done(&format!("{endpoint} decommissioned"))
+        }
+        Credentials::History { endpoint, page } => {
+            out.show(&api.get(&format!("{}?{}", route(&endpoint, "/history"), query(&page)))?, audit)
+        }
+    }
+}
+
+fn accounts(answer: &Value) {
+    let mut all = Vec::new();
+    for role in ["bootstrap", "management"] {
+        let Some(account) = answer.get(role).filter(|account| account.is_object()) else { continue };
+        println!("{role}: {}, last success {}", text(account, "/state"), time(account, "/last_success_ms"));
+        if account.get("note").is_some_and(Value::is_string) {
+            println!("  {}", text(account, "/note"));
+        }
+        if account.get("rotation").is_some_and(Value::is_object) {
+            println!(
+                "  rotation {} -> {}, deadline {}",
+                text(account, "/rotation/from"),
+                text(account, "/rotation/to"),
+                time(account, "/rotation/deadline_ms")
+            );
+        }
+        all.extend(rows(account, "/credentials", |each| {
+            vec![
+                role.to_owned(),
+                text(each, "/generation"),
+                text(each, "/identity"),
+                text(each, "/standing"),
+                time(each, "/created_ms"),
+            ]
+        }));
+    }
+    if answer.get("hold").is_some_and(Value::is_object) {
+        println!(
+            "{} since {}: {}",
+            text(answer, "/hold/kind"),
+            time(answer, "/hold/since_ms"),
+            text(answer, "/hold/reason")
+        );
+    }
+    table(&["ROLE", "GENERATION", "IDENTITY", "STANDING", "CREATED"], &all);
+}
+
+/// One row for each element of an array.
+fn rows(answer: &Value, pointer: &str, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    answer.pointer(pointer).and_then(Value::as_array).into_iter().flatten().map(row).collect()
+}
+
+fn route(endpoint: &str, what: &str, path: &str) -> Result<String, Failure> {
+    let is_path = path.starts_with('/')
+        && path.len() > 1
+        && path.split('/').skip(1).all(|id| id.parse::<u16>().is_ok());
+    if !is_path {
+        return Err(Failure::Arguments(format!("'{path}' is no path: ids after slashes as in /3303/0/5700")));
+    }
+    Ok(format!("/devices/{}/{what}{path}", escape(endpoint)))
+}
+
+fn query(page: &Page) -> String {
+    format!("after={}&limit={}", page.after, page.limit)
+}
+
+fn write_body(path: &str, values: &[String], kind: Option<&str>) -> Result<Value, Failure> {
+    if path.split('/').filter(|id| !id.is_empty()).count() == 2 {
+        return Ok(json!({ "resources": resources(values, kind)? }));
+    }
+    match values {
+        [one] => value(one, kind),
+        _ => Err(Failure::Arguments(format!("{path} takes one value; ID=VALUE pairs belong to an instance"))),
+    }
+}
+
+fn resources(values: &[String], kind: Option<&str>) -> Result<Value, Failure> {
+    let mut body = Map::new();
+    for each in values {
+        let (id, text) = each
+            .split_once('=')
+            .filter(|(id, _)| id.parse::<u16>().is_ok())
+            .ok_or_else(|| Failure::Arguments(format!("'{each}' is not ID=VALUE")))?;
+        body.insert(id.to_owned(), value(text, kind)?);
+    }
+    Ok(Value::Object(body))
+}
+
+/// A value as JSON: by its type if one is named, else a number, true or false when it looks like one, else a string.
+fn value(text: &str, kind: Option<&str>) -> Result<Value, Failure> {
+    let scalar =
+        || serde_json::from_str::<Value>(text).ok().filter(|value| value.is_number() || value.is_boolean());
+    match kind {
+        None => Ok(scalar().unwrap_or_else(|| json!(text))),
+        Some(kind @ ("integer" | "unsigned" | "time" | "boolean")) => scalar()
+            .map(|value| json!({ "type": kind, "value": value }))
+            .ok_or_else(|| Failure::Arguments(format!("'{text}' is not of type {kind}"))),
+        Some("float") => Ok(json!({ "type": "float", "value": scalar().unwrap_or_else(|| json!(text)) })),
+        Some(kind) => Ok(json!({ "type": kind, "value": text })),
+    }
+}
+
+/// The text itself, or what a file holds when it is `@FILE`.
+fn from_file(what: &str, text: String) -> Result<String, Failure> {
+    match text.strip_prefix('@') {
+        None => Ok(text),
+        Some(path) => std::fs::read_to_string(path)
+            .map(|text| text.trim().to_owned())
+            .map_err(|error| Failure::Arguments(format!("{what}: cannot read {path}: {error}"))),
+    }
+}
