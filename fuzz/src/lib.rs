@@ -4,5 +4,6 @@
 //! input (what was parsed is emitted again byte for byte, a queue drains, a state machine comes to rest).
 
 pub mod coap;
+pub mod dtls;
 pub mod link_format;
 pub mod script;
