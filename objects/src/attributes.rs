@@ -345,7 +345,7 @@ mod tests {
     }
 
     fn second(seconds: u64) -> Instant {
-        Instant::from_millis(seconds * 1000)
+        Instant::from_millis(seconds.saturating_mul(1000))
     }
 
     #[test]

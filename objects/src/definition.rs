@@ -2,7 +2,7 @@
 //!
 //! Invariant: a table is constant data; its resources ascend by identifier.
 
-use crate::Kind;
+use crate::{Kind, Value};
 
 /// The definition of an object. Made by [`object!`](crate::object!).
 #[derive(Debug, PartialEq, Eq)]
@@ -95,6 +95,28 @@ pub struct ResourceDef {
     pub mandatory: bool,
     /// The least and the greatest value, or length in bytes; `i32::MIN` and `i32::MAX` for no limit.
     pub range: (i32, i32),
+}
+
+impl ResourceDef {
+    /// Tells whether a value is of the resource's type and in its range. Text and bytes are measured by their length.
+    pub fn holds(&self, value: &Value<'_>) -> bool {
+        let (least, greatest) = self.range;
+        if value.kind() != self.kind || (least, greatest) == (i32::MIN, i32::MAX) {
+            return value.kind() == self.kind;
+        }
+        let within = |value: i64| {
+            let above = greatest != i32::MAX && value > i64::from(greatest);
+            !above && (least == i32::MIN || value >= i64::from(least))
+        };
+        match *value {
+            Value::Integer(value) | Value::Time(value) => within(value),
+            Value::Unsigned(value) => within(i64::try_from(value).unwrap_or(i64::MAX)),
+            Value::Float(value) => (f64::from(least)..=f64::from(greatest)).contains(&value),
+            Value::String(text) | Value::CoreLink(text) => i64::try_from(text.len()).is_ok_and(within),
+            Value::Opaque(bytes) => i64::try_from(bytes.len()).is_ok_and(within),
+            Value::Boolean(_) | Value::ObjectLink(_) => true,
+        }
+    }
 }
 
 /// What a server may do with a resource.

@@ -6,19 +6,26 @@
 
 mod arguments;
 mod attributes;
+mod bootstrap;
 pub mod decimal;
 mod definition;
+pub mod defs;
+pub mod format;
+pub mod mapping;
 mod object;
 mod operation;
 mod path;
 mod registration;
+mod tree;
 mod value;
 
 pub use arguments::Arguments;
 pub use attributes::{Attributes, AttributesChange, Decision, Progress, Samples};
+pub use bootstrap::{Discovered, DiscoveredEntry};
 pub use definition::{ObjectDef, Operations, ResourceDef, Version};
 pub use object::{At, Change, Completion, Object};
 pub use operation::{Content, Error, Format, Operation, Outcome, WriteMode};
 pub use path::{InvalidPath, Level, Path, Target, UNASSIGNED};
-pub use registration::{Location, Parameters};
+pub use registration::{Entry, Location, Parameters, Registered, Root, implied_version};
+pub use tree::{Access, Context, Right, Tree, Unrestricted};
 pub use value::{Kind, ObjectLink, Value};

@@ -1,0 +1,255 @@
+//! Content formats: from a payload to values at paths, and back (LwM2M Core 1.2.1 §7.4).
+//!
+//! Invariant: an encoder reads its [`Source`] as often as it needs and holds nothing; a decoder borrows from the payload
+//! and allocates nothing, whatever lengths the payload claims.
+
+mod senml_cbor;
+mod text;
+mod tlv;
+
+use lwm2m_coap::Sink;
+
+use crate::{At, Content, Error, Format, Kind, Object, ObjectLink, Path, Target, Value};
+
+pub(crate) use text::decode_base64;
+
+/// What can be read into a payload: objects of a device, or a list of values.
+pub trait Source {
+    /// Calls `each` for everything there is at or below `path`, in ascending order; the same every time.
+    ///
+    /// # Errors
+    /// Those of `each`, and those of reading.
+    fn visit(&self, path: Path, each: Visitor<'_>) -> Result<(), Error>;
+}
+
+/// What [`Source::visit`] calls.
+pub type Visitor<'v> = &'v mut dyn FnMut(Path, Leaf<'_>) -> Result<(), Error>;
+
+/// Something at the end of a path.
+#[derive(Clone, Copy)]
+pub enum Leaf<'a> {
+    /// A value of a resource or of a resource instance.
+    Value(Value<'a>),
+    /// An opaque that is read in chunks.
+    Chunks(Chunks<'a>),
+    /// A resource that has no resource instance.
+    Empty,
+}
+
+/// An opaque that an object hands out in chunks.
+#[derive(Clone, Copy)]
+pub struct Chunks<'a> {
+    pub(crate) object: &'a dyn Object,
+    pub(crate) at: At,
+    pub(crate) length: u32,
+}
+
+impl Chunks<'_> {
+    /// Calls `each` with all bytes, in chunks of 48 (a multiple of three, as base64 needs) but for the last.
+    fn try_for_each(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        let mut chunk = [0; 48];
+        let mut offset = 0;
+        while offset < self.length {
+            let wanted =
+                usize::try_from(self.length.saturating_sub(offset)).unwrap_or(chunk.len()).min(chunk.len());
+            let mut filled = 0;
+            while filled < wanted {
+                let space = chunk.get_mut(filled..wanted).unwrap_or_default();
+                let room = space.len();
+                let position = offset.saturating_add(filled as u32);
+                let length = self.object.read_opaque(self.at, position, space)?;
+                // An object that promised more than it has must not make this loop for ever.
+                if length == 0 || length > room {
+                    return Err(Error::Internal);
+                }
+                filled = filled.saturating_add(length);
+            }
+            each(chunk.get(..wanted).unwrap_or_default())?;
+            offset = offset.saturating_add(wanted as u32);
+        }
+        Ok(())
+    }
+
+    fn emit(&self, sink: &mut dyn Sink) -> Result<(), Error> {
+        self.try_for_each(&mut |chunk| Ok(sink.write(chunk)?))
+    }
+}
+
+/// Values at paths, ascending: what a server writes.
+impl Source for &[(Path, Value<'_>)] {
+    fn visit(&self, path: Path, each: Visitor<'_>) -> Result<(), Error> {
+        let below = self.iter().filter(|(at, _)| at.starts_with(path));
+        below.into_iter().try_for_each(|(at, value)| each(*at, Leaf::Value(*value)))
+    }
+}
+
+/// Encodes what `source` has at and below `target`.
+///
+/// # Errors
+/// [`Error::NotAcceptable`] when the format is unknown or cannot hold it, [`Error::Internal`] when the sink is full, and
+/// the errors of the source.
+pub fn encode(
+    format: Format,
+    target: &Target<'_>,
+    source: &dyn Source,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    match format {
+        Format::TEXT => text::encode(target.path, source, sink),
+        Format::OPAQUE => text::encode_opaque(target.path, source, sink),
+        Format::TLV => tlv::encode(target.path, source, sink),
+        Format::SENML_CBOR => senml_cbor::encode(target, source, sink),
+        _ => Err(Error::NotAcceptable),
+    }
+}
+
+/// A value as a payload holds it, before the definition says what type it is.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Raw<'a> {
+    /// Text that stands for any type.
+    Text(&'a str),
+    /// The bytes of a TLV, which stand for any type.
+    Bytes(&'a [u8]),
+    /// A value that says itself what it is; a number may still turn out to be of another numeric type.
+    Value(Value<'a>),
+    /// An instance without resources, or a resource without resource instances.
+    Empty,
+}
+
+impl<'a> Raw<'a> {
+    /// Converts to a type. Nothing when it is not of that type, and for an opaque in text, which is base64.
+    pub fn value(&self, kind: Kind) -> Option<Value<'a>> {
+        match *self {
+            Self::Text(text) => text::value(text, kind),
+            Self::Bytes(bytes) => tlv::bytes_value(bytes, kind),
+            Self::Value(value) => convert(value, kind),
+            Self::Empty => None,
+        }
+    }
+
+    /// Returns a value where the type is unknown: text as a string, the bytes of a TLV as an opaque.
+    pub fn guess(&self) -> Option<Value<'a>> {
+        match *self {
+            Self::Text(text) => Some(Value::String(text)),
+            Self::Bytes(bytes) => Some(Value::Opaque(bytes)),
+            Self::Value(value) => Some(value),
+            Self::Empty => None,
+        }
+    }
+}
+
+/// Self-describing formats know numbers, not LwM2M's numeric types.
+#[expect(clippy::cast_precision_loss, reason = "a float is written as an integer only where it is one")]
+pub(crate) fn convert(value: Value<'_>, kind: Kind) -> Option<Value<'_>> {
+    Some(match (value, kind) {
+        (value, kind) if value.kind() == kind => value,
+        (Value::Integer(value), Kind::Unsigned) => Value::Unsigned(u64::try_from(value).ok()?),
+        (Value::Integer(value), Kind::Time) => Value::Time(value),
+        (Value::Integer(value), Kind::Float) => Value::Float(value as f64),
+        (Value::Unsigned(value), Kind::Integer) => Value::Integer(i64::try_from(value).ok()?),
+        (Value::Unsigned(value), Kind::Time) => Value::Time(i64::try_from(value).ok()?),
+        (Value::Unsigned(value), Kind::Float) => Value::Float(value as f64),
+        (Value::Time(value), Kind::Integer) => Value::Integer(value),
+        (Value::String(text), Kind::CoreLink) => Value::CoreLink(text),
+        (Value::CoreLink(text), Kind::String) => Value::String(text),
+        _ => return None,
+    })
+}
+
+/// One entry of a payload.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Item<'a> {
+    /// Where it belongs. In the payload of a Create, an instance without identifier is
+    /// [`UNASSIGNED`](crate::UNASSIGNED).
+    pub path: Path,
+    /// Its value.
+    pub raw: Raw<'a>,
+}
+
+/// Decodes a payload, entry by entry. Every path is at or below that of the target.
+///
+/// ```
+/// use lwm2m_objects::format::Items;
+/// use lwm2m_objects::{Content, Format, Kind, Value, path};
+/// let content = Content { format: Format::TEXT, payload: b"21.5" };
+/// let item = Items::new(&path!("/3303/0/5700").into(), content).unwrap().next().unwrap().unwrap();
+/// assert_eq!(item.raw.value(Kind::Float), Some(Value::Float(21.5)));
+/// ```
+#[derive(Clone)]
+pub struct Items<'a> {
+    base: Path,
+    decoder: Decoder<'a>,
+}
+
+#[derive(Clone)]
+enum Decoder<'a> {
+    /// A format for a single value.
+    Single(Option<Raw<'a>>),
+    Tlv(tlv::Decoder<'a>),
+    SenmlCbor(senml_cbor::Decoder<'a>),
+}
+
+impl<'a> Items<'a> {
+    /// Begins to decode.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFormat`] for an unknown format, or one that cannot hold what the target names;
+    /// [`Error::BadRequest`] for a payload that is wrong from the start.
+    pub fn new(target: &Target<'a>, content: Content<'a>) -> Result<Self, Error> {
+        let base = target.path;
+        let single = base.level() >= crate::Level::Resource;
+        let decoder = match content.format {
+            Format::TEXT if single => {
+                let text = core::str::from_utf8(content.payload).map_err(|_| Error::BadRequest)?;
+                Decoder::Single(Some(Raw::Text(text)))
+            }
+            Format::OPAQUE if single => Decoder::Single(Some(Raw::Value(Value::Opaque(content.payload)))),
+            Format::TLV => Decoder::Tlv(tlv::Decoder::new(base, content.payload)),
+            Format::SENML_CBOR => {
+                Decoder::SenmlCbor(senml_cbor::Decoder::new(target.prefix, content.payload)?)
+            }
+            _ => return Err(Error::UnsupportedFormat),
+        };
+        Ok(Self { base, decoder })
+    }
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Result<Item<'a>, Error>;
+
+    /// After an error there is nothing more.
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = match &mut self.decoder {
+            Decoder::Single(raw) => Ok(Item { path: self.base, raw: raw.take()? }),
+            Decoder::Tlv(decoder) => decoder.next()?,
+            Decoder::SenmlCbor(decoder) => decoder.next()?,
+        };
+        let item =
+            item.and_then(
+                |item| if item.path.starts_with(self.base) { Ok(item) } else { Err(Error::BadRequest) },
+            );
+        if item.is_err() {
+            self.decoder = Decoder::Single(None);
+        }
+        Some(item)
+    }
+}
+
+/// Parses `66:0`; also the null link in hexadecimal, as some write it, and with a NUL behind it.
+fn parse_object_link(text: &str) -> Option<ObjectLink> {
+    let text = text.trim_end_matches('\0');
+    if text.eq_ignore_ascii_case("ffff:ffff") {
+        return Some(ObjectLink::NULL);
+    }
+    let (object, instance) = text.split_once(':')?;
+    let id =
+        |text: &str| crate::decimal::parse_unsigned(text.as_bytes()).and_then(|id| u16::try_from(id).ok());
+    Some(ObjectLink { object: id(object)?, instance: id(instance)? })
+}
+
+/// Writes `66:0`.
+fn emit_object_link(link: ObjectLink, sink: &mut dyn Sink) -> Result<(), lwm2m_coap::Full> {
+    crate::decimal::emit_unsigned(u64::from(link.object), sink)?;
+    sink.write(b":")?;
+    crate::decimal::emit_unsigned(u64::from(link.instance), sink)
+}

@@ -1,0 +1,463 @@
+//! Operations as CoAP messages, in both directions and both roles (LwM2M Transport 1.2.1 §6.4): the one place that knows.
+//!
+//! Invariant: what [`emit`] writes, [`management`], [`bootstrap`] or [`registration`] reads as the same operation.
+//!
+//! | | request comes in | request goes out |
+//! |---|---|---|
+//! | device | [`management`], [`bootstrap`] | [`emit`] |
+//! | server | [`registration`] | [`emit`] |
+//!
+//! Responses go out with [`respond`] and come in with [`outcome`] and [`location`].
+
+use lwm2m_coap::{Code, ContentFormat, Message, OptionNumber, WriteError, Writer};
+
+use crate::{
+    Arguments, AttributesChange, Content, Error, Format, Level, Location, Operation, Outcome, Parameters,
+    Path, Target, UNASSIGNED, WriteMode,
+};
+
+/// Reads a request of the device management or reporting interface, as the device gets it. `alternate` is the alternate
+/// path of the client (as `/lwm2m`), or empty.
+///
+/// # Errors
+/// The response code: [`Error::NotFound`] for a path that is none, [`Error::MethodNotAllowed`] for what is no operation.
+pub fn management<'a>(message: &Message<'a>, alternate: &'a str) -> Result<Operation<'a>, Error> {
+    let prefix = alternate.trim_matches('/');
+    let mut segments = message.options.uri_path().peekable();
+    if !prefix.is_empty() {
+        for segment in prefix.split('/') {
+            if segments.next() != Some(segment.as_bytes()) {
+                return Err(Error::NotFound);
+            }
+        }
+    }
+    let path = path(segments)?;
+    let target = Target { prefix: (!prefix.is_empty()).then_some(prefix), path };
+    let accept = accept(message);
+    match message.code {
+        Code::GET => match message.options.observe() {
+            // LwM2M Core 1.2.1 §6.4.1: attributes in an Observe are refused by a client that does not know them.
+            Some(0) if message.options.uri_query().next().is_some() => Err(Error::BadRequest),
+            Some(0) => Ok(Operation::Observe { target, accept }),
+            Some(1) => Ok(Operation::CancelObservation { target, accept }),
+            Some(_) => Err(Error::BadRequest),
+            None if accept == Some(Format::LINK) => {
+                Ok(Operation::Discover { target, depth: depth(message)? })
+            }
+            None => Ok(Operation::Read { target, accept }),
+        },
+        Code::PUT => match content(message)? {
+            Some(_) if message.options.uri_query().next().is_some() => Err(Error::BadRequest),
+            Some(content) => Ok(Operation::Write { target, mode: WriteMode::Replace, content }),
+            None => {
+                let mut change = AttributesChange::default();
+                message.options.uri_query().try_for_each(|query| change.query(query))?;
+                if change.is_empty() {
+                    Err(Error::BadRequest)
+                } else {
+                    Ok(Operation::WriteAttributes { target, change })
+                }
+            }
+        },
+        Code::POST => {
+            let content = content(message)?;
+            let empty = Content { format: Format::TLV, payload: &[] };
+            match (path.level(), content) {
+                (Level::Object, content) => {
+                    Ok(Operation::Create { target, content: content.unwrap_or(empty) })
+                }
+                (Level::Instance, Some(content)) => {
+                    Ok(Operation::Write { target, mode: WriteMode::Partial, content })
+                }
+                (Level::Instance, None) => Err(Error::BadRequest),
+                (Level::Resource, Some(content)) if content.format != Format::TEXT => {
+                    Ok(Operation::Write { target, mode: WriteMode::Partial, content })
+                }
+                (Level::Resource, _) => {
+                    Ok(Operation::Execute { target, arguments: Arguments::parse(message.payload)? })
+                }
+                (Level::Root | Level::ResourceInstance, _) => Err(Error::MethodNotAllowed),
+            }
+        }
+        Code::DELETE => Ok(Operation::Delete { target }),
+        _ => Err(Error::MethodNotAllowed),
+    }
+}
+
+/// Reads a request of the bootstrap interface, as the device gets it.
+///
+/// # Errors
+/// The response code.
+pub fn bootstrap<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
+    if message.code == Code::POST {
+        let finish = message.options.uri_path().eq([b"bs"]);
+        return if finish { Ok(Operation::BootstrapFinish) } else { Err(Error::MethodNotAllowed) };
+    }
+    let path = path(message.options.uri_path())?;
+    match message.code {
+        Code::GET => match accept(message) {
+            Some(Format::LINK) => Ok(Operation::BootstrapDiscover { path }),
+            None if path == Path::ROOT => Ok(Operation::BootstrapDiscover { path }),
+            accept => Ok(Operation::BootstrapRead { path, accept }),
+        },
+        Code::PUT => {
+            let content = content(message)?.ok_or(Error::BadRequest)?;
+            Ok(Operation::BootstrapWrite { path, content })
+        }
+        Code::DELETE => Ok(Operation::BootstrapDelete { path }),
+        _ => Err(Error::MethodNotAllowed),
+    }
+}
+
+/// Reads a request of a device, as a server or Bootstrap-Server gets it.
+///
+/// # Errors
+/// The response code: [`Error::NotFound`] for another path, [`Error::BadRequest`] for a bad parameter.
+pub fn registration<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
+    let mut segments =
+        message.options.uri_path().map(|segment| core::str::from_utf8(segment).unwrap_or_default());
+    let place = [segments.next(), segments.next(), segments.next()];
+    let parameters = || {
+        let mut parameters = Parameters::default();
+        message.options.uri_query().try_for_each(|query| parameters.query(query))?;
+        Ok::<_, Error>(parameters)
+    };
+    match (place, message.code) {
+        ([Some("rd"), None, None], Code::POST) => {
+            Ok(Operation::Register { parameters: parameters()?, links: message.payload })
+        }
+        ([Some("rd"), Some(name), None], Code::POST) => {
+            let links = (!message.payload.is_empty()).then_some(message.payload);
+            Ok(Operation::Update { location: Location(name), parameters: parameters()?, links })
+        }
+        ([Some("rd"), Some(name), None], Code::DELETE) => {
+            Ok(Operation::Deregister { location: Location(name) })
+        }
+        ([Some("bs"), None, None], Code::POST) => {
+            let mut preferred = None;
+            for query in message.options.uri_query() {
+                if let Some(number) = query.strip_prefix(b"pct=") {
+                    let number =
+                        crate::decimal::parse_unsigned(number).and_then(|number| u16::try_from(number).ok());
+                    preferred = Some(Format(number.ok_or(Error::BadRequest)?));
+                }
+            }
+            Ok(Operation::BootstrapRequest { endpoint: parameters()?.endpoint, preferred })
+        }
+        ([Some("rd"), _, None] | [Some("bs"), None, None], _) => Err(Error::MethodNotAllowed),
+        ([Some("bspack"), None, None], _) => Err(Error::NotImplemented),
+        _ => Err(Error::NotFound),
+    }
+}
+
+/// Writes code and options of a request; the caller adds block options and [`payload`] of it.
+///
+/// # Errors
+/// The writer is full.
+pub fn emit(operation: &Operation<'_>, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+    match *operation {
+        Operation::BootstrapRequest { endpoint, preferred } => {
+            head(Code::POST, None, "bs", Path::ROOT, None, writer)?;
+            let parameters = Parameters { endpoint, ..Parameters::default() };
+            parameters.try_for_each_query(&mut |query| push_query(writer, query))?;
+            if let Some(format) = preferred {
+                let mut text = heapless::Vec::<u8, 24>::new();
+                lwm2m_coap::Sink::write(&mut text, b"pct=")?;
+                crate::decimal::emit_unsigned(u64::from(format.0), &mut text)?;
+                writer.option(OptionNumber::URI_QUERY, &text)?;
+            }
+        }
+        Operation::BootstrapWrite { path, content } => {
+            head(Code::PUT, None, "", path, Some(content.format), writer)?
+        }
+        Operation::BootstrapDiscover { path } => {
+            head(Code::GET, None, "", path, None, writer)?;
+            writer.accept(ContentFormat::LINK_FORMAT)?;
+        }
+        Operation::BootstrapRead { path, accept } => {
+            head(Code::GET, None, "", path, None, writer)?;
+            push_accept(accept, writer)?;
+        }
+        Operation::BootstrapDelete { path } => head(Code::DELETE, None, "", path, None, writer)?,
+        Operation::BootstrapFinish => head(Code::POST, None, "bs", Path::ROOT, None, writer)?,
+
+        Operation::Register { parameters, .. } => {
+            head(Code::POST, None, "rd", Path::ROOT, Some(Format::LINK), writer)?;
+            parameters.try_for_each_query(&mut |query| push_query(writer, query))?;
+        }
+        Operation::Update { location, parameters, links } => {
+            writer.set_code(Code::POST);
+            push_location(location, writer)?;
+            if links.is_some() {
+                writer.content_format(ContentFormat::LINK_FORMAT)?;
+            }
+            parameters.try_for_each_query(&mut |query| push_query(writer, query))?;
+        }
+        Operation::Deregister { location } => {
+            writer.set_code(Code::DELETE);
+            push_location(location, writer)?;
+        }
+
+        Operation::Read { target, accept } => {
+            managed(Code::GET, None, &target, None, writer)?;
+            push_accept(accept, writer)?;
+        }
+        Operation::Discover { target, depth } => {
+            managed(Code::GET, None, &target, None, writer)?;
+            if let Some(depth) = depth {
+                writer.option(
+                    OptionNumber::URI_QUERY,
+                    &[b'd', b'e', b'p', b't', b'h', b'=', b'0' | depth.min(3)],
+                )?;
+            }
+            writer.accept(ContentFormat::LINK_FORMAT)?;
+        }
+        Operation::Write { target, mode, content } => {
+            let method = if mode == WriteMode::Replace { Code::PUT } else { Code::POST };
+            managed(method, None, &target, Some(content.format), writer)?;
+        }
+        Operation::WriteAttributes { target, change } => {
+            managed(Code::PUT, None, &target, None, writer)?;
+            change.try_for_each_query(&mut |query| push_query(writer, query))?;
+        }
+        Operation::Execute { target, arguments } => {
+            let format = (arguments != Arguments::NONE).then_some(Format::TEXT);
+            managed(Code::POST, None, &target, format, writer)?;
+        }
+        Operation::Create { target, content } => {
+            managed(Code::POST, None, &target, Some(content.format), writer)?;
+        }
+        Operation::Delete { target } => managed(Code::DELETE, None, &target, None, writer)?,
+        Operation::Observe { target, accept } => {
+            managed(Code::GET, Some(0), &target, None, writer)?;
+            push_accept(accept, writer)?;
+        }
+        Operation::CancelObservation { target, accept } => {
+            managed(Code::GET, Some(1), &target, None, writer)?;
+            push_accept(accept, writer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the payload of a request.
+pub fn payload<'a>(operation: &Operation<'a>) -> &'a [u8] {
+    match *operation {
+        Operation::BootstrapWrite { content, .. }
+        | Operation::Write { content, .. }
+        | Operation::Create { content, .. } => content.payload,
+        Operation::Register { links, .. } => links,
+        Operation::Update { links, .. } => links.unwrap_or_default(),
+        Operation::Execute { arguments, .. } => arguments.as_str().as_bytes(),
+        _ => &[],
+    }
+}
+
+/// Writes code and options of a response, between the options Observe or ETag and those of a block-wise transfer.
+///
+/// # Errors
+/// The writer is full.
+pub fn respond(result: &Result<Outcome, Error>, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+    writer.set_code(code(result));
+    match result {
+        Ok(Outcome::Created(Some(path))) => {
+            push_path(OptionNumber::LOCATION_PATH, *path, writer)?;
+        }
+        Ok(Outcome::Content(format)) => {
+            writer.content_format(ContentFormat(format.0))?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Returns the response code of a result. What is deferred has none yet; it is 2.04 until then.
+pub fn code(result: &Result<Outcome, Error>) -> Code {
+    match *result {
+        Ok(Outcome::Created(_)) => Code::CREATED,
+        Ok(Outcome::Deleted) => Code::DELETED,
+        Ok(Outcome::Changed | Outcome::Deferred) => Code::CHANGED,
+        Ok(Outcome::Content(_)) => Code::CONTENT,
+        Ok(Outcome::Continue) => Code::CONTINUE,
+        Err(error) => CODES
+            .iter()
+            .find(|(known, _)| *known == error)
+            .map_or(Code::INTERNAL_SERVER_ERROR, |(_, code)| *code),
+    }
+}
+
+const CODES: [(Error, Code); 14] = [
+    (Error::BadRequest, Code::BAD_REQUEST),
+    (Error::Unauthorized, Code::UNAUTHORIZED),
+    (Error::Forbidden, Code::FORBIDDEN),
+    (Error::NotFound, Code::NOT_FOUND),
+    (Error::MethodNotAllowed, Code::METHOD_NOT_ALLOWED),
+    (Error::NotAcceptable, Code::NOT_ACCEPTABLE),
+    (Error::Incomplete, Code::REQUEST_ENTITY_INCOMPLETE),
+    (Error::Conflict, Code::CONFLICT),
+    (Error::PreconditionFailed, Code::PRECONDITION_FAILED),
+    (Error::TooLarge, Code::REQUEST_ENTITY_TOO_LARGE),
+    (Error::UnsupportedFormat, Code::UNSUPPORTED_CONTENT_FORMAT),
+    (Error::Internal, Code::INTERNAL_SERVER_ERROR),
+    (Error::NotImplemented, Code::NOT_IMPLEMENTED),
+    (Error::Unavailable, Code::SERVICE_UNAVAILABLE),
+];
+
+/// Reads a response.
+///
+/// # Errors
+/// What the peer answered; a code without a name here as the general one of its class.
+pub fn outcome(message: &Message<'_>) -> Result<Outcome, Error> {
+    Ok(match message.code {
+        Code::CREATED => {
+            let path = path(message.options.location_path()).ok();
+            Outcome::Created(path.filter(|path| path.level() == Level::Instance))
+        }
+        Code::DELETED => Outcome::Deleted,
+        Code::CHANGED => Outcome::Changed,
+        Code::CONTENT => {
+            let format = message.options.content_format().map_or(Format::TEXT, |format| Format(format.0));
+            Outcome::Content(current(format))
+        }
+        Code::CONTINUE => Outcome::Continue,
+        code => {
+            let general = if code.class() == 4 { Error::BadRequest } else { Error::Internal };
+            return Err(CODES.iter().find(|(_, known)| *known == code).map_or(general, |(error, _)| *error));
+        }
+    })
+}
+
+/// Returns the name of the registration from the response to a Register: the text of a [`Location`] of at most `N` bytes.
+pub fn location<const N: usize>(message: &Message<'_>) -> Option<heapless::String<N>> {
+    let mut segments = message.options.location_path().peekable();
+    let under_rd = segments.next_if_eq(&b"rd".as_slice()).is_some();
+    let mut text = heapless::String::new();
+    for (index, segment) in segments.enumerate() {
+        let segment = core::str::from_utf8(segment).ok().filter(|segment| !segment.contains('/'))?;
+        if index > 0 || !under_rd {
+            text.push('/').ok()?;
+        }
+        text.push_str(segment).ok()?;
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// Parses the segments of a path in the data model.
+fn path<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Result<Path, Error> {
+    let mut path = Path::ROOT;
+    let mut ended = false;
+    for segment in segments {
+        // A slash at the end is an empty segment.
+        if ended {
+            return Err(Error::NotFound);
+        }
+        if segment.is_empty() {
+            ended = true;
+            continue;
+        }
+        let canonical = segment.len() == 1 || segment.first() != Some(&b'0');
+        let id = crate::decimal::parse_unsigned(segment).and_then(|id| u16::try_from(id).ok());
+        let id = id.filter(|id| *id != UNASSIGNED && canonical).ok_or(Error::NotFound)?;
+        path = path.child(id).ok_or(Error::NotFound)?;
+    }
+    Ok(path)
+}
+
+fn accept(message: &Message<'_>) -> Option<Format> {
+    message.options.accept().map(|format| current(Format(format.0)))
+}
+
+/// The content of a request. A payload needs a format; a format without a payload is an empty value.
+fn content<'a>(message: &Message<'a>) -> Result<Option<Content<'a>>, Error> {
+    match message.options.content_format() {
+        Some(format) => Ok(Some(Content { format: current(Format(format.0)), payload: message.payload })),
+        None if message.payload.is_empty() => Ok(None),
+        None => Err(Error::UnsupportedFormat),
+    }
+}
+
+/// Numbers that were in use before the registration of the formats.
+const fn current(format: Format) -> Format {
+    match format.0 {
+        1541 => Format::TEXT,
+        1542 => Format::TLV,
+        1543 => Format::JSON,
+        _ => format,
+    }
+}
+
+fn depth(message: &Message<'_>) -> Result<Option<u8>, Error> {
+    let mut depth = None;
+    for query in message.options.uri_query() {
+        match query {
+            [b'd', b'e', b'p', b't', b'h', b'=', digit @ b'0'..=b'3'] => {
+                depth = Some(digit.wrapping_sub(b'0'))
+            }
+            _ => return Err(Error::BadRequest),
+        }
+    }
+    Ok(depth)
+}
+
+fn managed(
+    code: Code,
+    observe: Option<u32>,
+    target: &Target<'_>,
+    format: Option<Format>,
+    writer: &mut Writer<'_>,
+) -> Result<(), WriteError> {
+    head(code, observe, target.prefix.unwrap_or_default(), target.path, format, writer)
+}
+
+/// Writes code, Observe, Uri-Path and Content-Format.
+fn head(
+    code: Code,
+    observe: Option<u32>,
+    prefix: &str,
+    path: Path,
+    format: Option<Format>,
+    writer: &mut Writer<'_>,
+) -> Result<(), WriteError> {
+    writer.set_code(code);
+    if let Some(observe) = observe {
+        writer.observe(observe)?;
+    }
+    writer.split(OptionNumber::URI_PATH, prefix, '/')?;
+    push_path(OptionNumber::URI_PATH, path, writer)?;
+    if let Some(format) = format {
+        writer.content_format(ContentFormat(format.0))?;
+    }
+    Ok(())
+}
+
+fn push_path(number: OptionNumber, path: Path, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+    for id in path.ids() {
+        let mut text = heapless::Vec::<u8, 5>::new();
+        crate::decimal::emit_unsigned(u64::from(*id), &mut text)?;
+        writer.option(number, &text)?;
+    }
+    Ok(())
+}
+
+fn push_location(location: Location<'_>, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+    let path = match location.0.strip_prefix('/') {
+        Some(path) => path,
+        None => {
+            writer.option(OptionNumber::URI_PATH, b"rd")?;
+            location.0
+        }
+    };
+    writer.split(OptionNumber::URI_PATH, path, '/')?;
+    Ok(())
+}
+
+fn push_query(writer: &mut Writer<'_>, query: &[u8]) -> Result<(), lwm2m_coap::Full> {
+    writer.option(OptionNumber::URI_QUERY, query).map(|_| ()).map_err(|_| lwm2m_coap::Full)
+}
+
+fn push_accept(accept: Option<Format>, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+    if let Some(format) = accept {
+        writer.accept(ContentFormat(format.0))?;
+    }
+    Ok(())
+}

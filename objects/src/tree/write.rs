@@ -1,0 +1,346 @@
+//! Writing, creating and deleting (LwM2M Core 1.2.1 §6.3.3, §6.3.6, §6.3.7).
+//!
+//! Invariant: the payload is walked twice: everything is validated, then everything is applied.
+
+use super::{Context, Right, Tree, has_instance, instances};
+use crate::format::{Item, Items, Raw, decode_base64};
+use crate::{
+    At, Change, Completion, Content, Error, Format, Kind, Level, Object, ObjectDef, ObjectLink, Outcome,
+    Path, ResourceDef, Target, UNASSIGNED, Value, WriteMode,
+};
+
+/// The longest opaque that is taken as base64 text, in bytes.
+// Departure: a longer one is refused with 4.13; it belongs into another format, and would have to be held.
+const LONGEST_BASE64: usize = 256;
+
+/// What a payload may contain, beyond what the definition says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Only what is writable.
+    Write,
+    /// What is not writable is ignored.
+    Create,
+    /// Everything that has a value.
+    Bootstrap,
+}
+
+impl Tree<'_, '_, '_> {
+    pub(super) fn write(
+        &mut self,
+        target: &Target<'_>,
+        mode: WriteMode,
+        content: Content<'_>,
+        context: &Context<'_>,
+    ) -> Result<Outcome, Error> {
+        let path = target.path;
+        let instance = path.instance_id().ok_or(Error::MethodNotAllowed)?;
+        let place = self.locate(path)?;
+        self.check_access(&place, Right::Write, context)?;
+        if let Some(definition) = place.resource {
+            // A Partial Update of one value has no meaning.
+            let single = !definition.multiple || path.level() == Level::ResourceInstance;
+            if !definition.operations.is_writable() || mode == WriteMode::Partial && single {
+                return Err(Error::MethodNotAllowed);
+            }
+            check_format(definition, path, content.format)?;
+        }
+        let items = Items::new(target, content)?;
+        let replace = mode == WriteMode::Replace && path.level() < Level::ResourceInstance;
+        let write = Writing { path, instance, items, rule: Rule::Write, replace };
+        write.validate(self, place.object)?;
+        let object = self.object_mut(path.object_id().unwrap_or(UNASSIGNED)).ok_or(Error::NotFound)?;
+        write.apply(object)
+    }
+
+    /// Tells whether an opaque written there goes to its object in chunks, by [`write_chunk`](Self::write_chunk).
+    pub fn is_streamed(&self, path: Path) -> bool {
+        let [object, _, resource, ..] = *path.ids() else { return false };
+        self.object(object).is_some_and(|object| object.is_streamed(resource))
+    }
+
+    /// Writes a chunk of an opaque that is [streamed](Self::is_streamed): the chunks of a request with
+    /// [`Format::OPAQUE`], in order and without gaps, as block-wise transfer gives them.
+    ///
+    /// # Errors
+    /// As a Write; the transfer ends there.
+    pub fn write_chunk(
+        &mut self,
+        path: Path,
+        context: &Context<'_>,
+        offset: u32,
+        chunk: &[u8],
+        last: bool,
+    ) -> Result<Outcome, Error> {
+        let place = self.locate(path)?;
+        self.check_access(&place, Right::Write, context)?;
+        let definition = place.resource.ok_or(Error::MethodNotAllowed)?;
+        if !definition.operations.is_writable() || !place.object.is_streamed(definition.id) {
+            return Err(Error::MethodNotAllowed);
+        }
+        check_format(definition, path, Format::OPAQUE)?;
+        let [object, instance, resource, ..] = *path.ids() else { return Err(Error::MethodNotAllowed) };
+        let at = At { instance, resource, resource_instance: path.resource_instance_id().unwrap_or(0) };
+        let object = self.object_mut(object).ok_or(Error::NotFound)?;
+        Ok(match object.write_opaque(at, offset, chunk, last)? {
+            _ if !last => Outcome::Continue,
+            Completion::Done => Outcome::Changed,
+            Completion::Deferred => Outcome::Deferred,
+        })
+    }
+
+    pub(super) fn create(
+        &mut self,
+        target: &Target<'_>,
+        content: Content<'_>,
+        context: &Context<'_>,
+    ) -> Result<Outcome, Error> {
+        let path = target.path;
+        if path.level() != Level::Object {
+            return Err(Error::MethodNotAllowed);
+        }
+        let place = self.locate(path)?;
+        self.check_access(&place, Right::Create, context)?;
+        let definition = place.object.definition();
+        let items = Items::new(target, content)?;
+
+        let mut named = None;
+        for item in items.clone() {
+            let instance = item?.path.instance_id();
+            if named.is_some_and(|named| Some(named) != instance) {
+                return Err(Error::BadRequest);
+            }
+            named = instance;
+        }
+        let instance = match named {
+            Some(instance) if instance != UNASSIGNED => instance,
+            _ if !definition.multiple => 0,
+            _ => free_instance(place.object).ok_or(Error::Internal)?,
+        };
+        if has_instance(place.object, instance) || instance != 0 && !definition.multiple {
+            return Err(Error::BadRequest);
+        }
+        // LwM2M Core 1.2.1 §6.3.6: what is mandatory must be there, as far as a server can write it at all.
+        let needed =
+            definition.resources.iter().filter(|needed| needed.mandatory && needed.operations.is_writable());
+        for needed in needed {
+            if !contains(&items, named, needed.id)? {
+                return Err(Error::BadRequest);
+            }
+        }
+        let path = Path::instance(place.id, instance);
+        let write = Writing { path, instance, items, rule: Rule::Create, replace: false };
+        write.validate(self, place.object)?;
+        let object = self.object_mut(definition.id).ok_or(Error::NotFound)?;
+        object.create(instance)?;
+        if let Err(error) = write.apply(object) {
+            // Nothing is created on an error; an object that creates can delete.
+            let _ = object.delete(instance);
+            return Err(error);
+        }
+        Ok(Outcome::Created(Some(path)))
+    }
+
+    pub(super) fn delete(&mut self, path: Path, context: &Context<'_>) -> Result<Outcome, Error> {
+        let place = self.locate(path)?;
+        match *path.ids() {
+            [object, instance] => {
+                self.check_access(&place, Right::Delete, context)?;
+                if path == DEVICE {
+                    return Err(Error::MethodNotAllowed);
+                }
+                self.object_mut(object).ok_or(Error::NotFound)?.delete(instance)?;
+            }
+            [object, instance, resource, resource_instance] => {
+                self.check_access(&place, Right::Write, context)?;
+                if !place.resource.is_some_and(|definition| definition.operations.is_writable()) {
+                    return Err(Error::MethodNotAllowed);
+                }
+                let change = Change::Remove { resource, resource_instance };
+                place.object.validate(instance, &change)?;
+                self.object_mut(object).ok_or(Error::NotFound)?.apply(instance, &change)?;
+            }
+            _ => return Err(Error::MethodNotAllowed),
+        }
+        Ok(Outcome::Deleted)
+    }
+}
+
+/// The Device instance, which is never deleted (LwM2M Core 1.2.1 §6.3.7).
+pub(super) const DEVICE: Path = Path::instance(3, 0);
+
+/// The changes of one instance that a payload asks for.
+pub(super) struct Writing<'a> {
+    /// What is written: the instance, or one resource or resource instance of it.
+    pub(super) path: Path,
+    pub(super) instance: u16,
+    pub(super) items: Items<'a>,
+    pub(super) rule: Rule,
+    /// Whether what is not in the payload is reset.
+    pub(super) replace: bool,
+}
+
+impl<'a> Writing<'a> {
+    /// Checks everything against the definition, and asks the object.
+    pub(super) fn validate(&self, tree: &Tree<'_, '_, '_>, object: &dyn Object) -> Result<(), Error> {
+        let mut scratch = [0; LONGEST_BASE64];
+        self.try_for_each_reset(object.definition(), object, &mut |change| {
+            object.validate(self.instance, &change)
+        })?;
+        for item in self.items.clone() {
+            let Some((resource, change)) = self.change(object.definition(), &item?, &mut scratch)? else {
+                continue;
+            };
+            // While bootstrapping, what a link refers to may still follow.
+            if let Change::Set { value: Value::ObjectLink(link), .. } = change
+                && self.rule != Rule::Bootstrap
+                && !leads_somewhere(tree, link)
+            {
+                return Err(Error::BadRequest);
+            }
+            if !object.is_streamed(resource) {
+                object.validate(self.instance, &change)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the changes.
+    pub(super) fn apply(&self, object: &mut (dyn Object + '_)) -> Result<Outcome, Error> {
+        let mut scratch = [0; LONGEST_BASE64];
+        let definition = object.definition();
+        let mut outcome = Outcome::Changed;
+        for resource in definition.resources {
+            if self.is_reset(resource, object)? {
+                object.apply(self.instance, &Change::Reset { resource: resource.id })?;
+            }
+        }
+        for item in self.items.clone() {
+            match self.change(definition, &item?, &mut scratch)? {
+                Some((_, Change::Set { resource, resource_instance, value: Value::Opaque(bytes) }))
+                    if object.is_streamed(resource) =>
+                {
+                    let at = At { instance: self.instance, resource, resource_instance };
+                    if object.write_opaque(at, 0, bytes, true)? == Completion::Deferred {
+                        outcome = Outcome::Deferred;
+                    }
+                }
+                Some((_, change)) => object.apply(self.instance, &change)?,
+                None => {}
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn try_for_each_reset(
+        &self,
+        definition: &ObjectDef,
+        object: &dyn Object,
+        each: &mut dyn FnMut(Change<'static>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for resource in definition.resources {
+            if self.is_reset(resource, object)? {
+                each(Change::Reset { resource: resource.id })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether a resource is reset first: one that is not in the payload, and every array, whose old instances go.
+    fn is_reset(&self, resource: &ResourceDef, object: &dyn Object) -> Result<bool, Error> {
+        if !self.replace || self.path.resource_id().is_some_and(|id| id != resource.id) {
+            return Ok(false);
+        }
+        let reached = match self.rule {
+            Rule::Bootstrap => resource.kind != Kind::Nothing,
+            Rule::Write | Rule::Create => resource.operations.is_writable(),
+        };
+        let reset = reached && has_instance(object, self.instance) && object.has(self.instance, resource.id);
+        Ok(reset && (resource.multiple || !contains(&self.items, self.path.instance_id(), resource.id)?))
+    }
+
+    /// Turns an entry of the payload into a change; nothing when it is ignored, or belongs to another instance.
+    fn change<'s>(
+        &self,
+        definition: &ObjectDef,
+        item: &Item<'s>,
+        scratch: &'s mut [u8],
+    ) -> Result<Option<(u16, Change<'s>)>, Error> {
+        let here = item.path.instance_id().is_some_and(|id| id == self.instance || id == UNASSIGNED);
+        if !here {
+            return Ok(None);
+        }
+        let Some(resource) = item.path.resource_id() else {
+            // An instance without resources.
+            return if item.raw == Raw::Empty { Ok(None) } else { Err(Error::BadRequest) };
+        };
+        let Some(definition) = definition.resource(resource) else {
+            // LwM2M Core 1.2.1 §6.3.3: unknown resources are ignored.
+            return Ok(None);
+        };
+        match self.rule {
+            Rule::Write if !definition.operations.is_writable() => return Err(Error::MethodNotAllowed),
+            Rule::Create if !definition.operations.is_writable() => return Ok(None),
+            _ => {}
+        }
+        let resource_instance = item.path.resource_instance_id();
+        if item.raw == Raw::Empty && definition.multiple && resource_instance.is_none() {
+            return Ok(None);
+        }
+        if resource_instance.is_some() != definition.multiple {
+            return Err(Error::BadRequest);
+        }
+        let value = match item.raw {
+            Raw::Text(text) if definition.kind == Kind::Opaque => {
+                let length = decode_base64(text, scratch)?;
+                Value::Opaque(scratch.get(..length).unwrap_or_default())
+            }
+            raw => raw.value(definition.kind).ok_or(Error::BadRequest)?,
+        };
+        if !definition.holds(&value) {
+            return Err(Error::BadRequest);
+        }
+        let resource_instance = resource_instance.unwrap_or(0);
+        Ok(Some((resource, Change::Set { resource, resource_instance, value })))
+    }
+}
+
+/// A format of single values must suit the resource.
+pub(super) fn check_format(definition: &ResourceDef, path: Path, format: Format) -> Result<(), Error> {
+    let array = definition.multiple && path.level() == Level::Resource;
+    let suits = match format {
+        Format::TEXT => !array,
+        Format::OPAQUE => !array && definition.kind == Kind::Opaque,
+        _ => true,
+    };
+    if suits { Ok(()) } else { Err(Error::UnsupportedFormat) }
+}
+
+/// Tells whether a payload has a resource of an instance.
+fn contains(items: &Items<'_>, instance: Option<u16>, resource: u16) -> Result<bool, Error> {
+    for item in items.clone() {
+        let path = item?.path;
+        if path.instance_id() == instance && path.resource_id() == Some(resource) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn free_instance(object: &dyn Object) -> Option<u16> {
+    let mut free = 0_u16;
+    for instance in instances(object) {
+        if instance != free {
+            break;
+        }
+        free = free.checked_add(1).filter(|free| *free != UNASSIGNED)?;
+    }
+    Some(free)
+}
+
+/// LwM2M Core 1.2.1 §6.3.3: a link must not dangle.
+fn leads_somewhere(tree: &Tree<'_, '_, '_>, link: ObjectLink) -> bool {
+    link == ObjectLink::NULL
+        || tree
+            .object(link.object)
+            .is_some_and(|object| link.instance == UNASSIGNED || has_instance(object, link.instance))
+}
