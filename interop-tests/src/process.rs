@@ -109,6 +109,18 @@ impl Process {
         self.log()
     }
 
+    /// Takes a line that the program has already printed, without waiting.
+    pub fn try_line(&mut self) -> Option<String> {
+        let line = self.lines.try_recv().ok()?;
+        self.seen.push(line.clone());
+        Some(line)
+    }
+
+    /// Returns whether the program has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Returns what was read from the program so far.
     pub fn log(&self) -> String {
         self.seen.join("\n")
