@@ -8,7 +8,8 @@ use super::Peer;
 use crate::token::Token;
 use crate::udp::{Kind, MessageId};
 
-/// A request of the remote that is to be answered with [`Peer::respond`].
+/// A request of the remote that is to be answered with [`Peer::respond`]. One that is dropped stays unanswered: until it
+/// is forgotten, its duplicates are ignored.
 #[derive(Debug)]
 pub struct Exchange<K = ()> {
     pub(super) kind: Kind,

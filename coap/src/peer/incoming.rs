@@ -96,21 +96,16 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
     ) -> Input<'m, K> {
         let Header { kind, id } = header;
         self.answers.forget(now);
-        match self.answers.find(id) {
-            None => {}
-            // A remote that started again counts its message ids from where it did before: another token shows another
-            // request.
-            Some((_, Some(answer))) if !has_token(answer.bytes(), incoming.token()) => {
-                self.answers.remove(id)
+        // A remote that started again counts its message ids from where it did before: another token shows another request.
+        let is_same =
+            |answer: Option<&B>| answer.is_none_or(|answer| has_token(answer.bytes(), incoming.token()));
+        if let Some((state, _)) = self.answers.find(id).filter(|(_, answer)| is_same(*answer)) {
+            match state {
+                State::Answered => self.due = Due::Repeat(id),
+                State::Deferred | State::Acknowledged => self.due = Due::Acknowledge(id),
+                State::InProcess | State::Silent => {}
             }
-            Some((state, _)) => {
-                match state {
-                    State::Answered => self.due = Due::Repeat(id),
-                    State::Deferred | State::Acknowledged => self.due = Due::Acknowledge(id),
-                    State::InProcess | State::Silent => {}
-                }
-                return Input::Duplicate;
-            }
+            return Input::Duplicate;
         }
         let Ok((message, binding)) = protect.unprotect_request(incoming) else {
             return Input::Ignored(Ignored::Refused);
