@@ -5,6 +5,5 @@
 
 pub mod coap;
 pub mod dtls;
-pub mod formats;
 pub mod link_format;
 pub mod script;

@@ -1,2 +1,2 @@
-//! Under construction.
+//! The command line `lwm2m-client`: a simulated device.
 fn main() {}

@@ -1,0 +1,647 @@
+//! One server account: a Security instance (`/0`) and the Server instance (`/1`) that shares its Short Server ID.
+//!
+//! LwM2M Core 1.1.1 §5.2.2 and appendices E.1, E.2. Invariant: no secret is held here; identities and keys live in
+//! storage (module `identity`), this table knows only whether they are present. Values may be missing while a bootstrap
+//! is under way; [`Accounts::check`] says whether the table makes sense as a whole.
+
+use core::time::Duration;
+
+use heapless::{String, Vec};
+
+use crate::error::Inconsistent;
+use crate::persist::{RecordReader, RecordWriter};
+
+/// The longest server URI, in bytes (LwM2M Core appendix E.1, resource 0).
+pub const URI_CAPACITY: usize = 255;
+
+/// `Short Server ID` of 1 to 65534 (`/0/x/10`, `/1/x/0`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShortServerId(u16);
+
+impl ShortServerId {
+    /// Makes an identifier; 0 and 65535 are reserved.
+    pub const fn new(id: u16) -> Option<Self> {
+        if id == 0 || id == u16::MAX { None } else { Some(ShortServerId(id)) }
+    }
+
+    /// The greatest.
+    pub(crate) const LAST: ShortServerId = ShortServerId(u16::MAX - 1);
+
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// `/0/x/2`: how the transport to a server is secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SecurityMode {
+    /// Pre-shared key (0).
+    Psk = 0,
+    /// Raw public key (1).
+    RawPublicKey = 1,
+    /// X.509 certificate (2).
+    Certificate = 2,
+    /// No security (3).
+    NoSec = 3,
+    /// Certificate with enrolment over secure transport (4).
+    Est = 4,
+}
+
+impl SecurityMode {
+    /// Reads the value of `/0/x/2`.
+    pub const fn from_value(value: u32) -> Option<Self> {
+        match value {
+            0 => Some(SecurityMode::Psk),
+            1 => Some(SecurityMode::RawPublicKey),
+            2 => Some(SecurityMode::Certificate),
+            3 => Some(SecurityMode::NoSec),
+            4 => Some(SecurityMode::Est),
+            _ => None,
+        }
+    }
+}
+
+/// `/1/x/7`: the transport bindings as letters, and in LwM2M 1.0 the queue mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    letters: [u8; 7],
+    length: u8,
+}
+
+impl Binding {
+    /// UDP.
+    pub const UDP: Binding = Binding { letters: *b"U\0\0\0\0\0\0", length: 1 };
+    /// UDP with queue mode as LwM2M 1.0 writes it, `UQ`.
+    pub const UDP_QUEUE: Binding = Binding { letters: *b"UQ\0\0\0\0\0", length: 2 };
+
+    /// Reads the letters U, T, S, N, M, H and Q; each at most once, at least one transport.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut binding = Binding { letters: [0; 7], length: u8::try_from(text.len()).ok()? };
+        let mut is_transport = false;
+        for (letter, place) in text.bytes().zip(&mut binding.letters) {
+            *place = letter;
+            is_transport |= letter != b'Q';
+        }
+        let is_known = text.bytes().all(|letter| b"UTSNMHQ".contains(&letter));
+        let is_unique = text
+            .bytes()
+            .enumerate()
+            .all(|(at, letter)| text.bytes().skip(at).skip(1).all(|other| other != letter));
+        if is_known && is_unique && is_transport { Some(binding) } else { None }
+    }
+
+    /// The letters.
+    pub fn as_str(&self) -> &str {
+        let letters = self.letters.get(..usize::from(self.length)).unwrap_or_default();
+        core::str::from_utf8(letters).unwrap_or_default()
+    }
+
+    /// Whether the 1.0 text carries the queue mode.
+    pub fn is_queue(&self) -> bool {
+        self.letters.contains(&b'Q')
+    }
+
+    /// The letters without a queue mode at their end.
+    pub(crate) fn without_queue_str(&self) -> &str {
+        let letters = self.as_str();
+        letters.strip_suffix('Q').unwrap_or(letters)
+    }
+}
+
+impl Default for Binding {
+    fn default() -> Self {
+        Binding::UDP
+    }
+}
+
+/// One instance of the Security object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Security {
+    /// Instance id in `/0`.
+    pub instance: u16,
+    /// `/0/x/0`, the server's URI.
+    pub uri: String<URI_CAPACITY>,
+    /// `/0/x/1`: this is the bootstrap server.
+    pub is_bootstrap: bool,
+    /// `/0/x/2` as it was written; [`Security::mode`] says what it means.
+    pub mode_value: Option<u8>,
+    /// `/0/x/10`.
+    pub short_server_id: Option<ShortServerId>,
+    /// `/0/x/11` in seconds.
+    pub hold_off: u32,
+    /// `/0/x/12` in seconds; 0 keeps the bootstrap account for ever.
+    pub account_timeout: u32,
+    /// Whether `/0/x/3` is in storage.
+    pub has_identity: bool,
+    /// Whether `/0/x/5` is in storage.
+    pub has_secret: bool,
+}
+
+impl Security {
+    /// An instance in which nothing is set yet.
+    pub const fn empty(instance: u16) -> Self {
+        Security {
+            instance,
+            uri: String::new(),
+            is_bootstrap: false,
+            mode_value: None,
+            short_server_id: None,
+            hold_off: 0,
+            account_timeout: 0,
+            has_identity: false,
+            has_secret: false,
+        }
+    }
+
+    /// The security mode; `None` when it is missing or unknown.
+    pub fn mode(&self) -> Option<SecurityMode> {
+        SecurityMode::from_value(u32::from(self.mode_value?))
+    }
+
+    /// Scheme, host and port of the URI.
+    pub fn address(&self) -> Option<ServerAddress<'_>> {
+        ServerAddress::parse(&self.uri)
+    }
+
+    fn check(&self) -> Result<(), Inconsistent> {
+        let address = self.address().ok_or(Inconsistent::Uri)?;
+        match self.mode() {
+            Some(SecurityMode::Psk) if !address.is_secure => Err(Inconsistent::Uri),
+            Some(SecurityMode::NoSec) if address.is_secure => Err(Inconsistent::Uri),
+            Some(SecurityMode::Psk) if !self.has_identity || !self.has_secret => {
+                Err(Inconsistent::Credential)
+            }
+            Some(SecurityMode::Psk | SecurityMode::NoSec) => Ok(()),
+            _ => Err(Inconsistent::SecurityMode),
+        }
+    }
+
+    pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
+        out.bytes(0, self.uri.as_bytes());
+        out.flag(1, Some(self.is_bootstrap));
+        out.number(2, self.mode_value.map(u32::from));
+        out.flag(3, Some(self.has_identity));
+        out.flag(5, Some(self.has_secret));
+        out.number(10, self.short_server_id.map(|id| u32::from(id.get())));
+        out.number(11, Some(self.hold_off));
+        out.number(12, Some(self.account_timeout));
+    }
+
+    pub(crate) fn parse(instance: u16, bytes: &[u8]) -> Option<Self> {
+        let mut security = Security::empty(instance);
+        for field in RecordReader::new(bytes) {
+            let (tag, value) = field?;
+            match tag {
+                0 => {
+                    security.uri.clear();
+                    security.uri.push_str(core::str::from_utf8(value).ok()?).ok()?;
+                }
+                1 => security.is_bootstrap = RecordReader::number(value)? != 0,
+                2 => security.mode_value = Some(u8::try_from(RecordReader::number(value)?).ok()?),
+                3 => security.has_identity = RecordReader::number(value)? != 0,
+                5 => security.has_secret = RecordReader::number(value)? != 0,
+                10 => {
+                    let id = u16::try_from(RecordReader::number(value)?).ok()?;
+                    security.short_server_id = Some(ShortServerId::new(id)?);
+                }
+                11 => security.hold_off = RecordReader::number(value)?,
+                12 => security.account_timeout = RecordReader::number(value)?,
+                _ => {}
+            }
+        }
+        Some(security)
+    }
+}
+
+/// Where a server is: what a URI says before any name was resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerAddress<'a> {
+    /// `coaps` (DTLS) rather than `coap`.
+    pub is_secure: bool,
+    /// Host name or address literal, IPv6 without its brackets.
+    pub host: &'a str,
+    /// UDP port; 5683 or 5684 when the URI names none.
+    pub port: u16,
+}
+
+impl<'a> ServerAddress<'a> {
+    /// Reads `coap://host[:port][/]` and `coaps://…`; other schemes and any path are refused.
+    pub fn parse(uri: &'a str) -> Option<Self> {
+        let (scheme, rest) = uri.split_once("://")?;
+        let is_secure = if scheme.eq_ignore_ascii_case("coap") {
+            false
+        } else if scheme.eq_ignore_ascii_case("coaps") {
+            true
+        } else {
+            return None;
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', '@']) {
+            return None;
+        }
+        let (host, port) = if let Some(bracketed) = authority.strip_prefix('[') {
+            let (host, after) = bracketed.split_once(']')?;
+            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
+        } else {
+            match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            }
+        };
+        let port = match port {
+            None | Some("") => {
+                if is_secure {
+                    5684
+                } else {
+                    5683
+                }
+            }
+            Some(digits) => decimal_port(digits)?,
+        };
+        if host.is_empty() || port == 0 { None } else { Some(ServerAddress { is_secure, host, port }) }
+    }
+}
+
+fn decimal_port(digits: &str) -> Option<u16> {
+    let mut port = 0_u16;
+    for byte in digits.bytes() {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        port = port.checked_mul(10)?.checked_add(u16::from(digit))?;
+    }
+    Some(port)
+}
+
+/// The optional numbers of `/1`, in the order they are kept.
+const NUMBERS: [u8; 9] = [2, 3, 5, 13, 14, 17, 18, 19, 20];
+/// The optional booleans of `/1`, in the order they are kept.
+const FLAGS: [u8; 4] = [15, 16, 21, 23];
+
+/// One instance of the Server object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Instance id in `/1`.
+    pub instance: u16,
+    /// `/1/x/0`.
+    pub short_server_id: Option<ShortServerId>,
+    /// `/1/x/1` in seconds; 0 is a registration that never expires.
+    pub lifetime: Option<u32>,
+    /// `/1/x/6`, Notification Storing When Disabled or Offline.
+    pub is_storing: bool,
+    /// `/1/x/7`.
+    pub binding: Option<Binding>,
+    /// `/1/x/11`: the last alert received from this server.
+    pub alert: Option<u8>,
+    numbers: [Option<u32>; NUMBERS.len()],
+    flags: [Option<bool>; FLAGS.len()],
+}
+
+impl Server {
+    /// An instance in which nothing is set yet.
+    pub const fn empty(instance: u16) -> Self {
+        Server {
+            instance,
+            short_server_id: None,
+            lifetime: None,
+            is_storing: true,
+            binding: None,
+            alert: None,
+            numbers: [None; NUMBERS.len()],
+            flags: [None; FLAGS.len()],
+        }
+    }
+
+    /// The optional number with this resource id.
+    pub fn number(&self, resource: u16) -> Option<u32> {
+        let at = NUMBERS.iter().position(|known| u16::from(*known) == resource)?;
+        self.numbers.get(at).copied().flatten()
+    }
+
+    /// The place of the optional number with this resource id; `None` when `/1` has no such number.
+    pub fn number_mut(&mut self, resource: u16) -> Option<&mut Option<u32>> {
+        let at = NUMBERS.iter().position(|known| u16::from(*known) == resource)?;
+        self.numbers.get_mut(at)
+    }
+
+    /// The optional boolean with this resource id.
+    pub fn flag(&self, resource: u16) -> Option<bool> {
+        let at = FLAGS.iter().position(|known| u16::from(*known) == resource)?;
+        self.flags.get(at).copied().flatten()
+    }
+
+    /// The place of the optional boolean with this resource id; `None` when `/1` has no such boolean.
+    pub fn flag_mut(&mut self, resource: u16) -> Option<&mut Option<bool>> {
+        let at = FLAGS.iter().position(|known| u16::from(*known) == resource)?;
+        self.flags.get_mut(at)
+    }
+
+    /// `/1/x/5`, how long the server stays disabled; default 86400 s.
+    pub fn disable_timeout(&self) -> Duration {
+        Duration::from_secs(u64::from(self.number(5).unwrap_or(86_400)))
+    }
+
+    /// `/1/x/13`.
+    pub fn priority(&self) -> Option<u32> {
+        self.number(13)
+    }
+
+    /// `/1/x/14`, default 0 s.
+    pub fn initial_delay(&self) -> Duration {
+        Duration::from_secs(u64::from(self.number(14).unwrap_or(0)))
+    }
+
+    /// `/1/x/15`, default false: a failure here stops the servers behind it in the order.
+    pub fn is_failure_blocking(&self) -> bool {
+        self.flag(15).unwrap_or(false)
+    }
+
+    /// `/1/x/16`, default true: bootstrap when the registration failed for good.
+    pub fn is_bootstrap_on_failure(&self) -> bool {
+        self.flag(16).unwrap_or(true)
+    }
+
+    pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
+        out.number(0, self.short_server_id.map(|id| u32::from(id.get())));
+        out.number(1, self.lifetime);
+        out.flag(6, Some(self.is_storing));
+        if let Some(binding) = self.binding {
+            out.bytes(7, binding.as_str().as_bytes());
+        }
+        for (resource, value) in NUMBERS.iter().zip(&self.numbers) {
+            out.number(*resource, *value);
+        }
+        for (resource, value) in FLAGS.iter().zip(&self.flags) {
+            out.flag(*resource, *value);
+        }
+    }
+
+    pub(crate) fn parse(instance: u16, bytes: &[u8]) -> Option<Self> {
+        let mut server = Server::empty(instance);
+        for field in RecordReader::new(bytes) {
+            let (tag, value) = field?;
+            if tag == 7 {
+                server.binding = Some(Binding::parse(core::str::from_utf8(value).ok()?)?);
+                continue;
+            }
+            let number = RecordReader::number(value)?;
+            match tag {
+                0 => server.short_server_id = Some(ShortServerId::new(u16::try_from(number).ok()?)?),
+                1 => server.lifetime = Some(number),
+                6 => server.is_storing = number != 0,
+                resource => {
+                    if let Some(place) = server.number_mut(u16::from(resource)) {
+                        *place = Some(number);
+                    } else if let Some(place) = server.flag_mut(u16::from(resource)) {
+                        *place = Some(number != 0);
+                    }
+                }
+            }
+        }
+        Some(server)
+    }
+}
+
+/// What the client believes about its servers.
+#[derive(Debug, Default)]
+pub(crate) struct Accounts<const SERVERS: usize> {
+    /// The instances of `/0`, the bootstrap account among them, by ascending instance id.
+    pub(crate) securities: Vec<Security, SERVERS>,
+    /// The instances of `/1`, by ascending instance id.
+    pub(crate) servers: Vec<Server, SERVERS>,
+}
+
+impl<const SERVERS: usize> Accounts<SERVERS> {
+    /// A table without accounts.
+    pub(crate) const fn new() -> Self {
+        Accounts { securities: Vec::new(), servers: Vec::new() }
+    }
+
+    /// The bootstrap account.
+    pub(crate) fn bootstrap(&self) -> Option<&Security> {
+        self.securities.iter().find(|security| security.is_bootstrap)
+    }
+
+    /// The `/0` instance with this id.
+    pub(crate) fn security(&self, instance: u16) -> Option<&Security> {
+        self.securities.iter().find(|security| security.instance == instance)
+    }
+
+    /// The `/1` instance of this server.
+    pub(crate) fn server_of(&self, id: ShortServerId) -> Option<&Server> {
+        self.servers.iter().find(|server| server.short_server_id == Some(id))
+    }
+
+    /// The `/1` instance of this server.
+    pub(crate) fn server_of_mut(&mut self, id: ShortServerId) -> Option<&mut Server> {
+        self.servers.iter_mut().find(|server| server.short_server_id == Some(id))
+    }
+
+    /// The `/0` instance of this management server.
+    pub(crate) fn security_of(&self, id: ShortServerId) -> Option<&Security> {
+        self.securities.iter().find(|security| !security.is_bootstrap && security.short_server_id == Some(id))
+    }
+
+    /// The `/0` instance with this id, made empty when there is none; `None` when the table is full.
+    pub(crate) fn security_mut(&mut self, instance: u16) -> Option<&mut Security> {
+        let at = match self.securities.iter().position(|security| security.instance >= instance) {
+            Some(at) if self.securities.get(at).is_some_and(|security| security.instance == instance) => at,
+            found => {
+                let at = found.unwrap_or(self.securities.len());
+                self.securities.insert(at, Security::empty(instance)).ok()?;
+                at
+            }
+        };
+        self.securities.get_mut(at)
+    }
+
+    /// The `/1` instance with this id, made empty when there is none; `None` when the table is full.
+    pub(crate) fn server_mut(&mut self, instance: u16) -> Option<&mut Server> {
+        let at = match self.servers.iter().position(|server| server.instance >= instance) {
+            Some(at) if self.servers.get(at).is_some_and(|server| server.instance == instance) => at,
+            found => {
+                let at = found.unwrap_or(self.servers.len());
+                self.servers.insert(at, Server::empty(instance)).ok()?;
+                at
+            }
+        };
+        self.servers.get_mut(at)
+    }
+
+    /// Says whether the table is a configuration that can work: LwM2M Core 1.1.1 §6.1.7.6, the check behind
+    /// Bootstrap-Finish.
+    ///
+    /// # Errors
+    /// The first contradiction that was found.
+    pub(crate) fn check(&self) -> Result<(), Inconsistent> {
+        if self.securities.iter().filter(|security| security.is_bootstrap).count() > 1 {
+            return Err(Inconsistent::SecondBootstrapAccount);
+        }
+        for security in &self.securities {
+            security.check()?;
+            if security.is_bootstrap {
+                continue;
+            }
+            let id = security.short_server_id.ok_or(Inconsistent::ShortServerId)?;
+            let same = |other: &&Security| !other.is_bootstrap && other.short_server_id == Some(id);
+            if self.securities.iter().filter(same).count() != 1 {
+                return Err(Inconsistent::ShortServerId);
+            }
+            if self.servers.iter().filter(|server| server.short_server_id == Some(id)).count() != 1 {
+                return Err(Inconsistent::Unpaired);
+            }
+        }
+        for server in &self.servers {
+            let id = server.short_server_id.ok_or(Inconsistent::ShortServerId)?;
+            if server.lifetime.is_none() || server.binding.is_none() {
+                return Err(Inconsistent::Server);
+            }
+            if self.security_of(id).is_none() {
+                return Err(Inconsistent::Unpaired);
+            }
+        }
+        if self.servers.is_empty() { Err(Inconsistent::NoServer) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    fn psk(instance: u16, id: u16) -> Security {
+        let mut security = Security::empty(instance);
+        security.uri.push_str("coaps://server.example:5684").unwrap();
+        security.mode_value = Some(0);
+        security.short_server_id = ShortServerId::new(id);
+        security.has_identity = true;
+        security.has_secret = true;
+        security
+    }
+
+    fn server(instance: u16, id: u16) -> Server {
+        let mut server = Server::empty(instance);
+        server.short_server_id = ShortServerId::new(id);
+        server.lifetime = Some(86_400);
+        server.binding = Some(Binding::UDP);
+        server
+    }
+
+    fn table() -> Accounts<4> {
+        let mut accounts = Accounts::new();
+        accounts.securities.push(psk(0, 1)).unwrap();
+        accounts.servers.push(server(0, 1)).unwrap();
+        accounts
+    }
+
+    #[test]
+    fn uris_split_into_scheme_host_and_port() {
+        let parse = |uri| ServerAddress::parse(uri).map(|a| (a.is_secure, a.host, a.port));
+        assert_eq!(parse("coap://127.0.0.1"), Some((false, "127.0.0.1", 5683)));
+        assert_eq!(parse("coaps://name.example/"), Some((true, "name.example", 5684)));
+        assert_eq!(parse("coap://[::1]:7000"), Some((false, "::1", 7000)));
+        assert_eq!(parse("COAPS://a:1"), Some((true, "a", 1)));
+        for bad in [
+            "http://a",
+            "coap://",
+            "coap://:5683",
+            "coap://a:0",
+            "coap://a:65536",
+            "coap://a/rd",
+            "coap://a:x",
+            "a",
+            "coap://[::1",
+        ] {
+            assert_eq!(ServerAddress::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn binding_letters_round_trip() {
+        for text in ["U", "T", "UQ", "UTS", "UTSNMH"] {
+            assert_eq!(Binding::parse(text).unwrap().as_str(), text);
+        }
+        assert_eq!(Binding::UDP_QUEUE.without_queue_str(), "U");
+        assert!(Binding::UDP_QUEUE.is_queue() && !Binding::UDP.is_queue());
+        for bad in ["", "Q", "UU", "X", "u", "UTSNMHQU"] {
+            assert_eq!(Binding::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_whole_account_is_consistent() {
+        assert_eq!(table().check(), Ok(()));
+    }
+
+    #[test]
+    fn finish_refuses_an_incomplete_server_account() {
+        // OMA ETS LightweightM2M-1.1-int-9: only /1/x/5 was written.
+        let mut accounts = table();
+        *accounts.server_mut(1).unwrap().number_mut(5).unwrap() = Some(86_400);
+        assert_eq!(accounts.check(), Err(Inconsistent::ShortServerId));
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let mut accounts = table();
+        accounts.servers.clear();
+        assert_eq!(accounts.check(), Err(Inconsistent::Unpaired));
+
+        let mut accounts = table();
+        accounts.security_mut(0).unwrap().has_secret = false;
+        assert_eq!(accounts.check(), Err(Inconsistent::Credential));
+
+        let mut accounts = table();
+        accounts.security_mut(0).unwrap().mode_value = Some(2);
+        assert_eq!(accounts.check(), Err(Inconsistent::SecurityMode));
+
+        let mut accounts = table();
+        accounts.security_mut(0).unwrap().mode_value = Some(3);
+        assert_eq!(accounts.check(), Err(Inconsistent::Uri));
+
+        let mut accounts = table();
+        accounts.securities.push(psk(3, 1)).unwrap();
+        assert_eq!(accounts.check(), Err(Inconsistent::ShortServerId));
+
+        assert_eq!(Accounts::<4>::new().check(), Err(Inconsistent::NoServer));
+    }
+
+    #[test]
+    fn records_round_trip_and_survive_truncation() {
+        let mut security = psk(7, 2);
+        security.hold_off = 3;
+        security.account_timeout = 100_000;
+        let mut server = server(9, 2);
+        *server.number_mut(17).unwrap() = Some(3);
+        *server.flag_mut(16).unwrap() = Some(false);
+        let mut buffer = [0; crate::persist::RECORD_CAPACITY];
+
+        let mut out = RecordWriter::new(&mut buffer);
+        security.emit(&mut out);
+        let bytes = out.finish().unwrap();
+        assert_eq!(Security::parse(7, bytes).as_ref(), Some(&security));
+        for cut in 0..bytes.len() {
+            let _ = Security::parse(7, bytes.get(..cut).unwrap());
+        }
+
+        let mut buffer = [0; crate::persist::RECORD_CAPACITY];
+        let mut out = RecordWriter::new(&mut buffer);
+        server.emit(&mut out);
+        let bytes = out.finish().unwrap();
+        assert_eq!(Server::parse(9, bytes).as_ref(), Some(&server));
+        for cut in 0..bytes.len() {
+            let _ = Server::parse(9, bytes.get(..cut).unwrap());
+        }
+    }
+
+    #[test]
+    fn instances_stay_in_ascending_order() {
+        let mut accounts = Accounts::<3>::new();
+        for instance in [5, 1, 3] {
+            accounts.security_mut(instance).unwrap();
+        }
+        let mut ids = accounts.securities.iter().map(|security| security.instance);
+        assert_eq!((ids.next(), ids.next(), ids.next()), (Some(1), Some(3), Some(5)));
+        assert!(accounts.security_mut(9).is_none());
+    }
+}

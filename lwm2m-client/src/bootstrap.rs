@@ -1,0 +1,144 @@
+//! The bootstrap sequence: when it starts, what is under way, and how it ends.
+//!
+//! LwM2M Core 1.1.1 §6.1.
+//!
+//! 1. `Wanted`: no account works, a server executed `/1/x/9`, or the owner asked; `/0/x/11` is waited for.
+//! 2. `Connecting` to the bootstrap server; a full handshake.
+//! 3. `Requesting`: POST /bs is under way.
+//! 4. `Writing`: the server writes, deletes, discovers and reads; each exchange restarts the 247 s.
+//! 5. `Saving`: Bootstrap-Finish was consistent; its 2.04 waits for the commit.
+//! 6. `Idle`; the new accounts are tried, and the previous ones wait in storage until they have worked.
+//!
+//! Invariant: outside `Requesting` and `Writing` nothing of the bootstrap interface is accepted, and never from another
+//! server than the one of the bootstrap account.
+
+use core::time::Duration;
+
+use lwm2m_coap::Instant;
+
+/// How long the bootstrap server may stay silent: EXCHANGE_LIFETIME (Core 1.1.1 §6.1.7.6).
+pub(crate) const SILENCE: Duration = Duration::from_secs(247);
+
+/// The first pause after a failed bootstrap; doubled for each further one.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// The longest pause: a fleet that lost its bootstrap server asks again within the hour.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Where the sequence stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Phase {
+    #[default]
+    Idle,
+    /// Starts then.
+    Wanted { at: Instant },
+    /// Name, credential and handshake.
+    Connecting,
+    /// Bootstrap-Request is due or under way.
+    Requesting,
+    /// The server is at work; it has failed when it stays silent until then.
+    Writing { deadline: Instant },
+    /// The new accounts go to storage.
+    Saving,
+}
+
+/// The bootstrap of this device.
+#[derive(Debug, Default)]
+pub(crate) struct Bootstrap {
+    pub(crate) phase: Phase,
+    failures: u32,
+    /// After a failure no bootstrap starts before that.
+    not_before: Instant,
+}
+
+impl Bootstrap {
+    /// Wants a bootstrap after `hold_off`, or after the pause of the last failure; nothing changes when one is wanted or
+    /// under way.
+    pub(crate) fn want(&mut self, now: Instant, hold_off: Duration) {
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Wanted { at: now.saturating_add(hold_off).max(self.not_before) };
+        }
+    }
+
+    /// Whether the bootstrap server may work on the device now.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Requesting | Phase::Writing { .. })
+    }
+
+    /// Whether the sequence has begun and not come to its end.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !matches!(self.phase, Phase::Idle | Phase::Wanted { .. })
+    }
+
+    /// An exchange with the bootstrap server took place.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        if self.is_open() {
+            self.phase = Phase::Writing { deadline: now.saturating_add(SILENCE) };
+        }
+    }
+
+    /// It is over and worked.
+    pub(crate) fn succeeded(&mut self) {
+        *self = Bootstrap::default();
+    }
+
+    /// It failed; the next one starts after a pause. `random` spreads the devices of a fleet.
+    pub(crate) fn failed(&mut self, now: Instant, random: u8) {
+        self.phase = Phase::Idle;
+        let doublings = self.failures.min(6);
+        self.failures = self.failures.saturating_add(1);
+        let pause = PAUSE.saturating_mul(1_u32 << doublings).min(LONGEST_PAUSE);
+        // Up to a quarter more.
+        let spread = pause.saturating_mul(u32::from(random)).checked_div(1024).unwrap_or_default();
+        self.not_before = now.saturating_add(pause).saturating_add(spread);
+    }
+
+    /// When something is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Wanted { at } => Some(at),
+            Phase::Writing { deadline } => Some(deadline),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pause(bootstrap: &mut Bootstrap, random: u8) -> u64 {
+        bootstrap.failed(Instant::from_millis(0), random);
+        bootstrap.want(Instant::from_millis(0), Duration::ZERO);
+        bootstrap.poll_timeout().map_or(0, |at| at.as_millis() / 1000)
+    }
+
+    #[test]
+    fn pauses_double_up_to_an_hour_and_spread() {
+        let mut bootstrap = Bootstrap::default();
+        let pauses: std::vec::Vec<_> = (0..8).map(|_| pause(&mut bootstrap, 0)).collect();
+        assert_eq!(pauses, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        assert!(pause(&mut bootstrap, 255) > 4400);
+        bootstrap.succeeded();
+        assert_eq!(pause(&mut bootstrap, 0), 60);
+    }
+
+    #[test]
+    fn each_exchange_restarts_the_silence_and_only_while_it_is_open() {
+        let now = Instant::from_millis(5);
+        let mut bootstrap = Bootstrap::default();
+        bootstrap.heard(now);
+        assert_eq!(bootstrap.phase, Phase::Idle);
+        bootstrap.phase = Phase::Requesting;
+        bootstrap.heard(now);
+        assert_eq!(bootstrap.poll_timeout(), Some(now.saturating_add(SILENCE)));
+    }
+
+    #[test]
+    fn wanting_twice_does_not_restart_the_hold_off() {
+        let mut bootstrap = Bootstrap::default();
+        bootstrap.want(Instant::from_millis(0), Duration::from_secs(9));
+        bootstrap.want(Instant::from_millis(5000), Duration::from_secs(9));
+        assert_eq!(bootstrap.poll_timeout(), Some(Instant::from_millis(9000)));
+    }
+}

@@ -1,0 +1,274 @@
+//! The client: what a device maker calls, and the clockwork that moves all accounts.
+//!
+//! The driving contract: call one of the `handle_*` methods; then drain [`Client::poll_transmit`] and
+//! [`Client::poll_event`] until both are empty; then sleep until [`Client::poll_timeout`] or input. No other rule.
+//! LwM2M Core 1.1.1 §6. Invariant: nothing happens but inside a call, and no call waits.
+
+use core::time::Duration;
+
+use heapless::{Deque, Vec};
+use lwm2m_coap::{Instant, Rng};
+use lwm2m_objects::{Object, Path, Version};
+
+use crate::assembly::Assembly;
+use crate::bootstrap::Bootstrap;
+use crate::core_objects::Core;
+use crate::error::Reason;
+use crate::event::{AccountId, Counters, Event, Notice};
+use crate::persist::RECORD_CAPACITY;
+use crate::registration::{State, Then};
+use crate::reporting::Reporting;
+use crate::session::{Link, Session};
+use crate::storage::Storage;
+
+/// Notices that wait to be polled.
+const NOTICES: usize = 8;
+
+/// What a client needs to know about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Config<'a> {
+    /// The endpoint client name, at most 128 bytes.
+    pub endpoint: &'a str,
+    /// The enabler version that is announced: 1.0 or 1.1.
+    pub version: Version,
+    /// Whether the device sleeps between its messages (queue mode).
+    pub is_queue_mode: bool,
+    /// The largest datagram to send, in bytes.
+    pub mtu: usize,
+    /// The largest block of a block-wise transfer, in bytes; a power of two from 16 to 1024.
+    pub block_size: usize,
+}
+
+impl<'a> Config<'a> {
+    /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes.
+    pub const fn new(endpoint: &'a str) -> Self {
+        Config {
+            endpoint,
+            version: Version { major: 1, minor: 1 },
+            is_queue_mode: false,
+            mtu: 576,
+            block_size: 256,
+        }
+    }
+}
+
+/// An LwM2M client for `S` accounts (the bootstrap account among them), `O` observations, `T` paths with notification
+/// attributes, `A` instances of Access Control, and structured bodies of up to `B` bytes, at least 304.
+///
+/// Everything is inside: there is no allocation. Sockets, clock, randomness, objects and storage are the owner's.
+pub struct Client<
+    'a,
+    const S: usize = 2,
+    const O: usize = 4,
+    const T: usize = 4,
+    const A: usize = 4,
+    const B: usize = 512,
+> {
+    pub(crate) config: Config<'a>,
+    pub(crate) core: Core<S, A>,
+    pub(crate) storage: Storage,
+    pub(crate) sessions: [Option<Session<O>>; S],
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) reporting: Reporting<O, T>,
+    pub(crate) assembly: Assembly,
+    /// A body that is being assembled, or a record on its way to storage.
+    pub(crate) body: Vec<u8, B>,
+    /// Bits by slot: accounts whose sockets can be closed.
+    pub(crate) closed: u32,
+    notices: Deque<Notice, NOTICES>,
+    pub(crate) counters: Counters,
+    /// The time of the last call.
+    pub(crate) now: Instant,
+    pub(crate) is_started: bool,
+    /// Something waits for the next call of `handle_timeout`.
+    pub(crate) is_due: bool,
+    pub(crate) is_restart_due: bool,
+    pub(crate) is_resume_due: bool,
+    /// Storage may keep a previous set of accounts.
+    pub(crate) is_unproven: bool,
+    /// New accounts came from a bootstrap of this run.
+    pub(crate) is_trial: bool,
+    /// A server changed `/1` or `/2`.
+    pub(crate) is_changed: bool,
+    pub(crate) is_stopping: bool,
+}
+
+impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
+    Client<'a, S, O, T, A, B>
+{
+    /// A client at rest. The first [`Client::handle_timeout`] makes it ask for its accounts.
+    pub fn new(config: Config<'a>) -> Self {
+        const { assert!(B >= RECORD_CAPACITY, "the body buffer also carries records to storage") };
+        const { assert!(S >= 1 && S <= 32, "1 to 32 accounts") };
+        Client {
+            config,
+            core: Core::new(),
+            storage: Storage::default(),
+            sessions: [const { None }; S],
+            bootstrap: Bootstrap::default(),
+            reporting: Reporting::new(),
+            assembly: Assembly::default(),
+            body: Vec::new(),
+            closed: 0,
+            notices: Deque::new(),
+            counters: Counters::default(),
+            now: Instant::from_millis(0),
+            is_started: false,
+            is_due: true,
+            is_restart_due: false,
+            is_resume_due: false,
+            is_unproven: true,
+            is_trial: false,
+            is_changed: false,
+            is_stopping: false,
+        }
+    }
+
+    /// Takes a datagram that came on the socket of `account`; it is decrypted in place. Then drain
+    /// [`Client::poll_transmit`] and [`Client::poll_event`]. A datagram for an account without a socket is dropped.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        account: AccountId,
+        datagram: &mut [u8],
+        objects: &mut [&mut dyn Object],
+        rng: &mut Rng<'_>,
+    ) {
+        self.now = now;
+        self.receive(now, account.index(), datagram, objects, rng);
+        self.advance(now, rng);
+    }
+
+    /// Does what is due at `now`. Then drain [`Client::poll_transmit`] and [`Client::poll_event`]. A spurious call is
+    /// harmless.
+    pub fn handle_timeout(&mut self, now: Instant, _: &mut [&mut dyn Object], rng: &mut Rng<'_>) {
+        self.now = now;
+        self.advance(now, rng);
+    }
+
+    /// The next thing to do or to know. Drain it, together with [`Client::poll_transmit`], after every call.
+    pub fn poll_event(&mut self) -> Option<Event<'_>> {
+        if let Some(notice) = self.notices.pop_front() {
+            return Some(Event::Notice(notice));
+        }
+        if self.closed != 0 {
+            let slot = self.closed.trailing_zeros();
+            self.closed &= self.closed.wrapping_sub(1);
+            return Some(Event::Closed { account: AccountId(u8::try_from(slot).unwrap_or_default()) });
+        }
+        let wanted = self.sessions.iter().position(|session| {
+            matches!(session, Some(Session { link: Link::Resolving { told: false }, .. }))
+        });
+        if let Some(slot) = wanted {
+            let session = self.sessions.get_mut(slot)?.as_mut()?;
+            session.link = Link::Resolving { told: true };
+            let security = session.security;
+            if self.core.accounts.security(security).and_then(|security| security.address()).is_some() {
+                let address = self.core.accounts.security(security)?.address()?;
+                let account = AccountId(u8::try_from(slot).unwrap_or_default());
+                return Some(Event::Resolve { account, host: address.host, port: address.port });
+            }
+            self.connection_failed(slot, Reason::Unsupported);
+        }
+        self.poll_storage()
+    }
+
+    /// When to call [`Client::handle_timeout`] if nothing comes in before: maybe at once, `None` for never.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_due {
+            return Some(self.now);
+        }
+        let sessions = (0..S).filter_map(|slot| self.session_timeout(slot)).min();
+        let reports = self.next_report();
+        let assembly = self.assembly.poll_timeout();
+        [sessions, reports, assembly, self.bootstrap.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Tells that something changed by itself: a resource, or a whole instance or object of which instances came or
+    /// went. A path under a resource counts as its resource.
+    pub fn changed(&mut self, path: Path) {
+        self.is_due = true;
+        self.reporting.changed(path);
+        if path.resource_id().is_none() {
+            self.instances_changed();
+        }
+    }
+
+    /// Answers [`Event::Resolve`]: whether there is a socket towards the server now.
+    pub fn resolved(&mut self, account: AccountId, is_found: bool) {
+        let slot = account.index();
+        let Some(session) = self.session_mut(slot) else { return };
+        if !matches!(session.link, Link::Resolving { told: true }) {
+            return;
+        }
+        if is_found {
+            session.link = Link::Resolved;
+        } else {
+            self.connection_failed(slot, Reason::Unresolved);
+        }
+        self.is_due = true;
+    }
+
+    /// Sends an Update to every server that knows the device.
+    pub fn update(&mut self) {
+        for session in self.sessions.iter_mut().flatten().filter(|session| session.registration.is_alive()) {
+            session.registration.due.refresh = true;
+        }
+        self.is_due = true;
+    }
+
+    /// Starts a bootstrap, unless one is under way.
+    pub fn bootstrap(&mut self) {
+        self.bootstrap.want(self.now, Duration::ZERO);
+        self.is_due = true;
+    }
+
+    /// De-registers from every server and stays silent from then on: the orderly end. [`Client::is_stopped`] tells when
+    /// it is reached.
+    pub fn deregister(&mut self) {
+        self.is_stopping = true;
+        self.is_due = true;
+        self.bootstrap.succeeded();
+        for session in self.sessions.iter_mut().flatten() {
+            if session.registration.is_alive() {
+                session.registration.state = State::Deregistering { then: Then::Stop };
+            } else if !matches!(session.registration.state, State::Deregistering { .. }) {
+                session.registration.state = State::Idle;
+                session.disconnect();
+            }
+        }
+    }
+
+    /// Whether [`Client::deregister`] has come to its end.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopping
+            && self.sessions.iter().flatten().all(|session| session.registration.state == State::Idle)
+    }
+
+    /// Whether at least one server knows the device.
+    pub fn is_registered(&self) -> bool {
+        self.sessions.iter().flatten().any(|session| session.registration.is_alive())
+    }
+
+    /// What was dropped or refused so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        if self.notices.push_back(notice).is_err() {
+            self.counters.lost_notices = self.counters.lost_notices.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn session_mut(&mut self, slot: usize) -> Option<&mut Session<O>> {
+        self.sessions.get_mut(slot)?.as_mut()
+    }
+
+    /// Instances came or went: every server is told with an Update.
+    pub(crate) fn instances_changed(&mut self) {
+        for session in self.sessions.iter_mut().flatten() {
+            session.registration.due.objects = true;
+        }
+    }
+}

@@ -1,0 +1,558 @@
+//! The objects that the client keeps itself: Security (`/0`), Server (`/1`) and Access Control (`/2`).
+//!
+//! LwM2M Core 1.1.1 appendices E.1 to E.3. They are objects like any other to the dispatch; what makes them special is
+//! who may reach them, and that lies in `management` and `bootstrap`. Invariant: identities and keys pass through
+//! [`Staging`] into storage and are never readable.
+
+use heapless::Vec;
+use lwm2m_objects::{Arguments, At, Change, Completion, Error, Object, ObjectDef, Tree, Value, defs};
+use zeroize::Zeroize;
+
+use crate::access::{ACL_CAPACITY, AccessControl, Rights};
+use crate::account::{Accounts, Binding, Security, Server, ServerAddress, ShortServerId};
+use crate::persist::{Action, Key};
+
+/// What the client keeps of itself: three objects and what they leave to do.
+pub(crate) struct Core<const S: usize, const A: usize> {
+    pub(crate) accounts: Accounts<S>,
+    pub(crate) access: Vec<AccessControl, A>,
+    pub(crate) staging: Staging,
+    /// What a server executed on `/1`, and on which instance.
+    pub(crate) executed: Option<(u16, Executed)>,
+}
+
+impl<const S: usize, const A: usize> Core<S, A> {
+    pub(crate) const fn new() -> Self {
+        Core { accounts: Accounts::new(), access: Vec::new(), staging: Staging::new(), executed: None }
+    }
+
+    /// Runs `with` on the tree of all objects. Access Control is in it when it has instances, or when the bootstrap
+    /// server may give it some.
+    pub(crate) fn with_tree<R>(
+        &mut self,
+        is_bootstrap: bool,
+        objects: &mut [&mut dyn Object],
+        with: impl FnOnce(&mut Tree<'_, '_, '_>) -> R,
+    ) -> R {
+        let Core { accounts, access, staging, executed } = self;
+        let is_complete = is_bootstrap || !access.is_empty();
+        let has_bootstrap = accounts.bootstrap().is_some();
+        let mut security = SecurityObject { securities: &mut accounts.securities, staging };
+        let mut server = ServerObject { servers: &mut accounts.servers, executed, has_bootstrap };
+        let mut access = AccessObject { table: access };
+        if is_complete {
+            with(&mut Tree::new(&mut [&mut security, &mut server, &mut access], objects))
+        } else {
+            with(&mut Tree::new(&mut [&mut security, &mut server], objects))
+        }
+    }
+}
+
+/// Bytes of records that wait for the storage: two credentials of the longest kind.
+pub(crate) const STAGING_CAPACITY: usize = 416;
+
+/// A removal, where a record has its length.
+const REMOVAL: u16 = u16::MAX;
+
+/// Records on their way to storage, in order. Wiped as they leave.
+#[derive(Default)]
+pub(crate) struct Staging {
+    bytes: Vec<u8, STAGING_CAPACITY>,
+}
+
+impl Staging {
+    pub(crate) const fn new() -> Self {
+        Staging { bytes: Vec::new() }
+    }
+
+    /// Appends a record; `false` when there is no room.
+    pub(crate) fn stage(&mut self, key: Key, bytes: &[u8]) -> bool {
+        let Some(size) = u16::try_from(bytes.len()).ok().filter(|size| *size != REMOVAL) else {
+            return false;
+        };
+        self.push(key, size, bytes)
+    }
+
+    /// Appends the removal of a record; `false` when there is no room.
+    pub(crate) fn remove(&mut self, key: Key) -> bool {
+        self.push(key, REMOVAL, &[])
+    }
+
+    /// The oldest entry.
+    pub(crate) fn first(&self) -> Option<Action<'_>> {
+        let (key, size, rest) = self.head()?;
+        match size {
+            REMOVAL => Some(Action::Remove { key }),
+            size => Some(Action::Stage { key, bytes: rest.get(..usize::from(size))? }),
+        }
+    }
+
+    /// Drops the oldest entry.
+    pub(crate) fn pop(&mut self) {
+        let Some((_, size, _)) = self.head() else { return self.clear() };
+        let length = 5_usize.saturating_add(if size == REMOVAL { 0 } else { usize::from(size) });
+        let rest = self.bytes.len().saturating_sub(length);
+        let length = length.min(self.bytes.len());
+        self.bytes.rotate_left(length);
+        if let Some(gone) = self.bytes.get_mut(rest..) {
+            gone.zeroize();
+        }
+        self.bytes.truncate(rest);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.as_mut_slice().zeroize();
+        self.bytes.clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn room(&self) -> usize {
+        STAGING_CAPACITY.saturating_sub(self.bytes.len())
+    }
+
+    fn push(&mut self, key: Key, size: u16, bytes: &[u8]) -> bool {
+        if self.room() < bytes.len().saturating_add(5) {
+            return false;
+        }
+        let name = self.bytes.extend_from_slice(&key.to_bytes());
+        let length = self.bytes.extend_from_slice(&size.to_be_bytes());
+        let content = self.bytes.extend_from_slice(bytes);
+        name.is_ok() && length.is_ok() && content.is_ok()
+    }
+
+    fn head(&self) -> Option<(Key, u16, &[u8])> {
+        let (&[kind, high, low, size_high, size_low], rest) = self.bytes.split_first_chunk::<5>()?;
+        Some((Key::from_bytes([kind, high, low])?, u16::from_be_bytes([size_high, size_low]), rest))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn next_above<'i>(ids: impl Iterator<Item = &'i u16>, after: Option<u16>) -> Option<u16> {
+    ids.copied().filter(|id| after.is_none_or(|after| *id > after)).min()
+}
+
+fn integer(value: &Value<'_>) -> Result<u32, Error> {
+    match *value {
+        Value::Integer(value) | Value::Time(value) => u32::try_from(value).map_err(|_| Error::BadRequest),
+        Value::Unsigned(value) => u32::try_from(value).map_err(|_| Error::BadRequest),
+        _ => Err(Error::BadRequest),
+    }
+}
+
+fn boolean(value: &Value<'_>) -> Result<bool, Error> {
+    match *value {
+        Value::Boolean(value) => Ok(value),
+        _ => Err(Error::BadRequest),
+    }
+}
+
+/// The Security object over the account table.
+pub(crate) struct SecurityObject<'a, const SERVERS: usize> {
+    pub(crate) securities: &'a mut Vec<Security, SERVERS>,
+    pub(crate) staging: &'a mut Staging,
+}
+
+impl<const SERVERS: usize> SecurityObject<'_, SERVERS> {
+    fn find(&self, instance: u16) -> Option<&Security> {
+        self.securities.iter().find(|security| security.instance == instance)
+    }
+
+    fn set(security: &mut Security, resource: u16, value: &Value<'_>) -> Result<(), Error> {
+        match resource {
+            0 => {
+                let Value::String(uri) = *value else { return Err(Error::BadRequest) };
+                security.uri.clear();
+                security.uri.push_str(uri).map_err(|_| Error::BadRequest)?;
+            }
+            1 => security.is_bootstrap = boolean(value)?,
+            2 => security.mode_value = Some(u8::try_from(integer(value)?).map_err(|_| Error::BadRequest)?),
+            // A bootstrap account has no Short Server ID; some servers write 0 or 65535 for it.
+            10 => {
+                let id = u16::try_from(integer(value)?).map_err(|_| Error::BadRequest)?;
+                security.short_server_id = ShortServerId::new(id);
+            }
+            11 => security.hold_off = integer(value)?,
+            12 => security.account_timeout = integer(value)?,
+            // Optional resources that this client does not know are ignored (Core 1.1.1 §6.1.7.3).
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl<const SERVERS: usize> Object for SecurityObject<'_, SERVERS> {
+    fn definition(&self) -> &'static ObjectDef {
+        &defs::SECURITY
+    }
+
+    fn next_instance(&self, after: Option<u16>) -> Option<u16> {
+        next_above(self.securities.iter().map(|security| &security.instance), after)
+    }
+
+    fn read(&self, at: At) -> Option<Value<'_>> {
+        let security = self.find(at.instance)?;
+        match at.resource {
+            0 => Some(Value::String(&security.uri)),
+            1 => Some(Value::Boolean(security.is_bootstrap)),
+            2 => Some(Value::Integer(i64::from(security.mode_value?))),
+            10 => Some(Value::Integer(i64::from(security.short_server_id?.get()))),
+            11 => Some(Value::Integer(i64::from(security.hold_off))),
+            12 => Some(Value::Integer(i64::from(security.account_timeout))),
+            _ => None,
+        }
+    }
+
+    fn has(&self, instance: u16, resource: u16) -> bool {
+        self.find(instance).is_some_and(|_| matches!(resource, 0..=5 | 10..=12))
+    }
+
+    fn validate(&self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        let Change::Set { resource, value, .. } = change else { return Ok(()) };
+        if let (3 | 5, Value::Opaque(bytes)) = (resource, value) {
+            let longest = if *resource == 3 {
+                crate::identity::IDENTITY_CAPACITY
+            } else {
+                crate::identity::SECRET_CAPACITY
+            };
+            return if bytes.len() > longest || bytes.len().saturating_add(5) > self.staging.room() {
+                Err(Error::TooLarge)
+            } else {
+                Ok(())
+            };
+        }
+        if let (0, Value::String(uri)) = (resource, value)
+            && ServerAddress::parse(uri).is_none()
+        {
+            return Err(Error::BadRequest);
+        }
+        Self::set(&mut Security::empty(instance), *resource, value)
+    }
+
+    fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        let found = self.securities.iter_mut().find(|security| security.instance == instance);
+        let security = found.ok_or(Error::NotFound)?;
+        match *change {
+            Change::Set { resource: resource @ (3 | 5), value: Value::Opaque(bytes), .. } => {
+                let key = if resource == 3 { Key::Identity(instance) } else { Key::Secret(instance) };
+                let is_there = !bytes.is_empty();
+                let is_staged =
+                    if is_there { self.staging.stage(key, bytes) } else { self.staging.remove(key) };
+                match resource {
+                    3 => security.has_identity = is_there,
+                    _ => security.has_secret = is_there,
+                }
+                if is_staged { Ok(()) } else { Err(Error::Internal) }
+            }
+            Change::Set { resource, ref value, .. } => Self::set(security, resource, value),
+            Change::Reset { resource } | Change::Remove { resource, .. } => {
+                match resource {
+                    0 => security.uri.clear(),
+                    1 => security.is_bootstrap = false,
+                    2 => security.mode_value = None,
+                    10 => security.short_server_id = None,
+                    11 => security.hold_off = 0,
+                    12 => security.account_timeout = 0,
+                    3 | 5 => {
+                        let (key, place) = if resource == 3 {
+                            (Key::Identity(instance), &mut security.has_identity)
+                        } else {
+                            (Key::Secret(instance), &mut security.has_secret)
+                        };
+                        if core::mem::take(place) && !self.staging.remove(key) {
+                            return Err(Error::Internal);
+                        }
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn create(&mut self, instance: u16) -> Result<(), Error> {
+        let at = self.securities.iter().position(|security| security.instance > instance);
+        let at = at.unwrap_or(self.securities.len());
+        self.securities.insert(at, Security::empty(instance)).map_err(|_| Error::Internal)
+    }
+
+    fn delete(&mut self, instance: u16) -> Result<(), Error> {
+        self.securities.retain(|security| security.instance != instance);
+        let keys = [Key::Security(instance), Key::Identity(instance), Key::Secret(instance)];
+        if keys.into_iter().all(|key| self.staging.remove(key)) { Ok(()) } else { Err(Error::Internal) }
+    }
+}
+
+/// What a server executed on `/1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Executed {
+    /// `/1/x/4`
+    Disable,
+    /// `/1/x/8`
+    Update,
+    /// `/1/x/9`
+    Bootstrap,
+}
+
+/// The Server object over the account table.
+pub(crate) struct ServerObject<'a, const SERVERS: usize> {
+    pub(crate) servers: &'a mut Vec<Server, SERVERS>,
+    pub(crate) executed: &'a mut Option<(u16, Executed)>,
+    /// Whether there is a bootstrap server to go to.
+    pub(crate) has_bootstrap: bool,
+}
+
+impl<const SERVERS: usize> ServerObject<'_, SERVERS> {
+    fn set(server: &mut Server, resource: u16, value: &Value<'_>) -> Result<(), Error> {
+        match resource {
+            0 => {
+                let id = u16::try_from(integer(value)?).ok().and_then(ShortServerId::new);
+                server.short_server_id = Some(id.ok_or(Error::BadRequest)?);
+            }
+            1 => server.lifetime = Some(integer(value)?),
+            6 => server.is_storing = boolean(value)?,
+            7 => {
+                let Value::String(text) = *value else { return Err(Error::BadRequest) };
+                server.binding = Some(Binding::parse(text).ok_or(Error::BadRequest)?);
+            }
+            resource => {
+                if let Some(place) = server.number_mut(resource) {
+                    *place = Some(integer(value)?);
+                } else if let Some(place) = server.flag_mut(resource) {
+                    *place = Some(boolean(value)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, instance: u16) -> Option<&Server> {
+        self.servers.iter().find(|server| server.instance == instance)
+    }
+}
+
+impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
+    fn definition(&self) -> &'static ObjectDef {
+        &defs::SERVER
+    }
+
+    fn next_instance(&self, after: Option<u16>) -> Option<u16> {
+        next_above(self.servers.iter().map(|server| &server.instance), after)
+    }
+
+    fn read(&self, at: At) -> Option<Value<'_>> {
+        let server = self.find(at.instance)?;
+        match at.resource {
+            0 => Some(Value::Integer(i64::from(server.short_server_id?.get()))),
+            1 => Some(Value::Integer(i64::from(server.lifetime?))),
+            6 => Some(Value::Boolean(server.is_storing)),
+            7 => server.binding.as_ref().map(|binding| Value::String(binding.as_str())),
+            11 => Some(Value::Unsigned(u64::from(server.alert?))),
+            resource @ (2 | 3 | 5) => server.number(resource).map(|value| Value::Integer(i64::from(value))),
+            resource => server
+                .number(resource)
+                .map(|value| Value::Unsigned(u64::from(value)))
+                .or_else(|| server.flag(resource).map(Value::Boolean)),
+        }
+    }
+
+    fn has(&self, instance: u16, resource: u16) -> bool {
+        matches!(resource, 4 | 8 | 9) && self.find(instance).is_some()
+            || self.read(At { instance, resource, resource_instance: 0 }).is_some()
+    }
+
+    fn validate(&self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        match change {
+            Change::Set { resource, value, .. } => Self::set(&mut Server::empty(instance), *resource, value),
+            Change::Reset { .. } | Change::Remove { .. } => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        let server =
+            self.servers.iter_mut().find(|server| server.instance == instance).ok_or(Error::NotFound)?;
+        match *change {
+            Change::Set { resource, ref value, .. } => Self::set(server, resource, value),
+            Change::Reset { resource } | Change::Remove { resource, .. } => {
+                match resource {
+                    0 => server.short_server_id = None,
+                    1 => server.lifetime = None,
+                    6 => server.is_storing = true,
+                    7 => server.binding = None,
+                    resource => {
+                        if let Some(place) = server.number_mut(resource) {
+                            *place = None;
+                        } else if let Some(place) = server.flag_mut(resource) {
+                            *place = None;
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn execute(&mut self, instance: u16, resource: u16, _: Arguments<'_>) -> Result<Completion, Error> {
+        let what = match resource {
+            4 => Executed::Disable,
+            8 => Executed::Update,
+            9 if self.has_bootstrap => Executed::Bootstrap,
+            _ => return Err(Error::MethodNotAllowed),
+        };
+        *self.executed = Some((instance, what));
+        Ok(Completion::Done)
+    }
+
+    fn create(&mut self, instance: u16) -> Result<(), Error> {
+        let at =
+            self.servers.iter().position(|server| server.instance > instance).unwrap_or(self.servers.len());
+        self.servers.insert(at, Server::empty(instance)).map_err(|_| Error::Internal)
+    }
+
+    fn delete(&mut self, instance: u16) -> Result<(), Error> {
+        self.servers.retain(|server| server.instance != instance);
+        Ok(())
+    }
+}
+
+/// The Access Control object.
+pub(crate) struct AccessObject<'a, const ACCESS: usize> {
+    pub(crate) table: &'a mut Vec<AccessControl, ACCESS>,
+}
+
+impl<const ACCESS: usize> AccessObject<'_, ACCESS> {
+    fn find(&self, instance: u16) -> Option<&AccessControl> {
+        self.table.iter().find(|access| access.instance == instance)
+    }
+}
+
+impl<const ACCESS: usize> Object for AccessObject<'_, ACCESS> {
+    fn definition(&self) -> &'static ObjectDef {
+        &defs::ACCESS_CONTROL
+    }
+
+    fn next_instance(&self, after: Option<u16>) -> Option<u16> {
+        next_above(self.table.iter().map(|access| &access.instance), after)
+    }
+
+    fn read(&self, at: At) -> Option<Value<'_>> {
+        let access = self.find(at.instance)?;
+        match at.resource {
+            0 => Some(Value::Integer(i64::from(access.object?))),
+            1 => Some(Value::Integer(i64::from(access.object_instance?))),
+            2 => {
+                let (_, rights) = access.list.iter().find(|(server, _)| *server == at.resource_instance)?;
+                Some(Value::Integer(i64::from(rights.bits())))
+            }
+            3 => Some(Value::Integer(i64::from(access.owner?))),
+            _ => None,
+        }
+    }
+
+    fn next_resource_instance(&self, instance: u16, resource: u16, after: Option<u16>) -> Option<u16> {
+        if resource != 2 {
+            return None;
+        }
+        next_above(self.find(instance)?.list.iter().map(|(server, _)| server), after)
+    }
+
+    fn validate(&self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        match *change {
+            Change::Set { resource: 2, resource_instance, ref value } => {
+                Rights::from_value(i64::from(integer(value)?)).ok_or(Error::BadRequest)?;
+                let list = self.find(instance).map(|access| &access.list);
+                let is_full = list.is_some_and(|list| {
+                    list.len() == ACL_CAPACITY && list.iter().all(|(server, _)| *server != resource_instance)
+                });
+                if is_full { Err(Error::TooLarge) } else { Ok(()) }
+            }
+            Change::Set { ref value, .. } => {
+                u16::try_from(integer(value)?).map(|_| ()).map_err(|_| Error::BadRequest)
+            }
+            Change::Reset { .. } | Change::Remove { .. } => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        let access =
+            self.table.iter_mut().find(|access| access.instance == instance).ok_or(Error::NotFound)?;
+        match *change {
+            Change::Set { resource: 2, resource_instance, ref value } => {
+                let rights = Rights::from_value(i64::from(integer(value)?)).ok_or(Error::BadRequest)?;
+                match access.list.iter_mut().find(|(server, _)| *server == resource_instance) {
+                    Some((_, place)) => *place = rights,
+                    None => access.list.push((resource_instance, rights)).map_err(|_| Error::TooLarge)?,
+                }
+            }
+            Change::Set { resource, ref value, .. } => {
+                let number = Some(u16::try_from(integer(value)?).map_err(|_| Error::BadRequest)?);
+                match resource {
+                    0 => access.object = number,
+                    1 => access.object_instance = number,
+                    3 => access.owner = number,
+                    _ => {}
+                }
+            }
+            Change::Reset { resource: 2 } => access.list.clear(),
+            Change::Reset { resource } => match resource {
+                0 => access.object = None,
+                1 => access.object_instance = None,
+                3 => access.owner = None,
+                _ => {}
+            },
+            Change::Remove { resource_instance, .. } => {
+                access.list.retain(|(server, _)| *server != resource_instance);
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, instance: u16) -> Result<(), Error> {
+        let at = self.table.iter().position(|access| access.instance > instance).unwrap_or(self.table.len());
+        self.table.insert(at, AccessControl::empty(instance)).map_err(|_| Error::Internal)
+    }
+
+    fn delete(&mut self, instance: u16) -> Result<(), Error> {
+        self.table.retain(|access| access.instance != instance);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn staging_is_first_in_first_out_and_wiped() {
+        let mut staging = Staging::new();
+        assert!(staging.stage(Key::Secret(1), b"0123456789abcdef"));
+        assert!(staging.remove(Key::Identity(2)));
+        assert!(staging.stage(Key::Identity(3), b"name"));
+        assert!(staging.first() == Some(Action::Stage { key: Key::Secret(1), bytes: b"0123456789abcdef" }));
+        staging.pop();
+        assert!(staging.first() == Some(Action::Remove { key: Key::Identity(2) }));
+        staging.pop();
+        assert!(staging.first() == Some(Action::Stage { key: Key::Identity(3), bytes: b"name" }));
+        staging.pop();
+        assert!(staging.first().is_none() && staging.is_empty());
+        staging.pop();
+    }
+
+    #[test]
+    fn staging_refuses_what_does_not_fit_and_keeps_what_it_has() {
+        let mut staging = Staging::new();
+        assert!(staging.stage(Key::Secret(1), &[7; STAGING_CAPACITY - 10]));
+        assert!(!staging.stage(Key::Secret(2), &[7]));
+        assert!(staging.remove(Key::Secret(2)));
+        assert!(!staging.remove(Key::Secret(3)));
+        staging.pop();
+        assert!(staging.first() == Some(Action::Remove { key: Key::Secret(2) }));
+    }
+}

@@ -1,0 +1,127 @@
+//! The errors of the client, split by whose fault they are.
+//!
+//! Bad datagrams never surface here: they are dropped or answered as the specification says, and counted
+//! ([`Counters`](crate::Counters)).
+
+use core::fmt;
+
+/// Why a set of accounts cannot work; the reason behind 4.06 to Bootstrap-Finish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Inconsistent {
+    /// There is no management server.
+    NoServer,
+    /// Two instances of `/0` claim to be the bootstrap account.
+    SecondBootstrapAccount,
+    /// The bootstrap account was to be replaced by one that is not whole.
+    BootstrapAccount,
+    /// A server URI is missing, malformed, of an unsupported scheme, or does not fit the security mode.
+    Uri,
+    /// The security mode is missing or not supported.
+    SecurityMode,
+    /// A pre-shared key account lacks its identity or its key.
+    Credential,
+    /// A Short Server ID is missing or used twice.
+    ShortServerId,
+    /// `/0` and `/1` do not pair up.
+    Unpaired,
+    /// A Server instance lacks its lifetime or its binding.
+    Server,
+}
+
+impl fmt::Display for Inconsistent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Inconsistent::NoServer => "no management server is configured",
+            Inconsistent::SecondBootstrapAccount => "two bootstrap accounts are configured",
+            Inconsistent::BootstrapAccount => "the new bootstrap account is not whole",
+            Inconsistent::Uri => "a server URI is missing, malformed or does not fit the security mode",
+            Inconsistent::SecurityMode => "a security mode is missing or not supported",
+            Inconsistent::Credential => "a pre-shared key account lacks its identity or key",
+            Inconsistent::ShortServerId => "a short server id is missing or used twice",
+            Inconsistent::Unpaired => "a security instance and a server instance do not pair up",
+            Inconsistent::Server => "a server instance lacks its lifetime or binding",
+        })
+    }
+}
+
+impl core::error::Error for Inconsistent {}
+
+/// Why the storage could not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It failed; nothing has changed.
+    Failed,
+    /// [`Action::Revert`](crate::Action::Revert) found no previous set: the current one was confirmed long ago.
+    NothingToRevert,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StoreError::Failed => "the storage failed",
+            StoreError::NothingToRevert => "the storage keeps no previous set",
+        })
+    }
+}
+
+impl core::error::Error for StoreError {}
+
+/// Why an attempt to bootstrap or to register came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The server's name could not be resolved.
+    Unresolved,
+    /// The credential is not in storage.
+    NoCredential,
+    /// The security handshake got no answer.
+    HandshakeTimeout,
+    /// The server broke the handshake off with this alert.
+    Alert(u8),
+    /// The server's Finished did not verify, or its messages made no sense.
+    Handshake,
+    /// The request got no answer.
+    Timeout,
+    /// The server answered with this code, for example 0x83 for 4.03.
+    Refused(u8),
+    /// The server reset the exchange.
+    Reset,
+    /// The security association was closed or lost.
+    AssociationLost,
+    /// The bootstrap server fell silent before Bootstrap-Finish.
+    BootstrapTimeout,
+    /// The account is not whole, or of a kind that this build does not support.
+    Unsupported,
+    /// The storage failed.
+    Storage,
+    /// The configuration contradicts itself.
+    Inconsistent(Inconsistent),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Unresolved => f.write_str("the server's name could not be resolved"),
+            Reason::NoCredential => f.write_str("the credential is not in storage"),
+            Reason::HandshakeTimeout => {
+                f.write_str("the handshake got no answer (unreachable, unknown identity or wrong key)")
+            }
+            Reason::Alert(alert) => write!(f, "the server broke the handshake off with alert {alert}"),
+            Reason::Handshake => f.write_str("the handshake failed"),
+            Reason::Timeout => f.write_str("the server did not answer"),
+            Reason::Refused(code) => write!(f, "the server answered {}.{:02}", code >> 5, code & 0x1F),
+            Reason::Reset => f.write_str("the server reset the exchange"),
+            Reason::AssociationLost => f.write_str("the security association was lost"),
+            Reason::BootstrapTimeout => f.write_str("the bootstrap server did not finish in time"),
+            Reason::Unsupported => {
+                f.write_str("the account is incomplete or its security mode is not supported")
+            }
+            Reason::Storage => f.write_str("the storage failed"),
+            Reason::Inconsistent(reason) => fmt::Display::fmt(reason, f),
+        }
+    }
+}
+
+impl core::error::Error for Reason {}

@@ -1,0 +1,428 @@
+//! Requests of servers: who may ask what and when, bodies put together, operations performed.
+//!
+//! LwM2M Core 1.1.1 §6.1.7, §6.3, §6.4, §7.3. Invariant: a management server never reaches the bootstrap interface, and
+//! the bootstrap server reaches the device only while a bootstrap is under way.
+
+use lwm2m_coap::block::{Block, Received, Szx};
+use lwm2m_coap::protect::Plain;
+use lwm2m_coap::{Code, Exchange, Input, Instant, Message, Rng, Sent, Sink};
+use lwm2m_objects::{Context, Error, Format, Object, Operation, Outcome, Path, mapping};
+
+use crate::access::{AccessControl, Guard, Rights};
+use crate::account::ShortServerId;
+use crate::bootstrap::Phase;
+use crate::client::Client;
+use crate::error::Reason;
+use crate::event::Role;
+use crate::persist::Key;
+use crate::reply::{Body, Content, Reply};
+use crate::storage::{AfterSave, Job};
+
+/// What a message is, before it is taken: an answer that is due blocks only requests.
+fn is_request(datagram: &[u8]) -> bool {
+    datagram.get(1).is_some_and(|code| Code::from_u8(*code).is_request())
+}
+
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
+    Client<'_, S, O, T, A, B>
+{
+    /// Takes a CoAP message of a server, decrypted.
+    pub(crate) fn receive_message(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        datagram: &mut [u8],
+        objects: &mut [&mut dyn Object],
+        rng: &mut Rng<'_>,
+    ) {
+        let is_request = is_request(datagram);
+        let Some(session) = self.session_mut(slot) else { return };
+        // A request that cannot be taken now is as lost: the server sends it again. Core 1.1.1 §6.2.1: nothing is asked of
+        // a client that is not registered.
+        let is_alive = session.registration.is_alive() || session.role == Role::Bootstrap;
+        let is_blocked = is_request && (session.reply.is_some() || !is_alive);
+        let Some(peer) = session.peer.as_mut().filter(|_| !is_blocked) else {
+            self.counters.dropped = self.counters.dropped.saturating_add(1);
+            return;
+        };
+        match peer.handle(now, datagram, &mut Plain) {
+            Input::Request { exchange, message } => {
+                let reply = self.handle_request(now, slot, exchange, &message, objects);
+                if let Some(session) = self.session_mut(slot) {
+                    session.reply = Some(reply);
+                }
+            }
+            Input::Response { request, message } => self.handle_response(now, slot, request, &message, rng),
+            // A client observes nothing: whatever it is, nobody waits for it.
+            Input::Unsolicited { header, .. } => peer.reject(header),
+            Input::Reset(Sent::Notification(token)) => self.reporting.cancel(slot, token),
+            Input::Reset(Sent::Request(id)) => {
+                if self
+                    .session_mut(slot)
+                    .is_some_and(|session| session.request.is_some_and(|request| request.id == id))
+                {
+                    self.request_failed(now, slot, Reason::Reset, rng);
+                }
+            }
+            Input::Ignored(_) => self.counters.dropped = self.counters.dropped.saturating_add(1),
+            Input::Acknowledged(_) | Input::Reset(Sent::Response(_)) | Input::Duplicate => {}
+        }
+    }
+
+    fn handle_request(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        exchange: Exchange,
+        message: &Message<'_>,
+        objects: &mut [&mut dyn Object],
+    ) -> Reply {
+        let role = self.role_of(slot).unwrap_or(Role::Bootstrap);
+        let is_open = match role {
+            Role::Bootstrap => self.bootstrap.is_open(),
+            Role::Server(_) => true,
+        };
+        if !is_open {
+            return Reply::new(exchange, Body::Code(Code::UNAUTHORIZED), None);
+        }
+        if role != Role::Bootstrap && self.is_table_changing() {
+            return Reply::new(exchange, Body::Code(Code::SERVICE_UNAVAILABLE), None);
+        }
+        if role == Role::Bootstrap {
+            self.bootstrap.heard(now);
+        }
+        let (block1, body) = match self.take_body(now, slot, message, objects) {
+            Ok(taken) => taken,
+            Err((block1, body)) => return Reply::new(exchange, body, block1),
+        };
+        let body = match body {
+            Some(length) => {
+                let assembled = core::mem::take(&mut self.body);
+                let payload = assembled.get(..length).unwrap_or_default();
+                let body = self.operate(now, slot, &exchange, &Message { payload, ..*message }, objects);
+                drop(assembled);
+                self.reset_assembly();
+                body
+            }
+            None => self.operate(now, slot, &exchange, message, objects),
+        };
+        match body {
+            // Bootstrap-Finish is answered when the accounts are safe.
+            Ok((body, is_held)) => {
+                let reply = Reply::new(exchange, body, block1);
+                if is_held { reply.held() } else { reply }
+            }
+            Err(error) => Reply::new(exchange, Body::Code(mapping::code(&Err(error))), block1),
+        }
+    }
+
+    /// Takes the body of a request. `Ok` with the length of an assembled body, or nothing when the message carries all of
+    /// it; `Err` with the answer to a block that is not the last, or that is refused.
+    #[expect(clippy::type_complexity, reason = "used once")]
+    fn take_body(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        message: &Message<'_>,
+        objects: &mut [&mut dyn Object],
+    ) -> Result<(Option<Block>, Option<usize>), (Option<Block>, Body)> {
+        if message.options.block1() == Ok(None) {
+            return Ok((None, None));
+        }
+        let largest = Szx::fitting(self.config.block_size);
+        let streamed = self.streamed_path(slot, message, objects);
+        let cap = if streamed.is_some() { u32::MAX } else { u32::try_from(B).unwrap_or(u32::MAX) };
+        // The body buffer may be on its way to storage.
+        let is_busy = matches!(self.storage.job, Job::Save { .. });
+        let receive = self.assembly.receive(now, slot, largest, cap).filter(|_| !is_busy);
+        let Some(receive) = receive else { return Err((None, Body::Code(Code::SERVICE_UNAVAILABLE))) };
+        let (offset, bytes, last, answer) = match receive.handle(message) {
+            Ok(Received::Part { offset, bytes, last, answer }) => (offset, bytes, last, answer),
+            Ok(Received::Repeated { answer }) => return Err((Some(answer), Body::Code(Code::CONTINUE))),
+            Err(refusal) => {
+                self.reset_assembly();
+                return Err((None, Body::Refused(refusal)));
+            }
+        };
+        if let Some(path) = streamed {
+            let taken = self.write_chunk(slot, path, (offset, bytes, last), objects);
+            return match taken {
+                Ok(Outcome::Continue) => Err((answer, Body::Code(Code::CONTINUE))),
+                Ok(Outcome::Deferred) => Err((answer, Body::Deferred(path))),
+                Ok(_) => Err((answer, Body::Code(Code::CHANGED))),
+                Err(error) => {
+                    self.reset_assembly();
+                    Err((None, Body::Code(mapping::code(&Err(error)))))
+                }
+            };
+        }
+        if offset == 0 {
+            self.body.clear();
+        }
+        if self.body.extend_from_slice(bytes).is_err() {
+            self.reset_assembly();
+            return Err((None, Body::Code(Code::REQUEST_ENTITY_TOO_LARGE)));
+        }
+        if last { Ok((answer, Some(self.body.len()))) } else { Err((answer, Body::Code(Code::CONTINUE))) }
+    }
+
+    /// Drops what was assembled; a block that follows is refused with 4.08.
+    pub(crate) fn reset_assembly(&mut self) {
+        zeroize::Zeroize::zeroize(self.body.as_mut_slice());
+        self.body.clear();
+        self.assembly.clear();
+    }
+
+    fn streamed_path(
+        &mut self,
+        slot: usize,
+        message: &Message<'_>,
+        objects: &mut [&mut dyn Object],
+    ) -> Option<Path> {
+        let Some(Role::Server(_)) = self.role_of(slot) else { return None };
+        match mapping::management(message, "").ok()? {
+            Operation::Write { target, content, .. } if content.format == Format::OPAQUE => {
+                let path = target.path;
+                self.core.with_tree(false, objects, |tree| tree.is_streamed(path)).then_some(path)
+            }
+            _ => None,
+        }
+    }
+
+    fn write_chunk(
+        &mut self,
+        slot: usize,
+        path: Path,
+        (offset, bytes, last): (u32, &[u8], bool),
+        objects: &mut [&mut dyn Object],
+    ) -> Result<Outcome, Error> {
+        let guard = self.guard(self.role_of(slot).ok_or(Error::Internal)?);
+        let context = Context { access: &guard, ..Context::default() };
+        let outcome = self
+            .core
+            .with_tree(false, objects, |tree| tree.write_chunk(path, &context, offset, bytes, last))?;
+        self.reporting.changed(path);
+        Ok(outcome)
+    }
+
+    /// Performs the operation that a whole request stands for; the answer, and whether it waits for the storage.
+    fn operate(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        exchange: &Exchange,
+        message: &Message<'_>,
+        objects: &mut [&mut dyn Object],
+    ) -> Result<(Body, bool), Error> {
+        let role = self.role_of(slot).ok_or(Error::Internal)?;
+        let operation = match role {
+            Role::Bootstrap => mapping::bootstrap(message)?,
+            Role::Server(_) => mapping::management(message, "")?,
+        };
+        let block2 = message.options.block2().map_err(|_| Error::BadRequest)?;
+        let content = |what, accept: Option<Format>| {
+            let format = match what {
+                Content::Discover(..) | Content::BootstrapDiscover(_) => Format::LINK,
+                _ => accept.unwrap_or(self.preferred_format()),
+            };
+            Ok((Body::Content { what, format, block2 }, false))
+        };
+        match operation {
+            Operation::Read { target, accept } => content(Content::Read(target.path), accept),
+            Operation::Discover { target, depth } => content(Content::Discover(target.path, depth), None),
+            Operation::BootstrapRead { path, accept } => content(Content::BootstrapRead(path), accept),
+            Operation::BootstrapDiscover { path } => content(Content::BootstrapDiscover(path), None),
+            Operation::Observe { target, accept } => {
+                // A later block of a notification is read, not observed.
+                let is_first = block2.is_none_or(|block| block.number() == 0);
+                let what = if is_first { Content::Observe(target.path) } else { Content::Read(target.path) };
+                content(what, accept)
+            }
+            Operation::CancelObservation { target, accept } => {
+                let answer = content(Content::Read(target.path), accept);
+                self.reporting.cancel_path(slot, exchange.token(), target.path);
+                answer
+            }
+            Operation::BootstrapFinish => self.finish_bootstrap(),
+            operation => self.perform(now, slot, role, &operation, objects),
+        }
+    }
+
+    /// Performs an operation that changes something.
+    fn perform(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        role: Role,
+        operation: &Operation<'_>,
+        objects: &mut [&mut dyn Object],
+    ) -> Result<(Body, bool), Error> {
+        if let Operation::Execute { .. } = operation
+            && self.session_mut(slot).is_some_and(|session| session.deferred.is_some())
+        {
+            return Err(Error::Unavailable);
+        }
+        let guard = self.guard(role);
+        let reporting = &self.reporting;
+        let version = self.config.version;
+        let is_bootstrap = role == Role::Bootstrap;
+        let outcome = self.core.with_tree(is_bootstrap, objects, |tree| {
+            let attributes = |path| match role {
+                Role::Server(id) => reporting.attributes_at(id, path),
+                Role::Bootstrap => Default::default(),
+            };
+            let context = Context { access: &guard, attributes: &attributes, version, ..Context::default() };
+            tree.perform(operation, &context, &mut NoBody)
+        })?;
+        if let Role::Server(id) = role {
+            self.note_change(id, operation, outcome)?;
+        }
+        self.act_on_execution(now);
+        let is_held = is_bootstrap && self.drain_staging();
+        Ok((
+            match outcome {
+                Outcome::Created(Some(path)) => Body::Created(path),
+                Outcome::Created(None) => Body::Code(Code::CREATED),
+                Outcome::Deleted => Body::Code(Code::DELETED),
+                Outcome::Deferred => match operation {
+                    Operation::Execute { target, .. } | Operation::Write { target, .. } => {
+                        Body::Deferred(target.path)
+                    }
+                    _ => Body::Code(Code::CHANGED),
+                },
+                _ => Body::Code(Code::CHANGED),
+            },
+            is_held,
+        ))
+    }
+
+    /// What follows from a change that a management server made.
+    fn note_change(
+        &mut self,
+        server: ShortServerId,
+        operation: &Operation<'_>,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
+        match *operation {
+            Operation::Write { target, .. } => {
+                self.reporting.changed(target.path);
+                self.is_changed |= matches!(target.path.object_id(), Some(1 | 2));
+            }
+            Operation::Execute { target, .. } => self.reporting.changed(target.path),
+            Operation::WriteAttributes { target, change } => {
+                self.reporting.write_attributes(server, target.path, &change)?;
+            }
+            Operation::Create { .. } => {
+                if let Outcome::Created(Some(path)) = outcome {
+                    self.grant(server, path);
+                    self.reporting.changed(path);
+                    self.instances_changed();
+                }
+            }
+            Operation::Delete { target } => {
+                self.reporting.forget_instance(target.path);
+                if let (Some(object), Some(instance), None) =
+                    (target.path.object_id(), target.path.instance_id(), target.path.resource_id())
+                {
+                    self.withdraw(object, instance);
+                    self.instances_changed();
+                }
+            }
+            _ => {}
+        }
+        self.is_due = true;
+        Ok(())
+    }
+
+    /// Core 1.1.1 §7.3.1.2: who creates an instance while access control is on owns it.
+    fn grant(&mut self, server: ShortServerId, path: Path) {
+        if !self.is_guarded() {
+            return;
+        }
+        let mut instance = 0_u16;
+        while self.core.access.iter().any(|access| access.instance == instance) {
+            instance = instance.saturating_add(1);
+        }
+        let mut access = AccessControl::empty(instance);
+        access.object = path.object_id();
+        access.object_instance = path.instance_id();
+        access.owner = Some(server.get());
+        let own = access.list.push((server.get(), Rights::ALL));
+        let at = self.core.access.iter().position(|other| other.instance > instance);
+        let at = at.unwrap_or(self.core.access.len());
+        // Without room the instance belongs to nobody: only the bootstrap server can give rights to it.
+        if own.is_ok() && self.core.access.insert(at, access).is_ok() {
+            self.is_changed = true;
+        }
+    }
+
+    /// The rights to an instance go with it.
+    fn withdraw(&mut self, object: u16, instance: u16) {
+        let mut gone = None;
+        self.core.access.retain(|access| {
+            let is_about = access.object == Some(object) && access.object_instance == Some(instance);
+            if is_about {
+                gone = Some(access.instance);
+            }
+            !is_about
+        });
+        if let Some(gone) = gone {
+            self.is_changed |= self.core.staging.remove(Key::AccessControl(gone));
+        }
+    }
+
+    /// Core 1.1.1 §6.1.7.6: 2.04 waits for the commit; 4.06 for a configuration that cannot work.
+    fn finish_bootstrap(&mut self) -> Result<(Body, bool), Error> {
+        if self.core.accounts.check().is_err() {
+            return Err(Error::NotAcceptable);
+        }
+        self.bootstrap.phase = Phase::Saving;
+        self.storage.start(Job::Save { number: 0, then: AfterSave::Bootstrap });
+        Ok((Body::Code(Code::CHANGED), true))
+    }
+
+    /// Completes an operation that an object deferred at this path: its answer goes to the server that asked.
+    /// Afterwards drain [`Client::poll_transmit`]. Nothing happens when none is deferred there.
+    pub fn complete(&mut self, path: Path, result: Result<(), Error>) {
+        let is_here = |deferred: &mut (Exchange, Path)| deferred.1 == path;
+        for session in self.sessions.iter_mut().flatten().filter(|session| session.reply.is_none()) {
+            if let Some((exchange, _)) = session.deferred.take_if(is_here) {
+                let code = mapping::code(&result.map(|()| Outcome::Changed));
+                session.reply = Some(Reply::new(exchange, Body::Code(code), None));
+                self.is_due = true;
+                return;
+            }
+        }
+    }
+
+    /// The rights of a server.
+    pub(crate) fn guard(&self, role: Role) -> Guard {
+        match role {
+            Role::Server(server) => Guard { server, is_on: self.is_guarded() },
+            Role::Bootstrap => Guard { server: ShortServerId::LAST, is_on: false },
+        }
+    }
+
+    /// Core 1.1.1 §7.3.1: access control is on as soon as there are several servers.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.core.accounts.servers.len() > 1
+    }
+
+    /// Whether the accounts in memory are not those that count.
+    pub(crate) fn is_table_changing(&self) -> bool {
+        self.bootstrap.is_open() || self.bootstrap.phase == Phase::Saving || !self.is_table_ready()
+    }
+
+    fn preferred_format(&self) -> Format {
+        if self.config.version.minor == 0 { Format::TLV } else { Format::SENML_CBOR }
+    }
+}
+
+/// Takes the body of an operation that has none.
+struct NoBody;
+
+impl Sink for NoBody {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), lwm2m_coap::Full> {
+        if bytes.is_empty() { Ok(()) } else { Err(lwm2m_coap::Full) }
+    }
+}

@@ -1,0 +1,229 @@
+//! Answers to what servers ask: decided when the request comes, written when there is a buffer for it.
+//!
+//! Bodies are produced into the datagram, block by block, and held nowhere (RFC 7959 §2.4). Invariant: an answer that
+//! waits for the storage leaves only after the storage has answered.
+
+use core::ops::Range;
+
+use lwm2m_coap::block::{Block, Head, Refusal, Serve, ServeError, Served, Szx};
+use lwm2m_coap::protect::Plain;
+use lwm2m_coap::{Code, ContentFormat, Delivery, Exchange, Instant, OptionNumber, Rng, SendError, Writer};
+use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Value, decimal, mapping};
+
+use crate::client::Client;
+use crate::event::Role;
+use crate::session::ROOM;
+
+/// One answer.
+pub(crate) struct Reply {
+    exchange: Exchange,
+    body: Body,
+    /// Block1 of the request, to be confirmed.
+    block1: Option<Block>,
+    /// It waits for the storage.
+    is_held: bool,
+}
+
+/// What an answer carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Body {
+    /// Nothing but its code.
+    Code(Code),
+    /// 2.01 with the path of the instance.
+    Created(Path),
+    /// A block is refused.
+    Refused(Refusal),
+    /// 2.05 with what an operation gives.
+    Content { what: Content, format: Format, block2: Option<Block> },
+    /// An empty acknowledgement; the response follows when the object says so.
+    Deferred(Path),
+}
+
+/// Operations whose answer is performed again for each block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Content {
+    Read(Path),
+    Observe(Path),
+    Discover(Path, Option<u8>),
+    BootstrapRead(Path),
+    BootstrapDiscover(Path),
+}
+
+impl Content {
+    fn operation(self, format: Format) -> Operation<'static> {
+        match self {
+            Content::Read(path) | Content::Observe(path) => {
+                Operation::Read { target: path.into(), accept: Some(format) }
+            }
+            Content::Discover(path, depth) => Operation::Discover { target: path.into(), depth },
+            Content::BootstrapRead(path) => Operation::BootstrapRead { path, accept: Some(format) },
+            Content::BootstrapDiscover(path) => Operation::BootstrapDiscover { path },
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn new(exchange: Exchange, body: Body, block1: Option<Block>) -> Self {
+        Reply { exchange, body, block1, is_held: false }
+    }
+
+    /// Keeps the answer until [`Reply::release`].
+    pub(crate) fn held(self) -> Self {
+        Reply { is_held: true, ..self }
+    }
+
+    /// The storage has answered: the reply goes, and says so when the storage failed.
+    pub(crate) fn release(&mut self, is_stored: bool) {
+        if core::mem::take(&mut self.is_held) && !is_stored {
+            self.body = Body::Code(Code::INTERNAL_SERVER_ERROR);
+        }
+    }
+}
+
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
+    Client<'_, S, O, T, A, B>
+{
+    /// Writes the answer that is due to a server; the message's place in `out`.
+    pub(crate) fn poll_reply(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        out: &mut [u8],
+        objects: &mut [&mut dyn Object],
+        rng: &mut Rng<'_>,
+    ) -> Option<Range<usize>> {
+        let session = self.session_mut(slot)?;
+        let mut reply = session.reply.take_if(|reply| !reply.is_held)?;
+        if let Body::Deferred(path) = reply.body {
+            session.peer.as_mut()?.defer(&mut reply.exchange, Delivery::Confirmable);
+            session.deferred = Some((reply.exchange, path));
+            return None;
+        }
+        let mut writer = Writer::new(out, ROOM, Code::CONTENT);
+        let code = match self.write_reply(now, slot, &reply, &mut writer, objects) {
+            Ok(code) => code,
+            Err(code) => {
+                writer.restart(code);
+                code
+            }
+        };
+        let session = self.session_mut(slot)?;
+        let sent = session.peer.as_mut()?.respond(now, &mut reply.exchange, writer, &mut Plain, rng);
+        match sent {
+            Ok(range) => {
+                if !code.is_success() {
+                    self.counters.refused = self.counters.refused.saturating_add(1);
+                }
+                Some(range)
+            }
+            // A separate response waits for its turn.
+            Err(SendError::Full | SendError::Busy) => {
+                session.reply = Some(reply);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn write_reply(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        reply: &Reply,
+        writer: &mut Writer<'_>,
+        objects: &mut [&mut dyn Object],
+    ) -> Result<Code, Code> {
+        let full = Code::INTERNAL_SERVER_ERROR;
+        let mut code = Code::CONTENT;
+        match reply.body {
+            Body::Code(plain) => code = plain,
+            Body::Refused(refusal) => {
+                refusal.write(writer).map_err(|_| full)?;
+                return Ok(refusal.code);
+            }
+            Body::Created(path) => {
+                code = Code::CREATED;
+                for id in path.ids() {
+                    let mut text = heapless::Vec::<u8, 8>::new();
+                    decimal::emit_unsigned(u64::from(*id), &mut text).map_err(|_| full)?;
+                    writer.option(OptionNumber::LOCATION_PATH, &text).map_err(|_| full)?;
+                }
+            }
+            Body::Content { what, format, block2 } => {
+                let observe = match what {
+                    Content::Observe(path) => self.begin_observation(now, slot, reply, path, format, objects),
+                    _ => None,
+                };
+                let head = Head { observe, content_format: Some(ContentFormat(format.0)), max_age: None };
+                let serve = Serve::new(block2, Szx::fitting(self.config.block_size));
+                let written =
+                    self.write_content(slot, &what.operation(format), serve, &head, writer, objects);
+                if let Err(error) = written {
+                    self.reporting.cancel(slot, reply.exchange.token());
+                    return Err(code_of_serve(error));
+                }
+            }
+            Body::Deferred(_) => {}
+        }
+        writer.set_code(code);
+        if let Some(block) = reply.block1 {
+            writer.block1(block).map_err(|_| full)?;
+        }
+        Ok(code)
+    }
+
+    /// Performs an operation on behalf of a server, into the block that is due.
+    pub(crate) fn write_content(
+        &mut self,
+        slot: usize,
+        operation: &Operation<'_>,
+        serve: Serve,
+        head: &Head,
+        writer: &mut Writer<'_>,
+        objects: &mut [&mut dyn Object],
+    ) -> Result<Served, ServeError<Error>> {
+        let Some(role) = self.role_of(slot) else { return Err(ServeError::Produce(Error::Internal)) };
+        let guard = self.guard(role);
+        let is_bootstrap = role == Role::Bootstrap;
+        let (reporting, version) = (&self.reporting, self.config.version);
+        self.core.with_tree(is_bootstrap, objects, |tree| {
+            let attributes = |path| match role {
+                Role::Server(id) => reporting.attributes_at(id, path),
+                Role::Bootstrap => Default::default(),
+            };
+            let context = Context { access: &guard, attributes: &attributes, version, ..Context::default() };
+            serve.respond(writer, head, |sink| tree.perform(operation, &context, sink).map(|_| ()))
+        })
+    }
+
+    fn begin_observation(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        reply: &Reply,
+        path: Path,
+        format: Format,
+        objects: &mut [&mut dyn Object],
+    ) -> Option<u32> {
+        let Some(Role::Server(id)) = self.role_of(slot) else { return None };
+        let number = self.number_at(path, objects);
+        self.reporting.observe(now, slot, id, reply.exchange.observer(), (path, format), number)
+    }
+
+    /// The number at a path, when it names a single numeric value.
+    pub(crate) fn number_at(&mut self, path: Path, objects: &mut [&mut dyn Object]) -> Option<f64> {
+        self.core.with_tree(false, objects, |tree| tree.value(path).as_ref().and_then(Value::number))
+    }
+
+    pub(crate) fn role_of(&self, slot: usize) -> Option<Role> {
+        Some(self.sessions.get(slot)?.as_ref()?.role)
+    }
+}
+
+fn code_of_serve(error: ServeError<Error>) -> Code {
+    match error {
+        ServeError::Produce(error) => mapping::code(&Err(error)),
+        ServeError::OutOfRange => Code::BAD_REQUEST,
+        ServeError::Write(_) => Code::INTERNAL_SERVER_ERROR,
+    }
+}

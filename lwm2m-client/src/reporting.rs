@@ -1,0 +1,338 @@
+//! What servers observe, the attributes they attached, and when a notification is due.
+//!
+//! LwM2M Core 1.1.1 §5.1.2 and §6.4. Invariant: attributes belong to the server that wrote them; an observation belongs
+//! to the session it came by and ends with it.
+
+use core::ops::Range;
+use core::time::Duration;
+
+use heapless::Vec;
+use lwm2m_coap::block::{Head, Serve, ServeError, Szx};
+use lwm2m_coap::observe::Sequence;
+use lwm2m_coap::protect::Plain;
+use lwm2m_coap::{Code, ContentFormat, Delivery, Instant, Observer, Rng, SendError, Token, Writer};
+use lwm2m_objects::{
+    Attributes, AttributesChange, Decision, Error, Format, Object, Operation, Path, Progress, Samples,
+    mapping,
+};
+
+use crate::account::ShortServerId;
+use crate::client::Client;
+use crate::session::ROOM;
+
+/// A Confirmable notification is sent at least this often, so that a vanished observer is noticed (RFC 7641 §4.5).
+const CONFIRMED_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// One observation.
+pub(crate) struct Observation {
+    slot: u8,
+    server: ShortServerId,
+    observer: Observer,
+    path: Path,
+    format: Format,
+    progress: Progress,
+    /// The number as last notified and as last evaluated; not a number for anything else.
+    notified: f64,
+    previous: f64,
+    confirmed_at: Instant,
+}
+
+/// The attributes that a server attached to one path.
+struct Attached {
+    server: ShortServerId,
+    path: Path,
+    attributes: Attributes,
+}
+
+/// All observations and attributes.
+pub(crate) struct Reporting<const O: usize, const T: usize> {
+    observations: Vec<Observation, O>,
+    attached: Vec<Attached, T>,
+    sequence: Sequence,
+}
+
+impl<const O: usize, const T: usize> Reporting<O, T> {
+    pub(crate) const fn new() -> Self {
+        Reporting { observations: Vec::new(), attached: Vec::new(), sequence: Sequence::after(0) }
+    }
+
+    /// Begins an observation with the answer that goes out now, or renews the one with the same token; the sequence
+    /// number of the answer, `None` when there is no room (RFC 7641 §4.1: it is then an ordinary answer).
+    pub(crate) fn observe(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        server: ShortServerId,
+        observer: Observer,
+        (path, format): (Path, Format),
+        number: Option<f64>,
+    ) -> Option<u32> {
+        self.cancel(slot, observer.token);
+        let number = number.unwrap_or(f64::NAN);
+        let progress = Progress { notified: now, evaluated: now, changed: false, due: false };
+        let slot = u8::try_from(slot).ok()?;
+        let observation = Observation {
+            slot,
+            server,
+            observer,
+            path,
+            format,
+            progress,
+            notified: number,
+            previous: number,
+            confirmed_at: now,
+        };
+        self.observations.push(observation).ok()?;
+        Some(self.sequence.advance())
+    }
+
+    /// Ends the observation with this token.
+    pub(crate) fn cancel(&mut self, slot: usize, token: Token) {
+        self.observations.retain(|observation| {
+            usize::from(observation.slot) != slot || observation.observer.token != token
+        });
+    }
+
+    /// Ends the observation of this path, whatever its token: some servers cancel with a fresh one.
+    pub(crate) fn cancel_path(&mut self, slot: usize, token: Token, path: Path) {
+        let is_by_token = self.is_token(slot, token);
+        self.observations.retain(|observation| {
+            let is_meant =
+                if is_by_token { observation.observer.token == token } else { observation.path == path };
+            usize::from(observation.slot) != slot || !is_meant
+        });
+    }
+
+    /// Ends all observations of a session.
+    pub(crate) fn forget_session(&mut self, slot: usize) {
+        self.observations.retain(|observation| usize::from(observation.slot) != slot);
+    }
+
+    /// Ends what lies below an instance that was deleted, and drops the attributes there.
+    pub(crate) fn forget_instance(&mut self, path: Path) {
+        self.attached.retain(|attached| !attached.path.starts_with(path));
+        self.changed(path);
+    }
+
+    /// Drops the attributes of servers that are no more.
+    pub(crate) fn forget_servers(&mut self, is_known: impl Fn(ShortServerId) -> bool) {
+        self.attached.retain(|attached| is_known(attached.server));
+    }
+
+    /// Whether a living observation of this session has the token.
+    pub(crate) fn is_token(&self, slot: usize, token: Token) -> bool {
+        self.observations
+            .iter()
+            .any(|observation| usize::from(observation.slot) == slot && observation.observer.token == token)
+    }
+
+    /// Something changed at, above or below this path.
+    pub(crate) fn changed(&mut self, path: Path) {
+        for observation in &mut self.observations {
+            if observation.path.starts_with(path) || path.starts_with(observation.path) {
+                observation.progress.changed = true;
+            }
+        }
+    }
+
+    /// The attributes that a server attached to exactly this path.
+    pub(crate) fn attributes_at(&self, server: ShortServerId, path: Path) -> Attributes {
+        let found = self.attached.iter().find(|attached| attached.server == server && attached.path == path);
+        found.map(|attached| attached.attributes).unwrap_or_default()
+    }
+
+    /// The attributes that count for a path: its own, then those of the levels above.
+    pub(crate) fn inherited(&self, server: ShortServerId, path: Path) -> Attributes {
+        let mut attributes = self.attributes_at(server, path);
+        let mut place = path;
+        while let Some(parent) = place.parent() {
+            place = parent;
+            attributes = attributes.or(&self.attributes_at(server, place));
+        }
+        attributes
+    }
+
+    /// Executes Write-Attributes, Core 1.1.1 §6.3.4.
+    pub(crate) fn write_attributes(
+        &mut self,
+        server: ShortServerId,
+        path: Path,
+        change: &AttributesChange,
+    ) -> Result<(), Error> {
+        let attributes = change.apply(&self.attributes_at(server, path));
+        attributes.check()?;
+        let found =
+            self.attached.iter_mut().find(|attached| attached.server == server && attached.path == path);
+        match found {
+            Some(attached) => attached.attributes = attributes,
+            None if attributes.is_empty() => {}
+            None => {
+                let attached = Attached { server, path, attributes };
+                self.attached.push(attached).map_err(|_| Error::Internal)?;
+            }
+        }
+        self.attached.retain(|attached| !attached.attributes.is_empty());
+        Ok(())
+    }
+}
+
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
+    Client<'_, S, O, T, A, B>
+{
+    /// The attributes that count for an observation, the defaults of the Server object at the end.
+    fn attributes_of(&self, observation: &Observation) -> Attributes {
+        let attributes = self.reporting.inherited(observation.server, observation.path);
+        match self.core.accounts.server_of(observation.server) {
+            Some(server) => {
+                let defaults =
+                    Attributes { pmin: server.number(2), pmax: server.number(3), ..Attributes::default() };
+                attributes.or(&defaults)
+            }
+            None => attributes,
+        }
+    }
+
+    /// When the next notification has to be thought about.
+    pub(crate) fn next_report(&self) -> Option<Instant> {
+        let next = self.reporting.observations.iter().filter_map(|observation| {
+            let session = self.sessions.get(usize::from(observation.slot))?.as_ref()?;
+            // Without room for another message the peer's own timeout comes first.
+            if !session.peer.as_ref()?.can_request(self.now) {
+                return None;
+            }
+            match self.attributes_of(observation).decide(self.now, &observation.progress) {
+                Decision::Notify | Decision::Evaluate => Some(self.now),
+                Decision::Wait(at) => Some(at),
+                Decision::Idle => None,
+            }
+        });
+        next.min()
+    }
+
+    /// Writes the next notification that is due to a server; the message's place in `out`.
+    pub(crate) fn poll_notification(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        out: &mut [u8],
+        objects: &mut [&mut dyn Object],
+        rng: &mut Rng<'_>,
+    ) -> Option<Range<usize>> {
+        let session = self.sessions.get(slot)?.as_ref()?;
+        if !session.registration.is_alive() || !session.peer.as_ref()?.can_request(now) {
+            return None;
+        }
+        for index in 0..self.reporting.observations.len() {
+            if !self.is_notification_due(now, slot, index, objects) {
+                continue;
+            }
+            match self.notify(now, index, out, objects, rng) {
+                Ok(range) => {
+                    self.counters.notifications = self.counters.notifications.saturating_add(1);
+                    return Some(range);
+                }
+                Err(SendError::Busy | SendError::Full) => {}
+                // What cannot be sent at all is not tried for ever.
+                Err(_) => {
+                    if let Some(observation) = self.reporting.observations.get_mut(index) {
+                        observation.progress =
+                            Progress { notified: now, evaluated: now, changed: false, due: false };
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn is_notification_due(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        index: usize,
+        objects: &mut [&mut dyn Object],
+    ) -> bool {
+        loop {
+            let Some(observation) = self.reporting.observations.get(index) else { return false };
+            if usize::from(observation.slot) != slot {
+                return false;
+            }
+            let attributes = self.attributes_of(observation);
+            match attributes.decide(now, &observation.progress) {
+                Decision::Notify => return true,
+                Decision::Wait(_) | Decision::Idle => return false,
+                Decision::Evaluate => {
+                    let path = observation.path;
+                    let number = self.number_at(path, objects);
+                    let Some(observation) = self.reporting.observations.get_mut(index) else { return false };
+                    let is_met = match number {
+                        Some(current) if !observation.notified.is_nan() => {
+                            let Observation { notified, previous, .. } = *observation;
+                            attributes.is_met(Samples { notified, previous, current })
+                        }
+                        _ => observation.progress.changed,
+                    };
+                    observation.previous = number.unwrap_or(f64::NAN);
+                    observation.progress.evaluated = now;
+                    observation.progress.changed = false;
+                    observation.progress.due |= is_met;
+                }
+            }
+        }
+    }
+
+    fn notify(
+        &mut self,
+        now: Instant,
+        index: usize,
+        out: &mut [u8],
+        objects: &mut [&mut dyn Object],
+        rng: &mut Rng<'_>,
+    ) -> Result<Range<usize>, SendError> {
+        let Some(observation) = self.reporting.observations.get(index) else { return Err(SendError::Full) };
+        let Observation { slot, path, format, confirmed_at, .. } = *observation;
+        let slot = usize::from(slot);
+        let observer = observation.observer.clone();
+        let delivery = if now.since(confirmed_at) >= CONFIRMED_EVERY {
+            Delivery::Confirmable
+        } else {
+            Delivery::NonConfirmable
+        };
+        let szx = Szx::fitting(self.config.block_size);
+        let mut sequence = self.reporting.sequence;
+        let head = Head {
+            observe: Some(sequence.advance()),
+            content_format: Some(ContentFormat(format.0)),
+            max_age: None,
+        };
+        let mut writer = Writer::new(out, ROOM, Code::CONTENT);
+        let read = Operation::Read { target: path.into(), accept: Some(format) };
+        let served = self.write_content(slot, &read, Serve::new(None, szx), &head, &mut writer, objects);
+        let number = self.number_at(path, objects);
+        let is_gone = match served {
+            Ok(_) => false,
+            Err(ServeError::Produce(error)) => {
+                // RFC 7641 §4.2: an error response ends the observation.
+                writer.restart(mapping::code(&Err(error)));
+                true
+            }
+            Err(ServeError::OutOfRange) => return Err(SendError::TooLong),
+            Err(ServeError::Write(error)) => return Err(error.into()),
+        };
+        let peer =
+            self.sessions.get_mut(slot).and_then(Option::as_mut).and_then(|session| session.peer.as_mut());
+        let peer = peer.ok_or(SendError::Full)?;
+        let sent = peer.notify(now, delivery, &observer, writer, &mut Plain, rng)?;
+        self.reporting.sequence = sequence;
+        if is_gone {
+            self.reporting.cancel(slot, observer.token);
+        } else if let Some(observation) = self.reporting.observations.get_mut(index) {
+            observation.progress = Progress { notified: now, evaluated: now, changed: false, due: false };
+            observation.notified = number.unwrap_or(f64::NAN);
+            observation.previous = observation.notified;
+            if delivery == Delivery::Confirmable {
+                observation.confirmed_at = now;
+            }
+        }
+        Ok(sent)
+    }
+}

@@ -1,0 +1,305 @@
+//! What the client asks of its servers: Bootstrap-Request, Register, Update, De-register, and what their answers mean.
+//!
+//! LwM2M Core 1.1.1 §6.1.7.1, §6.2.1 to §6.2.3. Invariant: one request of ours is under way with a server at a time.
+
+use core::ops::Range;
+
+use lwm2m_coap::block::{Szx, Upload, Uploaded};
+use lwm2m_coap::protect::Plain;
+use lwm2m_coap::{
+    Code, Delivery, Instant, Message, OptionNumber, RequestId, Rng, SendError, WriteError, Writer,
+};
+use lwm2m_objects::{Location, Object, Operation, Parameters, Root, mapping};
+
+use crate::account::{Binding, ShortServerId};
+use crate::bootstrap::Phase;
+use crate::client::Client;
+use crate::error::Reason;
+use crate::event::{Notice, Role};
+use crate::registration::{Due, State};
+use crate::session::{Outstanding, REQUEST_COPY, ROOM, Request, Session};
+
+/// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options.
+const REQUEST_OVERHEAD: usize = 64;
+
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
+    Client<'_, S, O, T, A, B>
+{
+    /// Writes the request that is due to a server; the message's place in `out`.
+    pub(crate) fn poll_request(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        out: &mut [u8],
+        objects: &mut [&mut dyn Object],
+        rng: &mut Rng<'_>,
+    ) -> Option<Range<usize>> {
+        let what = self.next_request_of(now, slot)?;
+        let mut session = self.sessions.get_mut(slot)?.take()?;
+        let sent = self.send_request(now, slot, &mut session, what, out, objects, rng);
+        if let Some(place) = self.sessions.get_mut(slot) {
+            *place = Some(session);
+        }
+        match sent {
+            Ok(range) => {
+                if what == Request::Bootstrap {
+                    self.notice(Notice::BootstrapStarted);
+                }
+                Some(range)
+            }
+            Err(SendError::Busy | SendError::Full) => None,
+            // Nothing that could be sent at all: a name beyond every bound.
+            Err(_) => {
+                self.attempt_failed(now, slot, Reason::Unsupported, rng);
+                None
+            }
+        }
+    }
+
+    fn next_request_of(&self, now: Instant, slot: usize) -> Option<Request> {
+        let phase = self.bootstrap.phase;
+        let session = self.sessions.get(slot)?.as_ref()?;
+        if session.request.is_some() || session.is_lingering || !session.peer.as_ref()?.can_request(now) {
+            return None;
+        }
+        let Role::Server(id) = session.role else {
+            let is_due = phase == Phase::Requesting && !session.is_asked;
+            return is_due.then_some(Request::Bootstrap);
+        };
+        let (lifetime, binding) = self.wanted(id, session);
+        let registration = &session.registration;
+        match registration.state {
+            State::Registering => Some(Request::Register { lifetime, binding }),
+            State::Registered => {
+                let is_due = registration.due.refresh
+                    || registration.due.objects
+                    || (registration.lifetime, registration.binding) != (lifetime, binding);
+                is_due.then_some(Request::Update { lifetime, binding })
+            }
+            State::Deregistering { .. } => Some(Request::Deregister),
+            _ => None,
+        }
+    }
+
+    /// Lifetime and binding that a server should know. While the table is being changed it is what it knows already.
+    fn wanted(&self, id: ShortServerId, session: &Session<O>) -> (u32, Binding) {
+        let server = self.core.accounts.server_of(id).filter(|_| !self.is_table_changing());
+        match server {
+            Some(server) => (server.lifetime.unwrap_or(86_400), server.binding.unwrap_or_default()),
+            None => (session.registration.lifetime, session.registration.binding),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the session is taken out of its place for the call")]
+    fn send_request(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        session: &mut Session<O>,
+        what: Request,
+        out: &mut [u8],
+        objects: &mut [&mut dyn Object],
+        rng: &mut Rng<'_>,
+    ) -> Result<Range<usize>, SendError> {
+        let has_links = match what {
+            Request::Register { .. } => true,
+            Request::Update { .. } => session.registration.due.objects || session.upload.is_some(),
+            Request::Bootstrap | Request::Deregister => false,
+        };
+        let mut writer = Writer::new(out, ROOM, Code::POST);
+        self.write_parameters(session, what, has_links, &mut writer)?;
+        if has_links {
+            let room =
+                REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).saturating_sub(self.config.endpoint.len());
+            let largest = Szx::fitting(room.min(self.config.block_size));
+            let mut upload = session.upload.unwrap_or(Upload::new(largest));
+            self.write_links(&mut upload, &mut writer, objects)?;
+            session.upload = Some(upload);
+        }
+        let peer = session.peer.as_mut().ok_or(SendError::Full)?;
+        let token = peer.next_token(rng, |token| self.reporting.is_token(slot, token));
+        let (id, range) = peer.request(now, Delivery::Confirmable, token, writer, &mut Plain, rng)?;
+        session.request = Some(Outstanding { id, what });
+        match what {
+            Request::Bootstrap => session.is_asked = true,
+            Request::Register { .. } => session.registration.due = Due::default(),
+            Request::Update { .. } => {
+                session.registration.state = State::Updating;
+                session.registration.due = Due::default();
+            }
+            Request::Deregister => {}
+        }
+        Ok(range)
+    }
+
+    /// Code, path and queries.
+    fn write_parameters(
+        &self,
+        session: &Session<O>,
+        what: Request,
+        has_links: bool,
+        writer: &mut Writer<'_>,
+    ) -> Result<(), WriteError> {
+        let endpoint = Some(self.config.endpoint);
+        let version = self.config.version;
+        let location = Location(&session.registration.location);
+        let operation = match &what {
+            Request::Bootstrap => Operation::BootstrapRequest { endpoint, preferred: None },
+            Request::Deregister => Operation::Deregister { location },
+            Request::Register { lifetime, binding } => {
+                let (binding, queue_mode) = self.binding_of(binding);
+                let parameters = Parameters {
+                    endpoint,
+                    lifetime: Some(*lifetime),
+                    version: Some(version),
+                    binding: Some(binding),
+                    queue_mode,
+                    ..Parameters::default()
+                };
+                return mapping::emit(&Operation::Register { parameters, links: &[] }, writer);
+            }
+            Request::Update { lifetime, binding } => {
+                let mut parameters = Parameters::default();
+                if *lifetime != session.registration.lifetime {
+                    parameters.lifetime = Some(*lifetime);
+                }
+                if *binding != session.registration.binding {
+                    let (binding, queue_mode) = self.binding_of(binding);
+                    parameters.binding = Some(binding);
+                    parameters.queue_mode = queue_mode;
+                }
+                let links = if has_links { Some(&[][..]) } else { None };
+                return mapping::emit(&Operation::Update { location, parameters, links }, writer);
+            }
+        };
+        mapping::emit(&operation, writer)
+    }
+
+    /// `b` and `Q`: in 1.0 the queue mode is a letter of the binding.
+    fn binding_of<'b>(&self, binding: &'b Binding) -> (&'b str, bool) {
+        let is_queue = self.config.is_queue_mode || binding.is_queue();
+        if self.config.version.minor > 0 {
+            (binding.without_queue_str(), is_queue)
+        } else if is_queue && !binding.is_queue() {
+            ("UQ", false)
+        } else {
+            (binding.as_str(), false)
+        }
+    }
+
+    /// The list of objects, or the block of it that is due.
+    fn write_links(
+        &mut self,
+        upload: &mut Upload,
+        writer: &mut Writer<'_>,
+        objects: &mut [&mut dyn Object],
+    ) -> Result<(), SendError> {
+        const BLOCK_OPTIONS: usize = 12;
+        let version = self.config.version;
+        let mut window = upload.window(writer.body(BLOCK_OPTIONS));
+        let emitted = self
+            .core
+            .with_tree(false, objects, |tree| tree.emit_links(version, &Root::default(), &mut window));
+        emitted.map_err(|_| SendError::TooLong)?;
+        let portion = match upload.portion(&window) {
+            Ok(portion) => portion,
+            Err(_) => {
+                // The list changed on the way: it is sent from its beginning.
+                upload.restart();
+                return Err(SendError::Busy);
+            }
+        };
+        writer.set_body(portion.length)?;
+        if let Some(block) = portion.block {
+            writer.block1(block)?;
+        }
+        if let Some(size) = portion.size {
+            writer.uint(OptionNumber::SIZE1, size)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the response to a request of ours.
+    pub(crate) fn handle_response(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        id: RequestId,
+        message: &Message<'_>,
+        rng: &mut Rng<'_>,
+    ) {
+        let Some(session) = self.session_mut(slot) else { return };
+        let Some(request) = session.request.take_if(|request| request.id == id) else { return };
+        self.is_due = true;
+        let code = message.code;
+        let Some(session) = self.session_mut(slot) else { return };
+        let uploaded = session.upload.as_mut().map(|upload| upload.handle(message));
+        match uploaded {
+            Some(Ok(Uploaded::Continue)) => {
+                // The next portion goes out as the same request.
+                if let Request::Update { .. } = request.what {
+                    session.registration.state = State::Registered;
+                    session.registration.due.objects = true;
+                }
+                return;
+            }
+            Some(Ok(Uploaded::Done)) | None => session.upload = None,
+            Some(Err(_)) => {
+                session.upload = None;
+                return self.attempt_failed(now, slot, Reason::Refused(code.as_u8()), rng);
+            }
+        }
+        match request.what {
+            Request::Bootstrap if code == Code::CHANGED => self.bootstrap.heard(now),
+            Request::Bootstrap => self.bootstrap_failed(now, Reason::Refused(code.as_u8()), rng),
+            Request::Register { lifetime, binding } => {
+                self.registered(now, slot, (lifetime, binding), message, rng)
+            }
+            Request::Update { lifetime, binding } => self.updated(now, slot, (lifetime, binding), code),
+            Request::Deregister => self.deregistered(now, slot),
+        }
+    }
+
+    fn registered(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        (lifetime, binding): (u32, Binding),
+        message: &Message<'_>,
+        rng: &mut Rng<'_>,
+    ) {
+        let Some(session) = self.session_mut(slot) else { return };
+        let Role::Server(server) = session.role else { return };
+        if session.registration.state != State::Registering {
+            return;
+        }
+        let location = mapping::location(message).filter(|_| message.code == Code::CREATED);
+        let Some(location) = location else {
+            return self.attempt_failed(now, slot, Reason::Refused(message.code.as_u8()), rng);
+        };
+        session.registration.location = location;
+        session.registration.registered(now, lifetime, binding);
+        // Core 1.1.1 §6.4: a new registration starts without observations.
+        self.reporting.forget_session(slot);
+        self.notice(Notice::Registered { server });
+    }
+
+    fn updated(&mut self, now: Instant, slot: usize, (lifetime, binding): (u32, Binding), code: Code) {
+        let Some(session) = self.session_mut(slot) else { return };
+        let Role::Server(server) = session.role else { return };
+        if session.registration.state != State::Updating {
+            return;
+        }
+        if code == Code::CHANGED {
+            session.registration.state = State::Registered;
+            session.registration.refreshed(now, lifetime, binding);
+            self.notice(Notice::Updated { server });
+        } else {
+            // Core 1.1.1 §6.2.2: the server does not know this registration any more.
+            session.registration.forget();
+            session.registration.state = State::Registering;
+            self.reporting.forget_session(slot);
+            self.notice(Notice::RegistrationRetry { server, reason: Reason::Refused(code.as_u8()) });
+        }
+    }
+}

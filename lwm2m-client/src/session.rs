@@ -1,0 +1,155 @@
+//! One server, as the client talks to it: the way there, the CoAP peer at its end, and what is under way with it.
+//!
+//! LwM2M Transport 1.1.1 §5. Invariant: a peer lives as long as its security association; a new handshake starts with a
+//! new peer.
+
+use dtls_psk::{Connection, HEADROOM, TAILROOM};
+use heapless::Vec;
+use lwm2m_coap::block::Upload;
+use lwm2m_coap::{Exchange, Instant, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
+use lwm2m_objects::Path;
+
+use crate::account::Binding;
+use crate::error::Reason;
+use crate::event::Role;
+use crate::identity::{Identity, Secret};
+use crate::registration::Registration;
+use crate::reply::Reply;
+
+/// Bytes of a request that are kept for retransmission; a longer one goes block-wise.
+pub(crate) const REQUEST_COPY: usize = 320;
+/// How many messages of a server are remembered.
+const ANSWERS: usize = 4;
+/// How many messages of ours may be unsettled with one server.
+const REQUESTS: usize = 2;
+/// Bytes of a handshake's flight.
+pub(crate) const HANDSHAKE: usize = 384;
+/// What a message leaves free for the record around it.
+pub(crate) const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
+
+/// The CoAP side of a server.
+pub(crate) type ServerPeer<const O: usize> = Peer<Vec<u8, REQUEST_COPY>, REQUESTS, ANSWERS, O>;
+
+static PARAMETERS: Parameters = Parameters::DEFAULT;
+
+/// The way to a server, in the order in which it is made.
+#[derive(Default)]
+pub(crate) enum Link {
+    /// There is none.
+    #[default]
+    Closed,
+    /// The owner looks for the address; `told` once it was asked to.
+    Resolving { told: bool },
+    /// The address is known.
+    Resolved,
+    /// The identity is on its way from storage.
+    LoadingIdentity,
+    /// The key is on its way from storage.
+    LoadingSecret { identity: Identity },
+    /// The handshake can start.
+    Loaded { identity: Identity, secret: Secret },
+    /// A handshake runs, or an association is there.
+    Secured(Connection<HANDSHAKE>),
+    /// Messages go as they are.
+    Plain,
+    /// It came to nothing.
+    Broken { reason: Reason },
+}
+
+/// One server.
+pub(crate) struct Session<const O: usize> {
+    pub(crate) role: Role,
+    /// The instance of `/0` that says how to reach it.
+    pub(crate) security: u16,
+    pub(crate) link: Link,
+    pub(crate) peer: Option<ServerPeer<O>>,
+    pub(crate) registration: Registration,
+    /// The request of ours that is under way.
+    pub(crate) request: Option<Outstanding>,
+    /// The object list that is under way, in blocks.
+    pub(crate) upload: Option<Upload>,
+    /// The answer that is due.
+    pub(crate) reply: Option<Reply>,
+    /// An operation that an object will complete later.
+    pub(crate) deferred: Option<(Exchange, Path)>,
+    /// Bootstrap-Request was sent.
+    pub(crate) is_asked: bool,
+    /// The bootstrap is over; only duplicates are still answered.
+    pub(crate) is_lingering: bool,
+}
+
+impl<const O: usize> Session<O> {
+    pub(crate) fn new(role: Role, security: u16) -> Self {
+        Session {
+            role,
+            security,
+            link: Link::Closed,
+            peer: None,
+            registration: Registration::default(),
+            request: None,
+            upload: None,
+            reply: None,
+            deferred: None,
+            is_asked: false,
+            is_lingering: false,
+        }
+    }
+
+    /// Starts on the way to the server.
+    pub(crate) fn connect(&mut self) {
+        self.disconnect();
+        self.link = Link::Resolving { told: false };
+    }
+
+    /// Drops the way to the server and what was under way on it.
+    pub(crate) fn disconnect(&mut self) {
+        self.link = Link::Closed;
+        self.peer = None;
+        self.request = None;
+        self.upload = None;
+        self.reply = None;
+        self.deferred = None;
+        self.is_asked = false;
+    }
+
+    /// The way is made.
+    pub(crate) fn open(&mut self, link: Link, tokens: TokenPolicy, rng: &mut Rng<'_>) {
+        self.link = link;
+        self.start_peer(tokens, rng);
+    }
+
+    /// Messages start anew on this way.
+    pub(crate) fn start_peer(&mut self, tokens: TokenPolicy, rng: &mut Rng<'_>) {
+        self.peer = Some(Peer::new(&PARAMETERS, tokens, rng));
+    }
+
+    /// When the handshake has something to do.
+    pub(crate) fn security_timeout(&self) -> Option<Instant> {
+        match &self.link {
+            Link::Secured(connection) => {
+                connection.poll_timeout().map(|at| Instant::from_millis(at.as_millis()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A request of ours that waits for its response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outstanding {
+    pub(crate) id: RequestId,
+    pub(crate) what: Request,
+}
+
+/// What we asked a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// POST /bs
+    Bootstrap,
+    /// POST /rd
+    Register { lifetime: u32, binding: Binding },
+    /// POST to the location
+    Update { lifetime: u32, binding: Binding },
+    /// DELETE of the location
+    Deregister,
+}

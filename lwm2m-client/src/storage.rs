@@ -1,0 +1,385 @@
+//! What the storage is asked for, one request at a time.
+//!
+//! 1. Start: the index is loaded, then each record that it names.
+//! 2. Bootstrap: credentials are staged as they are written; at Bootstrap-Finish the rest is staged, then committed.
+//! 3. The new accounts have worked: confirm. They have not: revert, and load again.
+//!
+//! Invariant: the answer to a request is taken only for the request that is out.
+
+use crate::access::AccessControl;
+use crate::account::{Security, Server};
+use crate::client::Client;
+use crate::error::{Reason, StoreError};
+use crate::event::{Event, Notice};
+use crate::identity::Identity;
+use crate::persist::{Action, Key, RECORD_CAPACITY, RecordWriter, StoreId, Stored, emit_index, index_entry};
+use crate::session::Link;
+
+/// What the storage is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Job {
+    #[default]
+    Idle,
+    /// Reads the table: the index, then the records from that number on.
+    Load { number: Option<usize>, then: AfterLoad },
+    /// Stages the credentials that were just written.
+    Drain,
+    /// Stages all records from that number on, then the index, then commits.
+    Save { number: usize, then: AfterSave },
+    /// The table has proven itself.
+    Confirm,
+    /// Drops what is staged.
+    Discard,
+    /// Brings the previous set back.
+    Revert,
+}
+
+/// What follows when the table was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterLoad {
+    /// All servers are approached anew.
+    Restart,
+    /// Everything goes on as it was.
+    Resume,
+}
+
+/// What follows when the table was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterSave {
+    /// Bootstrap-Finish is answered and the new accounts are tried.
+    Bootstrap,
+    /// Nothing: a server changed its own settings.
+    Confirm,
+}
+
+/// The request that is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Job,
+    /// The job was given up while it was out.
+    Stale,
+    Identity {
+        slot: usize,
+    },
+    Secret {
+        slot: usize,
+    },
+}
+
+/// The client's side of the storage.
+#[derive(Debug, Default)]
+pub(crate) struct Storage {
+    pub(crate) job: Job,
+    asked: Option<Asked>,
+    next_id: u16,
+}
+
+impl Storage {
+    /// Begins another job, whatever was going on.
+    pub(crate) fn start(&mut self, job: Job) {
+        self.job = job;
+        if self.asked == Some(Asked::Job) {
+            self.asked = Some(Asked::Stale);
+        }
+    }
+}
+
+/// What is asked next, before the bytes are borrowed.
+enum Next {
+    Load(Key, Asked),
+    Staging,
+    Record(Key, usize),
+    Plain(Action<'static>),
+}
+
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
+    Client<'_, S, O, T, A, B>
+{
+    /// The next request to the storage, when none is out.
+    pub(crate) fn poll_storage(&mut self) -> Option<Event<'_>> {
+        if self.storage.asked.is_some() {
+            return None;
+        }
+        let next = self.next_request()?;
+        self.storage.next_id = self.storage.next_id.wrapping_add(1);
+        let id = StoreId(self.storage.next_id);
+        self.storage.asked = Some(Asked::Job);
+        Some(match next {
+            Next::Load(key, asked) => {
+                self.storage.asked = Some(asked);
+                Event::Load { id, key }
+            }
+            Next::Staging => Event::Persist { id, action: self.core.staging.first()? },
+            Next::Record(key, length) => {
+                Event::Persist { id, action: Action::Stage { key, bytes: self.body.get(..length)? } }
+            }
+            Next::Plain(action) => Event::Persist { id, action },
+        })
+    }
+
+    fn next_request(&mut self) -> Option<Next> {
+        match self.storage.job {
+            Job::Load { number: None, .. } => return Some(Next::Load(Key::Index, Asked::Job)),
+            Job::Load { number: Some(number), .. } => {
+                let key = self.table_key(number)?;
+                return Some(Next::Load(key, Asked::Job));
+            }
+            Job::Drain | Job::Save { .. } if !self.core.staging.is_empty() => return Some(Next::Staging),
+            Job::Save { number, .. } => {
+                let Some((key, length)) = self.emit_record(number) else {
+                    return Some(Next::Plain(Action::Commit));
+                };
+                return Some(Next::Record(key, length));
+            }
+            Job::Confirm => return Some(Next::Plain(Action::Confirm)),
+            Job::Discard => return Some(Next::Plain(Action::Discard)),
+            Job::Revert => return Some(Next::Plain(Action::Revert)),
+            Job::Idle | Job::Drain => {}
+        }
+        self.sessions.iter().enumerate().find_map(|(slot, session)| {
+            let session = session.as_ref()?;
+            match session.link {
+                Link::LoadingIdentity => {
+                    Some(Next::Load(Key::Identity(session.security), Asked::Identity { slot }))
+                }
+                Link::LoadingSecret { .. } => {
+                    Some(Next::Load(Key::Secret(session.security), Asked::Secret { slot }))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// The key of the record with this number in the table; `None` behind the last one.
+    fn table_key(&self, number: usize) -> Option<Key> {
+        let securities =
+            self.core.accounts.securities.iter().map(|security| Key::Security(security.instance));
+        let servers = self.core.accounts.servers.iter().map(|server| Key::Server(server.instance));
+        let access = self.core.access.iter().map(|access| Key::AccessControl(access.instance));
+        securities.chain(servers).chain(access).nth(number)
+    }
+
+    /// Writes the record with this number, at last the index, into the body buffer.
+    fn emit_record(&mut self, number: usize) -> Option<(Key, usize)> {
+        let count = self.table_length();
+        let key = if number == count { Key::Index } else { self.table_key(number)? };
+        self.reset_assembly();
+        self.body.resize_default(RECORD_CAPACITY).ok()?;
+        let mut out = RecordWriter::new(&mut self.body);
+        match key {
+            Key::Security(instance) => self.core.accounts.security(instance)?.emit(&mut out),
+            Key::Server(instance) => {
+                self.core.accounts.servers.iter().find(|server| server.instance == instance)?.emit(&mut out);
+            }
+            Key::AccessControl(instance) => {
+                self.core.access.iter().find(|access| access.instance == instance)?.emit(&mut out);
+            }
+            _ => emit_index(
+                &mut out,
+                self.core.accounts.securities.iter().map(|security| &security.instance),
+                self.core.accounts.servers.iter().map(|server| &server.instance),
+                self.core.access.iter().map(|access| &access.instance),
+            ),
+        }
+        let length = out.finish()?.len();
+        Some((key, length))
+    }
+
+    fn table_length(&self) -> usize {
+        let accounts = self.core.accounts.securities.len().saturating_add(self.core.accounts.servers.len());
+        accounts.saturating_add(self.core.access.len())
+    }
+
+    /// Answers [`Event::Persist`]. Then go on draining; an answer to anything else is ignored.
+    pub fn persisted(&mut self, id: StoreId, result: Stored) {
+        if id.0 != self.storage.next_id {
+            return;
+        }
+        self.is_due = true;
+        if self.storage.asked.take() != Some(Asked::Job) {
+            return;
+        }
+        match (self.storage.job, result) {
+            (Job::Drain | Job::Save { .. }, Ok(())) if !self.core.staging.is_empty() => {
+                self.core.staging.pop();
+                if self.storage.job == Job::Drain && self.core.staging.is_empty() {
+                    self.storage.job = Job::Idle;
+                    self.release_replies();
+                }
+            }
+            (Job::Save { number, then }, Ok(())) => {
+                if number <= self.table_length() {
+                    self.storage.job = Job::Save { number: number.saturating_add(1), then };
+                    return;
+                }
+                self.reset_assembly();
+                self.storage.job = match then {
+                    AfterSave::Confirm => Job::Confirm,
+                    AfterSave::Bootstrap => Job::Idle,
+                };
+                if then == AfterSave::Bootstrap {
+                    self.bootstrap_saved(Ok(()));
+                }
+            }
+            (Job::Confirm, result) => {
+                self.storage.job = Job::Idle;
+                if result.is_ok() && core::mem::take(&mut self.is_trial) {
+                    self.notice(Notice::Confirmed);
+                }
+            }
+            (Job::Discard, _) => self.load(AfterLoad::Resume),
+            (Job::Revert, Ok(())) => {
+                self.is_trial = false;
+                self.is_unproven = false;
+                self.notice(Notice::RolledBack);
+                self.load(AfterLoad::Restart);
+            }
+            (Job::Revert, Err(_)) => {
+                self.storage.job = Job::Idle;
+                self.is_unproven = false;
+                self.is_trial = false;
+            }
+            (Job::Drain, Err(_)) => {
+                self.core.staging.clear();
+                self.storage.job = Job::Idle;
+                self.notice(Notice::StorageFailed);
+                self.write_failed();
+            }
+            (Job::Save { then, .. }, Err(_)) => {
+                self.reset_assembly();
+                self.core.staging.clear();
+                self.storage.job = Job::Idle;
+                self.notice(Notice::StorageFailed);
+                if then == AfterSave::Bootstrap {
+                    self.bootstrap_saved(Err(StoreError::Failed));
+                }
+            }
+            (Job::Idle | Job::Load { .. } | Job::Drain, _) => {}
+        }
+    }
+
+    /// Answers [`Event::Load`] with the record, or `None` when there is no such record. Then go on draining; an answer to
+    /// anything else is ignored. The record is copied where it is needed.
+    pub fn loaded(&mut self, id: StoreId, record: Option<&[u8]>) {
+        if id.0 != self.storage.next_id {
+            return;
+        }
+        let Some(asked) = self.storage.asked.take() else { return };
+        self.is_due = true;
+        match asked {
+            Asked::Job => self.record_loaded(record),
+            Asked::Stale => {}
+            Asked::Identity { slot } => {
+                let Some(session) = self.session_mut(slot) else { return };
+                if !matches!(session.link, Link::LoadingIdentity) {
+                    return;
+                }
+                match record.and_then(Identity::new) {
+                    Some(identity) => session.link = Link::LoadingSecret { identity },
+                    None => self.connection_failed(slot, Reason::NoCredential),
+                }
+            }
+            Asked::Secret { slot } => match record.filter(|secret| !secret.is_empty()) {
+                Some(secret) => self.secret_loaded(slot, secret),
+                None => self.connection_failed(slot, Reason::NoCredential),
+            },
+        }
+    }
+
+    fn record_loaded(&mut self, record: Option<&[u8]>) {
+        let Job::Load { number, then } = self.storage.job else { return };
+        let Some(number) = number else {
+            self.core.accounts.securities.clear();
+            self.core.accounts.servers.clear();
+            self.core.access.clear();
+            // What does not fit was not written by this client: it is left out.
+            let index = record.unwrap_or_default();
+            for key in (0..).map_while(|number| index_entry(index, number)) {
+                match key {
+                    Key::Security(instance) => {
+                        let _ = self.core.accounts.security_mut(instance);
+                    }
+                    Key::Server(instance) => {
+                        let _ = self.core.accounts.server_mut(instance);
+                    }
+                    Key::AccessControl(instance) => {
+                        let _ = self.core.access.push(AccessControl::empty(instance));
+                    }
+                    _ => {}
+                }
+            }
+            self.storage.job = Job::Load { number: Some(0), then };
+            return self.finish_load(0, then);
+        };
+        if let (Some(key), Some(record)) = (self.table_key(number), record) {
+            match key {
+                Key::Security(instance) => {
+                    if let (Some(place), Some(security)) =
+                        (self.core.accounts.security_mut(instance), Security::parse(instance, record))
+                    {
+                        *place = security;
+                    }
+                }
+                Key::Server(instance) => {
+                    if let (Some(place), Some(server)) =
+                        (self.core.accounts.server_mut(instance), Server::parse(instance, record))
+                    {
+                        *place = server;
+                    }
+                }
+                Key::AccessControl(instance) => {
+                    let place = self.core.access.iter_mut().find(|access| access.instance == instance);
+                    if let (Some(place), Some(access)) = (place, AccessControl::parse(instance, record)) {
+                        *place = access;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.finish_load(number.saturating_add(1), then);
+    }
+
+    fn finish_load(&mut self, number: usize, then: AfterLoad) {
+        self.storage.job = Job::Load { number: Some(number), then };
+        if number >= self.table_length() {
+            self.storage.job = Job::Idle;
+            match then {
+                AfterLoad::Restart => self.is_restart_due = true,
+                AfterLoad::Resume => self.is_resume_due = true,
+            }
+        }
+    }
+
+    /// Starts reading the table.
+    pub(crate) fn load(&mut self, then: AfterLoad) {
+        self.core.staging.clear();
+        self.storage.start(Job::Load { number: None, then });
+        self.is_due = true;
+    }
+
+    /// Starts staging the credentials that were just written, if there are any; whether the answer has to wait.
+    pub(crate) fn drain_staging(&mut self) -> bool {
+        if self.core.staging.is_empty() {
+            return false;
+        }
+        self.storage.job = Job::Drain;
+        true
+    }
+
+    /// Whether the table in memory is the one in storage, or a change to it that is whole.
+    pub(crate) fn is_table_ready(&self) -> bool {
+        !matches!(self.storage.job, Job::Load { .. } | Job::Discard | Job::Revert)
+    }
+
+    /// Saves what a server changed on `/1` or `/2`, once nothing else is going on.
+    pub(crate) fn save_changes(&mut self) {
+        if self.is_changed
+            && self.storage.job == Job::Idle
+            && !self.is_unproven
+            && !self.bootstrap.is_under_way()
+        {
+            self.is_changed = false;
+            self.storage.job = Job::Save { number: 0, then: AfterSave::Confirm };
+        }
+    }
+}

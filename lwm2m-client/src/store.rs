@@ -1,0 +1,255 @@
+//! A storage of files: the contract of module `persist` on a folder.
+//!
+//! `current` and `previous` each hold a whole set in one file; a set is written beside its place, synced and renamed,
+//! so that a power loss leaves the old or the new one. What is staged is kept in memory: a restart drops it, as the
+//! contract says. Files are readable by their owner alone, because they hold keys.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::StoreError;
+use crate::persist::{Action, Key, Stored};
+
+const MAGIC: &[u8; 8] = b"lwm2mcl1";
+
+type Records = BTreeMap<Key, Zeroizing<Vec<u8>>>;
+
+/// The storage behind the runner: a folder, or memory only.
+pub struct Store {
+    folder: Option<PathBuf>,
+    current: Records,
+    previous: Option<Records>,
+    staged: BTreeMap<Key, Option<Zeroizing<Vec<u8>>>>,
+}
+
+impl Store {
+    /// A storage that forgets everything at the end of the process.
+    pub fn in_memory() -> Self {
+        Store { folder: None, current: Records::new(), previous: None, staged: BTreeMap::new() }
+    }
+
+    /// Opens the storage in `folder`, which is made when it does not exist.
+    ///
+    /// # Errors
+    /// The folder cannot be made or read, or a file in it is not one of ours.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(folder)?;
+        let current = read(&folder.join("current"))?.unwrap_or_default();
+        let previous = read(&folder.join("previous"))?;
+        Ok(Store { folder: Some(folder.to_owned()), current, previous, staged: BTreeMap::new() })
+    }
+
+    /// Answers [`Event::Load`](crate::Event::Load).
+    pub fn load(&self, key: Key) -> Option<&[u8]> {
+        self.current.get(&key).map(|bytes| bytes.as_slice())
+    }
+
+    /// Whether there is nothing in it yet.
+    pub fn is_empty(&self) -> bool {
+        self.current.is_empty()
+    }
+
+    /// Answers [`Event::Persist`](crate::Event::Persist).
+    ///
+    /// # Errors
+    /// The file system failed, or there was nothing to revert to.
+    pub fn apply(&mut self, action: &Action<'_>) -> Stored {
+        match action {
+            Action::Stage { key, bytes } => {
+                self.staged.insert(*key, Some(Zeroizing::new(bytes.to_vec())));
+                Ok(())
+            }
+            Action::Remove { key } => {
+                self.staged.insert(*key, None);
+                Ok(())
+            }
+            Action::Discard => {
+                self.staged.clear();
+                Ok(())
+            }
+            Action::Commit => self.commit(),
+            Action::Confirm => self.confirm(),
+            Action::Revert => self.revert(),
+        }
+    }
+
+    fn commit(&mut self) -> Stored {
+        let mut next = self.current.clone();
+        for (key, value) in core::mem::take(&mut self.staged) {
+            match value {
+                Some(bytes) => next.insert(key, bytes),
+                None => next.remove(&key),
+            };
+        }
+        // Previous first: between the two writes the current set is still the old one, and reverting to itself is
+        // harmless.
+        if self.previous.is_none() {
+            self.write("previous", &self.current)?;
+            self.previous = Some(self.current.clone());
+        }
+        self.write("current", &next)?;
+        self.current = next;
+        Ok(())
+    }
+
+    fn confirm(&mut self) -> Stored {
+        if self.previous.is_some() {
+            self.remove("previous")?;
+            self.previous = None;
+        }
+        Ok(())
+    }
+
+    fn revert(&mut self) -> Stored {
+        self.staged.clear();
+        let Some(previous) = self.previous.clone() else { return Err(StoreError::NothingToRevert) };
+        self.write("current", &previous)?;
+        self.current = previous;
+        self.confirm()
+    }
+
+    fn write(&self, name: &str, records: &Records) -> Stored {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        write(folder, name, records).map_err(|_| StoreError::Failed)
+    }
+
+    fn remove(&self, name: &str) -> Stored {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let removed = fs::remove_file(folder.join(name)).and_then(|()| sync(folder));
+        removed.map_err(|_| StoreError::Failed)
+    }
+}
+
+fn write(folder: &Path, name: &str, records: &Records) -> io::Result<()> {
+    let mut content = Zeroizing::new(MAGIC.to_vec());
+    for (key, bytes) in records {
+        let size = u16::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        content.extend_from_slice(&key.to_bytes());
+        content.extend_from_slice(&size.to_be_bytes());
+        content.extend_from_slice(bytes);
+    }
+    let beside = folder.join(std::format!("{name}.new"));
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&beside)?;
+    file.write_all(&content)?;
+    file.sync_all()?;
+    fs::rename(&beside, folder.join(name))?;
+    sync(folder)
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    // The rename itself is durable only when the folder is.
+    File::open(folder)?.sync_all()
+}
+
+fn read(path: &Path) -> io::Result<Option<Records>> {
+    let mut content = match fs::read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let records = parse(&content);
+    content.zeroize();
+    let reason = || io::Error::new(io::ErrorKind::InvalidData, std::format!("{} is damaged", path.display()));
+    records.map(Some).ok_or_else(reason)
+}
+
+fn parse(content: &[u8]) -> Option<Records> {
+    let mut rest = content.strip_prefix(MAGIC.as_slice())?;
+    let mut records = Records::new();
+    while !rest.is_empty() {
+        let (&[kind, high, low, size_high, size_low], after) = rest.split_first_chunk::<5>()?;
+        let size = usize::from(u16::from_be_bytes([size_high, size_low]));
+        let (bytes, after) = after.split_at_checked(size)?;
+        records.insert(Key::from_bytes([kind, high, low])?, Zeroizing::new(bytes.to_vec()));
+        rest = after;
+    }
+    Some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    fn stage(store: &mut Store, instance: u16, bytes: &[u8]) {
+        store.apply(&Action::Stage { key: Key::Server(instance), bytes }).unwrap();
+    }
+
+    #[test]
+    fn a_restart_drops_what_was_staged_and_keeps_what_was_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        stage(&mut store, 1, b"one");
+        drop(store);
+        let mut store = Store::open(folder.path()).unwrap();
+        assert!(store.is_empty());
+        stage(&mut store, 1, b"one");
+        store.apply(&Action::Commit).unwrap();
+        drop(store);
+        assert_eq!(Store::open(folder.path()).unwrap().load(Key::Server(1)), Some(b"one".as_slice()));
+    }
+
+    #[test]
+    fn revert_brings_back_the_last_confirmed_set_even_after_two_commits_and_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        for (content, confirm) in [(b"good", true), (b"bad1", false), (b"bad2", false)] {
+            stage(&mut store, 1, content);
+            store.apply(&Action::Commit).unwrap();
+            if confirm {
+                store.apply(&Action::Confirm).unwrap();
+            }
+        }
+        drop(store);
+        let mut store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.load(Key::Server(1)), Some(b"bad2".as_slice()));
+        store.apply(&Action::Revert).unwrap();
+        assert_eq!(store.load(Key::Server(1)), Some(b"good".as_slice()));
+        assert_eq!(store.apply(&Action::Revert), Err(StoreError::NothingToRevert));
+        drop(store);
+        assert_eq!(Store::open(folder.path()).unwrap().load(Key::Server(1)), Some(b"good".as_slice()));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_and_never_panics() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        stage(&mut store, 1, b"content");
+        store.apply(&Action::Commit).unwrap();
+        let path = folder.path().join("current");
+        let whole = fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            if cut == MAGIC.len() {
+                continue; // an empty set is a valid file
+            }
+            fs::write(&path, whole.get(..cut).unwrap()).unwrap();
+            assert!(Store::open(folder.path()).is_err(), "{cut}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_are_readable_by_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&folder.path().join("state")).unwrap();
+        stage(&mut store, 1, b"content");
+        store.apply(&Action::Commit).unwrap();
+        for name in ["current", "previous"] {
+            let mode = fs::metadata(folder.path().join("state").join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+}
