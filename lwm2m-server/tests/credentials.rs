@@ -1,0 +1,454 @@
+//! The credential lifecycle through its façade: enrolment, rotation with proof and rollback, revocation, restarts.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+
+use std::sync::Arc;
+
+use lwm2m_server::credentials::{
+    Authenticated, Command, Credentials, Discovered, Enrol, EnrolAccount, Fact, Identity, Key, KeyMaterial,
+    Phase, Refusal, Role, Rotate, Setting, Settings, State, TriggerAnswer,
+};
+use lwm2m_server::store::{RedbStore, Sealer, Store};
+
+const EP: &str = "sensor-1";
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+
+struct Bench {
+    store: Arc<dyn Store>,
+    credentials: Credentials,
+    now: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let store: Arc<dyn Store> =
+            Arc::new(RedbStore::in_memory(Sealer::new(&[9; 32], "test").unwrap()).unwrap());
+        let credentials = Credentials::open(Arc::clone(&store), Settings::default()).unwrap();
+        Self { store, credentials, now: 1_000_000 }
+    }
+
+    /// A device with a bootstrap account, and a management credential in use.
+    fn in_use() -> Self {
+        let mut bench = Self::new();
+        bench.enrol_bootstrap();
+        bench.bootstrap();
+        bench.register(1);
+        bench
+    }
+
+    fn enrol_bootstrap(&mut self) {
+        let enrol = Enrol { accounts: vec![given(Role::Bootstrap, "bs-1", 1)], ..Enrol::default() };
+        self.credentials.enrol(self.now, "test", EP, &enrol).unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.credentials = Credentials::open(Arc::clone(&self.store), Settings::default()).unwrap();
+    }
+
+    fn who(&self, role: Role, generation: u32) -> Authenticated {
+        Authenticated { endpoint: EP.into(), role, generation }
+    }
+
+    fn report(&mut self, fact: &Fact) -> Vec<Command> {
+        self.now += 10;
+        self.credentials.report(self.now, fact).unwrap()
+    }
+
+    fn hand_out(&mut self) -> u32 {
+        let who = self.who(Role::Bootstrap, 1);
+        self.report(&Fact::Handshake { who: who.clone(), full: true });
+        self.report(&Fact::BootstrapRequested { who: who.clone() });
+        self.credentials.bootstrap_plan(self.now, &who).unwrap().generation
+    }
+
+    fn bootstrap(&mut self) {
+        let generation = self.hand_out();
+        self.report(&Fact::BootstrapDelivered { endpoint: EP.into(), generation });
+    }
+
+    fn register(&mut self, generation: u32) -> Vec<Command> {
+        let who = self.who(Role::Management, generation);
+        self.report(&Fact::Handshake { who: who.clone(), full: true });
+        self.report(&Fact::Registered { who })
+    }
+
+    fn rotate(&mut self) {
+        let rotate = Rotate { deadline_ms: HOUR, grace_ms: 5 * MINUTE, ..Rotate::default() };
+        self.credentials.rotate(self.now, "test", EP, &rotate).unwrap();
+    }
+
+    fn tick_after(&mut self, wait: u64) -> Vec<Command> {
+        self.now += wait;
+        self.report(&Fact::Tick)
+    }
+
+    fn state(&self) -> State {
+        self.credentials.device(EP).unwrap().management.clone().unwrap().state
+    }
+
+    fn note(&self) -> String {
+        self.credentials.device(EP).unwrap().management.clone().unwrap().note.unwrap_or_default()
+    }
+
+    fn admit(&self, generation: u32) -> Result<(), Refusal> {
+        self.credentials.admit(&self.who(Role::Management, generation))
+    }
+}
+
+fn given(role: Role, identity: &str, byte: u8) -> EnrolAccount {
+    let identity = Identity::new(identity.as_bytes()).unwrap();
+    EnrolAccount { role, key: KeyMaterial::Given { identity, key: Key::new(vec![byte; 16]).unwrap() } }
+}
+
+fn close(generation: Option<u32>) -> Command {
+    Command::CloseSessions { endpoint: EP.into(), role: Role::Management, generation }
+}
+
+#[test]
+fn a_bootstrap_account_brings_a_management_credential_that_is_never_shown() {
+    let bench = Bench::new();
+    let enrol = Enrol { accounts: vec![given(Role::Bootstrap, "bs-1", 1)], ..Enrol::default() };
+    let outcome = bench.credentials.enrol(1, "test", EP, &enrol).unwrap();
+    assert_eq!(outcome.created.iter().map(|each| each.role).collect::<Vec<_>>(), Role::ALL);
+    assert!(outcome.created.iter().all(|each| each.key.is_none()));
+    assert_eq!(bench.state(), State::Armed);
+    let again = bench.credentials.enrol(2, "test", EP, &enrol).unwrap();
+    assert!(again.created.is_empty());
+}
+
+#[test]
+fn the_first_life_goes_from_armed_to_in_use() {
+    let mut bench = Bench::new();
+    bench.enrol_bootstrap();
+    assert_eq!(bench.hand_out(), 1);
+    assert_eq!(bench.state(), State::Bootstrapping);
+    bench.report(&Fact::BootstrapFailed {
+        endpoint: EP.into(),
+        generation: 1,
+        step: "Bootstrap-Finish".into(),
+        code: Some("4.06".into()),
+    });
+    assert_eq!(bench.state(), State::Armed);
+    assert_eq!(bench.note(), "the device answered 4.06 to Bootstrap-Finish");
+    bench.bootstrap();
+    assert_eq!(bench.state(), State::Provisioned);
+    bench.register(1);
+    assert_eq!(bench.state(), State::InUse);
+}
+
+#[test]
+fn the_plan_writes_one_server_account_with_the_stored_key() {
+    let mut bench = Bench::new();
+    bench.enrol_bootstrap();
+    let plan = bench.credentials.bootstrap_plan(bench.now, &bench.who(Role::Bootstrap, 1)).unwrap();
+    let identity =
+        bench.credentials.device(EP).unwrap().management.clone().unwrap().credentials[0].identity.clone();
+    let key = bench.credentials.look_up(Role::Management, identity.bytes()).unwrap().key;
+    let [security, server] = plan.writes(&Discovered::default());
+    let ids: Vec<u16> = security.resources.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [0, 1, 2, 3, 4, 5, 10]);
+    assert_eq!(security.resources[0].1, Setting::Text("coaps://127.0.0.1:5684".into()));
+    assert_eq!(security.resources[1].1, Setting::Boolean(false));
+    assert!(matches!(&security.resources[5].1, Setting::Opaque(bytes) if bytes.as_slice() == key.bytes()));
+    let ids: Vec<u16> = server.resources.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [0, 1, 6, 7]);
+}
+
+#[test]
+fn a_rotation_needs_a_full_handshake_and_a_register_with_the_new_credential() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    assert_eq!((bench.admit(1), bench.admit(2)), (Ok(()), Ok(())));
+    bench.bootstrap();
+    assert!(matches!(bench.state(), State::Rotating(rotation) if rotation.phase == Phase::Delivered));
+    // Over the old session, and over a resumed one: no proof.
+    bench.report(&Fact::Registered { who: bench.who(Role::Management, 1) });
+    bench.report(&Fact::Handshake { who: bench.who(Role::Management, 2), full: false });
+    bench.report(&Fact::Registered { who: bench.who(Role::Management, 2) });
+    assert!(matches!(bench.state(), State::Rotating(rotation) if rotation.phase == Phase::Delivered));
+    bench.register(2);
+    assert!(matches!(bench.state(), State::Rotating(rotation) if rotation.phase == Phase::Proven));
+    assert_eq!((bench.admit(1), bench.admit(2)), (Ok(()), Ok(())));
+    assert_eq!(bench.tick_after(5 * MINUTE), [close(Some(1))]);
+    assert_eq!(bench.state(), State::InUse);
+    assert_eq!((bench.admit(1), bench.admit(2)), (Err(Refusal::Retired), Ok(())));
+    assert!(bench.store.secret(EP, Role::Management, 1).unwrap().is_none());
+}
+
+#[test]
+fn a_rotation_that_no_bootstrap_fetched_rolls_back() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    assert_eq!(bench.tick_after(HOUR), [close(Some(2))]);
+    assert_eq!(bench.state(), State::InUse);
+    assert!(bench.note().contains("no bootstrap fetched"), "{}", bench.note());
+    assert_eq!((bench.admit(1), bench.admit(2)), (Ok(()), Err(Refusal::RolledBack)));
+}
+
+#[test]
+fn a_device_that_comes_back_with_the_old_credential_rolls_back_at_the_deadline() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    bench.bootstrap();
+    bench.register(1);
+    assert_eq!((bench.admit(1), bench.admit(2)), (Ok(()), Ok(())));
+    bench.tick_after(HOUR);
+    assert_eq!(bench.state(), State::InUse);
+    assert!(bench.note().contains("came back with the old one"), "{}", bench.note());
+    assert_eq!((bench.admit(1), bench.admit(2)), (Ok(()), Err(Refusal::RolledBack)));
+    // The next rotation starts from the old one again, under a new generation.
+    bench.rotate();
+    bench.bootstrap();
+    bench.register(3);
+    bench.tick_after(5 * MINUTE);
+    assert_eq!((bench.admit(1), bench.admit(3)), (Err(Refusal::Retired), Ok(())));
+}
+
+#[test]
+fn a_device_seen_with_neither_is_unreachable_and_both_stay_accepted() {
+    for back_with in [1, 2] {
+        let mut bench = Bench::in_use();
+        bench.rotate();
+        bench.bootstrap();
+        bench.tick_after(HOUR);
+        assert!(matches!(bench.state(), State::Unreachable(_)));
+        assert_eq!((bench.admit(1), bench.admit(2)), (Ok(()), Ok(())));
+        bench.restart();
+        bench.register(back_with);
+        bench.tick_after(5 * MINUTE);
+        assert_eq!(bench.state(), State::InUse);
+        assert_eq!(bench.admit(back_with), Ok(()));
+        assert!(bench.admit(3 - back_with).is_err());
+    }
+}
+
+#[test]
+fn a_device_that_goes_back_within_the_grace_time_withdraws_the_proof() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    bench.bootstrap();
+    bench.register(2);
+    bench.register(1);
+    assert!(bench.tick_after(6 * MINUTE).is_empty());
+    assert_eq!(bench.admit(1), Ok(()));
+    bench.tick_after(HOUR);
+    assert_eq!((bench.admit(1), bench.admit(2)), (Ok(()), Err(Refusal::RolledBack)));
+}
+
+#[test]
+fn an_overridden_server_uri_is_written_only_while_it_is_rotated_in() {
+    let mut bench = Bench::in_use();
+    let rotate = Rotate { server_uri: Some("coaps://127.0.0.1:9".into()), ..Rotate::default() };
+    bench.credentials.rotate(bench.now, "test", EP, &rotate).unwrap();
+    let who = bench.who(Role::Bootstrap, 1);
+    let uri =
+        |bench: &Bench| bench.credentials.bootstrap_plan(bench.now, &who).unwrap().security[0].1.clone();
+    assert_eq!(uri(&bench), Setting::Text("coaps://127.0.0.1:9".into()));
+    bench.register(1);
+    bench.tick_after(24 * HOUR);
+    assert!(
+        matches!(bench.state(), State::Unreachable(_)),
+        "the attempt was open when the old one registered"
+    );
+    bench.register(1);
+    assert_eq!(bench.state(), State::InUse);
+    assert_eq!(uri(&bench), Setting::Text("coaps://127.0.0.1:5684".into()));
+}
+
+#[test]
+fn a_pending_trigger_is_sent_again_after_a_restart() {
+    let trigger = Command::TriggerBootstrap { endpoint: EP.into() };
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    assert_eq!(bench.tick_after(1), [trigger.clone()]);
+    assert!(bench.tick_after(1).is_empty(), "it is under way");
+    bench.restart();
+    assert_eq!(bench.tick_after(1), [trigger.clone()]);
+    bench.report(&Fact::TriggerAnswered { endpoint: EP.into(), answer: TriggerAnswer::Unanswered });
+    assert!(bench.tick_after(1).is_empty());
+    assert_eq!(bench.register(1), [trigger.clone()], "the device is awake");
+    bench.report(&Fact::TriggerAnswered { endpoint: EP.into(), answer: TriggerAnswer::Accepted });
+    bench.bootstrap();
+    bench.restart();
+    assert!(bench.tick_after(20 * MINUTE).is_empty(), "the device fetched it");
+}
+
+#[test]
+fn a_refused_trigger_rolls_back_at_once() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    bench.tick_after(1);
+    let answer = TriggerAnswer::Refused { code: "4.05".into() };
+    bench.report(&Fact::TriggerAnswered { endpoint: EP.into(), answer });
+    assert_eq!(bench.state(), State::InUse);
+    assert!(bench.note().contains("/1/x/9, with 4.05"), "{}", bench.note());
+}
+
+#[test]
+fn a_failed_bootstrap_is_tried_again_later() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    bench.tick_after(1);
+    bench.report(&Fact::TriggerAnswered { endpoint: EP.into(), answer: TriggerAnswer::Accepted });
+    let generation = bench.hand_out();
+    bench.report(&Fact::BootstrapFailed {
+        endpoint: EP.into(),
+        generation,
+        step: "write /0/1".into(),
+        code: None,
+    });
+    assert!(bench.tick_after(1).is_empty());
+    assert_eq!(bench.tick_after(MINUTE), [Command::TriggerBootstrap { endpoint: EP.into() }]);
+}
+
+#[test]
+fn revocation_refuses_everywhere_and_survives_a_restart() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    let identity =
+        bench.credentials.device(EP).unwrap().management.clone().unwrap().credentials[0].identity.clone();
+    let commands = bench.credentials.revoke(bench.now, "test", EP, None, "lost").unwrap();
+    assert!(commands.contains(&close(None)));
+    for _ in 0..2 {
+        assert_eq!(
+            bench.credentials.look_up(Role::Management, identity.bytes()).unwrap_err(),
+            Refusal::Revoked
+        );
+        assert_eq!(bench.credentials.look_up(Role::Bootstrap, b"bs-1").unwrap_err(), Refusal::Revoked);
+        assert_eq!((bench.admit(1), bench.admit(2)), (Err(Refusal::Revoked), Err(Refusal::Revoked)));
+        assert!(bench.credentials.bootstrap_plan(bench.now, &bench.who(Role::Bootstrap, 1)).is_err());
+        assert!(bench.credentials.admit_without_security(Role::Management, EP).is_err());
+        assert!(bench.tick_after(2 * HOUR).is_empty());
+        bench.restart();
+    }
+    for generation in [1, 2] {
+        assert!(bench.store.secret(EP, Role::Management, generation).unwrap().is_none());
+    }
+    assert!(bench.credentials.revoke(bench.now, "test", EP, None, "again").unwrap().is_empty());
+}
+
+#[test]
+fn new_credentials_bring_a_revoked_device_back_but_never_the_revoked_ones() {
+    let mut bench = Bench::in_use();
+    bench.credentials.revoke(bench.now, "test", EP, None, "lost").unwrap();
+    let same = Enrol { accounts: vec![given(Role::Bootstrap, "bs-1", 2)], ..Enrol::default() };
+    assert!(bench.credentials.enrol(bench.now, "test", EP, &same).is_err());
+    let fresh = Enrol { accounts: vec![given(Role::Bootstrap, "bs-2", 2)], ..Enrol::default() };
+    bench.credentials.enrol(bench.now, "test", EP, &fresh).unwrap();
+    assert_eq!(bench.admit(1), Err(Refusal::Revoked));
+    assert!(bench.credentials.look_up(Role::Bootstrap, b"bs-1").is_err());
+    assert_eq!(bench.credentials.look_up(Role::Bootstrap, b"bs-2").unwrap().who.generation, 2);
+    bench.restart();
+    assert!(bench.credentials.look_up(Role::Bootstrap, b"bs-1").is_err());
+    assert!(bench.credentials.look_up(Role::Bootstrap, b"bs-2").is_ok());
+}
+
+#[test]
+fn a_suspension_stops_the_clock_of_a_rotation() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    let commands = bench.credentials.suspend(bench.now, "test", EP, "audit").unwrap();
+    assert!(commands.contains(&close(None)));
+    assert_eq!(bench.admit(1), Err(Refusal::Suspended));
+    bench.tick_after(5 * HOUR);
+    assert!(matches!(bench.state(), State::Rotating(_)));
+    bench.credentials.resume(bench.now, "test", EP, "done").unwrap();
+    assert_eq!(bench.admit(1), Ok(()));
+    bench.tick_after(HOUR / 2);
+    assert!(matches!(bench.state(), State::Rotating(_)));
+    bench.tick_after(HOUR);
+    assert_eq!(bench.state(), State::InUse);
+}
+
+#[test]
+fn a_decommissioned_device_cannot_come_back() {
+    let mut bench = Bench::in_use();
+    bench.credentials.decommission(bench.now, "test", EP, "scrapped").unwrap();
+    bench.restart();
+    assert_eq!(bench.admit(1), Err(Refusal::Decommissioned));
+    let fresh = Enrol { accounts: vec![given(Role::Bootstrap, "bs-9", 2)], ..Enrol::default() };
+    assert!(bench.credentials.enrol(bench.now, "test", EP, &fresh).is_err());
+    assert!(bench.credentials.resume(bench.now, "test", EP, "").is_err());
+}
+
+#[test]
+fn plain_coap_is_closed_unless_opened_and_always_for_devices_with_a_credential() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.credentials.admit_without_security(Role::Management, "x"), Err(Refusal::NoSecClosed));
+    let open = Enrol { allow_nosec: Some(true), ..Enrol::default() };
+    bench.credentials.enrol(1, "test", "x", &open).unwrap();
+    assert_eq!(bench.credentials.admit_without_security(Role::Management, "x"), Ok(()));
+    let plan = bench.credentials.bootstrap_plan_without_security("x").unwrap();
+    assert_eq!(plan.security[2].1, Setting::Integer(3));
+    let secure = Enrol { accounts: vec![given(Role::Management, "x", 1)], ..Enrol::default() };
+    bench.credentials.enrol(2, "test", "x", &secure).unwrap();
+    assert_eq!(bench.credentials.admit_without_security(Role::Management, "x"), Err(Refusal::HasCredential));
+    bench.restart();
+    assert_eq!(bench.credentials.admit_without_security(Role::Bootstrap, "x"), Err(Refusal::HasCredential));
+}
+
+#[test]
+fn pre_flight_checks_refuse_in_words() {
+    let refusal = |bench: &Bench, rotate: &Rotate| {
+        bench.credentials.rotate(1, "test", EP, rotate).unwrap_err().to_string()
+    };
+    let default = Rotate::default();
+    let mut bench = Bench::new();
+    assert!(refusal(&bench, &default).contains("no such device"));
+    let only = Enrol { accounts: vec![given(Role::Management, "dm", 1)], ..Enrol::default() };
+    bench.credentials.enrol(1, "test", EP, &only).unwrap();
+    assert!(refusal(&bench, &default).contains("no bootstrap account"));
+    bench.enrol_bootstrap();
+    assert!(refusal(&bench, &default).contains("never proven"));
+    bench.register(1);
+    let bootstrap = Rotate { role: Role::Bootstrap, ..Rotate::default() };
+    assert!(refusal(&bench, &bootstrap).contains("bootstrap account cannot be rotated"));
+    let uri = Rotate { server_uri: Some("http://x".into()), ..Rotate::default() };
+    assert!(refusal(&bench, &uri).contains("coaps://"));
+    let rotated = bench.credentials.rotate(bench.now, "test", EP, &default).unwrap();
+    assert_eq!(rotated.warnings, ["the bootstrap account was never used yet"]);
+    assert!(refusal(&bench, &default).contains("under way"));
+}
+
+#[test]
+fn a_working_credential_cannot_be_replaced_by_enrolling_another() {
+    let bench = Bench::in_use();
+    let other = Enrol { accounts: vec![given(Role::Bootstrap, "bs-1", 7)], ..Enrol::default() };
+    assert!(bench.credentials.enrol(1, "test", EP, &other).is_err());
+    let stolen = Enrol { accounts: vec![given(Role::Bootstrap, "bs-1", 1)], ..Enrol::default() };
+    assert!(bench.credentials.enrol(1, "test", "someone-else", &stolen).is_err());
+    assert!(bench.credentials.device("someone-else").is_none(), "nothing of a refused act is kept");
+}
+
+#[test]
+fn the_audit_log_is_chained_and_holds_no_secret() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    bench.bootstrap();
+    bench.register(2);
+    let key = bench.store.secret(EP, Role::Management, 2).unwrap().unwrap();
+    bench.tick_after(HOUR);
+    let rows = bench.credentials.audit(Some(EP), 0, 1000).unwrap();
+    let steps: Vec<&str> = rows.iter().map(|row| row.what.as_str()).collect();
+    assert_eq!(
+        steps,
+        [
+            "enrolled",
+            "enrolled",
+            "in use",
+            "bootstrapping",
+            "delivered",
+            "in use",
+            "staged",
+            "handed out",
+            "delivered",
+            "proven",
+            "old retired",
+            "in use"
+        ]
+    );
+    assert_eq!(bench.store.verify_audit().unwrap(), rows.len() as u64);
+    let text = serde_json::to_string(&rows).unwrap();
+    assert!(!text.contains(&hex::encode(key.bytes())));
+}
