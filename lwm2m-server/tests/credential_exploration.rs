@@ -4,7 +4,7 @@
 //! The device is the client of this project: a bootstrap stages, Finish commits and keeps the previous account, a Register
 //! with the new one confirms it, and giving up on the new one brings the previous one back.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "test")]
 
 use std::collections::{HashSet, VecDeque};
 
@@ -50,6 +50,8 @@ struct World {
     record: Device,
     now: u64,
     holds: Holds,
+    /// The management session that lives was opened with this generation.
+    session: Option<u32>,
     /// A bootstrap is writing this generation.
     bootstrap: Option<u32>,
     /// The server's half of that bootstrap ended with a crash.
@@ -72,6 +74,7 @@ impl World {
             record,
             now: 0,
             holds: Holds::Nothing,
+            session: None,
             bootstrap: None,
             is_orphaned: false,
             rotations: 0,
@@ -94,6 +97,7 @@ impl World {
 
     /// A full handshake and a Register as the server sees them.
     fn register(&mut self, generation: u32) {
+        self.session = Some(generation);
         self.step(&Fact::Handshake { who: Self::who(generation), full: true });
         self.step(&Fact::Registered { who: Self::who(generation) });
     }
@@ -182,9 +186,12 @@ impl World {
                 world.holds = Holds::Using(generation);
             });
             go("register, its answer lost", &|world| world.register(generation));
-            go("update over the session there is", &|world| {
-                world.step(&Fact::Registered { who: Self::who(generation) });
-            });
+            if let Some(session) = self.session {
+                // Seen in the field: a new key was written and the device goes on with the session it has.
+                go("register over the session there is", &|world| {
+                    world.step(&Fact::Registered { who: Self::who(session) });
+                });
+            }
             if matches!(self.holds, Holds::Trying { .. }) {
                 go("the device gives the new one up", &|world| world.holds = world.holds.given_up());
             }
@@ -192,6 +199,7 @@ impl World {
         if self.crashes < 2 {
             go("crash", &|world| {
                 world.crashes += 1;
+                world.session = None;
                 world.is_orphaned = world.bootstrap.is_some();
                 let stored = serde_json::to_string(&world.record).unwrap();
                 world.record = serde_json::from_str(&stored).unwrap();
@@ -256,11 +264,12 @@ impl World {
         account.last_success_ms = None;
         account.note = None;
         format!(
-            "{:?} {:?} {} {:?} {:?} {} {} {} {}",
+            "{:?} {:?} {} {:?} {:?} {:?} {} {} {} {}",
             account,
             self.record.hold.as_ref().map(|hold| (hold.kind, hold.since_ms)),
             self.now,
             self.holds,
+            self.session,
             self.bootstrap,
             self.is_orphaned,
             self.rotations,

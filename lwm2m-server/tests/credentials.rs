@@ -1,6 +1,6 @@
 //! The credential lifecycle through its façade: enrolment, rotation with proof and rollback, revocation, restarts.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
 
 use std::sync::Arc;
 
@@ -258,16 +258,16 @@ fn an_overridden_server_uri_is_written_only_while_it_is_rotated_in() {
 
 #[test]
 fn a_pending_trigger_is_sent_again_after_a_restart() {
-    let trigger = Command::TriggerBootstrap { endpoint: EP.into() };
+    let trigger = [Command::TriggerBootstrap { endpoint: EP.into() }];
     let mut bench = Bench::in_use();
     bench.rotate();
-    assert_eq!(bench.tick_after(1), [trigger.clone()]);
+    assert_eq!(bench.tick_after(1), trigger);
     assert!(bench.tick_after(1).is_empty(), "it is under way");
     bench.restart();
-    assert_eq!(bench.tick_after(1), [trigger.clone()]);
+    assert_eq!(bench.tick_after(1), trigger);
     bench.report(&Fact::TriggerAnswered { endpoint: EP.into(), answer: TriggerAnswer::Unanswered });
     assert!(bench.tick_after(1).is_empty());
-    assert_eq!(bench.register(1), [trigger.clone()], "the device is awake");
+    assert_eq!(bench.register(1), trigger, "the device is awake");
     bench.report(&Fact::TriggerAnswered { endpoint: EP.into(), answer: TriggerAnswer::Accepted });
     bench.bootstrap();
     bench.restart();
