@@ -15,6 +15,7 @@ pub mod mapping;
 mod object;
 mod operation;
 mod path;
+pub mod ready;
 mod registration;
 mod tree;
 mod value;

@@ -279,11 +279,13 @@ pub fn code(result: &Result<Outcome, Error>) -> Code {
         Ok(Outcome::Changed | Outcome::Deferred) => Code::CHANGED,
         Ok(Outcome::Content(_)) => Code::CONTENT,
         Ok(Outcome::Continue) => Code::CONTINUE,
-        Err(error) => CODES
-            .iter()
-            .find(|(known, _)| *known == error)
-            .map_or(Code::INTERNAL_SERVER_ERROR, |(_, code)| *code),
+        Err(error) => error_code(error),
     }
+}
+
+/// Returns the response code of an error.
+pub fn error_code(error: Error) -> Code {
+    CODES.iter().find(|(known, _)| *known == error).map_or(Code::INTERNAL_SERVER_ERROR, |(_, code)| *code)
 }
 
 const CODES: [(Error, Code); 14] = [

@@ -251,7 +251,11 @@ impl<'a> Writing<'a> {
             return Ok(false);
         }
         let reached = match self.rule {
-            Rule::Bootstrap => resource.kind != Kind::Nothing,
+            // An account starts afresh; of other objects only that is touched which servers may write.
+            Rule::Bootstrap => {
+                let account = matches!(object.definition().id, 0 | 1 | 2 | 21 | 23 | 24);
+                account && resource.kind != Kind::Nothing || resource.operations.is_writable()
+            }
             Rule::Write | Rule::Create => resource.operations.is_writable(),
         };
         let reset = reached && has_instance(object, self.instance) && object.has(self.instance, resource.id);

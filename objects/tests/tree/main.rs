@@ -1,0 +1,8 @@
+//! Operations on a tree of objects.
+#![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
+
+mod bootstrap;
+mod common;
+mod device_management;
+mod hostile;
+mod ready;
