@@ -1,0 +1,44 @@
+//! The bytes a handshake and a record cost, pinned: one byte more fails.
+//!
+//! One suite, SCSV in the ClientHello and renegotiation_info in the ServerHello, extended master secret, empty session id,
+//! 16-byte cookie, 15-byte identity, no ServerKeyExchange, ServerHello and ServerHelloDone in one record.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
+
+mod support;
+use support::*;
+
+#[test]
+fn a_handshake_with_cookie_is_472_bytes() {
+    let (mut client, mut server) = (client(), Server::new(2));
+    let talk = talk(&mut client, &mut server);
+    let lengths = |datagrams: &[Vec<u8>]| datagrams.iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(IDENTITY.len(), 15);
+    assert_eq!(lengths(&talk.from_client), [75, 91, 42 + 14 + 53]);
+    assert_eq!(lengths(&talk.from_server), [44, 86, 14 + 53]);
+    let total: usize = talk.from_client.iter().chain(&talk.from_server).map(Vec::len).sum();
+    assert_eq!(total, 472);
+}
+
+#[test]
+fn a_record_costs_29_bytes() {
+    let (mut client, _) = established();
+    assert_eq!(seal(&mut client, &[0; 64]).len(), 64 + 29);
+    assert_eq!(dtls_psk::HEADROOM + dtls_psk::TAILROOM, 29);
+}
+
+#[test]
+fn an_idle_server_connection_has_at_most_256_bytes() {
+    assert!(size_of::<Peer>() <= 256, "{}", size_of::<Peer>());
+}
+
+#[test]
+fn the_hello_verify_request_is_the_largest_stateless_reply() {
+    let mut client = client();
+    let hello = transmit(&mut client, at(0), 1200).remove(0);
+    let (_, replies) = Server::new(2).handle(at(0), &hello);
+    assert_eq!(replies[0].len(), dtls_psk::REPLY_MAX);
+    assert!(replies[0].len() < hello.len(), "no amplification");
+    // RFC 6347 §4.2.1: record number and message_seq are those of the ClientHello.
+    assert_eq!(replies[0][3..11], hello[3..11]);
+    assert_eq!(replies[0].get(17..19).unwrap(), &hello[17..19]);
+}

@@ -1,0 +1,291 @@
+//! Two parties in memory: a client, a server that does what the crate documentation says, and datagrams between them.
+#![expect(dead_code, reason = "each test file uses its part")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "test")]
+
+use std::time::Duration;
+
+use dtls_psk::{
+    Accepted, Answer, Choice, Config, Connection, CookieJar, Datagram, Dropped, HEADROOM, Handshake, Input,
+    Instant, Operation, PendingId, Psk, Reason, TAILROOM, choose,
+};
+
+pub(crate) type Client = Connection<512>;
+pub(crate) type Peer = Connection<1024, Box<Handshake<1024>>>;
+
+pub(crate) const IDENTITY: &[u8] = b"urn:dev:os:0001";
+pub(crate) const KEY: &[u8] = &[0x5a; 16];
+pub(crate) const TAG: u64 = 0x7ab;
+pub(crate) const ADDRESS: &[u8] = &[192, 0, 2, 1, 0x16, 0x34];
+
+/// A deterministic stand-in for randomness (splitmix64).
+#[derive(Clone)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        bytes.iter_mut().for_each(|byte| *byte = self.next() as u8);
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+pub(crate) fn at(milliseconds: u64) -> Instant {
+    Instant::from_millis(milliseconds)
+}
+
+/// What came of a datagram, owned.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub(crate) enum Event {
+    Established,
+    Application(Vec<u8>),
+    Closed(Reason),
+}
+
+impl Event {
+    pub(crate) fn of(input: Input<'_>) -> Self {
+        match input {
+            Input::Established { full } => {
+                assert!(full);
+                Self::Established
+            }
+            Input::Application(bytes) => Self::Application(bytes.to_vec()),
+            Input::Closed(reason) => Self::Closed(reason),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub(crate) fn client_with(config: &Config, psk: Psk<'_>, seed: u64) -> Client {
+    let mut random = Random(seed);
+    Client::client(at(0), config, psk, &mut |bytes| random.fill(bytes), Handshake::new()).unwrap()
+}
+
+pub(crate) fn client() -> Client {
+    client_with(&Config::DEFAULT, Psk { identity: IDENTITY, key: KEY }, 1)
+}
+
+pub(crate) fn transmit<const N: usize, H: std::borrow::BorrowMut<Handshake<N>>>(
+    connection: &mut Connection<N, H>,
+    now: Instant,
+    mtu: usize,
+) -> Vec<Vec<u8>> {
+    let mut out = vec![0; mtu];
+    std::iter::from_fn(|| {
+        let length = connection.poll_transmit(now, &mut out)?;
+        Some(out.get(..length)?.to_vec())
+    })
+    .collect()
+}
+
+pub(crate) fn receive<const N: usize, H: std::borrow::BorrowMut<Handshake<N>>>(
+    connection: &mut Connection<N, H>,
+    now: Instant,
+    datagram: &[u8],
+) -> Vec<Event> {
+    let mut bytes = datagram.to_vec();
+    let mut datagram = Datagram::new(&mut bytes);
+    std::iter::from_fn(|| connection.handle(now, &mut datagram).map(Event::of)).collect()
+}
+
+pub(crate) fn seal<const N: usize, H: std::borrow::BorrowMut<Handshake<N>>>(
+    connection: &mut Connection<N, H>,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut buffer = vec![0; HEADROOM + payload.len() + TAILROOM];
+    let range = HEADROOM..HEADROOM + payload.len();
+    buffer.get_mut(range.clone()).unwrap().copy_from_slice(payload);
+    let record = connection.seal(&mut buffer, range).unwrap();
+    buffer.get(record).unwrap().to_vec()
+}
+
+/// A server for one address.
+pub(crate) struct Server {
+    pub(crate) jar: CookieJar,
+    /// The newest first.
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) random: Random,
+    pub(crate) config: Config,
+    pub(crate) mtu: usize,
+    /// What is known, and whether look-ups are answered at once.
+    pub(crate) keys: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) answers_at_once: bool,
+    /// Look-ups to be answered, the latest last.
+    pub(crate) asked: Vec<(PendingId, Vec<u8>)>,
+    pub(crate) dropped: Vec<Dropped>,
+    pub(crate) refused: Vec<Reason>,
+    pub(crate) address: Vec<u8>,
+}
+
+impl Server {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random(seed ^ 0xffff_0000);
+        Self {
+            jar: CookieJar::new(at(0), &mut |bytes| random.fill(bytes)),
+            peers: Vec::new(),
+            random,
+            config: Config::DEFAULT,
+            mtu: 1200,
+            keys: vec![(IDENTITY.to_vec(), KEY.to_vec())],
+            answers_at_once: true,
+            asked: Vec::new(),
+            dropped: Vec::new(),
+            refused: Vec::new(),
+            address: ADDRESS.to_vec(),
+        }
+    }
+
+    /// Takes a datagram; returns what happened and what is to be sent.
+    pub(crate) fn handle(&mut self, now: Instant, datagram: &[u8]) -> (Vec<Event>, Vec<Vec<u8>>) {
+        let mut scratch = vec![0; datagram.len()];
+        let mut events = Vec::new();
+        let mut sent = Vec::new();
+        match choose(self.peers.iter(), datagram, &mut scratch) {
+            Choice::New => {
+                let mut out = vec![0; dtls_psk::REPLY_MAX];
+                let Self { jar, random, .. } = self;
+                let mut rng = |bytes: &mut [u8]| random.fill(bytes);
+                match jar.accept(now, &mut rng, &self.address, datagram, &mut out) {
+                    Accepted::Reply(length) => sent.push(out.get(..length).unwrap().to_vec()),
+                    Accepted::Refused { length, reason } => {
+                        self.refused.push(reason);
+                        sent.push(out.get(..length).unwrap().to_vec());
+                    }
+                    Accepted::Verified(hello) => {
+                        let handshake = Box::new(Handshake::new());
+                        let peer = Peer::server(now, &self.config, &hello, &mut rng, handshake).unwrap();
+                        // At most one that is established and one under way.
+                        self.peers.retain(Connection::is_established);
+                        self.peers.insert(0, peer);
+                    }
+                    Accepted::Dropped(dropped) => self.dropped.push(dropped),
+                }
+            }
+            Choice::Candidate(index) => {
+                let peer = self.peers.get_mut(index).unwrap();
+                events = receive(peer, now, datagram);
+                let wanted = peer.poll_pending().map(|pending| {
+                    let Operation::LookUpPsk { identity } = pending.operation else { panic!() };
+                    (pending.id, identity.to_vec())
+                });
+                if let Some((id, identity)) = wanted {
+                    if self.answers_at_once {
+                        events.extend(self.provide(now, index, id, &identity));
+                    } else {
+                        self.asked.push((id, identity));
+                    }
+                }
+            }
+            Choice::Dropped(dropped) => self.dropped.push(dropped),
+        }
+        sent.extend(self.settle(now, &events));
+        (events, sent)
+    }
+
+    pub(crate) fn provide(
+        &mut self,
+        now: Instant,
+        index: usize,
+        id: PendingId,
+        identity: &[u8],
+    ) -> Option<Event> {
+        let found = self.keys.iter().find(|(known, _)| known == identity);
+        let answer = found.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key, tag: TAG });
+        self.peers.get_mut(index).unwrap().provide(now, id, answer).unwrap().map(Event::of)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> (Vec<Event>, Vec<Vec<u8>>) {
+        let events: Vec<_> =
+            self.peers.iter_mut().filter_map(|peer| peer.handle_timeout(now)).map(Event::of).collect();
+        let sent = self.settle(now, &events);
+        (events, sent)
+    }
+
+    /// Sends what is to be sent and forgets what is over or replaced.
+    fn settle(&mut self, now: Instant, events: &[Event]) -> Vec<Vec<u8>> {
+        let mtu = self.mtu;
+        let sent = self.peers.iter_mut().flat_map(|peer| transmit(peer, now, mtu)).collect();
+        self.peers.retain(|peer| !peer.is_closed());
+        if events.contains(&Event::Established) {
+            self.peers.truncate(1);
+        }
+        sent
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.peers.iter().filter_map(Connection::poll_timeout).min()
+    }
+
+    /// The established connection.
+    pub(crate) fn peer(&mut self) -> &mut Peer {
+        self.peers.iter_mut().find(|peer| peer.is_established()).unwrap()
+    }
+}
+
+/// Everything that went over a perfect link.
+#[derive(Default, Debug, PartialEq, Eq, Clone)]
+pub(crate) struct Talk {
+    pub(crate) from_client: Vec<Vec<u8>>,
+    pub(crate) from_server: Vec<Vec<u8>>,
+    pub(crate) client: Vec<Event>,
+    pub(crate) server: Vec<Event>,
+}
+
+/// Lets both sides talk over a perfect link until neither has anything to say. `tamper` may change each datagram (`true`:
+/// from the client) or drop it.
+pub(crate) fn talk_with(
+    client: &mut Client,
+    server: &mut Server,
+    now: Instant,
+    mut tamper: impl FnMut(bool, &mut Vec<u8>) -> bool,
+) -> Talk {
+    let mut talk = Talk::default();
+    loop {
+        let mut to_server = transmit(client, now, 1200);
+        if to_server.is_empty() {
+            return talk;
+        }
+        for datagram in &mut to_server {
+            talk.from_client.push(datagram.clone());
+            if !tamper(true, datagram) {
+                continue;
+            }
+            let (events, to_client) = server.handle(now, datagram);
+            talk.server.extend(events);
+            for mut datagram in to_client {
+                talk.from_server.push(datagram.clone());
+                if tamper(false, &mut datagram) {
+                    talk.client.extend(receive(client, now, &datagram));
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn talk(client: &mut Client, server: &mut Server) -> Talk {
+    talk_with(client, server, at(0), |_, _| true)
+}
+
+/// A client and its server after a handshake.
+pub(crate) fn established() -> (Client, Server) {
+    let (mut client, mut server) = (client(), Server::new(2));
+    let talk = talk(&mut client, &mut server);
+    assert_eq!(talk.client, [Event::Established]);
+    assert_eq!(talk.server, [Event::Established]);
+    (client, server)
+}
+
+pub(crate) fn config(retransmit_ms: u64, timeout_s: u64) -> Config {
+    Config::DEFAULT
+        .with_retransmit_after(Duration::from_millis(retransmit_ms))
+        .with_handshake_timeout(Duration::from_secs(timeout_s))
+}
