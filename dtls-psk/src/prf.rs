@@ -153,3 +153,115 @@ impl Premaster {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+pub(crate) mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    pub(crate) fn hex(text: &str) -> Vec<u8> {
+        let digits = text.as_bytes().chunks(2);
+        digits.map(|pair| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    fn sequence<const N: usize>(first: u8) -> [u8; N] {
+        core::array::from_fn(|index| first.wrapping_add(u8::try_from(index).unwrap()))
+    }
+
+    #[test]
+    fn the_prf_matches_the_vector_published_on_the_ietf_tls_list() {
+        let mut out = [0; 100];
+        let prf = Prf::new(&hex("9bbe436ba940f017b17652849a71db35"));
+        // The seed in two parts is the seed in one.
+        let seed = hex("a0ba9f936cda311827a6f796ffd5198c");
+        let (front, back) = seed.split_at(5);
+        prf.expand(b"test label", &[front, back], &mut out);
+        assert_eq!(
+            out.as_slice(),
+            hex(
+                "e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a6b301791e90d35c9c9a46b4e14baf9af\
+                 0fa022f7077def17abfd3797c0564bab4fbc91666e9def9b97fce34f796789baa48082d122ee42c5a72e5a5110fff701\
+                 87347b66"
+            )
+        );
+    }
+
+    #[test]
+    fn a_premaster_secret_has_the_key_behind_as_many_zeros() {
+        let psk: [u8; 16] = sequence(1);
+        assert_eq!(
+            Premaster::new(&psk).bytes(),
+            hex("00100000000000000000000000000000000000100102030405060708090a0b0c0d0e0f10")
+        );
+        assert_eq!(Premaster::new(&[7; PSK_MAX]).bytes().len(), PREMASTER_MAX);
+        assert_eq!(Premaster::new(&[7; PSK_MAX]).bytes().last(), Some(&7));
+    }
+
+    /// What an independent implementation derives from these inputs without the extended master secret.
+    #[test]
+    fn the_key_block_matches_an_independent_computation() {
+        let secrets = Secrets::derive(Inputs {
+            psk: &sequence::<16>(1),
+            client_random: &sequence(0),
+            server_random: &sequence(0x20),
+            extended_master_secret: false,
+            transcript: Sha256::new(),
+            client_finished_header: [0; 12],
+        });
+        let KeyBlock { client, server } = &secrets.keys;
+        assert_eq!(client.key.as_slice(), hex("242e1497c946f066767b03b8ad79adf6"));
+        assert_eq!(server.key.as_slice(), hex("fb5488936f1c2a4ba79a0c281b13f967"));
+        assert_eq!(client.iv.as_slice(), hex("175b2737"));
+        assert_eq!(server.iv.as_slice(), hex("4edc3604"));
+    }
+
+    #[test]
+    fn master_secrets_and_finished_match_an_independent_computation() {
+        let premaster = Premaster::new(&sequence::<16>(1));
+        let prf = Prf::new(premaster.bytes());
+        let mut master = [0; 48];
+        prf.expand(b"master secret", &[&sequence::<32>(0), &sequence::<32>(0x20)], &mut master);
+        assert_eq!(
+            master.as_slice(),
+            hex(
+                "08cd6fd50b5bbf0352361eb0aab94ca1fbc15abec762adf50a842c7d7fd6c09520e61ed19973480197754e875103e5bd"
+            )
+        );
+        let session_hash = hex("c27cb9f8d32c72ebf045d5e85f6bb362c80c8bccc6165b22b17bee2d0a0bec2b");
+        let mut extended = [0; 48];
+        prf.expand(b"extended master secret", &[&session_hash], &mut extended);
+        assert_eq!(
+            extended.as_slice(),
+            hex(
+                "1cd19bead7cc1676188023ff070d7cc6df9b5858bbd130cc5a553b557a362f09a26ae2850cc1c3a0eda0b76f9f9b7333"
+            )
+        );
+        // Which of the two master secrets the vector's verify_data comes from, it does not say: the plain one.
+        let (mut client, mut server) = ([0; 12], [0; 12]);
+        let prf = Prf::new(&master);
+        prf.expand(b"client finished", &[&session_hash], &mut client);
+        prf.expand(b"server finished", &[&session_hash], &mut server);
+        assert_eq!(client.as_slice(), hex("fd49c120e1890299f32109eb"));
+        assert_eq!(server.as_slice(), hex("777f4e64c77a27136fe7d54c"));
+    }
+
+    #[test]
+    fn the_extended_master_secret_and_the_plain_one_differ_in_every_key() {
+        let derive = |extended_master_secret| {
+            Secrets::derive(Inputs {
+                psk: &[1; 16],
+                client_random: &[2; 32],
+                server_random: &[3; 32],
+                extended_master_secret,
+                transcript: Sha256::new(),
+                client_finished_header: [0; 12],
+            })
+        };
+        let (plain, extended) = (derive(false), derive(true));
+        assert_ne!(plain.keys.client.key, extended.keys.client.key);
+        assert_ne!(plain.keys.server.key, extended.keys.server.key);
+        assert_ne!(plain.verify_data.client, extended.verify_data.client);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! One suite, SCSV in the ClientHello and renegotiation_info in the ServerHello, extended master secret, empty session id,
 //! 16-byte cookie, 15-byte identity, no ServerKeyExchange, ServerHello and ServerHelloDone in one record.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
 mod support;
 use support::*;

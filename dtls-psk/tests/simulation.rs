@@ -1,11 +1,5 @@
 //! Two parties over a link that loses, repeats, delays and reorders datagrams, in virtual time.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    reason = "test"
-)]
+#![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
 
 mod support;
 use dtls_psk::{Config, Instant, Psk, Reason};
