@@ -32,6 +32,11 @@ pub fn openssl() -> Option<Program> {
     on_path("openssl", "openssl", &["version"], |text| text.lines().next().map(str::to_owned))
 }
 
+/// GnuTLS's `gnutls-cli` or `gnutls-serv`.
+pub fn gnutls(program: &'static str) -> Option<Program> {
+    on_path(program, program, &["--version"], |text| text.lines().next().map(str::to_owned))
+}
+
 /// A client or server of libcoap: `coap-client-notls`, `coap-server-openssl` and so on.
 pub fn libcoap(program: &'static str) -> Option<Program> {
     // The programs print their version with their usage.

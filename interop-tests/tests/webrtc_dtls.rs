@@ -1,0 +1,94 @@
+//! webrtc-rs `dtls` 0.17 in both roles: DTLS 1.2, PSK_WITH_AES_128_CCM_8, over UDP on loopback within this process.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use dtls::cipher_suite::CipherSuiteId;
+use dtls::config::{Config, ExtendedMasterSecretType};
+use dtls::conn::DTLSConn;
+use interop_tests::coap::{Listener, Transport};
+use interop_tests::dtls::Secure;
+use interop_tests::process::{PATIENCE, socket};
+use std::net::UdpSocket;
+
+const IDENTITY: &[u8] = b"urn:dev:ops:1-2";
+const KEY: &[u8] = b"sixteen byte key";
+
+fn config(extended_master_secret: ExtendedMasterSecretType) -> Config {
+    Config {
+        cipher_suites: vec![CipherSuiteId::Tls_Psk_With_Aes_128_Ccm_8],
+        psk: Some(Arc::new(|_identity| Box::pin(async { Ok(KEY.to_vec()) }))),
+        psk_identity_hint: Some(IDENTITY.to_vec()),
+        extended_master_secret,
+        ..Config::default()
+    }
+}
+
+/// Runs webrtc-rs on a thread: it says `hello` once connected and sends back the next two messages.
+fn run(config: Config, client: bool, socket: UdpSocket) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async move {
+            socket.set_nonblocking(true).expect("a socket");
+            let socket = tokio::net::UdpSocket::from_std(socket).expect("within the runtime");
+            let connection =
+                DTLSConn::new(Arc::new(socket), config, client, None).await.expect("both have the key");
+            connection.write(b"hello", None).await.expect("connected");
+            for _ in 0..2 {
+                let mut message = [0; 2048];
+                let length = connection.read(&mut message, None).await.expect("connected");
+                let message = message.get(..length).unwrap_or_default();
+                connection.write(message, None).await.expect("connected");
+            }
+            // The other side closes.
+            let _ = connection.read(&mut [0; 2048], None).await;
+        });
+    })
+}
+
+fn talk<T: Transport>(ours: &mut Secure<T>) {
+    ours.establish().expect("both have the key");
+    assert_eq!(ours.receive(PATIENCE).as_deref(), Some(&b"hello"[..]));
+    for message in [b"one".to_vec(), vec![7; 1024]] {
+        ours.send(&message);
+        assert_eq!(ours.receive(PATIENCE), Some(message));
+    }
+    ours.close();
+}
+
+fn connected() -> (UdpSocket, UdpSocket) {
+    let (mine, theirs) = (socket(), socket());
+    mine.connect(theirs.local_addr().expect("a bound socket")).expect("loopback is reachable");
+    theirs.connect(mine.local_addr().expect("a bound socket")).expect("loopback is reachable");
+    (mine, theirs)
+}
+
+#[test]
+fn our_client_talks_to_a_webrtc_server() {
+    let (mine, theirs) = connected();
+    let server = run(config(ExtendedMasterSecretType::Require), false, theirs);
+    talk(&mut Secure::client(mine, IDENTITY, KEY));
+    server.join().expect("no panic");
+}
+
+#[test]
+fn our_client_does_without_the_extended_master_secret_that_a_webrtc_server_lacks() {
+    let (mine, theirs) = connected();
+    let server = run(config(ExtendedMasterSecretType::Disable), false, theirs);
+    talk(&mut Secure::client(mine, IDENTITY, KEY));
+    server.join().expect("no panic");
+}
+
+#[test]
+fn a_webrtc_client_talks_to_our_server_with_and_without_the_extended_master_secret() {
+    for extended in [ExtendedMasterSecretType::Require, ExtendedMasterSecretType::Disable] {
+        let (mine, theirs) = connected();
+        let client = run(config(extended), true, theirs);
+        talk(&mut Secure::server(Listener::new(&mine), &[(IDENTITY, KEY)]));
+        client.join().expect("no panic");
+    }
+}
