@@ -4,6 +4,7 @@
 //! lock file is held as long as the store is open); the schema version is checked before anything else is read.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -75,13 +76,21 @@ impl RedbStore {
     /// A damaged file, a newer schema, a key that does not fit, or what the operating system said.
     pub fn open(data: &Path, lock: File, sealer: Sealer) -> Result<Self, StoreError> {
         let path = data.join(FILE);
-        // redb repairs after an unclean end, and panics on some damage that no crash leaves behind.
-        let opened = std::panic::catch_unwind(|| Database::builder().set_cache_size(64 << 20).create(&path));
+        // redb repairs after an unclean end, but trusts pages after a clean one and panics when they do not fit together:
+        // so every checksum is verified before anything is read.
+        let opened = std::panic::catch_unwind(|| -> Result<(Database, bool), DatabaseError> {
+            let mut database = Database::builder().set_cache_size(64 << 20).create(&path)?;
+            let is_whole = database.check_integrity()?;
+            Ok((database, is_whole))
+        });
         let database = match opened {
-            Ok(Ok(database)) => database,
+            Ok(Ok((database, true))) => database,
+            Ok(Ok((_, false))) => {
+                return Err(StoreError::Corrupt { path, what: "a checksum does not fit".to_owned() });
+            }
             Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(StoreError::Locked(data.to_owned())),
             Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
-                if error.kind() != std::io::ErrorKind::InvalidData =>
+                if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
             {
                 return Err(StoreError::Io { path, error });
             }

@@ -1,0 +1,175 @@
+//! The embedded store: locks, wrong keys, damage, schema, fencing, and the audit chain.
+
+#![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
+
+use std::fs;
+use std::path::Path;
+
+use lwm2m_server::credentials::{Device, Happened, Key, Role};
+use lwm2m_server::store::{Change, RedbStore, Sealer, Store, StoreError};
+use redb::{Database, ReadableTable as _, TableDefinition};
+
+fn sealer(byte: u8) -> Sealer {
+    Sealer::new(&[byte; 32], "key.txt").unwrap()
+}
+
+fn open(data: &Path, byte: u8) -> Result<RedbStore, StoreError> {
+    RedbStore::open(data, RedbStore::lock(data)?, sealer(byte))
+}
+
+fn happened(what: &'static str) -> Happened {
+    Happened { role: None, generation: None, what, detail: String::new() }
+}
+
+fn commit(store: &dyn Store, device: &mut Device, what: &'static str) -> Result<(), StoreError> {
+    device.version += 1;
+    let key = Key::new(vec![7; 16]).unwrap();
+    store.commit(&Change {
+        device,
+        secrets: &[(Role::Management, 1, &key)],
+        forget: &[],
+        actor: "test",
+        now_ms: 1,
+        happened: &[happened(what)],
+    })
+}
+
+#[test]
+fn two_servers_never_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), 1).unwrap();
+    assert!(matches!(open(folder.path(), 1), Err(StoreError::Locked(_))));
+    drop(store);
+    open(folder.path(), 1).unwrap();
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_reopen() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut device = Device::new("a");
+    commit(&open(folder.path(), 1).unwrap(), &mut device, "made").unwrap();
+    let store = open(folder.path(), 1).unwrap();
+    assert_eq!(store.devices().unwrap(), [device]);
+    assert_eq!(store.secret("a", Role::Management, 1).unwrap().unwrap().bytes(), [7; 16]);
+    assert_eq!(store.verify_audit().unwrap(), 1);
+}
+
+#[test]
+fn a_wrong_key_is_noticed_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path(), 1).unwrap();
+    let error = open(folder.path(), 2).unwrap_err();
+    assert!(matches!(error, StoreError::WrongKey { .. }));
+    assert!(error.to_string().contains("key.txt"), "{error}");
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path(), 1).unwrap();
+    let database = Database::open(folder.path().join("store.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
+        meta.insert("schema", 2_u32.to_be_bytes().as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 2, known: 1 })));
+}
+
+#[test]
+fn a_file_that_is_no_store_is_reported_in_one_line() {
+    for content in [&b"not a store"[..], &[0; 65536], b"{}"] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("store.redb"), content).unwrap();
+        let error = open(folder.path(), 1).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_store_never_panics_and_never_opens_a_wrong_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut device = Device::new("a");
+    {
+        let store = open(folder.path(), 1).unwrap();
+        for _ in 0..20 {
+            commit(&store, &mut device, "made").unwrap();
+        }
+    }
+    let whole = fs::read(folder.path().join("store.redb")).unwrap();
+    let damaged = |bytes: &[u8]| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("store.redb"), bytes).unwrap();
+        let outcome = open(folder.path(), 1).and_then(|store| {
+            store.devices()?;
+            store.verify_audit()?;
+            store.secret("a", Role::Management, 1)
+        });
+        if let Ok(Some(key)) = outcome {
+            assert_eq!(key.bytes(), [7; 16]);
+        }
+    };
+    for length in (0..whole.len()).step_by(whole.len() / 12) {
+        damaged(whole.get(..length).unwrap());
+    }
+    for at in (0..whole.len()).step_by(whole.len() / 60 + 1) {
+        let mut bytes = whole.clone();
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 0x55;
+        }
+        damaged(&bytes);
+    }
+}
+
+#[test]
+fn a_write_on_an_old_version_changes_nothing() {
+    let store = RedbStore::in_memory(sealer(1)).unwrap();
+    let mut device = Device::new("a");
+    commit(&store, &mut device, "made").unwrap();
+    let mut stale = Device::new("a");
+    assert!(matches!(commit(&store, &mut stale, "stale"), Err(StoreError::Conflict)));
+    assert_eq!(store.verify_audit().unwrap(), 1);
+}
+
+#[test]
+fn an_older_epoch_is_fenced_off() {
+    let store = RedbStore::in_memory(sealer(1)).unwrap();
+    let mut device = Device::new("a");
+    device.epoch = 2;
+    commit(&store, &mut device, "made").unwrap();
+    device.epoch = 1;
+    assert!(matches!(commit(&store, &mut device, "fenced"), Err(StoreError::Fenced)));
+}
+
+#[test]
+fn a_changed_or_missing_audit_row_breaks_the_chain() {
+    const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let store = open(folder.path(), 1).unwrap();
+        for what in ["one", "two", "three"] {
+            store.note("test", 1, &happened(what)).unwrap();
+        }
+    }
+    let tamper = |change: &dyn Fn(&mut redb::Table<'_, u64, &'static [u8]>)| {
+        let copy = tempfile::tempdir().unwrap();
+        fs::copy(folder.path().join("store.redb"), copy.path().join("store.redb")).unwrap();
+        let database = Database::open(copy.path().join("store.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        change(&mut transaction.open_table(AUDIT).unwrap());
+        transaction.commit().unwrap();
+        drop(database);
+        open(copy.path(), 1).unwrap().verify_audit()
+    };
+    assert_eq!(tamper(&|_| ()).unwrap(), 3);
+    let changed = tamper(&|audit| {
+        let row = String::from_utf8(audit.get(2).unwrap().unwrap().value().to_vec()).unwrap();
+        audit.insert(2, row.replace("two", "2").as_bytes()).unwrap();
+    });
+    assert!(matches!(changed, Err(StoreError::Corrupt { .. })));
+    let missing = tamper(&|audit| drop(audit.remove(1).unwrap()));
+    assert!(matches!(missing, Err(StoreError::Corrupt { .. })));
+}
