@@ -146,6 +146,7 @@ fn an_older_epoch_is_fenced_off() {
 
 #[test]
 fn a_changed_or_missing_audit_row_breaks_the_chain() {
+    type Rows<'t> = redb::Table<'t, u64, &'static [u8]>;
     const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
     let folder = tempfile::tempdir().unwrap();
     {
@@ -154,7 +155,7 @@ fn a_changed_or_missing_audit_row_breaks_the_chain() {
             store.note("test", 1, &happened(what)).unwrap();
         }
     }
-    let tamper = |change: &dyn Fn(&mut redb::Table<'_, u64, &'static [u8]>)| {
+    let tamper = |change: &dyn Fn(&mut Rows<'_>)| {
         let copy = tempfile::tempdir().unwrap();
         fs::copy(folder.path().join("store.redb"), copy.path().join("store.redb")).unwrap();
         let database = Database::open(copy.path().join("store.redb")).unwrap();

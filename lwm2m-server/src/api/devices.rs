@@ -165,7 +165,7 @@ pub(super) async fn create_or_execute(
     match values::depth(&path) {
         1 => {
             let object = tail.trim_matches('/').parse().map_err(|_| Problem::invalid("no object id"))?;
-            let (instance, values) = values::parse_create(&request::body(&bytes)?)?;
+            let (instance, values) = values::parse_create(object, &request::body(&bytes)?)?;
             let operation = Operation::Create { object, instance, values };
             match api.server.request(&endpoint, operation, timeout).await? {
                 Answer::Created(created) => {

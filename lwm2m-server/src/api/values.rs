@@ -1,6 +1,7 @@
 //! JSON forms of LwM2M values.
 //!
-//! A value is `{"type": T, "value": V}`; in a request a bare `V` will do, its type follows from the JSON:
+//! A value is `{"type": T, "value": V}`; in a request a bare `V` will do. Its type is that of the resource where the
+//! server knows the object, else it follows from the JSON as in the last column:
 //!
 //! | type | JSON value | bare |
 //! |---|---|---|
@@ -23,6 +24,7 @@
 //!
 //! A Read answers `{"format": 110, "values": [{"path": "/3303/0/5700", "type": "float", "value": 21.5}]}`.
 
+use lwm2m_objects::{Kind, defs};
 use serde_json::{Map, Value as Json, json};
 
 use super::problem::Problem;
@@ -62,17 +64,49 @@ pub fn emit_content(content: &Content) -> Json {
     json!({ "format": content.format, "values": values })
 }
 
-/// A value from JSON, bare or with its type.
-pub(super) fn parse(json: &Json) -> Result<Value, Problem> {
-    let Some(object) = json.as_object() else { return parse_bare(json) };
+/// A value from JSON, bare or with its type; `known` is the type of a bare one.
+fn parse(json: &Json, known: Option<&'static str>) -> Result<Value, Problem> {
+    let bare = |json: &Json| match known {
+        // A shell cannot tell a text of digits from a number.
+        Some(kind @ "string") if json.is_number() || json.is_boolean() => {
+            parse_as(kind, &json!(json.to_string()))
+        }
+        Some(kind) => parse_as(kind, json),
+        None => parse_bare(json),
+    };
+    let Some(object) = json.as_object() else { return bare(json) };
     if let Some(other) = object.keys().find(|key| *key != "type" && *key != "value") {
         return Err(Problem::invalid(format!("a value has 'type' and 'value', not '{other}'")));
     }
     let value = object.get("value").ok_or_else(|| Problem::invalid("a value without 'value'"))?;
     match object.get("type") {
-        None => parse_bare(value),
+        None => bare(value),
         Some(kind) => parse_as(kind.as_str().unwrap_or_default(), value),
     }
+}
+
+/// The type of a resource of an object this server knows.
+fn known(object: u16, resource: u16) -> Option<&'static str> {
+    let kind = defs::definition(object)?.resource(resource)?.kind;
+    Some(match kind {
+        Kind::String => "string",
+        Kind::Integer => "integer",
+        Kind::Unsigned => "unsigned",
+        Kind::Float => "float",
+        Kind::Boolean => "boolean",
+        Kind::Opaque => "opaque",
+        Kind::Time => "time",
+        Kind::ObjectLink => "objlink",
+        Kind::CoreLink => "corelnk",
+        _ => return None,
+    })
+}
+
+fn known_at(path: &Path) -> Option<&'static str> {
+    let text = path.to_string();
+    let mut ids = text.split('/').skip(1).map(str::parse);
+    let (object, _, resource) = (ids.next()?.ok()?, ids.next()?, ids.next()?.ok()?);
+    known(object, resource)
 }
 
 fn parse_bare(json: &Json) -> Result<Value, Problem> {
@@ -135,7 +169,7 @@ pub(super) fn parse_write(path: &Path, json: &Json) -> Result<Vec<(Path, Value)>
             parse_resources(path, resources)
         }
         3 => parse_resource(path, json),
-        4 => Ok(vec![(*path, parse(json)?)]),
+        4 => Ok(vec![(*path, parse(json, known_at(path))?)]),
         _ => Err(Problem::invalid(format!(
             "{path} cannot be written: an instance, resource or resource instance can"
         ))),
@@ -146,7 +180,7 @@ pub(super) fn parse_write(path: &Path, json: &Json) -> Result<Vec<(Path, Value)>
 pub(super) type Create = (Option<u16>, Vec<(u16, Value)>);
 
 /// The values of a Create, with the instance id if one is asked for.
-pub(super) fn parse_create(json: &Json) -> Result<Create, Problem> {
+pub(super) fn parse_create(object_id: u16, json: &Json) -> Result<Create, Problem> {
     let form =
         || Problem::invalid("the body of a create is {\"instance\": ID, \"resources\": {\"ID\": VALUE}}");
     let object = json.as_object().ok_or_else(form)?;
@@ -161,7 +195,7 @@ pub(super) fn parse_create(json: &Json) -> Result<Create, Problem> {
     if let Some(resources) = object.get("resources") {
         for (id, value) in resources.as_object().ok_or_else(form)? {
             let id = id.parse().map_err(|_| Problem::invalid(format!("'{id}' is no resource id")))?;
-            values.push((id, parse(value)?));
+            values.push((id, parse(value, known(object_id, id))?));
         }
     }
     values.sort_by_key(|(id, _)| *id);
@@ -179,14 +213,14 @@ fn parse_resources(path: &Path, resources: &Map<String, Json>) -> Result<Vec<(Pa
 
 fn parse_resource(path: &Path, json: &Json) -> Result<Vec<(Path, Value)>, Problem> {
     match json.get("values") {
-        None => Ok(vec![(*path, parse(json)?)]),
+        None => Ok(vec![(*path, parse(json, known_at(path))?)]),
         Some(several) => {
             let several = several
                 .as_object()
                 .ok_or_else(|| Problem::invalid("'values' holds {\"INSTANCE\": VALUE} of one resource"))?;
             let mut values = Vec::new();
             for (id, value) in several {
-                values.push((below(path, id)?, parse(value)?));
+                values.push((below(path, id)?, parse(value, known_at(path))?));
             }
             values.sort_by_key(|(path, _)| *path);
             Ok(values)
@@ -230,18 +264,18 @@ mod tests {
         for value in values {
             let (kind, json) = emit(&value);
             let text = json!({ "type": kind, "value": json }).to_string();
-            assert_eq!(parse(&serde_json::from_str(&text).unwrap()).unwrap(), value);
+            assert_eq!(parse(&serde_json::from_str(&text).unwrap(), None).unwrap(), value);
         }
     }
 
     #[test]
     fn bare_values_take_the_type_of_their_json() {
-        assert_eq!(parse(&json!("x")).unwrap(), Value::String("x".to_owned()));
-        assert_eq!(parse(&json!(-3)).unwrap(), Value::Integer(-3));
-        assert_eq!(parse(&json!(2.5)).unwrap(), Value::Float(2.5));
-        assert_eq!(parse(&json!(false)).unwrap(), Value::Boolean(false));
-        assert!(parse(&json!(null)).is_err());
-        assert!(parse(&json!([1])).is_err());
+        assert_eq!(parse(&json!("x"), None).unwrap(), Value::String("x".to_owned()));
+        assert_eq!(parse(&json!(-3), None).unwrap(), Value::Integer(-3));
+        assert_eq!(parse(&json!(2.5), None).unwrap(), Value::Float(2.5));
+        assert_eq!(parse(&json!(false), None).unwrap(), Value::Boolean(false));
+        assert!(parse(&json!(null), None).is_err());
+        assert!(parse(&json!([1]), None).is_err());
     }
 
     #[test]
@@ -254,6 +288,20 @@ mod tests {
                 (path("/3/0/11/0"), Value::Integer(1)),
                 (path("/3/0/11/1"), Value::Integer(2)),
             ]
+        );
+    }
+
+    #[test]
+    fn bare_values_take_the_type_of_a_known_resource() {
+        assert_eq!(
+            parse_write(&path("/3303/0/5700"), &json!(21)).unwrap(),
+            [(path("/3303/0/5700"), Value::Float(21.0))]
+        );
+        assert_eq!(parse_write(&path("/3/0/13"), &json!(5)).unwrap(), [(path("/3/0/13"), Value::Time(5))]);
+        assert!(parse_write(&path("/1/0/1"), &json!("soon")).is_err());
+        assert_eq!(
+            parse_create(3303, &json!({ "resources": { "5700": 1 } })).unwrap().1,
+            [(5700, Value::Float(1.0))]
         );
     }
 
