@@ -20,8 +20,12 @@ mod registration;
 mod reply;
 mod reporting;
 mod requests;
+#[cfg(feature = "std")]
+mod runner;
 mod security;
 mod session;
+#[cfg(feature = "std")]
+pub mod simulated;
 mod storage;
 #[cfg(feature = "std")]
 mod store;
@@ -32,6 +36,8 @@ pub use error::{Inconsistent, Reason, StoreError};
 pub use event::{AccountId, Counters, Event, Notice, Role};
 pub use identity::{FactoryAccount, IDENTITY_CAPACITY, PresharedKey, SECRET_CAPACITY, provision};
 pub use persist::{Action, Key, RECORD_CAPACITY, StoreId, Stored};
+#[cfg(feature = "std")]
+pub use runner::{Runner, StdClient};
 #[cfg(feature = "std")]
 pub use store::Store;
 

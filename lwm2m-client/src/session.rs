@@ -34,6 +34,7 @@ static PARAMETERS: Parameters = Parameters::DEFAULT;
 
 /// The way to a server, in the order in which it is made.
 #[derive(Default)]
+#[expect(clippy::large_enum_variant, reason = "there is no allocator to put the handshake elsewhere")]
 pub(crate) enum Link {
     /// There is none.
     #[default]

@@ -1,2 +1,279 @@
-//! The command line `lwm2m-client`: a simulated device.
-fn main() {}
+//! The command line `lwm2m-client`: a simulated device with Device, Location and Temperature.
+//!
+//! Exit codes: 0 after SIGINT with a de-registration, 2 for bad arguments, 3 when the first bootstrap or registration is
+//! refused, or unanswered for too long.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+use lwm2m_client::objects::{Object, Version};
+use lwm2m_client::simulated::{Device, Location, Temperature};
+use lwm2m_client::{
+    Binding, Config, FactoryAccount, IDENTITY_CAPACITY, Notice, PresharedKey, Reason, Role, Runner,
+    SECRET_CAPACITY, Server, ServerAddress, ShortServerId, Store, provision,
+};
+
+/// A simulated LwM2M device: Device, Location and Temperature with live values.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Endpoint client name, 1 to 128 bytes.
+    #[arg(long, value_name = "NAME")]
+    endpoint: String,
+    /// coap://host[:port] or coaps://host[:port].
+    #[arg(long, value_name = "URI")]
+    server: String,
+    /// The server is a bootstrap server; it says which servers to register with.
+    #[arg(long)]
+    bootstrap: bool,
+    /// Lifetime of the registration in seconds; with --bootstrap the bootstrap server says it.
+    #[arg(long, value_name = "S", default_value_t = 86_400)]
+    lifetime: u32,
+    /// Enabler version to announce.
+    #[arg(long, value_name = "VERSION", value_enum, default_value = "1.1")]
+    lwm2m: Enabler,
+    /// Transport binding; UQ is UDP with queue mode.
+    #[arg(long, value_enum, ignore_case = true, default_value = "U")]
+    binding: Transport,
+    /// Identity of the pre-shared key.
+    #[arg(long, value_name = "TEXT", requires = "psk_key")]
+    psk_identity: Option<String>,
+    /// Pre-shared key in hexadecimal digits.
+    #[arg(long, value_name = "HEX", requires = "psk_identity")]
+    psk_key: Option<String>,
+    /// Folder that keeps the accounts over restarts; accounts in it win over --server.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Give up when the first bootstrap or registration is not answered for that long; 0 never gives up.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    give_up: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Enabler {
+    #[value(name = "1.0")]
+    V1_0,
+    #[value(name = "1.1")]
+    V1_1,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    #[value(name = "U")]
+    U,
+    #[value(name = "UQ")]
+    Uq,
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    let arguments = Arguments::parse();
+    let store = match prepare(&arguments) {
+        Ok(store) => store,
+        Err(reason) => Arguments::command().error(ErrorKind::ValueValidation, reason).exit(),
+    };
+    run(&arguments, store)
+}
+
+/// Checks what clap cannot, and opens the storage; it holds accounts afterwards.
+fn prepare(arguments: &Arguments) -> Result<Store, String> {
+    if arguments.endpoint.is_empty() || arguments.endpoint.len() > 128 {
+        return Err("--endpoint must have 1 to 128 bytes".into());
+    }
+    let address = ServerAddress::parse(&arguments.server)
+        .ok_or("--server must be coap://host[:port] or coaps://host[:port]")?;
+    let key = match &arguments.psk_key {
+        Some(digits) => Some(hex::decode(digits).map_err(|error| format!("--psk-key: {error}"))?),
+        None => None,
+    };
+    let credential = match (&arguments.psk_identity, &key) {
+        (Some(identity), Some(key)) => {
+            if identity.is_empty() || identity.len() > IDENTITY_CAPACITY {
+                return Err(format!("--psk-identity must have 1 to {IDENTITY_CAPACITY} bytes"));
+            }
+            if key.is_empty() || key.len() > SECRET_CAPACITY {
+                return Err(format!("--psk-key must have 1 to {SECRET_CAPACITY} bytes, two digits each"));
+            }
+            Some(PresharedKey { identity: identity.as_bytes(), key })
+        }
+        _ => None,
+    };
+    match (address.is_secure, credential) {
+        (true, None) => return Err("a coaps:// server needs --psk-identity and --psk-key".into()),
+        (false, Some(_)) => return Err("a coap:// server takes no credential: use coaps://".into()),
+        _ => {}
+    }
+    let mut store = match &arguments.state {
+        Some(folder) => {
+            Store::open(folder).map_err(|error| format!("--state {}: {error}", folder.display()))?
+        }
+        None => Store::in_memory(),
+    };
+    if !store.is_empty() {
+        tracing::info!(
+            "using the accounts in the state folder; --server and credentials of the command line are not used"
+        );
+        return Ok(store);
+    }
+    let too_long = |_| String::from("--server is longer than 255 bytes");
+    let account = if arguments.bootstrap {
+        FactoryAccount::bootstrap(0, &arguments.server, credential).map_err(too_long)?
+    } else {
+        let mut server = Server::empty(0);
+        server.short_server_id = ShortServerId::new(1);
+        server.lifetime = Some(arguments.lifetime);
+        let is_queue = arguments.binding == Transport::Uq;
+        server.binding = Some(if is_queue { Binding::UDP_QUEUE } else { Binding::UDP });
+        FactoryAccount::server(0, &arguments.server, server, credential).map_err(too_long)?
+    };
+    provision(&[account], &mut |action| store.apply(action)).map_err(|error| error.to_string())?;
+    Ok(store)
+}
+
+fn run(arguments: &Arguments, store: Store) -> ExitCode {
+    let config = Config {
+        version: match arguments.lwm2m {
+            Enabler::V1_0 => Version { major: 1, minor: 0 },
+            Enabler::V1_1 => Version { major: 1, minor: 1 },
+        },
+        is_queue_mode: arguments.binding == Transport::Uq,
+        mtu: 1280,
+        block_size: 1024,
+        ..Config::new(&arguments.endpoint)
+    };
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, is_interrupted.clone()) {
+            tracing::warn!(%error, "no handler for the signal: the end will come without a de-registration");
+        }
+    }
+    let mut runner = Runner::new(config, store);
+    let mut device = Device::new(&arguments.endpoint);
+    let mut temperature = Temperature::new();
+    let mut location = Location::new();
+    let mut patience = Patience::new(arguments.give_up);
+    let mut stopping = None;
+    loop {
+        let now = unix_time();
+        let samples = [device.sample(now), temperature.sample(now, 0), location.sample(now)];
+        for path in samples.into_iter().flatten() {
+            runner.client().changed(path);
+        }
+        let mut objects: [&mut dyn Object; 3] = [&mut device, &mut location, &mut temperature];
+        for notice in runner.turn(&mut objects, Duration::from_millis(200)) {
+            log(&notice);
+            patience.note(&notice);
+        }
+        if let Some(reason) = patience.verdict() {
+            eprintln!("lwm2m-client: giving up: {reason}");
+            return ExitCode::from(3);
+        }
+        if device.take_reboot() {
+            tracing::info!("rebooting");
+            runner.reboot();
+        }
+        if is_interrupted.load(Ordering::Relaxed) && stopping.is_none() {
+            tracing::info!("de-registering");
+            runner.client().deregister();
+            stopping = Some(Instant::now());
+        }
+        // A server that does not answer the de-registration must not keep the device from ending.
+        if stopping
+            .is_some_and(|since: Instant| runner.client().is_stopped() || since.elapsed().as_secs() >= 5)
+        {
+            return ExitCode::SUCCESS;
+        }
+    }
+}
+
+/// Watches over the first bootstrap or registration.
+struct Patience {
+    started: Instant,
+    give_up: Option<Duration>,
+    is_registered: bool,
+    last: Option<Reason>,
+    refused: Option<String>,
+}
+
+impl Patience {
+    fn new(seconds: u64) -> Self {
+        let give_up = (seconds > 0).then(|| Duration::from_secs(seconds));
+        Patience { started: Instant::now(), give_up, is_registered: false, last: None, refused: None }
+    }
+
+    fn note(&mut self, notice: &Notice) {
+        match *notice {
+            Notice::Registered { .. } => self.is_registered = true,
+            // The next step has its own time.
+            Notice::Bootstrapped => self.started = Instant::now(),
+            Notice::NoAccounts => self.refused = Some("there is no account to start with".into()),
+            Notice::BootstrapFailed { reason } => self.failed("the bootstrap", reason),
+            Notice::RegistrationRetry { reason, .. } | Notice::RegistrationFailed { reason, .. } => {
+                self.failed("the registration", reason);
+            }
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, what: &str, reason: Reason) {
+        self.last = Some(reason);
+        if let Reason::Refused(_) | Reason::Unsupported | Reason::NoCredential = reason {
+            self.refused = Some(format!("{what} was refused: {reason}"));
+        }
+    }
+
+    fn verdict(&self) -> Option<String> {
+        let give_up = self.give_up.filter(|_| !self.is_registered)?;
+        if self.refused.is_some() {
+            return self.refused.clone();
+        }
+        (self.started.elapsed() >= give_up).then(|| {
+            let seconds = give_up.as_secs();
+            match self.last {
+                Some(reason) => format!("no success for {seconds} s: {reason}"),
+                None => format!(
+                    "no answer for {seconds} s: the server is not reachable, or does not know this identity and key"
+                ),
+            }
+        })
+    }
+}
+
+fn unix_time() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn log(notice: &Notice) {
+    let name = |role: &Role| match role {
+        Role::Bootstrap => "the bootstrap server".to_owned(),
+        Role::Server(id) => format!("server {}", id.get()),
+    };
+    match notice {
+        Notice::NoAccounts => tracing::error!("there is no account to start with"),
+        Notice::BootstrapStarted => tracing::info!("asking the bootstrap server"),
+        Notice::Bootstrapped => tracing::info!("bootstrapped: trying the new accounts"),
+        Notice::BootstrapFailed { reason } => tracing::warn!("bootstrap failed: {reason}"),
+        Notice::Secured { role } => tracing::info!("secured: {} holds the same key", name(role)),
+        Notice::Registered { server } => tracing::info!("registered with server {}", server.get()),
+        Notice::Updated { server } => tracing::info!("registration updated with server {}", server.get()),
+        Notice::RegistrationRetry { server, reason } => {
+            tracing::warn!("server {}: {reason}; trying again", server.get());
+        }
+        Notice::RegistrationFailed { server, reason } => {
+            tracing::error!("registration with server {} failed: {reason}", server.get());
+        }
+        Notice::Deregistered { server } => tracing::info!("de-registered from server {}", server.get()),
+        Notice::Confirmed => tracing::info!("the new accounts work: the previous ones are dropped"),
+        Notice::RolledBack => tracing::warn!("the new accounts do not work: the previous ones are back"),
+        Notice::StorageFailed => tracing::error!("the storage failed"),
+        _ => {}
+    }
+}

@@ -1,0 +1,214 @@
+//! The client on an operating system: UDP sockets, the clock, randomness, and a storage of files.
+//!
+//! One thread for each socket hands datagrams on; everything else happens in [`Runner::turn`]. Invariant: what arrives on
+//! a socket that was replaced never reaches the client.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant as Clock};
+
+use lwm2m_coap::Instant;
+use lwm2m_objects::Object;
+
+use crate::client::{Client, Config};
+use crate::event::{AccountId, Event, Notice};
+use crate::store::Store;
+
+/// The client of the runner: six accounts, 16 observations, 32 paths with attributes, 16 instances of Access Control,
+/// structured bodies of up to 8 KiB.
+pub type StdClient<'a> = Client<'a, 6, 16, 32, 16, 8192>;
+
+/// How long a receiving thread sleeps before it looks whether it is still wanted.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A client with its sockets and its storage.
+pub struct Runner<'a> {
+    client: Box<StdClient<'a>>,
+    config: Config<'a>,
+    store: Store,
+    sockets: [Option<Socket>; 6],
+    generation: u64,
+    sender: Sender<Datagram>,
+    receiver: Receiver<Datagram>,
+    started: Clock,
+    buffer: Vec<u8>,
+}
+
+struct Socket {
+    generation: u64,
+    socket: UdpSocket,
+    is_wanted: Arc<AtomicBool>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.is_wanted.store(false, Ordering::Relaxed);
+    }
+}
+
+struct Datagram {
+    account: AccountId,
+    generation: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Runner<'a> {
+    /// A client that starts with the first [`Runner::turn`], with the accounts in `store`.
+    pub fn new(config: Config<'a>, store: Store) -> Self {
+        let (sender, receiver) = channel();
+        Runner {
+            client: Box::new(Client::new(config)),
+            config,
+            store,
+            sockets: Default::default(),
+            generation: 0,
+            sender,
+            receiver,
+            started: Clock::now(),
+            buffer: vec![0; config.mtu],
+        }
+    }
+
+    /// The client, for [`Client::changed`], [`Client::update`], [`Client::deregister`] and the like.
+    pub fn client(&mut self) -> &mut StdClient<'a> {
+        &mut self.client
+    }
+
+    /// The storage.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Starts over as after a power loss: the storage stays, everything else is lost.
+    pub fn reboot(&mut self) {
+        self.sockets = Default::default();
+        *self.client = Client::new(self.config);
+    }
+
+    /// Waits for the network or for the clock, `wait` at most, and does what is due. Returns what happened.
+    pub fn turn(&mut self, objects: &mut [&mut dyn Object], wait: Duration) -> Vec<Notice> {
+        let mut rng = fill_with_randomness;
+        let due = self.client.poll_timeout().map(|at| at.since(self.now()));
+        let received = self.receiver.recv_timeout(due.unwrap_or(wait).min(wait)).ok();
+        let now = self.now();
+        match received.filter(|datagram| self.is_current(datagram)) {
+            Some(mut datagram) => {
+                self.client.handle(now, datagram.account, &mut datagram.bytes, objects, &mut rng);
+            }
+            None => self.client.handle_timeout(now, objects, &mut rng),
+        }
+        let mut notices = Vec::new();
+        loop {
+            self.send(objects);
+            if !self.act(&mut notices) {
+                return notices;
+            }
+        }
+    }
+
+    /// The time on the client's clock.
+    pub fn now(&self) -> Instant {
+        Instant::from_millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn is_current(&self, datagram: &Datagram) -> bool {
+        let socket = self.sockets.get(datagram.account.index()).and_then(Option::as_ref);
+        socket.is_some_and(|socket| socket.generation == datagram.generation)
+    }
+
+    fn send(&mut self, objects: &mut [&mut dyn Object]) {
+        let mut rng = fill_with_randomness;
+        let now = self.now();
+        while let Some((account, datagram)) =
+            self.client.poll_transmit(now, &mut self.buffer, objects, &mut rng)
+        {
+            if let Some(Some(socket)) = self.sockets.get(account.index())
+                && let Err(error) = socket.socket.send(datagram)
+            {
+                // As lost on the way: the client sends again.
+                tracing::debug!(%error, "a datagram could not be sent");
+            }
+        }
+    }
+
+    /// Does what the next event asks for; whether there was one.
+    fn act(&mut self, notices: &mut Vec<Notice>) -> bool {
+        match self.client.poll_event() {
+            None => return false,
+            Some(Event::Persist { id, action }) => {
+                let result = self.store.apply(&action);
+                if let Err(error) = result {
+                    tracing::debug!(%error, ?action, "storage");
+                }
+                self.client.persisted(id, result);
+            }
+            Some(Event::Load { id, key }) => self.client.loaded(id, self.store.load(key)),
+            Some(Event::Resolve { account, host, port }) => {
+                let socket = open(host, port);
+                let is_found = match socket {
+                    Ok(socket) => self.adopt(account, socket).is_ok(),
+                    Err(error) => {
+                        tracing::warn!(%error, "no socket towards the server");
+                        false
+                    }
+                };
+                self.client.resolved(account, is_found);
+            }
+            Some(Event::Closed { account }) => {
+                if let Some(place) = self.sockets.get_mut(account.index()) {
+                    *place = None;
+                }
+            }
+            Some(Event::Notice(notice)) => notices.push(notice),
+        }
+        true
+    }
+
+    /// Puts a socket in the place of an account and starts to listen on it.
+    fn adopt(&mut self, account: AccountId, socket: UdpSocket) -> io::Result<()> {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let listener = socket.try_clone()?;
+        listener.set_read_timeout(Some(PATIENCE))?;
+        let is_wanted = Arc::new(AtomicBool::new(true));
+        let (sender, wanted) = (self.sender.clone(), is_wanted.clone());
+        std::thread::Builder::new().name("lwm2m-receive".into()).spawn(move || {
+            let mut buffer = vec![0; 0x1_0000];
+            while wanted.load(Ordering::Relaxed) {
+                // Errors are time-outs, or what an unreachable server's network says: neither ends the account.
+                let Ok(length) = listener.recv(&mut buffer) else { continue };
+                let Some(bytes) = buffer.get(..length) else { continue };
+                if sender.send(Datagram { account, generation, bytes: bytes.to_vec() }).is_err() {
+                    return;
+                }
+            }
+        })?;
+        if let Some(place) = self.sockets.get_mut(account.index()) {
+            *place = Some(Socket { generation, socket, is_wanted });
+        }
+        Ok(())
+    }
+}
+
+fn open(host: &str, port: u16) -> io::Result<UdpSocket> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        let any: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        match UdpSocket::bind(any).and_then(|socket| socket.connect(address).map(|()| socket)) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn fill_with_randomness(bytes: &mut [u8]) {
+    // Without randomness there is no security: better no client than one that can be foreseen.
+    getrandom::fill(bytes).expect("the operating system has randomness");
+}
