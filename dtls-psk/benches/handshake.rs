@@ -1,5 +1,5 @@
 //! What a handshake and a record cost: both sides in memory, with cookie, on one core.
-#![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, missing_docs, reason = "bench")]
+#![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "bench")]
 
 use std::hint::black_box;
 

@@ -225,6 +225,11 @@ impl Server {
         self.peers.iter().filter_map(Connection::poll_timeout).min()
     }
 
+    /// The newest connection, whatever its state.
+    pub(crate) fn peer_any(&mut self) -> &mut Peer {
+        self.peers.first_mut().unwrap()
+    }
+
     /// The established connection.
     pub(crate) fn peer(&mut self) -> &mut Peer {
         self.peers.iter_mut().find(|peer| peer.is_established()).unwrap()
@@ -288,4 +293,86 @@ pub(crate) fn config(retransmit_ms: u64, timeout_s: u64) -> Config {
     Config::DEFAULT
         .with_retransmit_after(Duration::from_millis(retransmit_ms))
         .with_handshake_timeout(Duration::from_secs(timeout_s))
+}
+
+/// A record in the clear.
+pub(crate) fn record(content_type: u8, epoch: u16, sequence: u64, body: &[u8]) -> Vec<u8> {
+    let mut record = vec![content_type, 0xfe, 0xfd];
+    record.extend(((u64::from(epoch) << 48) | sequence).to_be_bytes());
+    record.extend((body.len() as u16).to_be_bytes());
+    record.extend(body);
+    record
+}
+
+/// A fragment of a handshake message of `length` bytes.
+pub(crate) fn fragment(code: u8, length: usize, message_seq: u16, offset: usize, bytes: &[u8]) -> Vec<u8> {
+    let u24 = |value: usize| (value as u32).to_be_bytes().into_iter().skip(1);
+    let mut fragment = vec![code];
+    fragment.extend(u24(length));
+    fragment.extend(message_seq.to_be_bytes());
+    fragment.extend(u24(offset));
+    fragment.extend(u24(bytes.len()));
+    fragment.extend(bytes);
+    fragment
+}
+
+/// A whole handshake message in a record of epoch 0.
+pub(crate) fn message(code: u8, message_seq: u16, body: &[u8]) -> Vec<u8> {
+    record(22, 0, 7, &fragment(code, body.len(), message_seq, 0, body))
+}
+
+/// A ClientHello to be bent.
+#[derive(Clone)]
+pub(crate) struct Hello {
+    pub(crate) version: u16,
+    pub(crate) random: [u8; 32],
+    pub(crate) session_id: Vec<u8>,
+    pub(crate) cookie: Vec<u8>,
+    pub(crate) suites: Vec<u8>,
+    pub(crate) compressions: Vec<u8>,
+    pub(crate) extensions: Option<Vec<u8>>,
+}
+
+impl Hello {
+    pub(crate) fn new() -> Self {
+        Self {
+            version: 0xfefd,
+            random: [0x77; 32],
+            session_id: vec![],
+            cookie: vec![],
+            suites: vec![0xc0, 0xa8, 0x00, 0xff],
+            compressions: vec![0],
+            extensions: Some(vec![0, 0x17, 0, 0]),
+        }
+    }
+
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let mut body = self.version.to_be_bytes().to_vec();
+        body.extend(self.random);
+        for vector in [&self.session_id, &self.cookie] {
+            body.push(vector.len() as u8);
+            body.extend(vector);
+        }
+        body.extend((self.suites.len() as u16).to_be_bytes());
+        body.extend(&self.suites);
+        body.push(self.compressions.len() as u8);
+        body.extend(&self.compressions);
+        if let Some(extensions) = &self.extensions {
+            body.extend((extensions.len() as u16).to_be_bytes());
+            body.extend(extensions);
+        }
+        body
+    }
+
+    pub(crate) fn datagram(&self, message_seq: u16) -> Vec<u8> {
+        message(1, message_seq, &self.body())
+    }
+
+    /// Goes through the cookie exchange and returns the answer to the second ClientHello.
+    pub(crate) fn send(&mut self, server: &mut Server, now: Instant) -> Vec<Vec<u8>> {
+        let (_, replies) = server.handle(now, &self.datagram(0));
+        let [reply] = replies.as_slice() else { panic!("{replies:?}") };
+        self.cookie = reply.get(28..).unwrap().to_vec();
+        server.handle(now, &self.datagram(1)).1
+    }
 }
