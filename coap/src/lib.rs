@@ -62,6 +62,80 @@
 //! # Ok(())
 //! # }
 //! ```
+//! What else a peer says:
+//! - [`Input::Acknowledged`] and [`Input::Reset`] tell what of ours they hit; a Reset to a notification ends the observation.
+//! - An answer that takes longer: [`Peer::defer`], keep the [`Exchange`], later [`Peer::respond`] as ever.
+//! - [`SendError::Busy`]: NSTART is reached. The owner queues and tries again when something of ours is settled.
+//! - [`Peer::poll_event`] tells what failed. [`Peer::fail_all`] when the association was replaced.
+//!
+//! # Bodies larger than a message
+//!
+//! The machines of [`block`] sit between the peer and the meaning of a message and hold no body: it is produced again for
+//! each block into a [`block::Window`], and consumed as it comes.
+//!
+//! ```
+//! use lwm2m_coap::block::*;
+//! use lwm2m_coap::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let header = Header { kind: Kind::Confirmable, id: MessageId(1) };
+//! # let body = [0x55; 100];
+//! # let mut buffer = [0; 256];
+//! // The resource's side: answers whatever block a GET asks for.
+//! # let mut writer = Writer::new(&mut buffer, Room::NONE, Code::GET);
+//! # let mut range = writer.finish()?.emit(header, Token::EMPTY);
+//! # let mut request = buffer[range].to_vec();
+//! # let (_, message) = udp::parse(&request)?;
+//! let mut writer = Writer::new(&mut buffer, Room { head: 21, tail: 8 }, Code::CONTENT);
+//! let head = Head { content_format: Some(ContentFormat::LINK_FORMAT), ..Head::default() };
+//! let serve = Serve::new(message.options.block2()?, Szx::fitting(64));
+//! serve.respond(&mut writer, &head, |sink| sink.write(&body))?; // then Peer::respond
+//! # let range = writer.finish()?.emit(header, Token::EMPTY);
+//! # let response = buffer[range].to_vec();
+//!
+//! // The other side: takes the response, or a notification, and asks for the rest.
+//! # let (_, message) = udp::parse(&response)?;
+//! let mut download = Download::new(Szx::LARGEST, 65_536);
+//! match download.handle(&message)? {
+//!     Downloaded::Part { offset: 0, bytes, last: false } => assert_eq!(bytes, &body[..64]),
+//!     Downloaded::Part { .. } | Downloaded::Restart => panic!(),
+//! }
+//! let mut writer = Writer::new(&mut buffer, Room::NONE, Code::GET);
+//! writer.block2(download.next_block())?; // then Peer::request, with a new token and without Observe
+//!
+//! // Sending a body: produce it into the window, send the portion, until the response says that it is done.
+//! let mut upload = Upload::new(Szx::fitting(32));
+//! let mut writer = Writer::new(&mut buffer, Room::NONE, Code::PUT);
+//! let mut window = upload.window(writer.body(16)); // 16: the most bytes of options that follow
+//! window.write(&body)?;
+//! let portion = upload.portion(&window)?;
+//! writer.set_body(portion.length)?;
+//! if let Some(block) = portion.block {
+//!     writer.block1(block)?;
+//! }
+//! if let Some(size) = portion.size {
+//!     writer.uint(OptionNumber::SIZE1, size)?;
+//! }
+//! # let range = writer.finish()?.emit(header, Token::EMPTY);
+//! # let request = buffer[range].to_vec();
+//! // then Peer::request, and with its response `upload.handle(&message)?`
+//!
+//! // Taking a body: each part as it comes; a refusal is a response like any other.
+//! # let (_, message) = udp::parse(&request)?;
+//! let mut receive = Receive::new(Szx::fitting(256), 65_536);
+//! let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CHANGED);
+//! match receive.handle(&message) {
+//!     Ok(Received::Part { last: true, answer, .. }) => { /* the final answer, with `answer` as Block1 if there is one */ }
+//!     Ok(Received::Part { answer: Some(answer), .. } | Received::Repeated { answer }) => {
+//!         writer.restart(Code::CONTINUE);
+//!         writer.block1(answer)?;
+//!     }
+//!     Ok(Received::Part { answer: None, .. }) => {}
+//!     Err(refusal) => refusal.write(&mut writer)?,
+//! }
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(not(test), no_std)]
 
 pub mod block;

@@ -11,26 +11,29 @@
 //! Invariant: nothing that was not authenticated is remembered, and a remembered request that is not idempotent reaches
 //! the owner once.
 
-use core::fmt;
 use core::num::NonZeroU64;
 use core::ops::Range;
 
 use crate::Rng;
 use crate::code::Code;
-use crate::message::Message;
-use crate::option::OptionNumber;
 use crate::parameters::Parameters;
-use crate::protect::{Incoming, Protect};
+use crate::protect::Protect;
 use crate::time::Instant;
 use crate::token::Token;
-use crate::udp::{self, Fault, HEADER_LENGTH, Header, Kind, MessageId};
-use crate::writer::{WriteError, Writer};
+use crate::udp::{self, HEADER_LENGTH, Header, Kind, MessageId};
+use crate::writer::Writer;
 
 mod answers;
+mod exchange;
+mod incoming;
+mod outcome;
 mod outgoing;
 
 use answers::{Answers, State};
-use outgoing::{Outgoing, Phase, Role};
+use exchange::Answer;
+pub use exchange::{Exchange, Observer};
+pub use outcome::{Event, Failure, Ignored, Input, RequestId, SendError, Sent};
+use outgoing::{Outgoing, Role};
 
 /// One remote endpoint: an address without security, else an association.
 ///
@@ -65,37 +68,6 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
             outgoing: heapless::Vec::new(),
             answers: Answers::new(),
             notified: heapless::Vec::new(),
-        }
-    }
-
-    /// Takes a datagram of the remote, which was decrypted if the transport is secure. Act on what is returned, then
-    /// drain [`Peer::poll_transmit`].
-    pub fn handle<'m, P: Protect<Binding = K>>(
-        &mut self,
-        now: Instant,
-        datagram: &'m mut [u8],
-        protect: &mut P,
-    ) -> Input<'m, K> {
-        let (header, incoming) = match Incoming::parse(datagram) {
-            Ok(parsed) => parsed,
-            Err(malformed) => {
-                if let Some(id) = malformed.reject {
-                    self.due = Due::Reset(id);
-                }
-                return Input::Ignored(Ignored::Malformed(malformed.fault));
-            }
-        };
-        let code = incoming.code();
-        match header.kind {
-            _ if code == Code::EMPTY => self.handle_empty(now, header),
-            Kind::Confirmable | Kind::NonConfirmable if code.is_request() => {
-                self.handle_request(now, header, incoming, protect)
-            }
-            Kind::Confirmable | Kind::NonConfirmable | Kind::Acknowledgement if code.is_response() => {
-                self.handle_response(now, header, incoming, protect)
-            }
-            // RFC 7252 §4.2: a Reset is empty, an Acknowledgement carries no request.
-            _ => Input::Ignored(Ignored::Kind),
         }
     }
 
@@ -209,7 +181,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
 
     /// Puts the answer off: an empty ACK goes out with the next [`Peer::poll_transmit`], and [`Peer::respond`] will send
     /// a separate response with `delivery`. The owner keeps the exchange until then. Does nothing to an exchange that was
-    /// deferred or answered before.
+    /// deferred or answered before, nor to a Non-confirmable request, which may be answered at any time.
     pub fn defer(&mut self, exchange: &mut Exchange<K>, delivery: Delivery) {
         if exchange.answer == Answer::Piggybacked {
             exchange.answer = Answer::Separate(delivery);
@@ -371,151 +343,6 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         self.outgoing.is_empty()
     }
 
-    fn handle_empty(&mut self, now: Instant, header: Header) -> Input<'static, K> {
-        let id = header.id;
-        let index = || self.outgoing.iter().position(|outgoing| outgoing.id == id);
-        match header.kind {
-            Kind::Confirmable => {
-                // RFC 7252 §4.3: a ping is answered with a Reset.
-                self.due = Due::Reset(id);
-                Input::Ignored(Ignored::Ping)
-            }
-            Kind::NonConfirmable => Input::Ignored(Ignored::Kind),
-            Kind::Acknowledgement => {
-                let Some(index) = index() else { return Input::Ignored(Ignored::Unknown) };
-                let parameters = self.parameters;
-                let Some(outgoing) = self.outgoing.get_mut(index) else {
-                    return Input::Ignored(Ignored::Unknown);
-                };
-                if outgoing.phase != Phase::Unacknowledged {
-                    return Input::Ignored(Ignored::Unknown);
-                }
-                let sent = outgoing.sent();
-                if outgoing.role == Role::Request {
-                    outgoing.acknowledge(now, parameters);
-                } else {
-                    self.outgoing.remove(index);
-                }
-                Input::Acknowledged(sent)
-            }
-            Kind::Reset => {
-                if let Some(index) = index() {
-                    return Input::Reset(self.outgoing.remove(index).sent());
-                }
-                match self.notified.iter().position(|(other, _)| *other == id) {
-                    Some(index) => Input::Reset(Sent::Notification(self.notified.remove(index).1)),
-                    None => Input::Ignored(Ignored::Unknown),
-                }
-            }
-        }
-    }
-
-    fn handle_request<'m, P: Protect<Binding = K>>(
-        &mut self,
-        now: Instant,
-        header: Header,
-        incoming: Incoming<'m>,
-        protect: &mut P,
-    ) -> Input<'m, K> {
-        let Header { kind, id } = header;
-        self.answers.forget(now);
-        if let Some((state, _)) = self.answers.find(id) {
-            match state {
-                State::Answered => self.due = Due::Repeat(id),
-                State::Deferred | State::Acknowledged => self.due = Due::Acknowledge(id),
-                State::InProcess | State::Silent => {}
-            }
-            return Input::Duplicate;
-        }
-        let Ok((message, binding)) = protect.unprotect_request(incoming) else {
-            return Input::Ignored(Ignored::Refused);
-        };
-        let Message { code, token, .. } = message;
-        let confirmable = kind == Kind::Confirmable;
-        if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
-            // RFC 7252 §5.4.1: 4.02 to a Confirmable request, a Non-confirmable one is rejected. §5.10.2: 5.05 to proxying.
-            if confirmable {
-                let code = match number {
-                    OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME => Code::PROXYING_NOT_SUPPORTED,
-                    _ => Code::BAD_OPTION,
-                };
-                self.due = Due::Refuse { id, token, code };
-            }
-            return Input::Ignored(Ignored::BadOption(number));
-        }
-        let lifetime = match confirmable {
-            true => self.parameters.exchange_lifetime,
-            false => self.parameters.non_lifetime,
-        };
-        let remembered = self.answers.remember(now, lifetime, id, State::InProcess, true);
-        let idempotent = code.is_idempotent();
-        if !remembered && !idempotent {
-            if confirmable {
-                self.due = Due::Refuse { id, token, code: Code::SERVICE_UNAVAILABLE };
-            }
-            return Input::Ignored(Ignored::Busy);
-        }
-        let answer = match confirmable {
-            true => Answer::Piggybacked,
-            false => Answer::Separate(Delivery::NonConfirmable),
-        };
-        Input::Request { exchange: Exchange { kind, answer, idempotent, id, token, binding }, message }
-    }
-
-    fn handle_response<'m, P: Protect<Binding = K>>(
-        &mut self,
-        now: Instant,
-        header: Header,
-        incoming: Incoming<'m>,
-        protect: &mut P,
-    ) -> Input<'m, K> {
-        let Header { kind, id } = header;
-        let confirmable = kind == Kind::Confirmable;
-        if confirmable {
-            self.answers.forget(now);
-            if let Some((State::Acknowledged, _)) = self.answers.find(id) {
-                self.due = Due::Acknowledge(id);
-                return Input::Duplicate;
-            }
-        }
-        let token = incoming.token();
-        // RFC 7252 §5.3.2: a piggybacked response matches by message id and token, a separate one by token.
-        let index = self.outgoing.iter().position(|outgoing| {
-            outgoing.role == Role::Request
-                && outgoing.token == token
-                && !matches!(outgoing.phase, Phase::Failed(_))
-                && (kind != Kind::Acknowledgement || outgoing.id == id)
-        });
-        let binding = index.and_then(|index| self.outgoing.get(index)?.binding.clone());
-        let message = match &binding {
-            Some(binding) => match protect.unprotect_response(binding, incoming) {
-                Ok(message) => message,
-                Err(_) => return Input::Ignored(Ignored::Refused),
-            },
-            None if kind == Kind::Acknowledgement => return Input::Ignored(Ignored::Unknown),
-            None => incoming.message(),
-        };
-        if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
-            // RFC 7252 §5.4.1: such a response is rejected, so its request will have no other.
-            if confirmable {
-                self.due = Due::Reset(id);
-            }
-            if let Some(outgoing) = index.and_then(|index| self.outgoing.get_mut(index)) {
-                outgoing.fail(Failure::BadOption);
-            }
-            return Input::Ignored(Ignored::BadOption(number));
-        }
-        let Some(index) = index else { return Input::Unsolicited { header, message } };
-        if confirmable {
-            self.due = Due::Acknowledge(id);
-            // Not worth forgetting an answer: a duplicate that is not recognised is rejected, which harms nobody.
-            let lifetime = self.parameters.exchange_lifetime;
-            self.answers.remember(now, lifetime, id, State::Acknowledged, false);
-        }
-        let request = RequestId(self.outgoing.remove(index).id);
-        Input::Response { request, message }
-    }
-
     fn has_room(&self, now: Instant, role: Role) -> Result<(), SendError> {
         if self.outgoing.is_full() {
             return Err(SendError::Full);
@@ -598,203 +425,6 @@ impl From<Delivery> for Kind {
             Delivery::Confirmable => Kind::Confirmable,
             Delivery::NonConfirmable => Kind::NonConfirmable,
         }
-    }
-}
-
-/// Names an outstanding request of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RequestId(MessageId);
-
-/// A request of the remote that is to be answered with [`Peer::respond`].
-#[derive(Debug)]
-pub struct Exchange<K = ()> {
-    kind: Kind,
-    answer: Answer,
-    idempotent: bool,
-    id: MessageId,
-    token: Token,
-    binding: K,
-}
-
-impl<K: Clone> Exchange<K> {
-    /// The token of the request.
-    #[must_use]
-    pub const fn token(&self) -> Token {
-        self.token
-    }
-
-    /// Whether the request was Confirmable.
-    #[must_use]
-    pub fn is_confirmable(&self) -> bool {
-        self.kind == Kind::Confirmable
-    }
-
-    /// Whether the exchange was deferred.
-    #[must_use]
-    pub fn is_deferred(&self) -> bool {
-        self.is_confirmable() && matches!(self.answer, Answer::Separate(_))
-    }
-
-    /// The observer that this request registers, to be kept for [`Peer::notify`].
-    #[must_use]
-    pub fn observer(&self) -> Observer<K> {
-        Observer { token: self.token, binding: self.binding.clone() }
-    }
-}
-
-/// How an exchange will be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    Piggybacked,
-    Separate(Delivery),
-    Given,
-}
-
-/// Who observes something here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observer<K = ()> {
-    /// The token of the registration, which every notification carries.
-    pub token: Token,
-    /// What ties notifications to the registration under object security.
-    pub binding: K,
-}
-
-/// What a datagram was.
-#[derive(Debug)]
-pub enum Input<'m, K = ()> {
-    /// A request to answer with [`Peer::respond`], at once or after [`Peer::defer`].
-    Request {
-        /// What to answer.
-        exchange: Exchange<K>,
-        /// The request.
-        message: Message<'m>,
-    },
-    /// The response to a request of ours, which is settled with it.
-    Response {
-        /// The request.
-        request: RequestId,
-        /// The response.
-        message: Message<'m>,
-    },
-    /// A response that no outstanding request awaits: a notification if its token is that of an observation. Call
-    /// [`Peer::accept`] or [`Peer::reject`].
-    Unsolicited {
-        /// What to accept or reject.
-        header: Header,
-        /// The response.
-        message: Message<'m>,
-    },
-    /// A message of ours was acknowledged. A request still awaits its response; anything else is settled.
-    Acknowledged(Sent),
-    /// A message of ours was rejected and is settled. A notification: the observation has ended.
-    Reset(Sent),
-    /// A message that was handled before; it is answered as before.
-    Duplicate,
-    /// Nothing to do but to count it.
-    Ignored(Ignored),
-}
-
-/// Why a datagram leads to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ignored {
-    /// It is no message; rejected if it could be.
-    Malformed(Fault),
-    /// Its type does not go with its code.
-    Kind,
-    /// A ping, which is answered with a Reset.
-    Ping,
-    /// Nothing of ours is known that it acknowledges, rejects or answers.
-    Unknown,
-    /// Object security refuses it.
-    Refused,
-    /// It has this critical option, which is not known; refused if it could be.
-    BadOption(OptionNumber),
-    /// A request that is not idempotent and cannot be remembered; refused with 5.03 if it is Confirmable.
-    Busy,
-}
-
-/// A message of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// A request.
-    Request(RequestId),
-    /// A separate response to the request with this token.
-    Response(Token),
-    /// A notification to the observer with this token.
-    Notification(Token),
-}
-
-/// What happened without a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A message of ours is given up.
-    Failed {
-        /// The message.
-        sent: Sent,
-        /// Why.
-        failure: Failure,
-    },
-}
-
-/// Why a message of ours is given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Failure {
-    /// No acknowledgement or response came in time.
-    TimedOut,
-    /// The response has a critical option that is not known.
-    BadOption,
-    /// The association was replaced.
-    Replaced,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TimedOut => "no acknowledgement or response came in time",
-            Self::BadOption => "the response has an unknown critical option",
-            Self::Replaced => "the association was replaced",
-        })
-    }
-}
-
-impl core::error::Error for Failure {}
-
-/// Why a message cannot be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SendError {
-    /// NSTART interactions are in flight, or a Confirmable notification to this observer is.
-    Busy,
-    /// As many messages as there is room for are unsettled.
-    Full,
-    /// No copy of it can be kept: it is too long, or the memory for copies is used up.
-    TooLong,
-    /// The exchange was answered before.
-    Answered,
-    /// It could not be written.
-    Write(WriteError),
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str("as many requests as the remote may get at once are in flight"),
-            Self::Full => f.write_str("there is no room for one more unsettled message"),
-            Self::TooLong => f.write_str("no copy of the message can be kept"),
-            Self::Answered => f.write_str("the request was answered before"),
-            Self::Write(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for SendError {}
-
-impl From<WriteError> for SendError {
-    fn from(error: WriteError) -> Self {
-        Self::Write(error)
     }
 }
 

@@ -199,6 +199,20 @@ fn a_download_of_a_changed_body_begins_again() {
 }
 
 #[test]
+fn a_download_takes_smaller_blocks_on_the_way() {
+    let whole = body(300);
+    let mut download = Download::new(szx(128), 1000);
+    let mut arrived: Vec<u8> = Vec::new();
+    for largest in [128, 32, 32, 16] {
+        let bytes = served(Some(download.next_block()), largest, &whole).0;
+        let Ok(Downloaded::Part { bytes, .. }) = download.handle(&message(&bytes)) else { panic!("refused") };
+        arrived.extend(bytes);
+    }
+    assert_eq!(arrived, whole[..128 + 32 + 32 + 16]);
+    assert_eq!(text(Some(download.next_block())), "13/0/16");
+}
+
+#[test]
 fn a_download_refuses_what_it_did_not_ask_for() {
     let response = |block: Option<Block>, length: usize, size: Option<u32>| {
         datagram(Code::CONTENT, |writer| {

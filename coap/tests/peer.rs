@@ -298,6 +298,22 @@ fn a_duplicate_con_replays_the_stored_answer() {
 }
 
 #[test]
+fn the_same_message_id_with_another_token_is_another_request() {
+    let mut server = Remote::new(2);
+    let mut request = raw(0, Code::POST, 1);
+    let (mut exchange, _) = server.hears_request(&request);
+    server.respond(&mut exchange, Code::CREATED, b"old");
+    request[4] = 8;
+    let (mut exchange, _) = server.hears_request(&request);
+    let response = server.respond(&mut exchange, Code::CREATED, b"new");
+    assert_eq!(server.hears(&request), "Duplicate");
+    assert_eq!(server.transmit().unwrap(), response);
+    request[0] = 0x40;
+    request.pop();
+    server.hears_request(&request);
+}
+
+#[test]
 fn an_answer_is_given_once() {
     let mut server = Remote::new(2);
     let (mut exchange, _) = server.hears_request(&raw(0, Code::GET, 1));

@@ -5,5 +5,6 @@
 
 pub mod coap;
 pub mod dtls;
+pub mod formats;
 pub mod link_format;
 pub mod script;

@@ -2,6 +2,8 @@
 //!
 //! Nothing here is part of the product. The conformance runner `lwm2m-interop` and the files in `tests/` use it.
 
+pub mod coap;
+pub mod dtls;
 pub mod leshan;
 pub mod link;
 pub mod peers;

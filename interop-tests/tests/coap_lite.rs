@@ -2,6 +2,8 @@
 //!
 //! Where coap-lite is more lenient than RFC 7252 the reasons are listed in [`LENIENT`]; anything else is a finding.
 
+#![expect(clippy::arithmetic_side_effects, reason = "test data")]
+
 use coap_lite::{CoapOption, MessageType, Packet};
 use lwm2m_coap::udp::{self, Fault, Header, Kind, MessageId};
 use lwm2m_coap::{Code, OptionNumber, Room, Token, Writer};

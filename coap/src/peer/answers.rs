@@ -44,7 +44,7 @@ impl<B: Stored, const N: usize> Answers<B, N> {
         Self { entries: heapless::Vec::new() }
     }
 
-    /// Remembers `id`. A full table forgets its oldest answered entry, unless that is not worth it (`evict`).
+    /// Remembers `id` anew, once what is past its lifetime was forgotten. A full table forgets its oldest answered entry, unless that is not worth it (`evict`).
     ///
     /// Returns whether `id` is remembered.
     pub(super) fn remember(
@@ -55,7 +55,7 @@ impl<B: Stored, const N: usize> Answers<B, N> {
         state: State,
         evict: bool,
     ) -> bool {
-        self.forget(now);
+        self.remove(id);
         if self.entries.is_full() && evict {
             let answered = |entry: &Entry<B>| !matches!(entry.state, State::InProcess | State::Deferred);
             if let Some(oldest) = self.entries.iter().position(answered) {

@@ -1,0 +1,204 @@
+//! What comes in (RFC 7252 §4.2, §4.3, §5.2, §5.3): from a datagram to a request, a response, or what to make of it.
+//!
+//! Invariant: duplicates are found before anything is unprotected, and message ids are remembered after.
+
+use super::answers::State;
+use super::exchange::Answer;
+use super::outgoing::{Phase, Role};
+use super::{Delivery, Due, Exchange, Failure, Ignored, Input, Peer, RequestId, Sent, Stored};
+use crate::code::Code;
+use crate::message::Message;
+use crate::option::OptionNumber;
+use crate::protect::{Incoming, Protect};
+use crate::time::Instant;
+use crate::token::Token;
+use crate::udp::{HEADER_LENGTH, Header, Kind};
+
+impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usize, K: Clone>
+    Peer<B, REQUESTS, ANSWERS, NOTIFIED, K>
+{
+    /// Takes a datagram of the remote, which was decrypted if the transport is secure. Act on what is returned, then
+    /// drain [`Peer::poll_transmit`].
+    pub fn handle<'m, P: Protect<Binding = K>>(
+        &mut self,
+        now: Instant,
+        datagram: &'m mut [u8],
+        protect: &mut P,
+    ) -> Input<'m, K> {
+        let (header, incoming) = match Incoming::parse(datagram) {
+            Ok(parsed) => parsed,
+            Err(malformed) => {
+                if let Some(id) = malformed.reject {
+                    self.due = Due::Reset(id);
+                }
+                return Input::Ignored(Ignored::Malformed(malformed.fault));
+            }
+        };
+        let code = incoming.code();
+        match header.kind {
+            _ if code == Code::EMPTY => self.handle_empty(now, header),
+            Kind::Confirmable | Kind::NonConfirmable if code.is_request() => {
+                self.handle_request(now, header, incoming, protect)
+            }
+            Kind::Confirmable | Kind::NonConfirmable | Kind::Acknowledgement if code.is_response() => {
+                self.handle_response(now, header, incoming, protect)
+            }
+            // RFC 7252 §4.2: a Reset is empty, an Acknowledgement carries no request.
+            _ => Input::Ignored(Ignored::Kind),
+        }
+    }
+
+    fn handle_empty(&mut self, now: Instant, header: Header) -> Input<'static, K> {
+        let id = header.id;
+        let index = || self.outgoing.iter().position(|outgoing| outgoing.id == id);
+        match header.kind {
+            Kind::Confirmable => {
+                // RFC 7252 §4.3: a ping is answered with a Reset.
+                self.due = Due::Reset(id);
+                Input::Ignored(Ignored::Ping)
+            }
+            Kind::NonConfirmable => Input::Ignored(Ignored::Kind),
+            Kind::Acknowledgement => {
+                let Some(index) = index() else { return Input::Ignored(Ignored::Unknown) };
+                let parameters = self.parameters;
+                let Some(outgoing) = self.outgoing.get_mut(index) else {
+                    return Input::Ignored(Ignored::Unknown);
+                };
+                if outgoing.phase != Phase::Unacknowledged {
+                    return Input::Ignored(Ignored::Unknown);
+                }
+                let sent = outgoing.sent();
+                if outgoing.role == Role::Request {
+                    outgoing.acknowledge(now, parameters);
+                } else {
+                    self.outgoing.remove(index);
+                }
+                Input::Acknowledged(sent)
+            }
+            Kind::Reset => {
+                if let Some(index) = index() {
+                    return Input::Reset(self.outgoing.remove(index).sent());
+                }
+                match self.notified.iter().position(|(other, _)| *other == id) {
+                    Some(index) => Input::Reset(Sent::Notification(self.notified.remove(index).1)),
+                    None => Input::Ignored(Ignored::Unknown),
+                }
+            }
+        }
+    }
+
+    fn handle_request<'m, P: Protect<Binding = K>>(
+        &mut self,
+        now: Instant,
+        header: Header,
+        incoming: Incoming<'m>,
+        protect: &mut P,
+    ) -> Input<'m, K> {
+        let Header { kind, id } = header;
+        self.answers.forget(now);
+        // A remote that started again counts its message ids from where it did before: another token shows another request.
+        let is_same =
+            |answer: Option<&B>| answer.is_none_or(|answer| has_token(answer.bytes(), incoming.token()));
+        if let Some((state, _)) = self.answers.find(id).filter(|(_, answer)| is_same(*answer)) {
+            match state {
+                State::Answered => self.due = Due::Repeat(id),
+                State::Deferred | State::Acknowledged => self.due = Due::Acknowledge(id),
+                State::InProcess | State::Silent => {}
+            }
+            return Input::Duplicate;
+        }
+        let Ok((message, binding)) = protect.unprotect_request(incoming) else {
+            return Input::Ignored(Ignored::Refused);
+        };
+        let Message { code, token, .. } = message;
+        let confirmable = kind == Kind::Confirmable;
+        if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
+            // RFC 7252 §5.4.1: 4.02 to a Confirmable request, a Non-confirmable one is rejected. §5.10.2: 5.05 to proxying.
+            if confirmable {
+                let code = match number {
+                    OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME => Code::PROXYING_NOT_SUPPORTED,
+                    _ => Code::BAD_OPTION,
+                };
+                self.due = Due::Refuse { id, token, code };
+            }
+            return Input::Ignored(Ignored::BadOption(number));
+        }
+        let lifetime = match confirmable {
+            true => self.parameters.exchange_lifetime,
+            false => self.parameters.non_lifetime,
+        };
+        let remembered = self.answers.remember(now, lifetime, id, State::InProcess, true);
+        let idempotent = code.is_idempotent();
+        if !remembered && !idempotent {
+            if confirmable {
+                self.due = Due::Refuse { id, token, code: Code::SERVICE_UNAVAILABLE };
+            }
+            return Input::Ignored(Ignored::Busy);
+        }
+        let answer = match confirmable {
+            true => Answer::Piggybacked,
+            false => Answer::Separate(Delivery::NonConfirmable),
+        };
+        Input::Request { exchange: Exchange { kind, answer, idempotent, id, token, binding }, message }
+    }
+
+    fn handle_response<'m, P: Protect<Binding = K>>(
+        &mut self,
+        now: Instant,
+        header: Header,
+        incoming: Incoming<'m>,
+        protect: &mut P,
+    ) -> Input<'m, K> {
+        let Header { kind, id } = header;
+        let confirmable = kind == Kind::Confirmable;
+        if confirmable {
+            self.answers.forget(now);
+            if let Some((State::Acknowledged, _)) = self.answers.find(id) {
+                self.due = Due::Acknowledge(id);
+                return Input::Duplicate;
+            }
+        }
+        let token = incoming.token();
+        // RFC 7252 §5.3.2: a piggybacked response matches by message id and token, a separate one by token.
+        let index = self.outgoing.iter().position(|outgoing| {
+            outgoing.role == Role::Request
+                && outgoing.token == token
+                && !matches!(outgoing.phase, Phase::Failed(_))
+                && (kind != Kind::Acknowledgement || outgoing.id == id)
+        });
+        let binding = index.and_then(|index| self.outgoing.get(index)?.binding.clone());
+        let message = match &binding {
+            Some(binding) => match protect.unprotect_response(binding, incoming) {
+                Ok(message) => message,
+                Err(_) => return Input::Ignored(Ignored::Refused),
+            },
+            None if kind == Kind::Acknowledgement => return Input::Ignored(Ignored::Unknown),
+            None => incoming.message(),
+        };
+        if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
+            // RFC 7252 §5.4.1: such a response is rejected, so its request will have no other.
+            if confirmable {
+                self.due = Due::Reset(id);
+            }
+            if let Some(outgoing) = index.and_then(|index| self.outgoing.get_mut(index)) {
+                outgoing.fail(Failure::BadOption);
+            }
+            return Input::Ignored(Ignored::BadOption(number));
+        }
+        let Some(index) = index else { return Input::Unsolicited { header, message } };
+        if confirmable {
+            self.due = Due::Acknowledge(id);
+            // Not worth forgetting an answer: a duplicate that is not recognised is rejected, which harms nobody.
+            let lifetime = self.parameters.exchange_lifetime;
+            self.answers.remember(now, lifetime, id, State::Acknowledged, false);
+        }
+        let request = RequestId(self.outgoing.remove(index).id);
+        Input::Response { request, message }
+    }
+}
+
+/// Whether a message that was sent has this token.
+fn has_token(datagram: &[u8], token: Token) -> bool {
+    datagram.first().is_some_and(|first| first & 0x0f == token.length())
+        && datagram.get(HEADER_LENGTH..).is_some_and(|rest| rest.starts_with(token.bytes()))
+}

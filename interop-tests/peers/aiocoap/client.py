@@ -1,0 +1,39 @@
+"""A CoAP client on aiocoap for the tests: client.py URI.
+
+Stores a large text at /store and reads it back, reads what is not there, echoes, then observes /store until it reads `end`.
+"""
+
+import asyncio
+import sys
+
+from aiocoap import GET, POST, PUT, Context, Message
+
+
+async def main():
+    context = await Context.create_client_context()
+    uri = sys.argv[1]
+
+    def request(code, path, **rest):
+        return context.request(Message(code=code, uri=uri + path, **rest))
+
+    large = b"".join(b"line %d\n" % number for number in range(500))
+    response = await request(PUT, "/store", payload=large).response
+    print("put", response.code, flush=True)
+    response = await request(GET, "/store").response
+    print("get", response.code, response.payload == large, flush=True)
+    response = await request(GET, "/absent").response
+    print("absent", response.code, flush=True)
+    response = await request(POST, "/echo", payload=b"hello").response
+    print("echo", response.code, response.payload.decode(), flush=True)
+
+    observation = request(GET, "/store", observe=0)
+    response = await observation.response
+    print("observing", response.code, flush=True)
+    async for notification in observation.observation:
+        print("notified", notification.payload.decode(), flush=True)
+        if notification.payload == b"end":
+            break
+    await context.shutdown()
+
+
+asyncio.run(main())

@@ -1,0 +1,40 @@
+"""A CoAP server on aiocoap for the tests: server.py PORT.
+
+/store takes PUT, gives GET (block-wise in both directions) and notifies its observers of each PUT; /echo takes POST.
+"""
+
+import asyncio
+import sys
+
+from aiocoap import CHANGED, Context, Message, resource
+
+
+class Store(resource.ObservableResource):
+    def __init__(self):
+        super().__init__()
+        self.content = b"empty"
+
+    async def render_get(self, request):
+        return Message(payload=self.content, content_format=0)
+
+    async def render_put(self, request):
+        self.content = request.payload
+        self.updated_state()
+        return Message(code=CHANGED)
+
+
+class Echo(resource.Resource):
+    async def render_post(self, request):
+        return Message(code=CHANGED, payload=request.payload)
+
+
+async def main():
+    site = resource.Site()
+    site.add_resource(["store"], Store())
+    site.add_resource(["echo"], Echo())
+    await Context.create_server_context(site, bind=("127.0.0.1", int(sys.argv[1])))
+    print("ready", flush=True)
+    await asyncio.get_running_loop().create_future()
+
+
+asyncio.run(main())

@@ -1,0 +1,542 @@
+//! A blocking CoAP client and server on `lwm2m-coap`, over any transport: what the tests put in front of foreign endpoints.
+//!
+//! The server has `/store` (PUT, GET, block-wise in both directions, observable) and `/echo` (POST).
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant as Clock};
+
+use lwm2m_coap::block::{Block, Download, Downloaded, Head, Receive, Received, Serve, Szx, Upload, Uploaded};
+use lwm2m_coap::observe::{DEREGISTER, REGISTER, Sequence};
+use lwm2m_coap::protect::Plain;
+use lwm2m_coap::{
+    Code, ContentFormat, Delivery, Exchange, Input, Instant, Message, Observer, OptionNumber, Parameters,
+    Peer, RequestId, Room, Sink, Stored, Token, TokenPolicy, Writer,
+};
+
+use crate::process::PATIENCE;
+use crate::random::Random;
+
+/// Carries datagrams to and from one remote.
+pub trait Transport {
+    /// Sends a datagram.
+    fn send(&mut self, datagram: &[u8]);
+    /// Waits at most `limit` for a datagram.
+    fn receive(&mut self, limit: Duration) -> Option<Vec<u8>>;
+}
+
+impl Transport for UdpSocket {
+    fn send(&mut self, datagram: &[u8]) {
+        // As on any network: what cannot be sent is lost.
+        let _ = UdpSocket::send(self, datagram);
+    }
+
+    fn receive(&mut self, limit: Duration) -> Option<Vec<u8>> {
+        let mut buffer = [0; 2048];
+        // Zero would mean to wait for ever.
+        let limit = limit.max(Duration::from_millis(1));
+        self.set_read_timeout(Some(limit)).ok()?;
+        let length = self.recv(&mut buffer).ok()?;
+        buffer.get(..length).map(<[u8]>::to_vec)
+    }
+}
+
+/// The side of a UDP socket that answers whoever spoke last.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UdpSocket,
+    remote: Option<SocketAddr>,
+}
+
+impl Listener {
+    /// Listens with `socket`.
+    pub fn new(socket: &UdpSocket) -> Self {
+        Self { socket: socket.try_clone().expect("a socket can be shared"), remote: None }
+    }
+}
+
+impl Transport for Listener {
+    fn send(&mut self, datagram: &[u8]) {
+        if let Some(remote) = self.remote {
+            // As on any network: what cannot be sent is lost.
+            let _ = self.socket.send_to(datagram, remote);
+        }
+    }
+
+    fn receive(&mut self, limit: Duration) -> Option<Vec<u8>> {
+        let mut buffer = [0; 2048];
+        self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).ok()?;
+        let (length, remote) = self.socket.recv_from(&mut buffer).ok()?;
+        self.remote = Some(remote);
+        buffer.get(..length).map(<[u8]>::to_vec)
+    }
+}
+
+/// A copy of a message.
+#[derive(Debug, Clone)]
+struct Kept(Vec<u8>);
+
+impl Stored for Kept {
+    fn store(bytes: &[u8]) -> Option<Self> {
+        Some(Self(bytes.to_vec()))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A response, or a notification.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The response code.
+    pub code: Code,
+    /// The Observe option.
+    pub observe: Option<u32>,
+    /// The Content-Format option.
+    pub format: Option<ContentFormat>,
+    /// The segments of the Location-Path option.
+    pub location: Vec<String>,
+    /// The whole body.
+    pub body: Vec<u8>,
+    /// How many messages the body came in, or went in.
+    pub messages: usize,
+}
+
+impl Answer {
+    fn new(message: &Message<'_>) -> Self {
+        Self {
+            code: message.code,
+            observe: message.options.observe(),
+            format: message.options.content_format(),
+            location: message
+                .options
+                .location_path()
+                .map(|segment| String::from_utf8_lossy(segment).into_owned())
+                .collect(),
+            body: message.payload.to_vec(),
+            messages: 1,
+        }
+    }
+
+    /// Returns the body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start: String = self.text().chars().take(40).collect();
+        write!(f, "{:?} observe {:?} in {} messages: {start:?}", self.code, self.observe, self.messages)
+    }
+}
+
+/// What a request carries besides its path and payload.
+#[derive(Debug, Clone, Copy, Default)]
+struct Extra {
+    observe: Option<u32>,
+    block1: Option<Block>,
+    block2: Option<Block>,
+    size1: Option<u32>,
+}
+
+/// A client with one server.
+pub struct Client<T> {
+    transport: T,
+    peer: Peer<Kept, 1, 8>,
+    random: Random,
+    began: Clock,
+    largest: Szx,
+    observation: Option<Token>,
+}
+
+impl<T: Transport> Client<T> {
+    /// A client that asks for blocks of at most 1024 bytes.
+    pub fn new(transport: T) -> Self {
+        let mut random = Random::new(u64::from(std::process::id()));
+        Self {
+            transport,
+            peer: Peer::new(&Parameters::DEFAULT, TokenPolicy::Random, &mut |bytes| random.fill(bytes)),
+            random,
+            began: Clock::now(),
+            largest: Szx::LARGEST,
+            observation: None,
+        }
+    }
+
+    /// Asks for blocks of at most `bytes`.
+    pub fn set_block_size(&mut self, bytes: usize) {
+        self.largest = Szx::fitting(bytes);
+    }
+
+    /// Reads a resource, in blocks where the server wants or the block size was set.
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.fetch(path, Extra::default())
+    }
+
+    /// Reads a resource and observes it.
+    pub fn observe(&mut self, path: &str) -> Answer {
+        self.fetch(path, Extra { observe: Some(REGISTER), ..Extra::default() })
+    }
+
+    /// Ends the observation.
+    pub fn cancel(&mut self, path: &str) -> Answer {
+        let extra = Extra { observe: Some(DEREGISTER), ..Extra::default() };
+        let answer = self.exchange(Code::GET, path, &[], extra);
+        self.observation = None;
+        answer
+    }
+
+    /// Sends a body, in blocks where it does not fit in one.
+    pub fn send(&mut self, code: Code, path: &str, body: &[u8]) -> Answer {
+        let mut upload = Upload::new(self.largest);
+        let mut messages = 0_usize;
+        loop {
+            let mut space = [0; 1024];
+            let mut window = upload.window(&mut space);
+            window.write(body).expect("a window takes any body");
+            let portion = upload.portion(&window).expect("the body stays the same");
+            let extra = Extra { block1: portion.block, size1: portion.size, ..Extra::default() };
+            let payload = window.bytes().get(..portion.length).unwrap_or_default().to_vec();
+            let mut answer = Answer {
+                code: Code::EMPTY,
+                observe: None,
+                format: None,
+                location: Vec::new(),
+                body: Vec::new(),
+                messages: 0,
+            };
+            let mut done = Ok(Uploaded::Continue);
+            self.ask(code, path, &payload, extra, |message| {
+                done = upload.handle(message);
+                answer = Answer::new(message);
+            });
+            messages = messages.saturating_add(1);
+            if matches!(done.expect("the server answers the block it was sent"), Uploaded::Done) {
+                answer.messages = messages;
+                return answer;
+            }
+        }
+    }
+
+    /// Waits for the next notification of the observation and fetches the rest of its body.
+    pub fn notification(&mut self, path: &str) -> Answer {
+        let mut first = None;
+        let mut download = Download::new(self.largest, u32::MAX);
+        let mut part = None;
+        self.run(None, |message| {
+            part = Some(downloaded(&mut download, message));
+            first = Some(Answer::new(message));
+        });
+        let first = first.expect("a notification came");
+        self.rest(path, download, first, part.expect("with a body"))
+    }
+
+    fn fetch(&mut self, path: &str, mut extra: Extra) -> Answer {
+        let mut download = Download::new(self.largest, u32::MAX);
+        if self.largest < Szx::LARGEST {
+            extra.block2 = Some(download.next_block());
+        }
+        let (mut answer, mut part) = (None, None);
+        self.ask(Code::GET, path, &[], extra, |message| {
+            if message.code.is_success() {
+                part = Some(downloaded(&mut download, message));
+            }
+            answer = Some(Answer::new(message));
+        });
+        let answer = answer.expect("a response came");
+        match part {
+            Some(part) => self.rest(path, download, answer, part),
+            None => answer,
+        }
+    }
+
+    fn rest(&mut self, path: &str, mut download: Download, mut answer: Answer, mut part: Part) -> Answer {
+        answer.body = part.bytes;
+        while !part.last {
+            let extra = Extra { block2: Some(download.next_block()), ..Extra::default() };
+            let mut next = None;
+            self.ask(Code::GET, path, &[], extra, |message| {
+                next = Some(downloaded(&mut download, message));
+            });
+            part = next.expect("a response came");
+            answer.body.truncate(part.offset);
+            answer.body.extend_from_slice(&part.bytes);
+            answer.messages = answer.messages.saturating_add(1);
+        }
+        answer
+    }
+
+    fn exchange(&mut self, code: Code, path: &str, payload: &[u8], extra: Extra) -> Answer {
+        let mut answer = None;
+        self.ask(code, path, payload, extra, |message| answer = Some(Answer::new(message)));
+        answer.expect("a response came")
+    }
+
+    fn ask(&mut self, code: Code, path: &str, payload: &[u8], extra: Extra, found: impl FnMut(&Message<'_>)) {
+        let now = self.now();
+        let observation = self.observation;
+        let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
+        let token = match (extra.observe, observation) {
+            (Some(DEREGISTER), Some(token)) => token,
+            _ => self.peer.next_token(rng, |token| observation == Some(token)),
+        };
+        if extra.observe == Some(REGISTER) {
+            self.observation = Some(token);
+        }
+        let mut buffer = [0; 2048];
+        let mut writer = Writer::new(&mut buffer, Room::NONE, code);
+        write_request(&mut writer, path, payload, extra).expect("the request fits");
+        let (request, range) = self
+            .peer
+            .request(now, Delivery::Confirmable, token, writer, &mut Plain, rng)
+            .expect("one request at a time");
+        self.transport.send(buffer.get(range).unwrap_or_default());
+        self.run(Some(request), found);
+    }
+
+    /// Runs until the response to `awaited`, or without one until a notification.
+    fn run(&mut self, awaited: Option<RequestId>, mut found: impl FnMut(&Message<'_>)) {
+        let limit = Clock::now().checked_add(PATIENCE).expect("within the clock's range");
+        loop {
+            let mut out = [0; 2048];
+            let now = self.now();
+            while let Some(length) = self.peer.poll_transmit(now, &mut out) {
+                self.transport.send(out.get(..length).unwrap_or_default());
+            }
+            let failure = self.peer.poll_event(now);
+            assert!(failure.is_none(), "the server does not answer: {failure:?}");
+            let left = limit.saturating_duration_since(Clock::now());
+            assert!(!left.is_zero(), "nothing came in time");
+            let wait = self.peer.poll_timeout().map_or(left, |at| at.since(now).min(left));
+            let Some(mut datagram) = self.transport.receive(wait) else {
+                continue;
+            };
+            let now = self.now();
+            let done = match self.peer.handle(now, &mut datagram, &mut Plain) {
+                Input::Response { request, message } if Some(request) == awaited => {
+                    found(&message);
+                    true
+                }
+                Input::Unsolicited { header, message } if Some(message.token) == self.observation => {
+                    // While a response is awaited, the notification is acknowledged and its successor will do.
+                    if awaited.is_none() {
+                        found(&message);
+                    }
+                    self.peer.accept(header);
+                    awaited.is_none()
+                }
+                Input::Unsolicited { header, .. } => {
+                    self.peer.reject(header);
+                    false
+                }
+                _ => false,
+            };
+            if done {
+                let now = self.now();
+                while let Some(length) = self.peer.poll_transmit(now, &mut out) {
+                    self.transport.send(out.get(..length).unwrap_or_default());
+                }
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+#[derive(Debug)]
+struct Part {
+    offset: usize,
+    bytes: Vec<u8>,
+    last: bool,
+}
+
+fn downloaded(download: &mut Download, message: &Message<'_>) -> Part {
+    match download.handle(message).expect("the block that was asked for") {
+        Downloaded::Part { offset, bytes, last } => {
+            Part { offset: offset as usize, bytes: bytes.to_vec(), last }
+        }
+        Downloaded::Restart => Part { offset: 0, bytes: Vec::new(), last: false },
+    }
+}
+
+fn write_request(
+    writer: &mut Writer<'_>,
+    path: &str,
+    payload: &[u8],
+    extra: Extra,
+) -> Result<(), lwm2m_coap::WriteError> {
+    if let Some(observe) = extra.observe {
+        writer.observe(observe)?;
+    }
+    writer.split(OptionNumber::URI_PATH, path.trim_start_matches('/'), '/')?;
+    if !payload.is_empty() {
+        writer.content_format(ContentFormat::TEXT)?;
+    }
+    if let Some(block) = extra.block2 {
+        writer.block2(block)?;
+    }
+    if let Some(block) = extra.block1 {
+        writer.block1(block)?;
+    }
+    if let Some(size) = extra.size1 {
+        writer.uint(OptionNumber::SIZE1, size)?;
+    }
+    writer.payload(payload)
+}
+
+/// A server with one client.
+pub struct Server<T> {
+    transport: T,
+    peer: Peer<Kept, 4, 8, 4>,
+    random: Random,
+    began: Clock,
+    store: Vec<u8>,
+    arriving: Vec<u8>,
+    receive: Receive,
+    observer: Option<Observer>,
+    sequence: Sequence,
+}
+
+impl<T: Transport> Server<T> {
+    /// A server whose `/store` holds `store`.
+    pub fn new(transport: T, store: &[u8]) -> Self {
+        let mut random = Random::new(u64::from(std::process::id()));
+        Self {
+            transport,
+            peer: Peer::new(&Parameters::DEFAULT, TokenPolicy::Random, &mut |bytes| random.fill(bytes)),
+            random,
+            began: Clock::now(),
+            store: store.to_vec(),
+            arriving: Vec::new(),
+            receive: Receive::new(Szx::LARGEST, 1 << 20),
+            observer: None,
+            sequence: Sequence::after(0),
+        }
+    }
+
+    /// Serves until `finished` says so; it is asked after every datagram and whenever nothing happens for a while.
+    pub fn run(&mut self, mut finished: impl FnMut(&Self) -> bool) {
+        while !finished(self) {
+            let mut out = [0; 2048];
+            let now = self.now();
+            while let Some(length) = self.peer.poll_transmit(now, &mut out) {
+                self.transport.send(out.get(..length).unwrap_or_default());
+            }
+            while self.peer.poll_event(now).is_some() {}
+            if let Some(mut datagram) = self.transport.receive(Duration::from_millis(20)) {
+                let now = self.now();
+                // Borrowed from the datagram, so that the peer is free for the answer.
+                match self.peer.handle(now, &mut datagram, &mut Plain) {
+                    Input::Request { exchange, message } => self.answer(exchange, &message),
+                    Input::Reset(lwm2m_coap::Sent::Notification(_)) => self.observer = None,
+                    Input::Unsolicited { header, .. } => self.peer.reject(header),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Returns what `/store` holds.
+    pub fn store(&self) -> &[u8] {
+        &self.store
+    }
+
+    /// Returns whether somebody observes `/store`.
+    pub fn is_observed(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    /// Changes `/store` and notifies the observer.
+    pub fn set_store(&mut self, store: &[u8]) {
+        self.store = store.to_vec();
+        let Some(observer) = self.observer.clone() else {
+            return;
+        };
+        let now = self.now();
+        let mut buffer = [0; 2048];
+        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
+        let head = Head {
+            observe: Some(self.sequence.advance()),
+            content_format: Some(ContentFormat::TEXT),
+            max_age: None,
+        };
+        Serve::new(None, Szx::LARGEST)
+            .respond(&mut writer, &head, |window| window.write(&self.store))
+            .expect("the first block fits");
+        let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
+        let range = self
+            .peer
+            .notify(now, Delivery::Confirmable, &observer, writer, &mut Plain, rng)
+            .expect("the notification before was acknowledged");
+        self.transport.send(buffer.get(range).unwrap_or_default());
+    }
+
+    fn answer(&mut self, mut exchange: Exchange, message: &Message<'_>) {
+        let now = self.now();
+        let mut buffer = [0; 2048];
+        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
+        self.write_answer(&mut writer, &exchange, message);
+        let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
+        if let Ok(range) = self.peer.respond(now, &mut exchange, writer, &mut Plain, rng) {
+            self.transport.send(buffer.get(range).unwrap_or_default());
+        }
+    }
+
+    fn write_answer(&mut self, writer: &mut Writer<'_>, exchange: &Exchange, message: &Message<'_>) {
+        let path: Vec<&[u8]> = message.options.uri_path().collect();
+        match (message.code, path.as_slice()) {
+            (Code::GET, [b"store"]) => {
+                let mut observe = None;
+                match message.options.observe() {
+                    Some(REGISTER) => {
+                        self.observer = Some(exchange.observer());
+                        observe = Some(self.sequence.advance());
+                    }
+                    Some(DEREGISTER) => self.observer = None,
+                    _ => {}
+                }
+                let head = Head { observe, content_format: Some(ContentFormat::TEXT), max_age: None };
+                let requested = message.options.block2().ok().flatten();
+                let served = Serve::new(requested, Szx::LARGEST)
+                    .respond(writer, &head, |window| window.write(&self.store));
+                if served.is_err() {
+                    writer.restart(Code::BAD_REQUEST);
+                }
+            }
+            (Code::PUT, [b"store"]) => match self.receive.handle(message) {
+                Ok(Received::Part { offset, bytes, last, answer }) => {
+                    self.arriving.truncate(offset as usize);
+                    self.arriving.extend_from_slice(bytes);
+                    writer.set_code(if last { Code::CHANGED } else { Code::CONTINUE });
+                    if let Some(block) = answer {
+                        writer.block1(block).expect("the option fits");
+                    }
+                    if last {
+                        self.store = std::mem::take(&mut self.arriving);
+                    }
+                }
+                Ok(Received::Repeated { answer }) => {
+                    writer.set_code(Code::CONTINUE);
+                    writer.block1(answer).expect("the option fits");
+                }
+                Err(refusal) => refusal.write(writer).expect("the refusal fits"),
+            },
+            (Code::POST, [b"echo"]) => {
+                writer.set_code(Code::CHANGED);
+                writer.payload(message.payload).expect("as long as the request");
+            }
+            (Code::GET | Code::PUT | Code::POST | Code::DELETE, [b"store" | b"echo"]) => {
+                writer.set_code(Code::METHOD_NOT_ALLOWED);
+            }
+            _ => writer.set_code(Code::NOT_FOUND),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,223 @@
+//! A blocking DTLS client and server on `dtls-psk`, over any transport: what the tests put in front of foreign endpoints.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant as Clock};
+
+use dtls_psk::{
+    Accepted, Answer, Config, Connection, CookieJar, Counters, Datagram, HEADROOM, Handshake, Input, Instant,
+    Operation, Psk, Reason, TAILROOM,
+};
+
+use crate::coap::Transport;
+use crate::process::PATIENCE;
+use crate::random::Random;
+
+/// Foreign peers offer much in their hellos; a device's own handshakes need less.
+const MEMORY: usize = 2048;
+
+/// A peer on loopback answers soon or never.
+const CONFIG: Config = Config::DEFAULT.with_handshake_timeout(Duration::from_secs(5));
+
+type Inner = Connection<MEMORY, Box<Handshake<MEMORY>>>;
+
+/// A DTLS connection to one peer; carries application data once it is established.
+pub struct Secure<T> {
+    transport: T,
+    connection: Option<Inner>,
+    jar: Option<CookieJar>,
+    keys: Vec<(Vec<u8>, Vec<u8>)>,
+    random: Random,
+    began: Clock,
+    received: VecDeque<Vec<u8>>,
+    /// Why the last connection ended.
+    ended: Option<Reason>,
+    established: usize,
+}
+
+impl<T: Transport> Secure<T> {
+    /// Begins a handshake with the server behind `transport`.
+    pub fn client(transport: T, identity: &[u8], key: &[u8]) -> Self {
+        let mut secure = Self::new(transport, None);
+        let now = secure.now();
+        let rng = &mut |bytes: &mut [u8]| secure.random.fill(bytes);
+        let psk = Psk { identity, key };
+        secure.connection = Some(
+            Inner::client(now, &CONFIG, psk, rng, Box::new(Handshake::new()))
+                .expect("identity and key have possible lengths"),
+        );
+        secure
+    }
+
+    /// Waits for clients that hold one of the keys; the newest handshake replaces the connection before.
+    pub fn server(transport: T, keys: &[(&[u8], &[u8])]) -> Self {
+        let mut random = Random::new(u64::from(std::process::id()));
+        let jar = CookieJar::new(Instant::from_millis(0), &mut |bytes| random.fill(bytes));
+        let mut secure = Self::new(transport, Some(jar));
+        secure.keys = keys.iter().map(|(identity, key)| (identity.to_vec(), key.to_vec())).collect();
+        secure
+    }
+
+    /// Drives the handshake to its end.
+    ///
+    /// # Errors
+    /// Why it failed; `None` when it was still under way after [`PATIENCE`].
+    pub fn establish(&mut self) -> Result<(), Option<Reason>> {
+        let began = Clock::now();
+        let before = self.established;
+        while began.elapsed() < PATIENCE {
+            self.turn(Duration::from_millis(50));
+            if self.established > before {
+                return Ok(());
+            }
+            if let Some(reason) = self.ended.take() {
+                return Err(Some(reason));
+            }
+        }
+        Err(None)
+    }
+
+    /// Waits until the peer has closed the connection and returns why it ended.
+    pub fn wait_for_close(&mut self) -> Reason {
+        let began = Clock::now();
+        loop {
+            if let Some(reason) = self.ended.take() {
+                return reason;
+            }
+            assert!(began.elapsed() < PATIENCE, "the peer does not close the connection");
+            self.turn(Duration::from_millis(50));
+        }
+    }
+
+    /// Closes the connection.
+    pub fn close(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.close();
+        }
+        self.transmit();
+    }
+
+    /// Returns how many handshakes were completed.
+    pub fn established(&self) -> usize {
+        self.established
+    }
+
+    /// Returns the counters of the connection.
+    pub fn counters(&self) -> Option<&Counters> {
+        self.connection.as_ref().map(Inner::counters)
+    }
+
+    fn new(transport: T, jar: Option<CookieJar>) -> Self {
+        Self {
+            transport,
+            connection: None,
+            jar,
+            keys: Vec::new(),
+            random: Random::new(u64::from(std::process::id()).wrapping_add(1)),
+            began: Clock::now(),
+            received: VecDeque::new(),
+            ended: None,
+            established: 0,
+        }
+    }
+
+    /// Sends what is due, waits at most `limit` for a datagram and handles it, or the timer.
+    fn turn(&mut self, limit: Duration) {
+        self.transmit();
+        let now = self.now();
+        let timeout = self.connection.as_ref().and_then(Inner::poll_timeout);
+        let wait = timeout.map_or(limit, |at| at.since(now).min(limit));
+        if let Some(mut datagram) = self.transport.receive(wait) {
+            self.handle(&mut datagram);
+        }
+        let now = self.now();
+        if let Some(Input::Closed(reason)) = self.connection.as_mut().and_then(|one| one.handle_timeout(now))
+        {
+            self.ended = Some(reason);
+        }
+        self.transmit();
+    }
+
+    fn handle(&mut self, bytes: &mut [u8]) {
+        let now = self.now();
+        let mut out = [0; 2048];
+        // A hello at epoch 0 outside of a handshake begins another one; of several peers there is only one here.
+        let begins = bytes.first() == Some(&22) && bytes.get(3..5) == Some(&[0, 0]);
+        let idle = self.connection.as_ref().is_none_or(|one| one.is_established() || one.is_closed());
+        if let (true, true, Some(jar)) = (begins, idle, &mut self.jar) {
+            let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
+            match jar.accept(now, rng, b"the only peer", bytes, &mut out) {
+                Accepted::Reply(length) | Accepted::Refused { length, .. } => {
+                    self.transport.send(out.get(..length).unwrap_or_default());
+                }
+                Accepted::Verified(hello) => {
+                    let memory = Box::new(Handshake::new());
+                    self.connection = Inner::server(now, &CONFIG, &hello, rng, memory).ok();
+                }
+                Accepted::Dropped(_) => {}
+            }
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        let mut datagram = Datagram::new(bytes);
+        while let Some(input) = connection.handle(now, &mut datagram) {
+            match input {
+                Input::Application(bytes) => self.received.push_back(bytes.to_vec()),
+                Input::Established { .. } => self.established = self.established.saturating_add(1),
+                Input::Closed(reason) => self.ended = Some(reason),
+                _ => {}
+            }
+        }
+        let found = connection.poll_pending().map(|pending| {
+            let Operation::LookUpPsk { identity } = pending.operation else {
+                unreachable!("no other operation")
+            };
+            (pending.id, self.keys.iter().find(|(known, _)| known == identity))
+        });
+        if let Some((id, known)) = found {
+            let answer = known.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key, tag: 1 });
+            if let Ok(Some(Input::Established { .. })) = connection.provide(now, id, answer) {
+                self.established = self.established.saturating_add(1);
+            }
+        }
+    }
+
+    fn transmit(&mut self) {
+        let now = self.now();
+        let mut out = [0; 2048];
+        while let Some(length) = self.connection.as_mut().and_then(|one| one.poll_transmit(now, &mut out)) {
+            self.transport.send(out.get(..length).unwrap_or_default());
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl<T: Transport> Transport for Secure<T> {
+    fn send(&mut self, datagram: &[u8]) {
+        let mut record = vec![0; HEADROOM];
+        record.extend_from_slice(datagram);
+        let end = record.len();
+        record.resize(end.saturating_add(TAILROOM), 0);
+        if let Some(connection) = &mut self.connection
+            && let Ok(range) = connection.seal(&mut record, HEADROOM..end)
+        {
+            self.transport.send(record.get(range).unwrap_or_default());
+        }
+    }
+
+    fn receive(&mut self, limit: Duration) -> Option<Vec<u8>> {
+        let began = Clock::now();
+        loop {
+            if let Some(datagram) = self.received.pop_front() {
+                return Some(datagram);
+            }
+            let left = limit.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return None;
+            }
+            self.turn(left);
+        }
+    }
+}
