@@ -11,14 +11,12 @@ pub mod credentials;
 pub mod driver;
 pub mod endpoint;
 mod event;
-mod path;
-#[expect(dead_code, reason = "the driver that reads the calls lands next")]
 mod server;
 pub mod store;
 mod value;
 
 pub use event::Event;
-pub use path::Path;
+pub use lwm2m_objects::Path;
 pub use server::{
     Answer, Content, DEFAULT_TIMEOUT, Device, Discovered, Link, ObservationId, Operation, RequestError,
     Server, WriteMode,

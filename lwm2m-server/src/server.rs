@@ -4,7 +4,7 @@
 
 use crate::Path;
 use crate::Value;
-use crate::credentials::Role;
+use crate::credentials::{Command, Role};
 use crate::event::Event;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +40,12 @@ pub(crate) enum Call {
     DropSessions {
         endpoint: String,
         role: Role,
-        below: Option<u32>,
+        generation: Option<u32>,
         answer: oneshot::Sender<usize>,
+    },
+    CarryOut {
+        commands: Vec<Command>,
+        answer: oneshot::Sender<()>,
     },
     Counters {
         answer: oneshot::Sender<Vec<(&'static str, u64)>>,
@@ -209,6 +213,8 @@ pub struct Device {
 pub enum RequestError {
     /// No device of this name is registered.
     UnknownDevice,
+    /// The device is registered but has no session now: it closed it, or it ended.
+    Unreachable,
     /// No such observation.
     UnknownObservation,
     /// The operation cannot be asked at this path or with these values; says why.
@@ -233,6 +239,7 @@ impl core::fmt::Display for RequestError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::UnknownDevice => f.write_str("no such device is registered"),
+            Self::Unreachable => f.write_str("the device has no session with this server now"),
             Self::UnknownObservation => f.write_str("no such observation"),
             Self::Invalid(why) => write!(f, "the request is not valid: {why}"),
             Self::QueueFull => f.write_str("too many requests wait for this device"),
@@ -407,11 +414,17 @@ impl Server {
         self.ask(|answer| Call::Observations { endpoint, answer }).await.unwrap_or_default()
     }
 
-    /// Closes the live sessions of a device and ends what hangs on them; with `below`, only those whose credential
-    /// generation is smaller. Answers how many were closed.
-    pub async fn drop_sessions(&self, endpoint: &str, role: Role, below: Option<u32>) -> usize {
+    /// Closes the live sessions of a device and ends what hangs on them; with `generation`, only those of that
+    /// credential. Answers how many were closed.
+    pub async fn drop_sessions(&self, endpoint: &str, role: Role, generation: Option<u32>) -> usize {
         let endpoint = endpoint.to_owned();
-        self.ask(|answer| Call::DropSessions { endpoint, role, below, answer }).await.unwrap_or_default()
+        self.ask(|answer| Call::DropSessions { endpoint, role, generation, answer }).await.unwrap_or_default()
+    }
+
+    /// Carries out what an operator's change of credentials asks for, before its answer is given: a revoked device is
+    /// refused from its next record on.
+    pub async fn carry_out(&self, commands: Vec<Command>) {
+        self.ask(|answer| Call::CarryOut { commands, answer }).await.unwrap_or_default();
     }
 
     /// Names and values of the counters: datagrams, drops by reason, handshakes, requests.

@@ -56,6 +56,7 @@ impl From<RequestError> for Problem {
             RequestError::Refused((4, 6), _) => (406, "Refused by the device"),
             RequestError::Refused((4, 15), _) => (415, "Refused by the device"),
             RequestError::Refused(..) => (502, "Refused by the device"),
+            RequestError::Unreachable => (503, "No session"),
             RequestError::Interrupted => (502, "Interrupted"),
             RequestError::TooLarge | RequestError::Malformed(_) => (502, "Unusable answer"),
             RequestError::Stopped => (503, "Stopping"),

@@ -1,1 +1,497 @@
 //! The server side of LwM2M as a state machine: bytes, time and randomness in; bytes, events and questions out.
+//!
+//! Call one of [`Endpoint::handle`], [`Endpoint::handle_timeout`], [`Endpoint::provide`], [`Endpoint::request`],
+//! [`Endpoint::trigger_bootstrap`] and [`Endpoint::close_sessions`]; then drain [`Endpoint::poll_question`] (answer each
+//! with `provide`), [`Endpoint::poll_transmit`], [`Endpoint::poll_fact`], [`Endpoint::poll_outcome`] and
+//! [`Endpoint::poll_event`]; then sleep until [`Endpoint::poll_timeout`] or input. No other rule.
+//!
+//! Invariants: state is keyed by association, an address only finds it; nothing is kept of a remote before its cookie
+//! came back, or, without security, before it registers; everything kept for one remote is bounded.
+
+mod address;
+mod association;
+mod bootstrap;
+mod content;
+mod counters;
+mod downlink;
+mod exchange;
+mod location;
+mod notification;
+mod observation;
+mod question;
+mod registration;
+mod registry;
+mod request;
+mod session;
+mod slab;
+mod timer;
+mod uplink;
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dtls_psk::CookieJar;
+use lwm2m_coap::protect::Plain;
+use lwm2m_coap::{
+    self as coap, Code, Failure, Header, Input, Instant, Kind, Message, Rng, Room, Sent, Writer, udp,
+};
+
+use crate::credentials::{Fact, Role};
+use crate::event::Event;
+use crate::server::{Answer, RequestError};
+
+pub use address::{Address, Listener};
+pub use association::Who;
+pub use counters::Counters;
+pub use location::VirtualShard;
+pub use question::{Question, QuestionId, Verdict};
+
+pub use content::{Kinds, known_kind};
+
+use association::Association;
+use registry::Registry;
+use slab::{Key, Slab};
+use timer::Timers;
+
+/// Limits and times. The defaults suit a fleet on the open internet.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Short Server ID of this server (`/1/x/0`), 1..=65534.
+    pub short_server_id: u16,
+    /// Requests that may wait for one device beside the one in flight.
+    pub queue: usize,
+    /// Observations one device may have.
+    pub observations: usize,
+    /// The longest body taken from a device, in bytes.
+    pub longest_answer: usize,
+    /// Remotes without a registration that may be kept at once; beyond it new ones are turned away.
+    pub unregistered: usize,
+    /// Handshakes that may be under way at once; beyond it new ones are turned away.
+    pub handshakes: usize,
+    /// Timing of handshakes.
+    pub dtls: dtls_psk::Config,
+    /// What types resources have where a payload does not say: TLV and text.
+    pub kinds: Kinds,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            short_server_id: 1,
+            queue: 16,
+            observations: 64,
+            longest_answer: 1 << 20,
+            unregistered: 10_000,
+            handshakes: 10_000,
+            dtls: dtls_psk::Config::DEFAULT,
+            kinds: content::known_kind,
+        }
+    }
+}
+
+/// A datagram to send: `range` of the buffer that was handed in, to `to`, from the socket of `local`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The socket it leaves by.
+    pub local: Listener,
+    /// Where it goes.
+    pub to: Address,
+    /// Where in the buffer it lies.
+    pub range: Range<usize>,
+}
+
+/// Names a request of the application until its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(u64);
+
+/// The server side of any number of devices.
+pub struct Endpoint {
+    config: Config,
+    associations: Slab<Association>,
+    by_address: HashMap<(Listener, Address), Candidates>,
+    /// The associations of each endpoint name, oldest first.
+    by_name: HashMap<Arc<str>, Vec<Key>>,
+    registry: Registry,
+    timers: Timers<Key>,
+    ready: VecDeque<Key>,
+    questions: VecDeque<(QuestionId, Question)>,
+    facts: VecDeque<Fact>,
+    events: VecDeque<Event>,
+    outcomes: VecDeque<(RequestId, Result<Answer, RequestError>)>,
+    counters: Counters,
+    cookies: Option<CookieJar>,
+    /// Handshakes begun and neither finished nor given up.
+    half_open: usize,
+    /// Where records are tried that may belong to several sessions.
+    scratch: Vec<u8>,
+    next_request: u64,
+    next_observation: u64,
+}
+
+/// The associations of one address: one established, and one whose handshake is under way beside it.
+#[derive(Clone, Copy, Debug)]
+struct Candidates {
+    newest: Key,
+    older: Option<Key>,
+}
+
+impl Candidates {
+    fn newest_first(&self) -> [Option<Key>; 2] {
+        [Some(self.newest), self.older]
+    }
+}
+
+/// How long a bootstrap may take: EXCHANGE_LIFETIME (LwM2M Core 1.2.1 §6.1.7.6).
+const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(247);
+/// Associations one endpoint name may have at once: an old and a new credential, with bootstrap and management.
+const ASSOCIATIONS_OF_ONE: usize = 4;
+
+impl Endpoint {
+    /// An endpoint that knows nobody.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            associations: Slab::new(),
+            by_address: HashMap::new(),
+            by_name: HashMap::new(),
+            registry: Registry::new(),
+            timers: Timers::new(),
+            ready: VecDeque::new(),
+            questions: VecDeque::new(),
+            facts: VecDeque::new(),
+            events: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            counters: Counters::default(),
+            cookies: None,
+            half_open: 0,
+            scratch: Vec::new(),
+            next_request: 0,
+            next_observation: 1,
+        }
+    }
+
+    /// Takes a datagram, which is decrypted in place. What is returned lies in `out` and is to be sent first; then drain
+    /// the `poll_*` methods. `out` should have 1500 bytes.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        local: Listener,
+        from: Address,
+        datagram: &mut [u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        Counters::add(&mut self.counters.datagrams);
+        if local.is_secure() {
+            return self.handle_secure(now, local, from, datagram, rng, out);
+        }
+        let key = match self.by_address.get(&(local, from)) {
+            Some(known) => known.newest,
+            None => match self.meet(now, local, from, datagram, rng, out) {
+                Ok(key) => key,
+                Err(range) => return range.map(|range| Transmit { local, to: from, range }),
+            },
+        };
+        let range = self.message(now, key, datagram, rng, out);
+        self.mark_ready(key);
+        Some(Transmit { local, to: from, range: range? })
+    }
+
+    /// Takes the answer to a question. What is returned lies in `out` and is to be sent first; then drain the `poll_*`
+    /// methods.
+    pub fn provide(
+        &mut self,
+        now: Instant,
+        id: QuestionId,
+        verdict: Verdict,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let association = self.associations.get(id.association)?;
+        if association.questions != id.number {
+            return None;
+        }
+        let (local, to) = (association.local, association.address);
+        if association.proving.as_ref().is_some_and(|proving| proving.look_up.is_some()) {
+            self.looked_up(now, id.association, verdict);
+            self.mark_ready(id.association);
+            return None;
+        }
+        let range = self.resume(now, id.association, verdict, rng, out);
+        self.mark_ready(id.association);
+        Some(Transmit { local, to, range: range? })
+    }
+
+    /// The next question to the owner. Call until `None`.
+    pub fn poll_question(&mut self) -> Option<(QuestionId, Question)> {
+        self.questions.pop_front()
+    }
+
+    /// The next thing the credentials should know. Call until `None`.
+    pub fn poll_fact(&mut self) -> Option<Fact> {
+        self.facts.pop_front()
+    }
+
+    /// The next thing that happened. Call until `None`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next outcome of a request. Call until `None`.
+    pub fn poll_outcome(&mut self) -> Option<(RequestId, Result<Answer, RequestError>)> {
+        self.outcomes.pop_front()
+    }
+
+    /// The next datagram to send, in `out`. Call until `None`; a spurious call is harmless.
+    pub fn poll_transmit(&mut self, now: Instant, rng: &mut Rng<'_>, out: &mut [u8]) -> Option<Transmit> {
+        while let Some(&key) = self.ready.front() {
+            if let Some(association) = self.associations.get_mut(key) {
+                let (local, to) = (association.local, association.address);
+                if let Some(range) = association.poll_transmit(now, out) {
+                    return Some(Transmit { local, to, range });
+                }
+                if let Some(range) = self.start_next(now, key, rng, out) {
+                    return Some(Transmit { local, to, range });
+                }
+            }
+            self.ready.pop_front();
+            self.settle(now, key);
+        }
+        None
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) if nothing happens before; may be in the past.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.timers.next(), self.registry.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// Does what is due by `now`; then drain the `poll_*` methods. A spurious call is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, key)) = self.timers.pop(now) {
+            let Some(association) = self.associations.get_mut(key) else { continue };
+            if association.armed != Some(at) {
+                continue;
+            }
+            association.armed = None;
+            association.coap.forget(now);
+            self.session_timeout(now, key);
+            self.failures(now, key);
+            self.expire_jobs(now, key);
+            self.mark_ready(key);
+        }
+        while let Some(registration) = self.registry.expire(now) {
+            Counters::add(&mut self.counters.expired);
+            self.events.push_back(Event::Expired { endpoint: registration.endpoint.clone() });
+            self.forget_registration(&registration);
+        }
+    }
+
+    /// Closes the sessions of an endpoint with what hangs on them: the registration made in them, its observations and
+    /// requests. With `generation` only those of that credential. Answers how many were closed.
+    pub fn close_sessions(
+        &mut self,
+        endpoint: &str,
+        role: Role,
+        generation: Option<u32>,
+        reason: &str,
+    ) -> usize {
+        let Some(keys) = self.by_name.get(endpoint).cloned() else { return 0 };
+        let is_meant = |key: &Key| {
+            let who = self.associations.get(*key).and_then(|association| association.who.as_ref());
+            who.is_some_and(|who| {
+                who.role() == role && generation.is_none_or(|generation| who.generation() == Some(generation))
+            })
+        };
+        let meant: Vec<Key> = keys.into_iter().filter(is_meant).collect();
+        for key in &meant {
+            self.close(*key, reason);
+        }
+        meant.len()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How many remotes are known, registered or not.
+    #[must_use]
+    pub const fn associations(&self) -> usize {
+        self.associations.len()
+    }
+
+    /// Handles one CoAP message of a known remote.
+    fn message(
+        &mut self,
+        now: Instant,
+        key: Key,
+        datagram: &mut [u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Range<usize>> {
+        let association = self.associations.get_mut(key)?;
+        if !association.rate.take(now) {
+            Counters::add(&mut self.counters.over_rate);
+            return None;
+        }
+        association.last_heard = now;
+        match association.coap.handle(now, datagram, &mut Plain) {
+            Input::Request { exchange, message } => {
+                return self.handle_request(now, key, exchange, &message, rng, out);
+            }
+            Input::Response { request, message } => self.answered(now, key, request, &message),
+            Input::Unsolicited { header, message } => self.handle_notification(now, key, header, &message),
+            Input::Reset(Sent::Request(request)) => {
+                let error = RequestError::Malformed("the device rejected it with a Reset");
+                self.unanswered(key, request, error);
+            }
+            Input::Duplicate => Counters::add(&mut self.counters.duplicates),
+            Input::Ignored(_) => {
+                Counters::add(&mut self.counters.malformed);
+                self.failures(now, key);
+            }
+            Input::Acknowledged(_) | Input::Reset(_) => {}
+        }
+        None
+    }
+
+    /// Tells callers of requests that the reliability layer gave up.
+    fn failures(&mut self, now: Instant, key: Key) {
+        while let Some(event) = self.associations.get_mut(key).and_then(|a| a.coap.poll_event(now)) {
+            let coap::Event::Failed { sent: Sent::Request(sent), failure } = event else { continue };
+            let error = match failure {
+                Failure::Replaced => RequestError::Interrupted,
+                Failure::BadOption => RequestError::Malformed("the answer has an unknown critical option"),
+                _ => RequestError::TimedOut,
+            };
+            self.unanswered(key, sent, error);
+        }
+    }
+
+    /// Meets a remote without security: who registers or asks to be bootstrapped is kept, everybody else gets an answer
+    /// that needs no memory.
+    fn meet(
+        &mut self,
+        now: Instant,
+        local: Listener,
+        from: Address,
+        datagram: &[u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Result<Key, Option<Range<usize>>> {
+        let (header, message) = match udp::parse(datagram) {
+            Ok(parsed) => parsed,
+            Err(malformed) => {
+                Counters::add(&mut self.counters.malformed);
+                return Err(malformed.reject.and_then(|id| put(out, &udp::empty(Kind::Reset, id))));
+            }
+        };
+        let mut path = message.options.uri_path();
+        let is_first = message.code == Code::POST
+            && path.next()
+                == Some(match local.role() {
+                    Role::Management => b"rd",
+                    Role::Bootstrap => b"bs",
+                })
+            && path.next().is_none();
+        if !is_first {
+            Counters::add(&mut self.counters.strangers);
+            return Err(answer_stranger(header, &message, out));
+        }
+        let is_full = self.associations.len().saturating_sub(self.registry.len()) >= self.config.unregistered;
+        let association = Association::new(now, local, from, None, rng);
+        let key = if is_full { None } else { self.associations.insert(association) };
+        let Some(key) = key else {
+            Counters::add(&mut self.counters.over_capacity);
+            return Err(None);
+        };
+        self.by_address.insert((local, from), Candidates { newest: key, older: None });
+        Ok(key)
+    }
+
+    /// Asks the owner; a former question of this association is void.
+    fn ask(&mut self, key: Key, question: Question) {
+        if let Some(association) = self.associations.get_mut(key) {
+            association.questions = association.questions.wrapping_add(1);
+            let id = QuestionId { association: key, number: association.questions };
+            self.questions.push_back((id, question));
+        }
+    }
+
+    /// Makes an association findable by the name it has now. Beyond a few the oldest one goes that has no registration: it
+    /// belongs to whoever holds the same credential.
+    fn index(&mut self, key: Key) {
+        let who = self.associations.get(key).and_then(|association| association.who.as_ref());
+        let Some(name) = who.map(|who| who.endpoint().clone()) else { return };
+        let keys = self.by_name.entry(name).or_default();
+        let is_idle =
+            |key: &Key| self.associations.get(*key).is_none_or(|other| other.registration.is_none());
+        let oldest = keys.iter().copied().find(is_idle).filter(|_| keys.len() >= ASSOCIATIONS_OF_ONE);
+        keys.reserve_exact(1);
+        keys.push(key);
+        if let Some(oldest) = oldest {
+            self.remove(oldest);
+        }
+    }
+
+    fn mark_ready(&mut self, key: Key) {
+        if let Some(association) = self.associations.get_mut(key)
+            && !core::mem::replace(&mut association.is_ready, true)
+        {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Nothing is left to send: frees what is not needed and arms the timer.
+    fn settle(&mut self, now: Instant, key: Key) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        if association.is_over(now) {
+            return self.remove(key);
+        }
+        association.is_ready = false;
+        association.downlink.take_if(|downlink| downlink.is_empty());
+        if let Some(at) = association.next_timeout() {
+            self.timers.arm(&mut association.armed, at, key);
+        }
+    }
+}
+
+impl core::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("associations", &self.associations.len())
+            .field("registrations", &self.registry.len())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A code as it is read: `4.06`.
+fn code_text(code: Code) -> String {
+    format!("{}.{:02}", code.class(), code.detail())
+}
+
+fn put(out: &mut [u8], bytes: &[u8]) -> Option<Range<usize>> {
+    out.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(0..bytes.len())
+}
+
+/// Answers who is not known, out of nothing but the message: 4.04 to a request, so that a device registers again, a
+/// Reset to a notification or ping, so that it ends.
+fn answer_stranger(header: Header, message: &Message<'_>, out: &mut [u8]) -> Option<Range<usize>> {
+    match header.kind {
+        Kind::Confirmable if message.code.is_request() => {
+            let mut draft = Writer::new(out, Room::NONE, Code::NOT_FOUND).finish().ok()?;
+            Some(draft.emit(Header { kind: Kind::Acknowledgement, id: header.id }, message.token))
+        }
+        Kind::NonConfirmable if message.code.is_request() || message.code == Code::EMPTY => None,
+        Kind::Confirmable | Kind::NonConfirmable => put(out, &udp::empty(Kind::Reset, header.id)),
+        Kind::Acknowledgement | Kind::Reset => None,
+    }
+}

@@ -1,1 +1,0 @@
-//! The only owner of sockets: runs an endpoint under tokio.

@@ -1,0 +1,192 @@
+//! The only owner of sockets: runs an endpoint under tokio, asks the credentials what the endpoint asks, and serves the
+//! handle.
+//!
+//! One task reads, answers inline and writes; nothing is handed over between tasks on the way up. Invariant: after each
+//! input everything the endpoint has to say is drained before the task waits again.
+
+mod clock;
+mod settle;
+mod sockets;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::credentials::Credentials;
+use crate::endpoint::{Config, Endpoint, RequestId};
+use crate::event::Event;
+use crate::server::{Answer, Call, RequestError, Server};
+
+use clock::Clock;
+pub use settle::{execute, settle, tick};
+pub use sockets::{Addresses, StartError};
+use sockets::{Arrival, Sockets};
+
+/// What a server is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The addresses to listen on; `None` opens no such socket. Port 0 lets the system choose.
+    pub addresses: Addresses,
+    /// Limits and times of the endpoint.
+    pub endpoint: Config,
+}
+
+/// A started server.
+#[derive(Debug)]
+pub struct Running {
+    /// The handle; clone it as needed.
+    pub server: Server,
+    /// The addresses that were bound.
+    pub addresses: Addresses,
+    /// Ends when the last handle is dropped.
+    pub task: JoinHandle<()>,
+}
+
+/// Opens the sockets and starts the task that owns them. Must be called within a tokio runtime.
+///
+/// # Errors
+/// [`StartError`] when an address cannot be bound.
+pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<Running, StartError> {
+    let sockets = Sockets::open(&settings.addresses)?;
+    let addresses = sockets.addresses();
+    let (calls, receiver) = mpsc::channel(CALLS);
+    let (events, _) = broadcast::channel(EVENTS);
+    let driver = Driver {
+        endpoint: Endpoint::new(settings.endpoint),
+        credentials,
+        sockets,
+        clock: Clock::start(),
+        events: events.clone(),
+        waiting: HashMap::new(),
+        next_tick: tokio::time::Instant::now(),
+    };
+    let task = tokio::spawn(driver.run(receiver));
+    Ok(Running { server: Server::new(calls, events), addresses, task })
+}
+
+/// Calls that may wait for the driver.
+const CALLS: usize = 1024;
+/// Events a slow listener may lag behind.
+const EVENTS: usize = 4096;
+/// How often the credentials are told that time passes.
+const TICK: Duration = Duration::from_secs(1);
+/// Datagrams read before callers and timers get their turn.
+const BURST: usize = 64;
+/// The largest datagram read or written; what is longer is cut and then refused as malformed.
+const DATAGRAM: usize = 2048;
+
+struct Driver {
+    endpoint: Endpoint,
+    credentials: Arc<Credentials>,
+    sockets: Sockets,
+    clock: Clock,
+    events: broadcast::Sender<Event>,
+    waiting: HashMap<RequestId, oneshot::Sender<Result<Answer, RequestError>>>,
+    next_tick: tokio::time::Instant,
+}
+
+impl Driver {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        let mut datagram = vec![0; DATAGRAM];
+        let mut out = vec![0; DATAGRAM];
+        loop {
+            self.drain(&mut out);
+            let wake = self.wake();
+            tokio::select! {
+                arrival = self.sockets.readable() => self.receive(arrival, &mut datagram, &mut out),
+                call = calls.recv() => match call {
+                    Some(call) => self.call(call),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake) => self.timeout(),
+            }
+        }
+    }
+
+    /// When to wake without input: at the endpoint's next deadline, at the latest for the next tick.
+    fn wake(&self) -> tokio::time::Instant {
+        let deadline = self.endpoint.poll_timeout().map(|at| at.since(self.clock.now()));
+        let soon = tokio::time::Instant::now().checked_add(deadline.unwrap_or(TICK));
+        soon.map_or(self.next_tick, |soon| soon.min(self.next_tick))
+    }
+
+    fn receive(&mut self, arrival: Arrival, datagram: &mut [u8], out: &mut [u8]) {
+        for _ in 0..BURST {
+            let Some((length, from)) = self.sockets.receive(arrival, datagram) else { return };
+            let Some(bytes) = datagram.get_mut(..length) else { return };
+            let now = self.clock.now();
+            if let Some(transmit) = self.endpoint.handle(now, arrival.listener(), from, bytes, &mut fill, out)
+            {
+                self.sockets.send(&transmit, out);
+            }
+            self.drain(out);
+        }
+    }
+
+    fn timeout(&mut self) {
+        let now = self.clock.now();
+        self.endpoint.handle_timeout(now);
+        if tokio::time::Instant::now() >= self.next_tick {
+            self.next_tick = tokio::time::Instant::now().checked_add(TICK).unwrap_or(self.next_tick);
+            tick(&mut self.endpoint, &self.credentials, now);
+        }
+    }
+
+    /// Asks the credentials, sends what is to be sent and tells callers and listeners, until nothing is left.
+    fn drain(&mut self, out: &mut [u8]) {
+        let now = self.clock.now();
+        let sockets = &self.sockets;
+        settle(&mut self.endpoint, &self.credentials, now, &mut fill, out, &mut |transmit, out| {
+            sockets.send(transmit, out);
+        });
+        while let Some(transmit) = self.endpoint.poll_transmit(now, &mut fill, out) {
+            self.sockets.send(&transmit, out);
+        }
+        while let Some((id, outcome)) = self.endpoint.poll_outcome() {
+            if let Some(caller) = self.waiting.remove(&id) {
+                // A caller that went away needs no answer.
+                let _ = caller.send(outcome);
+            }
+        }
+        while let Some(event) = self.endpoint.poll_event() {
+            // Nobody may be listening.
+            let _ = self.events.send(event);
+        }
+    }
+
+    fn call(&mut self, call: Call) {
+        let now = self.clock.now();
+        match call {
+            Call::Request { endpoint, operation, timeout, answer } => {
+                match self.endpoint.request(now, &endpoint, operation, timeout) {
+                    Ok(id) => drop(self.waiting.insert(id, answer)),
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }
+            Call::Devices { answer } => drop(answer.send(self.endpoint.devices())),
+            Call::Device { endpoint, answer } => drop(answer.send(self.endpoint.device(&endpoint))),
+            Call::Observations { endpoint, answer } => {
+                drop(answer.send(self.endpoint.observations(&endpoint)));
+            }
+            Call::DropSessions { endpoint, role, generation, answer } => {
+                let reason = "closed by the operator";
+                let _ = answer.send(self.endpoint.close_sessions(&endpoint, role, generation, reason));
+            }
+            Call::CarryOut { commands, answer } => {
+                for command in commands {
+                    execute(&mut self.endpoint, now, command);
+                }
+                let _ = answer.send(());
+            }
+            Call::Counters { answer } => drop(answer.send(self.endpoint.counters().list())),
+        }
+    }
+}
+
+/// The operating system's randomness. Without it no key may be made, so there is nothing left to do.
+fn fill(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system gives randomness");
+}

@@ -1,0 +1,85 @@
+//! Lets an endpoint and the credentials talk to each other: questions, facts and commands.
+//!
+//! Synchronous and free of sockets, so that a simulation runs exactly what the driver runs.
+
+use lwm2m_coap::{Instant, Rng};
+use zeroize::Zeroizing;
+
+use crate::credentials::{Command, Credentials, Fact, Refusal};
+use crate::endpoint::{Endpoint, Question, Transmit, Verdict, Who};
+
+/// Answers what the endpoint asks and reports what it learned, until it has nothing more to say. Every datagram that
+/// follows from an answer is written to `out` and handed to `send`. `now` counts from 1970.
+pub fn settle(
+    endpoint: &mut Endpoint,
+    credentials: &Credentials,
+    now: Instant,
+    rng: &mut Rng<'_>,
+    out: &mut [u8],
+    send: &mut dyn FnMut(&Transmit, &[u8]),
+) {
+    loop {
+        if let Some((id, question)) = endpoint.poll_question() {
+            let verdict = judge(credentials, now, &question);
+            if let Some(transmit) = endpoint.provide(now, id, verdict, rng, out) {
+                send(&transmit, out);
+            }
+        } else if let Some(fact) = endpoint.poll_fact() {
+            report(endpoint, credentials, now, &fact);
+        } else {
+            return;
+        }
+    }
+}
+
+/// Tells the credentials that time passed; once a second is enough.
+pub fn tick(endpoint: &mut Endpoint, credentials: &Credentials, now: Instant) {
+    report(endpoint, credentials, now, &Fact::Tick);
+}
+
+fn judge(credentials: &Credentials, now: Instant, question: &Question) -> Verdict {
+    let verdict = match question {
+        Question::LookUp { role, identity, .. } => credentials
+            .look_up(*role, identity)
+            .map(|secret| Verdict::Key { key: Zeroizing::new(secret.key.bytes().to_vec()), who: secret.who }),
+        Question::Admit { who } => match who {
+            Who::Proven(who) => credentials.admit(who),
+            Who::Unsecured { role, endpoint } => credentials.admit_without_security(*role, endpoint),
+        }
+        .map(|()| Verdict::Admitted),
+        Question::Plan { who } => match who {
+            Who::Proven(who) => {
+                credentials.admit(who).and_then(|()| credentials.bootstrap_plan(now.as_millis(), who))
+            }
+            Who::Unsecured { role, endpoint } => credentials
+                .admit_without_security(*role, endpoint)
+                .and_then(|()| credentials.bootstrap_plan_without_security(endpoint)),
+        }
+        .map(|plan| Verdict::Plan(Box::new(plan))),
+    };
+    verdict.unwrap_or_else(|refusal: Refusal| Verdict::Refused { reason: refusal.to_string() })
+}
+
+fn report(endpoint: &mut Endpoint, credentials: &Credentials, now: Instant, fact: &Fact) {
+    let commands = match credentials.report(now.as_millis(), fact) {
+        Ok(commands) => commands,
+        Err(error) => {
+            // Nothing changed; what the fact would have led to is led to by the next one of its kind, or by a deadline.
+            tracing::error!(%error, "what happened could not be stored");
+            return;
+        }
+    };
+    for command in commands {
+        execute(endpoint, now, command);
+    }
+}
+
+/// Carries out what the credentials ask for, also after an operator's change.
+pub fn execute(endpoint: &mut Endpoint, now: Instant, command: Command) {
+    match command {
+        Command::TriggerBootstrap { endpoint: name } => endpoint.trigger_bootstrap(now, &name),
+        Command::CloseSessions { endpoint: name, role, generation } => {
+            endpoint.close_sessions(&name, role, generation, "the credential is no longer good");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Where a datagram came in and from whom: an index into the associations, never their identity.
+
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::credentials::Role;
+
+/// The four doors of the server (LwM2M Transport 1.2.1 §6: schemes and ports).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Listener {
+    /// Management over plain CoAP, port 5683.
+    Coap,
+    /// Management over DTLS, port 5684.
+    Coaps,
+    /// Bootstrap over plain CoAP, port 5783.
+    BootstrapCoap,
+    /// Bootstrap over DTLS, port 5784.
+    BootstrapCoaps,
+}
+
+impl Listener {
+    /// All of them, in the order of their ports.
+    pub const ALL: [Self; 4] = [Self::Coap, Self::Coaps, Self::BootstrapCoap, Self::BootstrapCoaps];
+
+    /// Which of the two servers stands behind it.
+    #[must_use]
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Coap | Self::Coaps => Role::Management,
+            Self::BootstrapCoap | Self::BootstrapCoaps => Role::Bootstrap,
+        }
+    }
+
+    /// Whether DTLS is spoken on it.
+    #[must_use]
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Self::Coaps | Self::BootstrapCoaps)
+    }
+}
+
+/// The address and port of a remote, 18 bytes whatever the IP version.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address([u8; 18]);
+
+impl Address {
+    /// The bytes that tell this remote from another one: IPv6 (or mapped IPv4) address and port, for the DTLS cookie.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 18] {
+        &self.0
+    }
+
+    /// The socket address; an IPv4 address comes back as such.
+    #[must_use]
+    pub fn socket_address(&self) -> SocketAddr {
+        let [ip @ .., high, low] = self.0;
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip)).to_canonical(), u16::from_be_bytes([high, low]))
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let mut bytes = [0; 18];
+        let (head, tail) = bytes.split_at_mut(16);
+        head.copy_from_slice(&ip.octets());
+        tail.copy_from_slice(&address.port().to_be_bytes());
+        Self(bytes)
+    }
+}
+
+impl core::fmt::Display for Address {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.socket_address().fmt(f)
+    }
+}
+
+impl core::fmt::Debug for Address {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.socket_address().fmt(f)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ip_versions_come_back_as_they_went_in() {
+        for text in ["192.0.2.7:5683", "[2001:db8::7]:61616"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Address::from(address).socket_address(), address);
+            assert_eq!(Address::from(address).to_string(), text);
+        }
+    }
+}

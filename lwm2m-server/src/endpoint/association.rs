@@ -1,0 +1,249 @@
+//! What is kept of one remote: one address without security, or one DTLS session.
+//!
+//! Invariant: what is proven never changes during the life of an association; another identity is another association.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dtls_psk::PendingId;
+use lwm2m_coap::{Instant, Parameters, Peer, Rng, Room, Stored, TokenPolicy};
+
+use crate::credentials::{Authenticated, Role};
+
+use super::downlink::Downlink;
+use super::session::{Connection, dtls};
+use super::slab::Key;
+use super::uplink::Parked;
+use super::{Address, Listener};
+
+/// All that is known of one remote.
+pub(crate) struct Association {
+    pub(crate) local: Listener,
+    pub(crate) address: Address,
+    /// The DTLS session; `None` without security.
+    pub(crate) session: Option<Connection>,
+    /// What is known of the peer while the handshake is under way.
+    pub(crate) proving: Option<Box<Proving>>,
+    pub(crate) coap: CoapPeer,
+    /// Who it is, once that is proven or admitted.
+    pub(crate) who: Option<Who>,
+    /// Its registration, when that is bound to this association.
+    pub(crate) registration: Option<Key>,
+    /// Requests to it; only while there are any.
+    pub(crate) downlink: Option<Box<Downlink>>,
+    /// What waits for the owner's answer.
+    pub(crate) parked: Option<Box<Parked>>,
+    /// Numbers the questions asked for it, so that a late answer finds nothing.
+    pub(crate) questions: u32,
+    pub(crate) last_heard: Instant,
+    /// What its timer is armed for.
+    pub(crate) armed: Option<Instant>,
+    /// Whether it stands in the queue of those with something to send.
+    pub(crate) is_ready: bool,
+    pub(crate) rate: Rate,
+}
+
+impl Association {
+    pub(crate) fn new(
+        now: Instant,
+        local: Listener,
+        address: Address,
+        session: Option<Connection>,
+        rng: &mut Rng<'_>,
+    ) -> Self {
+        let tokens = if session.is_some() { TokenPolicy::SECURED } else { TokenPolicy::Random };
+        Self {
+            session,
+            proving: None,
+            local,
+            address,
+            coap: Peer::new(&Parameters::DEFAULT, tokens, rng),
+            who: None,
+            registration: None,
+            downlink: None,
+            parked: None,
+            questions: 0,
+            last_heard: now,
+            armed: None,
+            is_ready: false,
+            rate: Rate::new(),
+        }
+    }
+
+    /// The bytes to leave free around a message for the record it goes into.
+    pub(crate) const fn room(&self) -> Room {
+        match self.session {
+            Some(_) => Room { head: dtls_psk::HEADROOM, tail: dtls_psk::TAILROOM },
+            None => Room::NONE,
+        }
+    }
+
+    /// Puts a message into a record, if there is a session.
+    pub(crate) fn seal(&mut self, out: &mut [u8], range: Range<usize>) -> Option<Range<usize>> {
+        match &mut self.session {
+            Some(session) => session.seal(out, range).ok(),
+            None => Some(range),
+        }
+    }
+
+    /// What the reliability layer or the handshake has to send: repetitions, acknowledgements, flights, alerts.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Range<usize>> {
+        let Some(session) = &mut self.session else {
+            return self.coap.poll_transmit(now, out).map(|length| 0..length);
+        };
+        if let Some(length) = session.poll_transmit(dtls(now), out) {
+            return Some(0..length);
+        }
+        if !session.is_established() {
+            return None;
+        }
+        let end = out.len().checked_sub(dtls_psk::TAILROOM)?;
+        let length = self.coap.poll_transmit(now, out.get_mut(dtls_psk::HEADROOM..end)?)?;
+        session.seal(out, dtls_psk::HEADROOM..dtls_psk::HEADROOM.saturating_add(length)).ok()
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let session = self.session.as_ref().and_then(|session| session.poll_timeout());
+        let session = session.map(|at| Instant::from_millis(at.as_millis()));
+        let idle = self.registration.is_none().then(|| self.last_heard.saturating_add(UNREGISTERED));
+        let jobs = self.downlink.as_ref().and_then(|downlink| downlink.next_deadline());
+        [session, self.coap.poll_timeout(), self.coap.next_expiry(), jobs, idle].into_iter().flatten().min()
+    }
+
+    /// Whether it was silent for too long without a registration, or its session is closed.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        let is_closed = self.session.as_ref().is_some_and(|session| session.is_closed());
+        is_closed || (self.registration.is_none() && self.last_heard.saturating_add(UNREGISTERED) <= now)
+    }
+}
+
+/// The CoAP state of one remote: two unsettled messages of ours, four remembered ones of the remote.
+pub(crate) type CoapPeer = Peer<Copy, 2, 4>;
+
+/// A peer that has named an identity and not yet proven it.
+#[derive(Debug)]
+pub(crate) struct Proving {
+    /// As it was sent.
+    pub(crate) identity: Vec<u8>,
+    /// The session's question for the key, until it is answered.
+    pub(crate) look_up: Option<PendingId>,
+    /// Whom the Finished will prove; `None` when the identity was refused, which its peer must not learn.
+    pub(crate) who: Option<Authenticated>,
+}
+
+/// Who a remote is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// A handshake proved it.
+    Proven(Authenticated),
+    /// It came without security and only says so.
+    Unsecured {
+        /// Which server it talks to.
+        role: Role,
+        /// The name it claims.
+        endpoint: Arc<str>,
+    },
+}
+
+impl Who {
+    /// The endpoint client name.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Arc<str> {
+        match self {
+            Self::Proven(who) => &who.endpoint,
+            Self::Unsecured { endpoint, .. } => endpoint,
+        }
+    }
+
+    /// Which server it talks to.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        match self {
+            Self::Proven(who) => who.role,
+            Self::Unsecured { role, .. } => *role,
+        }
+    }
+
+    /// Which generation of its credential it proved; `None` without security.
+    #[must_use]
+    pub const fn generation(&self) -> Option<u32> {
+        match self {
+            Self::Proven(who) => Some(who.generation),
+            Self::Unsecured { .. } => None,
+        }
+    }
+
+    pub(crate) const fn proven(&self) -> Option<&Authenticated> {
+        match self {
+            Self::Proven(who) => Some(who),
+            Self::Unsecured { .. } => None,
+        }
+    }
+}
+
+/// A copy of a message, exactly as long as it is.
+#[derive(Debug)]
+pub(crate) struct Copy(Box<[u8]>);
+
+impl Stored for Copy {
+    fn store(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() <= LONGEST_COPY).then(|| Self(bytes.into()))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A block of 1024 bytes with its options.
+const LONGEST_COPY: usize = 1400;
+
+/// A bucket of messages a peer may send: refilled by time, emptied by messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    left: u16,
+    refilled: u32,
+}
+
+impl Rate {
+    const BURST: u16 = 200;
+    const PER_SECOND: u64 = 50;
+
+    pub(crate) const fn new() -> Self {
+        Self { left: Self::BURST, refilled: 0 }
+    }
+
+    /// Whether one more message is within the rate.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        let second = (now.as_millis() / 1000) & u64::from(u32::MAX);
+        let passed = second.saturating_sub(u64::from(self.refilled));
+        if passed > 0 {
+            let refill = passed.saturating_mul(Self::PER_SECOND);
+            self.left = u16::try_from(refill).unwrap_or(u16::MAX).saturating_add(self.left).min(Self::BURST);
+            self.refilled = u32::try_from(second).unwrap_or(u32::MAX);
+        }
+        let is_within = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_within
+    }
+}
+
+/// How long an association without a registration is kept after it was last heard: a bootstrap must end within
+/// EXCHANGE_LIFETIME (247 s), and a device registers right after its handshake.
+pub(crate) const UNREGISTERED: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_beyond_its_rate_waits_for_the_next_second() {
+        let mut rate = Rate::new();
+        let now = Instant::from_millis(1_000_000);
+        assert_eq!((0..1000).filter(|_| rate.take(now)).count(), 200);
+        assert!(!rate.take(now));
+        let later = now.saturating_add(Duration::from_secs(1));
+        assert_eq!((0..1000).filter(|_| rate.take(later)).count(), 50);
+    }
+}

@@ -1,0 +1,154 @@
+//! Payloads of devices as values, and values as payloads (LwM2M Core 1.2.1 §7.4).
+//!
+//! Invariant: a value whose type the payload does not tell and no definition knows stays what it came as: bytes or text.
+
+use lwm2m_coap::{Full, Sink};
+use lwm2m_objects::format::{self, Items};
+use lwm2m_objects::{Content, Format, Kind, ObjectLink, Path, Target, UNASSIGNED};
+
+use crate::Value;
+use crate::credentials::Setting;
+
+/// The type of a resource, where the server knows it.
+pub type Kinds = fn(object: u16, resource: u16) -> Option<Kind>;
+
+/// The type of a resource of the objects built into this server.
+#[must_use]
+pub fn known_kind(object: u16, resource: u16) -> Option<Kind> {
+    Some(lwm2m_objects::defs::definition(object)?.resource(resource)?.kind)
+}
+
+/// Decodes a payload that answers a request for `target`.
+pub(crate) fn decode(
+    kinds: Kinds,
+    format: Format,
+    target: &Target<'_>,
+    payload: &[u8],
+) -> Result<Vec<(Path, Value)>, &'static str> {
+    if payload.is_empty() && target.path.resource_id().is_none() {
+        // §6.3.1: an object without instances is read as an empty payload, whatever the format.
+        return Ok(Vec::new());
+    }
+    let items = Items::new(target, Content { format, payload }).map_err(|error| match error {
+        lwm2m_objects::Error::UnsupportedFormat => "a content format that this server does not read here",
+        _ => "the payload is not of its content format",
+    })?;
+    let mut values = Vec::new();
+    for item in items {
+        let item = item.map_err(|_| "the payload is not of its content format")?;
+        let kind = item.path.object_id().zip(item.path.resource_id());
+        let kind = kind.and_then(|(object, resource)| kinds(object, resource));
+        // A type that does not fit is the device's: what it sent is shown, not hidden.
+        let value = kind.and_then(|kind| item.raw.value(kind)).or_else(|| item.raw.guess());
+        if let Some(value) = value {
+            values.push((item.path, owned(value)));
+        }
+    }
+    Ok(values)
+}
+
+/// Encodes values at or below `target`.
+pub(crate) fn encode(
+    format: Format,
+    target: &Target<'_>,
+    values: &[(Path, Value)],
+) -> Result<Vec<u8>, &'static str> {
+    if values.iter().any(|(path, _)| !path.starts_with(target.path)) {
+        return Err("a value lies outside of what is written");
+    }
+    let mut values: Vec<_> = values.iter().map(|(path, value)| (*path, borrowed(value))).collect();
+    values.sort_by_key(|(path, _)| *path);
+    emit(format, target, &values)
+}
+
+/// Encodes the values of a new instance; without an instance id the device chooses.
+pub(crate) fn encode_created(
+    format: Format,
+    prefix: Option<&str>,
+    object: u16,
+    instance: Option<u16>,
+    values: &[(u16, Value)],
+) -> Result<(Format, Vec<u8>), &'static str> {
+    // Only TLV can leave the instance out for certain: its resources then stand for themselves (§7.4.3).
+    let (format, at) = match instance {
+        Some(instance) => (format, Path::instance(object, instance)),
+        None => (Format::TLV, Path::instance(object, UNASSIGNED)),
+    };
+    let target = if instance.is_some() { Path::object(object) } else { at };
+    let mut pairs = Vec::with_capacity(values.len());
+    for (resource, value) in values {
+        pairs.push((at.child(*resource).ok_or("no such resource")?, borrowed(value)));
+    }
+    pairs.sort_by_key(|(path, _)| *path);
+    Ok((format, emit(format, &Target { prefix, path: target }, &pairs)?))
+}
+
+/// Encodes one object instance of a bootstrap.
+pub(crate) fn encode_settings(
+    format: Format,
+    path: Path,
+    settings: &[(u16, Setting)],
+) -> Result<Vec<u8>, &'static str> {
+    let mut values = Vec::with_capacity(settings.len());
+    for (resource, setting) in settings {
+        let value = match setting {
+            Setting::Text(text) => lwm2m_objects::Value::String(text),
+            Setting::Integer(value) => lwm2m_objects::Value::Integer(*value),
+            Setting::Boolean(value) => lwm2m_objects::Value::Boolean(*value),
+            Setting::Opaque(bytes) => lwm2m_objects::Value::Opaque(bytes),
+        };
+        values.push((path.child(*resource).ok_or("no such resource")?, value));
+    }
+    values.sort_by_key(|(path, _)| *path);
+    emit(format, &path.into(), &values)
+}
+
+fn emit(
+    format: Format,
+    target: &Target<'_>,
+    values: &[(Path, lwm2m_objects::Value<'_>)],
+) -> Result<Vec<u8>, &'static str> {
+    let mut body = Body(Vec::new());
+    format::encode(format, target, &values, &mut body)
+        .map_err(|_| "the values cannot be written in this format")?;
+    Ok(body.0)
+}
+
+struct Body(Vec<u8>);
+
+impl Sink for Body {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fn owned(value: lwm2m_objects::Value<'_>) -> Value {
+    match value {
+        lwm2m_objects::Value::String(text) => Value::String(text.to_owned()),
+        lwm2m_objects::Value::Integer(value) => Value::Integer(value),
+        lwm2m_objects::Value::Unsigned(value) => Value::Unsigned(value),
+        lwm2m_objects::Value::Float(value) => Value::Float(value),
+        lwm2m_objects::Value::Boolean(value) => Value::Boolean(value),
+        lwm2m_objects::Value::Opaque(bytes) => Value::Opaque(bytes.to_vec()),
+        lwm2m_objects::Value::Time(value) => Value::Time(value),
+        lwm2m_objects::Value::ObjectLink(link) => Value::ObjectLink(link.object, link.instance),
+        lwm2m_objects::Value::CoreLink(text) => Value::CoreLink(text.to_owned()),
+    }
+}
+
+fn borrowed(value: &Value) -> lwm2m_objects::Value<'_> {
+    match value {
+        Value::String(text) => lwm2m_objects::Value::String(text),
+        Value::Integer(value) => lwm2m_objects::Value::Integer(*value),
+        Value::Unsigned(value) => lwm2m_objects::Value::Unsigned(*value),
+        Value::Float(value) => lwm2m_objects::Value::Float(*value),
+        Value::Boolean(value) => lwm2m_objects::Value::Boolean(*value),
+        Value::Opaque(bytes) => lwm2m_objects::Value::Opaque(bytes),
+        Value::Time(value) => lwm2m_objects::Value::Time(*value),
+        Value::ObjectLink(object, instance) => {
+            lwm2m_objects::Value::ObjectLink(ObjectLink { object: *object, instance: *instance })
+        }
+        Value::CoreLink(text) => lwm2m_objects::Value::CoreLink(text),
+    }
+}

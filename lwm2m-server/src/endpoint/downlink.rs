@@ -1,0 +1,406 @@
+//! Requests to one device: one in flight (NSTART 1), the others in a bounded queue, each with its deadline.
+//!
+//! 1. A job is queued: by a caller, by a bootstrap, by a trigger, or for the rest of a notification.
+//! 2. `start_next` writes it when the former one is settled.
+//! 3. `answered` takes the response: a further block, or the end.
+//! 4. `complete` or `fail` tells whoever asked.
+//!
+//! Invariant: every job ends exactly once, with an answer or a reason.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use lwm2m_coap::observe::Freshness;
+use lwm2m_coap::protect::Plain;
+use lwm2m_coap::{Delivery, Instant, Message, RequestId as Sent, Rng, Token, Writer};
+use lwm2m_objects::{Format, Path};
+
+use crate::credentials::{Fact, TriggerAnswer};
+use crate::event::Event;
+use crate::server::{Answer, ObservationId, Operation, RequestError};
+
+use super::bootstrap::Bootstrap;
+use super::counters::Counters;
+use super::exchange::{Exchange, Outgoing, Progress, Reply};
+use super::observation::Observation;
+use super::registry::Registration;
+use super::request::{Context, Meaning, Request};
+use super::slab::Key;
+use super::{Endpoint, RequestId};
+
+/// The requests to one device.
+#[derive(Debug, Default)]
+pub(crate) struct Downlink {
+    pub(crate) queue: VecDeque<Job>,
+    pub(crate) active: Option<Active>,
+    pub(crate) bootstrap: Option<Box<Bootstrap>>,
+}
+
+/// A request, waiting or under way.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) purpose: Purpose,
+    pub(crate) exchange: Exchange,
+    pub(crate) deadline: Instant,
+    /// The token to use instead of a new one.
+    pub(crate) token: Option<Token>,
+    /// The token of its first message: that of the observation it begins.
+    pub(crate) first_token: Option<Token>,
+}
+
+/// The job in flight.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) job: Job,
+    pub(crate) sent: Sent,
+}
+
+/// Whom the answer is for.
+#[derive(Debug)]
+pub(crate) enum Purpose {
+    Caller {
+        id: RequestId,
+        meaning: Meaning,
+    },
+    /// The rest of a notification, for its observation.
+    Rest {
+        observation: ObservationId,
+        path: Path,
+    },
+    Bootstrap,
+    /// Execute `/1/x/9`.
+    Trigger,
+    /// Read `/1`, to find the instance of this server for the trigger.
+    FindServer,
+}
+
+impl Downlink {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.active.is_none() && self.bootstrap.is_none()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let active = self.active.as_ref().map(|active| active.job.deadline);
+        self.queue.iter().map(|job| job.deadline).chain(active).min()
+    }
+
+    /// Everything that has not ended, the one in flight first.
+    pub(crate) fn take_jobs(&mut self) -> Vec<Job> {
+        self.active.take().map(|active| active.job).into_iter().chain(self.queue.drain(..)).collect()
+    }
+
+    fn take_overdue(&mut self, now: Instant) -> Option<(Job, Option<Sent>)> {
+        if let Some(active) = self.active.take_if(|active| active.job.deadline <= now) {
+            return Some((active.job, Some(active.sent)));
+        }
+        let index = self.queue.iter().position(|job| job.deadline <= now)?;
+        Some((self.queue.remove(index)?, None))
+    }
+}
+
+impl Job {
+    pub(crate) fn new(purpose: Purpose, outgoing: Outgoing, deadline: Instant) -> Self {
+        Self { purpose, exchange: Exchange::new(outgoing), deadline, token: None, first_token: None }
+    }
+}
+
+impl Endpoint {
+    /// Asks an operation of a device. The outcome comes by [`poll_outcome`](Self::poll_outcome); drain
+    /// [`poll_transmit`](Self::poll_transmit) next.
+    ///
+    /// # Errors
+    /// When it cannot be asked at all; then no outcome follows.
+    pub fn request(
+        &mut self,
+        now: Instant,
+        endpoint: &str,
+        operation: Operation,
+        timeout: Duration,
+    ) -> Result<RequestId, RequestError> {
+        let registration = self.registry.find(endpoint).and_then(|key| self.registry.get(key));
+        let registration = registration.ok_or(RequestError::UnknownDevice)?;
+        let association = registration.association;
+        let Request { outgoing, meaning, token } = Request::new(registration, operation)?;
+        let waiting = self.associations.get(association).ok_or(RequestError::Unreachable)?;
+        if waiting.downlink.as_ref().is_some_and(|downlink| downlink.queue.len() >= self.config.queue) {
+            return Err(RequestError::QueueFull);
+        }
+        let id = RequestId(self.next_request);
+        self.next_request = self.next_request.wrapping_add(1);
+        let mut job = Job::new(Purpose::Caller { id, meaning }, outgoing, now.saturating_add(timeout));
+        job.token = token;
+        self.enqueue(association, job);
+        Ok(id)
+    }
+
+    /// Tells a device to bootstrap again: Execute `/1/x/9` on the instance of this server. A
+    /// [`Fact::TriggerAnswered`] says how it went.
+    pub fn trigger_bootstrap(&mut self, now: Instant, endpoint: &str) {
+        let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
+        let device = self.registry.find(endpoint).and_then(|key| self.registry.get(key));
+        let device = device.filter(|device| self.associations.get(device.association).is_some());
+        let Some(device) = device else {
+            self.facts.push_back(Fact::TriggerAnswered {
+                endpoint: endpoint.into(),
+                answer: TriggerAnswer::Unanswered,
+            });
+            return;
+        };
+        // One instance listed is this server's; among several only their Short Server IDs tell.
+        let instances = device.objects.instances(1);
+        let (purpose, operation) = match instances.as_slice() {
+            [only] => (Purpose::Trigger, execute_trigger(*only)),
+            _ => (Purpose::FindServer, Operation::Read { path: Path::object(1), format: None }),
+        };
+        let association = device.association;
+        if let Ok(request) = Request::new(device, operation) {
+            self.enqueue(association, Job::new(purpose, request.outgoing, deadline));
+        }
+    }
+
+    pub(crate) fn enqueue(&mut self, key: Key, job: Job) {
+        if let Some(association) = self.associations.get_mut(key) {
+            association.downlink.get_or_insert_default().queue.push_back(job);
+            self.mark_ready(key);
+        }
+    }
+
+    /// Writes the next request, when none is in flight.
+    pub(crate) fn start_next(
+        &mut self,
+        now: Instant,
+        key: Key,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Range<usize>> {
+        loop {
+            let association = self.associations.get_mut(key)?;
+            let room = association.room();
+            let is_open = association.session.as_ref().is_none_or(|session| session.is_established());
+            let downlink = association.downlink.as_mut()?;
+            if !is_open || downlink.active.is_some() || !association.coap.can_request(now) {
+                return None;
+            }
+            let mut job = downlink.queue.pop_front()?;
+            let device = association.registration.and_then(|registration| self.registry.get(registration));
+            let observations = device.map(|device| device.observations.as_slice()).unwrap_or_default();
+            let token = job.token.take().unwrap_or_else(|| {
+                association
+                    .coap
+                    .next_token(rng, |token| observations.iter().any(|other| other.token == token))
+            });
+            let mut writer = Writer::new(out, room, job.exchange.code());
+            let written = job.exchange.write(&mut writer).ok();
+            let coap = &mut association.coap;
+            let sent = written
+                .and_then(|()| coap.request(now, Delivery::Confirmable, token, writer, &mut Plain, rng).ok());
+            let Some((sent, range)) = sent else {
+                self.fail(key, job, RequestError::Invalid("the request is longer than one message may be"));
+                continue;
+            };
+            job.first_token.get_or_insert(token);
+            downlink.active = Some(Active { job, sent });
+            Counters::add(&mut self.counters.requests_sent);
+            return association.seal(out, range);
+        }
+    }
+
+    /// Takes the response to the request in flight.
+    pub(crate) fn answered(&mut self, now: Instant, key: Key, sent: Sent, message: &Message<'_>) {
+        let Some(mut job) = self.take_active(key, sent) else { return };
+        match job.exchange.answer(message, self.config.longest_answer) {
+            Progress::Again => {
+                if let Some(association) = self.associations.get_mut(key) {
+                    association.downlink.get_or_insert_default().queue.push_front(job);
+                }
+            }
+            Progress::Done(reply) => self.complete(now, key, job, &reply),
+            Progress::Failed(error) => self.fail(key, job, error),
+        }
+        self.mark_ready(key);
+    }
+
+    /// The request in flight came to nothing.
+    pub(crate) fn unanswered(&mut self, key: Key, sent: Sent, error: RequestError) {
+        if let Some(job) = self.take_active(key, sent) {
+            self.fail(key, job, error);
+        }
+        self.mark_ready(key);
+    }
+
+    /// Fails what is past its deadline.
+    pub(crate) fn expire_jobs(&mut self, now: Instant, key: Key) {
+        loop {
+            let Some(association) = self.associations.get_mut(key) else { return };
+            let Some(downlink) = association.downlink.as_mut() else { return };
+            let Some((job, sent)) = downlink.take_overdue(now) else { return };
+            if let Some(sent) = sent {
+                association.coap.cancel(sent);
+            }
+            self.fail(key, job, RequestError::TimedOut);
+            self.mark_ready(key);
+        }
+    }
+
+    fn take_active(&mut self, key: Key, sent: Sent) -> Option<Job> {
+        let downlink = self.associations.get_mut(key)?.downlink.as_mut()?;
+        downlink.active.take_if(|active| active.sent == sent).map(|active| active.job)
+    }
+
+    fn complete(&mut self, now: Instant, key: Key, job: Job, reply: &Reply) {
+        match job.purpose {
+            Purpose::Caller { id, ref meaning } => {
+                let outcome = self.meaning(now, key, &job, meaning, reply);
+                if outcome.is_err() {
+                    Counters::add(&mut self.counters.requests_failed);
+                }
+                self.outcomes.push_back((id, outcome));
+            }
+            Purpose::Rest { observation, path } => self.notified(key, observation, path, reply),
+            Purpose::Bootstrap => self.bootstrap_answered(key, reply),
+            Purpose::Trigger => {
+                let answer = match reply.code.is_success() {
+                    true => TriggerAnswer::Accepted,
+                    false => TriggerAnswer::Refused { code: super::code_text(reply.code) },
+                };
+                self.trigger_answered(key, answer);
+            }
+            Purpose::FindServer => self.server_found(now, key, reply),
+        }
+    }
+
+    /// Ends a job without an answer.
+    pub(crate) fn fail(&mut self, key: Key, job: Job, error: RequestError) {
+        Counters::add(&mut self.counters.requests_failed);
+        match job.purpose {
+            Purpose::Caller { id, .. } => self.outcomes.push_back((id, Err(error))),
+            Purpose::Rest { .. } => {}
+            Purpose::Bootstrap => self.bootstrap_unanswered(key),
+            Purpose::Trigger | Purpose::FindServer => self.trigger_answered(key, TriggerAnswer::Unanswered),
+        }
+    }
+
+    fn meaning(
+        &mut self,
+        now: Instant,
+        key: Key,
+        job: &Job,
+        meaning: &Meaning,
+        reply: &Reply,
+    ) -> Result<Answer, RequestError> {
+        let observation = match meaning {
+            Meaning::Observing { path, format } => self.observing(now, key, job, (*path, *format), reply)?,
+            Meaning::Cancelled { observation } => {
+                if let Some(device) = self.registration_of(key) {
+                    device.observations.retain(|other| other.id != *observation);
+                }
+                *observation
+            }
+            _ => ObservationId(0),
+        };
+        meaning.answer(reply, self.context(key), observation)
+    }
+
+    /// Keeps the observation that an answer begins or renews. An answer that is none ends what stood at this path.
+    fn observing(
+        &mut self,
+        now: Instant,
+        key: Key,
+        job: &Job,
+        (path, format): (Path, Option<Format>),
+        reply: &Reply,
+    ) -> Result<ObservationId, RequestError> {
+        let most = self.config.observations;
+        let next = ObservationId(self.next_observation);
+        let observations = &mut self.registration_of(key).ok_or(RequestError::Interrupted)?.observations;
+        let known = observations.iter().position(|other| other.path == path);
+        let (Some(token), Some(sequence), true) = (job.first_token, reply.observe, reply.code.is_success())
+        else {
+            if let Some(index) = known {
+                observations.remove(index);
+            }
+            return match reply.code.is_success() {
+                true => Err(RequestError::Malformed("the device answered but does not observe")),
+                false => Ok(next),
+            };
+        };
+        let newest = Freshness::new(now, sequence);
+        if let Some(observation) = known.and_then(|index| observations.get_mut(index)) {
+            observation.newest = newest;
+            return Ok(observation.id);
+        }
+        if observations.len() >= most {
+            return Err(RequestError::Invalid("as many observations as one device may have stand"));
+        }
+        observations.reserve_exact(1);
+        observations.push(Observation { id: next, token, path, format, newest });
+        self.next_observation = self.next_observation.wrapping_add(1);
+        Ok(next)
+    }
+
+    fn registration_of(&mut self, key: Key) -> Option<&mut Registration> {
+        self.registry.get_mut(self.associations.get(key)?.registration?)
+    }
+
+    /// What is needed to understand the answers of this device.
+    fn context(&self, key: Key) -> Context<'_> {
+        let device = self.associations.get(key).and_then(|association| association.registration);
+        let device = device.and_then(|device| self.registry.get(device));
+        let prefix = device.and_then(|device| device.objects.prefix.as_deref());
+        Context { kinds: self.config.kinds, prefix }
+    }
+
+    fn trigger_answered(&mut self, key: Key, answer: TriggerAnswer) {
+        let who = self.associations.get(key).and_then(|association| association.who.as_ref());
+        if let Some(who) = who {
+            self.facts.push_back(Fact::TriggerAnswered { endpoint: who.endpoint().clone(), answer });
+        }
+    }
+
+    /// Executes the trigger on the `/1` instance whose Short Server ID is this server's, else on the first.
+    fn server_found(&mut self, now: Instant, key: Key, reply: &Reply) {
+        let items =
+            self.context(key).decode(Path::object(1), reply).map(|content| content.items).unwrap_or_default();
+        let ours = i64::from(self.config.short_server_id);
+        let mut instances = items.iter().filter(|(path, _)| path.resource_id() == Some(0));
+        let is_ours = |value: &crate::Value| match value {
+            crate::Value::Integer(id) => *id == ours,
+            crate::Value::Unsigned(id) => i64::try_from(*id) == Ok(ours),
+            _ => false,
+        };
+        let instance = instances.find(|(_, value)| is_ours(value)).and_then(|(path, _)| path.instance_id());
+        let device = self.associations.get(key).and_then(|association| association.registration);
+        let Some(device) = device.and_then(|device| self.registry.get(device)) else { return };
+        let instance = instance.or(device.objects.instances(1).first().copied()).unwrap_or(0);
+        let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
+        if let Ok(request) = Request::new(device, execute_trigger(instance)) {
+            self.enqueue(key, Job::new(Purpose::Trigger, request.outgoing, deadline));
+        }
+    }
+
+    /// The values of a notification are complete.
+    pub(crate) fn notified(&mut self, key: Key, observation: ObservationId, path: Path, reply: &Reply) {
+        let who = self.associations.get(key).and_then(|association| association.who.as_ref());
+        let Some(endpoint) = who.map(|who| who.endpoint().clone()) else { return };
+        match self.context(key).decode(path, reply) {
+            Ok(content) => {
+                Counters::add(&mut self.counters.notifications);
+                self.events.push_back(Event::Notification {
+                    endpoint,
+                    observation,
+                    path,
+                    content: content.into(),
+                });
+            }
+            Err(error) => {
+                Counters::add(&mut self.counters.malformed);
+                tracing::debug!(%endpoint, %path, %error, "a notification cannot be understood");
+            }
+        }
+    }
+}
+
+fn execute_trigger(instance: u16) -> Operation {
+    Operation::Execute { path: Path::resource(1, instance, 9), arguments: String::new() }
+}

@@ -1,0 +1,83 @@
+//! Notifications of a device: whose they are, whether they are fresh, and the blocks they did not bring along
+//! (RFC 7641 §3.4, §3.6; RFC 7959 §2.6).
+//!
+//! Invariant: a notification that is older than another one that came before it changes nothing; one of no observation
+//! is rejected, so that the device stops.
+
+use lwm2m_coap::{Code, Header, Instant, Message};
+use lwm2m_objects::Format;
+
+use crate::event::Event;
+
+use super::Endpoint;
+use super::counters::Counters;
+use super::downlink::{Job, Purpose};
+use super::exchange::{Exchange, Outgoing, Reply};
+use super::request;
+use super::slab::Key;
+
+impl Endpoint {
+    pub(crate) fn handle_notification(
+        &mut self,
+        now: Instant,
+        key: Key,
+        header: Header,
+        message: &Message<'_>,
+    ) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let registration = association.registration.and_then(|key| self.registry.get_mut(key));
+        let found = registration.and_then(|registration| {
+            registration.last_heard = registration.last_heard.max(now);
+            let index = registration.observations.iter().position(|o| o.token == message.token)?;
+            Some((registration, index))
+        });
+        let Some((registration, index)) = found else {
+            Counters::add(&mut self.counters.unknown_notifications);
+            association.coap.reject(header);
+            return;
+        };
+        association.coap.accept(header);
+        let Some(observation) = registration.observations.get_mut(index) else { return };
+        if !message.code.is_success() || message.options.observe().is_none() {
+            // RFC 7641 §3.2: an error, or a response without Observe, ends the observation.
+            let (id, path) = (observation.id, observation.path);
+            registration.observations.remove(index);
+            self.events.push_back(Event::ObservationEnded {
+                endpoint: registration.endpoint.clone(),
+                observation: id,
+                reason: format!("the device answered {} for {path}", super::code_text(message.code)),
+            });
+            return;
+        }
+        let sequence = message.options.observe().unwrap_or_default();
+        if !observation.newest.update(now, sequence) {
+            Counters::add(&mut self.counters.stale_notifications);
+            return;
+        }
+        let (id, path) = (observation.id, observation.path);
+        let outgoing = Outgoing::new(Code::GET, request::uri(registration.objects.prefix.as_deref(), path))
+            .accept(observation.format);
+        match Exchange::rest_of(outgoing, message) {
+            Some(exchange) => {
+                let purpose = Purpose::Rest { observation: id, path };
+                let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
+                let is_full =
+                    association.downlink.as_ref().is_some_and(|d| d.queue.len() >= self.config.queue);
+                if !is_full {
+                    self.enqueue(key, Job { purpose, exchange, deadline, token: None, first_token: None });
+                }
+            }
+            None => {
+                let format = message.options.content_format().map(|format| Format(format.0));
+                let reply = Reply {
+                    code: message.code,
+                    format,
+                    observe: Some(sequence),
+                    location: String::new(),
+                    body: message.payload.to_vec(),
+                };
+                self.notified(key, id, path, &reply);
+            }
+        }
+    }
+}

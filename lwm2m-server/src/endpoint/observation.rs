@@ -1,0 +1,21 @@
+//! Observations: they belong to an identity and a token, not to an address (RFC 7641; LwM2M Core 1.2.1 §6.4).
+//!
+//! Invariant: an observation lives as long as the registration it was made in, whatever association the device uses; a
+//! Register ends it, an Update does not.
+
+use lwm2m_coap::Token;
+use lwm2m_coap::observe::Freshness;
+use lwm2m_objects::{Format, Path};
+
+use crate::server::ObservationId;
+
+/// An observation that stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Observation {
+    pub(crate) id: ObservationId,
+    pub(crate) token: Token,
+    pub(crate) path: Path,
+    pub(crate) format: Option<Format>,
+    /// What is known of the newest notification.
+    pub(crate) newest: Freshness,
+}

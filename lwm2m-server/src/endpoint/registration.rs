@@ -1,0 +1,217 @@
+//! Where a registration and an association meet and part: binding, moving to a newer session, interrupting, closing.
+//!
+//! Invariant: another identity never inherits a registration and never destroys one.
+
+use crate::credentials::Fact;
+use crate::event::Event;
+use crate::server::{Device, ObservationId, RequestError};
+use lwm2m_objects::Path;
+
+use super::association::Association;
+use super::bootstrap::Next;
+use super::counters::Counters;
+use super::downlink::{Job, Purpose};
+use super::exchange::Reply;
+use super::registry::Registration;
+use super::slab::Key;
+use super::{Endpoint, code_text};
+
+impl Endpoint {
+    /// All registered devices, by endpoint name.
+    #[must_use]
+    pub fn devices(&self) -> Vec<Device> {
+        let mut devices: Vec<Device> = self.registry.iter().map(|device| self.describe(device)).collect();
+        devices.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        devices
+    }
+
+    /// One registered device.
+    #[must_use]
+    pub fn device(&self, endpoint: &str) -> Option<Device> {
+        self.registry.get(self.registry.find(endpoint)?).map(|device| self.describe(device))
+    }
+
+    /// The observations that stand at a device.
+    #[must_use]
+    pub fn observations(&self, endpoint: &str) -> Vec<(ObservationId, Path)> {
+        let device = self.registry.find(endpoint).and_then(|key| self.registry.get(key));
+        let observations = device.map(|device| device.observations.as_slice()).unwrap_or_default();
+        observations.iter().map(|observation| (observation.id, observation.path)).collect()
+    }
+
+    fn describe(&self, device: &Registration) -> Device {
+        let association = self.associations.get(device.association);
+        let location = self.registry.find(&device.endpoint).and_then(|key| self.registry.location(key));
+        let who = association.and_then(|association| association.who.as_ref());
+        Device {
+            endpoint: device.endpoint.clone(),
+            address: association.map(|association| association.address.to_string()).unwrap_or_default(),
+            secure: association.is_some_and(|association| association.local.is_secure()),
+            generation: who.and_then(|who| who.generation()).unwrap_or(0),
+            version: format!("{}.{}", device.version.0, device.version.1),
+            lifetime: device.lifetime,
+            binding: device.binding.as_str().to_owned(),
+            queue: device.queue,
+            objects: device.objects.links.clone().into(),
+            location: location.map(|id| format!("/rd/{id}")).unwrap_or_default(),
+            registered_at: device.registered_at.as_millis(),
+            last_heard: device.last_heard.as_millis(),
+            observations: device.observations.len(),
+        }
+    }
+
+    /// Lets a registration go on in the association it was heard from; what was outstanding in the former one fails, what
+    /// only waited moves along.
+    pub(crate) fn rebind(&mut self, registered: Key, key: Key) {
+        let Some(registration) = self.registry.get_mut(registered) else { return };
+        let former = core::mem::replace(&mut registration.association, key);
+        if let Some(association) = self.associations.get_mut(key) {
+            association.registration = Some(registered);
+        }
+        if former != key {
+            self.supersede(former, key);
+        }
+    }
+
+    /// The device has moved from one association to another of the same identity.
+    pub(crate) fn supersede(&mut self, former: Key, key: Key) {
+        let Some(association) = self.associations.get_mut(former) else { return };
+        association.registration = None;
+        if let Some(downlink) = association.downlink.as_mut() {
+            let waiting = core::mem::take(&mut downlink.queue);
+            if let Some(association) = self.associations.get_mut(key) {
+                association.downlink.get_or_insert_default().queue.extend(waiting);
+            }
+        }
+        self.interrupt(former);
+        let generation =
+            |key| self.associations.get(key).and_then(|a: &Association| a.who.as_ref()?.generation());
+        // A session of another generation lives until the credentials say that it is retired.
+        if generation(former) == generation(key) {
+            self.remove(former);
+        }
+    }
+
+    /// Fails what is outstanding or waits in an association.
+    pub(crate) fn interrupt(&mut self, key: Key) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let Some(downlink) = association.downlink.as_mut() else { return };
+        if let Some(active) = &downlink.active {
+            association.coap.cancel(active.sent);
+        }
+        for job in downlink.take_jobs() {
+            self.fail(key, job, RequestError::Interrupted);
+        }
+    }
+
+    /// Ends a registration that was not removed by its device or its lifetime.
+    pub(crate) fn end_registration(&mut self, registered: Key, reason: &str) {
+        let Some(registration) = self.registry.remove(registered) else { return };
+        for observation in &registration.observations {
+            self.events.push_back(Event::ObservationEnded {
+                endpoint: registration.endpoint.clone(),
+                observation: observation.id,
+                reason: reason.to_owned(),
+            });
+        }
+        self.events.push_back(Event::Deregistered { endpoint: registration.endpoint.clone() });
+        self.forget_registration(&registration);
+    }
+
+    /// A registration was removed: its association has none, and requests fail.
+    pub(crate) fn forget_registration(&mut self, registration: &Registration) {
+        let key = registration.association;
+        self.interrupt(key);
+        if let Some(association) = self.associations.get_mut(key) {
+            association.registration = None;
+        }
+        self.mark_ready(key);
+    }
+
+    /// Closes a session whose peer may not go on: at once, and without a word to it.
+    pub(crate) fn close(&mut self, key: Key, reason: &str) {
+        let Some(association) = self.associations.get(key) else { return };
+        if let Some(who) = &association.who {
+            Counters::add(&mut self.counters.sessions_closed);
+            self.events.push_back(Event::SessionClosed {
+                endpoint: who.endpoint().clone(),
+                role: who.role(),
+                reason: reason.to_owned(),
+            });
+        }
+        if let Some(registered) = association.registration {
+            self.end_registration(registered, reason);
+        }
+        self.remove(key);
+    }
+
+    /// Forgets an association. A registration bound to it stays, without a way to reach the device.
+    pub(crate) fn remove(&mut self, key: Key) {
+        self.interrupt(key);
+        let Some(association) = self.associations.remove(key) else { return };
+        let address = (association.local, association.address);
+        if association.session.is_some() && association.who.is_none() {
+            self.half_open = self.half_open.saturating_sub(1);
+        }
+        if let Some(candidates) = self.by_address.get_mut(&address) {
+            candidates.older.take_if(|older| *older == key);
+            if candidates.newest == key {
+                match candidates.older.take() {
+                    Some(older) => candidates.newest = older,
+                    None => drop(self.by_address.remove(&address)),
+                }
+            }
+        }
+        if let Some(who) = &association.who
+            && let Some(keys) = self.by_name.get_mut(who.endpoint())
+        {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.by_name.remove(who.endpoint());
+            }
+        }
+    }
+
+    /// Takes the answer to a request of the bootstrap under way.
+    pub(crate) fn bootstrap_answered(&mut self, key: Key, reply: &Reply) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let Some(downlink) = association.downlink.as_mut() else { return };
+        let Some(mut bootstrap) = downlink.bootstrap.take() else { return };
+        let endpoint = bootstrap.who.endpoint().clone();
+        match bootstrap.answer(reply) {
+            Next::Send(outgoing) => {
+                let job = Job::new(Purpose::Bootstrap, outgoing, bootstrap.deadline);
+                downlink.bootstrap = Some(bootstrap);
+                self.enqueue(key, job);
+            }
+            Next::Finished => {
+                Counters::add(&mut self.counters.bootstraps_finished);
+                let generation = bootstrap.generation();
+                self.facts.push_back(Fact::BootstrapDelivered { endpoint: endpoint.clone(), generation });
+                self.events.push_back(Event::BootstrapFinished { endpoint });
+            }
+            Next::Failed => self.bootstrap_failed(&bootstrap, Some(code_text(reply.code))),
+        }
+        self.mark_ready(key);
+    }
+
+    /// A request of the bootstrap under way came to nothing.
+    pub(crate) fn bootstrap_unanswered(&mut self, key: Key) {
+        let downlink = self.associations.get_mut(key).and_then(|association| association.downlink.as_mut());
+        if let Some(bootstrap) = downlink.and_then(|downlink| downlink.bootstrap.take()) {
+            self.bootstrap_failed(&bootstrap, None);
+        }
+    }
+
+    fn bootstrap_failed(&mut self, bootstrap: &super::bootstrap::Bootstrap, code: Option<String>) {
+        Counters::add(&mut self.counters.bootstraps_failed);
+        let (endpoint, step) = (bootstrap.who.endpoint().clone(), bootstrap.step());
+        self.facts.push_back(Fact::BootstrapFailed {
+            endpoint: endpoint.clone(),
+            generation: bootstrap.generation(),
+            step: step.clone(),
+            code: code.clone(),
+        });
+        self.events.push_back(Event::BootstrapFailed { endpoint, step, code });
+    }
+}

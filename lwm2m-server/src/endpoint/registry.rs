@@ -1,0 +1,395 @@
+//! Which devices are registered, under which names, until when (LwM2M Core 1.2.1 §6.2).
+//!
+//! Invariants: one registration for each endpoint name; a registration belongs to an endpoint name that was proven (or
+//! admitted without security), never to an address; equal object lists are kept once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lwm2m_coap::Instant;
+use lwm2m_objects::Path;
+
+use super::location::{Location, VirtualShard};
+use super::observation::Observation;
+use super::slab::{Key, Slab};
+use super::timer::Timers;
+
+/// A registered device.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub(crate) endpoint: Arc<str>,
+    /// Where requests go: the association that registered or updated last.
+    pub(crate) association: Key,
+    /// Seconds; 0 never ends.
+    pub(crate) lifetime: u32,
+    pub(crate) version: (u8, u8),
+    pub(crate) queue: bool,
+    pub(crate) binding: Binding,
+    pub(crate) objects: Arc<ObjectList>,
+    pub(crate) registered_at: Instant,
+    pub(crate) last_heard: Instant,
+    pub(crate) observations: Vec<Observation>,
+    /// What the expiry timer is armed for.
+    armed: Option<Instant>,
+}
+
+/// Letters of the binding, eight at most, as they were sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Binding([u8; 8]);
+
+/// What a registration's payload said; shared by all devices that sent the same.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ObjectList {
+    /// The payload as it was sent.
+    pub(crate) links: Box<str>,
+    /// Where the objects lie when not at the root (§6.2.1, `rt="oma.lwm2m"`), without the leading slash.
+    pub(crate) prefix: Option<Box<str>>,
+    /// Content formats the root link announced (`ct`).
+    pub(crate) formats: Vec<u16>,
+}
+
+/// What a Register or Update changes.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) lifetime: Option<u32>,
+    pub(crate) binding: Option<Binding>,
+    pub(crate) queue: Option<bool>,
+    pub(crate) objects: Option<ObjectList>,
+}
+
+/// All registrations.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    registrations: Slab<Registration>,
+    by_endpoint: HashMap<Arc<str>, Key>,
+    lists: HashSet<SharedList>,
+    timers: Timers<Key>,
+}
+
+/// Lifetime of a registration that names none (§6.2.1, 1.0 default).
+pub(crate) const DEFAULT_LIFETIME: u32 = 86_400;
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            registrations: Slab::new(),
+            by_endpoint: HashMap::new(),
+            lists: HashSet::new(),
+            timers: Timers::new(),
+        }
+    }
+
+    /// Registers a device. A former registration of the same name is replaced and returned: its observations are gone
+    /// (§6.2.1). `None` in the first place when no slot is left.
+    pub(crate) fn register(
+        &mut self,
+        now: Instant,
+        endpoint: Arc<str>,
+        association: Key,
+        version: (u8, u8),
+        change: Change,
+    ) -> (Option<Key>, Option<Registration>) {
+        let former = self.by_endpoint.get(&endpoint).copied().and_then(|key| self.remove(key));
+        let objects = self.intern(change.objects.unwrap_or_else(|| ObjectList::parse("")));
+        let key = self.registrations.insert(Registration {
+            endpoint: Arc::clone(&endpoint),
+            association,
+            lifetime: change.lifetime.unwrap_or(DEFAULT_LIFETIME),
+            version,
+            queue: change.queue.unwrap_or(false),
+            binding: change.binding.unwrap_or(Binding::U),
+            objects,
+            registered_at: now,
+            last_heard: now,
+            observations: Vec::new(),
+            armed: None,
+        });
+        if let Some(key) = key {
+            self.by_endpoint.insert(endpoint, key);
+            self.arm(key);
+        }
+        (key, former)
+    }
+
+    /// Refreshes a registration and changes what the Update names (§6.2.2).
+    pub(crate) fn update(&mut self, now: Instant, key: Key, change: Change) {
+        let objects = change.objects.map(|list| self.intern(list));
+        let Some(registration) = self.registrations.get_mut(key) else { return };
+        registration.last_heard = now;
+        if let Some(lifetime) = change.lifetime {
+            registration.lifetime = lifetime;
+        }
+        if let Some(binding) = change.binding {
+            registration.binding = binding;
+        }
+        if let Some(queue) = change.queue {
+            registration.queue = queue;
+        }
+        if let Some(objects) = objects {
+            let former = core::mem::replace(&mut registration.objects, objects);
+            self.release(&former);
+        }
+        self.arm(key);
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Registration> {
+        let registration = self.registrations.remove(key)?;
+        self.by_endpoint.remove(&registration.endpoint);
+        self.release(&registration.objects);
+        Some(registration)
+    }
+
+    /// Removes a registration whose lifetime passed; call until `None`.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Registration> {
+        while let Some((at, key)) = self.timers.pop(now) {
+            let Some(registration) = self.registrations.get_mut(key) else { continue };
+            if registration.armed != Some(at) {
+                continue;
+            }
+            registration.armed = None;
+            match registration.expires() {
+                Some(expires) if expires <= now => return self.remove(key),
+                Some(_) => self.arm(key),
+                None => {}
+            }
+        }
+        None
+    }
+
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    pub(crate) fn find(&self, endpoint: &str) -> Option<Key> {
+        self.by_endpoint.get(endpoint).copied()
+    }
+
+    /// The registration a location names; who may use it is for the caller to check.
+    pub(crate) fn locate(&self, id: &[u8]) -> Option<(Key, &Registration)> {
+        let location = Location::parse(id)?;
+        let (key, registration) = self.registrations.at(location.slot)?;
+        (VirtualShard::of(&registration.endpoint) == location.shard).then_some((key, registration))
+    }
+
+    pub(crate) fn location(&self, key: Key) -> Option<String> {
+        let registration = self.registrations.get(key)?;
+        Some(Location { shard: VirtualShard::of(&registration.endpoint), slot: key.slot }.emit())
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&Registration> {
+        self.registrations.get(key)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Registration> {
+        self.registrations.get_mut(key)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Registration> {
+        self.registrations.iter()
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.registrations.len()
+    }
+
+    fn arm(&mut self, key: Key) {
+        if let Some(registration) = self.registrations.get_mut(key)
+            && let Some(at) = registration.expires()
+        {
+            self.timers.arm(&mut registration.armed, at, key);
+        }
+    }
+
+    fn intern(&mut self, list: ObjectList) -> Arc<ObjectList> {
+        if let Some(shared) = self.lists.get(&*list.links) {
+            return Arc::clone(&shared.0);
+        }
+        let list = Arc::new(list);
+        self.lists.insert(SharedList(Arc::clone(&list)));
+        list
+    }
+
+    /// Forgets a list that nobody else uses: one count is the caller's, one the set's.
+    fn release(&mut self, list: &Arc<ObjectList>) {
+        if Arc::strong_count(list) <= 2 {
+            self.lists.remove(&*list.links);
+        }
+    }
+}
+
+impl Registration {
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        (self.lifetime > 0)
+            .then(|| self.last_heard.saturating_add(Duration::from_secs(u64::from(self.lifetime))))
+    }
+}
+
+impl Binding {
+    pub(crate) const U: Self = Self([b'U', 0, 0, 0, 0, 0, 0, 0]);
+
+    /// The binding and, as 1.0 had it inside, the queue mode flag; `None` when it is no binding.
+    pub(crate) fn parse(text: &str) -> Option<(Self, bool)> {
+        let mut binding = Self::default();
+        if text.is_empty() || !text.bytes().all(|letter| b"UTSNMHQ".contains(&letter)) {
+            return None;
+        }
+        binding.0.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some((binding, text.contains('Q')))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0).unwrap_or_default().trim_end_matches('\0')
+    }
+}
+
+/// Hashed and compared by its text, so that it can be looked up before it is shared.
+#[derive(Debug)]
+struct SharedList(Arc<ObjectList>);
+
+impl core::borrow::Borrow<str> for SharedList {
+    fn borrow(&self) -> &str {
+        &self.0.links
+    }
+}
+
+impl core::hash::Hash for SharedList {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        (*self.0.links).hash(state);
+    }
+}
+
+impl PartialEq for SharedList {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.links == other.0.links
+    }
+}
+
+impl Eq for SharedList {}
+
+impl ObjectList {
+    /// The listed instances of an object.
+    pub(crate) fn instances(&self, object: u16) -> Vec<u16> {
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        let links = lwm2m_coap::link::parse(&self.links).map_while(Result::ok);
+        let paths =
+            links.filter_map(|link| link.path().strip_prefix('/')?.strip_prefix(prefix)?.parse().ok());
+        paths.filter(|path: &Path| path.object_id() == Some(object)).filter_map(Path::instance_id).collect()
+    }
+
+    /// Reads the root link's attributes out of the payload; unknown ones are ignored (§6.2.1).
+    pub(crate) fn parse(links: &str) -> Self {
+        let mut list = Self { links: links.into(), prefix: None, formats: Vec::new() };
+        for link in lwm2m_coap::link::parse(links).map_while(Result::ok) {
+            let target = link.path().trim_matches('/');
+            let kinds = link.attribute("rt").unwrap_or_default();
+            if !target.is_empty() && !kinds.split(' ').any(|kind| kind == "oma.lwm2m") {
+                continue;
+            }
+            let formats = link.attribute("ct").unwrap_or_default();
+            list.formats = formats.split(' ').filter_map(|format| format.parse().ok()).collect();
+            // §6.2.1: the alternate path has no numeric segment, so that it cannot be taken for an object.
+            let is_alternate = !target.is_empty()
+                && target.split('/').all(|segment| !segment.is_empty() && segment.parse::<u16>().is_err());
+            list.prefix = is_alternate.then(|| target.into());
+        }
+        list
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+
+    const ASSOCIATION: Key = Key { slot: 0, generation: 0 };
+
+    fn change(lifetime: u32, links: &str) -> Change {
+        Change { lifetime: Some(lifetime), objects: Some(ObjectList::parse(links)), ..Change::default() }
+    }
+
+    fn seconds(seconds: u64) -> Instant {
+        Instant::from_millis(seconds.saturating_mul(1000))
+    }
+
+    #[test]
+    fn a_registration_ends_with_its_lifetime_unless_updated() {
+        let mut registry = Registry::new();
+        let (key, former) =
+            registry.register(seconds(0), "a".into(), ASSOCIATION, (1, 1), change(60, "</1/0>"));
+        let key = key.unwrap();
+        assert!(former.is_none());
+        assert_eq!(registry.next_expiry(), Some(seconds(60)));
+        registry.update(seconds(50), key, Change::default());
+        assert!(registry.expire(seconds(100)).is_none());
+        assert_eq!(registry.next_expiry(), Some(seconds(110)));
+        assert_eq!(&*registry.expire(seconds(110)).unwrap().endpoint, "a");
+        assert_eq!(registry.find("a"), None);
+        assert!(registry.lists.is_empty());
+    }
+
+    #[test]
+    fn a_shorter_lifetime_in_an_update_counts_at_once() {
+        let mut registry = Registry::new();
+        let key = registry.register(seconds(0), "a".into(), ASSOCIATION, (1, 1), change(1000, "")).0.unwrap();
+        registry.update(seconds(1), key, Change { lifetime: Some(9), ..Change::default() });
+        assert!(registry.expire(seconds(9)).is_none());
+        assert!(registry.expire(seconds(10)).is_some());
+        assert!(registry.expire(seconds(2000)).is_none());
+    }
+
+    #[test]
+    fn lifetime_zero_never_ends() {
+        let mut registry = Registry::new();
+        registry.register(seconds(0), "a".into(), ASSOCIATION, (1, 1), change(0, ""));
+        assert!(registry.expire(Instant::from_millis(u64::MAX)).is_none());
+    }
+
+    #[test]
+    fn registering_again_replaces_and_the_old_location_finds_nothing_of_another_name() {
+        let mut registry = Registry::new();
+        let first = registry.register(seconds(0), "a".into(), ASSOCIATION, (1, 1), change(60, "")).0.unwrap();
+        let location = registry.location(first).unwrap();
+        assert_eq!(registry.locate(location.as_bytes()).unwrap().0, first);
+        let (second, former) = registry.register(seconds(1), "a".into(), ASSOCIATION, (1, 1), change(60, ""));
+        assert_eq!(former.unwrap().registered_at, seconds(0));
+        assert_ne!(second, Some(first));
+        assert_eq!(registry.len(), 1);
+        registry.remove(second.unwrap());
+        assert!(registry.locate(location.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn equal_object_lists_are_kept_once() {
+        let mut registry = Registry::new();
+        for n in 0..100 {
+            let name = format!("device-{n}").into();
+            registry.register(seconds(0), name, ASSOCIATION, (1, 1), change(60, "</1/0>,</3/0>"));
+        }
+        assert_eq!(registry.lists.len(), 1);
+        assert_eq!(registry.iter().count(), 100);
+    }
+
+    #[test]
+    fn the_root_link_tells_alternate_path_and_formats() {
+        let list = ObjectList::parse("</lwm2m>;rt=\"oma.lwm2m\";ct=\"110 112\",</lwm2m/1/0>");
+        assert_eq!(list.prefix.as_deref(), Some("lwm2m"));
+        assert_eq!(list.formats, [110, 112]);
+        let list = ObjectList::parse("</>;ct=112;rt=\"oma.lwm2m\",</1/0>,</3/0>;ver=1.1");
+        assert_eq!((list.prefix, list.formats), (None, vec![112]));
+        assert_eq!(ObjectList::parse("</5>;rt=\"oma.lwm2m\"").prefix, None);
+        assert_eq!(ObjectList::parse("</</>;;ct=\"").formats, [0_u16; 0]);
+    }
+
+    #[test]
+    fn a_binding_keeps_its_letters_and_tells_queue_mode() {
+        assert_eq!(
+            Binding::parse("UQ").map(|(binding, queue)| (binding.as_str().to_owned(), queue)),
+            Some(("UQ".into(), true))
+        );
+        assert_eq!(Binding::parse("U").unwrap(), (Binding::U, false));
+        assert_eq!(Binding::parse("X"), None);
+        assert_eq!(Binding::parse(""), None);
+        assert_eq!(Binding::parse("UTSNMHQUT"), None);
+    }
+}

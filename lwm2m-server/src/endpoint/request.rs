@@ -1,0 +1,278 @@
+//! What an operation of the application is on the wire, and what the device's answer means (LwM2M Core 1.2.1 §6.3, §6.4).
+//!
+//! Invariant: what the device would have to refuse as no operation at all is refused here.
+
+use lwm2m_coap::{Code, Token, link};
+use lwm2m_objects::{Format, Path, Target};
+
+use crate::server::{Answer, Content, Discovered, Link, ObservationId, Operation, RequestError, WriteMode};
+
+use super::content::{self, Kinds};
+use super::exchange::{Outgoing, Reply};
+use super::registry::Registration;
+
+/// What is expected of the answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Meaning {
+    /// Write, Write-Attributes, Execute.
+    Changed,
+    Deleted,
+    Created {
+        object: u16,
+    },
+    Content {
+        path: Path,
+    },
+    Discovered,
+    Observing {
+        path: Path,
+        format: Option<Format>,
+    },
+    Cancelled {
+        observation: ObservationId,
+    },
+}
+
+/// A request made of an operation.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) outgoing: Outgoing,
+    pub(crate) meaning: Meaning,
+    /// The token to use: that of the observation it cancels or renews.
+    pub(crate) token: Option<Token>,
+}
+
+impl Request {
+    pub(crate) fn new(device: &Registration, operation: Operation) -> Result<Self, RequestError> {
+        let invalid = |why| Err(RequestError::Invalid(why));
+        let prefix = device.objects.prefix.as_deref();
+        let mut token = None;
+        let (outgoing, meaning) = match operation {
+            Operation::Read { path, format } => {
+                if path == Path::ROOT {
+                    return invalid("a Read needs at least an object");
+                }
+                let outgoing = Outgoing::new(Code::GET, uri(prefix, path));
+                (outgoing.accept(format.map(Format).or(preferred(device))), Meaning::Content { path })
+            }
+            Operation::Observe { path, format } => {
+                if path == Path::ROOT {
+                    return invalid("an Observe needs at least an object");
+                }
+                let format = format.map(Format).or(preferred(device));
+                token = device.observations.iter().find(|other| other.path == path).map(|other| other.token);
+                let mut outgoing = Outgoing::new(Code::GET, uri(prefix, path)).accept(format);
+                outgoing.observe = Some(0);
+                (outgoing, Meaning::Observing { path, format })
+            }
+            Operation::Cancel { observation } => {
+                let known = device.observations.iter().find(|other| other.id == observation);
+                let Some(known) = known else { return Err(RequestError::UnknownObservation) };
+                token = Some(known.token);
+                let mut outgoing = Outgoing::new(Code::GET, uri(prefix, known.path)).accept(known.format);
+                outgoing.observe = Some(1);
+                (outgoing, Meaning::Cancelled { observation })
+            }
+            Operation::Write { path, mode, values } => {
+                let code = match mode {
+                    WriteMode::Replace => Code::PUT,
+                    WriteMode::Update => Code::POST,
+                };
+                if path.ids().len() < 2 {
+                    return invalid("a Write needs at least an object instance");
+                }
+                if values.is_empty() && path.ids().len() != 2 {
+                    return invalid("a Write of a resource needs a value");
+                }
+                let format = writable(device, path, &values);
+                let body = content::encode(format, &Target { prefix, path }, &values)
+                    .map_err(RequestError::Invalid)?;
+                (Outgoing::new(code, uri(prefix, path)).body(format, body), Meaning::Changed)
+            }
+            Operation::Execute { path, arguments } => {
+                if path.ids().len() != 3 {
+                    return invalid("an Execute needs a resource");
+                }
+                if lwm2m_objects::Arguments::parse(arguments.as_bytes()).is_err() {
+                    return invalid("the arguments are not of the form 0,1='text'");
+                }
+                let outgoing = Outgoing::new(Code::POST, uri(prefix, path));
+                let outgoing = match arguments.is_empty() {
+                    true => outgoing,
+                    false => outgoing.body(Format::TEXT, arguments.into_bytes()),
+                };
+                (outgoing, Meaning::Changed)
+            }
+            Operation::Create { object, instance, values } => {
+                let format = structured(device);
+                let (format, body) = content::encode_created(format, prefix, object, instance, &values)
+                    .map_err(RequestError::Invalid)?;
+                let outgoing = Outgoing::new(Code::POST, uri(prefix, Path::object(object)));
+                (outgoing.body(format, body), Meaning::Created { object })
+            }
+            Operation::Delete { path } => {
+                if !matches!(path.ids().len(), 2 | 4) {
+                    return invalid("a Delete needs an object instance or a resource instance");
+                }
+                (Outgoing::new(Code::DELETE, uri(prefix, path)), Meaning::Deleted)
+            }
+            Operation::Discover { path, depth } => {
+                if !matches!(path.ids().len(), 1..=3) {
+                    return invalid("a Discover needs an object, an instance or a resource");
+                }
+                let mut outgoing = Outgoing::new(Code::GET, uri(prefix, path)).accept(Format::LINK);
+                outgoing.query = depth.map(|depth| format!("depth={depth}")).unwrap_or_default();
+                (outgoing, Meaning::Discovered)
+            }
+            Operation::WriteAttributes { path, attributes } => {
+                if path == Path::ROOT || attributes.is_empty() {
+                    return invalid("Write-Attributes needs at least an object and an attribute");
+                }
+                let mut outgoing = Outgoing::new(Code::PUT, uri(prefix, path));
+                outgoing.query = attributes;
+                (outgoing, Meaning::Changed)
+            }
+        };
+        Ok(Self { outgoing, meaning, token })
+    }
+}
+
+/// What is needed to understand an answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) kinds: Kinds,
+    /// The device's alternate path.
+    pub(crate) prefix: Option<&'a str>,
+}
+
+impl Meaning {
+    /// What the answer tells the application; an observation's id is for the caller to give.
+    pub(crate) fn answer(
+        &self,
+        reply: &Reply,
+        context: Context<'_>,
+        observation: ObservationId,
+    ) -> Result<Answer, RequestError> {
+        if !reply.code.is_success() {
+            let text = String::from_utf8_lossy(&reply.body);
+            let text = text.chars().filter(|c| !c.is_control()).take(LONGEST_DIAGNOSTIC).collect();
+            return Err(RequestError::Refused((reply.code.class(), reply.code.detail()), text));
+        }
+        let expected = match self {
+            Self::Changed => Code::CHANGED,
+            Self::Deleted => Code::DELETED,
+            Self::Created { .. } => Code::CREATED,
+            _ => Code::CONTENT,
+        };
+        if reply.code != expected {
+            return Err(RequestError::Malformed("a success of another operation"));
+        }
+        Ok(match self {
+            Self::Changed | Self::Deleted | Self::Cancelled { .. } => Answer::Done,
+            Self::Created { object } => Answer::Created(created(*object, &reply.location)),
+            Self::Content { path } => Answer::Content(context.decode(*path, reply)?),
+            Self::Observing { path, .. } => Answer::Observing(observation, context.decode(*path, reply)?),
+            Self::Discovered => Answer::Discovered(links(&String::from_utf8_lossy(&reply.body))),
+        })
+    }
+}
+
+impl Context<'_> {
+    /// The values of an answer or notification.
+    pub(crate) fn decode(&self, path: Path, reply: &Reply) -> Result<Content, RequestError> {
+        // RFC 7252 §5.5.1: without Content-Format the recipient decides.
+        let format = reply.format.unwrap_or(Format::TEXT);
+        let target = Target { prefix: self.prefix, path };
+        let items =
+            content::decode(self.kinds, format, &target, &reply.body).map_err(RequestError::Malformed)?;
+        Ok(Content { format: format.0, items })
+    }
+}
+
+/// Characters of a diagnostic payload that are passed on.
+const LONGEST_DIAGNOSTIC: usize = 200;
+
+/// Prefix and path as Uri-Path segments.
+pub(crate) fn uri(prefix: Option<&str>, path: Path) -> String {
+    let path = path.to_string();
+    match prefix {
+        Some(prefix) => format!("{prefix}{path}"),
+        None => path.trim_start_matches('/').to_owned(),
+    }
+}
+
+/// The format to ask for: what the device announced, else SenML CBOR from 1.1 on and TLV before; `None` leaves it to a
+/// device that announced neither.
+fn preferred(device: &Registration) -> Option<Format> {
+    let announced = &device.objects.formats;
+    match announced.is_empty() {
+        true if device.version < (1, 1) => Some(Format::TLV),
+        true => Some(Format::SENML_CBOR),
+        false => [Format::SENML_CBOR, Format::TLV].into_iter().find(|format| announced.contains(&format.0)),
+    }
+}
+
+/// A format for several values.
+fn structured(device: &Registration) -> Format {
+    preferred(device).unwrap_or(Format::TLV)
+}
+
+/// A format for what is written: opaque and text need no structure when it is one value of one resource.
+fn writable(device: &Registration, path: Path, values: &[(Path, crate::Value)]) -> Format {
+    match values {
+        [(only, crate::Value::Opaque(_))] if *only == path && path.ids().len() >= 3 => Format::OPAQUE,
+        _ => structured(device),
+    }
+}
+
+/// The instance that a Location-Path names, whatever stands in front of it.
+fn created(object: u16, location: &str) -> Option<Path> {
+    let mut segments = location.rsplit('/');
+    let instance = segments.next()?.parse().ok()?;
+    let is_object = segments.next()?.parse() == Ok(object);
+    is_object.then(|| Path::instance(object, instance))
+}
+
+/// Reads link-format as far as it can be read (RFC 6690; LwM2M Core 1.2.1 §6.3.2). What stands in front of the first
+/// link, as in `lwm2m=1.0,</0/0>`, is skipped.
+pub(crate) fn links(text: &str) -> Discovered {
+    let text = text.find('<').and_then(|start| text.get(start..)).unwrap_or_default();
+    let links = link::parse(text).map_while(Result::ok).map(|link| Link {
+        target: link.path().to_owned(),
+        attributes: link
+            .attributes()
+            .map(|attribute| (attribute.name.to_owned(), attribute.value.map(str::to_owned)))
+            .collect(),
+    });
+    Discovered { links: links.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_come_with_their_attributes_and_what_is_no_link_is_skipped() {
+        let found = links("lwm2m=1.0,</3/0>;pmin=10;ver=\"1.1\" ,</3/0/1/>;uri=\"coaps://a,b;c\",<");
+        let targets: Vec<&str> = found.links.iter().map(|link| link.target.as_str()).collect();
+        assert_eq!(targets, ["/3/0", "/3/0/1"]);
+        let attributes = found.links.iter().map(|link| link.attributes.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            attributes.concat(),
+            [
+                ("pmin".to_owned(), Some("10".to_owned())),
+                ("ver".to_owned(), Some("1.1".to_owned())),
+                ("uri".to_owned(), Some("coaps://a,b;c".to_owned())),
+            ]
+        );
+        assert_eq!(links(""), Discovered::default());
+    }
+
+    #[test]
+    fn the_created_instance_is_found_behind_any_prefix() {
+        assert_eq!(created(3303, "/3303/7"), Some(Path::instance(3303, 7)));
+        assert_eq!(created(3303, "/lwm2m/3303/7"), Some(Path::instance(3303, 7)));
+        assert_eq!(created(3303, "/3304/7"), None);
+        assert_eq!(created(3303, ""), None);
+    }
+}

@@ -1,0 +1,272 @@
+//! DTLS sessions: from the cookie to the Finished, beside the session that lives on the same address (RFC 6347 §4.2.1,
+//! §4.2.8; LwM2M Transport 1.2.1 §5).
+//!
+//! 1. A ClientHello without a good cookie gets one; nothing is kept.
+//! 2. The cookie came back: an association is made, beside an established one of the same address.
+//! 3. The identity is asked for by a question; an unknown or refused one goes on with a random key, so that its peer
+//!    cannot tell.
+//! 4. The Finished verified: only now the new association replaces the old one, and only the registration of the same
+//!    identity moves along.
+//!
+//! Invariant: what is forged or unfinished changes nothing of an established association.
+
+use std::ops::Range;
+
+use dtls_psk::{Accepted, Answer, Choice, CookieJar, Datagram, Handshake, Input, Operation, Reason, choose};
+use lwm2m_coap::{Instant, Rng};
+
+use crate::credentials::{Fact, Role};
+use crate::event::Event;
+
+use super::association::{Association, Proving, Who};
+use super::counters::Counters;
+use super::question::{Question, Verdict};
+use super::slab::Key;
+use super::{Address, Candidates, Endpoint, Listener, Transmit};
+
+/// The DTLS state of one association; the handshake's memory is boxed and freed after it.
+pub(crate) type Connection = dtls_psk::Connection<MEMORY, Box<Handshake<MEMORY>>>;
+
+/// Memory of each direction of a handshake: more than the longest identity needs.
+const MEMORY: usize = 512;
+
+pub(crate) const fn dtls(now: Instant) -> dtls_psk::Instant {
+    dtls_psk::Instant::from_millis(now.as_millis())
+}
+
+impl Endpoint {
+    pub(crate) fn handle_secure(
+        &mut self,
+        now: Instant,
+        local: Listener,
+        from: Address,
+        datagram: &mut [u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let keys = self.by_address.get(&(local, from)).map(Candidates::newest_first).unwrap_or_default();
+        let sessions = keys.iter().flatten().filter_map(|key| self.associations.get(*key)?.session.as_ref());
+        self.scratch.resize(datagram.len(), 0);
+        match choose(sessions, datagram, &mut self.scratch) {
+            Choice::New => self.greet(now, local, from, datagram, rng, out),
+            Choice::Candidate(index) => {
+                let key = keys.get(index).copied().flatten()?;
+                let range = self.handle_records(now, key, datagram, rng, out);
+                self.mark_ready(key);
+                Some(Transmit { local, to: from, range: range? })
+            }
+            Choice::Dropped(_) => {
+                Counters::add(&mut self.counters.dropped_records);
+                None
+            }
+        }
+    }
+
+    /// Answers a ClientHello with a cookie, or begins a handshake when the cookie came back.
+    fn greet(
+        &mut self,
+        now: Instant,
+        local: Listener,
+        from: Address,
+        datagram: &[u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let cookies = self.cookies.get_or_insert_with(|| CookieJar::new(dtls(now), rng));
+        let hello = match cookies.accept(dtls(now), rng, from.bytes(), datagram, out) {
+            Accepted::Verified(hello) => hello,
+            Accepted::Reply(length) => {
+                Counters::add(&mut self.counters.cookies_sent);
+                return Some(Transmit { local, to: from, range: 0..length });
+            }
+            Accepted::Refused { length, reason } => {
+                self.handshake_refused(local, from, None, reason.to_string());
+                return Some(Transmit { local, to: from, range: 0..length });
+            }
+            Accepted::Dropped(_) => {
+                Counters::add(&mut self.counters.dropped_records);
+                return None;
+            }
+        };
+        // The handshake under way on this address makes room for the new one; an established session stays.
+        let known = self.by_address.get(&(local, from)).map(Candidates::newest_first).unwrap_or_default();
+        let (pending, established): (Vec<Key>, Vec<Key>) = known
+            .into_iter()
+            .flatten()
+            .partition(|key| self.associations.get(*key).is_none_or(|association| association.who.is_none()));
+        for key in pending {
+            self.remove(key);
+        }
+        if self.half_open >= self.config.handshakes {
+            Counters::add(&mut self.counters.over_capacity);
+            return None;
+        }
+        let memory = Box::new(Handshake::new());
+        let session = Connection::server(dtls(now), &self.config.dtls, &hello, rng, memory).ok()?;
+        let key = self.associations.insert(Association::new(now, local, from, Some(session), rng))?;
+        self.by_address
+            .insert((local, from), Candidates { newest: key, older: established.first().copied() });
+        self.half_open = self.half_open.saturating_add(1);
+        Counters::add(&mut self.counters.handshakes_begun);
+        self.mark_ready(key);
+        None
+    }
+
+    /// Handles the records of a datagram. One CoAP message in a datagram is answered in `out`; a device that packs several
+    /// into one has to repeat the others.
+    fn handle_records(
+        &mut self,
+        now: Instant,
+        key: Key,
+        bytes: &mut [u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Range<usize>> {
+        let mut datagram = Datagram::new(bytes);
+        let mut answer = None;
+        loop {
+            let session = self.associations.get_mut(key)?.session.as_mut()?;
+            match session.handle(dtls(now), &mut datagram) {
+                Some(Input::Application(message)) if answer.is_none() => {
+                    answer = self.message(now, key, message, rng, out);
+                }
+                Some(Input::Application(_)) => Counters::add(&mut self.counters.over_rate),
+                Some(input) => self.session_changed(key, &input),
+                None => break,
+            }
+        }
+        self.look_up(key);
+        answer
+    }
+
+    /// Asks for the key, when a handshake has come that far.
+    fn look_up(&mut self, key: Key) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let (role, from) = (association.local.role(), association.address);
+        let Some(pending) = association.session.as_mut().and_then(Connection::poll_pending) else { return };
+        let Operation::LookUpPsk { identity } = pending.operation else { return };
+        let (identity, look_up) = (identity.to_vec(), Some(pending.id));
+        association.proving = Some(Box::new(Proving { identity: identity.clone(), look_up, who: None }));
+        self.ask(key, Question::LookUp { role, identity, from });
+    }
+
+    /// Goes on with the handshake now that the key is known, or that there is none.
+    pub(crate) fn looked_up(&mut self, now: Instant, key: Key, verdict: Verdict) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let (local, from) = (association.local, association.address);
+        let (Some(session), Some(proving)) = (&mut association.session, &mut association.proving) else {
+            return;
+        };
+        let Some(pending) = proving.look_up.take() else { return };
+        let provided = match verdict {
+            Verdict::Key { key: psk, who } => {
+                proving.who = Some(who);
+                session.provide(dtls(now), pending, Answer::Psk { key: &psk, tag: 0 })
+            }
+            Verdict::Refused { reason } => {
+                let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());
+                let provided = session.provide(dtls(now), pending, Answer::Unknown);
+                self.handshake_refused(local, from, identity, reason);
+                provided
+            }
+            _ => session.provide(dtls(now), pending, Answer::Unknown),
+        };
+        if let Ok(Some(input)) = provided {
+            self.session_changed(key, &input);
+        }
+    }
+
+    pub(crate) fn session_changed(&mut self, key: Key, input: &Input<'_>) {
+        match *input {
+            Input::Established { full } => self.established(key, full),
+            Input::Closed(reason) => self.session_ended(key, reason),
+            _ => {}
+        }
+    }
+
+    /// Lets time pass for the session of an association.
+    pub(crate) fn session_timeout(&mut self, now: Instant, key: Key) {
+        let session = self.associations.get_mut(key).and_then(|association| association.session.as_mut());
+        if let Some(input) = session.and_then(|session| session.handle_timeout(dtls(now))) {
+            self.session_changed(key, &input);
+        }
+    }
+
+    /// The peer's Finished verified.
+    fn established(&mut self, key: Key, full: bool) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        if association.who.is_some() {
+            return;
+        }
+        let Some(who) = association.proving.take().and_then(|proving| proving.who) else {
+            return self.remove(key);
+        };
+        let address = (association.local, association.address);
+        association.who = Some(Who::Proven(who.clone()));
+        self.half_open = self.half_open.saturating_sub(1);
+        Counters::add(&mut self.counters.handshakes_finished);
+        self.index(key);
+        // The registration of this identity goes on in the newest session it proved itself in.
+        if who.role == Role::Management
+            && let Some(registered) = self.registry.find(&who.endpoint)
+        {
+            self.rebind(registered, key);
+        }
+        // The former session of this address cannot be reached any more, whoever it belonged to. The registration of
+        // another identity stays, without a session.
+        if let Some(candidates) = self.by_address.get_mut(&address)
+            && let Some(older) = candidates.older.take_if(|older| *older != key)
+        {
+            self.session_closed(older, "another session was established from its address");
+            self.remove(older);
+        }
+        self.events.push_back(Event::SessionEstablished {
+            endpoint: who.endpoint.clone(),
+            role: who.role,
+            full,
+        });
+        self.facts.push_back(Fact::Handshake { who, full });
+    }
+
+    /// The session is over; what it has to say last is still sent, then the association goes.
+    fn session_ended(&mut self, key: Key, reason: Reason) {
+        let Some(association) = self.associations.get(key) else { return };
+        if association.who.is_some() {
+            self.session_closed(key, &reason.to_string());
+        } else {
+            Counters::add(&mut self.counters.handshakes_failed);
+            let proving = association.proving.as_ref();
+            // A refused identity was told of when it was refused.
+            if proving.is_none_or(|proving| proving.who.is_some() || proving.look_up.is_some()) {
+                let identity = proving.map(|proving| String::from_utf8_lossy(&proving.identity).into_owned());
+                self.handshake_refused(association.local, association.address, identity, reason.to_string());
+            }
+        }
+        self.mark_ready(key);
+    }
+
+    fn session_closed(&mut self, key: Key, reason: &str) {
+        if let Some(who) = self.associations.get(key).and_then(|association| association.who.as_ref()) {
+            self.events.push_back(Event::SessionClosed {
+                endpoint: who.endpoint().clone(),
+                role: who.role(),
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
+    fn handshake_refused(
+        &mut self,
+        local: Listener,
+        from: Address,
+        identity: Option<String>,
+        reason: String,
+    ) {
+        self.events.push_back(Event::HandshakeRefused {
+            role: local.role(),
+            address: from.to_string(),
+            identity,
+            reason,
+        });
+    }
+}

@@ -1,0 +1,121 @@
+//! Slots with generations: a key of something that is gone finds nothing, even when its slot is used again.
+
+/// Names a value in a [`Slab`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// Values in slots. It grows by whole chunks, so that a million of them never need to move and no capacity beyond one
+/// chunk is wasted.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    chunks: Vec<Vec<Entry<T>>>,
+    free: Vec<u32>,
+    used: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+const CHUNK: usize = 256;
+
+impl<T> Slab<T> {
+    pub(crate) const fn new() -> Self {
+        Self { chunks: Vec::new(), free: Vec::new(), used: 0 }
+    }
+
+    /// Keeps a value; `None` when 2³² slots are in use.
+    pub(crate) fn insert(&mut self, value: T) -> Option<Key> {
+        let key = if let Some(slot) = self.free.pop() {
+            let entry = self.entry_mut(slot)?;
+            // Wraps after 2³² uses of one slot: nothing outlives that.
+            entry.generation = entry.generation.wrapping_add(1);
+            entry.value = Some(value);
+            Key { slot, generation: entry.generation }
+        } else {
+            let slot = u32::try_from(self.used).ok()?;
+            if self.chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK) {
+                self.chunks.push(Vec::with_capacity(CHUNK));
+            }
+            self.chunks.last_mut()?.push(Entry { generation: 0, value: Some(value) });
+            Key { slot, generation: 0 }
+        };
+        self.used = self.used.saturating_add(1);
+        Some(key)
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
+        let entry = self.entry_mut(key.slot)?;
+        if entry.generation != key.generation {
+            return None;
+        }
+        let value = entry.value.take()?;
+        self.used = self.used.saturating_sub(1);
+        self.free.push(key.slot);
+        Some(value)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let entry = self.entry_mut(key.slot)?;
+        if entry.generation == key.generation { entry.value.as_mut() } else { None }
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
+        let slot = usize::try_from(key.slot).ok()?;
+        let entry = self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)?;
+        if entry.generation == key.generation { entry.value.as_ref() } else { None }
+    }
+
+    /// The value in a slot, whatever its generation.
+    pub(crate) fn at(&self, slot: u32) -> Option<(Key, &T)> {
+        let index = usize::try_from(slot).ok()?;
+        let entry = self.chunks.get(index / CHUNK)?.get(index % CHUNK)?;
+        Some((Key { slot, generation: entry.generation }, entry.value.as_ref()?))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten().filter_map(|entry| entry.value.as_ref())
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.used
+    }
+
+    fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry<T>> {
+        let slot = usize::try_from(slot).ok()?;
+        self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_key_finds_nothing_in_a_slot_used_again() {
+        let mut slab = Slab::new();
+        let old = slab.insert("a").unwrap();
+        assert_eq!(slab.remove(old), Some("a"));
+        let new = slab.insert("b").unwrap();
+        assert_eq!(new.slot, old.slot);
+        assert_eq!(slab.get(old), None);
+        assert_eq!(slab.remove(old), None);
+        assert_eq!(slab.get_mut(new), Some(&mut "b"));
+        assert_eq!(slab.at(new.slot), Some((new, &"b")));
+    }
+
+    #[test]
+    fn it_grows_over_many_chunks() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..1000_u32).map(|n| slab.insert(n).unwrap()).collect();
+        assert!(keys.iter().zip(0..).all(|(key, n)| slab.get(*key) == Some(&n)));
+        assert_eq!(slab.len(), 1000);
+        assert_eq!(slab.iter().count(), 1000);
+    }
+}

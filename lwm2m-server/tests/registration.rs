@@ -1,0 +1,276 @@
+//! Registration over plain CoAP and over DTLS (LwM2M Core 1.2.1 §6.2; house rules on identity).
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+
+mod support;
+
+use std::time::Duration;
+
+use lwm2m_coap::{Code, Kind};
+use lwm2m_server::credentials::Role;
+use lwm2m_server::endpoint::Listener;
+use support::{Device, KEY, World};
+
+const LINKS: &str = "</1/0>,</3/0>";
+
+#[test]
+fn a_device_registers_updates_and_says_goodbye() {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    let location = device.register(&mut world, "ep=a&lt=60&lwm2m=1.1&b=U&Q", LINKS);
+    assert_eq!(location.len(), "rd/AbCd".len());
+    let seen = world.endpoint.device("a").unwrap();
+    assert_eq!((seen.lifetime, seen.queue, seen.version.as_str(), &*seen.objects), (60, true, "1.1", LINKS));
+    assert_eq!(seen.location, format!("/{location}"));
+
+    let answer = device.request(&mut world, Code::POST, &format!("{location}?lt=30"), b"").unwrap();
+    assert_eq!(answer.code, Code::CHANGED);
+    assert_eq!(world.endpoint.device("a").unwrap().lifetime, 30);
+    let answer = device.request(&mut world, Code::DELETE, &location, b"").unwrap();
+    assert_eq!(answer.code, Code::DELETED);
+    assert_eq!(world.told(), ["registered a", "updated a", "deregistered a"]);
+    assert!(world.endpoint.device("a").is_none());
+}
+
+#[test]
+fn a_duplicate_register_is_answered_again_and_registers_once() {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    let message = support::request(77, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", LINKS.as_bytes());
+    device.send(&mut world, &message);
+    device.send(&mut world, &message);
+    assert_eq!(device.got.len(), 2);
+    assert_eq!(device.got[0].options, device.got[1].options);
+    assert_eq!(world.told(), ["registered a"]);
+}
+
+#[test]
+fn a_registration_expires_and_a_later_update_is_not_found() {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    let location = device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    world.pass(Duration::from_secs(59));
+    assert!(world.endpoint.device("a").is_some());
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.told(), ["registered a", "expired a"]);
+    let answer = device.request(&mut world, Code::POST, &location, b"").unwrap();
+    assert_eq!(answer.code, Code::NOT_FOUND);
+}
+
+#[test]
+fn registers_that_are_wrong_are_refused_with_the_code_of_the_specification() {
+    let mut world = World::new(true);
+    for (query, links, code) in [
+        ("lt=60&lwm2m=1.1", LINKS, Code::BAD_REQUEST),
+        ("ep=a&lt=60&lwm2m=2.0", LINKS, Code::PRECONDITION_FAILED),
+        ("ep=a&lt=x&lwm2m=1.1", LINKS, Code::BAD_REQUEST),
+        ("ep=a&lt=60&lwm2m=1.1&what=1", LINKS, Code::BAD_REQUEST),
+        ("ep=a&lt=60&lwm2m=1.1&b=Z", LINKS, Code::BAD_REQUEST),
+        ("ep=a&lt=60&lwm2m=1.1", "", Code::BAD_REQUEST),
+        ("ep=a&lt=60&lwm2m=1.2", "", Code::CONFLICT),
+    ] {
+        let mut device = Device::plain(Listener::Coap, 40_000);
+        let answer =
+            device.request(&mut world, Code::POST, &format!("rd?{query}"), links.as_bytes()).unwrap();
+        assert_eq!(answer.code, code, "{query}");
+        world.pass(Duration::from_secs(600));
+    }
+    assert_eq!(world.endpoint.associations(), 0);
+}
+
+#[test]
+fn without_security_nobody_comes_in_unless_it_is_opened() {
+    let mut world = World::new(false);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    let answer = device.request(&mut world, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", LINKS.as_bytes()).unwrap();
+    assert_eq!(answer.code, Code::FORBIDDEN);
+    assert_eq!(world.told(), ["refused a: plain coap is not allowed for it"]);
+    assert_eq!(world.endpoint.associations(), 0);
+    assert!(world.endpoint.devices().is_empty());
+}
+
+#[test]
+fn a_device_with_a_credential_is_never_accepted_without_it() {
+    let mut world = World::new(true);
+    world.enrol("a", Role::Management);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    let answer = device.request(&mut world, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", LINKS.as_bytes()).unwrap();
+    assert_eq!(answer.code, Code::FORBIDDEN);
+    assert_eq!(world.endpoint.associations(), 0);
+}
+
+#[test]
+fn strangers_are_answered_without_being_kept() {
+    let mut world = World::new(true);
+    for port in 1000..3000 {
+        let mut device = Device::plain(Listener::Coap, port);
+        let answer = device.request(&mut world, Code::POST, "rd/AAAA", b"").unwrap();
+        assert_eq!(answer.code, Code::NOT_FOUND);
+    }
+    assert_eq!(world.endpoint.associations(), 0);
+}
+
+#[test]
+fn the_location_of_another_device_is_not_found() {
+    let mut world = World::new(true);
+    let mut first = Device::plain(Listener::Coap, 40_000);
+    let mut second = Device::plain(Listener::Coap, 40_001);
+    let location = first.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    second.register(&mut world, "ep=b&lt=60&lwm2m=1.1", LINKS);
+    for code in [Code::POST, Code::DELETE] {
+        assert_eq!(second.request(&mut world, code, &location, b"").unwrap().code, Code::NOT_FOUND);
+    }
+    assert!(world.endpoint.device("a").is_some());
+}
+
+#[test]
+fn over_dtls_the_name_must_be_the_proven_one_or_may_be_left_out() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 40_000, &identity, &KEY);
+    assert!(device.established);
+    let answer = device.request(&mut world, Code::POST, "rd?ep=b&lt=60&lwm2m=1.1", LINKS.as_bytes()).unwrap();
+    assert_eq!(answer.code, Code::BAD_REQUEST);
+    assert!(world.endpoint.devices().is_empty());
+    device.register(&mut world, "lt=60&lwm2m=1.1", LINKS);
+    let seen = world.endpoint.device("a").unwrap();
+    assert!(seen.secure);
+    assert_eq!(seen.generation, 1);
+    assert_eq!(
+        world.told(),
+        ["established a management", "refused b: a proved its name and claimed b", "registered a"]
+    );
+}
+
+#[test]
+fn a_wrong_key_and_an_unknown_identity_look_the_same_to_the_device() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut lengths = Vec::new();
+    for (port, identity, key) in [(1, identity.as_str(), [8; 16]), (2, "nobody-xxxxxxxxx", KEY)] {
+        let mut device = Device::plain(Listener::Coaps, port);
+        device.connect(&mut world, identity, &key);
+        assert!(!device.established);
+        lengths.push(world.sent.len());
+    }
+    world.pass(Duration::from_secs(200));
+    assert_eq!(lengths, [0, 0]);
+    assert_eq!(world.endpoint.associations(), 0);
+    assert_eq!(
+        world.told(),
+        [
+            "handshake refused nobody-xxxxxxxxx: unknown identity",
+            "handshake refused a-management: the peer has another key for this identity",
+        ]
+    );
+}
+
+#[test]
+fn a_flood_of_hellos_without_cookies_allocates_nothing() {
+    let mut world = World::new(false);
+    for port in 1..2000 {
+        // Only the first flight: the answer, a HelloVerifyRequest, is left unread.
+        let mut device = Device::plain(Listener::Coaps, port);
+        let psk = dtls_psk::Psk { identity: b"x", key: &KEY };
+        let now = dtls_psk::Instant::from_millis(0);
+        let mut rng = |bytes: &mut [u8]| bytes.fill(5);
+        let mut session = dtls_psk::Connection::<512, Box<dtls_psk::Handshake<512>>>::client(
+            now,
+            &dtls_psk::Config::DEFAULT,
+            psk,
+            &mut rng,
+            Box::default(),
+        )
+        .unwrap();
+        let mut out = [0; 500];
+        let length = session.poll_transmit(now, &mut out).unwrap();
+        world.receive(Listener::Coaps, device.address, &out[..length]);
+        device.local = Listener::Coaps;
+    }
+    assert_eq!(world.endpoint.associations(), 0);
+    assert_eq!(world.sent.len(), 1999);
+    assert!(world.sent.iter().all(|(_, _, bytes)| bytes.len() <= 75));
+}
+
+#[test]
+fn a_new_handshake_runs_beside_the_live_session_and_takes_the_registration_along() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 40_000, &identity, &KEY);
+    let location = device.register(&mut world, "ep=a&lt=600&lwm2m=1.1", LINKS);
+
+    // A handshake from the same address with a wrong key: the live session goes on.
+    let mut liar = Device::plain(Listener::Coaps, 40_000);
+    liar.connect(&mut world, &identity, &[9; 16]);
+    assert!(!liar.established);
+    let answer = device.request(&mut world, Code::POST, &location, b"").unwrap();
+    assert_eq!(answer.code, Code::CHANGED);
+
+    // The device itself, after a restart.
+    let mut again = Device::plain(Listener::Coaps, 40_000);
+    again.connect(&mut world, &identity, &KEY);
+    assert!(again.established);
+    let answer = again.request(&mut world, Code::POST, &location, b"").unwrap();
+    assert_eq!(answer.code, Code::CHANGED);
+    assert_eq!(world.endpoint.associations(), 1);
+    assert!(device.request(&mut world, Code::POST, &location, b"").is_none());
+}
+
+#[test]
+fn another_identity_on_the_same_address_neither_inherits_nor_destroys_the_registration() {
+    let mut world = World::new(false);
+    let first = world.enrol("a", Role::Management);
+    let second = world.enrol("b", Role::Management);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 40_000, &first, &KEY);
+    let location = device.register(&mut world, "ep=a&lt=600&lwm2m=1.1", LINKS);
+    let mut other = Device::secure(&mut world, Listener::Coaps, 40_000, &second, &KEY);
+    assert!(other.established);
+    assert_eq!(other.request(&mut world, Code::POST, &location, b"").unwrap().code, Code::NOT_FOUND);
+    assert!(world.endpoint.device("a").is_some());
+    // The first one comes back from elsewhere and finds its registration.
+    let mut back = Device::secure(&mut world, Listener::Coaps, 40_001, &first, &KEY);
+    assert_eq!(back.request(&mut world, Code::POST, &location, b"").unwrap().code, Code::CHANGED);
+}
+
+#[test]
+fn revocation_cuts_the_live_session_at_its_next_record() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 40_000, &identity, &KEY);
+    let location = device.register(&mut world, "ep=a&lt=600&lwm2m=1.1", LINKS);
+    world.told();
+    let commands = world.credentials.revoke(world.now.as_millis(), "test", "a", None, "lost").unwrap();
+    for command in commands {
+        lwm2m_server::driver::execute(&mut world.endpoint, world.now, command);
+    }
+    world.settle();
+    assert!(device.request(&mut world, Code::POST, &location, b"").is_none());
+    assert_eq!(world.endpoint.associations(), 0);
+    assert!(world.endpoint.devices().is_empty());
+    assert_eq!(
+        world.told(),
+        ["deregistered a", "closed a: the credential is no longer good"]
+            .map(str::to_owned)
+            .into_iter()
+            .rev()
+            .collect::<Vec<_>>()
+    );
+    device.connect(&mut world, &identity, &KEY);
+    assert!(!device.established);
+    assert_eq!(world.told(), ["handshake refused a-management: revoked"]);
+}
+
+#[test]
+fn a_session_that_its_device_closes_leaves_the_registration_without_a_way() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 40_000, &identity, &KEY);
+    device.register(&mut world, "ep=a&lt=600&lwm2m=1.1", LINKS);
+    device.session.as_mut().unwrap().close();
+    device.run(&mut world);
+    assert_eq!(world.endpoint.associations(), 0);
+    assert!(world.endpoint.device("a").is_some());
+    let read = lwm2m_server::Operation::Read { path: "/3/0".parse().unwrap(), format: None };
+    assert_eq!(world.request("a", read), Err(lwm2m_server::RequestError::Unreachable));
+    assert!(!device.got.iter().any(|got| got.kind == Kind::Reset));
+}

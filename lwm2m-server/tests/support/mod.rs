@@ -1,0 +1,410 @@
+//! A world in memory: the endpoint and the credentials as the driver runs them, and devices that send what a test says.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dtls_psk::{Connection, Datagram, Handshake, Input, Psk};
+use lwm2m_coap::{Code, Header, Instant, Kind, MessageId, OptionNumber, Room, Token, Writer, udp};
+use lwm2m_server::credentials::{
+    Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
+};
+use lwm2m_server::endpoint::{Address, Config, Endpoint, Listener, RequestId};
+use lwm2m_server::store::{RedbStore, Sealer};
+use lwm2m_server::{Answer, Event, Operation, RequestError};
+
+pub(crate) const KEY: [u8; 16] = [7; 16];
+
+/// The server's side, with a clock of its own.
+pub(crate) struct World {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) credentials: Credentials,
+    pub(crate) now: Instant,
+    pub(crate) events: Vec<Event>,
+    pub(crate) outcomes: Vec<(RequestId, Result<Answer, RequestError>)>,
+    pub(crate) sent: VecDeque<(Listener, Address, Vec<u8>)>,
+    random: u64,
+}
+
+impl World {
+    pub(crate) fn new(allow_nosec: bool) -> Self {
+        Self::with(Config::default(), allow_nosec)
+    }
+
+    pub(crate) fn with(config: Config, allow_nosec: bool) -> Self {
+        let store = RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap();
+        let settings = Settings { allow_nosec, ..Settings::default() };
+        Self {
+            endpoint: Endpoint::new(config),
+            credentials: Credentials::open(Arc::new(store), settings).unwrap(),
+            now: Instant::from_millis(1_800_000_000_000),
+            events: Vec::new(),
+            outcomes: Vec::new(),
+            sent: VecDeque::new(),
+            random: 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+
+    /// Enrols a device with a key for a role; the identity is `<endpoint>-<role>`.
+    pub(crate) fn enrol(&mut self, endpoint: &str, role: Role) -> String {
+        let identity = format!("{endpoint}-{}", role.as_str());
+        let key = KeyMaterial::Given {
+            identity: Identity::new(identity.as_bytes()).unwrap(),
+            key: Key::new(KEY.to_vec()).unwrap(),
+        };
+        let enrol = Enrol { accounts: vec![EnrolAccount { role, key }], ..Enrol::default() };
+        let outcome = self.credentials.enrol(self.now.as_millis(), "test", endpoint, &enrol).unwrap();
+        for command in outcome.commands {
+            lwm2m_server::driver::execute(&mut self.endpoint, self.now, command);
+        }
+        identity
+    }
+
+    /// Hands a datagram to the server and lets it finish.
+    pub(crate) fn receive(&mut self, local: Listener, from: Address, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        let mut out = vec![0; 2048];
+        let random = &mut self.random;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        let answer = self.endpoint.handle(self.now, local, from, &mut bytes, &mut rng, &mut out);
+        if let Some(answer) = answer {
+            self.sent.push_back((answer.local, answer.to, out[answer.range].to_vec()));
+        }
+        self.settle();
+    }
+
+    pub(crate) fn settle(&mut self) {
+        let mut out = vec![0; 2048];
+        let random = &mut self.random;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        let sent = &mut self.sent;
+        lwm2m_server::driver::settle(
+            &mut self.endpoint,
+            &self.credentials,
+            self.now,
+            &mut rng,
+            &mut out,
+            &mut |transmit, out| {
+                sent.push_back((transmit.local, transmit.to, out[transmit.range.clone()].to_vec()))
+            },
+        );
+        while let Some(transmit) = self.endpoint.poll_transmit(self.now, &mut rng, &mut out) {
+            self.sent.push_back((transmit.local, transmit.to, out[transmit.range].to_vec()));
+        }
+        assert_eq!(self.endpoint.poll_fact(), None, "settle reports every fact");
+        self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
+        self.outcomes.extend(std::iter::from_fn(|| self.endpoint.poll_outcome()));
+    }
+
+    /// Lets time pass, with everything that becomes due on the way.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now.saturating_add(time);
+        while let Some(at) = self.endpoint.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.endpoint.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = end;
+        lwm2m_server::driver::tick(&mut self.endpoint, &self.credentials, self.now);
+        self.settle();
+    }
+
+    pub(crate) fn request(
+        &mut self,
+        endpoint: &str,
+        operation: Operation,
+    ) -> Result<RequestId, RequestError> {
+        let id = self.endpoint.request(self.now, endpoint, operation, Duration::from_secs(93));
+        self.settle();
+        id
+    }
+
+    pub(crate) fn outcome(&mut self, id: RequestId) -> Result<Answer, RequestError> {
+        let index = self.outcomes.iter().position(|(other, _)| *other == id).expect("an outcome");
+        self.outcomes.remove(index).1
+    }
+
+    /// The events since the last call, in short words.
+    pub(crate) fn told(&mut self) -> Vec<String> {
+        self.events.drain(..).map(|event| describe(&event)).collect()
+    }
+}
+
+pub(crate) fn describe(event: &Event) -> String {
+    match event {
+        Event::Registered { endpoint } => format!("registered {endpoint}"),
+        Event::Updated { endpoint } => format!("updated {endpoint}"),
+        Event::Deregistered { endpoint } => format!("deregistered {endpoint}"),
+        Event::Expired { endpoint } => format!("expired {endpoint}"),
+        Event::RegistrationRefused { endpoint, reason, .. } => format!("refused {endpoint}: {reason}"),
+        Event::Notification { endpoint, path, content, .. } => {
+            format!("notification {endpoint} {path}: {:?}", content.items)
+        }
+        Event::ObservationEnded { endpoint, reason, .. } => format!("observation ended {endpoint}: {reason}"),
+        Event::SessionEstablished { endpoint, role, .. } => {
+            format!("established {endpoint} {}", role.as_str())
+        }
+        Event::HandshakeRefused { identity, reason, .. } => {
+            format!("handshake refused {}: {reason}", identity.as_deref().unwrap_or("?"))
+        }
+        Event::SessionClosed { endpoint, reason, .. } => format!("closed {endpoint}: {reason}"),
+        Event::BootstrapStarted { endpoint } => format!("bootstrap started {endpoint}"),
+        Event::BootstrapFinished { endpoint } => format!("bootstrap finished {endpoint}"),
+        Event::BootstrapFailed { endpoint, step, code } => {
+            format!("bootstrap failed {endpoint}: {step} {}", code.as_deref().unwrap_or("unanswered"))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn fill(state: &mut u64, bytes: &mut [u8]) {
+    for byte in bytes {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *byte = (*state >> 24) as u8;
+    }
+}
+
+/// A message as the device got it.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    pub(crate) kind: Kind,
+    pub(crate) id: u16,
+    pub(crate) code: Code,
+    pub(crate) token: Token,
+    pub(crate) options: Vec<(u16, Vec<u8>)>,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Got {
+    fn parse(bytes: &[u8]) -> Self {
+        let (header, message) = udp::parse(bytes).unwrap();
+        Self {
+            kind: header.kind,
+            id: header.id.0,
+            code: message.code,
+            token: message.token,
+            options: message.options.iter().map(|(number, value)| (number.0, value.to_vec())).collect(),
+            payload: message.payload.to_vec(),
+        }
+    }
+
+    /// The path in the request, or the location in the answer.
+    pub(crate) fn path(&self, number: OptionNumber) -> String {
+        let segments = self.options.iter().filter(|(other, _)| *other == number.0);
+        segments.map(|(_, value)| format!("/{}", String::from_utf8_lossy(value))).collect()
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        self.path(OptionNumber::URI_PATH)
+    }
+
+    pub(crate) fn option(&self, number: OptionNumber) -> Option<&[u8]> {
+        self.options.iter().find(|(other, _)| *other == number.0).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// A device that says what it is told to say.
+pub(crate) struct Device {
+    pub(crate) local: Listener,
+    pub(crate) address: Address,
+    pub(crate) session: Option<Connection<512, Box<Handshake<512>>>>,
+    pub(crate) got: VecDeque<Got>,
+    pub(crate) established: bool,
+    next_id: u16,
+}
+
+pub(crate) fn address(port: u16) -> Address {
+    std::net::SocketAddr::from(([192, 0, 2, 1], port)).into()
+}
+
+impl Device {
+    pub(crate) fn plain(local: Listener, port: u16) -> Self {
+        Self {
+            local,
+            address: address(port),
+            session: None,
+            got: VecDeque::new(),
+            established: false,
+            next_id: port,
+        }
+    }
+
+    /// A device with a session; the handshake runs through if the server lets it.
+    pub(crate) fn secure(world: &mut World, local: Listener, port: u16, identity: &str, key: &[u8]) -> Self {
+        let mut device = Self::plain(local, port);
+        device.connect(world, identity, key);
+        device
+    }
+
+    /// Begins a new session from the same address, and runs its handshake.
+    pub(crate) fn connect(&mut self, world: &mut World, identity: &str, key: &[u8]) {
+        let random = &mut world.random;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        let psk = Psk { identity: identity.as_bytes(), key };
+        let now = dtls_psk::Instant::from_millis(world.now.as_millis());
+        let session = Connection::client(now, &dtls_psk::Config::DEFAULT, psk, &mut rng, Box::default());
+        self.session = Some(session.unwrap());
+        self.established = false;
+        self.run(world);
+    }
+
+    /// Exchanges what is due in both directions until nothing moves.
+    pub(crate) fn run(&mut self, world: &mut World) {
+        loop {
+            let mut moved = false;
+            let now = dtls_psk::Instant::from_millis(world.now.as_millis());
+            let mut out = [0; 1500];
+            while let Some(length) = self.session.as_mut().and_then(|s| s.poll_transmit(now, &mut out)) {
+                moved = true;
+                world.receive(self.local, self.address, &out[..length]);
+            }
+            while let Some(bytes) = self.next_datagram(world) {
+                moved = true;
+                self.handle(world, &bytes);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn next_datagram(&mut self, world: &mut World) -> Option<Vec<u8>> {
+        let is_mine =
+            |(local, to, _): &(Listener, Address, Vec<u8>)| *local == self.local && *to == self.address;
+        let index = world.sent.iter().position(is_mine)?;
+        world.sent.remove(index).map(|(_, _, bytes)| bytes)
+    }
+
+    fn handle(&mut self, world: &World, bytes: &[u8]) {
+        let Some(session) = &mut self.session else {
+            self.got.push_back(Got::parse(bytes));
+            return;
+        };
+        let mut bytes = bytes.to_vec();
+        let mut datagram = Datagram::new(&mut bytes);
+        let now = dtls_psk::Instant::from_millis(world.now.as_millis());
+        while let Some(input) = session.handle(now, &mut datagram) {
+            match input {
+                Input::Application(message) => self.got.push_back(Got::parse(message)),
+                Input::Established { .. } => self.established = true,
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends a CoAP message as it is, sealed when there is a session, and takes in what comes back.
+    pub(crate) fn send(&mut self, world: &mut World, message: &[u8]) {
+        let datagram = self.sealed(message);
+        world.receive(self.local, self.address, &datagram);
+        self.run(world);
+    }
+
+    pub(crate) fn sealed(&mut self, message: &[u8]) -> Vec<u8> {
+        let Some(session) = &mut self.session else { return message.to_vec() };
+        let mut record = vec![0; dtls_psk::HEADROOM];
+        record.extend_from_slice(message);
+        let end = record.len();
+        record.extend_from_slice(&[0; dtls_psk::TAILROOM]);
+        let range = session.seal(&mut record, dtls_psk::HEADROOM..end).unwrap();
+        record[range].to_vec()
+    }
+
+    /// Sends a CON request and returns its answer, if one came.
+    pub(crate) fn request(
+        &mut self,
+        world: &mut World,
+        code: Code,
+        uri: &str,
+        payload: &[u8],
+    ) -> Option<Got> {
+        self.next_id = self.next_id.wrapping_add(1);
+        let message = request(self.next_id, code, uri, payload);
+        let id = self.next_id;
+        self.send(world, &message);
+        let index = self.got.iter().position(|got| got.kind == Kind::Acknowledgement && got.id == id)?;
+        self.got.remove(index)
+    }
+
+    /// Registers and returns the location.
+    pub(crate) fn register(&mut self, world: &mut World, query: &str, links: &str) -> String {
+        let answer =
+            self.request(world, Code::POST, &format!("rd?{query}"), links.as_bytes()).expect("an answer");
+        assert_eq!(answer.code, Code::CREATED, "{answer:?}");
+        answer.path(OptionNumber::LOCATION_PATH).trim_start_matches('/').to_owned()
+    }
+
+    /// The next request of the server.
+    pub(crate) fn asked(&mut self, world: &mut World) -> Got {
+        self.run(world);
+        self.got.pop_front().expect("a request of the server")
+    }
+
+    /// Answers a request of the server, piggybacked.
+    pub(crate) fn answer(
+        &mut self,
+        world: &mut World,
+        got: &Got,
+        code: Code,
+        options: &[(OptionNumber, &[u8])],
+        payload: &[u8],
+    ) {
+        let header = Header { kind: Kind::Acknowledgement, id: MessageId(got.id) };
+        let message = build(header, code, got.token, options, payload);
+        self.send(world, &message);
+    }
+
+    /// Sends a notification.
+    pub(crate) fn notify(
+        &mut self,
+        world: &mut World,
+        kind: Kind,
+        token: Token,
+        sequence: u8,
+        options: &[(OptionNumber, &[u8])],
+        payload: &[u8],
+    ) {
+        self.next_id = self.next_id.wrapping_add(1);
+        let header = Header { kind, id: MessageId(self.next_id) };
+        let sequence = [sequence];
+        let mut all = vec![(OptionNumber::OBSERVE, sequence.as_slice())];
+        all.extend_from_slice(options);
+        let message = build(header, Code::CONTENT, token, &all, payload);
+        self.send(world, &message);
+    }
+}
+
+pub(crate) fn build(
+    header: Header,
+    code: Code,
+    token: Token,
+    options: &[(OptionNumber, &[u8])],
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut buffer = vec![0; 2048];
+    let mut writer = Writer::new(&mut buffer, Room::NONE, code);
+    for (number, value) in options {
+        writer.option(*number, value).unwrap();
+    }
+    writer.payload(payload).unwrap();
+    let range = writer.finish().unwrap().emit(header, token);
+    buffer[range].to_vec()
+}
+
+/// A CON request with a one-byte token; `uri` is a path without its slash, and a query.
+pub(crate) fn request(id: u16, code: Code, uri: &str, payload: &[u8]) -> Vec<u8> {
+    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+    let mut options: Vec<(OptionNumber, &[u8])> = Vec::new();
+    options.extend(path.split('/').filter(|s| !s.is_empty()).map(|s| (OptionNumber::URI_PATH, s.as_bytes())));
+    if !payload.is_empty() {
+        options.push((OptionNumber::CONTENT_FORMAT, &[40]));
+    }
+    options
+        .extend(query.split('&').filter(|s| !s.is_empty()).map(|s| (OptionNumber::URI_QUERY, s.as_bytes())));
+    let header = Header { kind: Kind::Confirmable, id: MessageId(id) };
+    build(header, code, Token::new(&[9]).unwrap(), &options, payload)
+}
