@@ -1,6 +1,4 @@
 //! Two parties in memory: a client, a server that does what the crate documentation says, and datagrams between them.
-#![expect(dead_code, reason = "each test file uses its part")]
-#![expect(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "test")]
 
 use std::time::Duration;
 
@@ -70,7 +68,7 @@ pub(crate) fn client_with(config: &Config, psk: Psk<'_>, seed: u64) -> Client {
     Client::client(at(0), config, psk, &mut |bytes| random.fill(bytes), Handshake::new()).unwrap()
 }
 
-pub(crate) fn client() -> Client {
+pub(crate) fn new_client() -> Client {
     client_with(&Config::DEFAULT, Psk { identity: IDENTITY, key: KEY }, 1)
 }
 
@@ -282,7 +280,7 @@ pub(crate) fn talk(client: &mut Client, server: &mut Server) -> Talk {
 
 /// A client and its server after a handshake.
 pub(crate) fn established() -> (Client, Server) {
-    let (mut client, mut server) = (client(), Server::new(2));
+    let (mut client, mut server) = (new_client(), Server::new(2));
     let talk = talk(&mut client, &mut server);
     assert_eq!(talk.client, [Event::Established]);
     assert_eq!(talk.server, [Event::Established]);
@@ -375,4 +373,16 @@ impl Hello {
         self.cookie = reply.get(28..).unwrap().to_vec();
         server.handle(now, &self.datagram(1)).1
     }
+}
+
+/// The records of a datagram.
+pub(crate) fn records_of(mut datagram: &[u8]) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    while !datagram.is_empty() {
+        let length = datagram.get(11..13).unwrap().try_into().map(u16::from_be_bytes).unwrap();
+        let (record, rest) = datagram.split_at(13 + usize::from(length));
+        records.push(record.to_vec());
+        datagram = rest;
+    }
+    records
 }

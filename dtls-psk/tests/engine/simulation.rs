@@ -1,9 +1,7 @@
 //! Two parties over a link that loses, repeats, delays and reorders datagrams, in virtual time.
-#![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
 
-mod support;
+use crate::support::*;
 use dtls_psk::{Config, Instant, Psk, Reason};
-use support::*;
 
 /// Datagrams under way, each with the time of its arrival.
 struct Link {

@@ -1,13 +1,11 @@
 //! Every check of a handshake and of the record layer, each in a test in which exactly that check fails.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
 
-mod support;
+use crate::support::*;
 use dtls_psk::{Alert, Answer, Config, Dropped, Handshake, Psk, Reason, SealError, SetUpError};
-use support::*;
 
 /// Runs a handshake in which the ServerHello is changed.
 fn with_server_hello(change: impl Fn(&mut Vec<u8>)) -> (Talk, Client, Server) {
-    let (mut client, mut server) = (client(), Server::new(2));
+    let (mut client, mut server) = (new_client(), Server::new(2));
     let talk = talk_with(&mut client, &mut server, at(0), |from_client, datagram| {
         if !from_client && datagram[13] == 2 {
             change(datagram);
@@ -105,7 +103,7 @@ fn a_cookie_outlives_one_rotation_of_the_secret_but_not_two() {
 
 #[test]
 fn a_client_whose_cookie_went_stale_goes_on_with_the_next_one() {
-    let (mut client, mut server) = (client(), Server::new(2));
+    let (mut client, mut server) = (new_client(), Server::new(2));
     let hello = transmit(&mut client, at(0), 1200).remove(0);
     let reply = server.handle(at(0), &hello).1.remove(0);
     receive(&mut client, at(0), &reply);
@@ -240,7 +238,7 @@ fn another_random_in_the_server_hello_fails_at_finished() {
 fn stripping_the_extended_master_secret_fails_at_finished() {
     // Somebody in the middle renames the extension, so that both fall back to the plain master secret: the keys agree and
     // the transcripts do not.
-    let (mut client, mut server) = (client(), Server::new(2));
+    let (mut client, mut server) = (new_client(), Server::new(2));
     let talk = talk_with(&mut client, &mut server, at(0), |from_client, datagram| {
         if from_client && datagram[13] == 1 {
             let at = datagram.len() - 4;
@@ -317,7 +315,7 @@ fn the_random_key_of_an_unknown_identity_is_never_the_same_nor_empty() {
 
 #[test]
 fn a_late_answer_to_a_look_up_finishes_the_handshake() {
-    let (mut client, mut server) = (client(), Server::new(2));
+    let (mut client, mut server) = (new_client(), Server::new(2));
     server.answers_at_once = false;
     let silent = talk(&mut client, &mut server);
     assert!(silent.server.is_empty());
@@ -333,7 +331,7 @@ fn a_late_answer_to_a_look_up_finishes_the_handshake() {
 
 #[test]
 fn a_look_up_that_is_never_answered_says_so() {
-    let (mut client, mut server) = (client(), Server::new(2));
+    let (mut client, mut server) = (new_client(), Server::new(2));
     server.answers_at_once = false;
     talk(&mut client, &mut server);
     assert_eq!(
@@ -344,7 +342,7 @@ fn a_look_up_that_is_never_answered_says_so() {
 
 #[test]
 fn a_key_of_impossible_length_is_the_callers_mistake() {
-    let (mut client, mut server) = (client(), Server::new(2));
+    let (mut client, mut server) = (new_client(), Server::new(2));
     server.answers_at_once = false;
     talk(&mut client, &mut server);
     let (id, _) = server.asked.pop().unwrap();
@@ -442,7 +440,7 @@ fn records_of_other_epochs_versions_and_types_are_dropped() {
 
 #[test]
 fn nothing_is_sealed_before_and_after() {
-    let mut client = client();
+    let mut client = new_client();
     let mut buffer = [0; 64];
     assert_eq!(client.seal(&mut buffer, 21..22), Err(SealError::NotEstablished));
     let (mut client, _) = established();

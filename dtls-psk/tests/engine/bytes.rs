@@ -2,14 +2,12 @@
 //!
 //! One suite, SCSV in the ClientHello and renegotiation_info in the ServerHello, extended master secret, empty session id,
 //! 16-byte cookie, 15-byte identity, no ServerKeyExchange, ServerHello and ServerHelloDone in one record.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
-mod support;
-use support::*;
+use crate::support::*;
 
 #[test]
 fn a_handshake_with_cookie_is_472_bytes() {
-    let (mut client, mut server) = (client(), Server::new(2));
+    let (mut client, mut server) = (new_client(), Server::new(2));
     let talk = talk(&mut client, &mut server);
     let lengths = |datagrams: &[Vec<u8>]| datagrams.iter().map(Vec::len).collect::<Vec<_>>();
     assert_eq!(IDENTITY.len(), 15);
@@ -33,7 +31,7 @@ fn an_idle_server_connection_has_at_most_256_bytes() {
 
 #[test]
 fn the_hello_verify_request_is_the_largest_stateless_reply() {
-    let mut client = client();
+    let mut client = new_client();
     let hello = transmit(&mut client, at(0), 1200).remove(0);
     let (_, replies) = Server::new(2).handle(at(0), &hello);
     assert_eq!(replies[0].len(), dtls_psk::REPLY_MAX);

@@ -1,0 +1,14 @@
+//! The engine from outside: both roles in memory, in virtual time.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "test"
+)]
+
+mod attacks;
+mod bytes;
+mod simulation;
+mod support;
+mod verification;
