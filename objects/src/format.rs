@@ -3,6 +3,7 @@
 //! Invariant: an encoder reads its [`Source`] as often as it needs and holds nothing; a decoder borrows from the payload
 //! and allocates nothing, whatever lengths the payload claims.
 
+mod cbor;
 mod senml_cbor;
 mod text;
 mod tlv;
@@ -175,13 +176,13 @@ pub struct Item<'a> {
 /// let item = Items::new(&path!("/3303/0/5700").into(), content).unwrap().next().unwrap().unwrap();
 /// assert_eq!(item.raw.value(Kind::Float), Some(Value::Float(21.5)));
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Items<'a> {
     base: Path,
     decoder: Decoder<'a>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 enum Decoder<'a> {
     /// A format for a single value.
     Single(Option<Raw<'a>>),
@@ -237,14 +238,30 @@ impl<'a> Iterator for Items<'a> {
 
 /// Parses `66:0`; also the null link in hexadecimal, as some write it, and with a NUL behind it.
 fn parse_object_link(text: &str) -> Option<ObjectLink> {
-    let text = text.trim_end_matches('\0');
-    if text.eq_ignore_ascii_case("ffff:ffff") {
+    let text = text.as_bytes();
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    if text.eq_ignore_ascii_case(b"ffff:ffff") {
         return Some(ObjectLink::NULL);
     }
-    let (object, instance) = text.split_once(':')?;
-    let id =
-        |text: &str| crate::decimal::parse_unsigned(text.as_bytes()).and_then(|id| u16::try_from(id).ok());
-    Some(ObjectLink { object: id(object)?, instance: id(instance)? })
+    let (object, instance) = text.split_at_checked(text.iter().position(|byte| *byte == b':')?)?;
+    let id = |text| crate::decimal::parse_unsigned(text).and_then(|id| u16::try_from(id).ok());
+    Some(ObjectLink { object: id(object)?, instance: id(instance.get(1..)?)? })
+}
+
+/// Returns the same number in 32 bits, if it has one: without the float code of the compiler's runtime.
+fn narrow(value: f64) -> Option<f32> {
+    let bits = value.to_bits();
+    let exponent = (bits >> 52 & 0x7ff) as u32;
+    let sign = (bits >> 32) as u32 & 0x8000_0000;
+    let fraction = (bits >> 29) as u32 & 0x7f_ffff;
+    let exponent = match exponent {
+        0 => 0,
+        0x7ff => 0xff,
+        // Subnormal in 32 bits: left as it is.
+        _ => exponent.checked_sub(896).filter(|exponent| (1..0xff).contains(exponent))?,
+    };
+    let exact = bits & 0x1fff_ffff == 0 && (exponent != 0 || fraction == 0);
+    exact.then(|| f32::from_bits(sign | exponent << 23 | fraction))
 }
 
 /// Writes `66:0`.

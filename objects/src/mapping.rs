@@ -22,22 +22,13 @@ use crate::{
 /// # Errors
 /// The response code: [`Error::NotFound`] for a path that is none, [`Error::MethodNotAllowed`] for what is no operation.
 pub fn management<'a>(message: &Message<'a>, alternate: &'a str) -> Result<Operation<'a>, Error> {
-    let prefix = alternate.trim_matches('/');
-    let mut segments = message.options.uri_path().peekable();
-    if !prefix.is_empty() {
-        for segment in prefix.split('/') {
-            if segments.next() != Some(segment.as_bytes()) {
-                return Err(Error::NotFound);
-            }
-        }
-    }
-    let path = path(segments)?;
+    let prefix = alternate.strip_prefix('/').unwrap_or(alternate);
+    let Head { path, content, accept, observe, has_query } = Head::read(message, prefix)?;
     let target = Target { prefix: (!prefix.is_empty()).then_some(prefix), path };
-    let accept = accept(message);
     match message.code {
-        Code::GET => match message.options.observe() {
+        Code::GET => match observe {
             // LwM2M Core 1.2.1 §6.4.1: attributes in an Observe are refused by a client that does not know them.
-            Some(0) if message.options.uri_query().next().is_some() => Err(Error::BadRequest),
+            Some(0) if has_query => Err(Error::BadRequest),
             Some(0) => Ok(Operation::Observe { target, accept }),
             Some(1) => Ok(Operation::CancelObservation { target, accept }),
             Some(_) => Err(Error::BadRequest),
@@ -46,39 +37,32 @@ pub fn management<'a>(message: &Message<'a>, alternate: &'a str) -> Result<Opera
             }
             None => Ok(Operation::Read { target, accept }),
         },
-        Code::PUT => match content(message)? {
-            Some(_) if message.options.uri_query().next().is_some() => Err(Error::BadRequest),
+        Code::PUT => match content {
+            Some(_) if has_query => Err(Error::BadRequest),
             Some(content) => Ok(Operation::Write { target, mode: WriteMode::Replace, content }),
-            None => {
+            None if has_query => {
                 let mut change = AttributesChange::default();
-                message.options.uri_query().try_for_each(|query| change.query(query))?;
-                if change.is_empty() {
-                    Err(Error::BadRequest)
-                } else {
-                    Ok(Operation::WriteAttributes { target, change })
+                for query in queries(message) {
+                    change.query(query)?;
                 }
+                Ok(Operation::WriteAttributes { target, change })
             }
+            None => Err(Error::BadRequest),
         },
-        Code::POST => {
-            let content = content(message)?;
-            let empty = Content { format: Format::TLV, payload: &[] };
-            match (path.level(), content) {
-                (Level::Object, content) => {
-                    Ok(Operation::Create { target, content: content.unwrap_or(empty) })
-                }
-                (Level::Instance, Some(content)) => {
-                    Ok(Operation::Write { target, mode: WriteMode::Partial, content })
-                }
-                (Level::Instance, None) => Err(Error::BadRequest),
-                (Level::Resource, Some(content)) if content.format != Format::TEXT => {
-                    Ok(Operation::Write { target, mode: WriteMode::Partial, content })
-                }
-                (Level::Resource, _) => {
-                    Ok(Operation::Execute { target, arguments: Arguments::parse(message.payload)? })
-                }
-                (Level::Root | Level::ResourceInstance, _) => Err(Error::MethodNotAllowed),
+        Code::POST => match (path.level(), content) {
+            (Level::Object, content) => {
+                let empty = Content { format: Format::TLV, payload: &[] };
+                Ok(Operation::Create { target, content: content.unwrap_or(empty) })
             }
-        }
+            (Level::Instance, None) => Err(Error::BadRequest),
+            (Level::Resource, content) if content.is_none_or(|content| content.format == Format::TEXT) => {
+                Ok(Operation::Execute { target, arguments: Arguments::parse(message.payload)? })
+            }
+            (Level::Instance | Level::Resource, Some(content)) => {
+                Ok(Operation::Write { target, mode: WriteMode::Partial, content })
+            }
+            _ => Err(Error::MethodNotAllowed),
+        },
         Code::DELETE => Ok(Operation::Delete { target }),
         _ => Err(Error::MethodNotAllowed),
     }
@@ -93,17 +77,14 @@ pub fn bootstrap<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
         let finish = message.options.uri_path().eq([b"bs"]);
         return if finish { Ok(Operation::BootstrapFinish) } else { Err(Error::MethodNotAllowed) };
     }
-    let path = path(message.options.uri_path())?;
+    let Head { path, content, accept, .. } = Head::read(message, "")?;
     match message.code {
-        Code::GET => match accept(message) {
+        Code::GET => match accept {
             Some(Format::LINK) => Ok(Operation::BootstrapDiscover { path }),
             None if path == Path::ROOT => Ok(Operation::BootstrapDiscover { path }),
             accept => Ok(Operation::BootstrapRead { path, accept }),
         },
-        Code::PUT => {
-            let content = content(message)?.ok_or(Error::BadRequest)?;
-            Ok(Operation::BootstrapWrite { path, content })
-        }
+        Code::PUT => Ok(Operation::BootstrapWrite { path, content: content.ok_or(Error::BadRequest)? }),
         Code::DELETE => Ok(Operation::BootstrapDelete { path }),
         _ => Err(Error::MethodNotAllowed),
     }
@@ -119,7 +100,9 @@ pub fn registration<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
     let place = [segments.next(), segments.next(), segments.next()];
     let parameters = || {
         let mut parameters = Parameters::default();
-        message.options.uri_query().try_for_each(|query| parameters.query(query))?;
+        for query in queries(message) {
+            parameters.query(query)?;
+        }
         Ok::<_, Error>(parameters)
     };
     match (place, message.code) {
@@ -135,7 +118,7 @@ pub fn registration<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
         }
         ([Some("bs"), None, None], Code::POST) => {
             let mut preferred = None;
-            for query in message.options.uri_query() {
+            for query in queries(message) {
                 if let Some(number) = query.strip_prefix(b"pct=") {
                     let number =
                         crate::decimal::parse_unsigned(number).and_then(|number| u16::try_from(number).ok());
@@ -312,8 +295,10 @@ const CODES: [(Error, Code); 14] = [
 pub fn outcome(message: &Message<'_>) -> Result<Outcome, Error> {
     Ok(match message.code {
         Code::CREATED => {
-            let path = path(message.options.location_path()).ok();
-            Outcome::Created(path.filter(|path| path.level() == Level::Instance))
+            let mut segments = Segments::default();
+            let parsed = message.options.location_path().try_for_each(|segment| segments.push(segment));
+            let named = parsed.is_ok() && segments.path.level() == Level::Instance;
+            Outcome::Created(named.then_some(segments.path))
         }
         Code::DELETED => Outcome::Deleted,
         Code::CHANGED => Outcome::Changed,
@@ -344,38 +329,85 @@ pub fn location<const N: usize>(message: &Message<'_>) -> Option<heapless::Strin
     (!text.is_empty()).then_some(text)
 }
 
-/// Parses the segments of a path in the data model.
-fn path<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Result<Path, Error> {
-    let mut path = Path::ROOT;
-    let mut ended = false;
-    for segment in segments {
-        // A slash at the end is an empty segment.
-        if ended {
+/// What the options of a request to a device say.
+struct Head<'a> {
+    path: Path,
+    content: Option<Content<'a>>,
+    accept: Option<Format>,
+    observe: Option<u32>,
+    has_query: bool,
+}
+
+impl<'a> Head<'a> {
+    fn read(message: &Message<'a>, prefix: &str) -> Result<Self, Error> {
+        let mut head =
+            Self { path: Path::ROOT, content: None, accept: None, observe: None, has_query: false };
+        let mut prefix = prefix.as_bytes();
+        let mut segments = Segments::default();
+        for (number, value) in message.options {
+            // A number that is too long stands for one that nobody knows.
+            let number_of = |value: &[u8]| match value.len() {
+                0..=3 => value.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)),
+                _ => u32::MAX,
+            };
+            let format_of = |value| current(Format(u16::try_from(number_of(value)).unwrap_or(u16::MAX)));
+            match number {
+                OptionNumber::URI_PATH if prefix.is_empty() => segments.push(value)?,
+                OptionNumber::URI_PATH => {
+                    prefix = match prefix.strip_prefix(value) {
+                        Some([b'/', rest @ ..]) => rest,
+                        Some([]) => &[],
+                        _ => return Err(Error::NotFound),
+                    };
+                }
+                OptionNumber::CONTENT_FORMAT => {
+                    head.content = Some(Content { format: format_of(value), payload: message.payload });
+                }
+                OptionNumber::ACCEPT => head.accept = Some(format_of(value)),
+                OptionNumber::OBSERVE => head.observe = Some(number_of(value)),
+                OptionNumber::URI_QUERY => head.has_query = true,
+                _ => {}
+            }
+        }
+        if !prefix.is_empty() {
+            return Err(Error::NotFound);
+        }
+        // LwM2M Core 1.2.1 §7.4: a payload has its format.
+        if head.content.is_none() && !message.payload.is_empty() {
+            return Err(Error::UnsupportedFormat);
+        }
+        head.path = segments.path;
+        Ok(head)
+    }
+}
+
+/// Puts the segments of a path in the data model together.
+#[derive(Default)]
+struct Segments {
+    path: Path,
+    /// A slash at the end is an empty segment.
+    ended: bool,
+}
+
+impl Segments {
+    fn push(&mut self, segment: &[u8]) -> Result<(), Error> {
+        if self.ended {
             return Err(Error::NotFound);
         }
         if segment.is_empty() {
-            ended = true;
-            continue;
+            self.ended = true;
+            return Ok(());
         }
         let canonical = segment.len() == 1 || segment.first() != Some(&b'0');
         let id = crate::decimal::parse_unsigned(segment).and_then(|id| u16::try_from(id).ok());
         let id = id.filter(|id| *id != UNASSIGNED && canonical).ok_or(Error::NotFound)?;
-        path = path.child(id).ok_or(Error::NotFound)?;
+        self.path = self.path.child(id).ok_or(Error::NotFound)?;
+        Ok(())
     }
-    Ok(path)
 }
 
-fn accept(message: &Message<'_>) -> Option<Format> {
-    message.options.accept().map(|format| current(Format(format.0)))
-}
-
-/// The content of a request. A payload needs a format; a format without a payload is an empty value.
-fn content<'a>(message: &Message<'a>) -> Result<Option<Content<'a>>, Error> {
-    match message.options.content_format() {
-        Some(format) => Ok(Some(Content { format: current(Format(format.0)), payload: message.payload })),
-        None if message.payload.is_empty() => Ok(None),
-        None => Err(Error::UnsupportedFormat),
-    }
+fn queries<'a>(message: &Message<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    message.options.iter().filter(|(number, _)| *number == OptionNumber::URI_QUERY).map(|(_, query)| query)
 }
 
 /// Numbers that were in use before the registration of the formats.
@@ -390,7 +422,7 @@ const fn current(format: Format) -> Format {
 
 fn depth(message: &Message<'_>) -> Result<Option<u8>, Error> {
     let mut depth = None;
-    for query in message.options.uri_query() {
+    for query in queries(message) {
         match query {
             [b'd', b'e', b'p', b't', b'h', b'=', digit @ b'0'..=b'3'] => {
                 depth = Some(digit.wrapping_sub(b'0'))

@@ -127,6 +127,7 @@ impl Path {
     }
 
     /// Returns the path one level down, or nothing below a resource instance.
+    #[inline(never)]
     pub fn child(mut self, id: u16) -> Option<Self> {
         *self.ids.get_mut(usize::from(self.length))? = id;
         self.length = self.length.saturating_add(1);

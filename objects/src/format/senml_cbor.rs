@@ -3,10 +3,9 @@
 //! Invariant: a record that is yielded has exactly one value and a full path; nothing is nested deeper than a field.
 
 use lwm2m_coap::{Count, Full, Sink};
-use minicbor::Encoder;
-use minicbor::data::Type;
 
-use super::{Item, Leaf, Raw, Source, emit_object_link, parse_object_link, tlv::narrow};
+use super::cbor::{self, emit_float, emit_head, emit_integer, emit_text};
+use super::{Item, Leaf, Raw, Source, emit_object_link, parse_object_link};
 use crate::path::PathParser;
 use crate::{Error, Level, Path, Target, Value};
 
@@ -17,82 +16,90 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
         records = records.saturating_add(u64::from(!matches!(leaf, Leaf::Empty)));
         Ok(())
     })?;
-    Encoder::new(Output(sink)).array(records).map_err(full)?;
+    emit_head(ARRAY, records, sink)?;
     let mut first = true;
     source.visit(target.path, &mut |path, leaf| {
         if matches!(leaf, Leaf::Empty) {
             return Ok(());
         }
-        emit_record(target, path, leaf, core::mem::take(&mut first), sink)
+        let below = path.ids().get(target.path.ids().len()..).unwrap_or_default();
+        let is_first = core::mem::take(&mut first);
+        let fields = 1_u64.saturating_add(u64::from(is_first)).saturating_add(u64::from(!below.is_empty()));
+        emit_head(MAP, fields, sink)?;
+        if is_first {
+            // -2, the base name.
+            sink.write(&[0x21])?;
+            emit_counted(&|sink| emit_base(target, !below.is_empty(), sink), sink)?;
+        }
+        if !below.is_empty() {
+            sink.write(&[NAME])?;
+            emit_counted(&|sink| emit_name(below, sink), sink)?;
+        }
+        emit_leaf(leaf, sink)
     })
 }
 
-fn emit_record(
-    target: &Target<'_>,
-    path: Path,
-    leaf: Leaf<'_>,
-    first: bool,
-    sink: &mut dyn Sink,
-) -> Result<(), Error> {
-    let below = path.ids().get(target.path.ids().len()..).unwrap_or_default();
-    let fields = 1_u64.saturating_add(u64::from(first)).saturating_add(u64::from(!below.is_empty()));
-    let mut encoder = Encoder::new(Output(sink));
-    encoder.map(fields).map_err(full)?;
-    if first {
-        let mut length = Count(0);
-        emit_base(target, !below.is_empty(), &mut length)?;
-        encoder.i8(-2).and_then(|encoder| encoder.str_len(length.0 as u64)).map_err(full)?;
-        emit_base(target, !below.is_empty(), encoder.writer_mut().0)?;
-    }
-    if !below.is_empty() {
-        let mut length = Count(0);
-        emit_name(below, &mut length)?;
-        encoder.u8(0).and_then(|encoder| encoder.str_len(length.0 as u64)).map_err(full)?;
-        emit_name(below, encoder.writer_mut().0)?;
-    }
-    match leaf {
-        Leaf::Value(Value::ObjectLink(link)) => {
-            let mut length = Count(0);
-            emit_object_link(link, &mut length)?;
-            encoder.str("vlo").and_then(|encoder| encoder.str_len(length.0 as u64)).map_err(full)?;
-            emit_object_link(link, encoder.writer_mut().0)?;
-        }
-        Leaf::Value(value) => emit_value(value, &mut encoder).map_err(full)?,
+const NAME: u8 = 0;
+const VALUE: u8 = 2;
+const STRING: u8 = 3;
+const BOOLEAN: u8 = 4;
+const DATA: u8 = 8;
+const OBJECT_LINK: &str = "vlo";
+
+const BYTES: u8 = 2;
+const TEXT: u8 = 3;
+const ARRAY: u8 = 4;
+const MAP: u8 = 5;
+
+fn emit_leaf(leaf: Leaf<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
+    let value = match leaf {
+        Leaf::Value(value) => value,
         Leaf::Chunks(chunks) => {
-            encoder.u8(8).and_then(|encoder| encoder.bytes_len(u64::from(chunks.length))).map_err(full)?;
-            chunks.emit(encoder.writer_mut().0)?;
+            sink.write(&[DATA])?;
+            emit_head(BYTES, u64::from(chunks.length), sink)?;
+            return chunks.emit(sink);
         }
-        Leaf::Empty => {}
+        Leaf::Empty => return Ok(()),
+    };
+    let label = match value {
+        Value::Integer(_) | Value::Time(_) | Value::Unsigned(_) | Value::Float(_) => VALUE,
+        Value::String(_) | Value::CoreLink(_) => STRING,
+        Value::Boolean(_) => BOOLEAN,
+        Value::Opaque(_) => DATA,
+        Value::ObjectLink(link) => {
+            emit_text(OBJECT_LINK, sink)?;
+            return Ok(emit_counted(&|sink| emit_object_link(link, sink), sink)?);
+        }
+    };
+    sink.write(&[label])?;
+    match value {
+        Value::Integer(value) | Value::Time(value) => emit_integer(value, sink)?,
+        Value::Unsigned(value) => emit_head(0, value, sink)?,
+        Value::Float(value) => emit_float(value, sink)?,
+        Value::String(text) | Value::CoreLink(text) => emit_text(text, sink)?,
+        Value::Boolean(value) => sink.write(&[0xf4 | u8::from(value)])?,
+        Value::Opaque(bytes) => {
+            emit_head(BYTES, bytes.len() as u64, sink)?;
+            sink.write(bytes)?;
+        }
+        Value::ObjectLink(_) => {}
     }
     Ok(())
 }
 
-fn emit_value(
-    value: Value<'_>,
-    encoder: &mut Encoder<Output<'_>>,
-) -> Result<(), minicbor::encode::Error<Full>> {
-    match value {
-        Value::Integer(value) | Value::Time(value) => encoder.u8(2)?.i64(value)?,
-        Value::Unsigned(value) => encoder.u8(2)?.u64(value)?,
-        Value::Float(value) => match narrow(value) {
-            Some(narrow) => encoder.u8(2)?.f32(narrow)?,
-            None => encoder.u8(2)?.f64(value)?,
-        },
-        Value::String(text) | Value::CoreLink(text) => encoder.u8(3)?.str(text)?,
-        Value::Boolean(value) => encoder.u8(4)?.bool(value)?,
-        Value::Opaque(bytes) => encoder.u8(8)?.bytes(bytes)?,
-        Value::ObjectLink(_) => encoder,
-    };
-    Ok(())
+/// Writes a text with its length before it.
+fn emit_counted(emit: &dyn Fn(&mut dyn Sink) -> Result<(), Full>, sink: &mut dyn Sink) -> Result<(), Full> {
+    let mut length = Count(0);
+    emit(&mut length)?;
+    emit_head(TEXT, length.0 as u64, sink)?;
+    emit(sink)
 }
 
 /// The base name: the target, with a slash behind it when names follow.
 fn emit_base(target: &Target<'_>, slash: bool, sink: &mut dyn Sink) -> Result<(), Full> {
-    if target.prefix.is_none() && target.path == Path::ROOT {
-        return sink.write(b"/");
-    }
     target.emit(sink)?;
-    if slash { sink.write(b"/") } else { Ok(()) }
+    let is_slash = target.prefix.is_none() && target.path == Path::ROOT;
+    if slash && !is_slash { sink.write(b"/") } else { Ok(()) }
 }
 
 /// A name relative to the base: `0/5700`.
@@ -105,174 +112,100 @@ fn emit_name(ids: &[u16], sink: &mut dyn Sink) -> Result<(), Full> {
     })
 }
 
-/// Lets `minicbor` write to a sink.
-struct Output<'s>(&'s mut dyn Sink);
-
-impl minicbor::encode::Write for Output<'_> {
-    type Error = Full;
-
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        self.0.write(bytes)
-    }
-}
-
-fn full(_: minicbor::encode::Error<Full>) -> Error {
-    Error::Internal
-}
-
 /// Walks the records of a pack.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Decoder<'a> {
     prefix: Option<&'a str>,
     base: &'a str,
     /// Records to come, if the pack says how many.
     left: Option<u64>,
-    cbor: minicbor::Decoder<'a>,
+    cbor: cbor::Reader<'a>,
 }
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(prefix: Option<&'a str>, payload: &'a [u8]) -> Result<Self, Error> {
-        let mut cbor = minicbor::Decoder::new(payload);
-        let left = cbor.array().map_err(malformed)?;
+        let mut cbor = cbor::Reader(payload);
+        let Some(cbor::Item::Array(left)) = cbor.next() else { return Err(Error::BadRequest) };
         Ok(Self { prefix, base: "", left, cbor })
     }
 
     pub(super) fn next(&mut self) -> Option<Result<Item<'a>, Error>> {
-        loop {
-            match self.another() {
-                Ok(true) => {}
-                // LwM2M Core 1.2.1 §7.4.5: the payload is one pack.
-                Ok(false) if self.cbor.position() == self.cbor.input().len() => return None,
-                Ok(false) | Err(_) => return Some(Err(Error::BadRequest)),
-            }
+        while another(&mut self.left, &mut self.cbor) {
             match self.record() {
-                Ok(None) => {}
-                Ok(Some(item)) => return Some(Ok(item)),
-                Err(error) => return Some(Err(error)),
+                Some(None) => {}
+                Some(Some(item)) => return Some(Ok(item)),
+                None => return Some(Err(Error::BadRequest)),
             }
         }
+        // LwM2M Core 1.2.1 §7.4.5: the payload is one pack.
+        (!self.cbor.0.is_empty()).then_some(Err(Error::BadRequest))
     }
 
-    fn another(&mut self) -> Result<bool, Error> {
-        if self.left.is_none() && self.cbor.datatype().map_err(malformed)? == Type::Break {
-            self.cbor.set_position(self.cbor.position().saturating_add(1));
-            self.left = Some(0);
-        }
-        match &mut self.left {
-            Some(0) => Ok(false),
-            Some(left) => {
-                *left = left.saturating_sub(1);
-                Ok(true)
-            }
-            None => Ok(true),
-        }
-    }
-
-    /// Reads one record; one with base fields only yields nothing.
-    fn record(&mut self) -> Result<Option<Item<'a>>, Error> {
-        let mut left = self.cbor.map().map_err(malformed)?;
+    /// Reads one record; one with base fields only yields no item. Nothing for what is malformed.
+    fn record(&mut self) -> Option<Option<Item<'a>>> {
+        let cbor::Item::Map(mut left) = self.cbor.next()? else { return None };
         let mut name = None;
-        let mut raw = None;
-        loop {
-            match &mut left {
-                Some(0) => break,
-                Some(left) => *left = left.saturating_sub(1),
-                None if self.cbor.datatype().map_err(malformed)? == Type::Break => {
-                    self.cbor.set_position(self.cbor.position().saturating_add(1));
-                    break;
-                }
-                None => {}
-            }
-            let value = match self.label()? {
-                Label::BaseName => {
-                    self.base = self.cbor.str().map_err(malformed)?;
+        let mut found = None;
+        while another(&mut left, &mut self.cbor) {
+            let label = self.cbor.next()?;
+            let mut field = self.cbor.next()?;
+            let value = match (label, field) {
+                // -2, the base name.
+                (cbor::Item::Negative(1), cbor::Item::Text(text)) => {
+                    self.base = text;
                     continue;
                 }
-                Label::Name => {
-                    if name.replace(self.cbor.str().map_err(malformed)?).is_some() {
-                        return Err(Error::BadRequest);
-                    }
+                (cbor::Item::Unsigned(0), cbor::Item::Text(text)) if name.is_none() => {
+                    name = Some(text);
                     continue;
                 }
-                Label::Ignored => {
-                    self.skip()?;
+                (cbor::Item::Unsigned(2), cbor::Item::Unsigned(value)) => Value::Unsigned(value),
+                (cbor::Item::Unsigned(2), cbor::Item::Negative(value)) => {
+                    Value::Integer(i64::try_from(value).ok().map(|value| !value)?)
+                }
+                (cbor::Item::Unsigned(2), cbor::Item::Float(value)) => Value::Float(value),
+                (cbor::Item::Unsigned(3), cbor::Item::Text(text)) => Value::String(text),
+                (cbor::Item::Unsigned(4), cbor::Item::Boolean(value)) => Value::Boolean(value),
+                (cbor::Item::Unsigned(8), cbor::Item::Bytes(bytes)) => Value::Opaque(bytes),
+                (cbor::Item::Text(OBJECT_LINK), cbor::Item::Text(text)) => {
+                    Value::ObjectLink(parse_object_link(text)?)
+                }
+                // A base value (-5), a base sum (-6) or a sum (5) would change what the other fields mean, and a label
+                // that ends in an underscore must be understood (RFC 8428 §4.4).
+                (cbor::Item::Negative(0 | 2 | 3) | cbor::Item::Unsigned(1 | 6 | 7), _) => {
+                    self.skip(&mut field)?;
                     continue;
                 }
-                Label::Value => self.number()?,
-                Label::String => Value::String(self.cbor.str().map_err(malformed)?),
-                Label::Boolean => Value::Boolean(self.cbor.bool().map_err(malformed)?),
-                Label::Data => Value::Opaque(self.cbor.bytes().map_err(malformed)?),
-                Label::ObjectLink => {
-                    let text = self.cbor.str().map_err(malformed)?;
-                    Value::ObjectLink(parse_object_link(text).ok_or(Error::BadRequest)?)
+                (cbor::Item::Text(text), _) if text != OBJECT_LINK && !text.ends_with('_') => {
+                    self.skip(&mut field)?;
+                    continue;
                 }
+                _ => return None,
             };
-            if raw.replace(Raw::Value(value)).is_some() {
-                return Err(Error::BadRequest);
+            if found.replace(value).is_some() {
+                return None;
             }
         }
-        let Some(raw) = raw else {
-            return if name.is_none() { Ok(None) } else { Err(Error::BadRequest) };
+        let Some(value) = found else {
+            return if name.is_none() { Some(None) } else { None };
         };
         let path = self.path(name.unwrap_or_default())?;
-        if path.level() < Level::Resource {
-            return Err(Error::BadRequest);
-        }
-        Ok(Some(Item { path, raw }))
+        (path.level() >= Level::Resource).then_some(Some(Item { path, raw: Raw::Value(value) }))
     }
 
-    fn label(&mut self) -> Result<Label, Error> {
-        if self.cbor.datatype().map_err(malformed)? == Type::String {
-            let label = self.cbor.str().map_err(malformed)?;
-            return match label {
-                "vlo" => Ok(Label::ObjectLink),
-                // RFC 8428 §4.4: a label that ends in an underscore must be understood.
-                _ if label.ends_with('_') => Err(Error::BadRequest),
-                _ => Ok(Label::Ignored),
-            };
+    /// Skips a field that means nothing here. It may be tagged, but it is no array or map: there is no such field.
+    fn skip(&mut self, field: &mut cbor::Item<'a>) -> Option<()> {
+        while *field == cbor::Item::Tag {
+            *field = self.cbor.next()?;
         }
-        Ok(match self.cbor.i32().map_err(malformed)? {
-            -2 => Label::BaseName,
-            0 => Label::Name,
-            2 => Label::Value,
-            3 => Label::String,
-            4 => Label::Boolean,
-            8 => Label::Data,
-            // A base value or a sum would change what the other fields mean.
-            -6 | -5 | 5 => return Err(Error::BadRequest),
-            _ => Label::Ignored,
-        })
-    }
-
-    fn number(&mut self) -> Result<Value<'a>, Error> {
-        Ok(match self.cbor.datatype().map_err(malformed)? {
-            Type::U8 | Type::U16 | Type::U32 | Type::U64 => {
-                Value::Unsigned(self.cbor.u64().map_err(malformed)?)
-            }
-            Type::I8 | Type::I16 | Type::I32 | Type::I64 => {
-                Value::Integer(self.cbor.i64().map_err(malformed)?)
-            }
-            Type::F16 | Type::F32 | Type::F64 => Value::Float(self.cbor.f64().map_err(malformed)?),
-            _ => return Err(Error::BadRequest),
-        })
-    }
-
-    /// Skips the value of a field that means nothing here. It may be tagged, but it is no array or map: no such field
-    /// exists.
-    fn skip(&mut self) -> Result<(), Error> {
-        while self.cbor.datatype().map_err(malformed)? == Type::Tag {
-            self.cbor.tag().map_err(malformed)?;
-        }
-        match self.cbor.datatype().map_err(malformed)? {
-            Type::Map | Type::Array | Type::MapIndef | Type::ArrayIndef | Type::Break => {
-                Err(Error::BadRequest)
-            }
-            _ => self.cbor.skip().map_err(malformed),
+        match field {
+            cbor::Item::Array(_) | cbor::Item::Map(_) | cbor::Item::Break => None,
+            _ => Some(()),
         }
     }
 
     /// Joins base name and name, leaves out the prefix, and parses the rest.
-    fn path(&self, name: &str) -> Result<Path, Error> {
+    fn path(&self, name: &str) -> Option<Path> {
         let characters = || self.base.bytes().chain(name.bytes());
         let mut skipped = 0;
         if let Some(prefix) = self.prefix {
@@ -284,23 +217,23 @@ impl<'a> Decoder<'a> {
         }
         let mut parser = PathParser::new();
         for character in characters().skip(skipped) {
-            parser.feed(&[character]).map_err(|_| Error::BadRequest)?;
+            parser.feed(&[character]).ok()?;
         }
-        parser.finish().map_err(|_| Error::BadRequest)
+        parser.finish().ok()
     }
 }
 
-enum Label {
-    BaseName,
-    Name,
-    Value,
-    String,
-    Boolean,
-    Data,
-    ObjectLink,
-    Ignored,
-}
-
-fn malformed(_: minicbor::decode::Error) -> Error {
-    Error::BadRequest
+/// Counts an element of an array or map; of one without a count, looks for its end.
+fn another(left: &mut Option<u64>, cbor: &mut cbor::Reader<'_>) -> bool {
+    if left.is_none() && cbor.take_break() {
+        *left = Some(0);
+    }
+    match left {
+        None => true,
+        Some(left) => {
+            let more = *left > 0;
+            *left = left.saturating_sub(1);
+            more
+        }
+    }
 }

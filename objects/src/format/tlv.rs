@@ -4,7 +4,7 @@
 
 use lwm2m_coap::{Count, Full, Sink};
 
-use super::{Item, Leaf, Raw, Source};
+use super::{Item, Leaf, Raw, Source, narrow};
 use crate::{Error, Kind, Level, ObjectLink, Path, UNASSIGNED, Value};
 
 /// Bits 7 and 6 of the type byte.
@@ -122,13 +122,6 @@ pub(crate) fn emit_value(value: Value<'_>, sink: &mut dyn Sink) -> Result<(), Fu
     }
 }
 
-/// Returns the same number in 32 bits, if it has one.
-#[expect(clippy::cast_possible_truncation, reason = "the result is compared")]
-pub(super) fn narrow(value: f64) -> Option<f32> {
-    let narrow = value as f32;
-    (f64::from(narrow).to_bits() == value.to_bits()).then_some(narrow)
-}
-
 /// Converts the bytes of a value to a type.
 pub(crate) fn bytes_value(bytes: &[u8], kind: Kind) -> Option<Value<'_>> {
     Some(match kind {
@@ -170,7 +163,7 @@ fn signed(bytes: &[u8]) -> Option<i64> {
 }
 
 /// Walks the TLVs of a payload.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Decoder<'a> {
     base: Path,
     top: &'a [u8],

@@ -28,7 +28,7 @@ impl Tree<'_, '_, '_> {
         let writing = |instance: u16| {
             let path = if path.level() == Level::Object { Path::instance(id, instance) } else { path };
             let replace = path.level() < Level::ResourceInstance;
-            Writing { path, instance, items: items.clone(), rule: Rule::Bootstrap, replace }
+            Writing { path, instance, items, rule: Rule::Bootstrap, replace }
         };
 
         let mut next = next_instance(path, &items, None)?;
@@ -157,7 +157,7 @@ fn next_instance(path: Path, items: &Items<'_>, after: Option<u16>) -> Result<Op
         return Ok(after.is_none().then_some(instance));
     }
     let mut next: Option<u16> = None;
-    for item in items.clone() {
+    for item in *items {
         let instance = item?.path.instance_id().ok_or(Error::BadRequest)?;
         if after.is_none_or(|after| instance > after) && next.is_none_or(|next| instance < next) {
             next = Some(instance);

@@ -104,7 +104,7 @@ impl Tree<'_, '_, '_> {
         let items = Items::new(target, content)?;
 
         let mut named = None;
-        for item in items.clone() {
+        for item in items {
             let instance = item?.path.instance_id();
             if named.is_some_and(|named| Some(named) != instance) {
                 return Err(Error::BadRequest);
@@ -186,7 +186,7 @@ impl<'a> Writing<'a> {
         self.try_for_each_reset(object.definition(), object, &mut |change| {
             object.validate(self.instance, &change)
         })?;
-        for item in self.items.clone() {
+        for item in self.items {
             let Some((resource, change)) = self.change(object.definition(), &item?, &mut scratch)? else {
                 continue;
             };
@@ -214,7 +214,7 @@ impl<'a> Writing<'a> {
                 object.apply(self.instance, &Change::Reset { resource: resource.id })?;
             }
         }
-        for item in self.items.clone() {
+        for item in self.items {
             match self.change(definition, &item?, &mut scratch)? {
                 Some((_, Change::Set { resource, resource_instance, value: Value::Opaque(bytes) }))
                     if object.is_streamed(resource) =>
@@ -321,7 +321,7 @@ pub(super) fn check_format(definition: &ResourceDef, path: Path, format: Format)
 
 /// Tells whether a payload has a resource of an instance.
 fn contains(items: &Items<'_>, instance: Option<u16>, resource: u16) -> Result<bool, Error> {
-    for item in items.clone() {
+    for item in *items {
         let path = item?.path;
         if path.instance_id() == instance && path.resource_id() == Some(resource) {
             return Ok(true);
