@@ -651,3 +651,224 @@ fn random<const COUNT: usize>(rng: &mut Rng<'_>) -> Result<[u8; COUNT], SetUpErr
     rng(&mut bytes);
     if bytes == [0; COUNT] { Err(SetUpError::NotRandom) } else { Ok(bytes) }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::message::{Fragment, OfferedHello};
+    use crate::record::Datagram;
+
+    type Small = Connection<384>;
+
+    const NOW: Instant = Instant::from_millis(0);
+    const PSK: Psk<'_> = Psk { identity: b"me", key: &[7; 16] };
+
+    fn client() -> Small {
+        Small::client(NOW, &Config::DEFAULT, PSK, &mut |bytes| bytes.fill(3), Handshake::new()).unwrap()
+    }
+
+    /// A server that takes the client's first flight without a cookie exchange.
+    fn server(client: &mut Small) -> Small {
+        let datagram = sent(client).concat();
+        let body = Fragment::parse(&mut Reader::new(&datagram[HEADER..])).unwrap().bytes;
+        let offered = OfferedHello::parse(body).unwrap();
+        let (suite, flags) = offered.choose().unwrap();
+        let hello = ClientHello {
+            record_sequence: 0,
+            message_seq: 0,
+            body,
+            random: offered.random,
+            suite,
+            extended_master_secret: flags.extended_master_secret,
+            secure_renegotiation: flags.secure_renegotiation,
+        };
+        Small::server(NOW, &Config::DEFAULT, &hello, &mut |bytes| bytes.fill(4), Handshake::new()).unwrap()
+    }
+
+    fn sent(connection: &mut Small) -> Vec<Vec<u8>> {
+        let mut out = vec![0; 1200];
+        std::iter::from_fn(|| {
+            let length = connection.poll_transmit(NOW, &mut out)?;
+            Some(out[..length].to_vec())
+        })
+        .collect()
+    }
+
+    /// Hands over everything `from` has to say; returns what became of the connection.
+    fn deliver(from: &mut Small, to: &mut Small) -> Option<Input<'static>> {
+        let mut last = None;
+        for mut datagram in sent(from) {
+            let mut datagram = Datagram::new(&mut datagram);
+            while let Some(input) = to.handle(NOW, &mut datagram) {
+                last = match input {
+                    Input::Established { full } => Some(Input::Established { full }),
+                    Input::Closed(reason) => Some(Input::Closed(reason)),
+                    Input::Application(_) => last,
+                };
+            }
+            if let Some(id) = to.poll_pending().map(|pending| pending.id) {
+                last = to.provide(NOW, id, Answer::Psk { key: PSK.key, tag: 0 }).unwrap();
+            }
+        }
+        last
+    }
+
+    const ESTABLISHED: Option<Input<'static>> = Some(Input::Established { full: true });
+
+    #[test]
+    fn a_peer_without_the_extended_master_secret_gets_the_plain_one() {
+        let mut client = client();
+        {
+            // As an older client would send it: no extension, so no extensions at all.
+            let (step, _) = client.step(NOW).unwrap();
+            let whole = step.flight.first_body().unwrap().to_vec();
+            let body = &whole[..whole.len().checked_sub(6).unwrap()];
+            step.flight.clear();
+            let message = step.flight.push(MessageType::ClientHello, 0, 0, |out| {
+                out.get_mut(..body.len())?.copy_from_slice(body);
+                Some(body.len())
+            });
+            step.core.transcript = crate::crypto::Sha256::new();
+            step.core.absorb(&message.unwrap());
+        }
+        let mut server = server(&mut client);
+        assert_eq!(deliver(&mut server, &mut client), None);
+        assert!(!client.handshake.as_ref().unwrap().core.extended_master_secret);
+        assert_eq!(deliver(&mut client, &mut server), ESTABLISHED);
+        assert_eq!(deliver(&mut server, &mut client), ESTABLISHED);
+    }
+
+    #[test]
+    fn a_handshake_without_a_cookie_works_and_uses_the_extended_master_secret() {
+        let mut client = client();
+        let mut server = server(&mut client);
+        deliver(&mut server, &mut client);
+        assert!(client.handshake.as_ref().unwrap().core.extended_master_secret);
+        assert_eq!(deliver(&mut client, &mut server), ESTABLISHED);
+        assert_eq!(deliver(&mut server, &mut client), ESTABLISHED);
+    }
+
+    #[test]
+    fn a_servers_finished_with_other_content_ends_the_handshake() {
+        // Corpus 13: it decrypts, and only its content is wrong.
+        let mut client = client();
+        let mut server = server(&mut client);
+        deliver(&mut server, &mut client);
+        client.handshake.as_mut().unwrap().core.break_verify_data();
+        assert_eq!(deliver(&mut client, &mut server), ESTABLISHED);
+        assert_eq!(deliver(&mut server, &mut client), Some(Input::Closed(Reason::BadFinished)));
+        assert!(!client.is_established());
+        // The alert is protected, and so believed.
+        let ended = deliver(&mut client, &mut server);
+        assert_eq!(ended, Some(Input::Closed(Reason::PeerAlert(Alert::DECRYPT_ERROR))));
+    }
+
+    fn established() -> (Small, Small) {
+        let mut client = client();
+        let mut server = server(&mut client);
+        deliver(&mut server, &mut client);
+        deliver(&mut client, &mut server);
+        deliver(&mut server, &mut client);
+        assert!(client.is_established() && server.is_established());
+        (client, server)
+    }
+
+    /// A protected record of any type from `from`.
+    fn protected(from: &mut Small, content_type: ContentType, body: &[u8]) -> Vec<u8> {
+        let mut buffer = [&[0; crate::HEADROOM], body, &[0; crate::TAILROOM]].concat();
+        let payload = crate::HEADROOM..crate::HEADROOM.saturating_add(body.len());
+        let record = from.association.seal_in(1, content_type, &mut buffer, payload).unwrap();
+        buffer[record].to_vec()
+    }
+
+    #[test]
+    fn renegotiation_is_refused_by_both_sides() {
+        let (mut client, mut server) = established();
+        let hello_request = [0; 12];
+        let mut record = protected(&mut server, ContentType::Handshake, &hello_request);
+        assert_eq!(client.handle(NOW, &mut Datagram::new(&mut record)), None);
+        let client_hello = [1, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0];
+        let mut record = protected(&mut client, ContentType::Handshake, &client_hello);
+        assert_eq!(server.handle(NOW, &mut Datagram::new(&mut record)), None);
+        for (from, to) in [(&mut client, &mut server)] {
+            // A warning alert each: 13 + 8 + 2 + 8 bytes, and it ends nothing.
+            let answers = sent(from);
+            assert_eq!(answers.iter().map(Vec::len).collect::<Vec<_>>(), [31]);
+            let mut answer = answers.concat();
+            assert_eq!(to.handle(NOW, &mut Datagram::new(&mut answer)), None);
+            assert!(to.is_established());
+        }
+        assert_eq!(sent(&mut server).last().map(Vec::len), Some(31));
+    }
+
+    #[test]
+    fn protected_alerts_are_believed() {
+        for (body, ended) in [
+            (&[2, 20][..], Some(Reason::PeerAlert(Alert(20)))),
+            (&[1, 0], Some(Reason::PeerClosed)),
+            (&[2, 0], Some(Reason::PeerClosed)),
+            (&[1, 90], None),
+            (&[3, 20], None),
+            (&[2], None),
+            (&[], None),
+            (&[2, 20, 0], None),
+        ] {
+            let (mut client, mut server) = established();
+            let mut record = protected(&mut server, ContentType::Alert, body);
+            let input = client.handle(NOW, &mut Datagram::new(&mut record));
+            assert_eq!(input, ended.map(Input::Closed), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_protected_change_cipher_spec_is_dropped() {
+        let (mut client, mut server) = established();
+        let mut record = protected(&mut client, ContentType::ChangeCipherSpec, &[1]);
+        assert_eq!(server.handle(NOW, &mut Datagram::new(&mut record)), None);
+        assert_eq!(server.counters().unexpected, 1);
+    }
+
+    #[test]
+    fn a_finished_before_its_change_cipher_spec_waits_for_it() {
+        let mut client = client();
+        let mut server = server(&mut client);
+        deliver(&mut server, &mut client);
+        let mut flight = sent(&mut client).concat();
+        let mut records = Vec::new();
+        let mut datagram = Datagram::new(&mut flight);
+        while let Some(Ok((header, body))) = datagram.next() {
+            let length = u16::try_from(body.len()).unwrap();
+            records.push([&header.emit(length)[..], body].concat());
+        }
+        let mut key_exchange = records.remove(0);
+        assert_eq!(server.handle(NOW, &mut Datagram::new(&mut key_exchange)), None);
+        let id = server.poll_pending().unwrap().id;
+        assert_eq!(server.provide(NOW, id, Answer::Psk { key: PSK.key, tag: 0 }), Ok(None));
+        // Authentic, but the ChangeCipherSpec is missing.
+        assert_eq!(server.handle(NOW, &mut Datagram::new(&mut records[1])), None);
+        assert!(!server.is_established());
+        assert_eq!(server.handle(NOW, &mut Datagram::new(&mut records[0])), ESTABLISHED);
+    }
+
+    #[test]
+    fn keys_are_forgotten_with_the_last_alert() {
+        let (mut client, _) = established();
+        client.close();
+        assert!(client.has_epoch(1), "the close_notify still needs them");
+        assert_eq!(sent(&mut client).len(), 1);
+        assert!(!client.has_epoch(1));
+    }
+
+    #[test]
+    fn an_exhausted_connection_says_so() {
+        let (mut client, _) = established();
+        client.association.epoch_mut(1).unwrap().next_sequence = crate::record::SEQUENCE_MAX;
+        let mut buffer = [0; 29];
+        assert!(client.seal(&mut buffer, 21..21).is_ok());
+        assert_eq!(client.seal(&mut buffer, 21..21), Err(SealError::SequenceExhausted));
+    }
+}

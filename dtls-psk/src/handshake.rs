@@ -238,6 +238,11 @@ impl Core {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn break_verify_data(&mut self) {
+        self.verify_data.server = [0; 12];
+    }
+
     /// Why the handshake failed if its deadline passed now.
     pub(crate) fn reason(&self, role: Role) -> Reason {
         self.suspicion.unwrap_or(match (self.state, role) {
