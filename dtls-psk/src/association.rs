@@ -38,6 +38,8 @@ pub(crate) struct Association {
     epochs: [Option<Epoch>; EPOCHS],
     alert: Option<(Level, Alert)>,
     pub(crate) tag: Option<u64>,
+    /// The beginning of the ClientHello's random, to know a late copy of it after the handshake's memory is gone.
+    pub(crate) hello: [u8; 8],
     pub(crate) counters: Counters,
 }
 
@@ -51,6 +53,7 @@ impl Association {
             epochs: [const { None }; EPOCHS],
             alert: None,
             tag: None,
+            hello: [0; 8],
             counters: Counters {
                 malformed: 0,
                 unsupported: 0,

@@ -35,10 +35,6 @@ where
     H: BorrowMut<Handshake<N>> + 'c,
 {
     let Some((header, length)) = Header::parse(datagram) else { return Choice::Dropped(Dropped::Malformed) };
-    let first_with = |wanted: &dyn Fn(&Connection<N, H>) -> bool| {
-        let position = candidates.clone().position(wanted);
-        position.map_or(Choice::Dropped(Dropped::Unsupported), Choice::Candidate)
-    };
     if header.epoch == 0 {
         if header.content_type == ContentType::Handshake as u8
             && let Some(body) = datagram.get(HEADER..).and_then(|behind| behind.get(..length))
@@ -52,19 +48,24 @@ where
             });
             return repeated.map_or(Choice::New, Choice::Candidate);
         }
-        return first_with(&|candidate| candidate.has_handshake());
+        return candidates
+            .clone()
+            .position(Connection::has_handshake)
+            .map_or(Choice::Dropped(Dropped::Unsupported), Choice::Candidate);
     }
-    let mut with_keys =
-        candidates.clone().enumerate().filter(|(_, candidate)| candidate.has_epoch(header.epoch));
-    let Some((only, _)) = with_keys.next() else {
-        // A Finished that overtook its keys.
-        return first_with(&|candidate| candidate.has_handshake());
-    };
-    if with_keys.next().is_none() {
-        return Choice::Candidate(only);
-    }
-    candidates
+    let mut fitting = candidates
+        .clone()
         .enumerate()
-        .find(|(_, candidate)| candidate.open_into(datagram, scratch).is_ok())
-        .map_or(Choice::Dropped(Dropped::Unauthenticated), |(index, _)| Choice::Candidate(index))
+        .filter(|(_, candidate)| candidate.has_epoch(header.epoch) || candidate.awaits_keys())
+        .map(|(index, _)| index);
+    match (fitting.next(), fitting.next()) {
+        (None, _) => Choice::Dropped(Dropped::Unsupported),
+        (Some(only), None) => Choice::Candidate(only),
+        (Some(_), Some(_)) => candidates
+            .clone()
+            .position(|candidate| candidate.open_into(datagram, scratch).is_ok())
+            // Or it is a Finished that overtook its keys.
+            .or_else(|| candidates.clone().position(Connection::awaits_keys))
+            .map_or(Choice::Dropped(Dropped::Unauthenticated), Choice::Candidate),
+    }
 }

@@ -22,8 +22,9 @@ const HELLO_VERIFY_REQUESTS_MAX: u8 = 4;
 impl<const N: usize> Step<'_, N> {
     /// Queues a ClientHello; the transcript starts with it.
     pub(crate) fn push_client_hello(&mut self, cookie: &[u8]) -> Result<(), Failure> {
-        let Self { core, flight, .. } = self;
+        let Self { association, core, flight, now } = self;
         flight.clear();
+        core.hello_sequence = association.plain_sequence;
         let random = core.client_random;
         let message = flight
             .push(MessageType::ClientHello, core.hello_seq, 0, |out| {
@@ -32,14 +33,24 @@ impl<const N: usize> Step<'_, N> {
             .ok_or(Reason::TooLong)?;
         core.transcript = crate::crypto::Sha256::new();
         core.absorb(&message);
-        core.timers.flight(self.now);
+        core.timers.flight(*now);
         Ok(())
     }
 
-    /// Repeats the ClientHello with the server's cookie. The same cookie again is the same request again.
-    pub(crate) fn handle_hello_verify_request(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+    /// Repeats the ClientHello with the server's cookie.
+    ///
+    /// The request's record has the number of the ClientHello it answers (RFC 6347 §4.2.1). One that answers an earlier
+    /// ClientHello came late: the server may have taken the cookie that was sent meanwhile.
+    pub(crate) fn handle_hello_verify_request(
+        &mut self,
+        message: &Message<'_>,
+        record_sequence: u64,
+    ) -> Result<(), Failure> {
         if self.core.state != State::ServerHello {
             return Err(Dropped::Unexpected.into());
+        }
+        if self.core.hello_verify_requests > 0 && record_sequence < self.core.hello_sequence {
+            return Err(Dropped::Duplicate.into());
         }
         let cookie = message::or_malformed(message::parse_hello_verify_request(message.body))?;
         let sent = self.flight.first_body().and_then(OfferedHello::parse);

@@ -87,9 +87,12 @@ impl CookieJar {
             Ok(parts) => parts,
             Err(dropped) => return Accepted::Dropped(dropped),
         };
-        if !self.is_valid(address, &hello) {
-            let cookie = cookie(&self.current, address, &hello);
-            let reply = emit_hello_verify_request(out, record.sequence, message_seq, &cookie)
+        let expected = cookie(&self.current, address, &hello);
+        let is_valid = bool::from(expected.as_slice().ct_eq(hello.cookie))
+            || (hello.cookie.len() == COOKIE
+                && bool::from(cookie(&self.previous, address, &hello).as_slice().ct_eq(hello.cookie)));
+        if !is_valid {
+            let reply = emit_hello_verify_request(out, record.sequence, message_seq, &expected)
                 .filter(|length| *length <= datagram.len());
             return reply.map_or(Accepted::Dropped(Dropped::NoCookie), Accepted::Reply);
         }
@@ -146,13 +149,6 @@ impl CookieJar {
             rng(&mut self.previous);
         }
         self.rotated = now;
-    }
-
-    fn is_valid(&self, address: &[u8], hello: &OfferedHello<'_>) -> bool {
-        hello.cookie.len() == COOKIE
-            && [&self.current, &self.previous]
-                .into_iter()
-                .any(|secret| cookie(secret, address, hello).ct_eq(hello.cookie).into())
     }
 }
 

@@ -40,8 +40,6 @@ pub enum Reason {
     TooLong,
     /// The peer sent more HelloVerifyRequests than a handshake can need.
     CookieLoop,
-    /// All record sequence numbers of the epoch are used up.
-    SequenceExhausted,
 }
 
 /// A side of a connection.
@@ -103,7 +101,6 @@ impl fmt::Display for Reason {
             Self::ProtocolViolation => "the peer violated the protocol",
             Self::TooLong => "the peer's handshake messages are too long",
             Self::CookieLoop => "the peer keeps asking for another cookie",
-            Self::SequenceExhausted => "all record sequence numbers are used up",
         })
     }
 }

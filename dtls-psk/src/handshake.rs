@@ -93,6 +93,8 @@ pub(crate) struct Core {
     pub(crate) change_cipher_spec: bool,
     /// The message_seq of our last (client) or the peer's accepted (server) ClientHello.
     pub(crate) hello_seq: u16,
+    /// The number of the first record of our last ClientHello.
+    pub(crate) hello_sequence: u64,
     pub(crate) hello_verify_requests: u8,
     pub(crate) has_server_key_exchange: bool,
     pub(crate) client_random: [u8; 32],
@@ -139,7 +141,7 @@ impl Timers {
     /// A new flight was queued that expects an answer.
     pub(crate) fn flight(&mut self, now: Instant) {
         self.backoff = self.initial;
-        self.again(now);
+        self.retransmit = Some(now.add(self.backoff));
     }
 
     /// The last flight was queued: nothing answers it.
@@ -148,16 +150,16 @@ impl Timers {
         self.deadline = now.add(KEEP_LAST_FLIGHT);
     }
 
-    /// The flight was queued again because the peer repeated its own.
-    pub(crate) fn again(&mut self, now: Instant) {
+    /// A part of the flight goes out: its time-out counts from here.
+    pub(crate) fn sent(&mut self, now: Instant) {
         self.last_sent = now;
-        self.retransmit = Some(now.add(self.backoff));
+        self.retransmit = self.retransmit.map(|_| now.add(self.backoff));
     }
 
-    /// The flight was queued again because nothing came.
+    /// The flight goes out again because nothing came.
     pub(crate) fn back_off(&mut self, now: Instant) {
         self.backoff = self.backoff.saturating_mul(2).min(BACKOFF_MAX);
-        self.again(now);
+        self.retransmit = Some(now.add(self.backoff));
     }
 
     /// Whether a repetition by the peer, which anyone may forge, is to be answered: not more often than four times in the
@@ -179,6 +181,7 @@ impl Core {
             extended_master_secret: false,
             change_cipher_spec: false,
             hello_seq: 0,
+            hello_sequence: 0,
             hello_verify_requests: 0,
             has_server_key_exchange: false,
             client_random: [0; 32],
@@ -308,12 +311,8 @@ impl<const N: usize> Step<'_, N> {
 
     /// Repeats our flight if the peer repeats the end of the one before (RFC 6347 §4.2.4).
     pub(crate) fn repeat_for(&mut self, message_type: MessageType) {
-        let Timers { retransmit, .. } = self.core.timers;
         match (self.core.state, message_type) {
-            (State::Finished, MessageType::ServerHelloDone)
-                if retransmit.is_some() && self.core.timers.may_repeat(self.now) =>
-            {
-                self.core.timers.again(self.now);
+            (State::Finished, MessageType::ServerHelloDone) if self.core.timers.may_repeat(self.now) => {
                 self.flight.rewind();
             }
             // It was authenticated and is not a replay: the client did not get our Finished.

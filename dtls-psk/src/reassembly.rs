@@ -103,9 +103,17 @@ impl<const N: usize> Reassembly<N> {
             self.discard(|partial, _| partial.message_seq == message_seq);
         }
         let known = self.partials.iter().position(|partial| partial.message_seq == message_seq);
+        // A fragment without content says nothing, unless the message has none either.
+        if fragment.bytes.is_empty() && length != 0 {
+            return Err(Dropped::Malformed);
+        }
         let index = match known {
             Some(index) => index,
             None => {
+                if ahead == 0 && self.used.saturating_add(length) > N {
+                    // What comes later, or is forged, makes way for what is needed now.
+                    self.discard(|partial, next| partial.message_seq != next);
+                }
                 let end = self.used.checked_add(length).filter(|end| *end <= N).ok_or(Dropped::TooLarge)?;
                 let partial =
                     Partial { message_type, message_seq, start: self.used, length, ranges: Vec::new() };
@@ -116,10 +124,6 @@ impl<const N: usize> Reassembly<N> {
         };
         let partial = self.partials.get_mut(index).ok_or(Dropped::TooLarge)?;
         let end = offset.saturating_add(fragment.bytes.len());
-        // A fragment without content says nothing, unless the message has none either.
-        if fragment.bytes.is_empty() && length != 0 {
-            return Err(Dropped::Malformed);
-        }
         partial.mark(offset, end)?;
         let start = partial.start.saturating_add(offset);
         self.buffer

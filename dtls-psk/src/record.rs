@@ -102,11 +102,6 @@ impl<'d> Datagram<'d> {
         Self(bytes)
     }
 
-    /// What was not taken yet.
-    pub const fn rest(&self) -> &[u8] {
-        self.0
-    }
-
     /// Takes the next record: its header and body. `Err` drops the rest of the datagram, which cannot be decoded.
     pub(crate) fn next(&mut self) -> Option<Result<(Header, &'d mut [u8]), ()>> {
         if self.0.is_empty() {

@@ -17,7 +17,8 @@ use crate::psk::{StoredIdentity, StoredKey};
 impl<const N: usize> Step<'_, N> {
     /// Takes over the ClientHello and queues the answer.
     pub(crate) fn answer_client_hello(&mut self, hello: &ClientHello<'_>) -> Result<(), Failure> {
-        let Self { core, flight, now, .. } = self;
+        let Self { association, core, flight, now } = self;
+        association.hello = *hello.random.first_chunk().unwrap_or(&[0; 8]);
         core.state = State::ClientKeyExchange;
         core.suite = hello.suite;
         core.extended_master_secret = hello.extended_master_secret;
@@ -58,7 +59,6 @@ impl<const N: usize> Step<'_, N> {
             return Err(Dropped::Unexpected);
         }
         if core.state == State::ClientKeyExchange && core.timers.may_repeat(*now) {
-            core.timers.again(*now);
             flight.rewind();
         }
         Err(Dropped::Duplicate)

@@ -487,3 +487,73 @@ fn drops_before_a_handshake_have_reasons() {
     server.handle(at(0), &[22]);
     assert_eq!(server.dropped, [Dropped::NoCookie, Dropped::Unsupported, Dropped::Malformed]);
 }
+
+// --- late copies ---
+
+#[test]
+fn a_late_copy_of_a_client_hello_starts_nothing() {
+    let (mut client, mut server) = (new_client(), Server::new(2));
+    let talk = talk(&mut client, &mut server);
+    // Before and after the last flight is freed.
+    for _ in 0..2 {
+        let (events, sent) = server.handle(at(500), &talk.from_client[1]);
+        assert!(events.is_empty() && sent.is_empty());
+        assert_eq!(server.peers.len(), 1);
+        server.handle(at(500), &seal(&mut client, b"x"));
+    }
+    assert_eq!(server.peer().poll_timeout(), None);
+}
+
+#[test]
+fn a_late_hello_verify_request_does_not_disturb_the_handshake() {
+    // A server that makes another cookie for each ClientHello: the first one is repeated, and both are answered.
+    let mut client = new_client();
+    transmit(&mut client, at(0), 1200);
+    client.handle_timeout(at(1000));
+    transmit(&mut client, at(1000), 1200);
+    let request =
+        |sequence: u64, cookie: u8| record(22, 0, sequence, &fragment(3, 4, 0, 0, &[0xfe, 0xff, 1, cookie]));
+    receive(&mut client, at(1001), &request(0, 7));
+    let second = transmit(&mut client, at(1001), 1200).remove(0);
+    assert_eq!(second[5..11], [0, 0, 0, 0, 0, 2]);
+    receive(&mut client, at(1002), &request(1, 8));
+    assert!(transmit(&mut client, at(1002), 1200).is_empty(), "it answers the repetition of the first");
+    receive(&mut client, at(1003), &request(2, 9));
+    assert_eq!(transmit(&mut client, at(1003), 1200)[0][61], 9, "the cookie had gone stale");
+}
+
+#[test]
+fn a_finished_of_a_new_handshake_may_wait_beside_a_live_association() {
+    let (mut old, mut server) = established();
+    server.handle(at(0), &seal(&mut old, b"x"));
+    server.answers_at_once = false;
+    let mut new = client_with(&Config::DEFAULT, Psk { identity: IDENTITY, key: KEY }, 9);
+    let mut flight = Vec::new();
+    talk_with(&mut new, &mut server, at(1), |from_client, datagram| {
+        let is_flight = from_client && datagram[13] == 16;
+        if is_flight {
+            flight = records_of(datagram);
+        }
+        !is_flight
+    });
+    for part in &flight {
+        assert!(server.handle(at(1), part).0.is_empty());
+    }
+    let (id, identity) = server.asked.pop().unwrap();
+    // The old one still works while the look-up is under way.
+    assert_eq!(server.handle(at(2), &seal(&mut old, b"y")).0, [Event::Application(b"y".to_vec())]);
+    assert_eq!(server.provide(at(3), 0, id, &identity), Some(Event::Established));
+}
+
+#[test]
+fn what_is_suspected_can_be_seen_before_the_deadline() {
+    for (identity, key, suspicion) in
+        [(&b"nobody"[..], KEY, Reason::UnknownIdentity), (IDENTITY, &[1; 16], Reason::WrongKey)]
+    {
+        let mut client = client_with(&Config::DEFAULT, Psk { identity, key }, 1);
+        let mut server = Server::new(2);
+        talk(&mut client, &mut server);
+        assert_eq!(server.peers[0].suspicion(), Some(suspicion));
+        assert!(!server.peers[0].is_closed());
+    }
+}
