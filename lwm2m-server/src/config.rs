@@ -288,7 +288,8 @@ impl Config {
 }
 
 /// The URI under which this machine reaches a socket of its own.
-fn local_uri(scheme: &str, address: Option<SocketAddr>, default: String) -> String {
+#[must_use]
+pub fn local_uri(scheme: &str, address: Option<SocketAddr>, default: String) -> String {
     match address {
         Some(address) if address.ip().is_unspecified() => format!("{scheme}://127.0.0.1:{}", address.port()),
         Some(address) => format!("{scheme}://{address}"),

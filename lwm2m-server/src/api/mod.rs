@@ -187,12 +187,8 @@ impl Api {
                 Ok(Err(error)) => return Err(Problem::from(error)),
                 Err(_) => return Err(Problem::internal()),
             };
-            for command in commands {
-                // Triggers come out of the driver's own tick.
-                if let Command::CloseSessions { endpoint, role, generation } = command {
-                    server.drop_sessions(&endpoint, role, generation).await;
-                }
-            }
+            // Before the answer is given: a revoked device is refused from its next record on.
+            server.carry_out(commands).await;
             Ok(answer)
         });
         whole.await.unwrap_or_else(|_| Err(Problem::internal()))

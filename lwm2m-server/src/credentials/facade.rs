@@ -55,7 +55,7 @@ impl Default for Settings {
 /// Every credential of every device.
 pub struct Credentials {
     pub(super) store: Arc<dyn Store>,
-    settings: Settings,
+    settings: RwLock<Arc<Settings>>,
     index: RwLock<Index>,
     /// Held from reading a record to showing the changed one.
     turn: Mutex<()>,
@@ -95,7 +95,7 @@ impl Index {
 
 impl core::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Credentials").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Credentials").field("settings", &self.settings()).finish_non_exhaustive()
     }
 }
 
@@ -113,11 +113,22 @@ impl Credentials {
         }
         Ok(Self {
             store,
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
             index: RwLock::new(index),
             turn: Mutex::new(()),
             events: broadcast::channel(EVENTS).0,
         })
+    }
+
+    /// What bootstraps write and whether plain coap is open.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what bootstraps write from now on: a server may know its port only after it was bound.
+    pub fn set_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     /// Finds the key for a handshake.
@@ -155,14 +166,15 @@ impl Credentials {
     /// Why not: closed by default, and always for a device that has a credential.
     pub fn admit_without_security(&self, role: Role, endpoint: &str) -> Result<(), Refusal> {
         let _ = role;
+        let settings = self.settings();
         match self.device(endpoint) {
-            None if self.settings.allow_nosec => Ok(()),
+            None if settings.allow_nosec => Ok(()),
             None => Err(Refusal::NoSecClosed),
             Some(device) => {
                 device.is_held()?;
                 if device.has_credential() {
                     Err(Refusal::HasCredential)
-                } else if device.allow_nosec || self.settings.allow_nosec {
+                } else if device.allow_nosec || settings.allow_nosec {
                     Ok(())
                 } else {
                     Err(Refusal::NoSecClosed)
@@ -324,7 +336,7 @@ impl Credentials {
         generation: u32,
         psk: Option<(&Identity, &Key)>,
     ) -> BootstrapPlan {
-        let (profile, settings) = (&device.profile, &self.settings);
+        let (profile, settings) = (&device.profile, self.settings());
         let overridden = device.account(Role::Management).and_then(|account| match &account.state {
             State::Rotating(rotation) | State::Unreachable(rotation) => rotation.server_uri.clone(),
             _ => None,

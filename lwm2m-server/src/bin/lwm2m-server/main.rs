@@ -1,2 +1,105 @@
-//! The `lwm2m-server` binary; `serve` lands with the driver.
-fn main() {}
+//! The `lwm2m-server` binary: `serve` runs the server.
+//!
+//! Results go to standard output, logs to standard error. Exit codes: 0 stopped as asked, 1 failed, 2 bad arguments or
+//! configuration.
+
+mod serve;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use lwm2m_server::config::{BootstrapConfig, Config, Listen, ListenConfig};
+use tracing_subscriber::EnvFilter;
+
+/// LwM2M server and bootstrap server.
+#[derive(Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// TOML file; flags override it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data folder; survives restarts and kill -9 [default: lwm2m-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Management over plain CoAP, or off [default: 0.0.0.0:5683]
+    #[arg(long, value_name = "ADDR")]
+    coap: Option<Listen>,
+    /// Management over DTLS, or off [default: 0.0.0.0:5684]
+    #[arg(long, value_name = "ADDR")]
+    coaps: Option<Listen>,
+    /// Bootstrap over plain CoAP, or off [default: 0.0.0.0:5783]
+    #[arg(long, value_name = "ADDR")]
+    bootstrap_coap: Option<Listen>,
+    /// Bootstrap over DTLS, or off [default: 0.0.0.0:5784]
+    #[arg(long, value_name = "ADDR")]
+    bootstrap_coaps: Option<Listen>,
+    /// HTTP API, or off [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<Listen>,
+    /// Let HTTP listen on an address that is not loopback, without TLS
+    #[arg(long)]
+    http_public: bool,
+    /// Accept plain coap from devices that have no credential
+    #[arg(long)]
+    allow_nosec: bool,
+    /// File with the key that seals secrets: 32 bytes or 64 hex digits
+    /// [default: environment LWM2M_SECRETS_KEY, else DIR/secrets.key]
+    #[arg(long, value_name = "FILE")]
+    secrets_key: Option<PathBuf>,
+    /// URI under which devices reach the management server, written at bootstrap
+    #[arg(long, value_name = "URI")]
+    server_uri: Option<String>,
+}
+
+impl Serve {
+    fn config(self) -> (Option<PathBuf>, Config) {
+        let flags = Config {
+            data: self.data,
+            secrets_key: self.secrets_key,
+            allow_nosec: self.allow_nosec.then_some(true),
+            listen: ListenConfig {
+                coap: self.coap,
+                coaps: self.coaps,
+                bootstrap_coap: self.bootstrap_coap,
+                bootstrap_coaps: self.bootstrap_coaps,
+                http: self.http,
+                http_public: self.http_public.then_some(true),
+            },
+            bootstrap: BootstrapConfig { server_uri: self.server_uri, ..BootstrapConfig::default() },
+        };
+        (self.config, flags)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let default = match arguments.command {
+        Command::Serve(_) => "info",
+    };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default)))
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match arguments.command {
+        Command::Serve(serve) => {
+            let (file, flags) = serve.config();
+            serve::run(file, flags)
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `serve`: opens the store, the sockets and the HTTP interface, and runs until SIGINT or SIGTERM.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lwm2m_server::api;
+use lwm2m_server::config::{Config, Settled, local_uri};
+use lwm2m_server::credentials::Credentials;
+use lwm2m_server::driver::{self, Addresses};
+use lwm2m_server::store::{KeySource, RedbStore, Sealer, Store};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long the sockets may take to say good-bye.
+const STOP: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(file: Option<PathBuf>, flags: Config) -> ExitCode {
+    let settled = file
+        .map_or_else(|| Ok(Config::default()), |path| Config::read(&path))
+        .and_then(|config| config.overridden(flags).settle());
+    let settled = match settled {
+        Ok(settled) => settled,
+        Err(error) => {
+            eprintln!("lwm2m-server: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("lwm2m-server: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(serve(settled)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lwm2m-server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
+    let data = settled.data.as_path();
+    let lock = RedbStore::lock(data)?;
+    let environment = std::env::var("LWM2M_SECRETS_KEY").ok();
+    let had_key = data.join("secrets.key").exists();
+    let (sealer, source) =
+        Sealer::find(data, settled.secrets_key.as_deref(), environment.as_deref(), RedbStore::exists(data))?;
+    if let KeySource::Beside(path) = &source {
+        let made = if had_key { "" } else { "made just now and " };
+        tracing::warn!(
+            "the secrets key {} is {made}beside the store it protects: keep it out of backups, or give one by --secrets-key",
+            path.display()
+        );
+    }
+    // Damaged pages may panic inside the store, which makes an error of it: one line is enough.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let opened = RedbStore::open(data, lock, sealer);
+    std::panic::set_hook(hook);
+    let store: Arc<dyn Store> = Arc::new(opened?);
+    let tokens = api::tokens(&*store, data)?;
+    if tokens.is_first_start() {
+        tracing::info!("the administrator token is in {}", data.join("admin.token").display());
+    }
+    let credentials = Arc::new(Credentials::open(store, settled.credentials.clone())?);
+    let addresses = Addresses {
+        coap: settled.coap,
+        coaps: settled.coaps,
+        bootstrap_coap: settled.bootstrap_coap,
+        bootstrap_coaps: settled.bootstrap_coaps,
+    };
+    let http = match settled.http {
+        Some(address) => Some(api::listen(address, settled.http_public).await?),
+        None => None,
+    };
+    let running = driver::start(
+        driver::Settings { addresses, ..driver::Settings::default() },
+        Arc::clone(&credentials),
+    )
+    .await?;
+    for (name, address) in [
+        ("coap", running.addresses.coap),
+        ("coaps", running.addresses.coaps),
+        ("bootstrap-coap", running.addresses.bootstrap_coap),
+        ("bootstrap-coaps", running.addresses.bootstrap_coaps),
+        ("http", http.as_ref().and_then(|http| http.local_addr().ok())),
+    ] {
+        if let Some(address) = address {
+            println!("listening {name} {address}");
+        }
+    }
+    if !settled.has_server_uri {
+        // The port may have been chosen by the system.
+        let mut settings = settled.credentials.clone();
+        settings.server_uri = local_uri("coaps", running.addresses.coaps, settings.server_uri);
+        settings.server_uri_nosec = local_uri("coap", running.addresses.coap, settings.server_uri_nosec);
+        tracing::warn!(
+            "bootstraps write {}, which only this machine reaches: name the server by --server-uri",
+            settings.server_uri
+        );
+        credentials.set_settings(settings);
+    }
+    if settled.credentials.allow_nosec {
+        tracing::warn!("plain coap is accepted from every device without a credential (--allow-nosec)");
+    }
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        }
+    };
+    let driver::Running { server, mut task, .. } = running;
+    match http {
+        Some(listener) => {
+            tokio::select! {
+                outcome = api::serve(listener, server, credentials, tokens, stop) => outcome?,
+                _ = &mut task => return Err("the driver ended; the log above says why".into()),
+            }
+        }
+        None => {
+            tokio::select! {
+                () = stop => drop(server),
+                _ = &mut task => return Err("the driver ended; the log above says why".into()),
+            }
+        }
+    }
+    // The driver ends with the last handle.
+    let _ = tokio::time::timeout(STOP, task).await;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Starts the server binary for tests: free ports, a folder of its own, killed when dropped.
+
+#![expect(clippy::unwrap_used, reason = "test")]
+#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses a part")]
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A running `lwm2m-server serve`.
+pub(crate) struct Served {
+    pub(crate) child: Child,
+    pub(crate) http: String,
+    pub(crate) token: String,
+    pub(crate) addresses: HashMap<String, String>,
+    agent: ureq::Agent,
+}
+
+/// The arguments that open every socket on a free port of loopback.
+pub(crate) fn serve_arguments(data: &Path) -> Vec<String> {
+    let any = "127.0.0.1:0";
+    let mut arguments = vec!["serve".to_owned(), "--data".to_owned(), data.display().to_string()];
+    for listener in ["--coap", "--coaps", "--bootstrap-coap", "--bootstrap-coaps", "--http"] {
+        arguments.extend([listener.to_owned(), any.to_owned()]);
+    }
+    arguments
+}
+
+/// A command for one of the binaries, without what the environment says about keys and tokens.
+pub(crate) fn binary(path: &str) -> Command {
+    let mut command = Command::new(path);
+    command
+        .env_remove("LWM2M_SECRETS_KEY")
+        .env_remove("LWM2M_TOKEN")
+        .env_remove("LWM2M_URL")
+        .env("RUST_LOG", "warn");
+    command
+}
+
+pub(crate) fn server(arguments: &[String]) -> Output {
+    binary(env!("CARGO_BIN_EXE_lwm2m-server")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+impl Served {
+    /// Starts the server on a data folder and waits until it listens.
+    pub(crate) fn start(data: &Path) -> Self {
+        let mut child = binary(env!("CARGO_BIN_EXE_lwm2m-server"))
+            .args(serve_arguments(data))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut addresses = HashMap::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            let mut words = line.split_whitespace().skip(1);
+            if let (Some(name), Some(address)) = (words.next(), words.next()) {
+                addresses.insert(name.to_owned(), address.to_owned());
+                if name == "http" {
+                    break;
+                }
+            }
+        }
+        let http = addresses.get("http").expect("the server starts and says where it listens").clone();
+        let token = std::fs::read_to_string(data.join("admin.token")).unwrap().trim().to_owned();
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        Self { child, http, token, addresses, agent }
+    }
+
+    /// One request; `None` when the server went away before it answered.
+    pub(crate) fn call(&self, method: &str, route: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}/api/v1{route}", self.http))
+            .header("authorization", format!("Bearer {}", self.token));
+        let sent = match body {
+            Some(body) => self.agent.run(request.body(body.to_string()).unwrap()),
+            None => self.agent.run(request.body(()).unwrap()),
+        };
+        let mut response = sent.ok()?;
+        let text = response.body_mut().read_to_string().ok()?;
+        Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    /// `lwm2mctl` against this server.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Output {
+        binary(env!("CARGO_BIN_EXE_lwm2mctl"))
+            .args(["--url", &format!("http://{}", self.http), "--token", &self.token])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
