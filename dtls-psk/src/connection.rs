@@ -16,7 +16,7 @@ use crate::record::{ContentType, Datagram, HEADER, Header, Version};
 use crate::time::Instant;
 use crate::wire::Reader;
 
-/// Timing of handshakes.
+/// How handshakes are done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -25,12 +25,18 @@ pub struct Config {
     pub retransmit_after: Duration,
     /// How long a handshake may take in all.
     pub handshake_timeout: Duration,
+    /// Whether handshake messages that follow each other share a record, which saves a server 13 bytes for each handshake.
+    /// Some small stacks (tinydtls) understand only one message in a record.
+    pub shares_records: bool,
 }
 
 impl Config {
-    /// 1 s until the first retransmission, 90 s for the whole handshake.
-    pub const DEFAULT: Self =
-        Self { retransmit_after: Duration::from_secs(1), handshake_timeout: Duration::from_secs(90) };
+    /// 1 s until the first retransmission, 90 s for the whole handshake, shared records.
+    pub const DEFAULT: Self = Self {
+        retransmit_after: Duration::from_secs(1),
+        handshake_timeout: Duration::from_secs(90),
+        shares_records: true,
+    };
 
     /// The same with another first retransmission time-out.
     pub const fn with_retransmit_after(self, retransmit_after: Duration) -> Self {
@@ -40,6 +46,11 @@ impl Config {
     /// The same with another time for the whole handshake.
     pub const fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
         Self { handshake_timeout, ..self }
+    }
+
+    /// The same with or without shared records.
+    pub const fn with_shared_records(self, shares_records: bool) -> Self {
+        Self { shares_records, ..self }
     }
 }
 
@@ -193,6 +204,7 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         let memory = handshake.borrow_mut();
         // The memory may come from an earlier handshake.
         memory.core = Core::new();
+        memory.flight.start(config.shares_records);
         memory.reassembly.restart(0);
         memory.core.timers.start(now, config);
         Self { association: Association::new(role, plain_sequence), handshake: Some(handshake) }

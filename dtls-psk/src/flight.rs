@@ -26,11 +26,18 @@ pub(crate) struct Flight<const N: usize> {
     /// The item to send next, and how much of it was sent.
     item: usize,
     offset: usize,
+    shares_records: bool,
 }
 
 impl<const N: usize> Flight<N> {
     pub(crate) const fn new() -> Self {
-        Self { items: Vec::new(), bytes: [0; N], used: 0, item: 0, offset: 0 }
+        Self { items: Vec::new(), bytes: [0; N], used: 0, item: 0, offset: 0, shares_records: true }
+    }
+
+    /// Forgets everything of an earlier handshake.
+    pub(crate) fn start(&mut self, shares_records: bool) {
+        self.clear();
+        self.shares_records = shares_records;
     }
 
     pub(crate) fn clear(&mut self) {
@@ -112,7 +119,7 @@ impl<const N: usize> Flight<N> {
         }
     }
 
-    /// Consecutive messages of an epoch share a record. A message is cut only where it does not fit into a datagram of its
+    /// Consecutive messages of an epoch share a record if they may. A message is cut only where it does not fit into a datagram of its
     /// own.
     fn emit_fragments(&mut self, wanted: u16, out: &mut [u8], is_first: bool) -> Option<usize> {
         let room = out.len();
@@ -125,7 +132,11 @@ impl<const N: usize> Flight<N> {
             let left = end.saturating_sub(from);
             let Some(space) = room.checked_sub(writer.len().saturating_add(message::HEADER)) else { break };
             let is_whole = left <= space;
-            if !is_whole && (space == 0 || !is_first || writer.len() > 0) {
+            let is_only = writer.len() == 0;
+            if !is_only && !self.shares_records {
+                break;
+            }
+            if !is_whole && (space == 0 || !is_first || !is_only) {
                 break;
             }
             let count = left.min(space);

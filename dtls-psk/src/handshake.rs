@@ -126,6 +126,7 @@ pub(crate) enum LookUp {
 pub(crate) struct Timers {
     initial: Duration,
     backoff: Duration,
+    was_lost: bool,
     pub(crate) retransmit: Option<Instant>,
     pub(crate) deadline: Instant,
     last_sent: Instant,
@@ -135,12 +136,16 @@ impl Timers {
     pub(crate) fn start(&mut self, now: Instant, config: &Config) {
         let initial = config.retransmit_after.clamp(Duration::from_millis(1), BACKOFF_MAX);
         let deadline = now.add(config.handshake_timeout);
-        *self = Self { initial, backoff: initial, retransmit: None, deadline, last_sent: now };
+        *self =
+            Self { initial, backoff: initial, was_lost: false, retransmit: None, deadline, last_sent: now };
     }
 
-    /// A new flight was queued that expects an answer.
+    /// A new flight was queued that expects an answer. The time-out starts anew unless the flight before was lost, because
+    /// then it may have been too short (RFC 6347 §4.2.4.1).
     pub(crate) fn flight(&mut self, now: Instant) {
-        self.backoff = self.initial;
+        if !core::mem::replace(&mut self.was_lost, false) {
+            self.backoff = self.initial;
+        }
         self.retransmit = Some(now.add(self.backoff));
     }
 
@@ -158,6 +163,7 @@ impl Timers {
 
     /// The flight goes out again because nothing came.
     pub(crate) fn back_off(&mut self, now: Instant) {
+        self.was_lost = true;
         self.backoff = self.backoff.saturating_mul(2).min(BACKOFF_MAX);
         self.retransmit = Some(now.add(self.backoff));
     }

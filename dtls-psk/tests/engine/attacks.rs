@@ -602,6 +602,19 @@ fn back_off_doubles_up_to_a_minute_and_ends_at_the_deadline() {
 }
 
 #[test]
+fn the_time_out_of_a_slow_path_is_kept_for_the_next_flight() {
+    let mut client = new_client();
+    for due in [0, 1000, 3000] {
+        client.handle_timeout(at(due));
+        assert_eq!(transmit(&mut client, at(due), 1200).len(), 1);
+    }
+    assert_eq!(client.poll_timeout(), Some(at(7000)));
+    receive(&mut client, at(5000), &message(3, 0, &[0xfe, 0xff, 1, 1]));
+    assert_eq!(transmit(&mut client, at(5000), 1200).len(), 1);
+    assert_eq!(client.poll_timeout(), Some(at(9000)), "four seconds, not one");
+}
+
+#[test]
 fn a_server_that_always_wants_another_cookie_is_given_up() {
     let mut client = new_client();
     let mut ended = None;

@@ -18,6 +18,16 @@ fn a_handshake_with_cookie_is_472_bytes() {
 }
 
 #[test]
+fn separate_records_cost_13_bytes_more() {
+    let (mut client, mut server) = (new_client(), Server::new(2));
+    server.config = server.config.with_shared_records(false);
+    let talk = talk(&mut client, &mut server);
+    let lengths: Vec<_> = records_of(&talk.from_server[1]).iter().map(Vec::len).collect();
+    assert_eq!(lengths, [13 + 12 + 49, 13 + 12]);
+    assert_eq!((talk.client, talk.server), (vec![Event::Established], vec![Event::Established]));
+}
+
+#[test]
 fn a_record_costs_29_bytes() {
     let (mut client, _) = established();
     assert_eq!(seal(&mut client, &[0; 64]).len(), 64 + 29);
