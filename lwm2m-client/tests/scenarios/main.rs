@@ -1,0 +1,18 @@
+//! The client against scripted servers, over a network in memory and on a virtual clock.
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+mod bootstrap;
+mod management;
+mod power_loss;
+mod registration;
+mod rekey;
+mod reporting;
+mod several_servers;
+mod world;

@@ -1,0 +1,254 @@
+//! Register, Update, De-register, retry and back-off (LwM2M Core 1.1.1 §6.2).
+
+use lwm2m_client::objects::Path;
+use lwm2m_client::{Notice, Reason, ShortServerId};
+use lwm2m_coap::Code;
+
+use crate::world::{OLD, Script, World, account, server_instance};
+
+const PORT: u16 = 5683;
+
+fn plain() -> World {
+    World::new(&[account(1, PORT, None)], vec![Script::new(PORT)])
+}
+
+fn one() -> ShortServerId {
+    ShortServerId::new(1).unwrap()
+}
+
+#[test]
+fn register_says_who_for_how_long_and_what() {
+    let mut world = plain();
+    assert!(world.run_until(1, |world| world.is_registered(PORT)));
+    let request = world.server(PORT).requests[0].clone();
+    assert_eq!((request.code, request.path.as_str(), request.format), (Code::POST, "/rd", Some(40)));
+    assert_eq!(request.query, ["ep=urn:dev:test", "lt=86400", "lwm2m=1.1", "b=U"]);
+    assert_eq!(request.text(), "</1/1>,</3/0>,</3303>;ver=1.1,</3303/0>,</42800>");
+    assert!(world.notices.contains(&Notice::Registered { server: one() }));
+    assert!(world.flash.log.ends_with(&["Confirm".into()]), "{:?}", world.flash.log);
+}
+
+#[test]
+fn an_update_without_parameters_goes_out_before_the_lifetime_ends() {
+    let mut world = plain();
+    world.run(86_400 - 93 - 5);
+    assert_eq!(world.server(PORT).requests.len(), 1);
+    world.run(10);
+    let update = world.server(PORT).requests[1].clone();
+    assert_eq!((update.path.as_str(), update.query.len(), update.payload.len()), ("/rd/r1", 0, 0));
+    world.run(2 * 86_400);
+    assert_eq!(world.count(PORT, "/rd/r1"), 3);
+}
+
+#[test]
+fn a_written_lifetime_is_told_at_once() {
+    // OMA ETS LightweightM2M-1.1-int-102 and 107
+    let mut world = plain();
+    world.run(1);
+    assert_eq!(world.write_text(PORT, "/1/1/1", "20"), Code::CHANGED);
+    world.run(1);
+    let update = world.server(PORT).requests.last().unwrap().clone();
+    assert_eq!(update.query, ["lt=20"]);
+    world.run(11);
+    assert!(world.server(PORT).requests.last().unwrap().query.is_empty());
+    // The change survives a restart.
+    world.power_loss();
+    world.run(1);
+    assert!(world.server(PORT).requests.last().unwrap().query.contains(&"lt=20".into()));
+}
+
+#[test]
+fn the_update_trigger_sends_an_update() {
+    // OMA ETS LightweightM2M-1.1-int-104
+    let mut world = plain();
+    world.run(1);
+    assert_eq!(world.execute(PORT, "/1/1/8"), Code::CHANGED);
+    world.run(1);
+    let update = world.server(PORT).requests.last().unwrap().clone();
+    assert_eq!((update.path.as_str(), update.query.len()), ("/rd/r1", 0));
+}
+
+#[test]
+fn new_instances_are_told_with_the_whole_list() {
+    let mut world = plain();
+    world.run(1);
+    world.objects.notes.list.insert(7, Default::default());
+    world.client.changed(Path::object(42_800));
+    world.run(1);
+    let update = world.server(PORT).requests.last().unwrap().clone();
+    assert_eq!(update.text(), "</1/1>,</3/0>,</3303>;ver=1.1,</3303/0>,</42800/7>");
+    assert!(update.query.is_empty());
+}
+
+#[test]
+fn an_unknown_registration_is_made_anew() {
+    // OMA ETS LightweightM2M-1.1-int-105
+    let mut world = plain();
+    world.run(1);
+    world.server(PORT).update_code = Code::NOT_FOUND;
+    world.client.update();
+    world.run(1);
+    assert_eq!(world.requests(PORT), ["0.02 /rd", "0.02 /rd/r1", "0.02 /rd"]);
+    assert!(world.client.is_registered());
+}
+
+#[test]
+fn disable_deregisters_and_stays_silent_for_its_time() {
+    // OMA ETS LightweightM2M-1.1-int-103
+    let mut world = plain();
+    world.run(1);
+    assert_eq!(world.write_text(PORT, "/1/1/5", "100"), Code::CHANGED);
+    assert_eq!(world.execute(PORT, "/1/1/4"), Code::CHANGED);
+    world.run(1);
+    assert_eq!(world.requests(PORT), ["0.02 /rd", "0.04 /rd/r1"]);
+    world.run(97);
+    assert_eq!(world.server(PORT).requests.len(), 2);
+    world.run(5);
+    assert_eq!(world.requests(PORT).last().unwrap(), "0.02 /rd");
+}
+
+#[test]
+fn the_orderly_end_deregisters() {
+    let mut world = plain();
+    world.run(1);
+    world.client.deregister();
+    assert!(world.run_until(5, |world| world.client.is_stopped()));
+    assert_eq!(world.requests(PORT).last().unwrap(), "0.04 /rd/r1");
+    world.run(100_000);
+    assert_eq!(world.server(PORT).requests.len(), 2);
+    assert_eq!(world.client.poll_timeout(), None);
+}
+
+#[test]
+fn refused_registrations_are_repeated_with_growing_pauses() {
+    let mut world = plain();
+    world.server(PORT).refusal = Some(Code::FORBIDDEN);
+    world.run(100_000);
+    let mut times: Vec<u64> =
+        world.server(PORT).requests.iter().map(|request| request.at.as_millis() / 1000).collect();
+    let first = times[0];
+    times.iter_mut().for_each(|time| *time -= first);
+    // Without a bootstrap server it begins anew after the sequence delay of a day.
+    assert_eq!(times, [0, 60, 180, 420, 900, 87_300, 87_360, 87_480, 87_720, 88_200]);
+    let refused = Notice::RegistrationFailed { server: one(), reason: Reason::Refused(0x83) };
+    assert!(world.notices.contains(&refused), "{:?}", world.notices);
+}
+
+#[test]
+fn the_retry_resources_rule_the_pauses() {
+    let mut server = server_instance(1, 300);
+    *server.number_mut(17).unwrap() = Some(2);
+    *server.number_mut(18).unwrap() = Some(7);
+    *server.number_mut(19).unwrap() = Some(1000);
+    *server.number_mut(20).unwrap() = Some(2);
+    let account = lwm2m_client::FactoryAccount::server(0, "coap://host:5683", server, None).unwrap();
+    let mut world = World::new(&[account], vec![Script::new(PORT)]);
+    world.server(PORT).refusal = Some(Code::BAD_REQUEST);
+    world.run(1500);
+    let times: Vec<u64> =
+        world.server(PORT).requests.iter().map(|request| request.at.as_millis() / 1000).collect();
+    assert_eq!(times, [1, 8, 1008, 1015]);
+}
+
+#[test]
+fn the_initial_delay_is_waited_for() {
+    let mut server = server_instance(1, 300);
+    *server.number_mut(14).unwrap() = Some(30);
+    let account = lwm2m_client::FactoryAccount::server(0, "coap://host:5683", server, None).unwrap();
+    let mut world = World::new(&[account], vec![Script::new(PORT)]);
+    world.run(29);
+    assert!(world.server(PORT).requests.is_empty());
+    assert!(world.run_until(2, |world| world.is_registered(PORT)));
+}
+
+#[test]
+fn a_silent_server_is_asked_again_by_coap_and_then_by_the_retry_rules() {
+    let mut world = plain();
+    world.server(PORT).is_dead = true;
+    world.run(100);
+    // RFC 7252 §4.8: five transmissions, then the first pause of 60 s.
+    assert_eq!(world.sent.len(), 5);
+    let retry = Notice::RegistrationRetry { server: one(), reason: Reason::Timeout };
+    assert!(world.notices.contains(&retry));
+    world.server(PORT).is_dead = false;
+    assert!(world.run_until(120, |world| world.is_registered(PORT)));
+}
+
+#[test]
+fn an_unanswered_update_leads_to_a_new_registration() {
+    let mut world = plain();
+    world.run(1);
+    world.server(PORT).is_dead = true;
+    world.client.update();
+    world.run(100);
+    assert!(!world.client.is_registered());
+    world.server(PORT).is_dead = false;
+    assert!(world.run_until(200, |world| world.is_registered(PORT)));
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_tried_again() {
+    let mut world = plain();
+    world.unresolved.push("host".into());
+    world.run(30);
+    let retry = Notice::RegistrationRetry { server: one(), reason: Reason::Unresolved };
+    assert!(world.notices.contains(&retry));
+    world.unresolved.clear();
+    assert!(world.run_until(60, |world| world.is_registered(PORT)));
+}
+
+#[test]
+fn a_lost_association_means_a_new_handshake_and_a_new_registration() {
+    let mut world = World::new(&[account(1, PORT, Some(OLD))], vec![Script::secured(PORT, "old", OLD.key)]);
+    assert!(world.run_until(5, |world| world.is_registered(PORT)));
+    world.server(PORT).close();
+    world.run(5);
+    assert_eq!(world.server(PORT).handshakes, 2);
+    assert_eq!(world.requests(PORT), ["0.02 /rd", "0.02 /rd"]);
+    // The server restarts and says nothing: the next Update finds out.
+    world.server(PORT).forget();
+    world.client.update();
+    world.run(200);
+    assert_eq!(world.server(PORT).handshakes, 3);
+    assert!(world.client.is_registered());
+}
+
+#[test]
+fn a_wrong_key_never_registers() {
+    let mut world =
+        World::new(&[account(1, PORT, Some(OLD))], vec![Script::secured(PORT, "old", b"another key 0000")]);
+    world.run(200);
+    assert!(!world.client.is_registered());
+    assert!(world.notices.iter().any(|notice| matches!(notice, Notice::RegistrationRetry { .. })));
+}
+
+#[test]
+fn a_long_list_goes_in_blocks() {
+    let mut world = plain();
+    for instance in 0..60 {
+        world.objects.notes.list.insert(instance, Default::default());
+    }
+    assert!(world.run_until(5, |world| world.client.is_registered()));
+    let requests = world.server(PORT).requests.clone();
+    assert!(requests.len() > 3);
+    let list: Vec<u8> = requests.iter().flat_map(|request| request.payload.clone()).collect();
+    let list = String::from_utf8(list).unwrap();
+    assert!(list.starts_with("</1/1>,</3/0>") && list.ends_with("</42800/59>"), "{list}");
+    assert!(requests.iter().all(|request| request.query == requests[0].query));
+}
+
+#[test]
+fn version_1_0_is_announced_with_the_queue_mode_in_the_binding() {
+    let mut world = plain();
+    world.config.version = lwm2m_client::objects::Version { major: 1, minor: 0 };
+    world.config.is_queue_mode = true;
+    world.power_loss();
+    world.run(1);
+    let request = world.server(PORT).requests[0].clone();
+    assert_eq!(request.query, ["ep=urn:dev:test", "lt=86400", "lwm2m=1.0", "b=UQ"]);
+    world.config.version = lwm2m_client::objects::Version { major: 1, minor: 1 };
+    world.power_loss();
+    world.run(1);
+    let request = world.server(PORT).requests[1].clone();
+    assert_eq!(request.query, ["ep=urn:dev:test", "lt=86400", "lwm2m=1.1", "b=U", "Q"]);
+}

@@ -1,0 +1,185 @@
+//! Observe, attributes, cancellation (LwM2M Core 1.1.1 §5.1.2, §6.4).
+
+use lwm2m_client::objects::{Format, Operation, Path};
+use lwm2m_coap::{Code, OptionNumber};
+
+use crate::world::{Script, World, account, target};
+
+const DM: u16 = 5683;
+const VALUE: &str = "/3303/0/5700";
+
+fn world() -> World {
+    let mut world = World::new(&[account(1, DM, None)], vec![Script::new(DM)]);
+    assert!(world.run_until(1, |world| world.is_registered(DM)));
+    world
+}
+
+fn set(world: &mut World, celsius: f64) {
+    world.objects.temperature.celsius = celsius;
+    world.client.changed(Path::resource(3303, 0, 5700));
+    world.run(1);
+}
+
+fn values(world: &mut World) -> Vec<String> {
+    world.server(DM).notifications.iter().map(|notification| notification.text().to_owned()).collect()
+}
+
+#[test]
+fn every_change_is_notified_with_the_token_and_a_growing_number() {
+    let mut world = world();
+    let answer = world.observe(DM, VALUE);
+    assert_eq!((answer.code, answer.text()), (Code::CONTENT, "20"));
+    let mut last = answer.observe.unwrap();
+    set(&mut world, 21.5);
+    set(&mut world, 22.0);
+    world.run(100);
+    assert_eq!(values(&mut world), ["21.5", "22"]);
+    for notification in world.server(DM).notifications.clone() {
+        assert_eq!(notification.token, answer.token);
+        assert!(notification.observe.unwrap() > last);
+        last = notification.observe.unwrap();
+    }
+}
+
+#[test]
+fn pmin_holds_changes_back_and_pmax_repeats_the_value() {
+    // OMA ETS LightweightM2M-1.1-int-301
+    let mut world = world();
+    assert_eq!(world.attributes(DM, VALUE, &["pmin=5", "pmax=15"]), Code::CHANGED);
+    world.observe(DM, VALUE);
+    let start = world.now.as_millis();
+    set(&mut world, 21.0);
+    set(&mut world, 22.0);
+    world.run(40);
+    let times: Vec<u64> = world
+        .server(DM)
+        .notifications
+        .iter()
+        .map(|notification| (notification.at.as_millis() - start) / 1000)
+        .collect();
+    assert_eq!(values(&mut world), ["22", "22", "22"]);
+    assert_eq!(times, [5, 20, 35]);
+}
+
+#[test]
+fn thresholds_and_steps_filter_changes() {
+    let mut world = world();
+    assert_eq!(world.attributes(DM, VALUE, &["gt=25", "st=10"]), Code::CHANGED);
+    world.observe(DM, VALUE);
+    for celsius in [21.0, 24.0, 26.0, 27.0, 24.0, 25.5, 37.0] {
+        set(&mut world, celsius);
+    }
+    assert_eq!(values(&mut world), ["26", "25.5", "37"]);
+}
+
+#[test]
+fn attributes_are_inherited_and_the_nearest_counts() {
+    let mut world = world();
+    assert_eq!(world.attributes(DM, "/3303", &["pmax=30"]), Code::CHANGED);
+    assert_eq!(world.attributes(DM, "/3303/0", &["pmax=10"]), Code::CHANGED);
+    world.observe(DM, VALUE);
+    world.run(31);
+    assert_eq!(values(&mut world).len(), 3);
+    assert_eq!(world.attributes(DM, "/3303/0", &["pmax"]), Code::CHANGED);
+    world.run(60);
+    assert_eq!(values(&mut world).len(), 5);
+    // The defaults of the server object come last.
+    assert_eq!(world.attributes(DM, "/3303", &["pmax"]), Code::CHANGED);
+    assert_eq!(world.write_text(DM, "/1/1/3", "20"), Code::CHANGED);
+    world.server(DM).notifications.clear();
+    world.run(61);
+    assert_eq!(values(&mut world).len(), 3);
+}
+
+#[test]
+fn contradicting_attributes_are_refused() {
+    let mut world = world();
+    assert_eq!(world.attributes(DM, VALUE, &["gt=1", "lt=5"]), Code::BAD_REQUEST);
+    assert_eq!(world.attributes(DM, "/3303/0", &["gt=1"]), Code::BAD_REQUEST);
+    assert_eq!(world.attributes(DM, VALUE, &["nonsense=1"]), Code::BAD_REQUEST);
+    assert_eq!(world.attributes(DM, "/3303/0/5605", &["pmin=1"]), Code::METHOD_NOT_ALLOWED);
+}
+
+#[test]
+fn an_observation_ends_by_observe_1_with_its_token() {
+    // OMA ETS LightweightM2M-1.1-int-303
+    let mut world = world();
+    world.observe(DM, VALUE);
+    let cancelled =
+        world.ask(DM, &Operation::CancelObservation { target: target(VALUE), accept: Some(Format::TEXT) });
+    assert_eq!((cancelled.code, cancelled.observe), (Code::CONTENT, None));
+    set(&mut world, 30.0);
+    assert!(values(&mut world).is_empty());
+}
+
+#[test]
+fn an_observation_ends_by_a_reset() {
+    // OMA ETS LightweightM2M-1.1-int-302
+    let mut world = world();
+    world.observe(DM, VALUE);
+    world.server(DM).reject_notifications = true;
+    set(&mut world, 30.0);
+    set(&mut world, 31.0);
+    set(&mut world, 32.0);
+    assert_eq!(values(&mut world), ["30"]);
+}
+
+#[test]
+fn a_new_registration_starts_without_observations() {
+    let mut world = world();
+    world.observe(DM, VALUE);
+    world.server(DM).update_code = Code::NOT_FOUND;
+    world.client.update();
+    world.run(1);
+    set(&mut world, 30.0);
+    assert!(values(&mut world).is_empty());
+}
+
+#[test]
+fn an_instance_is_observed_as_a_whole_and_a_write_counts_as_a_change() {
+    let mut world = world();
+    let answer = world.ask(DM, &Operation::Observe { target: target("/1/1"), accept: Some(Format::TLV) });
+    assert_eq!(answer.code, Code::CONTENT);
+    assert_eq!(world.write_text(DM, "/1/1/2", "1"), Code::CHANGED);
+    world.run(5);
+    assert_eq!(world.server(DM).notifications.len(), 1);
+    assert_eq!(world.server(DM).notifications[0].format, Some(11_542));
+}
+
+#[test]
+fn more_observations_than_there_is_room_for_are_answered_once() {
+    let mut world = world();
+    for path in [VALUE, "/3/0/0", "/3/0/16", "/1/1/1"] {
+        assert!(world.observe(DM, path).observe.is_some(), "{path}");
+    }
+    let answer = world.observe(DM, "/1/1/7");
+    assert_eq!((answer.code, answer.observe), (Code::CONTENT, None));
+}
+
+#[test]
+fn once_a_day_a_notification_is_confirmable() {
+    let mut world = world();
+    world.observe(DM, VALUE);
+    world.run(24 * 3600 + 10);
+    // It is not acknowledged by a dead server, and the observer is forgotten with it.
+    world.server(DM).is_dead = true;
+    let before = world.sent.len();
+    set(&mut world, 30.0);
+    world.run(100);
+    assert!(world.sent.len() - before >= 5, "a confirmable notification is sent again");
+}
+
+#[test]
+fn an_observe_that_cannot_be_read_is_refused_and_not_kept() {
+    let mut world = world();
+    let answer = world.observe(DM, "/3303/0/5605");
+    assert_eq!(answer.code, Code::METHOD_NOT_ALLOWED);
+    let answer = world.ask_with(DM, |writer| {
+        writer.observe(0).unwrap();
+        writer.split(OptionNumber::URI_PATH, "3303/0/5700", '/').unwrap();
+        writer.uint(OptionNumber::ACCEPT, 11_543).unwrap();
+    });
+    assert_eq!(answer.code, Code::NOT_ACCEPTABLE);
+    set(&mut world, 33.0);
+    assert!(values(&mut world).is_empty());
+}

@@ -1,0 +1,931 @@
+//! A device, scripted servers and a network between them, all in memory and on a virtual clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use dtls_psk::{
+    Accepted, Answer, Choice, Connection, CookieJar, Datagram, HEADROOM, Handshake, Operation as Pending,
+    TAILROOM,
+};
+use lwm2m_client::objects::{
+    Arguments, At, Change, Completion, Content, Error, Format, Object, ObjectDef, Operation, Target, Value,
+    defs, format, mapping,
+};
+use lwm2m_client::{
+    Action, Binding, Client, Config, Event, FactoryAccount, Instant, Notice, PresharedKey, Server,
+    ShortServerId, Store, StoreError, provision,
+};
+use lwm2m_coap::protect::Plain;
+use lwm2m_coap::{
+    Code, Delivery, Exchange, Input, OptionNumber, Parameters, Peer, Room, TokenPolicy, Writer,
+};
+
+pub type TestClient = Client<'static, 4, 4, 4, 6, 512>;
+
+/// What a server got: a request of the device, or a notification.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    pub code: Code,
+    pub path: String,
+    pub query: Vec<String>,
+    pub payload: Vec<u8>,
+    pub token: Vec<u8>,
+    pub observe: Option<u32>,
+    pub format: Option<u16>,
+    pub at: Instant,
+}
+
+impl Received {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.payload).unwrap()
+    }
+
+    fn new(message: &lwm2m_coap::Message<'_>, at: Instant) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Received {
+            code: message.code,
+            path: message.options.uri_path().map(|segment| format!("/{}", text(segment))).collect(),
+            query: message.options.uri_query().map(text).collect(),
+            payload: message.payload.to_vec(),
+            token: message.token.bytes().to_vec(),
+            observe: message.options.observe(),
+            format: message.options.content_format().map(|format| format.0),
+            at,
+        }
+    }
+}
+
+type ServerPeer = Peer<Kept, 4, 16>;
+
+/// The copy of a message, of any length.
+struct Kept(Vec<u8>);
+
+impl lwm2m_coap::Stored for Kept {
+    fn store(bytes: &[u8]) -> Option<Self> {
+        Some(Kept(bytes.to_vec()))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+static PARAMETERS: Parameters = Parameters::DEFAULT;
+
+/// A server at one port, which answers what devices ask of it and does what a test says.
+pub struct Script {
+    pub port: u16,
+    peer: ServerPeer,
+    pub requests: Vec<Received>,
+    pub notifications: Vec<Received>,
+    responses: Vec<(lwm2m_coap::RequestId, Received, Vec<String>, Option<(u32, bool)>)>,
+    /// Keys by identity; without any the server speaks plain CoAP.
+    pub keys: BTreeMap<Vec<u8>, Vec<u8>>,
+    jar: Option<CookieJar>,
+    connections: Vec<Connection<512, Box<Handshake<512>>>>,
+    pub handshakes: usize,
+    /// Nothing arrives and nothing leaves.
+    pub is_dead: bool,
+    /// Answers Register and Bootstrap-Request with that instead.
+    pub refusal: Option<Code>,
+    /// Answers Update with that instead.
+    pub update_code: Code,
+    pub reject_notifications: bool,
+    deliver: VecDeque<Vec<u8>>,
+    registrations: usize,
+    seed: u8,
+}
+
+impl Script {
+    pub fn new(port: u16) -> Self {
+        let mut rng = counter_rng(7);
+        Script {
+            port,
+            peer: Peer::new(&PARAMETERS, TokenPolicy::Random, &mut rng),
+            requests: Vec::new(),
+            notifications: Vec::new(),
+            responses: Vec::new(),
+            keys: BTreeMap::new(),
+            jar: None,
+            connections: Vec::new(),
+            handshakes: 0,
+            is_dead: false,
+            refusal: None,
+            update_code: Code::CHANGED,
+            reject_notifications: false,
+            deliver: VecDeque::new(),
+            registrations: 0,
+            seed: 1,
+        }
+    }
+
+    pub fn secured(port: u16, identity: &str, key: &[u8]) -> Self {
+        let mut script = Script::new(port);
+        script.keys.insert(identity.into(), key.into());
+        script
+    }
+
+    fn rng(&mut self) -> impl FnMut(&mut [u8]) + use<> {
+        self.seed = self.seed.wrapping_add(1);
+        counter_rng(self.seed)
+    }
+
+    fn handle(&mut self, now: Instant, datagram: &mut [u8]) {
+        if self.is_dead {
+            return;
+        }
+        if self.keys.is_empty() {
+            return self.handle_message(now, datagram);
+        }
+        let mut rng = self.rng();
+        let time = dtls_psk::Instant::from_millis(now.as_millis());
+        let mut scratch = vec![0; datagram.len()];
+        match dtls_psk::choose(self.connections.iter(), datagram, &mut scratch) {
+            Choice::New => {
+                let jar = self.jar.get_or_insert_with(|| CookieJar::new(time, &mut rng));
+                let mut out = [0; 256];
+                match jar.accept(time, &mut rng, b"address", datagram, &mut out) {
+                    Accepted::Reply(length) => self.deliver.push_back(out[..length].to_vec()),
+                    Accepted::Verified(hello) => {
+                        let config = dtls_psk::Config::DEFAULT;
+                        let connection =
+                            Connection::server(time, &config, &hello, &mut rng, Box::new(Handshake::new()))
+                                .unwrap();
+                        self.connections.insert(0, connection);
+                        self.connections.truncate(2);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            Choice::Candidate(index) => {
+                let mut records = Datagram::new(datagram);
+                while let Some(input) = self.connections[index].handle(time, &mut records) {
+                    match input {
+                        dtls_psk::Input::Established { full } => {
+                            assert!(full);
+                            self.established(index);
+                        }
+                        dtls_psk::Input::Application(bytes) => {
+                            let mut bytes = bytes.to_vec();
+                            self.handle_message(now, &mut bytes);
+                        }
+                        _ => {}
+                    }
+                }
+                let answer = self.connections[index].poll_pending().map(|pending| {
+                    let Pending::LookUpPsk { identity } = pending.operation else { panic!() };
+                    (pending.id, self.keys.get(identity).cloned())
+                });
+                if let Some((id, key)) = answer {
+                    let answer = match &key {
+                        Some(key) => Answer::Psk { key, tag: 0 },
+                        None => Answer::Unknown,
+                    };
+                    if let Some(dtls_psk::Input::Established { .. }) =
+                        self.connections[index].provide(time, id, answer).unwrap()
+                    {
+                        self.established(index);
+                    }
+                }
+            }
+            Choice::Dropped(_) => {}
+        }
+        let mut out = [0; 1500];
+        for index in 0..self.connections.len() {
+            while let Some(length) = self.connections[index].poll_transmit(time, &mut out) {
+                self.deliver.push_back(out[..length].to_vec());
+            }
+        }
+    }
+
+    fn established(&mut self, index: usize) {
+        self.handshakes += 1;
+        self.connections.swap(0, index);
+        let mut rng = self.rng();
+        self.peer = Peer::new(&PARAMETERS, TokenPolicy::Random, &mut rng);
+    }
+
+    /// The association is lost here, as after a restart of the server.
+    pub fn forget(&mut self) {
+        self.connections.clear();
+        let mut rng = self.rng();
+        self.peer = Peer::new(&PARAMETERS, TokenPolicy::Random, &mut rng);
+    }
+
+    /// Sends close_notify.
+    pub fn close(&mut self) {
+        let mut out = [0; 256];
+        let time = dtls_psk::Instant::from_millis(0);
+        self.connections[0].close();
+        while let Some(length) = self.connections[0].poll_transmit(time, &mut out) {
+            self.deliver.push_back(out[..length].to_vec());
+        }
+        self.connections.clear();
+    }
+
+    fn handle_message(&mut self, now: Instant, datagram: &mut [u8]) {
+        let input = self.peer.handle(now, datagram, &mut Plain);
+        match input {
+            Input::Request { exchange, message } => {
+                let received = Received::new(&message, now);
+                let block1 = message.options.block1().unwrap();
+                self.requests.push(received.clone());
+                self.answer(now, exchange, &received, block1);
+            }
+            Input::Response { request, message } => {
+                let location = message.options.location_path();
+                let location = location.map(|segment| String::from_utf8(segment.to_vec()).unwrap()).collect();
+                let block1 = message.options.block1().unwrap();
+                let block2 = message.options.block2().unwrap();
+                let block = block1.or(block2).map(|block| (block.number(), block.more()));
+                self.responses.push((request, Received::new(&message, now), location, block));
+            }
+            Input::Unsolicited { header, message } => {
+                self.notifications.push(Received::new(&message, now));
+                if self.reject_notifications { self.peer.reject(header) } else { self.peer.accept(header) }
+            }
+            _ => {}
+        }
+        self.drain(now);
+    }
+
+    fn answer(
+        &mut self,
+        now: Instant,
+        mut exchange: Exchange,
+        received: &Received,
+        block1: Option<lwm2m_coap::block::Block>,
+    ) {
+        let mut buffer = [0; 256];
+        let mut writer = Writer::new(&mut buffer, ROOM, Code::CHANGED);
+        if let Some(block) = block1.filter(|block| block.more()) {
+            writer.set_code(Code::CONTINUE);
+            writer.block1(block).unwrap();
+        } else {
+            match (received.path.as_str(), received.code) {
+                ("/rd" | "/bs", Code::POST) if self.refusal.is_some() => {
+                    writer.set_code(self.refusal.unwrap())
+                }
+                ("/rd", Code::POST) => {
+                    self.registrations += 1;
+                    writer.set_code(Code::CREATED);
+                    writer.option(OptionNumber::LOCATION_PATH, b"rd").unwrap();
+                    let name = format!("r{}", self.registrations);
+                    writer.option(OptionNumber::LOCATION_PATH, name.as_bytes()).unwrap();
+                }
+                ("/bs", Code::POST) => {}
+                (_, Code::POST) => writer.set_code(self.update_code),
+                (_, Code::DELETE) => writer.set_code(Code::DELETED),
+                other => panic!("{other:?}"),
+            }
+            if let Some(block) = block1 {
+                writer.block1(block).unwrap();
+            }
+        }
+        let mut rng = self.rng();
+        let range = self.peer.respond(now, &mut exchange, writer, &mut Plain, &mut rng).unwrap();
+        self.post(&mut buffer, range);
+    }
+
+    fn drain(&mut self, now: Instant) {
+        let mut buffer = [0; 1500];
+        while let Some(length) = self.peer.poll_transmit(now, &mut buffer[HEADROOM..]) {
+            self.post(&mut buffer, HEADROOM..HEADROOM + length);
+        }
+        while self.peer.poll_event(now).is_some() {}
+    }
+
+    fn post(&mut self, buffer: &mut [u8], range: std::ops::Range<usize>) {
+        let range = match self.connections.first_mut() {
+            Some(connection) => connection.seal(buffer, range).unwrap(),
+            None => range,
+        };
+        if !self.is_dead {
+            self.deliver.push_back(buffer[range].to_vec());
+        }
+    }
+}
+
+/// What a request of a server became.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    pub code: Code,
+    pub payload: Vec<u8>,
+    pub format: Option<u16>,
+    pub observe: Option<u32>,
+    pub location: Vec<String>,
+    pub token: Vec<u8>,
+    pub block: Option<(u32, bool)>,
+}
+
+impl Response {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.payload).unwrap()
+    }
+}
+
+const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
+
+pub fn counter_rng(seed: u8) -> impl FnMut(&mut [u8]) {
+    let mut state = u32::from(seed).wrapping_mul(2_654_435_761).wrapping_add(12_345);
+    move |bytes: &mut [u8]| {
+        for byte in bytes {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (state >> 24) as u8;
+        }
+    }
+}
+
+/// The objects of the test device: Device, a temperature, and an object whose instances come and go.
+pub struct Objects {
+    pub device: Device,
+    pub temperature: Temperature,
+    pub notes: Notes,
+}
+
+impl Objects {
+    pub fn with<R>(&mut self, with: impl FnOnce(&mut [&mut dyn Object]) -> R) -> R {
+        let mut objects: [&mut dyn Object; 3] = [&mut self.device, &mut self.temperature, &mut self.notes];
+        with(&mut objects)
+    }
+}
+
+#[derive(Default)]
+pub struct Device {
+    pub reboots: usize,
+}
+
+impl Object for Device {
+    fn definition(&self) -> &'static ObjectDef {
+        &defs::DEVICE
+    }
+
+    fn has(&self, _: u16, resource: u16) -> bool {
+        matches!(resource, 0 | 4 | 11 | 16)
+    }
+
+    fn read(&self, at: At) -> Option<Value<'_>> {
+        match (at.resource, at.resource_instance) {
+            (0, _) => Some(Value::String("Acme")),
+            (11, 0) => Some(Value::Integer(0)),
+            (16, _) => Some(Value::String("U")),
+            _ => None,
+        }
+    }
+
+    fn execute(&mut self, _: u16, resource: u16, _: Arguments<'_>) -> Result<Completion, Error> {
+        assert_eq!(resource, 4);
+        self.reboots += 1;
+        Ok(Completion::Done)
+    }
+}
+
+pub struct Temperature {
+    pub celsius: f64,
+    /// Reset of the extremes is slow: it is completed later.
+    pub is_slow: bool,
+}
+
+impl Object for Temperature {
+    fn definition(&self) -> &'static ObjectDef {
+        &defs::TEMPERATURE
+    }
+
+    fn has(&self, _: u16, resource: u16) -> bool {
+        matches!(resource, 5605 | 5700)
+    }
+
+    fn read(&self, at: At) -> Option<Value<'_>> {
+        (at.resource == 5700).then_some(Value::Float(self.celsius))
+    }
+
+    fn execute(&mut self, _: u16, _: u16, _: Arguments<'_>) -> Result<Completion, Error> {
+        Ok(if self.is_slow { Completion::Deferred } else { Completion::Done })
+    }
+}
+
+lwm2m_objects::object! {
+    /// Notes: a text and an attachment.
+    pub NOTES = 42800 version 1.0, multiple, optional {
+        0 RW S M String;
+        1 RW S O Opaque;
+        2 RW M O Integer;
+        3 RW S O Opaque;
+    }
+}
+
+#[derive(Default)]
+pub struct Notes {
+    pub list: BTreeMap<u16, Note>,
+    pub streamed: Vec<u8>,
+}
+
+#[derive(Default)]
+pub struct Note {
+    pub text: String,
+    pub attachment: Vec<u8>,
+    pub numbers: BTreeMap<u16, i64>,
+}
+
+impl Object for Notes {
+    fn definition(&self) -> &'static ObjectDef {
+        &NOTES
+    }
+
+    fn next_instance(&self, after: Option<u16>) -> Option<u16> {
+        self.list.keys().copied().find(|id| after.is_none_or(|after| *id > after))
+    }
+
+    fn has(&self, instance: u16, resource: u16) -> bool {
+        self.list.get(&instance).is_some_and(|note| match resource {
+            0 | 3 => true,
+            1 => !note.attachment.is_empty(),
+            2 => !note.numbers.is_empty(),
+            _ => false,
+        })
+    }
+
+    fn read(&self, at: At) -> Option<Value<'_>> {
+        let note = self.list.get(&at.instance)?;
+        match at.resource {
+            0 => Some(Value::String(&note.text)),
+            1 => (!note.attachment.is_empty()).then_some(Value::Opaque(&note.attachment)),
+            2 => note.numbers.get(&at.resource_instance).copied().map(Value::Integer),
+            _ => None,
+        }
+    }
+
+    fn next_resource_instance(&self, instance: u16, _: u16, after: Option<u16>) -> Option<u16> {
+        self.list.get(&instance)?.numbers.keys().copied().find(|id| after.is_none_or(|after| *id > after))
+    }
+
+    fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        let note = self.list.get_mut(&instance).ok_or(Error::NotFound)?;
+        match *change {
+            Change::Set { resource: 0, value: Value::String(text), .. } => note.text = text.into(),
+            Change::Set { resource: 1, value: Value::Opaque(bytes), .. } => note.attachment = bytes.into(),
+            Change::Set { resource: 2, resource_instance, value: Value::Integer(number) } => {
+                note.numbers.insert(resource_instance, number);
+            }
+            Change::Reset { resource: 1 } => note.attachment.clear(),
+            Change::Reset { resource: 2 } => note.numbers.clear(),
+            Change::Reset { .. } => {}
+            _ => return Err(Error::MethodNotAllowed),
+        }
+        Ok(())
+    }
+
+    fn is_streamed(&self, resource: u16) -> bool {
+        resource == 3
+    }
+
+    fn write_opaque(&mut self, _: At, offset: u32, chunk: &[u8], _: bool) -> Result<Completion, Error> {
+        self.streamed.truncate(offset as usize);
+        self.streamed.extend_from_slice(chunk);
+        Ok(Completion::Done)
+    }
+
+    fn create(&mut self, instance: u16) -> Result<(), Error> {
+        self.list.insert(instance, Note::default());
+        Ok(())
+    }
+
+    fn delete(&mut self, instance: u16) -> Result<(), Error> {
+        self.list.remove(&instance).map(|_| ()).ok_or(Error::NotFound)
+    }
+}
+
+/// The storage of the test device, which may fail or lose power at a certain step.
+pub struct Flash {
+    pub store: Store,
+    pub folder: Option<tempfile::TempDir>,
+    /// Every action so far, by name.
+    pub log: Vec<String>,
+    /// Loses power right before the action with this number.
+    pub cut_before: Option<usize>,
+    pub actions: usize,
+    pub fails: bool,
+}
+
+/// Everything.
+pub struct World {
+    pub client: TestClient,
+    pub config: Config<'static>,
+    pub objects: Objects,
+    pub flash: Flash,
+    pub servers: Vec<Script>,
+    pub now: Instant,
+    pub notices: Vec<Notice>,
+    pub sent: Vec<(u16, usize)>,
+    ports: [Option<u16>; 4],
+    accounts_seen: [Option<lwm2m_client::AccountId>; 4],
+    /// Names that cannot be resolved.
+    pub unresolved: Vec<String>,
+    pub reboots: usize,
+    seed: u8,
+    rng: Box<dyn FnMut(&mut [u8])>,
+}
+
+pub fn server_instance(id: u16, lifetime: u32) -> Server {
+    let mut server = Server::empty(id);
+    server.short_server_id = ShortServerId::new(id);
+    server.lifetime = Some(lifetime);
+    server.binding = Some(Binding::UDP);
+    server
+}
+
+/// An account for the server at this port: NoSec without a key.
+pub fn account<'a>(id: u16, port: u16, key: Option<PresharedKey<'a>>) -> FactoryAccount<'a> {
+    let scheme = if key.is_some() { "coaps" } else { "coap" };
+    FactoryAccount::server(id, &format!("{scheme}://host:{port}"), server_instance(id, 86_400), key).unwrap()
+}
+
+pub fn bootstrap_account<'a>(port: u16, key: Option<PresharedKey<'a>>) -> FactoryAccount<'a> {
+    let scheme = if key.is_some() { "coaps" } else { "coap" };
+    FactoryAccount::bootstrap(0, &format!("{scheme}://host:{port}"), key).unwrap()
+}
+
+impl World {
+    pub fn new(accounts: &[FactoryAccount<'_>], servers: Vec<Script>) -> Self {
+        Self::with_store(accounts, servers, Store::in_memory(), None)
+    }
+
+    /// With a storage that survives a power loss.
+    pub fn durable(accounts: &[FactoryAccount<'_>], servers: Vec<Script>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        Self::with_store(accounts, servers, store, Some(folder))
+    }
+
+    fn with_store(
+        accounts: &[FactoryAccount<'_>],
+        servers: Vec<Script>,
+        mut store: Store,
+        folder: Option<tempfile::TempDir>,
+    ) -> Self {
+        provision(accounts, &mut |action| store.apply(action)).unwrap();
+        let config = Config::new("urn:dev:test");
+        World {
+            client: Client::new(config),
+            config,
+            objects: Objects {
+                device: Device::default(),
+                temperature: Temperature { celsius: 20.0, is_slow: false },
+                notes: Notes::default(),
+            },
+            flash: Flash { store, folder, log: Vec::new(), cut_before: None, actions: 0, fails: false },
+            servers,
+            now: Instant::from_millis(1000),
+            notices: Vec::new(),
+            sent: Vec::new(),
+            ports: [None; 4],
+            accounts_seen: [None; 4],
+            unresolved: Vec::new(),
+            reboots: 0,
+            seed: 1,
+            rng: Box::new(counter_rng(1)),
+        }
+    }
+
+    /// The power goes and comes back.
+    pub fn power_loss(&mut self) {
+        self.reboots += 1;
+        self.seed = self.seed.wrapping_add(1);
+        self.rng = Box::new(counter_rng(self.seed));
+        self.client = Client::new(self.config);
+        self.ports = [None; 4];
+        if let Some(folder) = &self.flash.folder {
+            self.flash.store = Store::open(folder.path()).unwrap();
+        }
+    }
+
+    pub fn server(&mut self, port: u16) -> &mut Script {
+        self.servers.iter_mut().find(|server| server.port == port).unwrap()
+    }
+
+    /// Lets that much time pass.
+    pub fn run(&mut self, seconds: u64) {
+        self.run_until(seconds, |_| false);
+    }
+
+    /// Lets time pass until something is so; whether it came to that.
+    pub fn run_until(&mut self, seconds: u64, is_done: impl Fn(&World) -> bool) -> bool {
+        let end = self.now.saturating_add(Duration::from_secs(seconds));
+        self.client_timeout();
+        loop {
+            self.exchange();
+            if is_done(self) {
+                return true;
+            }
+            let client = self.client.poll_timeout();
+            let next =
+                self.servers.iter().filter_map(|server| server.peer.poll_timeout()).chain(client).min();
+            let next = next.unwrap_or(end).max(self.now);
+            if next > end {
+                self.now = end;
+                return false;
+            }
+            // A state machine that wants to be called for ever at the same time would hang here: it moves on a little.
+            self.now =
+                if next == self.now { self.now.saturating_add(Duration::from_millis(1)) } else { next };
+            for server in &mut self.servers {
+                server.drain(self.now);
+            }
+            self.client_timeout();
+        }
+    }
+
+    fn client_timeout(&mut self) {
+        let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
+        self.objects.with(|objects| client.handle_timeout(now, objects, rng));
+    }
+
+    /// Delivers everything that is on its way, without letting time pass.
+    pub fn exchange(&mut self) {
+        for round in 0.. {
+            assert!(round < 10_000, "the parties never come to rest");
+            let mut is_quiet = true;
+            while self.transmit() {
+                is_quiet = false;
+            }
+            while self.act() {
+                is_quiet = false;
+            }
+            for index in 0..self.servers.len() {
+                let port = self.servers[index].port;
+                while let Some(mut datagram) = self.servers[index].deliver.pop_front() {
+                    is_quiet = false;
+                    let Some(slot) = self.ports.iter().position(|other| *other == Some(port)) else {
+                        continue;
+                    };
+                    self.deliver(slot, &mut datagram);
+                }
+            }
+            if is_quiet {
+                // Answers of the storage are taken up by the next call.
+                if self.client.poll_timeout().is_some_and(|at| at <= self.now) && round < 100 {
+                    self.client_timeout();
+                    continue;
+                }
+                return;
+            }
+        }
+    }
+
+    /// Hands a datagram to the client as if it came from the server in this slot.
+    pub fn deliver(&mut self, slot: usize, datagram: &mut [u8]) {
+        let account = self.account(slot);
+        let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
+        self.objects.with(|objects| client.handle(now, account, datagram, objects, rng));
+        while self.transmit() {}
+    }
+
+    fn account(&self, slot: usize) -> lwm2m_client::AccountId {
+        self.accounts_seen[slot].unwrap()
+    }
+
+    fn transmit(&mut self) -> bool {
+        let mut buffer = [0; 600];
+        let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
+        let out = self.objects.with(|objects| {
+            let (account, bytes) = client.poll_transmit(now, &mut buffer, objects, rng)?;
+            Some((account, bytes.to_vec()))
+        });
+        let Some((account, mut datagram)) = out else { return false };
+        let Some(port) = self.ports[account.index()] else {
+            panic!("a datagram for an account without a socket")
+        };
+        self.sent.push((port, datagram.len()));
+        if let Some(server) = self.servers.iter_mut().find(|server| server.port == port) {
+            server.handle(now, &mut datagram);
+        }
+        true
+    }
+
+    fn act(&mut self) -> bool {
+        match self.client.poll_event() {
+            None => return false,
+            Some(Event::Persist { id, action }) => {
+                if self.flash.cut_before == Some(self.flash.actions) {
+                    self.flash.cut_before = None;
+                    self.power_loss();
+                    self.client_timeout();
+                    return true;
+                }
+                self.flash.actions += 1;
+                let name = format!("{action:?}");
+                self.flash.log.push(name.split([' ', '{']).next().unwrap().into());
+                let is_failing = self.flash.fails && !matches!(action, Action::Discard);
+                let result =
+                    if is_failing { Err(StoreError::Failed) } else { self.flash.store.apply(&action) };
+                self.client.persisted(id, result);
+            }
+            Some(Event::Load { id, key }) => self.client.loaded(id, self.flash.store.load(key)),
+            Some(Event::Resolve { account, host, port }) => {
+                let is_found = !self.unresolved.iter().any(|name| name == host);
+                self.ports[account.index()] = is_found.then_some(port);
+                self.accounts_seen[account.index()] = Some(account);
+                self.client.resolved(account, is_found);
+            }
+            Some(Event::Closed { account }) => self.ports[account.index()] = None,
+            Some(Event::Notice(notice)) => self.notices.push(notice),
+            Some(other) => panic!("{other:?}"),
+        }
+        true
+    }
+
+    /// A server asks, and time passes until the answer is there.
+    pub fn ask(&mut self, port: u16, operation: &Operation<'_>) -> Response {
+        self.ask_with(port, |writer| {
+            mapping::emit(operation, writer).unwrap();
+            writer.payload(mapping::payload(operation)).unwrap();
+        })
+    }
+
+    pub fn ask_with(&mut self, port: u16, write: impl FnOnce(&mut Writer<'_>)) -> Response {
+        self.try_ask_with(port, write).expect("no answer from the device")
+    }
+
+    fn try_ask_with(&mut self, port: u16, write: impl FnOnce(&mut Writer<'_>)) -> Option<Response> {
+        let id = self.send(port, write);
+        let is_there = |world: &World| {
+            world.servers.iter().any(|server| server.responses.iter().any(|(other, ..)| *other == id))
+        };
+        self.run_until(100, is_there);
+        self.response(port, id)
+    }
+
+    /// Takes the response to a request that was sent before.
+    pub fn response(&mut self, port: u16, id: lwm2m_coap::RequestId) -> Option<Response> {
+        let server = self.server(port);
+        let at = server.responses.iter().position(|(other, ..)| *other == id)?;
+        let (_, received, location, block) = server.responses.remove(at);
+        Some(Response {
+            code: received.code,
+            payload: received.payload,
+            format: received.format,
+            observe: received.observe,
+            location,
+            token: received.token,
+            block,
+        })
+    }
+
+    /// A server sends a request and does not wait.
+    pub fn send(&mut self, port: u16, write: impl FnOnce(&mut Writer<'_>)) -> lwm2m_coap::RequestId {
+        let now = self.now;
+        let server = self.server(port);
+        let mut buffer = [0; 1500];
+        let mut writer = Writer::new(&mut buffer, ROOM, Code::GET);
+        write(&mut writer);
+        let mut rng = server.rng();
+        let token = server.peer.next_token(&mut rng, |_| false);
+        let (id, range) =
+            server.peer.request(now, Delivery::Confirmable, token, writer, &mut Plain, &mut rng).unwrap();
+        server.post(&mut buffer, range);
+        id
+    }
+
+    pub fn read(&mut self, port: u16, path: &str, accept: Format) -> Response {
+        self.ask(port, &Operation::Read { target: target(path), accept: Some(accept) })
+    }
+
+    pub fn write_text(&mut self, port: u16, path: &str, text: &str) -> Code {
+        let content = Content { format: Format::TEXT, payload: text.as_bytes() };
+        let mode = lwm2m_client::objects::WriteMode::Replace;
+        self.ask(port, &Operation::Write { target: target(path), mode, content }).code
+    }
+
+    pub fn execute(&mut self, port: u16, path: &str) -> Code {
+        self.ask(port, &Operation::Execute { target: target(path), arguments: Arguments::NONE }).code
+    }
+
+    pub fn observe(&mut self, port: u16, path: &str) -> Response {
+        self.ask(port, &Operation::Observe { target: target(path), accept: Some(Format::TEXT) })
+    }
+
+    pub fn attributes(&mut self, port: u16, path: &str, queries: &[&str]) -> Code {
+        let path = path.to_owned();
+        let queries: Vec<String> = queries.iter().map(|query| (*query).to_owned()).collect();
+        let response = self.ask_with(port, move |writer| {
+            writer.set_code(Code::PUT);
+            writer.split(OptionNumber::URI_PATH, path.trim_start_matches('/'), '/').unwrap();
+            for query in &queries {
+                writer.option(OptionNumber::URI_QUERY, query.as_bytes()).unwrap();
+            }
+        });
+        response.code
+    }
+
+    /// The bootstrap server writes values.
+    pub fn bootstrap_write(&mut self, port: u16, path: &str, values: &[(&str, Value<'_>)]) -> Code {
+        let payload = tlv(path, values);
+        let content = Content { format: Format::TLV, payload: &payload };
+        self.ask(port, &Operation::BootstrapWrite { path: target(path).path, content }).code
+    }
+
+    pub fn finish(&mut self, port: u16) -> Code {
+        self.ask(port, &Operation::BootstrapFinish).code
+    }
+
+    /// Writes a whole server account: `/0/{instance}` and `/1/{id}`.
+    pub fn write_account(
+        &mut self,
+        port: u16,
+        instance: u16,
+        id: u16,
+        at: u16,
+        key: Option<PresharedKey<'_>>,
+    ) {
+        assert!(self.try_write_account(port, instance, id, at, key));
+    }
+
+    /// The same with a device that may lose its power.
+    pub fn try_write_account(
+        &mut self,
+        port: u16,
+        instance: u16,
+        id: u16,
+        at: u16,
+        key: Option<PresharedKey<'_>>,
+    ) -> bool {
+        let scheme = if key.is_some() { "coaps" } else { "coap" };
+        let uri = format!("{scheme}://host:{at}");
+        let mut security = vec![
+            ("0", Value::String(&uri)),
+            ("1", Value::Boolean(false)),
+            ("2", Value::Integer(if key.is_some() { 0 } else { 3 })),
+        ];
+        if let Some(PresharedKey { identity, key }) = key {
+            security.push(("3", Value::Opaque(identity)));
+            security.push(("5", Value::Opaque(key)));
+        }
+        security.push(("10", Value::Integer(i64::from(id))));
+        let server = vec![
+            ("0", Value::Integer(i64::from(id))),
+            ("1", Value::Integer(3600)),
+            ("6", Value::Boolean(true)),
+            ("7", Value::String("U")),
+        ];
+        [(format!("/0/{instance}"), security), (format!("/1/{id}"), server)].iter().all(|(path, values)| {
+            let payload = tlv(path, values);
+            let content = Content { format: Format::TLV, payload: &payload };
+            self.try_ask(port, &Operation::BootstrapWrite { path: target(path).path, content })
+                == Some(Code::CHANGED)
+        })
+    }
+
+    pub fn try_finish(&mut self, port: u16) -> bool {
+        self.try_ask(port, &Operation::BootstrapFinish) == Some(Code::CHANGED)
+    }
+
+    fn try_ask(&mut self, port: u16, operation: &Operation<'_>) -> Option<Code> {
+        let response = self.try_ask_with(port, |writer| {
+            mapping::emit(operation, writer).unwrap();
+            writer.payload(mapping::payload(operation)).unwrap();
+        });
+        response.map(|response| response.code)
+    }
+
+    pub fn is_registered(&self, port: u16) -> bool {
+        let server = self.servers.iter().find(|server| server.port == port).unwrap();
+        server.requests.iter().any(|request| request.path == "/rd") && self.client.is_registered()
+    }
+
+    pub fn requests(&mut self, port: u16) -> Vec<String> {
+        self.server(port)
+            .requests
+            .iter()
+            .map(|request| format!("{:?} {}", request.code, request.path))
+            .collect()
+    }
+
+    pub fn count_of(&self, port: u16) -> usize {
+        let server = self.servers.iter().find(|server| server.port == port).unwrap();
+        server.requests.iter().filter(|request| request.path == "/rd").count()
+    }
+
+    pub fn count(&mut self, port: u16, path: &str) -> usize {
+        self.server(port).requests.iter().filter(|request| request.path == path).count()
+    }
+}
+
+pub fn target(path: &str) -> Target<'static> {
+    lwm2m_client::objects::Path::parse(path).unwrap().into()
+}
+
+/// Encodes values below a path as TLV; the names are relative paths.
+pub fn tlv(path: &str, values: &[(&str, Value<'_>)]) -> Vec<u8> {
+    let list: Vec<(lwm2m_client::objects::Path, Value<'_>)> = values
+        .iter()
+        .map(|(name, value)| (lwm2m_client::objects::Path::parse(&format!("{path}/{name}")).unwrap(), *value))
+        .collect();
+    let mut space = [0; 1024];
+    let mut buffer = lwm2m_coap::Buffer::new(&mut space);
+    format::encode(Format::TLV, &target(path), &list.as_slice(), &mut buffer).unwrap();
+    buffer.written().to_vec()
+}
+
+pub const OLD: PresharedKey<'static> = PresharedKey { identity: b"old", key: b"0123456789abcdef" };
+pub const NEW: PresharedKey<'static> = PresharedKey { identity: b"new", key: b"fedcba9876543210" };
+pub const BOOT: PresharedKey<'static> = PresharedKey { identity: b"boot", key: b"bootbootbootboot" };
