@@ -20,7 +20,7 @@ fn rekey_with_power_loss(cut: usize, is_new_key_known: bool) -> usize {
     assert!(world.run_until(10, |world| world.is_registered(DM)));
     world.run(1);
     let before = world.flash.actions;
-    world.flash.cut_before = Some(before + cut);
+    world.flash.cut_before = Some(before.saturating_add(cut));
     // The server asks for bootstraps until one went through, as a rotation does.
     for _ in 0..4 {
         if !world.run_until(5000, |world| world.client.is_registered()) {

@@ -72,13 +72,18 @@ impl lwm2m_coap::Stored for Kept {
 
 static PARAMETERS: Parameters = Parameters::DEFAULT;
 
+/// A response of the device: to what, what, the segments of its location, its block.
+type Answered = (lwm2m_coap::RequestId, Received, Vec<String>, Option<(u32, bool)>);
+
+type BoxedRng = Box<dyn FnMut(&mut [u8])>;
+
 /// A server at one port, which answers what devices ask of it and does what a test says.
 pub struct Script {
     pub port: u16,
     peer: ServerPeer,
     pub requests: Vec<Received>,
     pub notifications: Vec<Received>,
-    responses: Vec<(lwm2m_coap::RequestId, Received, Vec<String>, Option<(u32, bool)>)>,
+    responses: Vec<Answered>,
     /// Keys by identity; without any the server speaks plain CoAP.
     pub keys: BTreeMap<Vec<u8>, Vec<u8>>,
     jar: Option<CookieJar>,
@@ -523,7 +528,7 @@ pub struct World {
     pub unresolved: Vec<String>,
     pub reboots: usize,
     seed: u8,
-    rng: Box<dyn FnMut(&mut [u8])>,
+    rng: BoxedRng,
 }
 
 pub fn server_instance(id: u16, lifetime: u32) -> Server {
