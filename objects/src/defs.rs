@@ -36,7 +36,8 @@ object! {
         7   -  S O Opaque in 6, 6;
         8   -  S O Opaque in 16, 48;
         9   -  S O String;
-        10  -  S O Integer in 1, 65534;
+        // 1 to 65534; but some write 0 or 65535 for the account of a Bootstrap-Server, which has none.
+        10  -  S O Integer in 0, 65535;
         11  -  S O Integer;
         12  -  S O Integer;
         13  -  S O Unsigned in 0, 3;
@@ -234,5 +235,22 @@ object! {
         6042 R  S O Integer in 0, 23;
         6049 R  S O Integer in 0, 100;
         6050 R  S O Float in 0, 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_and_their_resources_ascend() {
+        assert!(ALL.is_sorted_by_key(|definition| definition.id));
+        for definition in ALL {
+            assert!(definition.resources.is_sorted_by(|one, other| one.id < other.id), "{}", definition.id);
+            assert!(definition.resources.iter().all(|resource| resource.range.0 <= resource.range.1));
+            let executable = |resource: &crate::ResourceDef| resource.operations.is_executable();
+            let nothing = |resource: &crate::ResourceDef| resource.kind == crate::Kind::Nothing;
+            assert!(definition.resources.iter().all(|resource| executable(resource) == nothing(resource)));
+        }
     }
 }

@@ -364,7 +364,8 @@ impl<'a> Head<'a> {
                     head.content = Some(Content { format: format_of(value), payload: message.payload });
                 }
                 OptionNumber::ACCEPT => head.accept = Some(format_of(value)),
-                OptionNumber::OBSERVE => head.observe = Some(number_of(value)),
+                // Over-long is as absent: the option is elective.
+                OptionNumber::OBSERVE if value.len() <= 3 => head.observe = Some(number_of(value)),
                 OptionNumber::URI_QUERY => head.has_query = true,
                 _ => {}
             }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the payload is walked twice: everything is validated, then everything is applied.
 
+use zeroize::Zeroizing;
+
 use super::{Context, Right, Tree, has_instance, instances};
 use crate::format::{Item, Items, Raw, decode_base64};
 use crate::{
@@ -185,12 +187,13 @@ pub(super) struct Writing<'a> {
 impl<'a> Writing<'a> {
     /// Checks everything against the definition, and asks the object.
     pub(super) fn validate(&self, tree: &Tree<'_, '_, '_>, object: &dyn Object) -> Result<(), Error> {
-        let mut scratch = [0; LONGEST_BASE64];
+        // What comes as base64 may be a key.
+        let mut scratch = Zeroizing::new([0; LONGEST_BASE64]);
         self.try_for_each_reset(object.definition(), object, &mut |change| {
             object.validate(self.instance, &change)
         })?;
         for item in self.items {
-            let Some((resource, change)) = self.change(object.definition(), &item?, &mut scratch)? else {
+            let Some((resource, change)) = self.change(object.definition(), &item?, &mut *scratch)? else {
                 continue;
             };
             // While bootstrapping, what a link refers to may still follow.
@@ -209,7 +212,7 @@ impl<'a> Writing<'a> {
 
     /// Makes the changes.
     pub(super) fn apply(&self, object: &mut (dyn Object + '_)) -> Result<Outcome, Error> {
-        let mut scratch = [0; LONGEST_BASE64];
+        let mut scratch = Zeroizing::new([0; LONGEST_BASE64]);
         let definition = object.definition();
         let mut outcome = Outcome::Changed;
         for resource in definition.resources {
@@ -218,7 +221,7 @@ impl<'a> Writing<'a> {
             }
         }
         for item in self.items {
-            match self.change(definition, &item?, &mut scratch)? {
+            match self.change(definition, &item?, &mut *scratch)? {
                 Some((_, Change::Set { resource, resource_instance, value: Value::Opaque(bytes) }))
                     if object.is_streamed(resource) =>
                 {
