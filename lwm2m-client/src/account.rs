@@ -433,6 +433,7 @@ impl<const SERVERS: usize> Accounts<SERVERS> {
     }
 
     /// The `/1` instance of this server.
+    #[cfg(feature = "psk")]
     pub(crate) fn server_of_mut(&mut self, id: ShortServerId) -> Option<&mut Server> {
         self.servers.iter_mut().find(|server| server.short_server_id == Some(id))
     }

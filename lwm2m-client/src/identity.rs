@@ -4,6 +4,7 @@
 //! holds a credential only while a handshake needs it, and wipes it afterwards.
 
 use heapless::Vec;
+#[cfg(feature = "psk")]
 use zeroize::Zeroize;
 
 use crate::account::{Security, Server};
@@ -16,11 +17,13 @@ pub const IDENTITY_CAPACITY: usize = 128;
 pub const SECRET_CAPACITY: usize = 64;
 
 /// A loaded identity; part of what a handshake needs.
+#[cfg(feature = "psk")]
 #[derive(Default)]
 pub(crate) struct Identity {
     bytes: Vec<u8, IDENTITY_CAPACITY>,
 }
 
+#[cfg(feature = "psk")]
 impl Identity {
     /// Copies an identity of 1 to 128 bytes.
     pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
@@ -35,6 +38,7 @@ impl Identity {
     }
 }
 
+#[cfg(feature = "psk")]
 impl Drop for Identity {
     fn drop(&mut self) {
         self.bytes.as_mut_slice().zeroize();
@@ -42,11 +46,13 @@ impl Drop for Identity {
 }
 
 /// A loaded key; the other part.
+#[cfg(feature = "psk")]
 #[derive(Default)]
 pub(crate) struct Secret {
     bytes: Vec<u8, SECRET_CAPACITY>,
 }
 
+#[cfg(feature = "psk")]
 impl Secret {
     /// Copies a key of 1 to 64 bytes.
     pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
@@ -61,6 +67,7 @@ impl Secret {
     }
 }
 
+#[cfg(feature = "psk")]
 impl Drop for Secret {
     fn drop(&mut self) {
         self.bytes.as_mut_slice().zeroize();

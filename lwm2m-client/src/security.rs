@@ -5,6 +5,7 @@
 
 use core::ops::Range;
 
+#[cfg(feature = "psk")]
 use dtls_psk::{Config, Connection, Datagram, Handshake, Input, Psk, Reason as Closed};
 use lwm2m_coap::{Instant, Rng, TokenPolicy};
 use lwm2m_objects::Object;
@@ -12,10 +13,15 @@ use lwm2m_objects::Object;
 use crate::account::SecurityMode;
 use crate::client::Client;
 use crate::error::Reason;
-use crate::event::{Notice, Role};
-use crate::identity::Secret;
-use crate::session::{HANDSHAKE, Link, ROOM};
+use crate::session::{Link, ROOM};
+#[cfg(feature = "psk")]
+use crate::{
+    event::{Notice, Role},
+    identity::Secret,
+    session::HANDSHAKE,
+};
 
+#[cfg(feature = "psk")]
 fn time(now: Instant) -> dtls_psk::Instant {
     dtls_psk::Instant::from_millis(now.as_millis())
 }
@@ -37,10 +43,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                         session.open(Link::Plain, TokenPolicy::Random, rng);
                         self.connected(slot);
                     }
+                    #[cfg(feature = "psk")]
                     Some(SecurityMode::Psk) => session.link = Link::LoadingIdentity,
                     _ => self.attempt_failed(now, slot, Reason::Unsupported, rng),
                 }
             }
+            #[cfg(feature = "psk")]
             Link::Loaded { identity, secret } => {
                 let psk = Psk { identity: identity.bytes(), key: secret.bytes() };
                 match Connection::client(time(now), &Config::DEFAULT, psk, rng, Handshake::<HANDSHAKE>::new())
@@ -49,6 +57,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     Err(_) => self.attempt_failed(now, slot, Reason::NoCredential, rng),
                 }
             }
+            #[cfg(feature = "psk")]
             Link::Secured(mut connection) => {
                 let input = connection.handle_timeout(time(now));
                 session.link = Link::Secured(connection);
@@ -61,6 +70,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     /// The key of a server came from storage.
+    #[cfg(feature = "psk")]
     pub(crate) fn secret_loaded(&mut self, slot: usize, secret: &[u8]) {
         let Some(session) = self.session_mut(slot) else { return };
         session.link = match (core::mem::take(&mut session.link), Secret::new(secret)) {
@@ -82,6 +92,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(session) = self.session_mut(slot) else { return self.drop_datagram() };
         match &session.link {
             Link::Plain => self.receive_message(now, slot, datagram, objects, rng),
+            #[cfg(feature = "psk")]
             Link::Secured(_) => {
                 let mut datagram = Datagram::new(datagram);
                 loop {
@@ -114,6 +125,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     /// The handshake failed, or the association ended.
+    #[cfg(feature = "psk")]
     fn association_closed(&mut self, now: Instant, slot: usize, closed: Closed, rng: &mut Rng<'_>) {
         let reason = match closed {
             Closed::PeerAlert(alert) => Reason::Alert(alert.0),
@@ -171,6 +183,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         rng: &mut Rng<'_>,
     ) -> Option<Range<usize>> {
         let session = self.session_mut(slot)?;
+        #[cfg(feature = "psk")]
         if let Link::Secured(connection) = &mut session.link
             && let Some(length) = connection.poll_transmit(time(now), out)
         {
@@ -192,6 +205,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 })?,
         };
         match &mut self.session_mut(slot)?.link {
+            #[cfg(feature = "psk")]
             Link::Secured(connection) => connection.seal(out, range).ok(),
             _ => Some(range),
         }

@@ -3,6 +3,7 @@
 //! LwM2M Transport 1.1.1 §5. Invariant: a peer lives as long as its security association; a new handshake starts with a
 //! new peer.
 
+#[cfg(feature = "psk")]
 use dtls_psk::{Connection, HEADROOM, TAILROOM};
 use heapless::Vec;
 use lwm2m_coap::block::Upload;
@@ -12,6 +13,7 @@ use lwm2m_objects::Path;
 use crate::account::Binding;
 use crate::error::Reason;
 use crate::event::Role;
+#[cfg(feature = "psk")]
 use crate::identity::{Identity, Secret};
 use crate::registration::Registration;
 use crate::reply::Reply;
@@ -23,9 +25,14 @@ const ANSWERS: usize = 4;
 /// How many messages of ours may be unsettled with one server.
 const REQUESTS: usize = 2;
 /// Bytes of a handshake's flight.
+#[cfg(feature = "psk")]
 pub(crate) const HANDSHAKE: usize = 384;
 /// What a message leaves free for the record around it.
+#[cfg(feature = "psk")]
 pub(crate) const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
+/// There are no records.
+#[cfg(not(feature = "psk"))]
+pub(crate) const ROOM: Room = Room::NONE;
 
 /// The CoAP side of a server.
 pub(crate) type ServerPeer<const O: usize> = Peer<Vec<u8, REQUEST_COPY>, REQUESTS, ANSWERS, O>;
@@ -34,7 +41,10 @@ static PARAMETERS: Parameters = Parameters::DEFAULT;
 
 /// The way to a server, in the order in which it is made.
 #[derive(Default)]
-#[expect(clippy::large_enum_variant, reason = "there is no allocator to put the handshake elsewhere")]
+#[cfg_attr(
+    feature = "psk",
+    expect(clippy::large_enum_variant, reason = "there is no allocator to put the handshake elsewhere")
+)]
 pub(crate) enum Link {
     /// There is none.
     #[default]
@@ -44,12 +54,16 @@ pub(crate) enum Link {
     /// The address is known.
     Resolved,
     /// The identity is on its way from storage.
+    #[cfg(feature = "psk")]
     LoadingIdentity,
     /// The key is on its way from storage.
+    #[cfg(feature = "psk")]
     LoadingSecret { identity: Identity },
     /// The handshake can start.
+    #[cfg(feature = "psk")]
     Loaded { identity: Identity, secret: Secret },
     /// A handshake runs, or an association is there.
+    #[cfg(feature = "psk")]
     Secured(Connection<HANDSHAKE>),
     /// Messages go as they are.
     Plain,
@@ -127,6 +141,7 @@ impl<const O: usize> Session<O> {
     /// When the handshake has something to do.
     pub(crate) fn security_timeout(&self) -> Option<Instant> {
         match &self.link {
+            #[cfg(feature = "psk")]
             Link::Secured(connection) => {
                 connection.poll_timeout().map(|at| Instant::from_millis(at.as_millis()))
             }

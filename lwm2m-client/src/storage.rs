@@ -9,10 +9,14 @@
 use crate::access::AccessControl;
 use crate::account::{Security, Server};
 use crate::client::Client;
-use crate::error::{Reason, StoreError};
+#[cfg(feature = "psk")]
+use crate::error::Reason;
+use crate::error::StoreError;
 use crate::event::{Event, Notice};
+#[cfg(feature = "psk")]
 use crate::identity::Identity;
 use crate::persist::{Action, Key, RECORD_CAPACITY, RecordWriter, StoreId, Stored, emit_index, index_entry};
+#[cfg(feature = "psk")]
 use crate::session::Link;
 
 /// What the storage is busy with.
@@ -58,9 +62,11 @@ enum Asked {
     Job,
     /// The job was given up while it was out.
     Stale,
+    #[cfg(feature = "psk")]
     Identity {
         slot: usize,
     },
+    #[cfg(feature = "psk")]
     Secret {
         slot: usize,
     },
@@ -136,6 +142,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Job::Revert => return Some(Next::Plain(Action::Revert)),
             Job::Idle | Job::Drain => {}
         }
+        #[cfg(not(feature = "psk"))]
+        return None;
+        #[cfg(feature = "psk")]
         self.sessions.iter().enumerate().find_map(|(slot, session)| {
             let session = session.as_ref()?;
             match session.link {
@@ -269,6 +278,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match asked {
             Asked::Job => self.record_loaded(record),
             Asked::Stale => {}
+            #[cfg(feature = "psk")]
             Asked::Identity { slot } => {
                 let Some(session) = self.session_mut(slot) else { return };
                 if !matches!(session.link, Link::LoadingIdentity) {
@@ -279,6 +289,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     None => self.connection_failed(slot, Reason::NoCredential),
                 }
             }
+            #[cfg(feature = "psk")]
             Asked::Secret { slot } => match record.filter(|secret| !secret.is_empty()) {
                 Some(secret) => self.secret_loaded(slot, secret),
                 None => self.connection_failed(slot, Reason::NoCredential),
