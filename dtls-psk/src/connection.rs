@@ -753,6 +753,34 @@ mod tests {
     const ESTABLISHED: Option<Input<'static>> = Some(Input::Established { full: true });
 
     #[test]
+    fn the_smallest_memory_takes_the_longest_identity_and_long_cookies() {
+        let client = |identity: &[u8]| {
+            let psk = Psk { identity, ..PSK };
+            Connection::<192>::client(
+                NOW,
+                &Config::DEFAULT,
+                psk,
+                &mut |bytes| bytes.fill(3),
+                Handshake::new(),
+            )
+            .unwrap()
+        };
+        for (cookie, ended) in [(142_u8, None), (143, Some(Input::Closed(Reason::TooLong)))] {
+            let body = [&[0xfe, 0xff, cookie][..], &vec![5; cookie.into()]].concat();
+            let length = u8::try_from(body.len()).unwrap();
+            let message = [&[3, 0, 0, length, 0, 0, 0, 0, 0, 0, 0, length][..], &body].concat();
+            let length = u8::try_from(message.len()).unwrap();
+            let mut request = [&[22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, length][..], &message].concat();
+            assert_eq!(client(b"me").handle(NOW, &mut Datagram::new(&mut request)), ended);
+        }
+        let mut client = client(&[b'i'; 128]);
+        let (mut step, _) = client.step(NOW).unwrap();
+        step.core.state = State::ServerHelloDone;
+        let done = Message { message_type: MessageType::ServerHelloDone, message_seq: 1, body: &[] };
+        assert!(step.handle(&done).is_ok());
+    }
+
+    #[test]
     fn a_peer_without_the_extended_master_secret_gets_the_plain_one() {
         let mut client = client();
         {

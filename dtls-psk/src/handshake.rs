@@ -32,8 +32,9 @@ pub(crate) const PROTECTED: u16 = 1;
 
 /// Memory for a handshake: our flight and the peer's messages with up to `N` bytes each, transcript and randoms.
 ///
-/// `N` of 384 is enough for everything with pre-shared keys; smaller does not compile. A client has it inline, a server boxes
-/// it, so that an idle connection is small.
+/// 384 bytes are enough for everything with pre-shared keys. 192, the least that compiles, are enough as well but for
+/// cookies of more than 142 bytes, which a client then refuses with [`Reason::TooLong`]. A client has the memory inline, a
+/// server boxes it, so that an idle connection is small.
 pub struct Handshake<const N: usize> {
     pub(crate) core: Core,
     pub(crate) flight: Flight<N>,
@@ -45,7 +46,7 @@ impl<const N: usize> Handshake<N> {
     /// [`Connection::server`](crate::Connection::server).
     pub fn new() -> Self {
         const {
-            assert!(N >= 384, "a ClientHello with the longest cookie needs 384 bytes");
+            assert!(N >= 192, "the longest identity and a Finished need 192 bytes");
             assert!(N <= 16384, "a message is never longer than a record");
         }
         Self { core: Core::new(), flight: Flight::new(), reassembly: Reassembly::new() }

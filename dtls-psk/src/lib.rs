@@ -102,9 +102,13 @@
 //!
 //! # What an attacker cannot do
 //!
-//! Without having seen traffic nobody makes a server allocate anything (stateless cookie), ends a connection (alerts in the
-//! clear are believed only after a retransmission time-out without progress), or learns whether an identity exists (the
-//! handshake goes on with a random key). Records that do not authenticate are dropped and counted.
+//! Nobody makes a server allocate anything from a forged address (stateless cookie), ends an established connection without
+//! its keys, or learns whether an identity exists (the handshake goes on with a random key). Records that do not
+//! authenticate are dropped and counted.
+//!
+//! A handshake that is under way is in the clear and can be spoilt by who guesses its addresses and its moment, as in every
+//! DTLS 1.2 stack; alerts at least are believed only after a retransmission time-out without progress. A spoilt handshake
+//! ends at its deadline with a [`Reason`], and never in an association.
 #![no_std]
 
 #[cfg(test)]

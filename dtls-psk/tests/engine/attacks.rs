@@ -779,6 +779,35 @@ fn random_bytes_neither_panic_nor_establish() {
 }
 
 #[test]
+fn records_of_other_handshakes_in_any_order_neither_help_nor_hurt() {
+    // Everything another pair said with the same key, and some spoofed records.
+    let mut other_client = client_with(&Config::DEFAULT, Psk { identity: IDENTITY, key: KEY }, 77);
+    let mut other_server = Server::new(78);
+    let talk = talk(&mut other_client, &mut other_server);
+    let mut strange: Vec<Vec<u8>> =
+        talk.from_client.iter().chain(&talk.from_server).flat_map(|datagram| records_of(datagram)).collect();
+    strange.push(seal(&mut other_client, b"data"));
+    strange.push(seal(other_server.peer(), b"data"));
+    for alert in [[1, 0], [2, 40], [1, 100]] {
+        strange.push(record(ALERT, 0, 40, &alert));
+    }
+    strange.push(message(0, 0, &[]));
+    // A ClientKeyExchange or a ServerHello in the clear is as good as the genuine one until Finished.
+    strange.retain(|record| !matches!((record[0], record[13]), (HANDSHAKE, 16 | 2 | 3)) || record[4] == 1);
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let (mut client, mut server, flight) = before_client_key_exchange();
+        for _ in 0..40 {
+            let record = &strange[random.below(strange.len() as u64) as usize];
+            let (events, _) = server.handle(at(1), record);
+            assert!(events.is_empty());
+            assert!(receive(&mut client, at(1), record).is_empty());
+        }
+        finish(&mut server, &mut client, &flight);
+    }
+}
+
+#[test]
 fn debug_shows_no_secret() {
     let (mut client, mut server) = (new_client(), Server::new(2));
     server.answers_at_once = false;
