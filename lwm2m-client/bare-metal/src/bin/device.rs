@@ -1,0 +1,89 @@
+//! The device on the board. Its serial line carries datagrams: the number of a socket, a length of two bytes, the bytes.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod program {
+    use lwm2m_bare_metal::application::{Application, Core, MTU};
+    use lwm2m_bare_metal::board;
+    use lwm2m_client::{Instant, Notice};
+
+    /// What `run` prints: the size of the client, and of all that the application keeps.
+    #[used]
+    #[unsafe(link_section = ".figures")]
+    static SIZES: [u32; 2] = [size_of::<Core>() as u32, size_of::<Application>() as u32];
+
+    #[unsafe(no_mangle)]
+    extern "C" fn program() -> ! {
+        #[cfg(feature = "psk")]
+        let account = ("coaps://10.0.0.1", Some(lwm2m_bare_metal::application::KEY));
+        #[cfg(not(feature = "psk"))]
+        let account = ("coap://10.0.0.1", None);
+        let Some(mut application) = Application::new(account.0, account.1) else { board::exit(false) };
+        let mut buffer = [0; MTU];
+        let mut line = Line::default();
+        loop {
+            let now = Instant::from_millis(board::now());
+            match line.receive(&mut buffer) {
+                Some((socket, length)) => {
+                    let datagram = buffer.get_mut(..length).unwrap_or_default();
+                    application.handle(now, socket, datagram, &mut board::random);
+                }
+                None => application.handle_timeout(now, &mut board::random),
+            }
+            if !line.is_busy() {
+                application.drain(now, &mut buffer, &mut board::random, &mut send, &mut tell);
+            }
+            if application.client.is_stopped() {
+                board::exit(true);
+            }
+        }
+    }
+
+    fn send(socket: usize, datagram: &[u8]) {
+        board::send(socket as u8);
+        for byte in (datagram.len() as u16).to_be_bytes().iter().chain(datagram) {
+            board::send(*byte);
+        }
+    }
+
+    fn tell(_: Notice) {
+        #[cfg(feature = "stack")]
+        send(0xff, &(board::stack_used() as u32).to_be_bytes());
+    }
+
+    /// A datagram that comes in byte by byte.
+    #[derive(Default)]
+    struct Line {
+        head: [u8; 3],
+        count: usize,
+    }
+
+    impl Line {
+        /// Takes a byte; the socket and the length once a datagram is whole.
+        fn receive(&mut self, buffer: &mut [u8]) -> Option<(usize, usize)> {
+            let byte = board::receive()?;
+            let place = match self.count.checked_sub(self.head.len()) {
+                None => self.head.get_mut(self.count),
+                Some(at) => buffer.get_mut(at),
+            };
+            if let Some(place) = place {
+                *place = byte;
+            }
+            self.count += 1;
+            let [socket, high, low] = self.head;
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            if self.count < self.head.len() + length || self.count < self.head.len() {
+                return None;
+            }
+            self.count = 0;
+            Some((usize::from(socket), length))
+        }
+
+        fn is_busy(&self) -> bool {
+            self.count > 0
+        }
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {}
