@@ -3,130 +3,19 @@
 
 use core::borrow::BorrowMut;
 use core::ops::Range;
-use core::time::Duration;
 
 use crate::Rng;
-use crate::alert::{self, Alert, Level};
+use crate::alert::{Alert, Level};
 use crate::association::{Association, Phase, Role};
+use crate::config::Config;
 use crate::error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, SetUpError};
-use crate::handshake::{Core, EarlyRecord, Failure, Handshake, LookUp, PROTECTED, State, Step};
-use crate::message::{ClientHello, Fragment, Message, MessageType};
+use crate::event::{Answer, Input, Operation, Pending, PendingId};
+use crate::handshake::{Core, Handshake, LookUp, PROTECTED, State, Step};
+use crate::message::ClientHello;
 use crate::psk::{PSK_MAX, Psk, StoredIdentity};
-use crate::record::{ContentType, Datagram, HEADER, Header, Version};
+use crate::reassembly::Reassembly;
+use crate::record::{ContentType, Datagram, HEADER, Header};
 use crate::time::Instant;
-use crate::wire::Reader;
-
-/// How handshakes are done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Config {
-    /// The first retransmission time-out, which doubles up to 60 s: 1 ms to 60 s. RFC 6347 has 1 s; RFC 7925 advises 9 s
-    /// on slow networks.
-    pub retransmit_after: Duration,
-    /// How long a handshake may take in all.
-    pub handshake_timeout: Duration,
-    /// Whether handshake messages that follow each other share a record, which saves a server 13 bytes for each handshake.
-    /// Some small stacks (tinydtls) understand only one message in a record.
-    pub shares_records: bool,
-}
-
-impl Config {
-    /// 1 s until the first retransmission, 90 s for the whole handshake, shared records.
-    pub const DEFAULT: Self = Self {
-        retransmit_after: Duration::from_secs(1),
-        handshake_timeout: Duration::from_secs(90),
-        shares_records: true,
-    };
-
-    /// The same with another first retransmission time-out.
-    pub const fn with_retransmit_after(self, retransmit_after: Duration) -> Self {
-        Self { retransmit_after, ..self }
-    }
-
-    /// The same with another time for the whole handshake.
-    pub const fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
-        Self { handshake_timeout, ..self }
-    }
-
-    /// The same with or without shared records.
-    pub const fn with_shared_records(self, shares_records: bool) -> Self {
-        Self { shares_records, ..self }
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
-/// What came of a datagram, a time-out or an answer.
-#[derive(Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Input<'d> {
-    /// Authentic application data, decrypted where it lay in the datagram.
-    Application(&'d mut [u8]),
-    /// The peer's Finished was verified: application data may go both ways. Drain
-    /// [`Connection::poll_transmit`] before the first of it is sent.
-    Established {
-        /// Whether the peer proved its key just now, in a full handshake.
-        full: bool,
-    },
-    /// The connection is over. Drain [`Connection::poll_transmit`] once more, for a last alert, and drop it.
-    Closed(Reason),
-}
-
-/// Names one pending operation of one connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub struct PendingId(u32);
-
-impl PendingId {
-    pub(crate) const FIRST: Self = Self(0);
-}
-
-/// An operation that the engine waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pending<'a> {
-    /// To be handed back to [`Connection::provide`].
-    pub id: PendingId,
-    /// What is to be done.
-    pub operation: Operation<'a>,
-}
-
-/// What the engine cannot do by itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Operation<'a> {
-    /// Find the key of this identity (0 to 128 bytes).
-    LookUpPsk {
-        /// As the client sent it, not yet proven.
-        identity: &'a [u8],
-    },
-}
-
-/// The result of an [`Operation`].
-#[derive(Clone, Copy)]
-#[non_exhaustive]
-pub enum Answer<'a> {
-    /// The key was found.
-    Psk {
-        /// 1 to 64 bytes.
-        key: &'a [u8],
-        /// Whatever the caller wants to find again in [`Connection::tag`] once the key is proven.
-        tag: u64,
-    },
-    /// There is none. The handshake goes on with a random key, so that the client cannot tell.
-    Unknown,
-}
-
-impl core::fmt::Debug for Answer<'_> {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Psk { tag, .. } => formatter.debug_struct("Psk").field("tag", tag).finish_non_exhaustive(),
-            Self::Unknown => formatter.write_str("Unknown"),
-        }
-    }
-}
 
 /// A DTLS 1.2 connection in either role.
 ///
@@ -135,8 +24,8 @@ impl core::fmt::Debug for Answer<'_> {
 ///
 /// See the [crate documentation](crate) for how to drive it.
 pub struct Connection<const N: usize, H: BorrowMut<Handshake<N>> = Handshake<N>> {
-    association: Association,
-    handshake: Option<H>,
+    pub(crate) association: Association,
+    pub(crate) handshake: Option<H>,
 }
 
 impl<const N: usize, H: BorrowMut<Handshake<N>>> core::fmt::Debug for Connection<N, H> {
@@ -191,11 +80,11 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
         let mut connection = Self::start(Role::Server, hello.record_sequence, now, config, handshake);
         connection.set_key(&decoy).ok_or(SetUpError::KeyLength)?;
-        if let Some((mut step, reassembly_restart)) = connection.step(now) {
+        if let Some((mut step, reassembly)) = connection.step(now) {
             step.core.server_random = server_random;
             let answered = step.answer_client_hello(hello);
             debug_assert!(answered.is_ok(), "ServerHello and ServerHelloDone fit into any handshake memory");
-            reassembly_restart.restart(hello.message_seq.wrapping_add(1));
+            reassembly.restart(hello.message_seq.wrapping_add(1));
         }
         Ok(connection)
     }
@@ -413,257 +302,14 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         self.handshake.is_some() && !self.has_epoch(PROTECTED)
     }
 
-    fn step(&mut self, now: Instant) -> Option<(Step<'_, N>, &mut crate::reassembly::Reassembly<N>)> {
+    /// The parts of the handshake, if there is one.
+    pub(crate) fn step(&mut self, now: Instant) -> Option<(Step<'_, N>, &mut Reassembly<N>)> {
         let Handshake { core, flight, reassembly } = self.handshake.as_mut()?.borrow_mut();
         Some((Step { now, association: &mut self.association, core, flight }, reassembly))
     }
 
-    fn handle_record<'d>(
-        &mut self,
-        now: Instant,
-        header: Header,
-        body: &'d mut [u8],
-    ) -> Result<Option<Input<'d>>, Dropped> {
-        if self.association.phase == Phase::Closed {
-            return Err(Dropped::Unexpected);
-        }
-        let content_type = ContentType::from_code(header.content_type).ok_or(Dropped::Unsupported)?;
-        let is_known =
-            header.version == Version::DTLS_1_2 || (header.version == Version::DTLS_1_0 && header.epoch == 0);
-        if !is_known {
-            return Err(Dropped::Unsupported);
-        }
-        if header.epoch == 0 {
-            return self.handle_plain(now, content_type, header, body);
-        }
-        let Some(epoch) = self.association.epoch_mut(header.epoch) else {
-            return self.keep_early(content_type, header, body);
-        };
-        let plaintext = match epoch.open(header, body) {
-            Ok(plaintext) => plaintext,
-            Err(dropped) => {
-                // A server that answers our Finished has our key: what cannot be decrypted on a client is forged.
-                if dropped == Dropped::Unauthenticated && self.association.role == Role::Server {
-                    self.suspect(Reason::WrongKey);
-                }
-                return Err(dropped);
-            }
-        };
-        match content_type {
-            ContentType::ApplicationData if self.association.phase == Phase::Established => {
-                // RFC 6347 §4.2.4: the peer has our last flight.
-                self.handshake = None;
-                Ok(Some(Input::Application(plaintext)))
-            }
-            ContentType::ApplicationData | ContentType::ChangeCipherSpec => Err(Dropped::Unexpected),
-            ContentType::Alert => match alert::parse(plaintext).ok_or(Dropped::Malformed)? {
-                (_, Alert::CLOSE_NOTIFY) => {
-                    // RFC 5246 §7.2.1: answered with one of our own.
-                    self.close();
-                    Ok(Some(Input::Closed(Reason::PeerClosed)))
-                }
-                (Level::Fatal, alert) => Ok(Some(self.close_for(Reason::PeerAlert(alert)))),
-                (Level::Warning, _) => Ok(None),
-            },
-            ContentType::Handshake => self.handle_fragments(now, header, plaintext),
-        }
-    }
-
-    /// A record in the clear: anyone may have sent it.
-    fn handle_plain(
-        &mut self,
-        now: Instant,
-        content_type: ContentType,
-        header: Header,
-        body: &[u8],
-    ) -> Result<Option<Input<'static>>, Dropped> {
-        match content_type {
-            ContentType::ApplicationData => Err(Dropped::Unexpected),
-            ContentType::Handshake => self.handle_fragments(now, header, body),
-            ContentType::Alert => {
-                let (level, alert) = alert::parse(body).ok_or(Dropped::Malformed)?;
-                if level == Level::Fatal || alert == Alert::CLOSE_NOTIFY {
-                    self.suspect(Reason::PeerAlert(alert));
-                }
-                Err(Dropped::Unexpected)
-            }
-            ContentType::ChangeCipherSpec => {
-                if body != [1] {
-                    return Err(Dropped::Malformed);
-                }
-                let (step, _) = self.step(now).ok_or(Dropped::Unexpected)?;
-                if step.core.change_cipher_spec {
-                    return Err(Dropped::Duplicate);
-                }
-                // It carries nothing and may overtake what it belongs to: it only allows a Finished, once there are keys.
-                step.core.change_cipher_spec = true;
-                Ok(self.handle_complete(now))
-            }
-        }
-    }
-
-    /// Notes what will be the reason if the handshake does not get on. What is known of the peer's key stays.
-    fn suspect(&mut self, reason: Reason) {
-        if self.association.phase == Phase::Handshaking
-            && let Some(handshake) = &mut self.handshake
-        {
-            let suspicion = &mut handshake.borrow_mut().core.suspicion;
-            if !matches!(
-                suspicion,
-                Some(Reason::UnknownIdentity | Reason::IdentityTooLong | Reason::WrongKey)
-            ) {
-                *suspicion = Some(reason);
-            }
-        }
-    }
-
-    /// A Finished may overtake what its keys come from, or wait for a look-up.
-    fn keep_early<'d>(
-        &mut self,
-        content_type: ContentType,
-        header: Header,
-        body: &[u8],
-    ) -> Result<Option<Input<'d>>, Dropped> {
-        let handshake = self.handshake.as_mut().ok_or(Dropped::Unsupported)?.borrow_mut();
-        if content_type != ContentType::Handshake || header.epoch != PROTECTED {
-            return Err(Dropped::Unsupported);
-        }
-        let body = heapless::Vec::from_slice(body).map_err(|_| Dropped::TooLarge)?;
-        handshake.core.early = Some(EarlyRecord { header, body });
-        Ok(None)
-    }
-
-    fn handle_early(&mut self, now: Instant) -> Option<Input<'static>> {
-        let (step, _) = self.step(now)?;
-        let EarlyRecord { header, mut body } = step.core.early.take()?;
-        match self.handle_record(now, header, &mut body) {
-            // A handshake record never holds application data.
-            Ok(None | Some(Input::Application(_))) => None,
-            Ok(Some(Input::Established { full })) => Some(Input::Established { full }),
-            Ok(Some(Input::Closed(reason))) => Some(Input::Closed(reason)),
-            Err(dropped) => {
-                self.association.count(dropped);
-                None
-            }
-        }
-    }
-
-    fn handle_fragments<'d>(
-        &mut self,
-        now: Instant,
-        header: Header,
-        plaintext: &[u8],
-    ) -> Result<Option<Input<'d>>, Dropped> {
-        let mut reader = Reader::new(plaintext);
-        if reader.is_empty() {
-            return Err(Dropped::Malformed);
-        }
-        while !reader.is_empty() {
-            let fragment = Fragment::parse(&mut reader).ok_or(Dropped::Malformed)?;
-            match self.handle_fragment(now, header, &fragment) {
-                Ok(()) => {}
-                Err(Failure::Dropped(dropped)) => self.association.count(dropped),
-                Err(Failure::Refused(reason)) => return Ok(Some(self.close_for(reason))),
-            }
-            if let Some(input) = self.handle_complete(now) {
-                return Ok(Some(input));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Keeps a fragment, or answers a message that needs no order.
-    fn handle_fragment(
-        &mut self,
-        now: Instant,
-        Header { epoch, sequence, .. }: Header,
-        fragment: &Fragment<'_>,
-    ) -> Result<(), Failure> {
-        let message_type = MessageType::from_code(fragment.header.code).ok_or(Dropped::Unexpected)?;
-        let role = self.association.role;
-        let is_established = self.association.phase == Phase::Established;
-        let starts_handshake = match role {
-            Role::Client => MessageType::HelloRequest,
-            Role::Server => MessageType::ClientHello,
-        };
-        if epoch != 0 && is_established && message_type == starts_handshake {
-            // RFC 5746: no renegotiation, whoever wants it.
-            self.association.queue_alert(Level::Warning, Alert::NO_RENEGOTIATION);
-            return Err(Dropped::Unexpected.into());
-        }
-        // A Finished is protected and everything before it is not.
-        if (message_type == MessageType::Finished) != (epoch == PROTECTED) {
-            return Err(Dropped::Unexpected.into());
-        }
-        let (mut step, reassembly) = self.step(now).ok_or(Dropped::Duplicate)?;
-        let message =
-            Message { message_type, message_seq: fragment.header.message_seq, body: fragment.bytes };
-        match (message_type, role) {
-            (MessageType::HelloVerifyRequest, Role::Client) => {
-                if !fragment.is_whole() {
-                    return Err(Dropped::TooLarge.into());
-                }
-                step.handle_hello_verify_request(&message, sequence)?;
-                reassembly.restart(message.message_seq.saturating_add(1));
-                return Ok(());
-            }
-            (MessageType::ClientHello, Role::Server) => {
-                return step.repeat_for_client_hello(fragment).map_err(Failure::from);
-            }
-            // A server that asked for several cookies may count its messages differently.
-            (MessageType::ServerHello, Role::Client)
-                if step.core.state == State::ServerHello
-                    && message.message_seq > reassembly.next()
-                    && message.message_seq <= step.core.hello_seq =>
-            {
-                reassembly.restart(message.message_seq);
-            }
-            _ => {}
-        }
-        if message.message_seq < reassembly.next() {
-            step.repeat_for(message_type);
-            return Err(Dropped::Duplicate.into());
-        }
-        // The usual case needs no copy: whole, and its turn.
-        if fragment.is_whole() && message.message_seq == reassembly.next() && step.is_ready_for(message_type)
-        {
-            step.handle(&message)?;
-            reassembly.advance();
-            return Ok(());
-        }
-        reassembly.insert(message_type, fragment).map_err(Failure::from)
-    }
-
-    /// Processes what is complete, in order, and reports what came of it.
-    fn handle_complete(&mut self, now: Instant) -> Option<Input<'static>> {
-        while let Some((mut step, reassembly)) = self.step(now) {
-            let Some(message) = reassembly.complete() else { break };
-            if !step.is_ready_for(message.message_type) {
-                break;
-            }
-            match step.handle(&message) {
-                Ok(()) => reassembly.advance(),
-                Err(Failure::Dropped(dropped)) => {
-                    reassembly.discard_next();
-                    self.association.count(dropped);
-                }
-                Err(Failure::Refused(reason)) => return Some(self.close_for(reason)),
-            }
-        }
-        let is_finished = self.handshake.as_ref()?.borrow().core.state == State::Kept;
-        if self.association.phase != Phase::Handshaking || !is_finished {
-            return None;
-        }
-        self.association.phase = Phase::Established;
-        if self.association.role == Role::Client {
-            // The server sent the last flight: there is nothing to keep.
-            self.handshake = None;
-        }
-        Some(Input::Established { full: true })
-    }
-
     /// The connection is over for `reason`, and the peer is told if that is of use.
-    fn close_for(&mut self, reason: Reason) -> Input<'static> {
+    pub(crate) fn close_for(&mut self, reason: Reason) -> Input<'static> {
         if let Some(alert) = reason.alert() {
             self.association.queue_alert(Level::Fatal, alert);
         }
@@ -692,8 +338,9 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::message::{Fragment, OfferedHello};
+    use crate::message::{Fragment, Message, MessageType, OfferedHello};
     use crate::record::Datagram;
+    use crate::wire::Reader;
 
     type Small = Connection<384>;
 

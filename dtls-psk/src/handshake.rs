@@ -7,9 +7,10 @@ use core::time::Duration;
 use zeroize::Zeroize as _;
 
 use crate::association::{Association, Role};
-use crate::connection::{Config, PendingId};
+use crate::config::Config;
 use crate::crypto::Sha256;
 use crate::error::{Dropped, Reason};
+use crate::event::PendingId;
 use crate::flight::Flight;
 use crate::keys::Epoch;
 use crate::message::{Message, MessageType};

@@ -8,8 +8,8 @@
 //! Invariant: an unknown identity goes on with a random key, so that nothing tells it from a wrong key.
 
 use crate::association::Role;
-use crate::connection::PendingId;
 use crate::error::{Dropped, Reason};
+use crate::event::PendingId;
 use crate::handshake::{Failure, LookUp, State, Step};
 use crate::message::{self, ClientHello, Fragment, HelloFlags, Message, MessageType, OfferedHello};
 use crate::psk::{StoredIdentity, StoredKey};

@@ -1,0 +1,47 @@
+//! How a connection is set up (RFC 6347 §4.2.4.1; invariant: nothing here can switch a check off).
+
+use core::time::Duration;
+
+/// How handshakes are done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The first retransmission time-out, which doubles up to 60 s: 1 ms to 60 s. RFC 6347 has 1 s; RFC 7925 advises 9 s
+    /// on slow networks.
+    pub retransmit_after: Duration,
+    /// How long a handshake may take in all.
+    pub handshake_timeout: Duration,
+    /// Whether handshake messages that follow each other share a record, which saves a server 13 bytes for each handshake.
+    /// Some small stacks (tinydtls) understand only one message in a record.
+    pub shares_records: bool,
+}
+
+impl Config {
+    /// 1 s until the first retransmission, 90 s for the whole handshake, shared records.
+    pub const DEFAULT: Self = Self {
+        retransmit_after: Duration::from_secs(1),
+        handshake_timeout: Duration::from_secs(90),
+        shares_records: true,
+    };
+
+    /// The same with another first retransmission time-out.
+    pub const fn with_retransmit_after(self, retransmit_after: Duration) -> Self {
+        Self { retransmit_after, ..self }
+    }
+
+    /// The same with another time for the whole handshake.
+    pub const fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
+        Self { handshake_timeout, ..self }
+    }
+
+    /// The same with or without shared records.
+    pub const fn with_shared_records(self, shares_records: bool) -> Self {
+        Self { shares_records, ..self }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

@@ -1,0 +1,72 @@
+//! What a connection tells its owner and asks of it (invariant: the engine never calls out; what it cannot do by itself is an
+//! operation that waits for an answer).
+
+use crate::error::Reason;
+
+/// What came of a datagram, a time-out or an answer.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Input<'d> {
+    /// Authentic application data, decrypted where it lay in the datagram.
+    Application(&'d mut [u8]),
+    /// The peer's Finished was verified: application data may go both ways. Drain
+    /// [`Connection::poll_transmit`] before the first of it is sent.
+    Established {
+        /// Whether the peer proved its key just now, in a full handshake.
+        full: bool,
+    },
+    /// The connection is over. Drain [`Connection::poll_transmit`] once more, for a last alert, and drop it.
+    Closed(Reason),
+}
+
+/// Names one pending operation of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct PendingId(u32);
+
+impl PendingId {
+    pub(crate) const FIRST: Self = Self(0);
+}
+
+/// An operation that the engine waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pending<'a> {
+    /// To be handed back to [`Connection::provide`].
+    pub id: PendingId,
+    /// What is to be done.
+    pub operation: Operation<'a>,
+}
+
+/// What the engine cannot do by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Operation<'a> {
+    /// Find the key of this identity (0 to 128 bytes).
+    LookUpPsk {
+        /// As the client sent it, not yet proven.
+        identity: &'a [u8],
+    },
+}
+
+/// The result of an [`Operation`].
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Answer<'a> {
+    /// The key was found.
+    Psk {
+        /// 1 to 64 bytes.
+        key: &'a [u8],
+        /// Whatever the caller wants to find again in [`Connection::tag`] once the key is proven.
+        tag: u64,
+    },
+    /// There is none. The handshake goes on with a random key, so that the client cannot tell.
+    Unknown,
+}
+
+impl core::fmt::Debug for Answer<'_> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Psk { tag, .. } => formatter.debug_struct("Psk").field("tag", tag).finish_non_exhaustive(),
+            Self::Unknown => formatter.write_str("Unknown"),
+        }
+    }
+}
