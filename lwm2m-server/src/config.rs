@@ -19,6 +19,10 @@
 //! lifetime = 86400
 //! binding = "U"
 //! notification_storing = true
+//! retry_count = 5                 # /1/x/17 to /1/x/20; left out, the device's defaults hold
+//! retry_timer = 60
+//! sequence_delay = 86400
+//! sequence_count = 1
 //! ```
 //!
 //! Invariant: an unknown key or a wrong value is an error that names file, line and value; nothing is guessed.
@@ -30,7 +34,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::credentials::Settings;
+use crate::credentials::{Retry, Settings};
 
 /// An address to listen on, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -111,6 +115,14 @@ pub struct BootstrapConfig {
     pub binding: Option<String>,
     /// Notification Storing When Disabled or Offline.
     pub notification_storing: Option<bool>,
+    /// Communication Retry Count.
+    pub retry_count: Option<u32>,
+    /// Communication Retry Timer in seconds.
+    pub retry_timer: Option<u32>,
+    /// Communication Sequence Delay Timer in seconds.
+    pub sequence_delay: Option<u32>,
+    /// Communication Sequence Retry Count.
+    pub sequence_count: Option<u32>,
 }
 
 /// A configuration with every default filled in.
@@ -224,6 +236,10 @@ impl Config {
                 lifetime: bootstrap.lifetime.or(self.bootstrap.lifetime),
                 binding: bootstrap.binding.or(self.bootstrap.binding),
                 notification_storing: bootstrap.notification_storing.or(self.bootstrap.notification_storing),
+                retry_count: bootstrap.retry_count.or(self.bootstrap.retry_count),
+                retry_timer: bootstrap.retry_timer.or(self.bootstrap.retry_timer),
+                sequence_delay: bootstrap.sequence_delay.or(self.bootstrap.sequence_delay),
+                sequence_count: bootstrap.sequence_count.or(self.bootstrap.sequence_count),
             },
         }
     }
@@ -270,6 +286,12 @@ impl Config {
             lifetime: bootstrap.lifetime.unwrap_or(default.lifetime),
             binding: bootstrap.binding.unwrap_or(default.binding),
             notification_storing: bootstrap.notification_storing.unwrap_or(default.notification_storing),
+            retry: Retry {
+                count: bootstrap.retry_count,
+                timer: bootstrap.retry_timer,
+                sequence_delay: bootstrap.sequence_delay,
+                sequence_count: bootstrap.sequence_count,
+            },
             allow_nosec: self.allow_nosec.unwrap_or(default.allow_nosec),
         };
         Ok(Settled {

@@ -34,8 +34,23 @@ pub struct Settings {
     pub binding: String,
     /// Notification Storing When Disabled or Offline, `/1/x/6`.
     pub notification_storing: bool,
+    /// How often and how long a device tries to register.
+    pub retry: Retry,
     /// Plain coap is accepted for every device that has no credential.
     pub allow_nosec: bool,
+}
+
+/// Registration retries, `/1/x/17` to `/1/x/20`; the device's defaults hold for what is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// Communication Retry Count, `/1/x/17`.
+    pub count: Option<u32>,
+    /// Communication Retry Timer in seconds, `/1/x/18`; doubles with each attempt.
+    pub timer: Option<u32>,
+    /// Communication Sequence Delay Timer in seconds, `/1/x/19`.
+    pub sequence_delay: Option<u32>,
+    /// Communication Sequence Retry Count, `/1/x/20`.
+    pub sequence_count: Option<u32>,
 }
 
 impl Default for Settings {
@@ -47,6 +62,7 @@ impl Default for Settings {
             lifetime: 86_400,
             binding: "U".to_owned(),
             notification_storing: true,
+            retry: Retry::default(),
             allow_nosec: false,
         }
     }
@@ -350,6 +366,18 @@ impl Credentials {
             None => (3, opaque(b""), opaque(b"")),
         };
         let id = i64::from(settings.short_server_id);
+        let mut server = vec![
+            (0, Setting::Integer(id)),
+            (1, Setting::Integer(i64::from(profile.lifetime.unwrap_or(settings.lifetime)))),
+            (6, Setting::Boolean(profile.notification_storing.unwrap_or(settings.notification_storing))),
+            (7, Setting::Text(profile.binding.clone().unwrap_or_else(|| settings.binding.clone()))),
+        ];
+        let retry = settings.retry;
+        for (resource, value) in
+            [(17, retry.count), (18, retry.timer), (19, retry.sequence_delay), (20, retry.sequence_count)]
+        {
+            server.extend(value.map(|value| (resource, Setting::Integer(i64::from(value)))));
+        }
         BootstrapPlan {
             endpoint: Arc::clone(endpoint),
             generation,
@@ -365,12 +393,7 @@ impl Credentials {
                 (5, key),
                 (10, Setting::Integer(id)),
             ],
-            server: vec![
-                (0, Setting::Integer(id)),
-                (1, Setting::Integer(i64::from(profile.lifetime.unwrap_or(settings.lifetime)))),
-                (6, Setting::Boolean(profile.notification_storing.unwrap_or(settings.notification_storing))),
-                (7, Setting::Text(profile.binding.clone().unwrap_or_else(|| settings.binding.clone()))),
-            ],
+            server,
         }
     }
 }

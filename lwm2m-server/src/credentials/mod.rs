@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use device::{
     Account, Credential, Device, Hold, HoldKind, Phase, Profile, Role, Rotation, Standing, State, Trigger,
 };
-pub use facade::{Credentials, Settings};
+pub use facade::{Credentials, Retry, Settings};
 pub use lifecycle::Outcome;
 pub use operator::{Created, Enrol, EnrolAccount, EnrolOutcome, KeyMaterial, OperatorError, Rotate, Rotated};
 pub use plan::{BootstrapPlan, Discovered, Setting, Write};

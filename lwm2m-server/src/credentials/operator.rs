@@ -188,6 +188,7 @@ impl Credentials {
             }
             Some(HoldKind::Revoked) | None => {}
         }
+        let had_credential = device.has_credential();
         let mut outcome = Outcome { durable: known.is_none(), ..Outcome::default() };
         let mut created = Vec::new();
         let mut keys = Vec::new();
@@ -217,12 +218,16 @@ impl Credentials {
         if !created.is_empty() {
             // New credentials bring a revoked device back; what was revoked stays so.
             device.hold = None;
-            // It has a credential now, so whatever runs without one ends.
-            outcome.commands.push(Command::CloseSessions {
-                endpoint: endpoint.into(),
-                role: Role::Management,
-                generation: Some(0),
-            });
+            if !had_credential {
+                // It has to use its credential from now on, so whatever runs without one ends.
+                for role in Role::ALL {
+                    outcome.commands.push(Command::CloseSessions {
+                        endpoint: endpoint.into(),
+                        role,
+                        generation: None,
+                    });
+                }
+            }
         }
         if let Some(allow) = enrol.allow_nosec
             && allow != device.allow_nosec

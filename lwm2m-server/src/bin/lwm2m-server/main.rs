@@ -1,8 +1,10 @@
-//! The `lwm2m-server` binary: `serve` runs the server.
+//! The `lwm2m-server` binary: `serve` runs the server, `demo` tells its story on the terminal.
 //!
 //! Results go to standard output, logs to standard error. Exit codes: 0 stopped as asked, 1 failed, 2 bad arguments or
 //! configuration.
 
+#[cfg(feature = "demo")]
+mod demo;
 mod serve;
 
 use std::io::IsTerminal as _;
@@ -25,6 +27,9 @@ struct Arguments {
 enum Command {
     /// Run the server.
     Serve(Serve),
+    /// Run server and simulated devices on loopback and show what they do.
+    #[cfg(feature = "demo")]
+    Demo(demo::Arguments),
 }
 
 #[derive(Args)]
@@ -89,6 +94,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let default = match arguments.command {
         Command::Serve(_) => "info",
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => "off",
     };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -101,5 +108,7 @@ fn main() -> ExitCode {
             let (file, flags) = serve.config();
             serve::run(file, flags)
         }
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => demo::run(&arguments),
     }
 }
