@@ -26,7 +26,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the server.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Run server and simulated devices on loopback and show what they do.
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
