@@ -14,7 +14,7 @@ use crate::credentials::{Authenticated, Role};
 use super::downlink::Downlink;
 use super::session::{Connection, dtls};
 use super::slab::Key;
-use super::uplink::Parked;
+use super::uplink::{Parked, Upload};
 use super::{Address, Listener};
 
 /// All that is known of one remote.
@@ -32,6 +32,8 @@ pub(crate) struct Association {
     pub(crate) registration: Option<Key>,
     /// Requests to it; only while there are any.
     pub(crate) downlink: Option<Box<Downlink>>,
+    /// An object list that comes in blocks.
+    pub(crate) upload: Option<Box<Upload>>,
     /// What waits for the owner's answer.
     pub(crate) parked: Option<Box<Parked>>,
     /// Numbers the questions asked for it, so that a late answer finds nothing.
@@ -62,6 +64,7 @@ impl Association {
             who: None,
             registration: None,
             downlink: None,
+            upload: None,
             parked: None,
             questions: 0,
             last_heard: now,
@@ -118,8 +121,8 @@ impl Association {
     }
 }
 
-/// The CoAP state of one remote: two unsettled messages of ours, four remembered ones of the remote.
-pub(crate) type CoapPeer = Peer<Copy, 2, 4>;
+/// The CoAP state of one remote: one unsettled message of ours (NSTART 1), four remembered ones of the remote.
+pub(crate) type CoapPeer = Peer<Copy, 1, 4>;
 
 /// A peer that has named an identity and not yet proven it.
 #[derive(Debug)]

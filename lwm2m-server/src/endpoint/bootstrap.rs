@@ -18,7 +18,6 @@ use crate::credentials::{BootstrapPlan, Discovered};
 use super::association::Who;
 use super::content;
 use super::exchange::{Outgoing, Reply};
-use super::request;
 
 /// A bootstrap under way.
 #[derive(Debug)]
@@ -50,6 +49,8 @@ pub(crate) enum Next {
     Finished,
     /// The step failed.
     Failed,
+    /// The answer cannot be read.
+    Malformed,
 }
 
 impl Bootstrap {
@@ -88,7 +89,10 @@ impl Bootstrap {
     pub(crate) fn answer(&mut self, reply: &Reply) -> Next {
         let is_accepted = match self.step {
             Step::Discover => match reply.code {
-                Code::CONTENT => self.arrange(&discovered(&String::from_utf8_lossy(&reply.body))),
+                Code::CONTENT => match discovered(&reply.body) {
+                    Some(found) => self.arrange(&found),
+                    None => return Next::Malformed,
+                },
                 // A device without Bootstrap-Discover is written blind, to the instances the plan names.
                 Code::NOT_FOUND | Code::METHOD_NOT_ALLOWED | Code::NOT_IMPLEMENTED => {
                     self.arrange(&Discovered::default())
@@ -132,39 +136,15 @@ impl Bootstrap {
     }
 }
 
-/// Reads the answer to Bootstrap-Discover tolerantly: the root link may be missing or without a target, and unknown
-/// links and attributes are skipped (§6.1.7.3).
-fn discovered(text: &str) -> Discovered {
+/// The accounts in the answer to a Bootstrap-Discover.
+fn discovered(body: &[u8]) -> Option<Discovered> {
     let mut found = Discovered::default();
-    for link in request::links(text).links {
-        let Ok(path) = link.target.trim_end_matches('/').parse::<Path>() else { continue };
-        let &[object, instance] = path.ids() else { continue };
-        let ssid = link.attributes.iter().find(|(name, _)| name == "ssid");
-        let ssid = ssid.and_then(|(_, value)| value.as_ref()?.parse().ok());
-        match object {
-            0 => found.security.push((instance, ssid)),
-            1 => found.server.push((instance, ssid)),
+    for entry in lwm2m_objects::Discovered::parse(body).ok()?.iter() {
+        match *entry.path.ids() {
+            [0, instance] => found.security.push((instance, entry.server)),
+            [1, instance] => found.server.push((instance, entry.server)),
             _ => {}
         }
     }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_discover_answer_tells_accounts_by_their_short_server_id() {
-        for text in [
-            "</>;lwm2m=1.1,</0/0>,</0/1>;ssid=101;uri=\"coaps://[::1]:5684\",</1/0>;ssid=101,</3/0>,</5>",
-            "lwm2m=1.0,</0/0>, </0/1>;ssid=101,</1/0/>;ssid=101,</3/0>",
-            "</>;lwm2m=\"1.2\",</0>,</0/0>,</0/1>;uri=\"coaps://a\";ssid=\"101\",</1/0>;ssid=101;short=\"x,y\"",
-        ] {
-            let found = discovered(text);
-            assert_eq!(found.security, [(0, None), (1, Some(101))], "{text}");
-            assert_eq!(found.server, [(0, Some(101))], "{text}");
-        }
-        assert_eq!(discovered("\u{0}\u{1}<<</"), Discovered::default());
-    }
+    Some(found)
 }

@@ -100,8 +100,8 @@ impl Downlink {
 }
 
 impl Job {
-    pub(crate) fn new(purpose: Purpose, outgoing: Outgoing, deadline: Instant) -> Self {
-        Self { purpose, exchange: Exchange::new(outgoing), deadline, token: None, first_token: None }
+    pub(crate) fn new(purpose: Purpose, exchange: Exchange, deadline: Instant) -> Self {
+        Self { purpose, exchange, deadline, token: None, first_token: None }
     }
 }
 
@@ -128,7 +128,8 @@ impl Endpoint {
         }
         let id = RequestId(self.next_request);
         self.next_request = self.next_request.wrapping_add(1);
-        let mut job = Job::new(Purpose::Caller { id, meaning }, outgoing, now.saturating_add(timeout));
+        let mut job =
+            Job::new(Purpose::Caller { id, meaning }, self.exchange(outgoing), now.saturating_add(timeout));
         job.token = token;
         self.enqueue(association, job);
         Ok(id)
@@ -155,8 +156,13 @@ impl Endpoint {
         };
         let association = device.association;
         if let Ok(request) = Request::new(device, operation) {
-            self.enqueue(association, Job::new(purpose, request.outgoing, deadline));
+            self.enqueue(association, Job::new(purpose, self.exchange(request.outgoing), deadline));
         }
+    }
+
+    /// A request to a device, with the longest answer that is taken.
+    pub(crate) fn exchange(&self, outgoing: Outgoing) -> Exchange {
+        Exchange::new(outgoing, self.config.longest_answer)
     }
 
     pub(crate) fn enqueue(&mut self, key: Key, job: Job) {
@@ -209,7 +215,7 @@ impl Endpoint {
     /// Takes the response to the request in flight.
     pub(crate) fn answered(&mut self, now: Instant, key: Key, sent: Sent, message: &Message<'_>) {
         let Some(mut job) = self.take_active(key, sent) else { return };
-        match job.exchange.answer(message, self.config.longest_answer) {
+        match job.exchange.answer(message) {
             Progress::Again => {
                 if let Some(association) = self.associations.get_mut(key) {
                     association.downlink.get_or_insert_default().queue.push_front(job);
@@ -375,7 +381,7 @@ impl Endpoint {
         let instance = instance.or(device.objects.instances(1).first().copied()).unwrap_or(0);
         let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
         if let Ok(request) = Request::new(device, execute_trigger(instance)) {
-            self.enqueue(key, Job::new(Purpose::Trigger, request.outgoing, deadline));
+            self.enqueue(key, Job::new(Purpose::Trigger, self.exchange(request.outgoing), deadline));
         }
     }
 

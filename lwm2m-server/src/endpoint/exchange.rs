@@ -4,9 +4,9 @@
 //! 2. The answer, or its first block: further GETs with Block2 until the last one.
 //!
 //! Invariants: a body longer than the cap is never assembled; blocks come in order, of one representation (ETag), or the
-//! transfer starts over once.
+//! transfer starts over.
 
-use lwm2m_coap::block::{Block, Szx};
+use lwm2m_coap::block::{Block, Download, DownloadError, Downloaded, Szx};
 use lwm2m_coap::{Code, ContentFormat, Message, OptionNumber, WriteError, Writer};
 use lwm2m_objects::Format;
 
@@ -45,11 +45,9 @@ pub(crate) struct Exchange {
     szx: Szx,
     /// Where in the body the block under way starts.
     offset: usize,
-    /// The block of the answer to ask for.
-    wanted: Option<Block>,
-    first: Option<Reply>,
-    etag: Vec<u8>,
-    has_started_over: bool,
+    download: Download,
+    /// The answer as far as it came; `None` until its first block.
+    reply: Option<Reply>,
 }
 
 /// What follows from a response.
@@ -88,23 +86,10 @@ impl Outgoing {
 }
 
 impl Exchange {
-    pub(crate) fn new(outgoing: Outgoing) -> Self {
-        Self {
-            outgoing,
-            szx: Szx::LARGEST,
-            offset: 0,
-            wanted: None,
-            first: None,
-            etag: Vec::new(),
-            has_started_over: false,
-        }
-    }
-
-    /// Continues an answer whose first block came by itself, in a notification (RFC 7959 §2.6): `None` when there is
-    /// nothing more to fetch.
-    pub(crate) fn rest_of(outgoing: Outgoing, notification: &Message<'_>) -> Option<Self> {
-        let mut exchange = Self::new(outgoing);
-        matches!(exchange.answer(notification, usize::MAX), Progress::Again).then_some(exchange)
+    /// An answer of more than `cap` bytes will be given up.
+    pub(crate) fn new(outgoing: Outgoing, cap: u32) -> Self {
+        let download = Download::new(Szx::LARGEST, cap);
+        Self { outgoing, szx: Szx::LARGEST, offset: 0, download, reply: None }
     }
 
     pub(crate) const fn code(&self) -> Code {
@@ -114,14 +99,12 @@ impl Exchange {
     /// Writes the message that is due.
     pub(crate) fn write(&self, writer: &mut Writer<'_>) -> Result<(), WriteError> {
         let request = &self.outgoing;
+        let is_fetching = self.reply.is_some();
         // RFC 7959 §3.4: the rest of a notification, or of any answer, is fetched without Observe.
-        if let Some(observe) = request.observe.filter(|_| self.wanted.is_none()) {
+        if let Some(observe) = request.observe.filter(|_| !is_fetching) {
             writer.observe(observe)?;
         }
         writer.split(OptionNumber::URI_PATH, &request.path, '/')?;
-        let size = self.szx.size();
-        let rest = request.body.get(self.offset..).unwrap_or_default();
-        let is_fetching = self.wanted.is_some();
         if let Some(format) = request.format.filter(|_| !is_fetching) {
             writer.content_format(ContentFormat(format.0))?;
         }
@@ -129,103 +112,84 @@ impl Exchange {
         if let Some(accept) = request.accept {
             writer.accept(ContentFormat(accept.0))?;
         }
-        if let Some(block) = self.wanted {
-            writer.block2(block)?;
+        if is_fetching {
+            writer.block2(self.download.next_block())?;
             return Ok(());
         }
-        if request.body.len() > size {
-            let offset = u32::try_from(self.offset).map_err(|_| WriteError::Full)?;
-            writer.block1(Block::at(offset, rest.len() > size, self.szx).ok_or(WriteError::Full)?)?;
+        let rest = request.body.get(self.offset..).unwrap_or_default();
+        if let Some(block) = self.block1()? {
+            writer.block1(block)?;
             if self.offset == 0 {
-                let total = u32::try_from(request.body.len()).map_err(|_| WriteError::Full)?;
-                writer.uint(OptionNumber::SIZE1, total)?;
+                writer.uint(
+                    OptionNumber::SIZE1,
+                    u32::try_from(request.body.len()).map_err(|_| WriteError::Full)?,
+                )?;
             }
         }
-        writer.payload(rest.get(..size.min(rest.len())).unwrap_or_default())
+        writer.payload(rest.get(..self.szx.size().min(rest.len())).unwrap_or_default())
     }
 
-    /// Takes a response; an answer of more than `cap` bytes is given up.
-    pub(crate) fn answer(&mut self, message: &Message<'_>, cap: usize) -> Progress {
-        let (Ok(block1), Ok(block2)) = (message.options.block1(), message.options.block2()) else {
-            return Progress::Failed(RequestError::Malformed("a block option of a reserved form"));
+    /// Takes a response, or a notification that is the first block of its body.
+    pub(crate) fn answer(&mut self, message: &Message<'_>) -> Progress {
+        let Ok(acknowledged) = message.options.block1() else {
+            return Progress::Failed(RequestError::Malformed("a Block1 option of a reserved form"));
         };
-        let size = self.szx.size();
-        if self.outgoing.body.len() > size && self.wanted.is_none() {
-            match message.code {
-                Code::CONTINUE => return self.acknowledged(block1),
-                // RFC 7959 §2.9.3: the device may name a smaller size when it refuses the first block.
-                Code::REQUEST_ENTITY_TOO_LARGE if self.offset == 0 => {
-                    if let Some(szx) = block1.map(|block| block.szx()).filter(|szx| *szx < self.szx) {
-                        self.szx = szx;
-                        return Progress::Again;
-                    }
+        if self.reply.is_none()
+            && let Ok(Some(sent)) = self.block1()
+        {
+            match (message.code, acknowledged) {
+                // RFC 7959 §2.9.3: the first block was too large, a smaller one may do.
+                (Code::REQUEST_ENTITY_TOO_LARGE, Some(block))
+                    if self.offset == 0 && block.szx() < self.szx =>
+                {
+                    self.szx = block.szx();
+                    return Progress::Again;
                 }
-                Code::REQUEST_ENTITY_INCOMPLETE if !self.has_started_over => {
-                    self.has_started_over = true;
-                    self.offset = 0;
+                // RFC 7959 §3.2: a device that keeps no state answers every block with the final code.
+                (code, Some(block))
+                    if code.is_success() && sent.more() && block.number() == sent.number() =>
+                {
+                    self.offset = self.offset.saturating_add(self.szx.size());
+                    self.szx = self.szx.min(block.szx());
                     return Progress::Again;
                 }
                 _ => {}
             }
         }
         if message.code == Code::CONTINUE {
-            return Progress::Failed(RequestError::Malformed("2.31 to what was no block"));
+            return Progress::Failed(RequestError::Malformed("2.31 to what was no block before the last"));
         }
-        match block2.filter(|_| message.code.is_success()) {
-            Some(block) => self.received(message, block, cap),
-            None if message.payload.len() > cap => Progress::Failed(RequestError::TooLarge),
-            None if message.code.is_success() && self.wanted.is_some() => {
-                Progress::Failed(RequestError::Malformed("a later block without its number"))
+        if !message.code.is_success() {
+            return Progress::Done(reply(message));
+        }
+        match self.download.handle(message) {
+            Ok(Downloaded::Part { bytes, last, .. }) => {
+                let reply = self.reply.get_or_insert_with(|| Reply { body: Vec::new(), ..reply(message) });
+                reply.body.extend_from_slice(bytes);
+                match self.reply.take_if(|_| last) {
+                    Some(reply) => Progress::Done(reply),
+                    None => Progress::Again,
+                }
             }
-            None => Progress::Done(reply(message)),
+            Ok(Downloaded::Restart) => {
+                self.reply.get_or_insert_with(|| reply(message)).body.clear();
+                Progress::Again
+            }
+            Err(DownloadError::TooLarge) => Progress::Failed(RequestError::TooLarge),
+            Err(_) => Progress::Failed(RequestError::Malformed("the blocks make no whole answer")),
         }
     }
 
-    fn acknowledged(&mut self, block: Option<Block>) -> Progress {
-        let sent = self.szx.size();
-        let next = self.offset.saturating_add(sent);
-        let is_last = next >= self.outgoing.body.len();
-        let Some(block) = block.filter(|_| !is_last) else {
-            return Progress::Failed(RequestError::Malformed("2.31 to the last block"));
-        };
-        self.szx = self.szx.min(block.szx());
-        self.offset = next;
-        Progress::Again
-    }
-
-    fn received(&mut self, message: &Message<'_>, block: Block, cap: usize) -> Progress {
-        let etag = message.options.etag().unwrap_or_default();
-        if self.first.is_some() && etag != self.etag {
-            // RFC 7959 §2.4: blocks of another representation do not belong to this body.
-            if core::mem::replace(&mut self.has_started_over, true) {
-                return Progress::Failed(RequestError::Malformed(
-                    "the value changes faster than it can be read",
-                ));
-            }
-            self.first = None;
-            self.wanted = Block::new(0, false, block.szx());
-            return Progress::Again;
+    /// The Block1 option of the message under way; `None` when the body fits in one. The blocks are cut here and not by
+    /// [`lwm2m_coap::block::Upload`], which hashes the whole body for each block because a device holds none.
+    fn block1(&self) -> Result<Option<Block>, WriteError> {
+        let (total, size) = (self.outgoing.body.len(), self.szx.size());
+        if total <= size && self.offset == 0 {
+            return Ok(None);
         }
-        let reply = self.first.get_or_insert_with(|| Reply { body: Vec::new(), ..reply(message) });
-        self.etag = etag.to_vec();
-        if usize::try_from(block.offset()).ok() != Some(reply.body.len()) {
-            return Progress::Failed(RequestError::Malformed("a block out of order"));
-        }
-        if reply.body.len().saturating_add(message.payload.len()) > cap {
-            return Progress::Failed(RequestError::TooLarge);
-        }
-        reply.body.extend_from_slice(message.payload);
-        if !block.more() {
-            return self.first.take().map_or(Progress::Again, Progress::Done);
-        }
-        if message.payload.len() != block.szx().size() {
-            return Progress::Failed(RequestError::Malformed("a block shorter than it says"));
-        }
-        self.wanted = Block::new(block.number().saturating_add(1), false, block.szx());
-        match self.wanted {
-            Some(_) => Progress::Again,
-            None => Progress::Failed(RequestError::TooLarge),
-        }
+        let offset = u32::try_from(self.offset).map_err(|_| WriteError::Full)?;
+        let more = total.saturating_sub(self.offset) > size;
+        Block::at(offset, more, self.szx).ok_or(WriteError::Full).map(Some)
     }
 }
 

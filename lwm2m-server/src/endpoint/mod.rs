@@ -66,7 +66,7 @@ pub struct Config {
     /// Observations one device may have.
     pub observations: usize,
     /// The longest body taken from a device, in bytes.
-    pub longest_answer: usize,
+    pub longest_answer: u32,
     /// Remotes without a registration that may be kept at once; beyond it new ones are turned away.
     pub unregistered: usize,
     /// Handshakes that may be under way at once; beyond it new ones are turned away.
@@ -470,6 +470,13 @@ impl core::fmt::Debug for Endpoint {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
+}
+
+/// Bytes of one association, one registration and one observation, without what they have on the heap: for the figure
+/// of an idle device.
+#[must_use]
+pub const fn sizes() -> (usize, usize, usize) {
+    (size_of::<Association>(), size_of::<registry::Registration>(), size_of::<observation::Observation>())
 }
 
 /// A code as it is read: `4.06`.

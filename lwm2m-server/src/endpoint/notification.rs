@@ -5,14 +5,13 @@
 //! is rejected, so that the device stops.
 
 use lwm2m_coap::{Code, Header, Instant, Message};
-use lwm2m_objects::Format;
 
 use crate::event::Event;
 
 use super::Endpoint;
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
-use super::exchange::{Exchange, Outgoing, Reply};
+use super::exchange::{Exchange, Outgoing, Progress};
 use super::request;
 use super::slab::Key;
 
@@ -57,27 +56,19 @@ impl Endpoint {
         let (id, path) = (observation.id, observation.path);
         let outgoing = Outgoing::new(Code::GET, request::uri(registration.objects.prefix.as_deref(), path))
             .accept(observation.format);
-        match Exchange::rest_of(outgoing, message) {
-            Some(exchange) => {
+        let mut exchange = Exchange::new(outgoing, self.config.longest_answer);
+        match exchange.answer(message) {
+            Progress::Again => {
                 let purpose = Purpose::Rest { observation: id, path };
                 let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
                 let is_full =
                     association.downlink.as_ref().is_some_and(|d| d.queue.len() >= self.config.queue);
                 if !is_full {
-                    self.enqueue(key, Job { purpose, exchange, deadline, token: None, first_token: None });
+                    self.enqueue(key, Job::new(purpose, exchange, deadline));
                 }
             }
-            None => {
-                let format = message.options.content_format().map(|format| Format(format.0));
-                let reply = Reply {
-                    code: message.code,
-                    format,
-                    observe: Some(sequence),
-                    location: String::new(),
-                    body: message.payload.to_vec(),
-                };
-                self.notified(key, id, path, &reply);
-            }
+            Progress::Done(reply) => self.notified(key, id, path, &reply),
+            Progress::Failed(_) => Counters::add(&mut self.counters.malformed),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::association::Association;
 use super::bootstrap::Next;
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
-use super::exchange::Reply;
+use super::exchange::{Exchange, Reply};
 use super::registry::Registration;
 use super::slab::Key;
 use super::{Endpoint, code_text};
@@ -48,7 +48,7 @@ impl Endpoint {
             address: association.map(|association| association.address.to_string()).unwrap_or_default(),
             secure: association.is_some_and(|association| association.local.is_secure()),
             generation: who.and_then(|who| who.generation()).unwrap_or(0),
-            version: format!("{}.{}", device.version.0, device.version.1),
+            version: format!("{}.{}", device.version.major, device.version.minor),
             lifetime: device.lifetime,
             binding: device.binding.as_str().to_owned(),
             queue: device.queue,
@@ -180,7 +180,8 @@ impl Endpoint {
         let endpoint = bootstrap.who.endpoint().clone();
         match bootstrap.answer(reply) {
             Next::Send(outgoing) => {
-                let job = Job::new(Purpose::Bootstrap, outgoing, bootstrap.deadline);
+                let exchange = Exchange::new(outgoing, self.config.longest_answer);
+                let job = Job::new(Purpose::Bootstrap, exchange, bootstrap.deadline);
                 downlink.bootstrap = Some(bootstrap);
                 self.enqueue(key, job);
             }
@@ -191,6 +192,9 @@ impl Endpoint {
                 self.events.push_back(Event::BootstrapFinished { endpoint });
             }
             Next::Failed => self.bootstrap_failed(&bootstrap, Some(code_text(reply.code))),
+            Next::Malformed => {
+                self.bootstrap_failed(&bootstrap, Some(format!("{}, malformed", code_text(reply.code))));
+            }
         }
         self.mark_ready(key);
     }

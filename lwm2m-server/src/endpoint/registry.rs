@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lwm2m_coap::Instant;
-use lwm2m_objects::Path;
+use lwm2m_objects::{Format, Path, Registered, Version};
 
 use super::location::{Location, VirtualShard};
 use super::observation::Observation;
@@ -23,7 +23,7 @@ pub(crate) struct Registration {
     pub(crate) association: Key,
     /// Seconds; 0 never ends.
     pub(crate) lifetime: u32,
-    pub(crate) version: (u8, u8),
+    pub(crate) version: Version,
     pub(crate) queue: bool,
     pub(crate) binding: Binding,
     pub(crate) objects: Arc<ObjectList>,
@@ -39,14 +39,14 @@ pub(crate) struct Registration {
 pub(crate) struct Binding([u8; 8]);
 
 /// What a registration's payload said; shared by all devices that sent the same.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ObjectList {
     /// The payload as it was sent.
     pub(crate) links: Box<str>,
     /// Where the objects lie when not at the root (§6.2.1, `rt="oma.lwm2m"`), without the leading slash.
     pub(crate) prefix: Option<Box<str>>,
     /// Content formats the root link announced (`ct`).
-    pub(crate) formats: Vec<u16>,
+    pub(crate) formats: Vec<Format>,
 }
 
 /// What a Register or Update changes.
@@ -87,11 +87,11 @@ impl Registry {
         now: Instant,
         endpoint: Arc<str>,
         association: Key,
-        version: (u8, u8),
+        version: Version,
         change: Change,
     ) -> (Option<Key>, Option<Registration>) {
         let former = self.by_endpoint.get(&endpoint).copied().and_then(|key| self.remove(key));
-        let objects = self.intern(change.objects.unwrap_or_else(|| ObjectList::parse("")));
+        let objects = self.intern(change.objects.unwrap_or_default());
         let key = self.registrations.insert(Registration {
             endpoint: Arc::clone(&endpoint),
             association,
@@ -228,14 +228,14 @@ impl Registration {
 impl Binding {
     pub(crate) const U: Self = Self([b'U', 0, 0, 0, 0, 0, 0, 0]);
 
-    /// The binding and, as 1.0 had it inside, the queue mode flag; `None` when it is no binding.
-    pub(crate) fn parse(text: &str) -> Option<(Self, bool)> {
+    /// The binding; 1.0 has the letter of the queue mode in it. `None` when it is none.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut binding = Self::default();
         if text.is_empty() || !text.bytes().all(|letter| b"UTSNMHQ".contains(&letter)) {
             return None;
         }
         binding.0.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        Some((binding, text.contains('Q')))
+        Some(binding)
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -268,32 +268,25 @@ impl PartialEq for SharedList {
 impl Eq for SharedList {}
 
 impl ObjectList {
-    /// The listed instances of an object.
-    pub(crate) fn instances(&self, object: u16) -> Vec<u16> {
-        let prefix = self.prefix.as_deref().unwrap_or_default();
-        let links = lwm2m_coap::link::parse(&self.links).map_while(Result::ok);
-        let paths =
-            links.filter_map(|link| link.path().strip_prefix('/')?.strip_prefix(prefix)?.parse().ok());
-        paths.filter(|path: &Path| path.object_id() == Some(object)).filter_map(Path::instance_id).collect()
+    /// Reads the list; `None` for what is no link-format (§6.2.1).
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        let list = Registered::parse(payload).ok()?;
+        Some(Self {
+            links: core::str::from_utf8(payload).ok()?.into(),
+            // The alternate path has no numeric segment, so that it cannot be taken for an object.
+            prefix: list
+                .alternate()
+                .filter(|path| path.split('/').all(|segment| segment.parse::<u16>().is_err()))
+                .map(Into::into),
+            formats: list.formats().collect(),
+        })
     }
 
-    /// Reads the root link's attributes out of the payload; unknown ones are ignored (§6.2.1).
-    pub(crate) fn parse(links: &str) -> Self {
-        let mut list = Self { links: links.into(), prefix: None, formats: Vec::new() };
-        for link in lwm2m_coap::link::parse(links).map_while(Result::ok) {
-            let target = link.path().trim_matches('/');
-            let kinds = link.attribute("rt").unwrap_or_default();
-            if !target.is_empty() && !kinds.split(' ').any(|kind| kind == "oma.lwm2m") {
-                continue;
-            }
-            let formats = link.attribute("ct").unwrap_or_default();
-            list.formats = formats.split(' ').filter_map(|format| format.parse().ok()).collect();
-            // §6.2.1: the alternate path has no numeric segment, so that it cannot be taken for an object.
-            let is_alternate = !target.is_empty()
-                && target.split('/').all(|segment| !segment.is_empty() && segment.parse::<u16>().is_err());
-            list.prefix = is_alternate.then(|| target.into());
-        }
-        list
+    /// The listed instances of an object.
+    pub(crate) fn instances(&self, object: u16) -> Vec<u16> {
+        let Ok(list) = Registered::parse(self.links.as_bytes()) else { return Vec::new() };
+        let paths = list.iter().map(|entry| entry.path).filter(|path| path.object_id() == Some(object));
+        paths.filter_map(Path::instance_id).collect()
     }
 }
 
@@ -302,10 +295,11 @@ impl ObjectList {
 mod tests {
     use super::*;
 
+    const V1_1: Version = Version::new(1, 1);
     const ASSOCIATION: Key = Key { slot: 0, generation: 0 };
 
     fn change(lifetime: u32, links: &str) -> Change {
-        Change { lifetime: Some(lifetime), objects: Some(ObjectList::parse(links)), ..Change::default() }
+        Change { lifetime: Some(lifetime), objects: ObjectList::parse(links.as_bytes()), ..Change::default() }
     }
 
     fn seconds(seconds: u64) -> Instant {
@@ -316,7 +310,7 @@ mod tests {
     fn a_registration_ends_with_its_lifetime_unless_updated() {
         let mut registry = Registry::new();
         let (key, former) =
-            registry.register(seconds(0), "a".into(), ASSOCIATION, (1, 1), change(60, "</1/0>"));
+            registry.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(60, "</1/0>"));
         let key = key.unwrap();
         assert!(former.is_none());
         assert_eq!(registry.next_expiry(), Some(seconds(60)));
@@ -331,7 +325,7 @@ mod tests {
     #[test]
     fn a_shorter_lifetime_in_an_update_counts_at_once() {
         let mut registry = Registry::new();
-        let key = registry.register(seconds(0), "a".into(), ASSOCIATION, (1, 1), change(1000, "")).0.unwrap();
+        let key = registry.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(1000, "")).0.unwrap();
         registry.update(seconds(1), key, Change { lifetime: Some(9), ..Change::default() });
         assert!(registry.expire(seconds(9)).is_none());
         assert!(registry.expire(seconds(10)).is_some());
@@ -341,17 +335,17 @@ mod tests {
     #[test]
     fn lifetime_zero_never_ends() {
         let mut registry = Registry::new();
-        registry.register(seconds(0), "a".into(), ASSOCIATION, (1, 1), change(0, ""));
+        registry.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(0, ""));
         assert!(registry.expire(Instant::from_millis(u64::MAX)).is_none());
     }
 
     #[test]
     fn registering_again_replaces_and_the_old_location_finds_nothing_of_another_name() {
         let mut registry = Registry::new();
-        let first = registry.register(seconds(0), "a".into(), ASSOCIATION, (1, 1), change(60, "")).0.unwrap();
+        let first = registry.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(60, "")).0.unwrap();
         let location = registry.location(first).unwrap();
         assert_eq!(registry.locate(location.as_bytes()).unwrap().0, first);
-        let (second, former) = registry.register(seconds(1), "a".into(), ASSOCIATION, (1, 1), change(60, ""));
+        let (second, former) = registry.register(seconds(1), "a".into(), ASSOCIATION, V1_1, change(60, ""));
         assert_eq!(former.unwrap().registered_at, seconds(0));
         assert_ne!(second, Some(first));
         assert_eq!(registry.len(), 1);
@@ -364,7 +358,7 @@ mod tests {
         let mut registry = Registry::new();
         for n in 0..100 {
             let name = format!("device-{n}").into();
-            registry.register(seconds(0), name, ASSOCIATION, (1, 1), change(60, "</1/0>,</3/0>"));
+            registry.register(seconds(0), name, ASSOCIATION, V1_1, change(60, "</1/0>,</3/0>"));
         }
         assert_eq!(registry.lists.len(), 1);
         assert_eq!(registry.iter().count(), 100);
@@ -372,24 +366,23 @@ mod tests {
 
     #[test]
     fn the_root_link_tells_alternate_path_and_formats() {
-        let list = ObjectList::parse("</lwm2m>;rt=\"oma.lwm2m\";ct=\"110 112\",</lwm2m/1/0>");
+        let parse = |links: &str| ObjectList::parse(links.as_bytes()).unwrap();
+        let list = parse("</lwm2m>;rt=\"oma.lwm2m\";ct=\"110 112\",</lwm2m/1/4>,</lwm2m/1/0>,</lwm2m/3/0>");
         assert_eq!(list.prefix.as_deref(), Some("lwm2m"));
-        assert_eq!(list.formats, [110, 112]);
-        let list = ObjectList::parse("</>;ct=112;rt=\"oma.lwm2m\",</1/0>,</3/0>;ver=1.1");
-        assert_eq!((list.prefix, list.formats), (None, vec![112]));
-        assert_eq!(ObjectList::parse("</5>;rt=\"oma.lwm2m\"").prefix, None);
-        assert_eq!(ObjectList::parse("</</>;;ct=\"").formats, [0_u16; 0]);
+        assert_eq!(list.formats, [Format(110), Format(112)]);
+        assert_eq!(list.instances(1), [4, 0]);
+        let list = parse("</>;ct=112;rt=\"oma.lwm2m\",</1/0>,</3/0>;ver=1.1");
+        assert_eq!((list.prefix, list.formats), (None, vec![Format(112)]));
+        assert_eq!(parse("</5>;rt=\"oma.lwm2m\"").prefix, None);
+        assert_eq!(ObjectList::parse(b"\xff"), None);
     }
 
     #[test]
-    fn a_binding_keeps_its_letters_and_tells_queue_mode() {
-        assert_eq!(
-            Binding::parse("UQ").map(|(binding, queue)| (binding.as_str().to_owned(), queue)),
-            Some(("UQ".into(), true))
-        );
-        assert_eq!(Binding::parse("U").unwrap(), (Binding::U, false));
-        assert_eq!(Binding::parse("X"), None);
-        assert_eq!(Binding::parse(""), None);
-        assert_eq!(Binding::parse("UTSNMHQUT"), None);
+    fn a_binding_keeps_its_letters() {
+        assert_eq!(Binding::parse("UQ").unwrap().as_str(), "UQ");
+        assert_eq!(Binding::parse("U"), Some(Binding::U));
+        for text in ["X", "", "UTSNMHQUT"] {
+            assert_eq!(Binding::parse(text), None);
+        }
     }
 }

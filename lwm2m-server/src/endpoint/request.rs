@@ -3,7 +3,7 @@
 //! Invariant: what the device would have to refuse as no operation at all is refused here.
 
 use lwm2m_coap::{Code, Token, link};
-use lwm2m_objects::{Format, Path, Target};
+use lwm2m_objects::{Format, Path, Target, Version};
 
 use crate::server::{Answer, Content, Discovered, Link, ObservationId, Operation, RequestError, WriteMode};
 
@@ -206,9 +206,9 @@ pub(crate) fn uri(prefix: Option<&str>, path: Path) -> String {
 fn preferred(device: &Registration) -> Option<Format> {
     let announced = &device.objects.formats;
     match announced.is_empty() {
-        true if device.version < (1, 1) => Some(Format::TLV),
+        true if device.version < Version::new(1, 1) => Some(Format::TLV),
         true => Some(Format::SENML_CBOR),
-        false => [Format::SENML_CBOR, Format::TLV].into_iter().find(|format| announced.contains(&format.0)),
+        false => [Format::SENML_CBOR, Format::TLV].into_iter().find(|format| announced.contains(format)),
     }
 }
 

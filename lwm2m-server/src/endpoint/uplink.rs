@@ -9,9 +9,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use lwm2m_coap::block::{Block, Receive, Received, Szx};
 use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{Code, Exchange, Instant, Message, OptionNumber, Rng, Writer};
-use lwm2m_objects::Format;
+use lwm2m_coap::{Code, ContentFormat, Exchange, Instant, Message, OptionNumber, Rng, Writer};
+use lwm2m_objects::{Format, Location, Operation, Parameters, Version, mapping};
 
 use crate::credentials::{Fact, Role};
 use crate::event::Event;
@@ -33,19 +34,26 @@ pub(crate) struct Parked {
 }
 
 enum What {
-    Register { version: (u8, u8), change: Change },
+    Register { version: Version, change: Change },
     Bootstrap { preferred: Option<Format> },
 }
 
-/// What a request is answered with: a code, and the segments of a location.
+/// What a request leads to.
+enum Next {
+    Reply(Reply),
+    Park(Who, What),
+}
+
+/// What a request is answered with: a code, the id of a location, and the block it acknowledges.
 struct Reply {
     code: Code,
     location: Option<String>,
+    block: Option<Block>,
 }
 
 impl From<Code> for Reply {
     fn from(code: Code) -> Self {
-        Self { code, location: None }
+        Self { code, location: None, block: None }
     }
 }
 
@@ -60,34 +68,53 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Range<usize>> {
-        let role = self.associations.get(key)?.local.role();
-        let mut path = message.options.uri_path();
-        let path = [path.next(), path.next(), path.next()];
-        let reply = match (role, message.code, path) {
-            (Role::Management, Code::POST, [Some(b"rd"), None, _]) => {
-                match self.read_register(key, message) {
-                    Ok((who, what)) => return self.park(now, key, exchange, who, what, rng, out),
-                    Err(reply) => reply,
+        let association = self.associations.get_mut(key)?;
+        let reply = match message.options.block1() {
+            Ok(None) => {
+                association.upload = None;
+                self.operate(key, now, message)
+            }
+            // An object list longer than one message comes in blocks (RFC 7959 §2.5).
+            _ => match association.upload.get_or_insert_default().take(message) {
+                Ok(body) => {
+                    association.upload = None;
+                    self.operate(key, now, &Message { payload: &body, ..*message })
                 }
-            }
-            (Role::Bootstrap, Code::POST, [Some(b"bs"), None, _]) => {
-                match self.read_bootstrap_request(key, message) {
-                    Ok((who, what)) => return self.park(now, key, exchange, who, what, rng, out),
-                    Err(reply) => reply,
-                }
-            }
-            (Role::Management, Code::POST, [Some(b"rd"), Some(id), None]) => {
-                self.update(now, key, id, message).into()
-            }
-            (Role::Management, Code::DELETE, [Some(b"rd"), Some(id), None]) => {
-                self.deregister(key, id).into()
-            }
-            (Role::Management, _, [Some(b"rd"), ..]) | (Role::Bootstrap, _, [Some(b"bs"), None, _]) => {
-                Code::METHOD_NOT_ALLOWED.into()
-            }
-            _ => Code::NOT_FOUND.into(),
+                Err(reply) => Next::Reply(reply),
+            },
         };
-        self.respond(now, key, &mut exchange, &reply, rng, out)
+        match reply {
+            Next::Reply(reply) => self.respond(now, key, &mut exchange, &reply, rng, out),
+            Next::Park(who, what) => self.park(now, key, exchange, who, what, rng, out),
+        }
+    }
+
+    /// What a whole request leads to.
+    fn operate(&mut self, key: Key, now: Instant, message: &Message<'_>) -> Next {
+        let role = self.associations.get(key).map(|association| association.local.role());
+        let operation = match mapping::registration(message) {
+            Ok(operation) => operation,
+            Err(error) => return Next::Reply(mapping::code(&Err(error)).into()),
+        };
+        let asked = match (role, operation) {
+            (Some(Role::Management), Operation::Register { parameters, .. }) => {
+                self.read_register(key, &parameters, message)
+            }
+            (Some(Role::Bootstrap), Operation::BootstrapRequest { endpoint, preferred }) => {
+                self.read_bootstrap_request(key, endpoint, preferred)
+            }
+            (Some(Role::Management), Operation::Update { location, parameters, .. }) => {
+                Err(self.update(now, key, location, &parameters, message).into())
+            }
+            (Some(Role::Management), Operation::Deregister { location }) => {
+                Err(self.deregister(key, location).into())
+            }
+            _ => Err(Code::NOT_FOUND.into()),
+        };
+        match asked {
+            Ok((who, what)) => Next::Park(who, what),
+            Err(reply) => Next::Reply(reply),
+        }
     }
 
     fn respond(
@@ -104,6 +131,9 @@ impl Endpoint {
         if let Some(id) = &reply.location {
             writer.option(OptionNumber::LOCATION_PATH, b"rd").ok()?;
             writer.option(OptionNumber::LOCATION_PATH, id.as_bytes()).ok()?;
+        }
+        if let Some(block) = reply.block {
+            writer.block1(block).ok()?;
         }
         let range = association.coap.respond(now, exchange, writer, &mut Plain, rng).ok()?;
         association.seal(out, range)
@@ -197,24 +227,33 @@ impl Endpoint {
         range
     }
 
-    fn read_register(&mut self, key: Key, message: &Message<'_>) -> Result<(Who, What), Reply> {
-        let parameters = Parameters::read(message)?;
+    fn read_register(
+        &mut self,
+        key: Key,
+        parameters: &Parameters<'_>,
+        message: &Message<'_>,
+    ) -> Result<(Who, What), Reply> {
         let who = self.claim(key, parameters.endpoint)?;
-        let version = parameters.version.unwrap_or((1, 0));
-        if version.0 != 1 {
+        let version = parameters.version.unwrap_or(Version::new(1, 0));
+        if version.major != 1 {
             return Err(Code::PRECONDITION_FAILED.into());
         }
-        let mut change = parameters.change;
+        let change = change(parameters, message)?;
         // §6.2.1: the list may be left out from 1.2 on, when it can be determined otherwise; here it cannot.
-        let missing = if version >= (1, 2) { Code::CONFLICT } else { Code::BAD_REQUEST };
-        change.objects = Some(object_list(message)?.ok_or(missing)?);
+        if change.objects.is_none() {
+            let is_optional = version >= Version::new(1, 2);
+            return Err(if is_optional { Code::CONFLICT } else { Code::BAD_REQUEST }.into());
+        }
         Ok((who, What::Register { version, change }))
     }
 
-    fn read_bootstrap_request(&mut self, key: Key, message: &Message<'_>) -> Result<(Who, What), Reply> {
-        let parameters = Parameters::read(message)?;
-        let who = self.claim(key, parameters.endpoint)?;
-        let preferred = parameters.preferred.map(Format);
+    fn read_bootstrap_request(
+        &mut self,
+        key: Key,
+        endpoint: Option<&str>,
+        preferred: Option<Format>,
+    ) -> Result<(Who, What), Reply> {
+        let who = self.claim(key, endpoint)?;
         // §6.1.7.1: 4.15 when the format the device wants to be written in is not supported.
         if preferred.is_some_and(|format| ![Format::TLV, Format::SENML_CBOR].contains(&format)) {
             return Err(Code::UNSUPPORTED_CONTENT_FORMAT.into());
@@ -242,7 +281,7 @@ impl Endpoint {
         }
     }
 
-    fn register(&mut self, now: Instant, key: Key, who: Who, version: (u8, u8), change: Change) -> Reply {
+    fn register(&mut self, now: Instant, key: Key, who: Who, version: Version, change: Change) -> Reply {
         let endpoint = who.endpoint().clone();
         // An address without security may come back under another name: the former one is gone with it.
         if let Some(former) = self.associations.get(key).and_then(|association| association.registration)
@@ -278,15 +317,22 @@ impl Endpoint {
         }
         Counters::add(&mut self.counters.registered);
         self.events.push_back(Event::Registered { endpoint });
-        Reply { code: Code::CREATED, location: self.registry.location(registered) }
+        Reply { location: self.registry.location(registered), ..Code::CREATED.into() }
     }
 
-    fn update(&mut self, now: Instant, key: Key, id: &[u8], message: &Message<'_>) -> Code {
-        let Some(registered) = self.owned(key, id) else { return Code::NOT_FOUND };
-        let (Ok(parameters), Ok(objects)) = (Parameters::read(message), object_list(message)) else {
-            return Code::BAD_REQUEST;
-        };
-        self.registry.update(now, registered, Change { objects, ..parameters.change });
+    fn update(
+        &mut self,
+        now: Instant,
+        key: Key,
+        location: Location<'_>,
+        parameters: &Parameters<'_>,
+        message: &Message<'_>,
+    ) -> Code {
+        let Some(registered) = self.owned(key, location) else { return Code::NOT_FOUND };
+        match change(parameters, message) {
+            Ok(change) => self.registry.update(now, registered, change),
+            Err(code) => return code,
+        }
         self.rebind(registered, key);
         Counters::add(&mut self.counters.updated);
         if let Some(registration) = self.registry.get(registered) {
@@ -295,8 +341,8 @@ impl Endpoint {
         Code::CHANGED
     }
 
-    fn deregister(&mut self, key: Key, id: &[u8]) -> Code {
-        let Some(registered) = self.owned(key, id) else { return Code::NOT_FOUND };
+    fn deregister(&mut self, key: Key, location: Location<'_>) -> Code {
+        let Some(registered) = self.owned(key, location) else { return Code::NOT_FOUND };
         if let Some(registration) = self.registry.remove(registered) {
             self.events.push_back(Event::Deregistered { endpoint: registration.endpoint.clone() });
             self.forget_registration(&registration);
@@ -306,8 +352,8 @@ impl Endpoint {
 
     /// The registration a location names, when it belongs to who asks: the association that registered, or another one
     /// of the same proven identity.
-    fn owned(&self, key: Key, id: &[u8]) -> Option<Key> {
-        let (registered, registration) = self.registry.locate(id)?;
+    fn owned(&self, key: Key, location: Location<'_>) -> Option<Key> {
+        let (registered, registration) = self.registry.locate(location.0.as_bytes())?;
         let who = self.associations.get(key)?.who.as_ref()?;
         let is_owner = registration.association == key
             || (who.proven().is_some() && *who.endpoint() == registration.endpoint);
@@ -320,7 +366,7 @@ impl Endpoint {
             self.facts.push_back(Fact::BootstrapRequested { who: who.clone() });
         }
         self.events.push_back(Event::BootstrapStarted { endpoint: bootstrap.who.endpoint().clone() });
-        let job = Job::new(Purpose::Bootstrap, bootstrap.start(), bootstrap.deadline);
+        let job = Job::new(Purpose::Bootstrap, self.exchange(bootstrap.start()), bootstrap.deadline);
         if let Some(association) = self.associations.get_mut(key) {
             let is_new = association.who.is_none();
             association.who.get_or_insert_with(|| bootstrap.who.clone());
@@ -334,60 +380,53 @@ impl Endpoint {
     }
 }
 
-/// The query of Register, Update and Bootstrap-Request; unknown parameters are refused with 4.00 (§6.2.1, table 6.2.1-2).
-#[derive(Default)]
-struct Parameters<'m> {
-    endpoint: Option<&'m str>,
-    version: Option<(u8, u8)>,
-    preferred: Option<u16>,
-    change: Change,
-}
-
-/// The longest endpoint client name taken, in bytes.
-const LONGEST_NAME: usize = 255;
-
-impl<'m> Parameters<'m> {
-    fn read(message: &Message<'m>) -> Result<Self, Code> {
-        let mut parameters = Self::default();
-        for parameter in message.options.uri_query() {
-            let parameter = core::str::from_utf8(parameter).map_err(|_| Code::BAD_REQUEST)?;
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            match name {
-                "ep" if (1..=LONGEST_NAME).contains(&value.len()) => parameters.endpoint = Some(value),
-                "lt" => {
-                    parameters.change.lifetime = Some(value.parse().map_err(|_| Code::BAD_REQUEST)?);
-                }
-                "lwm2m" => {
-                    let (major, minor) =
-                        value.trim_matches('"').split_once('.').ok_or(Code::PRECONDITION_FAILED)?;
-                    let number = |text: &str| text.parse().map_err(|_| Code::PRECONDITION_FAILED);
-                    parameters.version = Some((number(major)?, number(minor)?));
-                }
-                "b" => {
-                    let (binding, queue) = Binding::parse(value).ok_or(Code::BAD_REQUEST)?;
-                    parameters.change.binding = Some(binding);
-                    parameters.change.queue = Some(queue || parameters.change.queue == Some(true));
-                }
-                "Q" => parameters.change.queue = Some(true),
-                "pct" => parameters.preferred = Some(value.parse().map_err(|_| Code::BAD_REQUEST)?),
-                "sms" | "pid" => {}
-                _ => return Err(Code::BAD_REQUEST),
-            }
-        }
-        Ok(parameters)
-    }
-}
-
-/// The object list, when there is one.
-fn object_list(message: &Message<'_>) -> Result<Option<ObjectList>, Code> {
-    if message.payload.is_empty() {
-        return Ok(None);
-    }
+/// What Register and Update change.
+fn change(parameters: &Parameters<'_>, message: &Message<'_>) -> Result<Change, Code> {
+    let binding = parameters.binding.map(|text| Binding::parse(text).ok_or(Code::BAD_REQUEST)).transpose()?;
     // A missing Content-Format is tolerated, another one is not.
-    if message.options.content_format().is_some_and(|format| format != lwm2m_coap::ContentFormat::LINK_FORMAT)
-    {
+    let format = message.options.content_format();
+    if !message.payload.is_empty() && format.is_some_and(|format| format != ContentFormat::LINK_FORMAT) {
         return Err(Code::UNSUPPORTED_CONTENT_FORMAT);
     }
-    let links = core::str::from_utf8(message.payload).map_err(|_| Code::BAD_REQUEST)?;
-    Ok(Some(ObjectList::parse(links)))
+    let objects = match message.payload {
+        [] => None,
+        payload => Some(ObjectList::parse(payload).ok_or(Code::BAD_REQUEST)?),
+    };
+    // A binding without Q ends the queue mode; an Update that names neither leaves it.
+    let queue = (binding.is_some() || parameters.queue_mode).then_some(parameters.queue_mode);
+    Ok(Change { lifetime: parameters.lifetime, binding, queue, objects })
+}
+
+/// An object list on its way here in blocks.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    receive: Receive,
+    body: Vec<u8>,
+}
+
+/// The longest object list, in bytes.
+const LONGEST_LIST: u32 = 16_384;
+
+impl Default for Upload {
+    fn default() -> Self {
+        Self { receive: Receive::new(Szx::LARGEST, LONGEST_LIST), body: Vec::new() }
+    }
+}
+
+impl Upload {
+    /// Takes a block; the whole body once it is complete, else what to answer.
+    fn take(&mut self, message: &Message<'_>) -> Result<Vec<u8>, Reply> {
+        match self.receive.handle(message) {
+            Ok(Received::Part { offset, bytes, last, answer }) => {
+                self.body.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
+                self.body.extend_from_slice(bytes);
+                match last {
+                    true => Ok(core::mem::take(&mut self.body)),
+                    false => Err(Reply { block: answer, ..Code::CONTINUE.into() }),
+                }
+            }
+            Ok(Received::Repeated { answer }) => Err(Reply { block: Some(answer), ..Code::CONTINUE.into() }),
+            Err(refusal) => Err(refusal.code.into()),
+        }
+    }
 }

@@ -330,6 +330,25 @@ impl Device {
         self.got.remove(index)
     }
 
+    /// Sends one block of a POST and returns its answer.
+    pub(crate) fn request_block(
+        &mut self,
+        world: &mut World,
+        uri: &str,
+        block: &[u8],
+        payload: &[u8],
+    ) -> Got {
+        self.next_id = self.next_id.wrapping_add(1);
+        let (path, query) = uri.split_once('?').unwrap();
+        let mut options = vec![(OptionNumber::URI_PATH, path.as_bytes())];
+        options.extend(query.split('&').map(|part| (OptionNumber::URI_QUERY, part.as_bytes())));
+        options.push((OptionNumber::BLOCK1, block));
+        let header = Header { kind: Kind::Confirmable, id: MessageId(self.next_id) };
+        let message = build(header, Code::POST, Token::new(&[9]).unwrap(), &options, payload);
+        self.send(world, &message);
+        self.got.pop_front().unwrap()
+    }
+
     /// Registers and returns the location.
     pub(crate) fn register(&mut self, world: &mut World, query: &str, links: &str) -> String {
         let answer =

@@ -1,0 +1,385 @@
+//! Every operation of the management and reporting interfaces against a device that answers what the test says
+//! (LwM2M Core 1.2.1 §6.3, §6.4; RFC 7641; RFC 7959).
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test")]
+
+mod support;
+
+use std::time::Duration;
+
+use lwm2m_coap::{Code, Kind, OptionNumber};
+use lwm2m_server::credentials::Role;
+use lwm2m_server::endpoint::{Config, Listener};
+use lwm2m_server::{Answer, Content, Operation, Path, RequestError, Value, WriteMode};
+use support::{Device, KEY, World};
+
+const TEXT: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[]);
+const TLV: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[0x2d, 0x16]);
+const LINK: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[40]);
+
+fn path(text: &str) -> Path {
+    text.parse().unwrap()
+}
+
+fn read(text: &str) -> Operation {
+    Operation::Read { path: path(text), format: None }
+}
+
+fn observe(text: &str) -> Operation {
+    Operation::Observe { path: path(text), format: None }
+}
+
+/// A registered device over DTLS; it knows TLV only, as 1.0 has it.
+fn device(world: &mut World) -> Device {
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::secure(world, Listener::Coaps, 40_000, &identity, &KEY);
+    device.register(world, "ep=a&lt=86400&lwm2m=1.0", "</1/0>,</3/0>,</3303/0>");
+    world.told();
+    device
+}
+
+/// Asks an operation, lets the device answer, and returns what the device saw and what the application heard.
+fn ask(
+    operation: Operation,
+    code: Code,
+    options: &[(OptionNumber, &[u8])],
+    payload: &[u8],
+) -> (support::Got, Result<Answer, RequestError>) {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let id = world.request("a", operation).unwrap();
+    let asked = device.asked(&mut world);
+    assert_eq!(asked.kind, Kind::Confirmable);
+    device.answer(&mut world, &asked, code, options, payload);
+    let outcome = world.outcome(id);
+    (asked, outcome)
+}
+
+#[test]
+fn a_read_tells_the_values_with_their_types() {
+    let (asked, outcome) = ask(read("/3/0/9"), Code::CONTENT, &[TEXT], b"95");
+    assert_eq!((asked.code, asked.uri().as_str()), (Code::GET, "/3/0/9"));
+    assert_eq!(asked.option(OptionNumber::ACCEPT), Some(&[0x2d, 0x16][..]));
+    let content = Content { format: 0, items: vec![(path("/3/0/9"), Value::Integer(95))] };
+    assert_eq!(outcome, Ok(Answer::Content(content)));
+
+    let tlv = [0xc1, 0x09, 0x5f, 0xc3, 0x00, b'a', b'b', b'c'];
+    let (_, outcome) = ask(read("/3/0"), Code::CONTENT, &[TLV], &tlv);
+    let items = vec![(path("/3/0/9"), Value::Integer(95)), (path("/3/0/0"), Value::String("abc".to_owned()))];
+    assert_eq!(outcome, Ok(Answer::Content(Content { format: 11542, items })));
+}
+
+#[test]
+fn a_refusal_carries_its_code_and_text() {
+    let (_, outcome) = ask(read("/3/0/5"), Code::METHOD_NOT_ALLOWED, &[], b"not readable");
+    assert_eq!(outcome, Err(RequestError::Refused((4, 5), "not readable".to_owned())));
+    let (_, outcome) = ask(read("/3/0/9"), Code::CONTENT, &[TLV], &[0xff, 0xff]);
+    assert!(matches!(outcome, Err(RequestError::Malformed(_))), "{outcome:?}");
+    let (_, outcome) = ask(read("/3/0/9"), Code::CHANGED, &[], b"");
+    assert!(matches!(outcome, Err(RequestError::Malformed(_))), "{outcome:?}");
+}
+
+#[test]
+fn writes_replace_by_put_and_update_by_post() {
+    let values = vec![(path("/3/0/14"), Value::String("+01:00".to_owned()))];
+    let write = |mode| Operation::Write { path: path("/3/0"), mode, values: values.clone() };
+    for (mode, code) in [(WriteMode::Replace, Code::PUT), (WriteMode::Update, Code::POST)] {
+        let (asked, outcome) = ask(write(mode), Code::CHANGED, &[], b"");
+        assert_eq!((asked.code, asked.uri().as_str()), (code, "/3/0"));
+        assert_eq!(asked.option(OptionNumber::CONTENT_FORMAT), Some(&[0x2d, 0x16][..]));
+        assert_eq!(asked.payload, b"\xc6\x0e+01:00");
+        assert_eq!(outcome, Ok(Answer::Done));
+    }
+}
+
+#[test]
+fn execute_create_delete_discover_and_attributes_are_what_the_specification_says() {
+    let execute = Operation::Execute { path: path("/3/0/4"), arguments: "0='x'".to_owned() };
+    let (asked, outcome) = ask(execute, Code::CHANGED, &[], b"");
+    assert_eq!(
+        (asked.code, asked.uri().as_str(), asked.payload.as_slice()),
+        (Code::POST, "/3/0/4", &b"0='x'"[..])
+    );
+    assert_eq!(outcome, Ok(Answer::Done));
+
+    let values = vec![(5700, Value::Float(1.5))];
+    let create = Operation::Create { object: 3303, instance: Some(7), values: values.clone() };
+    let location = [(OptionNumber::LOCATION_PATH, &b"3303"[..]), (OptionNumber::LOCATION_PATH, b"7")];
+    let (asked, outcome) = ask(create, Code::CREATED, &location, b"");
+    assert_eq!((asked.code, asked.uri().as_str()), (Code::POST, "/3303"));
+    assert_eq!(asked.payload, [0x07, 0x07, 0xe4, 0x16, 0x44, 0x3f, 0xc0, 0, 0]);
+    assert_eq!(outcome, Ok(Answer::Created(Some(path("/3303/7")))));
+    let create = Operation::Create { object: 3303, instance: None, values };
+    let (asked, _) = ask(create, Code::CREATED, &location, b"");
+    assert_eq!(asked.payload, [0xe4, 0x16, 0x44, 0x3f, 0xc0, 0, 0]);
+
+    let (asked, outcome) = ask(Operation::Delete { path: path("/3303/7") }, Code::DELETED, &[], b"");
+    assert_eq!((asked.code, asked.uri().as_str()), (Code::DELETE, "/3303/7"));
+    assert_eq!(outcome, Ok(Answer::Done));
+
+    let discover = Operation::Discover { path: path("/3303"), depth: Some(1) };
+    let (asked, outcome) = ask(discover, Code::CONTENT, &[LINK], b"</3303>;pmin=5,</3303/0>");
+    assert_eq!(asked.path(OptionNumber::URI_QUERY), "/depth=1");
+    assert_eq!(asked.option(OptionNumber::ACCEPT), Some(&[40][..]));
+    let Ok(Answer::Discovered(found)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(found.links.len(), 2);
+    assert_eq!(found.links[0].attributes, [("pmin".to_owned(), Some("5".to_owned()))]);
+
+    let attributes = Operation::WriteAttributes { path: path("/3303/0"), attributes: "pmin=5&gt".to_owned() };
+    let (asked, outcome) = ask(attributes, Code::CHANGED, &[], b"");
+    assert_eq!((asked.code, asked.path(OptionNumber::URI_QUERY).as_str()), (Code::PUT, "/pmin=5/gt"));
+    assert_eq!(outcome, Ok(Answer::Done));
+}
+
+#[test]
+fn what_is_no_operation_is_refused_here() {
+    let mut world = World::new(false);
+    device(&mut world);
+    assert_eq!(world.request("b", read("/3/0")), Err(RequestError::UnknownDevice));
+    for operation in [
+        read("/"),
+        Operation::Execute { path: path("/3/0"), arguments: String::new() },
+        Operation::Execute { path: path("/3/0/4"), arguments: "hello".to_owned() },
+        Operation::Delete { path: path("/3") },
+        Operation::Write { path: path("/3"), mode: WriteMode::Replace, values: vec![] },
+        Operation::Write {
+            path: path("/3/0/14"),
+            mode: WriteMode::Replace,
+            values: vec![(path("/4/0/1"), Value::Integer(1))],
+        },
+    ] {
+        let outcome = world.request("a", operation.clone());
+        assert!(matches!(outcome, Err(RequestError::Invalid(_))), "{operation:?} {outcome:?}");
+    }
+}
+
+#[test]
+fn one_request_is_in_flight_and_the_others_wait_in_a_bounded_queue() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let most = Config::default().queue;
+    let ids: Vec<_> = (0..=most).map(|_| world.request("a", read("/3/0/9")).unwrap()).collect();
+    assert_eq!(world.request("a", read("/3/0/9")), Err(RequestError::QueueFull));
+    for id in ids {
+        let asked = device.asked(&mut world);
+        assert!(device.got.is_empty());
+        device.answer(&mut world, &asked, Code::CONTENT, &[TEXT], b"1");
+        assert!(world.outcome(id).is_ok());
+    }
+    assert!(device.got.is_empty());
+}
+
+#[test]
+fn an_unanswered_request_is_repeated_and_then_times_out() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let id = world.request("a", read("/3/0/9")).unwrap();
+    world.pass(Duration::from_secs(94));
+    assert_eq!(world.outcome(id), Err(RequestError::TimedOut));
+    device.run(&mut world);
+    assert_eq!(device.got.len(), 5, "MAX_RETRANSMIT is 4");
+    assert!(device.got.iter().all(|got| got.id == device.got[0].id));
+}
+
+#[test]
+fn a_long_answer_is_fetched_in_blocks_up_to_a_cap() {
+    let mut world = World::with(config(100), false);
+    let mut device = device(&mut world);
+    let id = world.request("a", read("/3/0/0")).unwrap();
+    let body: Vec<u8> = (0..90).map(|n| b'a' + n % 26).collect();
+    for (number, block) in body.chunks(32).enumerate() {
+        let asked = device.asked(&mut world);
+        let wanted =
+            asked.option(OptionNumber::BLOCK2).map(|value| value.first().map_or(0, |byte| byte >> 4));
+        assert_eq!(wanted, (number > 0).then_some(u8::try_from(number).unwrap()));
+        let more = if block.len() == 32 { 8 } else { 0 };
+        let value = [u8::try_from(number).unwrap() << 4 | more | 1];
+        device.answer(&mut world, &asked, Code::CONTENT, &[TEXT, (OptionNumber::BLOCK2, &value)], block);
+    }
+    let Ok(Answer::Content(content)) = world.outcome(id) else { panic!() };
+    assert_eq!(content.items, [(path("/3/0/0"), Value::String(String::from_utf8(body).unwrap()))]);
+
+    let id = world.request("a", read("/3/0/0")).unwrap();
+    for number in 0_u8..4 {
+        let asked = device.asked(&mut world);
+        let value = [number << 4 | 8 | 1];
+        device.answer(
+            &mut world,
+            &asked,
+            Code::CONTENT,
+            &[TEXT, (OptionNumber::BLOCK2, &value)],
+            &[b'x'; 32],
+        );
+    }
+    assert_eq!(world.outcome(id), Err(RequestError::TooLarge));
+}
+
+fn config(longest_answer: u32) -> Config {
+    let mut config = Config::default();
+    config.longest_answer = longest_answer;
+    config
+}
+
+#[test]
+fn a_long_value_is_written_in_blocks_of_the_size_the_device_wants() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let value = Value::Opaque((0..1500_u32).map(|n| n as u8).collect());
+    let write = Operation::Write {
+        path: path("/5/0/0"),
+        mode: WriteMode::Replace,
+        values: vec![(path("/5/0/0"), value)],
+    };
+    let id = world.request("a", write).unwrap();
+    let mut received = Vec::new();
+    loop {
+        let asked = device.asked(&mut world);
+        let block = asked.option(OptionNumber::BLOCK1).unwrap();
+        let block = block.iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte));
+        let size = 16_usize << (block & 7);
+        assert_eq!(received.len(), usize::try_from(block >> 4).unwrap() * size);
+        if received.is_empty() && size > 512 {
+            // 4.13 with a smaller size: RFC 7959 §2.9.3.
+            device.answer(
+                &mut world,
+                &asked,
+                Code::REQUEST_ENTITY_TOO_LARGE,
+                &[(OptionNumber::BLOCK1, &[5])],
+                b"",
+            );
+            continue;
+        }
+        received.extend_from_slice(&asked.payload);
+        let echo = asked.option(OptionNumber::BLOCK1).unwrap().to_vec();
+        let code = if block & 8 == 0 { Code::CHANGED } else { Code::CONTINUE };
+        device.answer(&mut world, &asked, code, &[(OptionNumber::BLOCK1, &echo)], b"");
+        if block & 8 == 0 {
+            break;
+        }
+    }
+    assert_eq!(received, (0..1500_u32).map(|n| n as u8).collect::<Vec<_>>());
+    assert_eq!(world.outcome(id), Ok(Answer::Done));
+}
+
+/// Observes and returns the token.
+fn observed(world: &mut World, device: &mut Device, what: &str) -> lwm2m_coap::Token {
+    let id = world.request("a", observe(what)).unwrap();
+    let asked = device.asked(world);
+    assert_eq!(asked.option(OptionNumber::OBSERVE), Some(&[][..]));
+    device.answer(world, &asked, Code::CONTENT, &[(OptionNumber::OBSERVE, &[5]), TEXT], b"20.5");
+    assert!(matches!(world.outcome(id), Ok(Answer::Observing(..))));
+    asked.token
+}
+
+#[test]
+fn fresh_notifications_are_told_and_stale_ones_are_not() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = observed(&mut world, &mut device, "/3303/0/5700");
+    device.notify(&mut world, Kind::NonConfirmable, token, 7, &[TEXT], b"21.5");
+    device.notify(&mut world, Kind::NonConfirmable, token, 6, &[TEXT], b"99");
+    device.notify(&mut world, Kind::Confirmable, token, 8, &[TEXT], b"22.5");
+    assert_eq!(device.got.pop_front().unwrap().kind, Kind::Acknowledgement);
+    assert_eq!(
+        world.told(),
+        [
+            "notification a /3303/0/5700: [(/3303/0/5700, Float(21.5))]",
+            "notification a /3303/0/5700: [(/3303/0/5700, Float(22.5))]",
+        ]
+    );
+}
+
+#[test]
+fn a_notification_of_no_observation_is_rejected() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = lwm2m_coap::Token::new(&[0x55]).unwrap();
+    device.notify(&mut world, Kind::NonConfirmable, token, 1, &[TEXT], b"1");
+    assert_eq!(device.got.pop_front().unwrap().kind, Kind::Reset);
+    assert!(world.told().is_empty());
+}
+
+#[test]
+fn the_rest_of_a_long_notification_is_fetched_without_observe() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = observed(&mut world, &mut device, "/3/0/0");
+    let first = (OptionNumber::BLOCK2, &[8_u8][..]);
+    device.notify(&mut world, Kind::NonConfirmable, token, 9, &[TEXT, first], b"0123456789abcdef");
+    let asked = device.asked(&mut world);
+    assert_eq!(asked.option(OptionNumber::OBSERVE), None);
+    assert_eq!(asked.option(OptionNumber::BLOCK2), Some(&[0x10][..]));
+    assert_ne!(asked.token, token);
+    device.answer(&mut world, &asked, Code::CONTENT, &[TEXT, (OptionNumber::BLOCK2, &[0x10])], b"gh");
+    assert_eq!(world.told(), [r#"notification a /3/0/0: [(/3/0/0, String("0123456789abcdefgh"))]"#]);
+}
+
+#[test]
+fn an_observation_survives_a_new_session_of_the_same_identity_and_ends_with_a_register() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = observed(&mut world, &mut device, "/3303/0/5700");
+    let waiting = world.request("a", read("/3/0/9")).unwrap();
+    device.asked(&mut world);
+    device.connect(&mut world, "a-management", &KEY);
+    assert_eq!(world.outcome(waiting), Err(RequestError::Interrupted));
+    world.told();
+    device.notify(&mut world, Kind::NonConfirmable, token, 7, &[TEXT], b"21.5");
+    assert_eq!(world.told(), ["notification a /3303/0/5700: [(/3303/0/5700, Float(21.5))]"]);
+    // Tokens begin anew under the new keys, and skip that of the living observation.
+    let id = world.request("a", read("/3/0/9")).unwrap();
+    let asked = device.asked(&mut world);
+    assert_ne!(asked.token, token);
+    device.answer(&mut world, &asked, Code::CONTENT, &[TEXT], b"1");
+    assert!(world.outcome(id).is_ok());
+
+    device.register(&mut world, "ep=a&lt=86400&lwm2m=1.0", "</1/0>");
+    assert_eq!(world.told(), ["observation ended a: the device registered again", "registered a"]);
+    device.notify(&mut world, Kind::NonConfirmable, token, 8, &[TEXT], b"22.5");
+    assert_eq!(device.got.pop_front().unwrap().kind, Kind::Reset);
+}
+
+#[test]
+fn a_cancelled_observation_is_no_more_and_an_error_ends_one() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = observed(&mut world, &mut device, "/3303/0/5700");
+    let (observation, _) = world.endpoint.observations("a")[0];
+    let id = world.request("a", Operation::Cancel { observation }).unwrap();
+    let asked = device.asked(&mut world);
+    assert_eq!((asked.option(OptionNumber::OBSERVE), asked.token), (Some(&[1][..]), token));
+    device.answer(&mut world, &asked, Code::CONTENT, &[TEXT], b"1");
+    assert_eq!(world.outcome(id), Ok(Answer::Done));
+    assert!(world.endpoint.observations("a").is_empty());
+    assert_eq!(world.request("a", Operation::Cancel { observation }), Err(RequestError::UnknownObservation));
+}
+
+#[test]
+fn a_sleeping_device_that_registers_again_interrupts_what_waits() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let waiting = world.request("a", read("/3/0/9")).unwrap();
+    device.register(&mut world, "ep=a&lt=86400&lwm2m=1.0", "</1/0>");
+    assert_eq!(world.outcome(waiting), Err(RequestError::Interrupted));
+}
+
+#[test]
+fn the_alternate_path_stands_in_front_of_every_path() {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", "</lwm2m>;rt=\"oma.lwm2m\";ct=11542,</lwm2m/3/0>");
+    world.request("a", read("/3/0/9")).unwrap();
+    let asked = device.asked(&mut world);
+    assert_eq!(asked.uri(), "/lwm2m/3/0/9");
+    assert_eq!(asked.token.length(), 4, "without security a token cannot be guessed");
+}
+
+#[test]
+fn an_idle_registered_device_with_a_session_and_two_observations_takes_a_kilobyte_at_most() {
+    assert!(Config::default().queue > 0);
+    let (association, registration, observation) = lwm2m_server::endpoint::sizes();
+    // Two observations on the heap, the name, the indexes by address and by name with their load, two timers.
+    let indexes = (18 + 2 + 24) * 2 + (16 + 24) * 2 + (16 + 8) * 2 + 32 + 2 * 24;
+    let total = association + registration + 2 * observation + 32 + indexes;
+    assert!(total <= 1024, "{association} + {registration} + 2 * {observation} + … = {total}");
+}
