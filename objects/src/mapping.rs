@@ -4,7 +4,7 @@
 //!
 //! | | request comes in | request goes out |
 //! |---|---|---|
-//! | device | [`management`], [`bootstrap`] | [`emit`] |
+//! | device | [`management`], [`bootstrap`] | [`emit_registration`] |
 //! | server | [`registration`] | [`emit`] |
 //!
 //! Responses go out with [`respond`] and come in with [`outcome`] and [`location`].
@@ -139,6 +139,70 @@ pub fn registration<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
 /// The writer is full.
 pub fn emit(operation: &Operation<'_>, writer: &mut Writer<'_>) -> Result<(), WriteError> {
     match *operation {
+        Operation::BootstrapWrite { path, content } => {
+            head(Code::PUT, None, "", path, Some(content.format), writer)
+        }
+        Operation::BootstrapDiscover { path } => {
+            head(Code::GET, None, "", path, None, writer)?;
+            push_accept(Some(Format::LINK), writer)
+        }
+        Operation::BootstrapRead { path, accept } => {
+            head(Code::GET, None, "", path, None, writer)?;
+            push_accept(accept, writer)
+        }
+        Operation::BootstrapDelete { path } => head(Code::DELETE, None, "", path, None, writer),
+        Operation::BootstrapFinish => head(Code::POST, None, "bs", Path::ROOT, None, writer),
+
+        Operation::Read { target, accept } => {
+            managed(Code::GET, None, &target, None, writer)?;
+            push_accept(accept, writer)
+        }
+        Operation::Discover { target, depth } => {
+            managed(Code::GET, None, &target, None, writer)?;
+            if let Some(depth) = depth {
+                let query = [b'd', b'e', b'p', b't', b'h', b'=', b'0' | depth.min(3)];
+                writer.option(OptionNumber::URI_QUERY, &query)?;
+            }
+            push_accept(Some(Format::LINK), writer)
+        }
+        Operation::Write { target, mode, content } => {
+            let method = if mode == WriteMode::Replace { Code::PUT } else { Code::POST };
+            managed(method, None, &target, Some(content.format), writer)
+        }
+        Operation::WriteAttributes { target, change } => {
+            managed(Code::PUT, None, &target, None, writer)?;
+            Ok(change.try_for_each_query(&mut |query| push_query(writer, query))?)
+        }
+        Operation::Execute { target, arguments } => {
+            let format = (arguments != Arguments::NONE).then_some(Format::TEXT);
+            managed(Code::POST, None, &target, format, writer)
+        }
+        Operation::Create { target, content } => {
+            managed(Code::POST, None, &target, Some(content.format), writer)
+        }
+        Operation::Delete { target } => managed(Code::DELETE, None, &target, None, writer),
+        Operation::Observe { target, accept } => {
+            managed(Code::GET, Some(0), &target, None, writer)?;
+            push_accept(accept, writer)
+        }
+        Operation::CancelObservation { target, accept } => {
+            managed(Code::GET, Some(1), &target, None, writer)?;
+            push_accept(accept, writer)
+        }
+        Operation::BootstrapRequest { .. }
+        | Operation::Register { .. }
+        | Operation::Update { .. }
+        | Operation::Deregister { .. } => emit_registration(operation, writer),
+    }
+}
+
+/// Writes code and options of a request that a device sends: [`emit`] for Bootstrap-Request, Register, Update and
+/// De-register only, so that a device links no other.
+///
+/// # Errors
+/// The writer is full; [`WriteError::Order`] for an operation that a device does not send.
+pub fn emit_registration(operation: &Operation<'_>, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+    match *operation {
         Operation::BootstrapRequest { endpoint, preferred } => {
             head(Code::POST, None, "bs", Path::ROOT, None, writer)?;
             let parameters = Parameters { endpoint, ..Parameters::default() };
@@ -150,20 +214,6 @@ pub fn emit(operation: &Operation<'_>, writer: &mut Writer<'_>) -> Result<(), Wr
                 writer.option(OptionNumber::URI_QUERY, &text)?;
             }
         }
-        Operation::BootstrapWrite { path, content } => {
-            head(Code::PUT, None, "", path, Some(content.format), writer)?
-        }
-        Operation::BootstrapDiscover { path } => {
-            head(Code::GET, None, "", path, None, writer)?;
-            writer.accept(ContentFormat::LINK_FORMAT)?;
-        }
-        Operation::BootstrapRead { path, accept } => {
-            head(Code::GET, None, "", path, None, writer)?;
-            push_accept(accept, writer)?;
-        }
-        Operation::BootstrapDelete { path } => head(Code::DELETE, None, "", path, None, writer)?,
-        Operation::BootstrapFinish => head(Code::POST, None, "bs", Path::ROOT, None, writer)?,
-
         Operation::Register { parameters, .. } => {
             head(Code::POST, None, "rd", Path::ROOT, Some(Format::LINK), writer)?;
             parameters.try_for_each_query(&mut |query| push_query(writer, query))?;
@@ -180,45 +230,7 @@ pub fn emit(operation: &Operation<'_>, writer: &mut Writer<'_>) -> Result<(), Wr
             writer.set_code(Code::DELETE);
             push_location(location, writer)?;
         }
-
-        Operation::Read { target, accept } => {
-            managed(Code::GET, None, &target, None, writer)?;
-            push_accept(accept, writer)?;
-        }
-        Operation::Discover { target, depth } => {
-            managed(Code::GET, None, &target, None, writer)?;
-            if let Some(depth) = depth {
-                writer.option(
-                    OptionNumber::URI_QUERY,
-                    &[b'd', b'e', b'p', b't', b'h', b'=', b'0' | depth.min(3)],
-                )?;
-            }
-            writer.accept(ContentFormat::LINK_FORMAT)?;
-        }
-        Operation::Write { target, mode, content } => {
-            let method = if mode == WriteMode::Replace { Code::PUT } else { Code::POST };
-            managed(method, None, &target, Some(content.format), writer)?;
-        }
-        Operation::WriteAttributes { target, change } => {
-            managed(Code::PUT, None, &target, None, writer)?;
-            change.try_for_each_query(&mut |query| push_query(writer, query))?;
-        }
-        Operation::Execute { target, arguments } => {
-            let format = (arguments != Arguments::NONE).then_some(Format::TEXT);
-            managed(Code::POST, None, &target, format, writer)?;
-        }
-        Operation::Create { target, content } => {
-            managed(Code::POST, None, &target, Some(content.format), writer)?;
-        }
-        Operation::Delete { target } => managed(Code::DELETE, None, &target, None, writer)?,
-        Operation::Observe { target, accept } => {
-            managed(Code::GET, Some(0), &target, None, writer)?;
-            push_accept(accept, writer)?;
-        }
-        Operation::CancelObservation { target, accept } => {
-            managed(Code::GET, Some(1), &target, None, writer)?;
-            push_accept(accept, writer)?;
-        }
+        _ => return Err(WriteError::Order),
     }
     Ok(())
 }

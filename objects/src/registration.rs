@@ -121,7 +121,7 @@ impl Root<'_> {
         }
         links.path(self.alternate, &[])?;
         if !self.alternate.is_empty() {
-            links.quoted("rt", "oma.lwm2m")?;
+            links.attribute("rt", "\"oma.lwm2m\"")?;
         }
         match self.formats {
             [] => {}
@@ -131,10 +131,11 @@ impl Root<'_> {
             formats => {
                 let mut text = heapless::Vec::<u8, 64>::new();
                 for (index, format) in formats.iter().enumerate() {
-                    Sink::write(&mut text, if index == 0 { b"" } else { b" " })?;
+                    Sink::write(&mut text, if index == 0 { b"\"" } else { b" " })?;
                     emit_unsigned(u64::from(format.0), &mut text)?;
                 }
-                links.quoted("ct", core::str::from_utf8(&text).unwrap_or_default())?;
+                Sink::write(&mut text, b"\"")?;
+                links.attribute("ct", core::str::from_utf8(&text).unwrap_or_default())?;
             }
         }
         Ok(())

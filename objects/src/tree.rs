@@ -208,11 +208,11 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
 
     /// Finds what a path of the device management interface names.
     fn locate(&self, path: Path) -> Result<Place<'_>, Error> {
-        self.locate_for(path, |_| true)
+        self.locate_for(path, false)
     }
 
-    /// Finds what a path names; a resource of which `must_exist` says so must have been given a value.
-    fn locate_for(&self, path: Path, must_exist: impl Fn(&ResourceDef) -> bool) -> Result<Place<'_>, Error> {
+    /// Finds what a path names. A writable resource may be absent when it is about to be written.
+    fn locate_for(&self, path: Path, written: bool) -> Result<Place<'_>, Error> {
         let id = path.object_id().ok_or(Error::MethodNotAllowed)?;
         // LwM2M Core 1.2.1 §7.3: credentials are out of reach but for bootstrapping.
         if is_hidden(id) {
@@ -226,7 +226,8 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
         }
         let Some(resource) = path.resource_id() else { return Ok(place) };
         let definition = object.definition().resource(resource).ok_or(Error::NotFound)?;
-        if must_exist(definition) && !object.has(instance, resource) {
+        let excused = written && definition.operations.is_writable();
+        if !excused && !object.has(instance, resource) {
             return Err(Error::NotFound);
         }
         place.resource = Some(definition);

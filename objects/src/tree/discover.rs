@@ -61,25 +61,35 @@ impl Tree<'_, '_, '_> {
         if let Some(id) = path.object_id() {
             self.object(id).ok_or(Error::NotFound)?;
         }
-        let mut links = LinkWriter::new(body);
         let [major, minor] =
             [context.version.major, context.version.minor].map(|number| b'0'.saturating_add(number % 10));
         let version = [major, b'.', minor];
-        links.path("", &[])?.attribute("lwm2m", core::str::from_utf8(&version).unwrap_or("1.0"))?;
+        LinkWriter::new(&mut *body)
+            .path("", &[])?
+            .attribute("lwm2m", core::str::from_utf8(&version).unwrap_or_default())?;
         for object in self.objects() {
             let definition = object.definition();
             if path.object_id().is_some_and(|id| id != definition.id) {
                 continue;
             }
-            object_link(object, definition, context.version, "", &mut links)?;
+            if is_listed_apart(object, context.version) {
+                body.write(b",")?;
+                let mut links = LinkWriter::new(&mut *body);
+                object_link(definition, context.version, "", &mut links)?;
+            }
             for instance in instances(object) {
+                body.write(b",")?;
+                let mut links = LinkWriter::new(&mut *body);
                 links.path("", &[definition.id, instance])?;
                 let (server, uri) = self.account(definition.id, instance);
                 if let Some(server) = server {
                     links.integer("ssid", server)?;
                 }
-                if let Some(uri) = uri {
-                    links.quoted("uri", uri)?;
+                // No URI has a quote in it; and what has one does not get out of its quotes.
+                if let Some(uri) = uri.filter(|uri| !uri.as_bytes().contains(&b'"')) {
+                    body.write(b";uri=\"")?;
+                    body.write(uri.as_bytes())?;
+                    body.write(b"\"")?;
                 }
             }
         }
@@ -99,7 +109,9 @@ impl Tree<'_, '_, '_> {
             self.objects().filter(|object| !is_hidden(object.definition().id) && object.definition().id != 24)
         {
             let definition = object.definition();
-            object_link(object, definition, version, prefix, &mut links)?;
+            if is_listed_apart(object, version) {
+                object_link(definition, version, prefix, &mut links)?;
+            }
             for instance in instances(object) {
                 links.path(prefix, &[definition.id, instance])?;
             }
@@ -141,22 +153,23 @@ impl Tree<'_, '_, '_> {
     }
 }
 
-/// Writes a link to an object when it must be listed apart from its instances.
+/// Tells whether an object is listed apart from its instances: for its version, or because it has none.
+fn is_listed_apart(object: &dyn Object, version: Version) -> bool {
+    announced_version(version, object.definition()).is_some() || object.next_instance(None).is_none()
+}
+
+/// Writes a link to an object, with its version where that must be said.
 fn object_link(
-    object: &dyn Object,
     definition: &ObjectDef,
     version: Version,
     prefix: &str,
     links: &mut LinkWriter<'_, dyn Sink + '_>,
 ) -> Result<(), Full> {
-    let announced = announced_version(version, definition);
-    if announced.is_some() || object.next_instance(None).is_none() {
-        links.path(prefix, &[definition.id])?;
+    links.path(prefix, &[definition.id])?;
+    match announced_version(version, definition) {
+        Some(announced) => crate::registration::emit_version(announced, links),
+        None => Ok(()),
     }
-    if let Some(announced) = announced {
-        crate::registration::emit_version(announced, links)?;
-    }
-    Ok(())
 }
 
 /// A Discover that is being answered.
@@ -205,11 +218,10 @@ impl Listing<'_> {
             self.sink.write(b",")?;
         }
         let mut links = LinkWriter::new(&mut *self.sink);
-        links.path(self.alternate, path.ids())?;
-        if path.level() == Level::Object
-            && let Some(version) = announced_version(self.context.version, self.object.definition())
-        {
-            crate::registration::emit_version(version, &mut links)?;
+        if path.level() == Level::Object {
+            object_link(self.object.definition(), self.context.version, self.alternate, &mut links)?;
+        } else {
+            links.path(self.alternate, path.ids())?;
         }
         if let Some(dim) = dim {
             links.integer("dim", u32::try_from(dim).unwrap_or(u32::MAX))?;

@@ -37,9 +37,7 @@ impl Tree<'_, '_, '_> {
         let path = target.path;
         let instance = path.instance_id().ok_or(Error::MethodNotAllowed)?;
         // An optional resource comes into being by a write to it; a resource instance does not (LwM2M Core 1.2.1 §6.3.3).
-        let at_resource = path.level() == Level::Resource;
-        let place =
-            self.locate_for(path, |definition| !(at_resource && definition.operations.is_writable()))?;
+        let place = self.locate_for(path, path.level() == Level::Resource)?;
         self.check_access(&place, Right::Write, context)?;
         if let Some(definition) = place.resource {
             // A Partial Update of one value has no meaning.

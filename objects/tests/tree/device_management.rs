@@ -3,7 +3,7 @@
 use super::common::{Body, Owned, Rights, Store, perform};
 use lwm2m_objects::{
     Arguments, At, Attributes, AttributesChange, Change, Completion, Content, Context, Error, Format, Object,
-    ObjectDef, ObjectLink, Operation, Outcome, Path, Target, Tree, Value, WriteMode, defs, object, path,
+    ObjectDef, Operation, Outcome, Path, Target, Tree, Value, WriteMode, defs, object, path,
 };
 
 object! {
@@ -218,7 +218,8 @@ fn a_write_that_cannot_be_is_refused_and_changes_nothing() {
     for (path, mode, format, payload, error) in [
         (path!("/42769"), Replace, tlv, b"".as_slice(), Error::MethodNotAllowed),
         (path!("/42769/1"), Replace, tlv, b"\xc1\x00\x05", Error::NotFound),
-        (path!("/42769/0/6"), Replace, tlv, b"\xc4\x06\xff\xff\xff\xff", Error::NotFound),
+        (path!("/42769/4/2"), Replace, Format::TEXT, b"1", Error::NotFound),
+        (path!("/42769/0/99"), Replace, Format::TEXT, b"1", Error::NotFound),
         (path!("/42769/0/3/9"), Replace, Format::TEXT, b"1", Error::NotFound),
         (path!("/42769/0/0/0"), Replace, Format::TEXT, b"1", Error::MethodNotAllowed),
         (path!("/42769/0/2"), Replace, Format::TEXT, b"1", Error::MethodNotAllowed),
@@ -262,8 +263,8 @@ fn links_to_what_is_there_are_written() {
         let outcome = write(&mut thing(), path!("/42769/0"), WriteMode::Partial, Format::TLV, payload);
         assert_eq!(outcome, Ok(Outcome::Changed));
     }
-    let mut store = thing().with(0, &[(6, Value::ObjectLink(ObjectLink::NULL))]);
-    let outcome = write(&mut store, path!("/42769/0/6"), WriteMode::Replace, Format::TEXT, b"42769:4");
+    // A write brings an optional resource into being.
+    let outcome = write(&mut thing(), path!("/42769/0/6"), WriteMode::Replace, Format::TEXT, b"42769:4");
     assert_eq!(outcome, Ok(Outcome::Changed));
 }
 
