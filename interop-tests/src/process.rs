@@ -109,11 +109,28 @@ impl Process {
         self.log()
     }
 
-    /// Takes a line that the program has already printed, without waiting.
-    pub fn try_line(&mut self) -> Option<String> {
-        let line = self.lines.try_recv().ok()?;
+    /// Takes the next line that the program prints within `limit`.
+    pub fn line_within(&mut self, limit: Duration) -> Option<String> {
+        let line = self.lines.recv_timeout(limit).ok()?;
         self.seen.push(line.clone());
         Some(line)
+    }
+
+    /// Takes a line that the program has already printed, without waiting.
+    pub fn try_line(&mut self) -> Option<String> {
+        self.line_within(Duration::ZERO)
+    }
+
+    /// Asks the program to end, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        let sent = Command::new("kill").args(["-INT", &self.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{} has already ended", self.name);
+    }
+
+    /// Waits for the end and returns the exit code.
+    pub fn wait_for_exit(&mut self) -> Option<i32> {
+        self.wait_for_end();
+        self.child.wait().ok().and_then(|status| status.code())
     }
 
     /// Returns whether the program has ended.
