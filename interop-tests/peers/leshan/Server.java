@@ -67,7 +67,8 @@ public class Server {
         endpoints.addEndpoint(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[1])), Protocol.COAPS);
 
         List<ObjectModel> models = ObjectLoader.loadAllDefault();
-        models.add(temperature());
+        models.add(temperature("1.0"));
+        models.add(temperature("1.1"));
         LeshanServerBuilder builder = new LeshanServerBuilder();
         builder.setObjectModelProvider(new VersionedModelProvider(models));
         builder.setSecurityStore(security);
@@ -88,8 +89,8 @@ public class Server {
         server.destroy();
     }
 
-    static ObjectModel temperature() {
-        return new ObjectModel(3303, "Temperature", "", "1.0", true, false,
+    static ObjectModel temperature(String version) {
+        return new ObjectModel(3303, "Temperature", "", version, true, false,
                 resource(5700, Operations.R, Type.FLOAT, true), resource(5701, Operations.R, Type.STRING, false),
                 resource(5601, Operations.R, Type.FLOAT, false), resource(5602, Operations.R, Type.FLOAT, false),
                 resource(5603, Operations.R, Type.FLOAT, false), resource(5604, Operations.R, Type.FLOAT, false),
