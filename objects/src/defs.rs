@@ -33,8 +33,9 @@ object! {
         4   -  S M Opaque;
         5   -  S M Opaque;
         6   -  S O Integer in 0, 255;
-        7   -  S O Opaque in 6, 6;
-        8   -  S O Opaque in 16, 48;
+        // 6 and 16 to 48 bytes; but servers write them empty for an account that is not reached by SMS.
+        7   -  S O Opaque in 0, 6;
+        8   -  S O Opaque in 0, 48;
         9   -  S O String;
         // 1 to 65534; but some write 0 or 65535 for the account of a Bootstrap-Server, which has none.
         10  -  S O Integer in 0, 65535;
@@ -251,6 +252,15 @@ mod tests {
             let executable = |resource: &crate::ResourceDef| resource.operations.is_executable();
             let nothing = |resource: &crate::ResourceDef| resource.kind == crate::Kind::Nothing;
             assert!(definition.resources.iter().all(|resource| executable(resource) == nothing(resource)));
+        }
+    }
+
+    /// Leshan 2.0.0-M14 writes the binding keys of a device without SMS as empty.
+    #[test]
+    fn the_sms_keys_of_an_account_may_be_empty() {
+        for id in [7, 8] {
+            let definition = SECURITY.resource(id).unwrap();
+            assert!(definition.holds(&crate::Value::Opaque(&[])), "{id}");
         }
     }
 }
