@@ -19,6 +19,8 @@ pub struct Psk<'a> {
 pub struct Server {
     /// The process, for its log.
     pub process: Process,
+    /// Events that came while an answer was awaited.
+    events: Vec<String>,
     coap: u16,
     coaps: u16,
 }
@@ -27,7 +29,7 @@ impl Server {
     /// Starts it and waits until it listens; `None` when it is not installed.
     pub fn start() -> Option<Self> {
         let (process, coap, coaps) = start(&peers::leshan()?, "leshan/Server.java");
-        Some(Self { process, coap, coaps })
+        Some(Self { process, events: Vec::new(), coap, coaps })
     }
 
     /// Returns the URI of the port without security.
@@ -49,12 +51,22 @@ impl Server {
     /// Sends a command and returns its answer: a code like `205` and the content as Leshan understood it.
     pub fn ask(&mut self, command: &str) -> String {
         self.process.say(command);
-        self.process.wait_for(command, |line| line.strip_prefix("answer ").map(str::to_owned))
+        let events = &mut self.events;
+        self.process.wait_for(command, |line| {
+            let answer = line.strip_prefix("answer ").map(str::to_owned);
+            if answer.is_none() {
+                events.push(line.to_owned());
+            }
+            answer
+        })
     }
 
-    /// Waits for an event: a line that starts with `event`.
+    /// Waits for an event that was not waited for before: a line that starts with `event`.
     pub fn wait_for(&mut self, event: &str) -> String {
-        wait_for(&mut self.process, event)
+        match self.events.iter().position(|line| line.starts_with(event)) {
+            Some(index) => self.events.remove(index),
+            None => wait_for(&mut self.process, event),
+        }
     }
 }
 
