@@ -230,23 +230,18 @@ impl AttributesChange {
     /// # Errors
     /// [`Error::BadRequest`] for an unknown attribute, a bad number, or an attribute named twice.
     pub fn query(&mut self, parameter: &[u8]) -> Result<(), Error> {
-        let (name, value) =
-            match parameter.iter().position(|byte| *byte == b'=').map(|at| parameter.split_at(at)) {
-                Some((name, [_, value @ ..])) => (name, Some(value)),
-                _ => (parameter, None),
-            };
+        let mut parts = parameter.splitn(2, |byte| *byte == b'=');
+        let name = parts.next().unwrap_or_default();
+        let value = parts.next();
         let index = NAMES.iter().position(|known| known.as_bytes() == name).ok_or(Error::BadRequest)?;
         let bit = 1_u8 << index;
-        let Some(value) = value else {
-            if self.unset & bit != 0 || self.is_set(index) {
-                return Err(Error::BadRequest);
-            }
-            self.unset |= bit;
-            return Ok(());
-        };
         if self.unset & bit != 0 || self.is_set(index) {
             return Err(Error::BadRequest);
         }
+        let Some(value) = value else {
+            self.unset |= bit;
+            return Ok(());
+        };
         if let Some(place) = seconds(&mut self.set, index) {
             let number = parse_unsigned(value).and_then(|seconds| u32::try_from(seconds).ok());
             *place = Some(number.ok_or(Error::BadRequest)?);

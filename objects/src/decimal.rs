@@ -60,7 +60,8 @@ pub fn emit_float(value: f64, sink: &mut dyn Sink) -> Result<(), Full> {
     match point {
         // 215 × 10^-1: 21.5
         1..=21 if point < length => {
-            let (whole, fraction) = text.split_at(usize::try_from(point).unwrap_or(0).min(text.len()));
+            let point = usize::try_from(point).unwrap_or(0);
+            let (whole, fraction) = text.split_at_checked(point).unwrap_or((text, &[]));
             sink.write(whole)?;
             sink.write(b".")?;
             sink.write(fraction)
@@ -75,7 +76,7 @@ pub fn emit_float(value: f64, sink: &mut dyn Sink) -> Result<(), Full> {
             sink.write(text)
         }
         _ => {
-            let (first, rest) = text.split_at(1.min(text.len()));
+            let (first, rest) = text.split_at_checked(1).unwrap_or((text, &[]));
             sink.write(first)?;
             if !rest.is_empty() {
                 sink.write(b".")?;
