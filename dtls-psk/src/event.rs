@@ -10,12 +10,12 @@ pub enum Input<'d> {
     /// Authentic application data, decrypted where it lay in the datagram.
     Application(&'d mut [u8]),
     /// The peer's Finished was verified: application data may go both ways. Drain
-    /// [`Connection::poll_transmit`] before the first of it is sent.
+    /// [`Connection::poll_transmit`](crate::Connection::poll_transmit) before the first of it is sent.
     Established {
         /// Whether the peer proved its key just now, in a full handshake.
         full: bool,
     },
-    /// The connection is over. Drain [`Connection::poll_transmit`] once more, for a last alert, and drop it.
+    /// The connection is over. Drain [`Connection::poll_transmit`](crate::Connection::poll_transmit) once more, for a last alert, and drop it.
     Closed(Reason),
 }
 
@@ -30,7 +30,7 @@ impl PendingId {
 /// An operation that the engine waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pending<'a> {
-    /// To be handed back to [`Connection::provide`].
+    /// To be handed back to [`Connection::provide`](crate::Connection::provide).
     pub id: PendingId,
     /// What is to be done.
     pub operation: Operation<'a>,
@@ -55,7 +55,7 @@ pub enum Answer<'a> {
     Psk {
         /// 1 to 64 bytes.
         key: &'a [u8],
-        /// Whatever the caller wants to find again in [`Connection::tag`] once the key is proven.
+        /// Whatever the caller wants to find again in [`Connection::tag`](crate::Connection::tag) once the key is proven.
         tag: u64,
     },
     /// There is none. The handshake goes on with a random key, so that the client cannot tell.
