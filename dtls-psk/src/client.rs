@@ -12,7 +12,7 @@
 use crate::association::Role;
 use crate::error::{Dropped, Reason};
 use crate::handshake::{Failure, State, Step};
-use crate::message::{self, Message, MessageType, OfferedHello, ServerHello};
+use crate::message::{self, Message, MessageType, ServerHello};
 use crate::psk::{StoredIdentity, StoredKey};
 use crate::wire::Writer;
 
@@ -53,8 +53,7 @@ impl<const N: usize> Step<'_, N> {
             return Err(Dropped::Duplicate.into());
         }
         let cookie = message::or_malformed(message::parse_hello_verify_request(message.body))?;
-        let sent = self.flight.first_body().and_then(OfferedHello::parse);
-        if sent.is_some_and(|hello| hello.cookie == cookie) {
+        if self.flight.first_body().and_then(message::own_cookie) == Some(cookie) {
             return Err(Dropped::Duplicate.into());
         }
         if self.core.hello_verify_requests >= HELLO_VERIFY_REQUESTS_MAX {

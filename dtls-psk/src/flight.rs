@@ -10,11 +10,11 @@ use crate::record::{self, ContentType};
 use crate::wire::Writer;
 
 /// How many messages a flight has at most.
-const ITEMS: usize = 6;
+const ITEMS: usize = 4;
 
 #[derive(Clone, Copy)]
 enum Item {
-    Message { message_type: MessageType, message_seq: u16, epoch: u16, start: usize, end: usize },
+    Message { message_type: MessageType, message_seq: u16, epoch: u16, start: u16, end: u16 },
     ChangeCipherSpec,
 }
 
@@ -66,7 +66,10 @@ impl<const N: usize> Flight<N> {
     ) -> Option<Message<'_>> {
         let start = self.used;
         let end = start.checked_add(write(self.bytes.get_mut(start..)?)?)?;
-        self.items.push(Item::Message { message_type, message_seq, epoch, start, end }).ok()?;
+        let range = (u16::try_from(start).ok()?, u16::try_from(end).ok()?);
+        self.items
+            .push(Item::Message { message_type, message_seq, epoch, start: range.0, end: range.1 })
+            .ok()?;
         self.used = end;
         Some(Message { message_type, message_seq, body: self.bytes.get(start..end)? })
     }
@@ -78,7 +81,7 @@ impl<const N: usize> Flight<N> {
     /// The body of the first message.
     pub(crate) fn first_body(&self) -> Option<&[u8]> {
         match *self.items.first()? {
-            Item::Message { start, end, .. } => self.bytes.get(start..end),
+            Item::Message { start, end, .. } => self.bytes.get(start.into()..end.into()),
             Item::ChangeCipherSpec => None,
         }
     }
@@ -128,8 +131,8 @@ impl<const N: usize> Flight<N> {
             self.items.get(self.item)
             && epoch == wanted
         {
-            let from = start.saturating_add(self.offset);
-            let left = end.saturating_sub(from);
+            let from = usize::from(start).saturating_add(self.offset);
+            let left = usize::from(end).saturating_sub(from);
             let Some(space) = room.checked_sub(writer.len().saturating_add(message::HEADER)) else { break };
             let is_whole = left <= space;
             let is_only = writer.len() == 0;
@@ -142,7 +145,7 @@ impl<const N: usize> Flight<N> {
             let count = left.min(space);
             let header = FragmentHeader {
                 code: message_type as u8,
-                length: u32::try_from(end.saturating_sub(start)).ok()?,
+                length: end.saturating_sub(start).into(),
                 message_seq,
                 offset: u32::try_from(self.offset).ok()?,
             };

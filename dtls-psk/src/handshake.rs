@@ -1,9 +1,6 @@
 //! The big part of a connection, which exists only while a handshake or the kept last flight lives (RFC 6347 §4.2; invariant:
 //! secrets in it are wiped when it is dropped).
 
-use core::ops::Add as _;
-use core::time::Duration;
-
 use zeroize::Zeroize as _;
 
 use crate::association::{Association, Role};
@@ -20,13 +17,13 @@ use crate::reassembly::Reassembly;
 use crate::record::Header;
 use crate::replay::ReplayWindow;
 use crate::suite::Suite;
-use crate::time::Instant;
+use crate::time::{Instant, milliseconds};
 
-/// The longest time between two retransmissions (RFC 6347 §4.2.4.1).
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// The longest time between two retransmissions (RFC 6347 §4.2.4.1), in milliseconds.
+const BACKOFF_MAX: u32 = 60_000;
 
-/// How long the sender of the last flight keeps it: twice the maximum segment lifetime of two minutes.
-const KEEP_LAST_FLIGHT: Duration = Duration::from_secs(240);
+/// How long the sender of the last flight keeps it, in milliseconds: twice the maximum segment lifetime of two minutes.
+const KEEP_LAST_FLIGHT: u64 = 240_000;
 
 /// The epoch that the first ChangeCipherSpec starts.
 pub(crate) const PROTECTED: u16 = 1;
@@ -123,11 +120,11 @@ pub(crate) enum LookUp {
     Asked(PendingId),
 }
 
-/// Retransmission and deadline.
+/// Retransmission and deadline; durations in milliseconds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Timers {
-    initial: Duration,
-    backoff: Duration,
+    initial: u32,
+    backoff: u32,
     was_lost: bool,
     pub(crate) retransmit: Option<Instant>,
     pub(crate) deadline: Instant,
@@ -136,8 +133,9 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) fn start(&mut self, now: Instant, config: &Config) {
-        let initial = config.retransmit_after.clamp(Duration::from_millis(1), BACKOFF_MAX);
-        let deadline = now.add(config.handshake_timeout);
+        let initial = u32::try_from(milliseconds(config.retransmit_after)).unwrap_or(BACKOFF_MAX);
+        let initial = initial.clamp(1, BACKOFF_MAX);
+        let deadline = now.after(milliseconds(config.handshake_timeout));
         *self =
             Self { initial, backoff: initial, was_lost: false, retransmit: None, deadline, last_sent: now };
     }
@@ -148,32 +146,38 @@ impl Timers {
         if !core::mem::replace(&mut self.was_lost, false) {
             self.backoff = self.initial;
         }
-        self.retransmit = Some(now.add(self.backoff));
+        self.arm(now);
     }
 
     /// The last flight was queued: nothing answers it.
     pub(crate) fn last_flight(&mut self, now: Instant) {
         self.retransmit = None;
-        self.deadline = now.add(KEEP_LAST_FLIGHT);
+        self.deadline = now.after(KEEP_LAST_FLIGHT);
     }
 
     /// A part of the flight goes out: its time-out counts from here.
     pub(crate) fn sent(&mut self, now: Instant) {
         self.last_sent = now;
-        self.retransmit = self.retransmit.map(|_| now.add(self.backoff));
+        if self.retransmit.is_some() {
+            self.arm(now);
+        }
     }
 
     /// The flight goes out again because nothing came.
     pub(crate) fn back_off(&mut self, now: Instant) {
         self.was_lost = true;
         self.backoff = self.backoff.saturating_mul(2).min(BACKOFF_MAX);
-        self.retransmit = Some(now.add(self.backoff));
+        self.arm(now);
+    }
+
+    fn arm(&mut self, now: Instant) {
+        self.retransmit = Some(now.after(self.backoff.into()));
     }
 
     /// Whether a repetition by the peer, which anyone may forge, is to be answered: not more often than four times in the
     /// initial time-out.
     pub(crate) fn may_repeat(&self, now: Instant) -> bool {
-        now.since(self.last_sent) >= self.initial.checked_div(4).unwrap_or_default()
+        now >= self.last_sent.after((self.initial >> 2).into())
     }
 
     pub(crate) fn next(&self) -> Instant {

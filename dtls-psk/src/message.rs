@@ -263,6 +263,14 @@ pub(crate) fn emit_client_hello(buffer: &mut [u8], random: &[u8; 32], cookie: &[
     Some(writer.len())
 }
 
+/// The cookie in a ClientHello that [`emit_client_hello`] wrote.
+pub(crate) fn own_cookie(body: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(body);
+    // Version, random, and the length of the empty session id.
+    reader.take(2 + 32 + 1)?;
+    reader.vector8()
+}
+
 /// Writes our ServerHello with an empty session id.
 pub(crate) fn emit_server_hello(
     buffer: &mut [u8],

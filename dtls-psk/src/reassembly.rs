@@ -17,10 +17,10 @@ struct Partial {
     message_type: MessageType,
     message_seq: u16,
     /// Where it lies in the buffer.
-    start: usize,
-    length: usize,
+    start: u16,
+    length: u16,
     /// What was received: disjoint, in no order.
-    ranges: Vec<(usize, usize), RANGES>,
+    ranges: Vec<(u16, u16), RANGES, u8>,
 }
 
 impl Partial {
@@ -29,7 +29,7 @@ impl Partial {
     }
 
     /// Marks `start..end` as received, merging what touches it.
-    fn mark(&mut self, start: usize, end: usize) -> Result<(), Dropped> {
+    fn mark(&mut self, start: u16, end: u16) -> Result<(), Dropped> {
         let mut merged = (start, end);
         self.ranges.retain(|&(from, to)| {
             let apart = to < merged.0 || merged.1 < from;
@@ -51,10 +51,13 @@ pub(crate) struct Reassembly<const N: usize> {
     next: u16,
     partials: Vec<Partial, MESSAGES>,
     buffer: [u8; N],
-    used: usize,
+    used: u16,
 }
 
 impl<const N: usize> Reassembly<N> {
+    /// `N`, which is at most 2^14.
+    const CAPACITY: u16 = N as u16;
+
     pub(crate) const fn new() -> Self {
         Self { next: 0, partials: Vec::new(), buffer: [0; N], used: 0 }
     }
@@ -93,28 +96,28 @@ impl<const N: usize> Reassembly<N> {
         if usize::from(ahead) >= MESSAGES {
             return Err(Dropped::Unexpected);
         }
-        let length = usize::try_from(fragment.header.length).map_err(|_| Dropped::TooLarge)?;
-        let offset = usize::try_from(fragment.header.offset).map_err(|_| Dropped::TooLarge)?;
-        let known = self.partials.iter().position(|partial| partial.message_seq == message_seq);
-        if let Some(partial) = known.and_then(|index| self.partials.get(index))
-            && (partial.length != length || partial.message_type != message_type)
-        {
-            // One of the two is forged or broken, and which one cannot be told: start again with the newer.
-            self.discard(|partial, _| partial.message_seq == message_seq);
-        }
-        let known = self.partials.iter().position(|partial| partial.message_seq == message_seq);
+        let length = u16::try_from(fragment.header.length).map_err(|_| Dropped::TooLarge)?;
+        let offset = u16::try_from(fragment.header.offset).map_err(|_| Dropped::TooLarge)?;
         // A fragment without content says nothing, unless the message has none either.
         if fragment.bytes.is_empty() && length != 0 {
             return Err(Dropped::Malformed);
         }
-        let index = match known {
+        // Where two contradict each other, one is forged or broken, and which one cannot be told: start again with the newer.
+        self.discard(|partial, _| {
+            partial.message_seq == message_seq
+                && (partial.length != length || partial.message_type != message_type)
+        });
+        let index = match self.partials.iter().position(|partial| partial.message_seq == message_seq) {
             Some(index) => index,
             None => {
-                if ahead == 0 && self.used.saturating_add(length) > N {
+                if ahead == 0 && self.used.saturating_add(length) > Self::CAPACITY {
                     // What comes later, or is forged, makes way for what is needed now.
-                    self.discard(|partial, next| partial.message_seq != next);
+                    self.discard(|_, _| true);
                 }
-                let end = self.used.checked_add(length).filter(|end| *end <= N).ok_or(Dropped::TooLarge)?;
+                let end = self.used.saturating_add(length);
+                if end > Self::CAPACITY {
+                    return Err(Dropped::TooLarge);
+                }
                 let partial =
                     Partial { message_type, message_seq, start: self.used, length, ranges: Vec::new() };
                 self.partials.push(partial).map_err(|_| Dropped::TooLarge)?;
@@ -123,11 +126,11 @@ impl<const N: usize> Reassembly<N> {
             }
         };
         let partial = self.partials.get_mut(index).ok_or(Dropped::TooLarge)?;
-        let end = offset.saturating_add(fragment.bytes.len());
-        partial.mark(offset, end)?;
+        let count = u16::try_from(fragment.bytes.len()).map_err(|_| Dropped::TooLarge)?;
+        partial.mark(offset, offset.saturating_add(count))?;
         let start = partial.start.saturating_add(offset);
         self.buffer
-            .get_mut(start..start.saturating_add(fragment.bytes.len()))
+            .get_mut(start.into()..start.saturating_add(count).into())
             .ok_or(Dropped::Malformed)?
             .copy_from_slice(fragment.bytes);
         Ok(())
@@ -136,7 +139,8 @@ impl<const N: usize> Reassembly<N> {
     /// The message whose turn it is, if it is complete.
     pub(crate) fn complete(&self) -> Option<Message<'_>> {
         let partial = self.partials.iter().find(|partial| partial.message_seq == self.next)?;
-        let body = self.buffer.get(partial.start..partial.start.checked_add(partial.length)?)?;
+        let body =
+            self.buffer.get(partial.start.into()..partial.start.checked_add(partial.length)?.into())?;
         let Partial { message_type, message_seq, .. } = *partial;
         partial.is_complete().then_some(Message { message_type, message_seq, body })
     }
@@ -148,8 +152,8 @@ impl<const N: usize> Reassembly<N> {
             // Order is kept: messages lie in the buffer in the order of the list.
             let gone = self.partials.remove(index);
             let behind = gone.start.saturating_add(gone.length);
-            if behind <= self.used && gone.start <= behind {
-                self.buffer.copy_within(behind..self.used, gone.start);
+            if behind <= self.used {
+                self.buffer.copy_within(usize::from(behind)..self.used.into(), gone.start.into());
             }
             self.used = self.used.saturating_sub(gone.length);
             for partial in self.partials.iter_mut().filter(|partial| partial.start >= behind) {

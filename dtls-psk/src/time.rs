@@ -17,6 +17,10 @@ impl Instant {
         self.0
     }
 
+    pub(crate) const fn after(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
+    }
+
     /// The time that passed from `earlier` to `self`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -28,6 +32,11 @@ impl core::ops::Add<Duration> for Instant {
 
     /// Saturates at the end of time.
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+        self.after(milliseconds(duration))
     }
+}
+
+/// The whole milliseconds of a duration, without the 128-bit arithmetic of `as_millis`.
+pub(crate) const fn milliseconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis() as u64)
 }
