@@ -40,20 +40,21 @@ use outgoing::{Outgoing, Role};
 /// `B` holds a message's copy. `REQUESTS` is how many messages of ours may be unsettled at once: requests, separate
 /// Confirmable responses and Confirmable notifications. `ANSWERS` is how many messages of the remote are remembered.
 /// `NOTIFIED` is for how many observers a Reset to their last Non-confirmable notification is recognised: zero for who
-/// sends none. `K` is the [`Protect::Binding`].
+/// sends none. `K` is the [`Protect::Binding`]. `A` holds the copy of an answer, where that is to take another size than
+/// that of a request.
 #[derive(Debug)]
-pub struct Peer<B, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usize = 0, K = ()> {
+pub struct Peer<B, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usize = 0, K = (), A = B> {
     parameters: &'static Parameters,
     tokens: TokenPolicy,
     next_id: u16,
     due: Due,
     outgoing: heapless::Vec<Outgoing<B, K>, REQUESTS, u8>,
-    answers: Answers<B, ANSWERS>,
+    answers: Answers<A, ANSWERS>,
     notified: heapless::Vec<(MessageId, Token), NOTIFIED, u8>,
 }
 
-impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usize, K: Clone>
-    Peer<B, REQUESTS, ANSWERS, NOTIFIED, K>
+impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usize, K: Clone, A: Stored>
+    Peer<B, REQUESTS, ANSWERS, NOTIFIED, K, A>
 {
     /// A remote of which nothing is known yet. Message ids start at a random one.
     #[must_use]

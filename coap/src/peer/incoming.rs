@@ -14,8 +14,8 @@ use crate::time::Instant;
 use crate::token::Token;
 use crate::udp::{HEADER_LENGTH, Header, Kind};
 
-impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usize, K: Clone>
-    Peer<B, REQUESTS, ANSWERS, NOTIFIED, K>
+impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usize, K: Clone, A: Stored>
+    Peer<B, REQUESTS, ANSWERS, NOTIFIED, K, A>
 {
     /// Takes a datagram of the remote, which was decrypted if the transport is secure. Act on what is returned, then
     /// drain [`Peer::poll_transmit`].
@@ -98,7 +98,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         self.answers.forget(now);
         // A remote that started again counts its message ids from where it did before: another token shows another request.
         let is_same =
-            |answer: Option<&B>| answer.is_none_or(|answer| has_token(answer.bytes(), incoming.token()));
+            |answer: Option<&A>| answer.is_none_or(|answer| has_token(answer.bytes(), incoming.token()));
         if let Some((state, _)) = self.answers.find(id).filter(|(_, answer)| is_same(*answer)) {
             match state {
                 State::Answered => self.due = Due::Repeat(id),
