@@ -240,6 +240,15 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         epoch.decrypt(header, scratch).map_err(OpenError::Refused)
     }
 
+    /// The same connection with another place for a handshake's memory, once this one needs none: an established client
+    /// gives the memory back so that the next handshake can have it. With [`NoHandshake`](crate::NoHandshake) as place the
+    /// connection takes no more room than its association. Nothing while the memory is still needed; the connection is
+    /// gone then.
+    pub fn without_handshake<P: BorrowMut<Handshake<N>>>(self) -> Option<Connection<N, P>> {
+        let Self { association, handshake } = self;
+        handshake.is_none().then_some(Connection { association, handshake: None })
+    }
+
     /// The role in the handshake.
     pub const fn role(&self) -> Role {
         self.association.role

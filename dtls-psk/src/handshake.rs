@@ -63,6 +63,23 @@ impl<const N: usize> core::fmt::Debug for Handshake<N> {
     }
 }
 
+/// The place of a handshake's memory that is never taken: see
+/// [`Connection::without_handshake`](crate::Connection::without_handshake).
+#[derive(Clone, Copy, Debug)]
+pub enum NoHandshake {}
+
+impl<const N: usize> core::borrow::Borrow<Handshake<N>> for NoHandshake {
+    fn borrow(&self) -> &Handshake<N> {
+        match *self {}
+    }
+}
+
+impl<const N: usize> core::borrow::BorrowMut<Handshake<N>> for NoHandshake {
+    fn borrow_mut(&mut self) -> &mut Handshake<N> {
+        match *self {}
+    }
+}
+
 /// What the handshake waits for, in protocol order of both roles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {

@@ -147,7 +147,7 @@ pub use connection::Connection;
 pub use cookie::{Accepted, CookieJar, REPLY_MAX};
 pub use error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, SetUpError, Side};
 pub use event::{Answer, Input, Operation, Pending, PendingId};
-pub use handshake::Handshake;
+pub use handshake::{Handshake, NoHandshake};
 pub use keys::{HEADROOM, TAILROOM};
 pub use message::ClientHello;
 pub use psk::{IDENTITY_MAX, PSK_MAX, Psk};
