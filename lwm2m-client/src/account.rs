@@ -11,9 +11,6 @@ use heapless::{String, Vec};
 use crate::error::Inconsistent;
 use crate::persist::{RecordReader, RecordWriter};
 
-/// The longest server URI, in bytes (LwM2M Core appendix E.1, resource 0).
-pub const URI_CAPACITY: usize = 255;
-
 /// `Short Server ID` of 1 to 65534 (`/0/x/10`, `/1/x/0`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShortServerId(u16);
@@ -118,30 +115,30 @@ impl Default for Binding {
 
 /// One instance of the Security object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Security {
+pub(crate) struct Security<const U: usize> {
     /// Instance id in `/0`.
-    pub instance: u16,
+    pub(crate) instance: u16,
     /// `/0/x/0`, the server's URI.
-    pub uri: String<URI_CAPACITY>,
+    pub(crate) uri: String<U>,
     /// `/0/x/1`: this is the bootstrap server.
-    pub is_bootstrap: bool,
+    pub(crate) is_bootstrap: bool,
     /// `/0/x/2` as it was written; [`Security::mode`] says what it means.
-    pub mode_value: Option<u8>,
+    pub(crate) mode_value: Option<u8>,
     /// `/0/x/10`.
-    pub short_server_id: Option<ShortServerId>,
+    pub(crate) short_server_id: Option<ShortServerId>,
     /// `/0/x/11` in seconds.
-    pub hold_off: u32,
+    pub(crate) hold_off: u32,
     /// `/0/x/12` in seconds; 0 keeps the bootstrap account for ever.
-    pub account_timeout: u32,
+    pub(crate) account_timeout: u32,
     /// Whether `/0/x/3` is in storage.
-    pub has_identity: bool,
+    pub(crate) has_identity: bool,
     /// Whether `/0/x/5` is in storage.
-    pub has_secret: bool,
+    pub(crate) has_secret: bool,
 }
 
-impl Security {
+impl<const U: usize> Security<U> {
     /// An instance in which nothing is set yet.
-    pub const fn empty(instance: u16) -> Self {
+    pub(crate) const fn empty(instance: u16) -> Self {
         Security {
             instance,
             uri: String::new(),
@@ -156,12 +153,12 @@ impl Security {
     }
 
     /// The security mode; `None` when it is missing or unknown.
-    pub fn mode(&self) -> Option<SecurityMode> {
+    pub(crate) fn mode(&self) -> Option<SecurityMode> {
         SecurityMode::from_value(u32::from(self.mode_value?))
     }
 
     /// Scheme, host and port of the URI.
-    pub fn address(&self) -> Option<ServerAddress<'_>> {
+    pub(crate) fn address(&self) -> Option<ServerAddress<'_>> {
         ServerAddress::parse(&self.uri)
     }
 
@@ -404,26 +401,26 @@ impl Server {
 
 /// What the client believes about its servers.
 #[derive(Debug, Default)]
-pub(crate) struct Accounts<const SERVERS: usize> {
+pub(crate) struct Accounts<const SERVERS: usize, const U: usize> {
     /// The instances of `/0`, the bootstrap account among them, by ascending instance id.
-    pub(crate) securities: Vec<Security, SERVERS>,
+    pub(crate) securities: Vec<Security<U>, SERVERS>,
     /// The instances of `/1`, by ascending instance id.
     pub(crate) servers: Vec<Server, SERVERS>,
 }
 
-impl<const SERVERS: usize> Accounts<SERVERS> {
+impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
     /// A table without accounts.
     pub(crate) const fn new() -> Self {
         Accounts { securities: Vec::new(), servers: Vec::new() }
     }
 
     /// The bootstrap account.
-    pub(crate) fn bootstrap(&self) -> Option<&Security> {
+    pub(crate) fn bootstrap(&self) -> Option<&Security<U>> {
         self.securities.iter().find(|security| security.is_bootstrap)
     }
 
     /// The `/0` instance with this id.
-    pub(crate) fn security(&self, instance: u16) -> Option<&Security> {
+    pub(crate) fn security(&self, instance: u16) -> Option<&Security<U>> {
         self.securities.iter().find(|security| security.instance == instance)
     }
 
@@ -439,12 +436,12 @@ impl<const SERVERS: usize> Accounts<SERVERS> {
     }
 
     /// The `/0` instance of this management server.
-    pub(crate) fn security_of(&self, id: ShortServerId) -> Option<&Security> {
+    pub(crate) fn security_of(&self, id: ShortServerId) -> Option<&Security<U>> {
         self.securities.iter().find(|security| !security.is_bootstrap && security.short_server_id == Some(id))
     }
 
     /// The `/0` instance with this id, made empty when there is none; `None` when the table is full.
-    pub(crate) fn security_mut(&mut self, instance: u16) -> Option<&mut Security> {
+    pub(crate) fn security_mut(&mut self, instance: u16) -> Option<&mut Security<U>> {
         let at = match self.securities.iter().position(|security| security.instance >= instance) {
             Some(at) if self.securities.get(at).is_some_and(|security| security.instance == instance) => at,
             found => {
@@ -484,7 +481,7 @@ impl<const SERVERS: usize> Accounts<SERVERS> {
                 continue;
             }
             let id = security.short_server_id.ok_or(Inconsistent::ShortServerId)?;
-            let same = |other: &&Security| !other.is_bootstrap && other.short_server_id == Some(id);
+            let same = |other: &&Security<U>| !other.is_bootstrap && other.short_server_id == Some(id);
             if self.securities.iter().filter(same).count() != 1 {
                 return Err(Inconsistent::ShortServerId);
             }
@@ -510,7 +507,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "test")]
     use super::*;
 
-    fn psk(instance: u16, id: u16) -> Security {
+    fn psk(instance: u16, id: u16) -> Security<255> {
         let mut security = Security::empty(instance);
         security.uri.push_str("coaps://server.example:5684").unwrap();
         security.mode_value = Some(0);
@@ -528,7 +525,7 @@ mod tests {
         server
     }
 
-    fn table() -> Accounts<4> {
+    fn table() -> Accounts<4, 255> {
         let mut accounts = Accounts::new();
         accounts.securities.push(psk(0, 1)).unwrap();
         accounts.servers.push(server(0, 1)).unwrap();
@@ -604,7 +601,7 @@ mod tests {
         accounts.securities.push(psk(3, 1)).unwrap();
         assert_eq!(accounts.check(), Err(Inconsistent::ShortServerId));
 
-        assert_eq!(Accounts::<4>::new().check(), Err(Inconsistent::NoServer));
+        assert_eq!(Accounts::<4, 255>::new().check(), Err(Inconsistent::NoServer));
     }
 
     #[test]
@@ -620,9 +617,9 @@ mod tests {
         let mut out = RecordWriter::new(&mut buffer);
         security.emit(&mut out);
         let bytes = out.finish().unwrap();
-        assert_eq!(Security::parse(7, bytes).as_ref(), Some(&security));
+        assert_eq!(Security::<255>::parse(7, bytes).as_ref(), Some(&security));
         for cut in 0..bytes.len() {
-            let _ = Security::parse(7, bytes.get(..cut).unwrap());
+            let _ = Security::<255>::parse(7, bytes.get(..cut).unwrap());
         }
 
         let mut buffer = [0; crate::persist::RECORD_CAPACITY];
@@ -637,7 +634,7 @@ mod tests {
 
     #[test]
     fn instances_stay_in_ascending_order() {
-        let mut accounts = Accounts::<3>::new();
+        let mut accounts = Accounts::<3, 255>::new();
         for instance in [5, 1, 3] {
             accounts.security_mut(instance).unwrap();
         }

@@ -15,7 +15,7 @@ use crate::bootstrap::Bootstrap;
 use crate::core_objects::Core;
 use crate::error::Reason;
 use crate::event::{AccountId, Counters, Event, Notice};
-use crate::persist::RECORD_CAPACITY;
+use crate::persist::RECORD_OVERHEAD;
 use crate::registration::{State, Then};
 use crate::reporting::Reporting;
 use crate::session::{Link, Session};
@@ -52,8 +52,14 @@ impl<'a> Config<'a> {
     }
 }
 
+/// The bound for a device with a bootstrap and a server account, 4 observations, 4 paths with attributes and URIs of up to
+/// 128 bytes, on a machine of 32 bits: 6 KiB for everything that the client keeps.
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 304, 128>>() <= 6144);
+
 /// An LwM2M client for `S` accounts (the bootstrap account among them), `O` observations, `T` paths with notification
-/// attributes, `A` instances of Access Control, and structured bodies of up to `B` bytes, at least 304.
+/// attributes, `A` instances of Access Control, structured bodies of up to `B` bytes, and server URIs of up to `U` bytes,
+/// which the specification wants to be 255. `B` must be at least `U` + 48.
 ///
 /// Everything is inside: there is no allocation. Sockets, clock, randomness, objects and storage are the owner's.
 pub struct Client<
@@ -63,13 +69,17 @@ pub struct Client<
     const T: usize = 4,
     const A: usize = 4,
     const B: usize = 512,
+    const U: usize = 255,
 > {
     pub(crate) config: Config<'a>,
-    pub(crate) core: Core<S, A>,
+    pub(crate) core: Core<S, A, U>,
     pub(crate) storage: Storage,
     pub(crate) sessions: [Option<Session<O>>; S],
     pub(crate) bootstrap: Bootstrap,
     pub(crate) reporting: Reporting<O, T>,
+    /// The handshake that runs.
+    #[cfg(feature = "psk")]
+    pub(crate) handshake: Option<crate::session::Place>,
     pub(crate) assembly: Assembly,
     /// A body that is being assembled, or a record on its way to storage.
     pub(crate) body: Vec<u8, B>,
@@ -93,12 +103,12 @@ pub struct Client<
     pub(crate) is_stopping: bool,
 }
 
-impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
-    Client<'a, S, O, T, A, B>
+impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'a, S, O, T, A, B, U>
 {
     /// A client at rest. The first [`Client::handle_timeout`] makes it ask for its accounts.
     pub fn new(config: Config<'a>) -> Self {
-        const { assert!(B >= RECORD_CAPACITY, "the body buffer also carries records to storage") };
+        const { assert!(B >= U + RECORD_OVERHEAD, "the body buffer also carries records to storage") };
         const { assert!(S >= 1 && S <= 32, "1 to 32 accounts") };
         Client {
             config,
@@ -107,6 +117,8 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             sessions: [const { None }; S],
             bootstrap: Bootstrap::default(),
             reporting: Reporting::new(),
+            #[cfg(feature = "psk")]
+            handshake: None,
             assembly: Assembly::default(),
             body: Vec::new(),
             closed: 0,
@@ -230,9 +242,10 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         self.is_due = true;
         self.bootstrap.succeeded();
         for session in self.sessions.iter_mut().flatten() {
-            if session.registration.is_alive() {
+            let is_leaving = matches!(session.registration.state, State::Deregistering { .. });
+            if session.registration.is_alive() || is_leaving {
                 session.registration.state = State::Deregistering { then: Then::Stop };
-            } else if !matches!(session.registration.state, State::Deregistering { .. }) {
+            } else {
                 session.registration.state = State::Idle;
                 session.disconnect();
             }

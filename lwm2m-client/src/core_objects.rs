@@ -13,15 +13,15 @@ use crate::account::{Accounts, Binding, Security, Server, ServerAddress, ShortSe
 use crate::persist::{Action, Key};
 
 /// What the client keeps of itself: three objects and what they leave to do.
-pub(crate) struct Core<const S: usize, const A: usize> {
-    pub(crate) accounts: Accounts<S>,
+pub(crate) struct Core<const S: usize, const A: usize, const U: usize> {
+    pub(crate) accounts: Accounts<S, U>,
     pub(crate) access: Vec<AccessControl, A>,
     pub(crate) staging: Staging,
     /// What a server executed on `/1`, and on which instance.
     pub(crate) executed: Option<(u16, Executed)>,
 }
 
-impl<const S: usize, const A: usize> Core<S, A> {
+impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
     pub(crate) const fn new() -> Self {
         Core { accounts: Accounts::new(), access: Vec::new(), staging: Staging::new(), executed: None }
     }
@@ -48,8 +48,8 @@ impl<const S: usize, const A: usize> Core<S, A> {
     }
 }
 
-/// Bytes of records that wait for the storage: two credentials of the longest kind.
-pub(crate) const STAGING_CAPACITY: usize = 416;
+/// Bytes of records that wait for the storage: one credential of the longest kind, or several of the usual one.
+pub(crate) const STAGING_CAPACITY: usize = 224;
 
 /// A removal, where a record has its length.
 const REMOVAL: u16 = u16::MAX;
@@ -155,17 +155,17 @@ fn boolean(value: &Value<'_>) -> Result<bool, Error> {
 }
 
 /// The Security object over the account table.
-pub(crate) struct SecurityObject<'a, const SERVERS: usize> {
-    pub(crate) securities: &'a mut Vec<Security, SERVERS>,
+pub(crate) struct SecurityObject<'a, const SERVERS: usize, const U: usize> {
+    pub(crate) securities: &'a mut Vec<Security<U>, SERVERS>,
     pub(crate) staging: &'a mut Staging,
 }
 
-impl<const SERVERS: usize> SecurityObject<'_, SERVERS> {
-    fn find(&self, instance: u16) -> Option<&Security> {
+impl<const SERVERS: usize, const U: usize> SecurityObject<'_, SERVERS, U> {
+    fn find(&self, instance: u16) -> Option<&Security<U>> {
         self.securities.iter().find(|security| security.instance == instance)
     }
 
-    fn set(security: &mut Security, resource: u16, value: &Value<'_>) -> Result<(), Error> {
+    fn set(security: &mut Security<U>, resource: u16, value: &Value<'_>) -> Result<(), Error> {
         match resource {
             0 => {
                 let Value::String(uri) = *value else { return Err(Error::BadRequest) };
@@ -188,7 +188,7 @@ impl<const SERVERS: usize> SecurityObject<'_, SERVERS> {
     }
 }
 
-impl<const SERVERS: usize> Object for SecurityObject<'_, SERVERS> {
+impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS, U> {
     fn definition(&self) -> &'static ObjectDef {
         &defs::SECURITY
     }

@@ -8,7 +8,6 @@ use heapless::Vec;
 use zeroize::Zeroize;
 
 use crate::account::{Security, Server};
-use crate::error::Inconsistent;
 use crate::persist::{Action, Key, RECORD_CAPACITY, RecordWriter, Stored};
 
 /// The longest pre-shared key identity, in bytes.
@@ -92,44 +91,32 @@ impl core::fmt::Debug for PresharedKey<'_> {
 /// An account that a device comes with. [`provision`] writes it to storage before the client starts for the first time.
 #[derive(Clone, Debug)]
 pub struct FactoryAccount<'a> {
-    /// The instance of `/0`; its mode and whether there is a credential follow from `credential`.
-    pub security: Security,
+    /// The instance of `/0`.
+    pub instance: u16,
+    /// `/0/x/0`, at most 255 bytes and no more than the client takes.
+    pub uri: &'a str,
     /// The instance of `/1`; `None` for the bootstrap account.
     pub server: Option<Server>,
+    /// `/0/x/11` in seconds, for the bootstrap account.
+    pub hold_off: u32,
     /// `None` for NoSec.
     pub credential: Option<PresharedKey<'a>>,
 }
 
 impl<'a> FactoryAccount<'a> {
-    /// A bootstrap account in the Security instance `instance`.
-    ///
-    /// # Errors
-    /// [`Inconsistent::Uri`] when the URI is too long.
-    pub fn bootstrap(
-        instance: u16,
-        uri: &str,
-        credential: Option<PresharedKey<'a>>,
-    ) -> Result<Self, Inconsistent> {
-        let mut security = Security::empty(instance);
-        security.uri.push_str(uri).map_err(|_| Inconsistent::Uri)?;
-        security.is_bootstrap = true;
-        Ok(FactoryAccount { security, server: None, credential })
+    /// A bootstrap account in the Security instance `instance`, without a hold-off.
+    pub const fn bootstrap(instance: u16, uri: &'a str, credential: Option<PresharedKey<'a>>) -> Self {
+        FactoryAccount { instance, uri, server: None, hold_off: 0, credential }
     }
 
     /// A management server: Security instance `instance`, and `server` as it is.
-    ///
-    /// # Errors
-    /// [`Inconsistent::Uri`] when the URI is too long.
-    pub fn server(
+    pub const fn server(
         instance: u16,
-        uri: &str,
+        uri: &'a str,
         server: Server,
         credential: Option<PresharedKey<'a>>,
-    ) -> Result<Self, Inconsistent> {
-        let mut security = Security::empty(instance);
-        security.uri.push_str(uri).map_err(|_| Inconsistent::Uri)?;
-        security.short_server_id = server.short_server_id;
-        Ok(FactoryAccount { security, server: Some(server), credential })
+    ) -> Self {
+        FactoryAccount { instance, uri, server: Some(server), hold_off: 0, credential }
     }
 }
 
@@ -137,15 +124,19 @@ impl<'a> FactoryAccount<'a> {
 /// confirm. `apply` is the storage.
 ///
 /// # Errors
-/// The first error of the storage.
+/// The first error of the storage; [`StoreError::Failed`](crate::StoreError::Failed) also for a URI that is too long.
 pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<'_>) -> Stored) -> Stored {
     let mut buffer = [0; RECORD_CAPACITY];
     let mut securities = Vec::<u16, 16>::new();
     let mut servers = Vec::<u16, 16>::new();
     let failed = crate::error::StoreError::Failed;
     for account in accounts {
-        let mut security = account.security.clone();
-        let instance = security.instance;
+        let instance = account.instance;
+        let mut security = Security::<255>::empty(instance);
+        security.uri.push_str(account.uri).map_err(|_| failed)?;
+        security.is_bootstrap = account.server.is_none();
+        security.short_server_id = account.server.as_ref().and_then(|server| server.short_server_id);
+        security.hold_off = account.hold_off;
         security.mode_value = Some(if account.credential.is_some() { 0 } else { 3 });
         security.has_identity = account.credential.is_some();
         security.has_secret = account.credential.is_some();

@@ -30,7 +30,7 @@ mod storage;
 #[cfg(feature = "std")]
 mod store;
 
-pub use account::{Binding, Security, SecurityMode, Server, ServerAddress, ShortServerId, URI_CAPACITY};
+pub use account::{Binding, SecurityMode, Server, ServerAddress, ShortServerId};
 pub use client::{Client, Config};
 pub use error::{Inconsistent, Reason, StoreError};
 pub use event::{AccountId, Counters, Event, Notice, Role};

@@ -20,8 +20,8 @@ use crate::registration::{RetryPolicy, State, Then, Turn, is_turn};
 use crate::session::{Link, Request, Session};
 use crate::storage::{AfterLoad, Job};
 
-impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
-    Client<'_, S, O, T, A, B>
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'_, S, O, T, A, B, U>
 {
     /// Does what is due.
     pub(crate) fn advance(&mut self, now: Instant, rng: &mut Rng<'_>) {
@@ -112,10 +112,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         })
     }
 
+    /// The owner is told that a socket is not used any more.
+    pub(crate) fn close_socket(&mut self, slot: usize) {
+        self.closed |= 1_u32.checked_shl(u32::try_from(slot).unwrap_or(u32::MAX)).unwrap_or_default();
+    }
+
     pub(crate) fn drop_session(&mut self, slot: usize) {
         if let Some(session) = self.sessions.get_mut(slot).and_then(Option::take) {
             if !matches!(session.link, Link::Closed) {
-                self.closed |= 1_u32.checked_shl(u32::try_from(slot).unwrap_or(u32::MAX)).unwrap_or_default();
+                self.close_socket(slot);
             }
             self.reporting.forget_session(slot);
             self.assembly.forget(slot);
@@ -222,7 +227,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Role::Server(server) = session.role else { return self.bootstrap_failed(now, reason, rng) };
         session.disconnect();
         let next = session.registration.failed(now, policy);
-        self.closed |= 1_u32.checked_shl(u32::try_from(slot).unwrap_or(u32::MAX)).unwrap_or_default();
+        self.close_socket(slot);
         self.reporting.forget_session(slot);
         self.assembly.forget(slot);
         self.notice(match next {
@@ -441,8 +446,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Then::Disable(timeout) => State::Disabled { until: now.saturating_add(timeout) },
             Then::Stop => State::Idle,
         };
-        session.disconnect();
-        self.closed |= 1_u32.checked_shl(u32::try_from(slot).unwrap_or(u32::MAX)).unwrap_or_default();
+        if !session.close() {
+            self.close_socket(slot);
+        }
         self.reporting.forget_session(slot);
         self.assembly.forget(slot);
         self.notice(Notice::Deregistered { server });
@@ -470,6 +476,6 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             _ => None,
         };
         let peer = session.peer.as_ref().and_then(|peer| peer.poll_timeout());
-        [registration, peer, session.security_timeout()].into_iter().flatten().min()
+        [registration, peer, self.security_timeout(slot)].into_iter().flatten().min()
     }
 }

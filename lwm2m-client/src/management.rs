@@ -23,8 +23,8 @@ fn is_request(datagram: &[u8]) -> bool {
     datagram.get(1).is_some_and(|code| Code::from_u8(*code).is_request())
 }
 
-impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
-    Client<'_, S, O, T, A, B>
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'_, S, O, T, A, B, U>
 {
     /// Takes a CoAP message of a server, decrypted.
     pub(crate) fn receive_message(

@@ -16,7 +16,10 @@
 use crate::error::StoreError;
 
 /// The largest record in bytes: a Security instance with the longest URI.
-pub const RECORD_CAPACITY: usize = 304;
+pub const RECORD_CAPACITY: usize = 255 + RECORD_OVERHEAD;
+
+/// What a record takes beside a server's URI, in bytes.
+pub(crate) const RECORD_OVERHEAD: usize = 48;
 
 /// The name of a record. Names are stable over versions of this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

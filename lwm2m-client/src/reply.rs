@@ -80,8 +80,8 @@ impl Reply {
     }
 }
 
-impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
-    Client<'_, S, O, T, A, B>
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'_, S, O, T, A, B, U>
 {
     /// Writes the answer that is due to a server; the message's place in `out`.
     pub(crate) fn poll_reply(

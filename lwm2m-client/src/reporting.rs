@@ -176,8 +176,8 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     }
 }
 
-impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
-    Client<'_, S, O, T, A, B>
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'_, S, O, T, A, B, U>
 {
     /// The attributes that count for an observation, the defaults of the Server object at the end.
     fn attributes_of(&self, observation: &Observation) -> Attributes {

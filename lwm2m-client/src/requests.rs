@@ -22,8 +22,8 @@ use crate::session::{Outstanding, REQUEST_COPY, ROOM, Request, Session};
 /// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options.
 const REQUEST_OVERHEAD: usize = 64;
 
-impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
-    Client<'_, S, O, T, A, B>
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'_, S, O, T, A, B, U>
 {
     /// Writes the request that is due to a server; the message's place in `out`.
     pub(crate) fn poll_request(

@@ -17,8 +17,9 @@ use crate::session::{Link, ROOM};
 #[cfg(feature = "psk")]
 use crate::{
     event::{Notice, Role},
-    identity::Secret,
-    session::HANDSHAKE,
+    identity::{Identity, Secret},
+    persist::Key,
+    session::{Place, Running, Stage},
 };
 
 #[cfg(feature = "psk")]
@@ -26,8 +27,8 @@ fn time(now: Instant) -> dtls_psk::Instant {
     dtls_psk::Instant::from_millis(now.as_millis())
 }
 
-impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
-    Client<'_, S, O, T, A, B>
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'_, S, O, T, A, B, U>
 {
     /// Moves the way to a server on.
     pub(crate) fn advance_link(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
@@ -44,40 +45,99 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                         self.connected(slot);
                     }
                     #[cfg(feature = "psk")]
-                    Some(SecurityMode::Psk) => session.link = Link::LoadingIdentity,
+                    Some(SecurityMode::Psk) => {
+                        session.link = Link::Handshaking;
+                        // What may still be there is a former attempt.
+                        self.handshake.take_if(|place| place.slot == slot);
+                        self.advance_handshake(now, slot, rng);
+                    }
                     _ => self.attempt_failed(now, slot, Reason::Unsupported, rng),
                 }
             }
             #[cfg(feature = "psk")]
-            Link::Loaded { identity, secret } => {
-                let psk = Psk { identity: identity.bytes(), key: secret.bytes() };
-                match Connection::client(time(now), &Config::DEFAULT, psk, rng, Handshake::<HANDSHAKE>::new())
-                {
-                    Ok(connection) => session.link = Link::Secured(connection),
-                    Err(_) => self.attempt_failed(now, slot, Reason::NoCredential, rng),
-                }
-            }
-            #[cfg(feature = "psk")]
-            Link::Secured(mut connection) => {
-                let input = connection.handle_timeout(time(now));
-                session.link = Link::Secured(connection);
-                if let Some(Input::Closed(reason)) = input {
-                    self.association_closed(now, slot, reason, rng);
-                }
+            Link::Handshaking => {
+                session.link = Link::Handshaking;
+                self.advance_handshake(now, slot, rng);
             }
             link => session.link = link,
         }
     }
 
-    /// The key of a server came from storage.
+    /// Takes the place for a handshake when it is free, and moves on what is in it.
     #[cfg(feature = "psk")]
-    pub(crate) fn secret_loaded(&mut self, slot: usize, secret: &[u8]) {
-        let Some(session) = self.session_mut(slot) else { return };
-        session.link = match (core::mem::take(&mut session.link), Secret::new(secret)) {
-            (Link::LoadingSecret { identity }, Some(secret)) => Link::Loaded { identity, secret },
-            (Link::LoadingSecret { .. }, None) => Link::Broken { reason: Reason::NoCredential },
-            (link, _) => link,
+    fn advance_handshake(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
+        let is_wanted = |place: &Place| {
+            let session = self.sessions.get(place.slot).and_then(Option::as_ref);
+            session.is_some_and(|session| matches!(session.link, Link::Handshaking))
         };
+        if !self.handshake.as_ref().is_some_and(is_wanted) {
+            self.handshake = Some(Place { slot, stage: Stage::LoadingIdentity });
+        }
+        let Some(place) = self.handshake.as_mut().filter(|place| place.slot == slot) else { return };
+        match &mut place.stage {
+            Stage::Loaded { identity, secret } => {
+                let psk = Psk { identity: identity.bytes(), key: secret.bytes() };
+                match Connection::client(time(now), &Config::DEFAULT, psk, rng, Handshake::new()) {
+                    Ok(connection) => place.stage = Stage::Running(connection),
+                    Err(_) => self.attempt_failed(now, slot, Reason::NoCredential, rng),
+                }
+            }
+            Stage::Running(connection) => {
+                if let Some(Input::Closed(reason)) = connection.handle_timeout(time(now)) {
+                    self.association_closed(now, slot, reason, rng);
+                }
+            }
+            Stage::LoadingIdentity | Stage::LoadingSecret { .. } => {}
+        }
+    }
+
+    /// The place of the handshake with this server.
+    #[cfg(feature = "psk")]
+    fn stage(&mut self, slot: usize) -> Option<&mut Stage> {
+        self.handshake.as_mut().filter(|place| place.slot == slot).map(|place| &mut place.stage)
+    }
+
+    #[cfg(feature = "psk")]
+    fn running(&mut self, slot: usize) -> Option<&mut Running> {
+        match self.stage(slot)? {
+            Stage::Running(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Which record the handshake that is being prepared needs next, and for which slot.
+    #[cfg(feature = "psk")]
+    pub(crate) fn wanted_credential(&self) -> Option<(usize, Key)> {
+        let place = self.handshake.as_ref()?;
+        let security = self.sessions.get(place.slot)?.as_ref()?.security;
+        match place.stage {
+            Stage::LoadingIdentity => Some((place.slot, Key::Identity(security))),
+            Stage::LoadingSecret { .. } => Some((place.slot, Key::Secret(security))),
+            Stage::Loaded { .. } | Stage::Running(_) => None,
+        }
+    }
+
+    /// A part of a credential came from storage.
+    #[cfg(feature = "psk")]
+    pub(crate) fn credential_loaded(&mut self, slot: usize, key: Key, record: Option<&[u8]>) {
+        // The place may have changed hands since it was asked for.
+        if self.wanted_credential() != Some((slot, key)) {
+            return;
+        }
+        let Some(stage) = self.stage(slot) else { return };
+        let next = match core::mem::replace(stage, Stage::LoadingIdentity) {
+            Stage::LoadingIdentity => {
+                record.and_then(Identity::new).map(|identity| Stage::LoadingSecret { identity })
+            }
+            Stage::LoadingSecret { identity } => {
+                record.and_then(Secret::new).map(|secret| Stage::Loaded { identity, secret })
+            }
+            other => Some(other),
+        };
+        match next {
+            Some(next) => *stage = next,
+            None => self.connection_failed(slot, Reason::NoCredential),
+        }
     }
 
     /// Takes a datagram of a server.
@@ -93,30 +153,60 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match &session.link {
             Link::Plain => self.receive_message(now, slot, datagram, objects, rng),
             #[cfg(feature = "psk")]
-            Link::Secured(_) => {
-                let mut datagram = Datagram::new(datagram);
-                loop {
-                    let Some(session) = self.session_mut(slot) else { return };
-                    let Link::Secured(connection) = &mut session.link else { return };
-                    match connection.handle(time(now), &mut datagram) {
-                        Some(Input::Application(message)) => {
-                            self.receive_message(now, slot, message, objects, rng)
-                        }
-                        Some(Input::Established { .. }) => {
-                            session.start_peer(TokenPolicy::SECURED, rng);
-                            let role = session.role;
-                            self.notice(Notice::Secured { role });
-                            self.connected(slot);
-                        }
-                        Some(Input::Closed(reason)) => {
-                            return self.association_closed(now, slot, reason, rng);
-                        }
-                        Some(_) => {}
-                        None => return,
+            Link::Handshaking | Link::Secured(_) => {
+                let mut records = Datagram::new(datagram);
+                while let Some(input) = self.next_input(now, slot, &mut records) {
+                    match input {
+                        Input::Application(message) => self.receive_message(now, slot, message, objects, rng),
+                        Input::Established { .. } => self.established(slot, rng),
+                        Input::Closed(reason) => return self.association_closed(now, slot, reason, rng),
+                        _ => {}
                     }
                 }
             }
             _ => self.drop_datagram(),
+        }
+    }
+
+    #[cfg(feature = "psk")]
+    fn next_input<'d>(&mut self, now: Instant, slot: usize, records: &mut Datagram<'d>) -> Option<Input<'d>> {
+        let session = self.sessions.get_mut(slot)?.as_mut()?;
+        match &mut session.link {
+            Link::Secured(connection) => connection.handle(time(now), records),
+            Link::Handshaking => self.running(slot)?.handle(time(now), records),
+            _ => None,
+        }
+    }
+
+    /// The handshake is over: its memory is free for the next one.
+    #[cfg(feature = "psk")]
+    fn established(&mut self, slot: usize, rng: &mut Rng<'_>) {
+        let place = self.handshake.take_if(|place| place.slot == slot);
+        let Some(Place { stage: Stage::Running(connection), .. }) = place else { return };
+        let Some(session) = self.session_mut(slot) else { return };
+        let role = session.role;
+        match connection.without_handshake() {
+            Some(connection) => session.open(Link::Secured(connection), TokenPolicy::SECURED, rng),
+            // A client's last flight is never the last of a full handshake.
+            None => return self.connection_failed(slot, Reason::Handshake),
+        }
+        self.notice(Notice::Secured { role });
+        self.connected(slot);
+        self.is_due = true;
+    }
+
+    /// When the handshake has something to do.
+    pub(crate) fn security_timeout(&self, slot: usize) -> Option<Instant> {
+        #[cfg(feature = "psk")]
+        {
+            let place = self.handshake.as_ref().filter(|place| place.slot == slot)?;
+            let Stage::Running(connection) = &place.stage else { return None };
+            connection.poll_timeout().map(|at| Instant::from_millis(at.as_millis()))
+        }
+        #[cfg(not(feature = "psk"))]
+        {
+            let _ = slot;
+            None
         }
     }
 
@@ -134,6 +224,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Closed::PeerClosed => Reason::AssociationLost,
             _ => Reason::Handshake,
         };
+        self.handshake.take_if(|place| place.slot == slot);
         let Some(session) = self.session_mut(slot) else { return };
         let (role, is_alive) = (session.role, session.registration.is_alive());
         if let (Role::Server(id), Reason::Alert(alert)) = (role, reason)
@@ -182,16 +273,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         objects: &mut [&mut dyn Object],
         rng: &mut Rng<'_>,
     ) -> Option<Range<usize>> {
-        let session = self.session_mut(slot)?;
         #[cfg(feature = "psk")]
-        if let Link::Secured(connection) = &mut session.link
-            && let Some(length) = connection.poll_transmit(time(now), out)
-        {
+        if let Some(length) = self.transmit_record(now, slot, out) {
             return Some(0..length);
         }
         let behind = out.get_mut(ROOM.head..)?;
         let room = behind.len().saturating_sub(ROOM.tail);
-        let range = match session.peer.as_mut()?.poll_transmit(now, behind.get_mut(..room)?) {
+        let range = match self.session_mut(slot)?.peer.as_mut()?.poll_transmit(now, behind.get_mut(..room)?) {
             Some(length) => ROOM.head..ROOM.head.saturating_add(length),
             None => self
                 .poll_reply(now, slot, out, objects, rng)
@@ -208,6 +296,24 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             #[cfg(feature = "psk")]
             Link::Secured(connection) => connection.seal(out, range).ok(),
             _ => Some(range),
+        }
+    }
+
+    /// A record of a handshake, or the last one of an association.
+    #[cfg(feature = "psk")]
+    fn transmit_record(&mut self, now: Instant, slot: usize, out: &mut [u8]) -> Option<usize> {
+        let session = self.sessions.get_mut(slot)?.as_mut()?;
+        match &mut session.link {
+            Link::Secured(connection) => {
+                let length = connection.poll_transmit(time(now), out);
+                if length.is_none() && connection.is_closed() {
+                    session.link = Link::Closed;
+                    self.close_socket(slot);
+                }
+                length
+            }
+            Link::Handshaking => self.running(slot)?.poll_transmit(time(now), out),
+            _ => None,
         }
     }
 }

@@ -4,10 +4,10 @@
 //! new peer.
 
 #[cfg(feature = "psk")]
-use dtls_psk::{Connection, HEADROOM, TAILROOM};
+use dtls_psk::{Connection, HEADROOM, Handshake, NoHandshake, TAILROOM};
 use heapless::Vec;
 use lwm2m_coap::block::Upload;
-use lwm2m_coap::{Exchange, Instant, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
+use lwm2m_coap::{Exchange, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
 use lwm2m_objects::Path;
 
 use crate::account::Binding;
@@ -18,12 +18,15 @@ use crate::identity::{Identity, Secret};
 use crate::registration::Registration;
 use crate::reply::Reply;
 
-/// Bytes of a request that are kept for retransmission; a longer one goes block-wise.
-pub(crate) const REQUEST_COPY: usize = 320;
+/// Bytes of a request, a confirmable notification or a separate response that are kept for retransmission; a longer
+/// object list goes block-wise.
+pub(crate) const REQUEST_COPY: usize = 304;
+/// Bytes of an answer that are kept for duplicates; a longer one is produced again.
+const ANSWER_COPY: usize = 64;
 /// How many messages of a server are remembered.
 const ANSWERS: usize = 4;
 /// How many messages of ours may be unsettled with one server.
-const REQUESTS: usize = 2;
+const REQUESTS: usize = 1;
 /// Bytes of a handshake's flight.
 #[cfg(feature = "psk")]
 pub(crate) const HANDSHAKE: usize = 384;
@@ -35,16 +38,38 @@ pub(crate) const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
 pub(crate) const ROOM: Room = Room::NONE;
 
 /// The CoAP side of a server.
-pub(crate) type ServerPeer<const O: usize> = Peer<Vec<u8, REQUEST_COPY>, REQUESTS, ANSWERS, O>;
+pub(crate) type ServerPeer<const O: usize> =
+    Peer<Vec<u8, REQUEST_COPY>, REQUESTS, ANSWERS, O, (), Vec<u8, ANSWER_COPY>>;
+
+/// A connection while its handshake runs.
+#[cfg(feature = "psk")]
+pub(crate) type Running = Connection<HANDSHAKE, Handshake<HANDSHAKE>>;
+
+/// What a handshake needs, and the slot of its server. There is memory for one at a time.
+#[cfg(feature = "psk")]
+pub(crate) struct Place {
+    pub(crate) slot: usize,
+    pub(crate) stage: Stage,
+}
+
+/// How far a handshake has come.
+#[cfg(feature = "psk")]
+#[expect(clippy::large_enum_variant, reason = "there is no allocator, and one such place")]
+pub(crate) enum Stage {
+    /// The identity is on its way from storage.
+    LoadingIdentity,
+    /// The key is on its way from storage.
+    LoadingSecret { identity: Identity },
+    /// It can start.
+    Loaded { identity: Identity, secret: Secret },
+    /// It runs.
+    Running(Running),
+}
 
 static PARAMETERS: Parameters = Parameters::DEFAULT;
 
 /// The way to a server, in the order in which it is made.
 #[derive(Default)]
-#[cfg_attr(
-    feature = "psk",
-    expect(clippy::large_enum_variant, reason = "there is no allocator to put the handshake elsewhere")
-)]
 pub(crate) enum Link {
     /// There is none.
     #[default]
@@ -53,18 +78,12 @@ pub(crate) enum Link {
     Resolving { told: bool },
     /// The address is known.
     Resolved,
-    /// The identity is on its way from storage.
+    /// A handshake runs, or waits for its place.
     #[cfg(feature = "psk")]
-    LoadingIdentity,
-    /// The key is on its way from storage.
+    Handshaking,
+    /// Messages go through an association.
     #[cfg(feature = "psk")]
-    LoadingSecret { identity: Identity },
-    /// The handshake can start.
-    #[cfg(feature = "psk")]
-    Loaded { identity: Identity, secret: Secret },
-    /// A handshake runs, or an association is there.
-    #[cfg(feature = "psk")]
-    Secured(Connection<HANDSHAKE>),
+    Secured(Connection<HANDSHAKE, NoHandshake>),
     /// Messages go as they are.
     Plain,
     /// It came to nothing.
@@ -127,6 +146,20 @@ impl<const O: usize> Session<O> {
         self.is_asked = false;
     }
 
+    /// Ends the association in order: a close_notify goes out before the way is dropped. Whether one does.
+    pub(crate) fn close(&mut self) -> bool {
+        let link = core::mem::take(&mut self.link);
+        self.disconnect();
+        #[cfg(feature = "psk")]
+        if let Link::Secured(mut connection) = link {
+            connection.close();
+            self.link = Link::Secured(connection);
+            return true;
+        }
+        drop(link);
+        false
+    }
+
     /// The way is made.
     pub(crate) fn open(&mut self, link: Link, tokens: TokenPolicy, rng: &mut Rng<'_>) {
         self.link = link;
@@ -136,17 +169,6 @@ impl<const O: usize> Session<O> {
     /// Messages start anew on this way.
     pub(crate) fn start_peer(&mut self, tokens: TokenPolicy, rng: &mut Rng<'_>) {
         self.peer = Some(Peer::new(&PARAMETERS, tokens, rng));
-    }
-
-    /// When the handshake has something to do.
-    pub(crate) fn security_timeout(&self) -> Option<Instant> {
-        match &self.link {
-            #[cfg(feature = "psk")]
-            Link::Secured(connection) => {
-                connection.poll_timeout().map(|at| Instant::from_millis(at.as_millis()))
-            }
-            _ => None,
-        }
     }
 }
 

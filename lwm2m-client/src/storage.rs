@@ -9,15 +9,9 @@
 use crate::access::AccessControl;
 use crate::account::{Security, Server};
 use crate::client::Client;
-#[cfg(feature = "psk")]
-use crate::error::Reason;
 use crate::error::StoreError;
 use crate::event::{Event, Notice};
-#[cfg(feature = "psk")]
-use crate::identity::Identity;
-use crate::persist::{Action, Key, RECORD_CAPACITY, RecordWriter, StoreId, Stored, emit_index, index_entry};
-#[cfg(feature = "psk")]
-use crate::session::Link;
+use crate::persist::{Action, Key, RecordWriter, StoreId, Stored, emit_index, index_entry};
 
 /// What the storage is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -62,13 +56,11 @@ enum Asked {
     Job,
     /// The job was given up while it was out.
     Stale,
+    /// A part of a credential, for the handshake of this slot.
     #[cfg(feature = "psk")]
-    Identity {
+    Credential {
         slot: usize,
-    },
-    #[cfg(feature = "psk")]
-    Secret {
-        slot: usize,
+        key: Key,
     },
 }
 
@@ -98,8 +90,8 @@ enum Next {
     Plain(Action<'static>),
 }
 
-impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize>
-    Client<'_, S, O, T, A, B>
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'_, S, O, T, A, B, U>
 {
     /// The next request to the storage, when none is out.
     pub(crate) fn poll_storage(&mut self) -> Option<Event<'_>> {
@@ -142,21 +134,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Job::Revert => return Some(Next::Plain(Action::Revert)),
             Job::Idle | Job::Drain => {}
         }
-        #[cfg(not(feature = "psk"))]
-        return None;
         #[cfg(feature = "psk")]
-        self.sessions.iter().enumerate().find_map(|(slot, session)| {
-            let session = session.as_ref()?;
-            match session.link {
-                Link::LoadingIdentity => {
-                    Some(Next::Load(Key::Identity(session.security), Asked::Identity { slot }))
-                }
-                Link::LoadingSecret { .. } => {
-                    Some(Next::Load(Key::Secret(session.security), Asked::Secret { slot }))
-                }
-                _ => None,
-            }
-        })
+        if let Some((slot, key)) = self.wanted_credential() {
+            return Some(Next::Load(key, Asked::Credential { slot, key }));
+        }
+        None
     }
 
     /// The key of the record with this number in the table; `None` behind the last one.
@@ -173,7 +155,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let count = self.table_length();
         let key = if number == count { Key::Index } else { self.table_key(number)? };
         self.reset_assembly();
-        self.body.resize_default(RECORD_CAPACITY).ok()?;
+        self.body.resize_default(B).ok()?;
         let mut out = RecordWriter::new(&mut self.body);
         match key {
             Key::Security(instance) => self.core.accounts.security(instance)?.emit(&mut out),
@@ -279,21 +261,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Asked::Job => self.record_loaded(record),
             Asked::Stale => {}
             #[cfg(feature = "psk")]
-            Asked::Identity { slot } => {
-                let Some(session) = self.session_mut(slot) else { return };
-                if !matches!(session.link, Link::LoadingIdentity) {
-                    return;
-                }
-                match record.and_then(Identity::new) {
-                    Some(identity) => session.link = Link::LoadingSecret { identity },
-                    None => self.connection_failed(slot, Reason::NoCredential),
-                }
-            }
-            #[cfg(feature = "psk")]
-            Asked::Secret { slot } => match record.filter(|secret| !secret.is_empty()) {
-                Some(secret) => self.secret_loaded(slot, secret),
-                None => self.connection_failed(slot, Reason::NoCredential),
-            },
+            Asked::Credential { slot, key } => self.credential_loaded(slot, key, record),
         }
     }
 

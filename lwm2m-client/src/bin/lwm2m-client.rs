@@ -87,6 +87,9 @@ fn prepare(arguments: &Arguments) -> Result<Store, String> {
     if arguments.endpoint.is_empty() || arguments.endpoint.len() > 128 {
         return Err("--endpoint must have 1 to 128 bytes".into());
     }
+    if arguments.server.len() > 255 {
+        return Err("--server is longer than 255 bytes".into());
+    }
     let address = ServerAddress::parse(&arguments.server)
         .ok_or("--server must be coap://host[:port] or coaps://host[:port]")?;
     let key = match &arguments.psk_key {
@@ -122,16 +125,15 @@ fn prepare(arguments: &Arguments) -> Result<Store, String> {
         );
         return Ok(store);
     }
-    let too_long = |_| String::from("--server is longer than 255 bytes");
     let account = if arguments.bootstrap {
-        FactoryAccount::bootstrap(0, &arguments.server, credential).map_err(too_long)?
+        FactoryAccount::bootstrap(0, &arguments.server, credential)
     } else {
         let mut server = Server::empty(0);
         server.short_server_id = ShortServerId::new(1);
         server.lifetime = Some(arguments.lifetime);
         let is_queue = arguments.binding == Transport::Uq;
         server.binding = Some(if is_queue { Binding::UDP_QUEUE } else { Binding::UDP });
-        FactoryAccount::server(0, &arguments.server, server, credential).map_err(too_long)?
+        FactoryAccount::server(0, &arguments.server, server, credential)
     };
     provision(&[account], &mut |action| store.apply(action)).map_err(|error| error.to_string())?;
     Ok(store)

@@ -47,7 +47,7 @@ fn a_device_without_servers_asks_writes_finishes_and_registers() {
 #[test]
 fn the_hold_off_is_waited_for() {
     let mut account = bootstrap_account(BS, None);
-    account.security.hold_off = 30;
+    account.hold_off = 30;
     let mut world = World::new(&[account], vec![Script::new(BS)]);
     world.run(29);
     assert!(world.server(BS).requests.is_empty());

@@ -4,7 +4,7 @@ use lwm2m_client::objects::Path;
 use lwm2m_client::{Notice, Reason, ShortServerId};
 use lwm2m_coap::Code;
 
-use crate::world::{OLD, Script, World, account, server_instance};
+use crate::world::{OLD, Script, World, account, account_with, server_instance};
 
 const PORT: u16 = 5683;
 
@@ -141,8 +141,7 @@ fn the_retry_resources_rule_the_pauses() {
     *server.number_mut(18).unwrap() = Some(7);
     *server.number_mut(19).unwrap() = Some(1000);
     *server.number_mut(20).unwrap() = Some(2);
-    let account = lwm2m_client::FactoryAccount::server(0, "coap://host:5683", server, None).unwrap();
-    let mut world = World::new(&[account], vec![Script::new(PORT)]);
+    let mut world = World::new(&[account_with(server, PORT)], vec![Script::new(PORT)]);
     world.server(PORT).refusal = Some(Code::BAD_REQUEST);
     world.run(1500);
     let times: Vec<u64> =
@@ -154,8 +153,7 @@ fn the_retry_resources_rule_the_pauses() {
 fn the_initial_delay_is_waited_for() {
     let mut server = server_instance(1, 300);
     *server.number_mut(14).unwrap() = Some(30);
-    let account = lwm2m_client::FactoryAccount::server(0, "coap://host:5683", server, None).unwrap();
-    let mut world = World::new(&[account], vec![Script::new(PORT)]);
+    let mut world = World::new(&[account_with(server, PORT)], vec![Script::new(PORT)]);
     world.run(29);
     assert!(world.server(PORT).requests.is_empty());
     assert!(world.run_until(2, |world| world.is_registered(PORT)));

@@ -4,7 +4,7 @@ use lwm2m_client::objects::{Content, Format, Operation, Value};
 use lwm2m_client::{FactoryAccount, Notice, ShortServerId};
 use lwm2m_coap::Code;
 
-use crate::world::{Script, World, account, bootstrap_account, server_instance, target, tlv};
+use crate::world::{Script, World, account, account_with, bootstrap_account, server_instance, target, tlv};
 
 const BS: u16 = 5783;
 const ONE: u16 = 1001;
@@ -15,7 +15,7 @@ fn prioritized(id: u16, port: u16, priority: u32, is_blocking: bool) -> FactoryA
     *server.number_mut(13).unwrap() = Some(priority);
     *server.number_mut(17).unwrap() = Some(1);
     *server.flag_mut(15).unwrap() = Some(is_blocking);
-    FactoryAccount::server(id, &format!("coap://host:{port}"), server, None).unwrap()
+    account_with(server, port)
 }
 
 #[test]

@@ -539,15 +539,33 @@ pub fn server_instance(id: u16, lifetime: u32) -> Server {
     server
 }
 
-/// An account for the server at this port: NoSec without a key.
-pub fn account<'a>(id: u16, port: u16, key: Option<PresharedKey<'a>>) -> FactoryAccount<'a> {
-    let scheme = if key.is_some() { "coaps" } else { "coap" };
-    FactoryAccount::server(id, &format!("{scheme}://host:{port}"), server_instance(id, 86_400), key).unwrap()
+/// The URI of the server at this port.
+fn uri(port: u16, is_secure: bool) -> &'static str {
+    match (port, is_secure) {
+        (5683, false) => "coap://host:5683",
+        (5684, true) => "coaps://host:5684",
+        (5783, false) => "coap://host:5783",
+        (5683, true) => "coaps://host:5683",
+        (5784, true) => "coaps://host:5784",
+        (1001, false) => "coap://host:1001",
+        (1002, false) => "coap://host:1002",
+        _ => panic!("no server is at {port}"),
+    }
 }
 
-pub fn bootstrap_account<'a>(port: u16, key: Option<PresharedKey<'a>>) -> FactoryAccount<'a> {
-    let scheme = if key.is_some() { "coaps" } else { "coap" };
-    FactoryAccount::bootstrap(0, &format!("{scheme}://host:{port}"), key).unwrap()
+/// An account for the server at this port: NoSec without a key.
+pub fn account(id: u16, port: u16, key: Option<PresharedKey<'_>>) -> FactoryAccount<'_> {
+    FactoryAccount::server(id, uri(port, key.is_some()), server_instance(id, 86_400), key)
+}
+
+/// An account for the server at this port with settings of its own.
+pub fn account_with(server: Server, port: u16) -> FactoryAccount<'static> {
+    let id = server.instance;
+    FactoryAccount::server(id, uri(port, false), server, None)
+}
+
+pub fn bootstrap_account(port: u16, key: Option<PresharedKey<'_>>) -> FactoryAccount<'_> {
+    FactoryAccount::bootstrap(0, uri(port, key.is_some()), key)
 }
 
 impl World {
