@@ -261,6 +261,16 @@ impl Config {
             Some(listen) => listen.0,
             None => Some(SocketAddr::from(([127, 0, 0, 1], 8080))),
         };
+        let http_public = self.listen.http_public.unwrap_or(false);
+        if let Some(address) = http.filter(|address| !address.ip().is_loopback() && !http_public) {
+            return Err(ConfigError::Value {
+                key: "http",
+                what: format!(
+                    "{address} can be reached from elsewhere and has no TLS: listen on 127.0.0.1 behind a proxy, or \
+                     allow it by --http-public"
+                ),
+            });
+        }
         let default = Settings::default();
         let bootstrap = self.bootstrap;
         let short_server_id = bootstrap.short_server_id.unwrap_or(default.short_server_id);
@@ -302,7 +312,7 @@ impl Config {
             bootstrap_coap,
             bootstrap_coaps,
             http,
-            http_public: self.listen.http_public.unwrap_or(false),
+            http_public,
             credentials,
             has_server_uri,
         })

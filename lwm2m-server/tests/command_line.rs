@@ -76,7 +76,7 @@ fn a_taken_port_exits_1_and_names_it() {
 fn http_refuses_a_public_address_without_the_flag() {
     let folder = tempfile::tempdir().unwrap();
     let (code, line) = failed(&server(&replaced(serve_arguments(folder.path()), "--http", "0.0.0.0:0")));
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(line.contains("--http-public"), "{line}");
 }
 

@@ -152,7 +152,7 @@ fn a_changed_or_missing_audit_row_breaks_the_chain() {
     {
         let store = open(folder.path(), 1).unwrap();
         for what in ["one", "two", "three"] {
-            store.note("test", 1, &happened(what)).unwrap();
+            store.note("test", 1, Some("a"), &happened(what)).unwrap();
         }
     }
     let tamper = |change: &dyn Fn(&mut Rows<'_>)| {

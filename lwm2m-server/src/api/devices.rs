@@ -1,16 +1,18 @@
 //! Devices and their objects: what a management server is for.
 
-use axum::Json;
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{Path as Route, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
 use super::request::{self, Params};
-use super::{Api, credentials, values};
-use crate::{Answer, Device, ObservationId, Operation, RequestError, WriteMode};
+use super::{Actor, Api, credentials, now_ms, values};
+use crate::{Answer, Device, ObservationId, Operation, Path, RequestError, WriteMode};
 
 /// Devices in one answer unless `limit` says otherwise.
 const LIMIT: usize = 100;
@@ -127,6 +129,7 @@ pub(super) struct WriteQuery {
 /// Write: an instance is updated unless `replace=true`; what lies below is replaced unless `replace=false`.
 pub(super) async fn write(
     State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<WriteQuery>,
     bytes: Bytes,
@@ -136,7 +139,7 @@ pub(super) async fn write(
     let is_replace = query.replace.unwrap_or(values::depth(&path) > 2);
     let mode = if is_replace { WriteMode::Replace } else { WriteMode::Update };
     let operation = Operation::Write { path, mode, values };
-    api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await?;
+    change(&api, actor, endpoint, "write", path, operation, request::timeout(query.timeout)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -156,6 +159,7 @@ struct ExecuteBody {
 /// Create on an object, Execute on a resource.
 pub(super) async fn create_or_execute(
     State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<TimeoutQuery>,
     bytes: Bytes,
@@ -167,7 +171,7 @@ pub(super) async fn create_or_execute(
             let object = tail.trim_matches('/').parse().map_err(|_| Problem::invalid("no object id"))?;
             let (instance, values) = values::parse_create(object, &request::body(&bytes)?)?;
             let operation = Operation::Create { object, instance, values };
-            match api.server.request(&endpoint, operation, timeout).await? {
+            match change(&api, actor, endpoint, "create", path, operation, timeout).await? {
                 Answer::Created(created) => {
                     let created = created.map(|path| path.to_string());
                     Ok((StatusCode::CREATED, Json(json!({ "path": created }))))
@@ -177,7 +181,8 @@ pub(super) async fn create_or_execute(
         }
         3 => {
             let ExecuteBody { arguments } = request::body(&bytes)?;
-            api.server.request(&endpoint, Operation::Execute { path, arguments }, timeout).await?;
+            let operation = Operation::Execute { path, arguments };
+            change(&api, actor, endpoint, "execute", path, operation, timeout).await?;
             Ok((StatusCode::OK, Json(json!({ "path": path.to_string() }))))
         }
         _ => Err(Problem::invalid(format!(
@@ -186,14 +191,45 @@ pub(super) async fn create_or_execute(
     }
 }
 
+/// Asks a change of a device and writes path and outcome, but no values, to the audit log; both happen also when the
+/// caller goes away.
+async fn change(
+    api: &Api,
+    Actor(actor): Actor,
+    endpoint: String,
+    what: &'static str,
+    path: Path,
+    operation: Operation,
+    timeout: Duration,
+) -> Result<Answer, Problem> {
+    let api = api.clone();
+    let whole = tokio::spawn(async move {
+        let outcome = api.server.request(&endpoint, operation, timeout).await;
+        let detail = match &outcome {
+            Ok(_) => path.to_string(),
+            // Nothing reached the device.
+            Err(error @ (RequestError::UnknownDevice | RequestError::Invalid(_))) => {
+                return Err(Problem::from(error.clone()));
+            }
+            Err(error) => format!("{path}: {error}"),
+        };
+        api.read_store(move |credentials| credentials.note(now_ms(), &actor, &endpoint, what, detail))
+            .await?;
+        outcome.map_err(Problem::from)
+    });
+    whole.await.unwrap_or_else(|_| Err(Problem::internal()))
+}
+
 /// Delete.
 pub(super) async fn delete(
     State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<TimeoutQuery>,
 ) -> Result<StatusCode, Problem> {
-    let operation = Operation::Delete { path: request::path(&tail)? };
-    api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await?;
+    let path = request::path(&tail)?;
+    let timeout = request::timeout(query.timeout)?;
+    change(&api, actor, endpoint, "delete", path, Operation::Delete { path }, timeout).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -13,7 +13,7 @@ use super::device::{Device, Role, Standing, State};
 use super::lifecycle::Outcome;
 use super::plan::{BootstrapPlan, Setting};
 use super::secret::{Identity, Key};
-use super::{Authenticated, Command, CredentialEvent, Fact, Refusal, Secret};
+use super::{Authenticated, Command, CredentialEvent, Fact, Happened, Refusal, Secret};
 use crate::store::{AuditRow, Change, Store, StoreError};
 
 /// Steps a slow listener may lag behind.
@@ -291,6 +291,22 @@ impl Credentials {
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
         self.store.audit(endpoint, after, limit)
+    }
+
+    /// Appends an audit row about what an operator did with a device.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note(
+        &self,
+        now_ms: u64,
+        actor: &str,
+        endpoint: &str,
+        what: &'static str,
+        detail: String,
+    ) -> Result<(), StoreError> {
+        let happened = Happened { role: None, generation: None, what, detail };
+        self.store.note(actor, now_ms, Some(endpoint), &happened)
     }
 
     /// Whom an identity belongs to, whatever its standing.

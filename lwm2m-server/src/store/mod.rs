@@ -66,11 +66,17 @@ pub trait Store: Send + Sync {
     /// When it cannot be read or does not open.
     fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Key>, StoreError>;
 
-    /// Appends an audit row that belongs to no device.
+    /// Appends an audit row that no change of a record causes.
     ///
     /// # Errors
     /// When it cannot be written.
-    fn note(&self, actor: &str, now_ms: u64, happened: &Happened) -> Result<(), StoreError>;
+    fn note(
+        &self,
+        actor: &str,
+        now_ms: u64,
+        endpoint: Option<&str>,
+        happened: &Happened,
+    ) -> Result<(), StoreError>;
 
     /// Audit rows after a sequence number, oldest first, of one device or of all.
     ///

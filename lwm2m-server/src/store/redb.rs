@@ -263,9 +263,15 @@ impl Store for RedbStore {
         }
     }
 
-    fn note(&self, actor: &str, now_ms: u64, happened: &Happened) -> Result<(), StoreError> {
+    fn note(
+        &self,
+        actor: &str,
+        now_ms: u64,
+        endpoint: Option<&str>,
+        happened: &Happened,
+    ) -> Result<(), StoreError> {
         let transaction = self.begin()?;
-        self.append(&transaction, actor, now_ms, None, core::slice::from_ref(happened))?;
+        self.append(&transaction, actor, now_ms, endpoint, core::slice::from_ref(happened))?;
         self.fits(transaction.commit())
     }
 

@@ -47,8 +47,21 @@ pub(crate) fn server(arguments: &[String]) -> Output {
 impl Served {
     /// Starts the server on a data folder and waits until it listens.
     pub(crate) fn start(data: &Path) -> Self {
+        Self::start_with(data, &serve_arguments(data))
+    }
+
+    /// Starts it on the addresses that it had before.
+    pub(crate) fn start_again(data: &Path, addresses: &HashMap<String, String>) -> Self {
+        let mut arguments = vec!["serve".to_owned(), "--data".to_owned(), data.display().to_string()];
+        for (name, address) in addresses {
+            arguments.extend([format!("--{name}"), address.clone()]);
+        }
+        Self::start_with(data, &arguments)
+    }
+
+    fn start_with(data: &Path, arguments: &[String]) -> Self {
         let mut child = binary(env!("CARGO_BIN_EXE_lwm2m-server"))
-            .args(serve_arguments(data))
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -1,0 +1,253 @@
+//! The server and `lwm2mctl` as an operator uses them, with a device of this project over UDP on loopback.
+
+#![cfg(feature = "demo")]
+#![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::Served;
+use lwm2m_client::objects::Object;
+use lwm2m_client::simulated::{Device, Temperature};
+use lwm2m_client::{Config, FactoryAccount, PresharedKey, Runner, Store, provision};
+use serde_json::{Value, json};
+
+const KEY: [u8; 16] = [0x42; 16];
+
+/// A device in a thread of its own.
+struct Simulated {
+    is_off: Arc<AtomicBool>,
+    wants_power_cycle: Arc<AtomicBool>,
+}
+
+impl Simulated {
+    /// A device with a bootstrap account.
+    fn start(name: &'static str, addresses: &HashMap<String, String>) -> Self {
+        let uri = format!("coaps://{}", addresses.get("bootstrap-coaps").unwrap());
+        let identity = format!("bs-{name}");
+        let is_off = Arc::new(AtomicBool::new(false));
+        let wants_power_cycle = Arc::new(AtomicBool::new(false));
+        let (off, cycle) = (Arc::clone(&is_off), Arc::clone(&wants_power_cycle));
+        std::thread::spawn(move || {
+            let credential = Some(PresharedKey { identity: identity.as_bytes(), key: &KEY });
+            let account = FactoryAccount::bootstrap(0, &uri, credential).unwrap();
+            let mut store = Store::in_memory();
+            provision(&[account], &mut |action| store.apply(action)).unwrap();
+            let mut runner = Runner::new(Config { mtu: 1280, block_size: 1024, ..Config::new(name) }, store);
+            let (mut device, mut temperature) = (Device::new(name), Temperature::new());
+            let mut second = 0;
+            while !off.load(Ordering::Relaxed) {
+                second += 1;
+                if let Some(path) = temperature.sample(second, 0) {
+                    runner.client().changed(path);
+                }
+                let mut objects: [&mut dyn Object; 2] = [&mut device, &mut temperature];
+                runner.turn(&mut objects, Duration::from_millis(100));
+                if cycle.swap(false, Ordering::Relaxed) {
+                    runner.reboot();
+                }
+            }
+        });
+        Self { is_off, wants_power_cycle }
+    }
+
+    fn power_cycle(&self) {
+        self.wants_power_cycle.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        self.is_off.store(true, Ordering::Relaxed);
+    }
+}
+
+fn enrol(served: &Served, name: &str) {
+    let body = json!({ "bootstrap": { "identity": format!("bs-{name}"), "key": hex::encode(KEY) } });
+    let (status, answer) = served.call("PUT", &format!("/devices/{name}/credentials"), Some(&body)).unwrap();
+    assert_eq!(status, 201, "{answer}");
+    assert!(!answer.to_string().contains(&hex::encode(KEY)), "a given key is not shown again");
+}
+
+/// Asks until the answer is as wanted.
+fn wait(served: &Served, route: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    let since = Instant::now();
+    loop {
+        let answer = served.call("GET", route, None);
+        if let Some((200, answer)) = &answer
+            && is_so(answer)
+        {
+            return answer.clone();
+        }
+        assert!(since.elapsed() < Duration::from_secs(20), "{what} did not come: {answer:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_in_use(answer: &Value, generation: u64) -> bool {
+    answer.pointer("/management/state") == Some(&json!("in use"))
+        && answer.pointer("/management/current") == Some(&json!(generation))
+}
+
+#[test]
+fn objects_are_managed_over_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    enrol(&served, "one");
+    let _device = Simulated::start("one", &served.addresses);
+    wait(&served, "/devices/one", "the registration", |answer| {
+        answer.pointer("/registered") == Some(&json!(true))
+            && answer.pointer("/registration/secure") == Some(&json!(true))
+    });
+    let (status, list) = served.call("GET", "/devices?q=on&limit=1", None).unwrap();
+    assert_eq!((status, list.pointer("/devices/0/endpoint")), (200, Some(&json!("one"))));
+
+    let (status, read) = served.call("GET", "/devices/one/objects/3/0/0", None).unwrap();
+    assert_eq!((status, read.pointer("/values/0/type")), (200, Some(&json!("string"))), "{read}");
+    let (status, read) = served.call("GET", "/devices/one/objects/3303", None).unwrap();
+    let paths: Vec<&str> = read
+        .pointer("/values")
+        .unwrap()
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|v| v["path"].as_str())
+        .collect();
+    assert!(status == 200 && paths.contains(&"/3303/0/5700"), "{read}");
+
+    let kitchen = json!("kitchen");
+    let (status, answer) = served.call("PUT", "/devices/one/objects/3303/0/5750", Some(&kitchen)).unwrap();
+    assert_eq!(status, 204, "{answer}");
+    let (_, read) = served.call("GET", "/devices/one/objects/3303/0/5750?format=text", None).unwrap();
+    assert_eq!(read.pointer("/values/0/value"), Some(&kitchen), "{read}");
+    let update = json!({ "resources": { "5750": "cellar" } });
+    assert_eq!(served.call("PUT", "/devices/one/objects/3303/0", Some(&update)).unwrap().0, 204);
+    assert_eq!(served.call("POST", "/devices/one/objects/3303/0/5605", None).unwrap().0, 200);
+
+    let (status, found) = served.call("GET", "/devices/one/discover/3303", None).unwrap();
+    assert!(status == 200 && found.to_string().contains("/3303/0/5700"), "{found}");
+    let attributes = json!({ "pmin": 1, "pmax": 60 });
+    assert_eq!(served.call("PUT", "/devices/one/attributes/3303/0/5700", Some(&attributes)).unwrap().0, 204);
+    let (_, found) = served.call("GET", "/devices/one/discover/3303/0/5700", None).unwrap();
+    assert_eq!(found.pointer("/links/0/attributes/pmin"), Some(&json!("1")), "{found}");
+
+    for (method, route, body, status, code) in [
+        ("GET", "/devices/one/objects/9999", None, 404, "4.04"),
+        ("PUT", "/devices/one/objects/3/0/0", Some(json!("x")), 405, "4.05"),
+        ("GET", "/devices/one/objects/0/0", None, 403, "4.01"),
+    ] {
+        let (found, answer) = served.call(method, route, body.as_ref()).unwrap();
+        assert_eq!(
+            (found, answer.pointer("/device_code")),
+            (status, Some(&json!(code))),
+            "{route}: {answer}"
+        );
+    }
+    for (method, route, body, status) in [
+        ("GET", "/devices/one/objects/x", None, 400),
+        ("GET", "/devices/one/objects/3?formt=text", None, 400),
+        ("PUT", "/devices/one/objects/3303/0/5750", Some(json!({ "vale": 1 })), 400),
+        ("GET", "/devices/nobody/objects/3", None, 404),
+        ("GET", "/nothing", None, 404),
+        ("DELETE", "/audit", None, 405),
+    ] {
+        let (found, answer) = served.call(method, route, body.as_ref()).unwrap();
+        assert_eq!(found, status, "{route}: {answer}");
+        assert!(answer.pointer("/detail").is_some_and(Value::is_string), "{route}: {answer}");
+    }
+    let (_, audit) = served.call("GET", "/audit?endpoint=one", None).unwrap();
+    let rows = audit.to_string();
+    assert!(
+        rows.contains("token:admin") && rows.contains("\"execute\"") && !rows.contains("kitchen"),
+        "{rows}"
+    );
+}
+
+#[test]
+fn lwm2mctl_follows_an_observation() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    enrol(&served, "two");
+    let _device = Simulated::start("two", &served.addresses);
+    wait(&served, "/devices/two", "the registration", |answer| {
+        answer.pointer("/registered") == Some(&json!(true))
+    });
+    let mut ctl = common::binary(env!("CARGO_BIN_EXE_lwm2mctl"))
+        .args(["--url", &format!("http://{}", served.http), "--token", &served.token, "--json"])
+        .args(["observe", "two", "/3303/0/5700"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(ctl.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(line.pointer("/values/0/path"), Some(&json!("/3303/0/5700")), "{line}");
+    }
+    ctl.kill().unwrap();
+    ctl.wait().unwrap();
+    let list = served.ctl(&["observe", "two"]);
+    assert!(String::from_utf8_lossy(&list.stdout).contains("/3303/0/5700"));
+}
+
+#[test]
+fn a_rotation_survives_kill_9_and_a_revocation_cuts_the_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    enrol(&served, "three");
+    let device = Simulated::start("three", &served.addresses);
+    let route = "/devices/three/credentials";
+    wait(&served, route, "the first life", |answer| is_in_use(answer, 1));
+    let rotate = json!({ "deadline": 60, "grace": 1, "reason": "test" });
+    let (status, answer) = served.call("POST", &format!("{route}/rotate"), Some(&rotate)).unwrap();
+    assert_eq!(status, 202, "{answer}");
+    let addresses = served.addresses.clone();
+    served.kill();
+
+    let served = Served::start_again(folder.path(), &addresses);
+    // The session died with the server; the device finds out when it starts over.
+    device.power_cycle();
+    let answer = wait(&served, route, "the rotation", |answer| is_in_use(answer, 2));
+    assert_eq!(answer.pointer("/management/credentials/0/standing"), Some(&json!("retired")), "{answer}");
+    wait(&served, "/devices/three", "the registration under the new credential", |answer| {
+        answer.pointer("/registration/generation") == Some(&json!(2))
+    });
+
+    let revoke = served.ctl(&["credentials", "revoke", "three", "--reason", "lost"]);
+    assert!(revoke.status.success());
+    let (status, _) = served.call("GET", "/devices/three/objects/3/0/0?timeout=2", None).unwrap();
+    assert_eq!(status, 404, "the registration ended with the session");
+    let mut ctl = common::binary(env!("CARGO_BIN_EXE_lwm2mctl"))
+        .args(["--url", &format!("http://{}", served.http), "--token", &served.token, "events"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (sender, lines) = std::sync::mpsc::channel();
+    let stdout = BufReader::new(ctl.stdout.take().unwrap());
+    // Ends with the stream.
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let refused = (0..10).find_map(|_| {
+        // Again when the listener was not there yet.
+        device.power_cycle();
+        std::iter::from_fn(|| lines.recv_timeout(Duration::from_secs(2)).ok()).find(|line| {
+            assert!(!line.starts_with("registered"), "{line}");
+            line.starts_with("handshake-refused")
+        })
+    });
+    assert!(refused.is_some_and(|line| line.contains("reason=revoked")));
+    ctl.kill().unwrap();
+    ctl.wait().unwrap();
+    let (_, answer) = served.call("GET", "/devices/three", None).unwrap();
+    assert_eq!(answer.pointer("/registered"), Some(&json!(false)), "{answer}");
+    assert_eq!(answer.pointer("/credentials/hold"), Some(&json!("revoked")), "{answer}");
+    let history = served.ctl(&["credentials", "history", "three"]);
+    let text = String::from_utf8_lossy(&history.stdout).into_owned();
+    for step in ["staged", "delivered", "proven", "old retired", "revoked"] {
+        assert!(text.contains(step), "{step}: {text}");
+    }
+}
