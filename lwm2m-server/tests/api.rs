@@ -36,7 +36,7 @@ impl Simulated {
         let (off, cycle) = (Arc::clone(&is_off), Arc::clone(&wants_power_cycle));
         std::thread::spawn(move || {
             let credential = Some(PresharedKey { identity: identity.as_bytes(), key: &KEY });
-            let account = FactoryAccount::bootstrap(0, &uri, credential).unwrap();
+            let account = FactoryAccount::bootstrap(0, &uri, credential);
             let mut store = Store::in_memory();
             provision(&[account], &mut |action| store.apply(action)).unwrap();
             let mut runner = Runner::new(Config { mtu: 1280, block_size: 1024, ..Config::new(name) }, store);

@@ -37,8 +37,7 @@ impl Simulated {
         key: &[u8],
     ) -> Result<Self, String> {
         let credential = Some(PresharedKey { identity, key });
-        let account =
-            FactoryAccount::bootstrap(0, bootstrap_uri, credential).map_err(|_| "the URI is too long")?;
+        let account = FactoryAccount::bootstrap(0, bootstrap_uri, credential);
         let mut store = Store::in_memory();
         provision(&[account], &mut |action| store.apply(action)).map_err(|error| error.to_string())?;
         Ok(Self { endpoint: endpoint.to_owned(), store: Some(store), switches: Arc::default() })
