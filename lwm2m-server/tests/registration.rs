@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lwm2m_coap::{Code, Kind};
 use lwm2m_server::credentials::Role;
-use lwm2m_server::endpoint::Listener;
+use lwm2m_server::endpoint::{Listener, Question, Verdict, Who};
 use support::{Device, KEY, World};
 
 const LINKS: &str = "</1/0>,</3/0>";
@@ -287,4 +287,50 @@ fn a_long_object_list_comes_in_blocks() {
         assert_eq!(answer.code, if more { Code::CONTINUE } else { Code::CREATED });
     }
     assert_eq!(*world.endpoint.device("a").unwrap().objects, links);
+}
+
+#[test]
+fn a_credential_that_ends_during_the_handshake_opens_no_session() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::plain(Listener::Coaps, 40_000);
+    device.begin(&mut world, &identity, &KEY);
+    // ClientHello, HelloVerifyRequest, ClientHello, ServerHello; then the flight up to the Finished.
+    for _ in 0..2 {
+        device.step(&mut world);
+    }
+    for datagram in device.due(&world) {
+        world.receive_unsettled(Listener::Coaps, device.address, &datagram);
+    }
+    let key = world.credentials.look_up(Role::Management, identity.as_bytes()).unwrap();
+    let verdict = Verdict::Key { key: KEY.to_vec().into(), who: key.who.clone() };
+    assert!(matches!(world.judge(verdict), Question::LookUp { .. }));
+    let asked = world.judge(Verdict::Refused { reason: "revoked".to_owned() });
+    assert_eq!(asked, Question::Admit { who: Who::Proven(key.who) });
+    world.settle();
+    assert_eq!(world.endpoint.associations(), 0);
+    assert_eq!(world.told(), ["closed a: revoked"]);
+}
+
+#[test]
+fn a_session_outlives_its_registration_so_that_a_late_update_is_answered() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 40_000, &identity, &KEY);
+    let location = device.register(&mut world, "ep=a&lt=1000&lwm2m=1.1", LINKS);
+    world.pass(Duration::from_secs(5000));
+    assert!(world.endpoint.devices().is_empty());
+    assert_eq!(device.request(&mut world, Code::POST, &location, b"").unwrap().code, Code::NOT_FOUND);
+    device.register(&mut world, "ep=a&lt=1000&lwm2m=1.1", LINKS);
+}
+
+#[test]
+fn an_address_that_comes_back_under_another_name_leaves_the_former_one() {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    device.register(&mut world, "ep=b&lt=60&lwm2m=1.1", LINKS);
+    assert_eq!(world.told(), ["registered a", "deregistered a", "registered b"]);
+    assert_eq!(world.endpoint.close_sessions(world.now, "a", Role::Management, None, "test"), 0);
+    assert_eq!(world.endpoint.close_sessions(world.now, "b", Role::Management, None, "test"), 1);
 }

@@ -75,7 +75,7 @@ const EVENTS: usize = 4096;
 const TICK: Duration = Duration::from_secs(1);
 /// Datagrams read before callers and timers get their turn.
 const BURST: usize = 64;
-/// The largest datagram read or written; what is longer is cut and then refused as malformed.
+/// The largest datagram read or written. No message is as long: blocks have 1024 bytes.
 const DATAGRAM: usize = 2048;
 
 struct Driver {
@@ -116,7 +116,10 @@ impl Driver {
     fn receive(&mut self, arrival: Arrival, datagram: &mut [u8], out: &mut [u8]) {
         for _ in 0..BURST {
             let Some((length, from)) = self.sockets.receive(arrival, datagram) else { return };
-            let Some(bytes) = datagram.get_mut(..length) else { return };
+            // One that fills the buffer was cut, and what is left of it means something else.
+            let Some(bytes) = datagram.get_mut(..length).filter(|bytes| bytes.len() < DATAGRAM) else {
+                continue;
+            };
             let now = self.clock.now();
             if let Some(transmit) = self.endpoint.handle(now, arrival.listener(), from, bytes, &mut fill, out)
             {
@@ -173,7 +176,7 @@ impl Driver {
             }
             Call::DropSessions { endpoint, role, generation, answer } => {
                 let reason = "closed by the operator";
-                let _ = answer.send(self.endpoint.close_sessions(&endpoint, role, generation, reason));
+                let _ = answer.send(self.endpoint.close_sessions(now, &endpoint, role, generation, reason));
             }
             Call::CarryOut { commands, answer } => {
                 for command in commands {

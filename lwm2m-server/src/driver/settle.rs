@@ -79,7 +79,7 @@ pub fn execute(endpoint: &mut Endpoint, now: Instant, command: Command) {
     match command {
         Command::TriggerBootstrap { endpoint: name } => endpoint.trigger_bootstrap(now, &name),
         Command::CloseSessions { endpoint: name, role, generation } => {
-            endpoint.close_sessions(&name, role, generation, "the credential is no longer good");
+            endpoint.close_sessions(now, &name, role, generation, "the credential is no longer good");
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::credentials::{Authenticated, Role};
 use super::downlink::Downlink;
 use super::session::{Connection, dtls};
 use super::slab::Key;
+use super::timer::NEVER;
 use super::uplink::{Parked, Upload};
 use super::{Address, Listener};
 
@@ -25,6 +26,8 @@ pub(crate) struct Association {
     pub(crate) session: Option<Connection>,
     /// What is known of the peer while the handshake is under way.
     pub(crate) proving: Option<Box<Proving>>,
+    /// Whether the owner was asked if the session may go on.
+    pub(crate) admission: Admission,
     pub(crate) coap: CoapPeer,
     /// Who it is, once that is proven or admitted.
     pub(crate) who: Option<Who>,
@@ -39,8 +42,10 @@ pub(crate) struct Association {
     /// Numbers the questions asked for it, so that a late answer finds nothing.
     pub(crate) questions: u32,
     pub(crate) last_heard: Instant,
+    /// Until when it is kept without a registration.
+    pub(crate) kept_until: Instant,
     /// What its timer is armed for.
-    pub(crate) armed: Option<Instant>,
+    pub(crate) armed: Instant,
     /// Whether it stands in the queue of those with something to send.
     pub(crate) is_ready: bool,
     pub(crate) rate: Rate,
@@ -58,6 +63,7 @@ impl Association {
         Self {
             session,
             proving: None,
+            admission: Admission::Settled,
             local,
             address,
             coap: Peer::new(&Parameters::DEFAULT, tokens, rng),
@@ -68,7 +74,8 @@ impl Association {
             parked: None,
             questions: 0,
             last_heard: now,
-            armed: None,
+            kept_until: now.saturating_add(UNREGISTERED),
+            armed: NEVER,
             is_ready: false,
             rate: Rate::new(),
         }
@@ -109,7 +116,7 @@ impl Association {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let session = self.session.as_ref().and_then(|session| session.poll_timeout());
         let session = session.map(|at| Instant::from_millis(at.as_millis()));
-        let idle = self.registration.is_none().then(|| self.last_heard.saturating_add(UNREGISTERED));
+        let idle = self.registration.is_none().then_some(self.kept_until);
         let jobs = self.downlink.as_ref().and_then(|downlink| downlink.next_deadline());
         [session, self.coap.poll_timeout(), self.coap.next_expiry(), jobs, idle].into_iter().flatten().min()
     }
@@ -117,12 +124,24 @@ impl Association {
     /// Whether it was silent for too long without a registration, or its session is closed.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         let is_closed = self.session.as_ref().is_some_and(|session| session.is_closed());
-        is_closed || (self.registration.is_none() && self.last_heard.saturating_add(UNREGISTERED) <= now)
+        is_closed || (self.registration.is_none() && self.kept_until <= now)
     }
 }
 
 /// The CoAP state of one remote: one unsettled message of ours (NSTART 1), four remembered ones of the remote.
 pub(crate) type CoapPeer = Peer<Copy, 1, 4>;
+
+/// Whether a session that was just established may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// There is no session, or it may.
+    Settled,
+    /// The owner was asked.
+    Asked {
+        /// Whether the handshake was a full one.
+        full: bool,
+    },
+}
 
 /// A peer that has named an identity and not yet proven it.
 #[derive(Debug)]
@@ -235,6 +254,10 @@ impl Rate {
 /// How long an association without a registration is kept after it was last heard: a bootstrap must end within
 /// EXCHANGE_LIFETIME (247 s), and a device registers right after its handshake.
 pub(crate) const UNREGISTERED: Duration = Duration::from_secs(300);
+
+/// How long a session is kept after its registration ended: a device that slept too long hears at once that it has to
+/// register again, and needs no handshake for it.
+pub(crate) const FORMERLY_REGISTERED: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests {

@@ -366,22 +366,26 @@ impl Endpoint {
 
     /// Executes the trigger on the `/1` instance whose Short Server ID is this server's, else on the first.
     fn server_found(&mut self, now: Instant, key: Key, reply: &Reply) {
-        let items =
-            self.context(key).decode(Path::object(1), reply).map(|content| content.items).unwrap_or_default();
+        let items = self.context(key).decode(Path::object(1), reply).map(|content| content.items);
         let ours = i64::from(self.config.short_server_id);
-        let mut instances = items.iter().filter(|(path, _)| path.resource_id() == Some(0));
         let is_ours = |value: &crate::Value| match value {
             crate::Value::Integer(id) => *id == ours,
             crate::Value::Unsigned(id) => i64::try_from(*id) == Ok(ours),
             _ => false,
         };
-        let instance = instances.find(|(_, value)| is_ours(value)).and_then(|(path, _)| path.instance_id());
+        let ids = items.unwrap_or_default().into_iter().filter(|(path, _)| path.resource_id() == Some(0));
+        let found = ids.filter(|(_, value)| is_ours(value)).find_map(|(path, _)| path.instance_id());
         let device = self.associations.get(key).and_then(|association| association.registration);
-        let Some(device) = device.and_then(|device| self.registry.get(device)) else { return };
-        let instance = instance.or(device.objects.instances(1).first().copied()).unwrap_or(0);
-        let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
-        if let Ok(request) = Request::new(device, execute_trigger(instance)) {
-            self.enqueue(key, Job::new(Purpose::Trigger, self.exchange(request.outgoing), deadline));
+        let request = device.and_then(|device| self.registry.get(device)).and_then(|device| {
+            let instance = found.or(device.objects.instances(1).first().copied()).unwrap_or(0);
+            Request::new(device, execute_trigger(instance)).ok()
+        });
+        match request {
+            Some(request) => {
+                let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
+                self.enqueue(key, Job::new(Purpose::Trigger, self.exchange(request.outgoing), deadline));
+            }
+            None => self.trigger_answered(key, TriggerAnswer::Unanswered),
         }
     }
 

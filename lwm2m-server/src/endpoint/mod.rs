@@ -50,10 +50,10 @@ pub use question::{Question, QuestionId, Verdict};
 
 pub use content::{Kinds, known_kind};
 
-use association::Association;
+use association::{Admission, Association};
 use registry::Registry;
 use slab::{Key, Slab};
-use timer::Timers;
+use timer::{NEVER, Timers};
 
 /// Limits and times. The defaults suit a fleet on the open internet.
 #[derive(Clone, Debug)]
@@ -69,6 +69,8 @@ pub struct Config {
     pub longest_answer: u32,
     /// Remotes without a registration that may be kept at once; beyond it new ones are turned away.
     pub unregistered: usize,
+    /// Devices that may be registered at once; beyond it a Register is answered 5.03.
+    pub devices: usize,
     /// Handshakes that may be under way at once; beyond it new ones are turned away.
     pub handshakes: usize,
     /// Timing of handshakes.
@@ -85,6 +87,7 @@ impl Default for Config {
             observations: 64,
             longest_answer: 1 << 20,
             unregistered: 10_000,
+            devices: 1_000_000,
             handshakes: 10_000,
             dtls: dtls_psk::Config::DEFAULT,
             kinds: content::known_kind,
@@ -211,13 +214,22 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Transmit> {
-        let association = self.associations.get(id.association)?;
+        let association = self.associations.get_mut(id.association)?;
         if association.questions != id.number {
             return None;
         }
         let (local, to) = (association.local, association.address);
         if association.proving.as_ref().is_some_and(|proving| proving.look_up.is_some()) {
             self.looked_up(now, id.association, verdict);
+            self.mark_ready(id.association);
+            return None;
+        }
+        if let Admission::Asked { full } = core::mem::replace(&mut association.admission, Admission::Settled)
+        {
+            match verdict {
+                Verdict::Refused { reason } => self.close(now, id.association, &reason),
+                _ => self.adopt(id.association, full),
+            }
             self.mark_ready(id.association);
             return None;
         }
@@ -274,10 +286,10 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((at, key)) = self.timers.pop(now) {
             let Some(association) = self.associations.get_mut(key) else { continue };
-            if association.armed != Some(at) {
+            if association.armed != at {
                 continue;
             }
-            association.armed = None;
+            association.armed = NEVER;
             association.coap.forget(now);
             self.session_timeout(now, key);
             self.failures(now, key);
@@ -287,7 +299,7 @@ impl Endpoint {
         while let Some(registration) = self.registry.expire(now) {
             Counters::add(&mut self.counters.expired);
             self.events.push_back(Event::Expired { endpoint: registration.endpoint.clone() });
-            self.forget_registration(&registration);
+            self.forget_registration(now, &registration);
         }
     }
 
@@ -295,6 +307,7 @@ impl Endpoint {
     /// requests. With `generation` only those of that credential. Answers how many were closed.
     pub fn close_sessions(
         &mut self,
+        now: Instant,
         endpoint: &str,
         role: Role,
         generation: Option<u32>,
@@ -309,7 +322,7 @@ impl Endpoint {
         };
         let meant: Vec<Key> = keys.into_iter().filter(is_meant).collect();
         for key in &meant {
-            self.close(*key, reason);
+            self.close(now, *key, reason);
         }
         meant.len()
     }
@@ -341,6 +354,7 @@ impl Endpoint {
             return None;
         }
         association.last_heard = now;
+        association.kept_until = association.kept_until.max(now.saturating_add(association::UNREGISTERED));
         match association.coap.handle(now, datagram, &mut Plain) {
             Input::Request { exchange, message } => {
                 return self.handle_request(now, key, exchange, &message, rng, out);
@@ -424,11 +438,17 @@ impl Endpoint {
         }
     }
 
-    /// Makes an association findable by the name it has now. Beyond a few the oldest one goes that has no registration: it
-    /// belongs to whoever holds the same credential.
-    fn index(&mut self, key: Key) {
-        let who = self.associations.get(key).and_then(|association| association.who.as_ref());
-        let Some(name) = who.map(|who| who.endpoint().clone()) else { return };
+    /// Says who an association is, and makes it findable by that name. Beyond a few associations of one name the oldest
+    /// one goes that has no registration: it belongs to whoever holds the same credential.
+    fn name(&mut self, key: Key, who: Who) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let name = who.endpoint().clone();
+        if let Some(former) = association.who.replace(who) {
+            if *former.endpoint() == name {
+                return;
+            }
+            self.forget_name(former.endpoint(), key);
+        }
         let keys = self.by_name.entry(name).or_default();
         let is_idle =
             |key: &Key| self.associations.get(*key).is_none_or(|other| other.registration.is_none());
@@ -437,6 +457,15 @@ impl Endpoint {
         keys.push(key);
         if let Some(oldest) = oldest {
             self.remove(oldest);
+        }
+    }
+
+    fn forget_name(&mut self, name: &str, key: Key) {
+        if let Some(keys) = self.by_name.get_mut(name) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.by_name.remove(name);
+            }
         }
     }
 

@@ -26,7 +26,6 @@ impl Endpoint {
         let Some(association) = self.associations.get_mut(key) else { return };
         let registration = association.registration.and_then(|key| self.registry.get_mut(key));
         let found = registration.and_then(|registration| {
-            registration.last_heard = registration.last_heard.max(now);
             let index = registration.observations.iter().position(|o| o.token == message.token)?;
             Some((registration, index))
         });

@@ -2,12 +2,14 @@
 //!
 //! Invariant: another identity never inherits a registration and never destroys one.
 
+use lwm2m_coap::Instant;
+
 use crate::credentials::Fact;
 use crate::event::Event;
 use crate::server::{Device, ObservationId, RequestError};
 use lwm2m_objects::Path;
 
-use super::association::Association;
+use super::association::{Association, FORMERLY_REGISTERED};
 use super::bootstrap::Next;
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
@@ -55,7 +57,7 @@ impl Endpoint {
             objects: device.objects.links.clone().into(),
             location: location.map(|id| format!("/rd/{id}")).unwrap_or_default(),
             registered_at: device.registered_at.as_millis(),
-            last_heard: device.last_heard.as_millis(),
+            last_heard: association.map_or(device.updated_at, |known| known.last_heard).as_millis(),
             observations: device.observations.len(),
         }
     }
@@ -105,7 +107,7 @@ impl Endpoint {
     }
 
     /// Ends a registration that was not removed by its device or its lifetime.
-    pub(crate) fn end_registration(&mut self, registered: Key, reason: &str) {
+    pub(crate) fn end_registration(&mut self, now: Instant, registered: Key, reason: &str) {
         let Some(registration) = self.registry.remove(registered) else { return };
         for observation in &registration.observations {
             self.events.push_back(Event::ObservationEnded {
@@ -115,21 +117,22 @@ impl Endpoint {
             });
         }
         self.events.push_back(Event::Deregistered { endpoint: registration.endpoint.clone() });
-        self.forget_registration(&registration);
+        self.forget_registration(now, &registration);
     }
 
     /// A registration was removed: its association has none, and requests fail.
-    pub(crate) fn forget_registration(&mut self, registration: &Registration) {
+    pub(crate) fn forget_registration(&mut self, now: Instant, registration: &Registration) {
         let key = registration.association;
         self.interrupt(key);
         if let Some(association) = self.associations.get_mut(key) {
             association.registration = None;
+            association.kept_until = association.kept_until.max(now.saturating_add(FORMERLY_REGISTERED));
         }
         self.mark_ready(key);
     }
 
     /// Closes a session whose peer may not go on: at once, and without a word to it.
-    pub(crate) fn close(&mut self, key: Key, reason: &str) {
+    pub(crate) fn close(&mut self, now: Instant, key: Key, reason: &str) {
         let Some(association) = self.associations.get(key) else { return };
         if let Some(who) = &association.who {
             Counters::add(&mut self.counters.sessions_closed);
@@ -140,7 +143,7 @@ impl Endpoint {
             });
         }
         if let Some(registered) = association.registration {
-            self.end_registration(registered, reason);
+            self.end_registration(now, registered, reason);
         }
         self.remove(key);
     }
@@ -162,13 +165,8 @@ impl Endpoint {
                 }
             }
         }
-        if let Some(who) = &association.who
-            && let Some(keys) = self.by_name.get_mut(who.endpoint())
-        {
-            keys.retain(|other| *other != key);
-            if keys.is_empty() {
-                self.by_name.remove(who.endpoint());
-            }
+        if let Some(who) = &association.who {
+            self.forget_name(who.endpoint(), key);
         }
     }
 
@@ -188,7 +186,9 @@ impl Endpoint {
             Next::Finished => {
                 Counters::add(&mut self.counters.bootstraps_finished);
                 let generation = bootstrap.generation();
-                self.facts.push_back(Fact::BootstrapDelivered { endpoint: endpoint.clone(), generation });
+                if bootstrap.who.proven().is_some() {
+                    self.facts.push_back(Fact::BootstrapDelivered { endpoint: endpoint.clone(), generation });
+                }
                 self.events.push_back(Event::BootstrapFinished { endpoint });
             }
             Next::Failed => self.bootstrap_failed(&bootstrap, Some(code_text(reply.code))),
@@ -210,12 +210,14 @@ impl Endpoint {
     fn bootstrap_failed(&mut self, bootstrap: &super::bootstrap::Bootstrap, code: Option<String>) {
         Counters::add(&mut self.counters.bootstraps_failed);
         let (endpoint, step) = (bootstrap.who.endpoint().clone(), bootstrap.step());
-        self.facts.push_back(Fact::BootstrapFailed {
-            endpoint: endpoint.clone(),
-            generation: bootstrap.generation(),
-            step: step.clone(),
-            code: code.clone(),
-        });
+        if bootstrap.who.proven().is_some() {
+            self.facts.push_back(Fact::BootstrapFailed {
+                endpoint: endpoint.clone(),
+                generation: bootstrap.generation(),
+                step: step.clone(),
+                code: code.clone(),
+            });
+        }
         self.events.push_back(Event::BootstrapFailed { endpoint, step, code });
     }
 }

@@ -13,7 +13,7 @@ use lwm2m_objects::{Format, Path, Registered, Version};
 use super::location::{Location, VirtualShard};
 use super::observation::Observation;
 use super::slab::{Key, Slab};
-use super::timer::Timers;
+use super::timer::{NEVER, Timers};
 
 /// A registered device.
 #[derive(Debug)]
@@ -28,10 +28,11 @@ pub(crate) struct Registration {
     pub(crate) binding: Binding,
     pub(crate) objects: Arc<ObjectList>,
     pub(crate) registered_at: Instant,
-    pub(crate) last_heard: Instant,
+    /// When it was registered or updated last: what the lifetime counts from.
+    pub(crate) updated_at: Instant,
     pub(crate) observations: Vec<Observation>,
     /// What the expiry timer is armed for.
-    armed: Option<Instant>,
+    armed: Instant,
 }
 
 /// Letters of the binding, eight at most, as they were sent.
@@ -101,9 +102,9 @@ impl Registry {
             binding: change.binding.unwrap_or(Binding::U),
             objects,
             registered_at: now,
-            last_heard: now,
+            updated_at: now,
             observations: Vec::new(),
-            armed: None,
+            armed: NEVER,
         });
         if let Some(key) = key {
             self.by_endpoint.insert(endpoint, key);
@@ -116,7 +117,7 @@ impl Registry {
     pub(crate) fn update(&mut self, now: Instant, key: Key, change: Change) {
         let objects = change.objects.map(|list| self.intern(list));
         let Some(registration) = self.registrations.get_mut(key) else { return };
-        registration.last_heard = now;
+        registration.updated_at = now;
         if let Some(lifetime) = change.lifetime {
             registration.lifetime = lifetime;
         }
@@ -144,10 +145,10 @@ impl Registry {
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Registration> {
         while let Some((at, key)) = self.timers.pop(now) {
             let Some(registration) = self.registrations.get_mut(key) else { continue };
-            if registration.armed != Some(at) {
+            if registration.armed != at {
                 continue;
             }
-            registration.armed = None;
+            registration.armed = NEVER;
             match registration.expires() {
                 Some(expires) if expires <= now => return self.remove(key),
                 Some(_) => self.arm(key),
@@ -221,7 +222,7 @@ impl Registry {
 impl Registration {
     pub(crate) fn expires(&self) -> Option<Instant> {
         (self.lifetime > 0)
-            .then(|| self.last_heard.saturating_add(Duration::from_secs(u64::from(self.lifetime))))
+            .then(|| self.updated_at.saturating_add(Duration::from_secs(u64::from(self.lifetime))))
     }
 }
 

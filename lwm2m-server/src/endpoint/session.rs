@@ -18,7 +18,7 @@ use lwm2m_coap::{Instant, Rng};
 use crate::credentials::{Fact, Role};
 use crate::event::Event;
 
-use super::association::{Association, Proving, Who};
+use super::association::{Admission, Association, Proving, Who};
 use super::counters::Counters;
 use super::question::{Question, Verdict};
 use super::slab::Key;
@@ -192,7 +192,8 @@ impl Endpoint {
         }
     }
 
-    /// The peer's Finished verified.
+    /// The peer's Finished verified. Whether it may still come in is asked once more: its credential may have ended while
+    /// the handshake was under way.
     fn established(&mut self, key: Key, full: bool) {
         let Some(association) = self.associations.get_mut(key) else { return };
         if association.who.is_some() {
@@ -201,12 +202,20 @@ impl Endpoint {
         let Some(who) = association.proving.take().and_then(|proving| proving.who) else {
             return self.remove(key);
         };
-        let address = (association.local, association.address);
-        association.who = Some(Who::Proven(who.clone()));
+        let who = Who::Proven(who);
+        association.admission = Admission::Asked { full };
         self.half_open = self.half_open.saturating_sub(1);
         Counters::add(&mut self.counters.handshakes_finished);
-        self.index(key);
-        // The registration of this identity goes on in the newest session it proved itself in.
+        self.name(key, who.clone());
+        self.ask(key, Question::Admit { who });
+    }
+
+    /// A session may go on: it replaces what was on its address, and the registration of its identity, and of no other,
+    /// goes on in it.
+    pub(crate) fn adopt(&mut self, key: Key, full: bool) {
+        let Some(association) = self.associations.get(key) else { return };
+        let Some(who) = association.who.as_ref().and_then(Who::proven).cloned() else { return };
+        let address = (association.local, association.address);
         if who.role == Role::Management
             && let Some(registered) = self.registry.find(&who.endpoint)
         {
@@ -214,8 +223,8 @@ impl Endpoint {
         }
         // The former session of this address cannot be reached any more, whoever it belonged to. The registration of
         // another identity stays, without a session.
-        if let Some(candidates) = self.by_address.get_mut(&address)
-            && let Some(older) = candidates.older.take_if(|older| *older != key)
+        if let Some(older) =
+            self.by_address.get(&address).filter(|known| known.newest == key).and_then(|c| c.older)
         {
             self.session_closed(older, "another session was established from its address");
             self.remove(older);

@@ -8,6 +8,9 @@ use std::collections::BinaryHeap;
 
 use lwm2m_coap::Instant;
 
+/// What an owner is armed for that is not armed: smaller than an option, of which every device has two.
+pub(crate) const NEVER: Instant = Instant::from_millis(u64::MAX);
+
 /// Deadlines of owners named by `K`.
 #[derive(Debug)]
 pub(crate) struct Timers<K> {
@@ -20,9 +23,9 @@ impl<K: Ord + Copy> Timers<K> {
     }
 
     /// Sees to it that the owner comes up at `at`, unless it does so before. `armed` belongs to the owner.
-    pub(crate) fn arm(&mut self, armed: &mut Option<Instant>, at: Instant, owner: K) {
-        if armed.is_none_or(|earlier| at < earlier) {
-            *armed = Some(at);
+    pub(crate) fn arm(&mut self, armed: &mut Instant, at: Instant, owner: K) {
+        if at < *armed {
+            *armed = at;
             self.heap.push(Reverse((at, owner)));
         }
     }
@@ -47,11 +50,11 @@ mod tests {
     #[test]
     fn the_earliest_comes_first_and_a_later_deadline_costs_no_entry() {
         let mut timers = Timers::new();
-        let mut armed = None;
+        let mut armed = NEVER;
         timers.arm(&mut armed, Instant::from_millis(50), 1);
         timers.arm(&mut armed, Instant::from_millis(70), 1);
         timers.arm(&mut armed, Instant::from_millis(20), 1);
-        assert_eq!(armed, Some(Instant::from_millis(20)));
+        assert_eq!(armed, Instant::from_millis(20));
         assert_eq!(timers.pop(Instant::from_millis(10)), None);
         assert_eq!(timers.pop(Instant::from_millis(60)), Some((Instant::from_millis(20), 1)));
         assert_eq!(timers.pop(Instant::from_millis(60)), Some((Instant::from_millis(50), 1)));

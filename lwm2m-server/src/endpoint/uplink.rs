@@ -107,7 +107,7 @@ impl Endpoint {
                 Err(self.update(now, key, location, &parameters, message).into())
             }
             (Some(Role::Management), Operation::Deregister { location }) => {
-                Err(self.deregister(key, location).into())
+                Err(self.deregister(now, key, location).into())
             }
             _ => Err(Code::NOT_FOUND.into()),
         };
@@ -216,7 +216,7 @@ impl Endpoint {
         };
         self.events.push_back(refused);
         if who.proven().is_some() {
-            self.close(key, &reason);
+            self.close(now, key, &reason);
             return None;
         }
         let range = self.respond(now, key, exchange, &Code::FORBIDDEN.into(), rng, out);
@@ -287,7 +287,11 @@ impl Endpoint {
         if let Some(former) = self.associations.get(key).and_then(|association| association.registration)
             && self.registry.get(former).is_some_and(|former| former.endpoint != endpoint)
         {
-            self.end_registration(former, "the address registered under another name");
+            self.end_registration(now, former, "the address registered under another name");
+        }
+        if self.registry.len() >= self.config.devices && self.registry.find(&endpoint).is_none() {
+            Counters::add(&mut self.counters.over_capacity);
+            return Code::SERVICE_UNAVAILABLE.into();
         }
         let (registered, former) = self.registry.register(now, endpoint.clone(), key, version, change);
         let Some(registered) = registered else { return Code::SERVICE_UNAVAILABLE.into() };
@@ -310,11 +314,8 @@ impl Endpoint {
         }
         if let Some(association) = self.associations.get_mut(key) {
             association.registration = Some(registered);
-            if association.who.is_none() {
-                association.who = Some(who);
-                self.index(key);
-            }
         }
+        self.name(key, who);
         Counters::add(&mut self.counters.registered);
         self.events.push_back(Event::Registered { endpoint });
         Reply { location: self.registry.location(registered), ..Code::CREATED.into() }
@@ -341,11 +342,11 @@ impl Endpoint {
         Code::CHANGED
     }
 
-    fn deregister(&mut self, key: Key, location: Location<'_>) -> Code {
+    fn deregister(&mut self, now: Instant, key: Key, location: Location<'_>) -> Code {
         let Some(registered) = self.owned(key, location) else { return Code::NOT_FOUND };
         if let Some(registration) = self.registry.remove(registered) {
             self.events.push_back(Event::Deregistered { endpoint: registration.endpoint.clone() });
-            self.forget_registration(&registration);
+            self.forget_registration(now, &registration);
         }
         Code::DELETED
     }
@@ -366,15 +367,12 @@ impl Endpoint {
             self.facts.push_back(Fact::BootstrapRequested { who: who.clone() });
         }
         self.events.push_back(Event::BootstrapStarted { endpoint: bootstrap.who.endpoint().clone() });
+        let who = bootstrap.who.clone();
         let job = Job::new(Purpose::Bootstrap, self.exchange(bootstrap.start()), bootstrap.deadline);
         if let Some(association) = self.associations.get_mut(key) {
-            let is_new = association.who.is_none();
-            association.who.get_or_insert_with(|| bootstrap.who.clone());
             association.downlink.get_or_insert_default().bootstrap = Some(Box::new(bootstrap));
-            if is_new {
-                self.index(key);
-            }
         }
+        self.name(key, who);
         self.enqueue(key, job);
         Code::CHANGED.into()
     }

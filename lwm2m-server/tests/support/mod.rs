@@ -12,7 +12,7 @@ use lwm2m_coap::{Code, Header, Instant, Kind, MessageId, OptionNumber, Room, Tok
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
-use lwm2m_server::endpoint::{Address, Config, Endpoint, Listener, RequestId};
+use lwm2m_server::endpoint::{Address, Config, Endpoint, Listener, Question, RequestId, Verdict};
 use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Answer, Event, Operation, RequestError};
 
@@ -65,6 +65,22 @@ impl World {
 
     /// Hands a datagram to the server and lets it finish.
     pub(crate) fn receive(&mut self, local: Listener, from: Address, bytes: &[u8]) {
+        self.receive_unsettled(local, from, bytes);
+        self.settle();
+    }
+
+    /// Answers the next question as the test wants it.
+    pub(crate) fn judge(&mut self, verdict: Verdict) -> Question {
+        let mut out = vec![0; 2048];
+        let random = &mut self.random;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        let (id, question) = self.endpoint.poll_question().expect("a question");
+        self.endpoint.provide(self.now, id, verdict, &mut rng, &mut out);
+        question
+    }
+
+    /// Hands a datagram to the server; its questions are still to be answered.
+    pub(crate) fn receive_unsettled(&mut self, local: Listener, from: Address, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         let mut out = vec![0; 2048];
         let random = &mut self.random;
@@ -73,7 +89,6 @@ impl World {
         if let Some(answer) = answer {
             self.sent.push_back((answer.local, answer.to, out[answer.range].to_vec()));
         }
-        self.settle();
     }
 
     pub(crate) fn settle(&mut self) {
@@ -243,6 +258,12 @@ impl Device {
 
     /// Begins a new session from the same address, and runs its handshake.
     pub(crate) fn connect(&mut self, world: &mut World, identity: &str, key: &[u8]) {
+        self.begin(world, identity, key);
+        self.run(world);
+    }
+
+    /// Begins a new session; nothing is sent yet.
+    pub(crate) fn begin(&mut self, world: &mut World, identity: &str, key: &[u8]) {
         let random = &mut world.random;
         let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
         let psk = Psk { identity: identity.as_bytes(), key };
@@ -250,27 +271,36 @@ impl Device {
         let session = Connection::client(now, &dtls_psk::Config::DEFAULT, psk, &mut rng, Box::default());
         self.session = Some(session.unwrap());
         self.established = false;
-        self.run(world);
     }
 
     /// Exchanges what is due in both directions until nothing moves.
     pub(crate) fn run(&mut self, world: &mut World) {
-        loop {
-            let mut moved = false;
-            let now = dtls_psk::Instant::from_millis(world.now.as_millis());
-            let mut out = [0; 1500];
-            while let Some(length) = self.session.as_mut().and_then(|s| s.poll_transmit(now, &mut out)) {
-                moved = true;
-                world.receive(self.local, self.address, &out[..length]);
-            }
-            while let Some(bytes) = self.next_datagram(world) {
-                moved = true;
-                self.handle(world, &bytes);
-            }
-            if !moved {
-                return;
-            }
+        while self.step(world) {}
+    }
+
+    /// Sends what is due and takes in what came back; tells whether anything moved.
+    pub(crate) fn step(&mut self, world: &mut World) -> bool {
+        let mut moved = false;
+        let now = dtls_psk::Instant::from_millis(world.now.as_millis());
+        let mut out = [0; 1500];
+        while let Some(length) = self.session.as_mut().and_then(|s| s.poll_transmit(now, &mut out)) {
+            moved = true;
+            world.receive(self.local, self.address, &out[..length]);
         }
+        while let Some(bytes) = self.next_datagram(world) {
+            moved = true;
+            self.handle(world, &bytes);
+        }
+        moved
+    }
+
+    /// The datagrams that are due, instead of sending them.
+    pub(crate) fn due(&mut self, world: &World) -> Vec<Vec<u8>> {
+        let now = dtls_psk::Instant::from_millis(world.now.as_millis());
+        let mut out = [0; 1500];
+        let session = self.session.as_mut().unwrap();
+        std::iter::from_fn(|| session.poll_transmit(now, &mut out).map(|length| out[..length].to_vec()))
+            .collect()
     }
 
     fn next_datagram(&mut self, world: &mut World) -> Option<Vec<u8>> {
