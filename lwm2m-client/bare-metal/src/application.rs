@@ -65,7 +65,7 @@ impl Application {
         let mut server = Server::empty(0);
         server.short_server_id = ShortServerId::new(1);
         server.lifetime = Some(86400);
-        let account = FactoryAccount::server(1, uri, server, credential).ok()?;
+        let account = FactoryAccount::server(1, uri, server, credential);
         lwm2m_client::provision(&[account], &mut |action| storage.apply(action)).ok()?;
         let config = Config { mtu: MTU, ..Config::new("urn:imei:123456") };
         Some(Self {
