@@ -3,6 +3,7 @@
 //! Exit codes: 0 after SIGINT with a de-registration, 2 for bad arguments, 3 when the first bootstrap or registration is
 //! refused, or unanswered for too long.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -73,7 +74,9 @@ enum Transport {
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(is_terminal);
+    log.with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
     let store = match prepare(&arguments) {
         Ok(store) => store,
