@@ -1,7 +1,8 @@
 //! Leshan 2.0.0-M18 (server, client) and 2.0.0-M14 (bootstrap server), the reference implementation, over UDP on loopback.
 
 use interop_tests::leshan::{BootstrapServer, Client, Psk, Server};
-use interop_tests::ours;
+use interop_tests::{ours, peers};
+use serde_json::{Value, json};
 
 const BOOTSTRAP: Psk<'_> = Psk { identity: "bootstrap-account", key: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" };
 const MANAGEMENT: Psk<'_> = Psk { identity: "management-account", key: "b0b1b2b3b4b5b6b7b8b9babbbcbdbebf" };
@@ -130,4 +131,85 @@ fn our_client_takes_its_accounts_from_leshans_bootstrap_server_and_registers() {
         server.wait_for("unregistered device expired=false");
         assert_eq!(client.process.wait_for_exit(), Some(0));
     }
+}
+
+/// Bootstraps, reads, writes, observes and executes at Leshan's client through our server's REST API.
+fn manage_through_rest(server: &mut ours::Server, client: &mut Client, device: &str) {
+    let path = |rest: &str| format!("/devices/{device}{rest}");
+    let none = Value::Null;
+    let text = |answer: Value| answer.to_string();
+    let read = text(server.must("GET", &path("/objects/3/0"), &none));
+    assert!(read.contains("Reference Manufacturer") && read.contains("3800"), "{read}");
+    for format in ["11542", "112"] {
+        let read = text(server.must("GET", &path(&format!("/objects/3303/0?format={format}")), &none));
+        assert!(read.contains("20.5"), "{format}: {read}");
+    }
+    server.must("PUT", &path("/objects/3/0/14"), &json!("+05:00"));
+    client.wait_for("written /3/0/14 +05:00");
+    let read = text(server.must("GET", &path("/objects/3/0/14"), &none));
+    assert!(read.contains("+05:00"), "{read}");
+    let (refused, _) = server.ask("PUT", &path("/objects/3/0/0"), &json!("other"));
+    assert!(!(200..300).contains(&refused), "{refused}");
+    let (absent, _) = server.ask("GET", &path("/objects/3/0/999"), &none);
+    assert!(!(200..300).contains(&absent), "{absent}");
+    server.must("POST", &path("/objects/3/0/4"), &none);
+    client.wait_for("executed /3/0/4");
+
+    let discovered = text(server.must("GET", &path("/discover/3"), &none));
+    assert!(discovered.contains("/3/0/14"), "{discovered}");
+    server.must("PUT", &path("/attributes/3303/0/5700"), &json!({ "pmin": 0, "pmax": 60 }));
+    let observed = text(server.must("POST", &path("/observations"), &json!({ "path": "/3303/0/5700" })));
+    assert!(observed.contains("20.5"), "{observed}");
+    client.process.say("temperature 33.25");
+    server.wait_for(&["notification", device, "33.25"]);
+
+    server.must("PUT", &path("/objects/1/0/1"), &json!(120));
+    server.wait_for(&["updated", device]);
+    client.process.say("stop");
+    server.wait_for(&["deregistered", device]);
+}
+
+#[test]
+fn leshans_client_registers_at_our_server_without_security_and_is_managed() {
+    if peers::leshan().is_none() {
+        return;
+    }
+    let mut server = ours::Server::start(&["--allow-nosec"]);
+    let Some(mut client) = Client::start("plain", &server.uri(), None) else { return };
+    client.wait_for("registered");
+    server.wait_for(&["registered", "plain"]);
+    manage_through_rest(&mut server, &mut client, "plain");
+}
+
+#[test]
+fn leshans_client_takes_its_accounts_from_our_server_registers_over_dtls_and_is_managed() {
+    if peers::leshan().is_none() {
+        return;
+    }
+    let mut server = ours::Server::start(&[]);
+    let credentials = json!({
+        "bootstrap": { "identity": BOOTSTRAP.identity, "key": BOOTSTRAP.key },
+        "management": { "identity": MANAGEMENT.identity, "key": MANAGEMENT.key },
+        "profile": { "server_uri": server.secure_uri(), "lifetime": 300, "binding": "U", "notification_storing": true },
+    });
+    server.must("PUT", "/devices/device/credentials", &credentials);
+    let uri = server.secure_bootstrap_uri();
+    let Some(mut client) = Client::bootstrap("device", &uri, Some(BOOTSTRAP)) else { return };
+    client.wait_for("bootstrapped");
+    client.wait_for("registered");
+    server.wait_for(&["bootstrap-finished", "device"]);
+    server.wait_for(&["registered", "device"]);
+    manage_through_rest(&mut server, &mut client, "device");
+}
+
+#[test]
+fn leshans_client_with_an_unknown_identity_is_refused_by_our_server_with_a_reason_for_the_operator() {
+    if peers::leshan().is_none() {
+        return;
+    }
+    let mut server = ours::Server::start(&[]);
+    let stranger = Psk { identity: "stranger", ..MANAGEMENT };
+    let Some(_client) = Client::start("device", &server.secure_uri(), Some(stranger)) else { return };
+    server.wait_for(&["handshake-refused", "stranger", "identity"]);
+    assert_eq!(server.ask("GET", "/devices/device", &Value::Null).0, 404);
 }
