@@ -375,11 +375,21 @@ fn the_alternate_path_stands_in_front_of_every_path() {
 }
 
 #[test]
-fn an_idle_registered_device_with_a_session_and_two_observations_takes_a_kilobyte_at_most() {
-    assert!(Config::default().queue > 0);
-    let (association, registration, observation) = lwm2m_server::endpoint::sizes();
-    // Two observations on the heap, the name, the indexes by address and by name with their load, two timers.
-    let indexes = (18 + 2 + 24) * 2 + (16 + 24) * 2 + (16 + 8) * 2 + 32 + 2 * 24;
-    let total = association + registration + 2 * observation + 32 + indexes;
-    assert!(total <= 1024, "{association} + {registration} + 2 * {observation} + … = {total}");
+fn an_observation_whose_first_values_cannot_be_understood_does_not_stand() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let id = world.request("a", observe("/3303/0")).unwrap();
+    let asked = device.asked(&mut world);
+    device.answer(&mut world, &asked, Code::CONTENT, &[(OptionNumber::OBSERVE, &[5]), TLV], &[0xff, 0xff]);
+    assert!(matches!(world.outcome(id), Err(RequestError::Malformed(_))));
+    assert!(world.endpoint.observations("a").is_empty());
+}
+
+#[test]
+fn observations_end_with_the_registration_and_that_is_told() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    observed(&mut world, &mut device, "/3303/0/5700");
+    world.pass(Duration::from_secs(86_401));
+    assert_eq!(world.told(), ["observation ended a: the registration expired", "expired a"]);
 }

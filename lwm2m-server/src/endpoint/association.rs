@@ -77,7 +77,7 @@ impl Association {
             kept_until: now.saturating_add(UNREGISTERED),
             armed: NEVER,
             is_ready: false,
-            rate: Rate::new(),
+            rate: Rate::full(),
         }
     }
 
@@ -229,20 +229,17 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    const BURST: u16 = 200;
-    const PER_SECOND: u64 = 50;
-
-    pub(crate) const fn new() -> Self {
-        Self { left: Self::BURST, refilled: 0 }
+    pub(crate) const fn full() -> Self {
+        Self { left: u16::MAX, refilled: 0 }
     }
 
     /// Whether one more message is within the rate.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant, burst: u16, per_second: u16) -> bool {
         let second = (now.as_millis() / 1000) & u64::from(u32::MAX);
         let passed = second.saturating_sub(u64::from(self.refilled));
         if passed > 0 {
-            let refill = passed.saturating_mul(Self::PER_SECOND);
-            self.left = u16::try_from(refill).unwrap_or(u16::MAX).saturating_add(self.left).min(Self::BURST);
+            let refill = passed.saturating_mul(u64::from(per_second));
+            self.left = u16::try_from(refill).unwrap_or(u16::MAX).saturating_add(self.left).min(burst);
             self.refilled = u32::try_from(second).unwrap_or(u32::MAX);
         }
         let is_within = self.left > 0;
@@ -265,11 +262,11 @@ mod tests {
 
     #[test]
     fn a_peer_beyond_its_rate_waits_for_the_next_second() {
-        let mut rate = Rate::new();
+        let mut rate = Rate::full();
         let now = Instant::from_millis(1_000_000);
-        assert_eq!((0..1000).filter(|_| rate.take(now)).count(), 200);
-        assert!(!rate.take(now));
+        assert_eq!((0..1000).filter(|_| rate.take(now, 200, 50)).count(), 200);
+        assert!(!rate.take(now, 200, 50));
         let later = now.saturating_add(Duration::from_secs(1));
-        assert_eq!((0..1000).filter(|_| rate.take(later)).count(), 50);
+        assert_eq!((0..1000).filter(|_| rate.take(later, 200, 50)).count(), 50);
     }
 }

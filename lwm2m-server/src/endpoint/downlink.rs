@@ -296,7 +296,11 @@ impl Endpoint {
         reply: &Reply,
     ) -> Result<Answer, RequestError> {
         let observation = match meaning {
-            Meaning::Observing { path, format } => self.observing(now, key, job, (*path, *format), reply)?,
+            Meaning::Observing { path, format } => {
+                // What cannot be understood now will not be understood later: such an observation does not stand.
+                let is_usable = meaning.answer(reply, self.context(key), ObservationId(0)).is_ok();
+                self.observing(now, key, job, (*path, *format), reply.observe.filter(|_| is_usable))?
+            }
             Meaning::Cancelled { observation } => {
                 if let Some(device) = self.registration_of(key) {
                     device.observations.retain(|other| other.id != *observation);
@@ -308,28 +312,25 @@ impl Endpoint {
         meaning.answer(reply, self.context(key), observation)
     }
 
-    /// Keeps the observation that an answer begins or renews. An answer that is none ends what stood at this path.
+    /// Keeps the observation that an answer begins or renews. Without a sequence number it is none, and ends what stood at
+    /// this path; what the answer says instead is for the caller to see.
     fn observing(
         &mut self,
         now: Instant,
         key: Key,
         job: &Job,
         (path, format): (Path, Option<Format>),
-        reply: &Reply,
+        sequence: Option<u32>,
     ) -> Result<ObservationId, RequestError> {
         let most = self.config.observations;
         let next = ObservationId(self.next_observation);
         let observations = &mut self.registration_of(key).ok_or(RequestError::Interrupted)?.observations;
         let known = observations.iter().position(|other| other.path == path);
-        let (Some(token), Some(sequence), true) = (job.first_token, reply.observe, reply.code.is_success())
-        else {
+        let (Some(token), Some(sequence)) = (job.first_token, sequence) else {
             if let Some(index) = known {
                 observations.remove(index);
             }
-            return match reply.code.is_success() {
-                true => Err(RequestError::Malformed("the device answered but does not observe")),
-                false => Ok(next),
-            };
+            return Ok(next);
         };
         let newest = Freshness::new(now, sequence);
         if let Some(observation) = known.and_then(|index| observations.get_mut(index)) {

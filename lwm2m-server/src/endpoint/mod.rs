@@ -71,6 +71,10 @@ pub struct Config {
     pub unregistered: usize,
     /// Devices that may be registered at once; beyond it a Register is answered 5.03.
     pub devices: usize,
+    /// Messages that one device may send at once; more are dropped.
+    pub burst: u16,
+    /// Messages that one device may send in a second in the long run.
+    pub rate: u16,
     /// Handshakes that may be under way at once; beyond it new ones are turned away.
     pub handshakes: usize,
     /// Timing of handshakes.
@@ -88,6 +92,8 @@ impl Default for Config {
             longest_answer: 1 << 20,
             unregistered: 10_000,
             devices: 1_000_000,
+            burst: 200,
+            rate: 50,
             handshakes: 10_000,
             dtls: dtls_psk::Config::DEFAULT,
             kinds: content::known_kind,
@@ -298,6 +304,7 @@ impl Endpoint {
         }
         while let Some(registration) = self.registry.expire(now) {
             Counters::add(&mut self.counters.expired);
+            self.observations_ended(&registration, "the registration expired");
             self.events.push_back(Event::Expired { endpoint: registration.endpoint.clone() });
             self.forget_registration(now, &registration);
         }
@@ -349,7 +356,7 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Range<usize>> {
         let association = self.associations.get_mut(key)?;
-        if !association.rate.take(now) {
+        if !association.rate.take(now, self.config.burst, self.config.rate) {
             Counters::add(&mut self.counters.over_rate);
             return None;
         }
@@ -501,13 +508,6 @@ impl core::fmt::Debug for Endpoint {
     }
 }
 
-/// Bytes of one association, one registration and one observation, without what they have on the heap: for the figure
-/// of an idle device.
-#[must_use]
-pub const fn sizes() -> (usize, usize, usize) {
-    (size_of::<Association>(), size_of::<registry::Registration>(), size_of::<observation::Observation>())
-}
-
 /// A code as it is read: `4.06`.
 fn code_text(code: Code) -> String {
     format!("{}.{:02}", code.class(), code.detail())
@@ -529,5 +529,22 @@ fn answer_stranger(header: Header, message: &Message<'_>, out: &mut [u8]) -> Opt
         Kind::NonConfirmable if message.code.is_request() || message.code == Code::EMPTY => None,
         Kind::Confirmable | Kind::NonConfirmable => put(out, &udp::empty(Kind::Reset, header.id)),
         Kind::Acknowledgement | Kind::Reset => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_registered_device_with_a_session_and_two_observations_takes_a_kilobyte_at_most() {
+        let structures = size_of::<Association>()
+            .saturating_add(size_of::<registry::Registration>())
+            .saturating_add(size_of::<[observation::Observation; 2]>());
+        // The name; the indexes by address, by name and of the registry at half load; the list of associations of the
+        // name; the entries of two timers at half load. The object list is shared.
+        let index = (18 + 2 + 24) * 2 + (16 + 24) * 2 + (16 + 8) * 2 + 32 + 2 * 24;
+        let total = structures.saturating_add(32).saturating_add(index);
+        assert!(total <= 1024, "{total}");
     }
 }

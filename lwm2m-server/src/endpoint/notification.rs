@@ -62,7 +62,9 @@ impl Endpoint {
                 let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
                 let is_full =
                     association.downlink.as_ref().is_some_and(|d| d.queue.len() >= self.config.queue);
-                if !is_full {
+                if is_full {
+                    Counters::add(&mut self.counters.over_rate);
+                } else {
                     self.enqueue(key, Job::new(purpose, exchange, deadline));
                 }
             }

@@ -109,6 +109,12 @@ impl Endpoint {
     /// Ends a registration that was not removed by its device or its lifetime.
     pub(crate) fn end_registration(&mut self, now: Instant, registered: Key, reason: &str) {
         let Some(registration) = self.registry.remove(registered) else { return };
+        self.observations_ended(&registration, reason);
+        self.events.push_back(Event::Deregistered { endpoint: registration.endpoint.clone() });
+        self.forget_registration(now, &registration);
+    }
+
+    pub(crate) fn observations_ended(&mut self, registration: &Registration, reason: &str) {
         for observation in &registration.observations {
             self.events.push_back(Event::ObservationEnded {
                 endpoint: registration.endpoint.clone(),
@@ -116,8 +122,6 @@ impl Endpoint {
                 reason: reason.to_owned(),
             });
         }
-        self.events.push_back(Event::Deregistered { endpoint: registration.endpoint.clone() });
-        self.forget_registration(now, &registration);
     }
 
     /// A registration was removed: its association has none, and requests fail.

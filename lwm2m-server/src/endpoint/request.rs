@@ -171,6 +171,9 @@ impl Meaning {
             Self::Changed | Self::Deleted | Self::Cancelled { .. } => Answer::Done,
             Self::Created { object } => Answer::Created(created(*object, &reply.location)),
             Self::Content { path } => Answer::Content(context.decode(*path, reply)?),
+            Self::Observing { .. } if reply.observe.is_none() => {
+                return Err(RequestError::Malformed("the device answered but does not observe"));
+            }
             Self::Observing { path, .. } => Answer::Observing(observation, context.decode(*path, reply)?),
             Self::Discovered => Answer::Discovered(links(&String::from_utf8_lossy(&reply.body))),
         })

@@ -296,13 +296,7 @@ impl Endpoint {
         let (registered, former) = self.registry.register(now, endpoint.clone(), key, version, change);
         let Some(registered) = registered else { return Code::SERVICE_UNAVAILABLE.into() };
         if let Some(former) = former {
-            for observation in &former.observations {
-                self.events.push_back(Event::ObservationEnded {
-                    endpoint: endpoint.clone(),
-                    observation: observation.id,
-                    reason: "the device registered again".to_owned(),
-                });
-            }
+            self.observations_ended(&former, "the device registered again");
             // §6.2.1: what was asked of the former registration is not answered in the new one.
             self.interrupt(former.association);
             if former.association != key {
@@ -345,6 +339,7 @@ impl Endpoint {
     fn deregister(&mut self, now: Instant, key: Key, location: Location<'_>) -> Code {
         let Some(registered) = self.owned(key, location) else { return Code::NOT_FOUND };
         if let Some(registration) = self.registry.remove(registered) {
+            self.observations_ended(&registration, "the device said good-bye");
             self.events.push_back(Event::Deregistered { endpoint: registration.endpoint.clone() });
             self.forget_registration(now, &registration);
         }
