@@ -3,10 +3,11 @@
 
 use core::borrow::BorrowMut;
 
+use crate::client_hello::OfferedHello;
 use crate::connection::Connection;
 use crate::error::Dropped;
 use crate::handshake::Handshake;
-use crate::message::{Fragment, MessageType, OfferedHello};
+use crate::message::{Fragment, MessageType};
 use crate::record::{ContentType, HEADER, Header};
 use crate::wire::Reader;
 

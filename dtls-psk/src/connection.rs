@@ -8,13 +8,12 @@ use crate::Rng;
 use crate::alert::{Alert, Level};
 use crate::association::{Association, Phase, Role};
 use crate::config::Config;
-use crate::error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, SetUpError};
-use crate::event::{Answer, Input, Operation, Pending, PendingId};
-use crate::handshake::{Core, Handshake, LookUp, PROTECTED, State, Step};
-use crate::message::ClientHello;
-use crate::psk::{PSK_MAX, Psk, StoredIdentity};
+use crate::error::{Counters, Dropped, Reason, SealError, SetUpError};
+use crate::event::Input;
+use crate::handshake::{Core, Handshake, PROTECTED, State, Step};
+use crate::psk::{Psk, StoredIdentity};
 use crate::reassembly::Reassembly;
-use crate::record::{ContentType, Datagram, HEADER, Header};
+use crate::record::{ContentType, Datagram};
 use crate::time::Instant;
 
 /// A DTLS 1.2 connection in either role.
@@ -63,33 +62,13 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         Ok(connection)
     }
 
-    /// Starts a handshake as a server, for a ClientHello that [`CookieJar::accept`](crate::CookieJar::accept) verified:
-    /// [`Connection::poll_transmit`] has the ServerHello.
-    ///
-    /// # Errors
-    /// `rng` returns only zeros.
-    pub fn server(
+    pub(crate) fn start(
+        role: Role,
+        plain_sequence: u64,
         now: Instant,
         config: &Config,
-        hello: &ClientHello<'_>,
-        rng: &mut Rng<'_>,
-        handshake: H,
-    ) -> Result<Self, SetUpError> {
-        let server_random = random(rng)?;
-        let decoy: [u8; 16] = random(rng)?;
-        // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
-        let mut connection = Self::start(Role::Server, hello.record_sequence, now, config, handshake);
-        connection.set_key(&decoy).ok_or(SetUpError::KeyLength)?;
-        if let Some((mut step, reassembly)) = connection.step(now) {
-            step.core.server_random = server_random;
-            let answered = step.answer_client_hello(hello);
-            debug_assert!(answered.is_ok(), "ServerHello and ServerHelloDone fit into any handshake memory");
-            reassembly.restart(hello.message_seq.wrapping_add(1));
-        }
-        Ok(connection)
-    }
-
-    fn start(role: Role, plain_sequence: u64, now: Instant, config: &Config, mut handshake: H) -> Self {
+        mut handshake: H,
+    ) -> Self {
         let memory = handshake.borrow_mut();
         // The memory may come from an earlier handshake.
         memory.core = Core::new();
@@ -99,7 +78,7 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         Self { association: Association::new(role, plain_sequence), handshake: Some(handshake) }
     }
 
-    fn set_key(&mut self, key: &[u8]) -> Option<()> {
+    pub(crate) fn set_key(&mut self, key: &[u8]) -> Option<()> {
         if key.is_empty() {
             return None;
         }
@@ -168,42 +147,6 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         None
     }
 
-    /// An operation that the engine waits for, once for each. Answer it with [`Connection::provide`], at once or later.
-    pub fn poll_pending(&mut self) -> Option<Pending<'_>> {
-        let core = &mut self.handshake.as_mut()?.borrow_mut().core;
-        let LookUp::Wanted(id) = core.look_up else { return None };
-        core.look_up = LookUp::Asked(id);
-        Some(Pending { id, operation: Operation::LookUpPsk { identity: &core.identity } })
-    }
-
-    /// Answers a pending operation. Call [`Connection::poll_transmit`] afterwards.
-    ///
-    /// # Errors
-    /// The operation is not pending (any more), or the key has an impossible length.
-    pub fn provide(
-        &mut self,
-        now: Instant,
-        id: PendingId,
-        answer: Answer<'_>,
-    ) -> Result<Option<Input<'static>>, ProvideError> {
-        let (mut step, _) = self.step(now).ok_or(ProvideError::NotPending)?;
-        if step.core.look_up != LookUp::Asked(id) {
-            return Err(ProvideError::NotPending);
-        }
-        match answer {
-            Answer::Psk { key, tag } => {
-                if key.is_empty() || key.len() > PSK_MAX {
-                    return Err(ProvideError::KeyLength);
-                }
-                step.use_key(key);
-                step.association.tag = Some(tag);
-            }
-            Answer::Unknown => step.use_decoy(Reason::UnknownIdentity),
-        }
-        let input = self.handle_early(now);
-        Ok(input)
-    }
-
     /// Seals `buffer[payload]` in place as a record of application data and returns where the record lies in `buffer`:
     /// [`HEADROOM`](crate::HEADROOM) bytes in front of the payload and [`TAILROOM`](crate::TAILROOM) behind it are written.
     ///
@@ -223,21 +166,6 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
             self.association.queue_alert(Level::Warning, Alert::CLOSE_NOTIFY);
         }
         self.end();
-    }
-
-    /// Tries whether `record`, the first of a datagram, is authentic here, without destroying it: the plaintext goes to
-    /// `scratch`, which must be as long as the record's body. The record stays fresh for [`Connection::handle`].
-    ///
-    /// # Errors
-    /// The record is not of this connection, or `scratch` is too short.
-    pub fn open_into<'s>(&self, record: &[u8], scratch: &'s mut [u8]) -> Result<&'s mut [u8], OpenError> {
-        let (header, length) = Header::parse(record).ok_or(OpenError::Refused(Dropped::Malformed))?;
-        let body = record.get(HEADER..).and_then(|behind| behind.get(..length));
-        let body = body.ok_or(OpenError::Refused(Dropped::Malformed))?;
-        let epoch = self.association.epoch(header.epoch).ok_or(OpenError::Refused(Dropped::Unsupported))?;
-        let scratch = scratch.get_mut(..length).ok_or(OpenError::NoRoom)?;
-        scratch.copy_from_slice(body);
-        epoch.decrypt(header, scratch).map_err(OpenError::Refused)
     }
 
     /// The same connection with another place for a handshake's memory, once this one needs none: an established client
@@ -287,30 +215,6 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         &self.association.counters
     }
 
-    /// Whether the connection has the keys of `epoch`.
-    pub(crate) fn has_epoch(&self, epoch: u16) -> bool {
-        self.association.epoch(epoch).is_some()
-    }
-
-    /// Whether the memory of a handshake is there.
-    pub(crate) const fn has_handshake(&self) -> bool {
-        self.handshake.is_some()
-    }
-
-    /// Whether this server's handshake started from a ClientHello with this random and message_seq; once it is established,
-    /// one with this random is a late copy.
-    pub(crate) fn started_from(&self, random: &[u8; 32], message_seq: u16) -> bool {
-        let is_same_seq = |handshake: &H| handshake.borrow().core.hello_seq == message_seq;
-        self.association.role == Role::Server
-            && random.starts_with(&self.association.hello)
-            && (self.is_established() || self.handshake.as_ref().is_some_and(is_same_seq))
-    }
-
-    /// Whether a handshake waits for the keys of its protected epoch.
-    pub(crate) fn awaits_keys(&self) -> bool {
-        self.handshake.is_some() && !self.has_epoch(PROTECTED)
-    }
-
     /// The parts of the handshake, if there is one.
     pub(crate) fn step(&mut self, now: Instant) -> Option<(Step<'_, N>, &mut Reassembly<N>)> {
         let Handshake { core, flight, reassembly } = self.handshake.as_mut()?.borrow_mut();
@@ -334,21 +238,24 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
 }
 
 /// Random bytes from the caller; only zeros are a broken source.
-fn random<const COUNT: usize>(rng: &mut Rng<'_>) -> Result<[u8; COUNT], SetUpError> {
+pub(crate) fn random<const COUNT: usize>(rng: &mut Rng<'_>) -> Result<[u8; COUNT], SetUpError> {
     let mut bytes = [0; COUNT];
     rng(&mut bytes);
     if bytes == [0; COUNT] { Err(SetUpError::NotRandom) } else { Ok(bytes) }
 }
 
 #[cfg(test)]
+#[cfg(feature = "server")]
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 mod tests {
     use std::vec;
     use std::vec::Vec;
 
     use super::*;
-    use crate::message::{Fragment, Message, MessageType, OfferedHello};
-    use crate::record::Datagram;
+    use crate::client_hello::{ClientHello, OfferedHello};
+    use crate::event::Answer;
+    use crate::message::{Fragment, Message, MessageType};
+    use crate::record::{Datagram, HEADER};
     use crate::wire::Reader;
 
     type Small = Connection<384>;

@@ -12,9 +12,10 @@ use zeroize::ZeroizeOnDrop;
 
 use crate::Rng;
 use crate::alert::{self, Level};
+use crate::client_hello::{ClientHello, OfferedHello};
 use crate::crypto::Hmac;
 use crate::error::{Dropped, Reason};
-use crate::message::{ClientHello, Fragment, FragmentHeader, MessageType, OfferedHello};
+use crate::message::{Fragment, FragmentHeader, MessageType};
 use crate::record::{ContentType, HEADER, Header, Version};
 use crate::time::Instant;
 use crate::wire::{Reader, Writer};

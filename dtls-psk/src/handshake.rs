@@ -7,14 +7,12 @@ use crate::association::{Association, Role};
 use crate::config::Config;
 use crate::crypto::Sha256;
 use crate::error::{Dropped, Reason};
-use crate::event::PendingId;
 use crate::flight::Flight;
 use crate::keys::Epoch;
 use crate::message::{Message, MessageType};
 use crate::prf::{Inputs, Secrets, VerifyData};
 use crate::psk::{StoredIdentity, StoredKey};
 use crate::reassembly::Reassembly;
-use crate::record::Header;
 use crate::replay::ReplayWindow;
 use crate::suite::Suite;
 use crate::time::{Instant, milliseconds};
@@ -92,15 +90,6 @@ pub(crate) enum State {
     Kept,
 }
 
-/// A record of the protected epoch that came before its keys.
-pub(crate) struct EarlyRecord {
-    pub(crate) header: Header,
-    pub(crate) body: heapless::Vec<u8, EARLY_MAX>,
-}
-
-/// The longest early record kept: a Finished has 40 bytes.
-const EARLY_MAX: usize = 64;
-
 /// The state of a handshake without its buffers.
 pub(crate) struct Core {
     pub(crate) state: State,
@@ -119,22 +108,12 @@ pub(crate) struct Core {
     pub(crate) identity: StoredIdentity,
     /// Client: its key. Server: a random key for unknown identities.
     pub(crate) key: StoredKey,
-    pub(crate) look_up: LookUp,
     verify_data: VerifyData,
-    pub(crate) early: Option<EarlyRecord>,
+    #[cfg(feature = "server")]
+    pub(crate) waiting: crate::server::Waiting,
     /// What will be the reason unless the handshake gets on.
     pub(crate) suspicion: Option<Reason>,
     pub(crate) timers: Timers,
-}
-
-/// The look-up of a PSK.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum LookUp {
-    None,
-    /// To be reported by `poll_pending`.
-    Wanted(PendingId),
-    /// Reported.
-    Asked(PendingId),
 }
 
 /// Retransmission and deadline; durations in milliseconds.
@@ -218,9 +197,9 @@ impl Core {
             transcript: Sha256::new(),
             identity: StoredIdentity::new(),
             key: StoredKey::EMPTY,
-            look_up: LookUp::None,
             verify_data: VerifyData::default(),
-            early: None,
+            #[cfg(feature = "server")]
+            waiting: crate::server::Waiting::NONE,
             suspicion: None,
             timers: Timers::default(),
         }
@@ -328,7 +307,10 @@ impl<const N: usize> Step<'_, N> {
     pub(crate) fn handle(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         match self.association.role {
             Role::Client => self.handle_as_client(message),
+            #[cfg(feature = "server")]
             Role::Server => self.handle_as_server(message),
+            #[cfg(not(feature = "server"))]
+            Role::Server => Err(Dropped::Unexpected.into()),
         }
     }
 

@@ -100,6 +100,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Features
+//!
+//! - `server` (default): the server's role. Without it the engine is a client only, and smaller.
+//!
 //! # What an attacker cannot do
 //!
 //! Nobody makes a server allocate anything from a forged address (stateless cookie), ends an established connection without
@@ -110,16 +114,24 @@
 //! DTLS 1.2 stack; alerts at least are believed only after a retransmission time-out without progress. A spoilt handshake
 //! ends at its deadline with a [`Reason`], and never in an association.
 #![no_std]
+#![cfg_attr(
+    not(feature = "server"),
+    expect(dead_code, reason = "parts that a server shares with the client")
+)]
 
 #[cfg(test)]
 extern crate std;
 
 mod alert;
 mod association;
+#[cfg(feature = "server")]
 mod candidates;
 mod client;
+#[cfg(feature = "server")]
+mod client_hello;
 mod config;
 mod connection;
+#[cfg(feature = "server")]
 mod cookie;
 mod crypto;
 mod error;
@@ -134,6 +146,7 @@ mod reassembly;
 mod receive;
 mod record;
 mod replay;
+#[cfg(feature = "server")]
 mod server;
 mod suite;
 mod time;
@@ -141,15 +154,18 @@ mod wire;
 
 pub use alert::Alert;
 pub use association::Role;
+#[cfg(feature = "server")]
 pub use candidates::{Choice, choose};
+#[cfg(feature = "server")]
+pub use client_hello::ClientHello;
 pub use config::Config;
 pub use connection::Connection;
+#[cfg(feature = "server")]
 pub use cookie::{Accepted, CookieJar, REPLY_MAX};
 pub use error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, SetUpError, Side};
 pub use event::{Answer, Input, Operation, Pending, PendingId};
 pub use handshake::{Handshake, NoHandshake};
 pub use keys::{HEADROOM, TAILROOM};
-pub use message::ClientHello;
 pub use psk::{IDENTITY_MAX, PSK_MAX, Psk};
 pub use record::Datagram;
 pub use suite::Suite;

@@ -108,89 +108,8 @@ impl<'a> Fragment<'a> {
     }
 }
 
-const EXTENDED_MASTER_SECRET: u16 = 0x0017;
-const RENEGOTIATION_INFO: u16 = 0xff01;
-
-/// A parsed ClientHello that carries a valid cookie: what a server's handshake starts from.
-#[derive(Clone, Copy)]
-pub struct ClientHello<'a> {
-    pub(crate) record_sequence: u64,
-    pub(crate) message_seq: u16,
-    pub(crate) body: &'a [u8],
-    pub(crate) random: &'a [u8; 32],
-    pub(crate) suite: Suite,
-    pub(crate) extended_master_secret: bool,
-    pub(crate) secure_renegotiation: bool,
-}
-
-impl core::fmt::Debug for ClientHello<'_> {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter.debug_struct("ClientHello").field("suite", &self.suite).finish_non_exhaustive()
-    }
-}
-
-/// A ClientHello taken apart, before anything in it was judged.
-#[derive(Clone, Copy)]
-pub(crate) struct OfferedHello<'a> {
-    pub(crate) version: Version,
-    pub(crate) random: &'a [u8; 32],
-    /// Everything in front of the cookie.
-    pub(crate) before_cookie: &'a [u8],
-    pub(crate) cookie: &'a [u8],
-    /// Everything behind the cookie.
-    pub(crate) behind_cookie: &'a [u8],
-    suites: &'a [u8],
-    compressions: &'a [u8],
-    extensions: &'a [u8],
-}
-
-impl<'a> OfferedHello<'a> {
-    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
-        let mut reader = Reader::new(body);
-        let version = Version(reader.u16()?);
-        let random = reader.array()?;
-        let session_id = reader.vector8()?;
-        let before_cookie = body.get(..body.len().checked_sub(reader.rest().len())?)?;
-        let cookie = reader.vector8()?;
-        let behind_cookie = reader.rest();
-        let suites = reader.vector16()?;
-        let compressions = reader.vector8()?;
-        // RFC 5246 §7.4.1.2: the extensions may be missing altogether.
-        let extensions = if reader.is_empty() { &[] } else { reader.vector16()? };
-        let well_formed = session_id.len() <= 32
-            && !suites.is_empty()
-            && suites.len().is_multiple_of(2)
-            && !compressions.is_empty()
-            && reader.is_empty()
-            && Extensions(Reader::new(extensions)).all(|extension| extension.is_some());
-        well_formed.then_some(Self {
-            version,
-            random,
-            before_cookie,
-            cookie,
-            behind_cookie,
-            suites,
-            compressions,
-            extensions,
-        })
-    }
-
-    /// Chooses the parameters of the connection.
-    pub(crate) fn choose(&self) -> Result<(Suite, HelloFlags), Reason> {
-        // Both minor numbers count down: 0xfefd is 1.2, 0xfeff is 1.0.
-        if self.version.0 >> 8 != 0xfe || self.version.0 > Version::DTLS_1_2.0 {
-            return Err(Reason::UnsupportedVersion);
-        }
-        if !self.compressions.contains(&0) {
-            return Err(Reason::ProtocolViolation);
-        }
-        let offers = |code: u16| self.suites.chunks_exact(2).any(|suite| suite == code.to_be_bytes());
-        let suite = Suite::ALL.into_iter().find(|suite| offers(suite.code())).ok_or(Reason::NoCommonSuite)?;
-        let mut flags = HelloFlags::read(self.extensions)?;
-        flags.secure_renegotiation |= offers(EMPTY_RENEGOTIATION_INFO_SCSV);
-        Ok((suite, flags))
-    }
-}
+pub(crate) const EXTENDED_MASTER_SECRET: u16 = 0x0017;
+pub(crate) const RENEGOTIATION_INFO: u16 = 0xff01;
 
 /// The extensions of a hello that matter here.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -202,7 +121,7 @@ pub(crate) struct HelloFlags {
 }
 
 impl HelloFlags {
-    fn read(extensions: &[u8]) -> Result<Self, Reason> {
+    pub(crate) fn read(extensions: &[u8]) -> Result<Self, Reason> {
         let mut flags = Self::default();
         for extension in Extensions(Reader::new(extensions)) {
             let (number, value) = extension.ok_or(Reason::ProtocolViolation)?;
@@ -226,7 +145,7 @@ impl HelloFlags {
 }
 
 /// Numbers and values of extensions; `None` in place of the first that cannot be decoded, and then it ends.
-struct Extensions<'a>(Reader<'a>);
+pub(crate) struct Extensions<'a>(pub(crate) Reader<'a>);
 
 impl<'a> Iterator for Extensions<'a> {
     type Item = Option<(u16, &'a [u8])>;
@@ -269,35 +188,6 @@ pub(crate) fn own_cookie(body: &[u8]) -> Option<&[u8]> {
     // Version, random, and the length of the empty session id.
     reader.take(2 + 32 + 1)?;
     reader.vector8()
-}
-
-/// Writes our ServerHello with an empty session id.
-pub(crate) fn emit_server_hello(
-    buffer: &mut [u8],
-    random: &[u8; 32],
-    suite: Suite,
-    flags: HelloFlags,
-) -> Option<usize> {
-    let mut writer = Writer::new(buffer);
-    writer.u16(Version::DTLS_1_2.0)?;
-    writer.bytes(random)?;
-    writer.vector8(&[])?;
-    writer.u16(suite.code())?;
-    writer.u8(0)?;
-    let length = if flags.extended_master_secret { 4 } else { 0_u16 }
-        .saturating_add(if flags.secure_renegotiation { 5 } else { 0 });
-    if length > 0 {
-        writer.u16(length)?;
-    }
-    if flags.secure_renegotiation {
-        writer.u16(RENEGOTIATION_INFO)?;
-        writer.vector16(&[0])?;
-    }
-    if flags.extended_master_secret {
-        writer.u16(EXTENDED_MASTER_SECRET)?;
-        writer.vector16(&[])?;
-    }
-    Some(writer.len())
 }
 
 /// What a client takes from a ServerHello.

@@ -8,7 +8,7 @@ use crate::association::{Phase, Role};
 use crate::connection::Connection;
 use crate::error::{Dropped, Reason};
 use crate::event::Input;
-use crate::handshake::{EarlyRecord, Failure, Handshake, PROTECTED, State};
+use crate::handshake::{Failure, Handshake, PROTECTED, State};
 use crate::message::{Fragment, Message, MessageType};
 use crate::record::{ContentType, Header, Version};
 use crate::time::Instant;
@@ -34,7 +34,11 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
             return self.handle_plain(now, content_type, header, body);
         }
         let Some(epoch) = self.association.epoch_mut(header.epoch) else {
-            return self.keep_early(content_type, header, body);
+            #[cfg(feature = "server")]
+            if self.keep_early(content_type, header, body) {
+                return Ok(None);
+            }
+            return Err(Dropped::Unsupported);
         };
         let plaintext = match epoch.open(header, body) {
             Ok(plaintext) => plaintext,
@@ -114,38 +118,6 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         }
     }
 
-    /// A Finished may overtake what its keys come from, or wait for a look-up.
-    fn keep_early<'d>(
-        &mut self,
-        content_type: ContentType,
-        header: Header,
-        body: &[u8],
-    ) -> Result<Option<Input<'d>>, Dropped> {
-        let handshake = self.handshake.as_mut().ok_or(Dropped::Unsupported)?.borrow_mut();
-        if content_type != ContentType::Handshake || header.epoch != PROTECTED {
-            return Err(Dropped::Unsupported);
-        }
-        let body = heapless::Vec::from_slice(body).map_err(|_| Dropped::TooLarge)?;
-        handshake.core.early = Some(EarlyRecord { header, body });
-        Ok(None)
-    }
-
-    /// Processes the record that waited for its keys.
-    pub(crate) fn handle_early(&mut self, now: Instant) -> Option<Input<'static>> {
-        let (step, _) = self.step(now)?;
-        let EarlyRecord { header, mut body } = step.core.early.take()?;
-        match self.handle_record(now, header, &mut body) {
-            // A handshake record never holds application data.
-            Ok(None | Some(Input::Application(_))) => None,
-            Ok(Some(Input::Established { full })) => Some(Input::Established { full }),
-            Ok(Some(Input::Closed(reason))) => Some(Input::Closed(reason)),
-            Err(dropped) => {
-                self.association.count(dropped);
-                None
-            }
-        }
-    }
-
     fn handle_fragments<'d>(
         &mut self,
         now: Instant,
@@ -205,6 +177,7 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
                 reassembly.restart(message.message_seq.saturating_add(1));
                 return Ok(());
             }
+            #[cfg(feature = "server")]
             (MessageType::ClientHello, Role::Server) => {
                 return step.repeat_for_client_hello(fragment).map_err(Failure::from);
             }

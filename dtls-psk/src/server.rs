@@ -7,12 +7,150 @@
 //!
 //! Invariant: an unknown identity goes on with a random key, so that nothing tells it from a wrong key.
 
+use core::borrow::BorrowMut;
+
+use crate::Rng;
 use crate::association::Role;
-use crate::error::{Dropped, Reason};
-use crate::event::PendingId;
-use crate::handshake::{Failure, LookUp, State, Step};
-use crate::message::{self, ClientHello, Fragment, HelloFlags, Message, MessageType, OfferedHello};
-use crate::psk::{StoredIdentity, StoredKey};
+use crate::client_hello::{self, ClientHello, OfferedHello};
+use crate::config::Config;
+use crate::connection::{Connection, random};
+use crate::error::{Dropped, OpenError, ProvideError, Reason, SetUpError};
+use crate::event::{Answer, Input, Operation, Pending, PendingId};
+use crate::handshake::{Failure, Handshake, PROTECTED, State, Step};
+use crate::message::{self, Fragment, HelloFlags, Message, MessageType};
+use crate::psk::{PSK_MAX, StoredIdentity, StoredKey};
+use crate::record::{ContentType, HEADER, Header};
+use crate::time::Instant;
+
+impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
+    /// Starts a handshake as a server, for a ClientHello that [`CookieJar::accept`](crate::CookieJar::accept) verified:
+    /// [`Connection::poll_transmit`] has the ServerHello.
+    ///
+    /// # Errors
+    /// `rng` returns only zeros.
+    pub fn server(
+        now: Instant,
+        config: &Config,
+        hello: &ClientHello<'_>,
+        rng: &mut Rng<'_>,
+        handshake: H,
+    ) -> Result<Self, SetUpError> {
+        let server_random = random(rng)?;
+        let decoy: [u8; 16] = random(rng)?;
+        // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
+        let mut connection = Self::start(Role::Server, hello.record_sequence, now, config, handshake);
+        connection.set_key(&decoy).ok_or(SetUpError::KeyLength)?;
+        if let Some((mut step, reassembly)) = connection.step(now) {
+            step.core.server_random = server_random;
+            let answered = step.answer_client_hello(hello);
+            debug_assert!(answered.is_ok(), "ServerHello and ServerHelloDone fit into any handshake memory");
+            reassembly.restart(hello.message_seq.wrapping_add(1));
+        }
+        Ok(connection)
+    }
+
+    /// An operation that the engine waits for, once for each. Answer it with [`Connection::provide`], at once or later.
+    pub fn poll_pending(&mut self) -> Option<Pending<'_>> {
+        let core = &mut self.handshake.as_mut()?.borrow_mut().core;
+        let LookUp::Wanted(id) = core.waiting.look_up else { return None };
+        core.waiting.look_up = LookUp::Asked(id);
+        Some(Pending { id, operation: Operation::LookUpPsk { identity: &core.identity } })
+    }
+
+    /// Answers a pending operation. Call [`Connection::poll_transmit`] afterwards.
+    ///
+    /// # Errors
+    /// The operation is not pending (any more), or the key has an impossible length.
+    pub fn provide(
+        &mut self,
+        now: Instant,
+        id: PendingId,
+        answer: Answer<'_>,
+    ) -> Result<Option<Input<'static>>, ProvideError> {
+        let (mut step, _) = self.step(now).ok_or(ProvideError::NotPending)?;
+        if step.core.waiting.look_up != LookUp::Asked(id) {
+            return Err(ProvideError::NotPending);
+        }
+        match answer {
+            Answer::Psk { key, tag } => {
+                if key.is_empty() || key.len() > PSK_MAX {
+                    return Err(ProvideError::KeyLength);
+                }
+                step.use_key(key);
+                step.association.tag = Some(tag);
+            }
+            Answer::Unknown => step.use_decoy(Reason::UnknownIdentity),
+        }
+        let input = self.handle_early(now);
+        Ok(input)
+    }
+
+    /// Tries whether `record`, the first of a datagram, is authentic here, without destroying it: the plaintext goes to
+    /// `scratch`, which must be as long as the record's body. The record stays fresh for [`Connection::handle`].
+    ///
+    /// # Errors
+    /// The record is not of this connection, or `scratch` is too short.
+    pub fn open_into<'s>(&self, record: &[u8], scratch: &'s mut [u8]) -> Result<&'s mut [u8], OpenError> {
+        let (header, length) = Header::parse(record).ok_or(OpenError::Refused(Dropped::Malformed))?;
+        let body = record.get(HEADER..).and_then(|behind| behind.get(..length));
+        let body = body.ok_or(OpenError::Refused(Dropped::Malformed))?;
+        let epoch = self.association.epoch(header.epoch).ok_or(OpenError::Refused(Dropped::Unsupported))?;
+        let scratch = scratch.get_mut(..length).ok_or(OpenError::NoRoom)?;
+        scratch.copy_from_slice(body);
+        epoch.decrypt(header, scratch).map_err(OpenError::Refused)
+    }
+
+    /// Whether the connection has the keys of `epoch`.
+    pub(crate) fn has_epoch(&self, epoch: u16) -> bool {
+        self.association.epoch(epoch).is_some()
+    }
+
+    /// Whether the memory of a handshake is there.
+    pub(crate) const fn has_handshake(&self) -> bool {
+        self.handshake.is_some()
+    }
+
+    /// Whether this server's handshake started from a ClientHello with this random and message_seq; once it is established,
+    /// one with this random is a late copy.
+    pub(crate) fn started_from(&self, random: &[u8; 32], message_seq: u16) -> bool {
+        let is_same_seq = |handshake: &H| handshake.borrow().core.hello_seq == message_seq;
+        self.association.role == Role::Server
+            && random.starts_with(&self.association.hello)
+            && (self.is_established() || self.handshake.as_ref().is_some_and(is_same_seq))
+    }
+
+    /// Whether a handshake waits for the keys of its protected epoch.
+    pub(crate) fn awaits_keys(&self) -> bool {
+        self.handshake.is_some() && !self.has_epoch(PROTECTED)
+    }
+
+    /// A Finished may overtake what its keys come from, or wait for a look-up.
+    pub(crate) fn keep_early(&mut self, content_type: ContentType, header: Header, body: &[u8]) -> bool {
+        let Some(handshake) = &mut self.handshake else { return false };
+        let Ok(body) = heapless::Vec::from_slice(body) else { return false };
+        let is_wanted = content_type == ContentType::Handshake && header.epoch == PROTECTED;
+        if is_wanted {
+            handshake.borrow_mut().core.waiting.early = Some(EarlyRecord { header, body });
+        }
+        is_wanted
+    }
+
+    /// Processes the record that waited for its keys.
+    fn handle_early(&mut self, now: Instant) -> Option<Input<'static>> {
+        let (step, _) = self.step(now)?;
+        let EarlyRecord { header, mut body } = step.core.waiting.early.take()?;
+        match self.handle_record(now, header, &mut body) {
+            // A handshake record never holds application data.
+            Ok(None | Some(Input::Application(_))) => None,
+            Ok(Some(Input::Established { full })) => Some(Input::Established { full }),
+            Ok(Some(Input::Closed(reason))) => Some(Input::Closed(reason)),
+            Err(dropped) => {
+                self.association.count(dropped);
+                None
+            }
+        }
+    }
+}
 
 impl<const N: usize> Step<'_, N> {
     /// Takes over the ClientHello and queues the answer.
@@ -38,7 +176,7 @@ impl<const N: usize> Step<'_, N> {
         flight.clear();
         let message = flight
             .push(MessageType::ServerHello, hello.message_seq, 0, |out| {
-                message::emit_server_hello(out, &random, hello.suite, flags)
+                client_hello::emit_server_hello(out, &random, hello.suite, flags)
             })
             .ok_or(Reason::TooLong)?;
         core.absorb(&message);
@@ -75,7 +213,7 @@ impl<const N: usize> Step<'_, N> {
                 if let Ok(identity) = StoredIdentity::from_slice(identity) {
                     self.core.identity = identity;
                     self.core.state = State::LookUp;
-                    self.core.look_up = LookUp::Wanted(PendingId::FIRST);
+                    self.core.waiting.look_up = LookUp::Wanted(PendingId::FIRST);
                 } else {
                     self.use_decoy(Reason::IdentityTooLong);
                 }
@@ -96,7 +234,7 @@ impl<const N: usize> Step<'_, N> {
 
     /// The key was found: the handshake goes on with it.
     pub(crate) fn use_key(&mut self, psk: &[u8]) {
-        self.core.look_up = LookUp::None;
+        self.core.waiting.look_up = LookUp::None;
         self.core.derive(self.association, psk);
         self.core.state = State::Finished;
     }
@@ -108,3 +246,32 @@ impl<const N: usize> Step<'_, N> {
         self.core.suspicion = Some(reason);
     }
 }
+
+/// What only a server waits with.
+pub(crate) struct Waiting {
+    look_up: LookUp,
+    early: Option<EarlyRecord>,
+}
+
+impl Waiting {
+    pub(crate) const NONE: Self = Self { look_up: LookUp::None, early: None };
+}
+
+/// The look-up of a PSK.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LookUp {
+    None,
+    /// To be reported by `poll_pending`.
+    Wanted(PendingId),
+    /// Reported.
+    Asked(PendingId),
+}
+
+/// A record of the protected epoch that came before its keys.
+struct EarlyRecord {
+    header: Header,
+    body: heapless::Vec<u8, EARLY_MAX>,
+}
+
+/// The longest early record kept: a Finished has 40 bytes.
+const EARLY_MAX: usize = 64;

@@ -1,0 +1,118 @@
+//! What a server reads of a ClientHello and answers to it (RFC 5246 §7.4.1.2, §7.4.1.3, RFC 5746 §3.6, RFC 7627 §5.1; invariant:
+//! only what was offered is chosen, and only what was asked for is answered).
+
+use crate::error::Reason;
+use crate::message::{EXTENDED_MASTER_SECRET, Extensions, HelloFlags, RENEGOTIATION_INFO};
+use crate::record::Version;
+use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite};
+use crate::wire::{Reader, Writer};
+
+/// A parsed ClientHello that carries a valid cookie: what a server's handshake starts from.
+#[derive(Clone, Copy)]
+pub struct ClientHello<'a> {
+    pub(crate) record_sequence: u64,
+    pub(crate) message_seq: u16,
+    pub(crate) body: &'a [u8],
+    pub(crate) random: &'a [u8; 32],
+    pub(crate) suite: Suite,
+    pub(crate) extended_master_secret: bool,
+    pub(crate) secure_renegotiation: bool,
+}
+
+impl core::fmt::Debug for ClientHello<'_> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.debug_struct("ClientHello").field("suite", &self.suite).finish_non_exhaustive()
+    }
+}
+
+/// A ClientHello taken apart, before anything in it was judged.
+#[derive(Clone, Copy)]
+pub(crate) struct OfferedHello<'a> {
+    pub(crate) version: Version,
+    pub(crate) random: &'a [u8; 32],
+    /// Everything in front of the cookie.
+    pub(crate) before_cookie: &'a [u8],
+    pub(crate) cookie: &'a [u8],
+    /// Everything behind the cookie.
+    pub(crate) behind_cookie: &'a [u8],
+    suites: &'a [u8],
+    compressions: &'a [u8],
+    extensions: &'a [u8],
+}
+
+impl<'a> OfferedHello<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(body);
+        let version = Version(reader.u16()?);
+        let random = reader.array()?;
+        let session_id = reader.vector8()?;
+        let before_cookie = body.get(..body.len().checked_sub(reader.rest().len())?)?;
+        let cookie = reader.vector8()?;
+        let behind_cookie = reader.rest();
+        let suites = reader.vector16()?;
+        let compressions = reader.vector8()?;
+        // RFC 5246 §7.4.1.2: the extensions may be missing altogether.
+        let extensions = if reader.is_empty() { &[] } else { reader.vector16()? };
+        let well_formed = session_id.len() <= 32
+            && !suites.is_empty()
+            && suites.len().is_multiple_of(2)
+            && !compressions.is_empty()
+            && reader.is_empty()
+            && Extensions(Reader::new(extensions)).all(|extension| extension.is_some());
+        well_formed.then_some(Self {
+            version,
+            random,
+            before_cookie,
+            cookie,
+            behind_cookie,
+            suites,
+            compressions,
+            extensions,
+        })
+    }
+
+    /// Chooses the parameters of the connection.
+    pub(crate) fn choose(&self) -> Result<(Suite, HelloFlags), Reason> {
+        // Both minor numbers count down: 0xfefd is 1.2, 0xfeff is 1.0.
+        if self.version.0 >> 8 != 0xfe || self.version.0 > Version::DTLS_1_2.0 {
+            return Err(Reason::UnsupportedVersion);
+        }
+        if !self.compressions.contains(&0) {
+            return Err(Reason::ProtocolViolation);
+        }
+        let offers = |code: u16| self.suites.chunks_exact(2).any(|suite| suite == code.to_be_bytes());
+        let suite = Suite::ALL.into_iter().find(|suite| offers(suite.code())).ok_or(Reason::NoCommonSuite)?;
+        let mut flags = HelloFlags::read(self.extensions)?;
+        flags.secure_renegotiation |= offers(EMPTY_RENEGOTIATION_INFO_SCSV);
+        Ok((suite, flags))
+    }
+}
+
+/// Writes our ServerHello with an empty session id.
+pub(crate) fn emit_server_hello(
+    buffer: &mut [u8],
+    random: &[u8; 32],
+    suite: Suite,
+    flags: HelloFlags,
+) -> Option<usize> {
+    let mut writer = Writer::new(buffer);
+    writer.u16(Version::DTLS_1_2.0)?;
+    writer.bytes(random)?;
+    writer.vector8(&[])?;
+    writer.u16(suite.code())?;
+    writer.u8(0)?;
+    let length = if flags.extended_master_secret { 4 } else { 0_u16 }
+        .saturating_add(if flags.secure_renegotiation { 5 } else { 0 });
+    if length > 0 {
+        writer.u16(length)?;
+    }
+    if flags.secure_renegotiation {
+        writer.u16(RENEGOTIATION_INFO)?;
+        writer.vector16(&[0])?;
+    }
+    if flags.extended_master_secret {
+        writer.u16(EXTENDED_MASTER_SECRET)?;
+        writer.vector16(&[])?;
+    }
+    Some(writer.len())
+}
