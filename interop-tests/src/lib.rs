@@ -6,6 +6,7 @@ pub mod coap;
 pub mod dtls;
 pub mod leshan;
 pub mod link;
+pub mod load;
 pub mod ours;
 pub mod peers;
 pub mod process;
