@@ -5,6 +5,7 @@
 use crate::Path;
 use crate::Value;
 use crate::credentials::{Command, Role};
+use crate::endpoint::Packet;
 use crate::event::Event;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 pub struct Server {
     calls: mpsc::Sender<Call>,
     events: broadcast::Sender<Event>,
+    packets: broadcast::Sender<Packet>,
 }
 
 /// What the handle asks of the driver.
@@ -36,6 +38,15 @@ pub(crate) enum Call {
     Observations {
         endpoint: String,
         answer: oneshot::Sender<Vec<(ObservationId, Path)>>,
+    },
+    Forget {
+        endpoint: String,
+        answer: oneshot::Sender<bool>,
+    },
+    ForgetObservation {
+        endpoint: String,
+        observation: ObservationId,
+        answer: oneshot::Sender<bool>,
     },
     DropSessions {
         endpoint: String,
@@ -264,8 +275,12 @@ impl core::error::Error for RequestError {}
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(93);
 
 impl Server {
-    pub(crate) fn new(calls: mpsc::Sender<Call>, events: broadcast::Sender<Event>) -> Self {
-        Self { calls, events }
+    pub(crate) fn new(
+        calls: mpsc::Sender<Call>,
+        events: broadcast::Sender<Event>,
+        packets: broadcast::Sender<Packet>,
+    ) -> Self {
+        Self { calls, events, packets }
     }
 
     /// Reads an object, instance, resource or resource instance.
@@ -414,6 +429,20 @@ impl Server {
         self.ask(|answer| Call::Observations { endpoint, answer }).await.unwrap_or_default()
     }
 
+    /// Forgets the registration of a device without a word to it: its next Update is answered with 4.04, and it registers
+    /// anew, with its objects as they are then. `false` when it is not registered.
+    pub async fn forget(&self, endpoint: &str) -> bool {
+        let endpoint = endpoint.to_owned();
+        self.ask(|answer| Call::Forget { endpoint, answer }).await.unwrap_or_default()
+    }
+
+    /// Ends an observation without asking the device: its next notification is answered with a Reset (RFC 7641 §3.6).
+    /// Serves where a device sleeps or does not understand [`cancel`](Self::cancel). `false` when there is none.
+    pub async fn forget_observation(&self, endpoint: &str, observation: ObservationId) -> bool {
+        let endpoint = endpoint.to_owned();
+        self.ask(|answer| Call::ForgetObservation { endpoint, observation, answer }).await.unwrap_or_default()
+    }
+
     /// Closes the live sessions of a device and ends what hangs on them; with `generation`, only those of that
     /// credential. Answers how many were closed.
     pub async fn drop_sessions(&self, endpoint: &str, role: Role, generation: Option<u32>) -> usize {
@@ -436,6 +465,13 @@ impl Server {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Every CoAP message to and from devices from now on, as it is inside DTLS and without secrets. Copied only while
+    /// somebody listens; a listener that falls too far behind loses the oldest ones and is told.
+    #[must_use]
+    pub fn packets(&self) -> broadcast::Receiver<Packet> {
+        self.packets.subscribe()
     }
 
     async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {

@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::credentials::Credentials;
-use crate::endpoint::{Config, Endpoint, RequestId};
+use crate::endpoint::{Config, Endpoint, Packet, RequestId};
 use crate::event::Event;
 use crate::server::{Answer, Call, RequestError, Server};
 
@@ -54,22 +54,24 @@ pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<
     let addresses = sockets.addresses();
     let (calls, receiver) = mpsc::channel(CALLS);
     let (events, _) = broadcast::channel(EVENTS);
+    let (packets, _) = broadcast::channel(EVENTS);
     let driver = Driver {
         endpoint: Endpoint::new(settings.endpoint),
         credentials,
         sockets,
         clock: Clock::start(),
         events: events.clone(),
+        packets: packets.clone(),
         waiting: HashMap::new(),
         next_tick: tokio::time::Instant::now(),
     };
     let task = tokio::spawn(driver.run(receiver));
-    Ok(Running { server: Server::new(calls, events), addresses, task })
+    Ok(Running { server: Server::new(calls, events, packets), addresses, task })
 }
 
 /// Calls that may wait for the driver.
 const CALLS: usize = 1024;
-/// Events a slow listener may lag behind.
+/// Events and messages a slow listener may lag behind.
 const EVENTS: usize = 4096;
 /// How often the credentials are told that time passes.
 const TICK: Duration = Duration::from_secs(1);
@@ -84,6 +86,7 @@ struct Driver {
     sockets: Sockets,
     clock: Clock,
     events: broadcast::Sender<Event>,
+    packets: broadcast::Sender<Packet>,
     waiting: HashMap<RequestId, oneshot::Sender<Result<Answer, RequestError>>>,
     next_tick: tokio::time::Instant,
 }
@@ -114,6 +117,7 @@ impl Driver {
     }
 
     fn receive(&mut self, arrival: Arrival, datagram: &mut [u8], out: &mut [u8]) {
+        self.watch();
         for _ in 0..BURST {
             let Some((length, from)) = self.sockets.receive(arrival, datagram) else { return };
             // One that fills the buffer was cut, and what is left of it means something else.
@@ -130,6 +134,7 @@ impl Driver {
     }
 
     fn timeout(&mut self) {
+        self.watch();
         let now = self.clock.now();
         self.endpoint.handle_timeout(now);
         if tokio::time::Instant::now() >= self.next_tick {
@@ -158,9 +163,18 @@ impl Driver {
             // Nobody may be listening.
             let _ = self.events.send(event);
         }
+        while let Some(packet) = self.endpoint.poll_packet() {
+            let _ = self.packets.send(packet);
+        }
+    }
+
+    /// Traces messages while somebody listens to them.
+    fn watch(&mut self) {
+        self.endpoint.set_trace(self.packets.receiver_count() > 0);
     }
 
     fn call(&mut self, call: Call) {
+        self.watch();
         let now = self.clock.now();
         match call {
             Call::Request { endpoint, operation, timeout, answer } => {
@@ -173,6 +187,10 @@ impl Driver {
             Call::Device { endpoint, answer } => drop(answer.send(self.endpoint.device(&endpoint))),
             Call::Observations { endpoint, answer } => {
                 drop(answer.send(self.endpoint.observations(&endpoint)));
+            }
+            Call::Forget { endpoint, answer } => drop(answer.send(self.endpoint.forget(now, &endpoint))),
+            Call::ForgetObservation { endpoint, observation, answer } => {
+                let _ = answer.send(self.endpoint.forget_observation(&endpoint, observation));
             }
             Call::DropSessions { endpoint, role, generation, answer } => {
                 let reason = "closed by the operator";

@@ -15,6 +15,7 @@ use super::downlink::Downlink;
 use super::session::{Connection, dtls};
 use super::slab::Key;
 use super::timer::NEVER;
+use super::trace::{Direction, Trace};
 use super::uplink::{Parked, Upload};
 use super::{Address, Listener};
 
@@ -98,9 +99,16 @@ impl Association {
     }
 
     /// What the reliability layer or the handshake has to send: repetitions, acknowledgements, flights, alerts.
-    pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Range<usize>> {
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        out: &mut [u8],
+        trace: &mut Trace,
+    ) -> Option<Range<usize>> {
         let Some(session) = &mut self.session else {
-            return self.coap.poll_transmit(now, out).map(|length| 0..length);
+            let range = 0..self.coap.poll_transmit(now, out)?;
+            trace.record(now, self, Direction::ToDevice, out.get(range.clone()));
+            return Some(range);
         };
         if let Some(length) = session.poll_transmit(dtls(now), out) {
             return Some(0..length);
@@ -110,7 +118,9 @@ impl Association {
         }
         let end = out.len().checked_sub(dtls_psk::TAILROOM)?;
         let length = self.coap.poll_transmit(now, out.get_mut(dtls_psk::HEADROOM..end)?)?;
-        session.seal(out, dtls_psk::HEADROOM..dtls_psk::HEADROOM.saturating_add(length)).ok()
+        let range = dtls_psk::HEADROOM..dtls_psk::HEADROOM.saturating_add(length);
+        trace.record(now, self, Direction::ToDevice, out.get(range.clone()));
+        self.seal(out, range)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {

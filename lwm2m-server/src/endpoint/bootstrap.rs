@@ -4,7 +4,8 @@
 //! 2. Discover `/`: where the bootstrap account and the accounts of servers are.
 //! 3. Delete: further instances of the account that is written.
 //! 4. Write `/0/x` and `/1/y`, whole instances, in the format the device prefers.
-//! 5. Finish: 2.04 ends it; 4.06 means that the device finds the configuration inconsistent.
+//! 5. Discover again, when the server is configured to verify: both instances must show the Short Server ID.
+//! 6. Finish: 2.04 ends it; 4.06 means that the device finds the configuration inconsistent.
 //!
 //! Every answer is checked. Invariant: the bootstrap account's own instance is neither written nor deleted.
 
@@ -27,6 +28,7 @@ pub(crate) struct Bootstrap {
     pub(crate) deadline: Instant,
     plan: Box<BootstrapPlan>,
     format: Format,
+    is_verified: bool,
     /// Whose answer is awaited.
     step: Step,
     rest: VecDeque<(Step, Outgoing)>,
@@ -37,6 +39,7 @@ enum Step {
     Discover,
     Delete(Path),
     Write(Path),
+    Verify,
     Finish,
 }
 
@@ -58,11 +61,12 @@ impl Bootstrap {
         who: Who,
         plan: Box<BootstrapPlan>,
         preferred: Option<Format>,
+        is_verified: bool,
         deadline: Instant,
     ) -> Self {
         // §6.1.7.1: pct names the format the device wants; without it TLV, which 1.0 clients must know.
         let format = preferred.unwrap_or(Format::TLV);
-        Self { who, deadline, plan, format, step: Step::Discover, rest: VecDeque::new() }
+        Self { who, deadline, plan, format, is_verified, step: Step::Discover, rest: VecDeque::new() }
     }
 
     /// The generation of the credential that it delivers.
@@ -76,13 +80,14 @@ impl Bootstrap {
             Step::Discover => "Bootstrap-Discover /".to_owned(),
             Step::Delete(path) => format!("Bootstrap-Delete {path}"),
             Step::Write(path) => format!("Bootstrap-Write {path}"),
+            Step::Verify => "Bootstrap-Discover / after the writes".to_owned(),
             Step::Finish => "Bootstrap-Finish".to_owned(),
         }
     }
 
     /// The first request.
     pub(crate) fn start(&self) -> Outgoing {
-        Outgoing::new(Code::GET, "").accept(Format::LINK)
+        discover()
     }
 
     /// Takes the answer to the last request.
@@ -95,12 +100,20 @@ impl Bootstrap {
                 },
                 // A device without Bootstrap-Discover is written blind, to the instances the plan names.
                 Code::NOT_FOUND | Code::METHOD_NOT_ALLOWED | Code::NOT_IMPLEMENTED => {
+                    self.is_verified = false;
                     self.arrange(&Discovered::default())
                 }
                 _ => false,
             },
             Step::Delete(_) => reply.code == Code::DELETED,
             Step::Write(_) => reply.code == Code::CHANGED,
+            Step::Verify if reply.code == Code::CONTENT => {
+                let Some(found) = discovered(&reply.body) else { return Next::Malformed };
+                let ours = Some(self.plan.short_server_id);
+                let is_there = |accounts: &[(u16, Option<u16>)]| accounts.iter().any(|(_, id)| *id == ours);
+                is_there(&found.security) && is_there(&found.server)
+            }
+            Step::Verify => false,
             Step::Finish if reply.code == Code::CHANGED => return Next::Finished,
             Step::Finish => false,
         };
@@ -131,9 +144,16 @@ impl Bootstrap {
             }
         }
         self.rest.extend(writes);
+        if self.is_verified {
+            self.rest.push_back((Step::Verify, discover()));
+        }
         self.rest.push_back((Step::Finish, Outgoing::new(Code::POST, "bs")));
         true
     }
+}
+
+fn discover() -> Outgoing {
+    Outgoing::new(Code::GET, "").accept(Format::LINK)
 }
 
 /// The accounts in the answer to a Bootstrap-Discover.

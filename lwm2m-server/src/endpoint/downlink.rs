@@ -27,6 +27,7 @@ use super::observation::Observation;
 use super::registry::Registration;
 use super::request::{Context, Meaning, Request};
 use super::slab::Key;
+use super::trace::Direction;
 use super::{Endpoint, RequestId};
 
 /// The requests to one device.
@@ -208,6 +209,7 @@ impl Endpoint {
             job.first_token.get_or_insert(token);
             downlink.active = Some(Active { job, sent });
             Counters::add(&mut self.counters.requests_sent);
+            self.trace.record(now, association, Direction::ToDevice, out.get(range.clone()));
             return association.seal(out, range);
         }
     }

@@ -25,6 +25,7 @@ mod request;
 mod session;
 mod slab;
 mod timer;
+mod trace;
 mod uplink;
 
 use std::collections::{HashMap, VecDeque};
@@ -47,6 +48,7 @@ pub use association::Who;
 pub use counters::Counters;
 pub use location::VirtualShard;
 pub use question::{Question, QuestionId, Verdict};
+pub use trace::{Direction, Packet};
 
 pub use content::{Kinds, known_kind};
 
@@ -54,6 +56,7 @@ use association::{Admission, Association};
 use registry::Registry;
 use slab::{Key, Slab};
 use timer::{NEVER, Timers};
+use trace::Trace;
 
 /// Limits and times. The defaults suit a fleet on the open internet.
 #[derive(Clone, Debug)]
@@ -75,6 +78,8 @@ pub struct Config {
     pub burst: u16,
     /// Messages that one device may send in a second in the long run.
     pub rate: u16,
+    /// Whether a bootstrap ends with a second Discover that must show the account written; a round trip more.
+    pub verify_bootstrap: bool,
     /// Handshakes that may be under way at once; beyond it new ones are turned away.
     pub handshakes: usize,
     /// Timing of handshakes.
@@ -94,6 +99,7 @@ impl Default for Config {
             devices: 1_000_000,
             burst: 200,
             rate: 50,
+            verify_bootstrap: false,
             handshakes: 10_000,
             dtls: dtls_psk::Config::DEFAULT,
             kinds: content::known_kind,
@@ -136,6 +142,7 @@ pub struct Endpoint {
     half_open: usize,
     /// Where records are tried that may belong to several sessions.
     scratch: Vec<u8>,
+    trace: Trace,
     next_request: u64,
     next_observation: u64,
 }
@@ -178,6 +185,7 @@ impl Endpoint {
             cookies: None,
             half_open: 0,
             scratch: Vec::new(),
+            trace: Trace::default(),
             next_request: 0,
             next_observation: 1,
         }
@@ -269,7 +277,7 @@ impl Endpoint {
         while let Some(&key) = self.ready.front() {
             if let Some(association) = self.associations.get_mut(key) {
                 let (local, to) = (association.local, association.address);
-                if let Some(range) = association.poll_transmit(now, out) {
+                if let Some(range) = association.poll_transmit(now, out, &mut self.trace) {
                     return Some(Transmit { local, to, range });
                 }
                 if let Some(range) = self.start_next(now, key, rng, out) {
@@ -362,6 +370,7 @@ impl Endpoint {
         }
         association.last_heard = now;
         association.kept_until = association.kept_until.max(now.saturating_add(association::UNREGISTERED));
+        self.trace.record(now, association, Direction::FromDevice, Some(datagram));
         match association.coap.handle(now, datagram, &mut Plain) {
             Input::Request { exchange, message } => {
                 return self.handle_request(now, key, exchange, &message, rng, out);

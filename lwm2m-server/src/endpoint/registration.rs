@@ -41,6 +41,26 @@ impl Endpoint {
         observations.iter().map(|observation| (observation.id, observation.path)).collect()
     }
 
+    /// Forgets the registration of a device without a word to it: its next Update is answered with 4.04, and it registers
+    /// anew. `false` when it is not registered.
+    pub fn forget(&mut self, now: Instant, endpoint: &str) -> bool {
+        let registered = self.registry.find(endpoint);
+        if let Some(registered) = registered {
+            self.end_registration(now, registered, "forgotten by the operator");
+        }
+        registered.is_some()
+    }
+
+    /// Forgets an observation without a word to the device: its next notification is answered with a Reset, which ends it
+    /// there (RFC 7641 §3.6). `false` when there is no such observation.
+    pub fn forget_observation(&mut self, endpoint: &str, observation: ObservationId) -> bool {
+        let registered = self.registry.find(endpoint).and_then(|key| self.registry.get_mut(key));
+        let Some(registered) = registered else { return false };
+        let before = registered.observations.len();
+        registered.observations.retain(|other| other.id != observation);
+        registered.observations.len() != before
+    }
+
     fn describe(&self, device: &Registration) -> Device {
         let association = self.associations.get(device.association);
         let location = self.registry.find(&device.endpoint).and_then(|key| self.registry.location(key));

@@ -24,6 +24,7 @@ use super::downlink::{Job, Purpose};
 use super::question::{Question, Verdict};
 use super::registry::{Binding, Change, ObjectList};
 use super::slab::Key;
+use super::trace::Direction;
 use super::{BOOTSTRAP_LIMIT, Endpoint};
 
 /// A request that waits for the owner's answer.
@@ -136,6 +137,7 @@ impl Endpoint {
             writer.block1(block).ok()?;
         }
         let range = association.coap.respond(now, exchange, writer, &mut Plain, rng).ok()?;
+        self.trace.record(now, association, Direction::ToDevice, out.get(range.clone()));
         association.seal(out, range)
     }
 
@@ -182,7 +184,13 @@ impl Endpoint {
             }
             (Verdict::Plan(plan), What::Bootstrap { preferred }) => self.begin_bootstrap(
                 key,
-                Bootstrap::new(who, plan, preferred, now.saturating_add(BOOTSTRAP_LIMIT)),
+                Bootstrap::new(
+                    who,
+                    plan,
+                    preferred,
+                    self.config.verify_bootstrap,
+                    now.saturating_add(BOOTSTRAP_LIMIT),
+                ),
             ),
             (Verdict::Refused { reason }, _) => {
                 return self.refuse(now, key, &mut exchange, &who, reason, rng, out);
