@@ -11,3 +11,4 @@ pub mod ours;
 pub mod peers;
 pub mod process;
 pub mod random;
+pub mod simulation;
