@@ -15,7 +15,6 @@
 //! `POST …/revoke`: `{"role": "management", "reason": "lost"}`; without a role the whole device.
 //! `POST …/suspend`, `/resume`: `{"reason": "…"}`.
 
-use axum::body::Bytes;
 use axum::extract::{Path as Route, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -23,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::request::{self, Params};
+use super::request::{self, Body, Params};
 use super::{Actor, Api, now_ms};
 use crate::credentials::{
     Account, Device, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Profile, Role, Rotate, Rotation,
@@ -161,7 +160,7 @@ pub(super) async fn enrol(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let body: EnrolBody = request::body(&bytes)?;
     let mut enrol = Enrol { allow_nosec: body.allow_nosec, profile: body.profile, ..Enrol::default() };
@@ -209,7 +208,7 @@ pub(super) async fn rotate(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let body: RotateBody = request::body(&bytes)?;
     let default = Rotate::default();
@@ -249,7 +248,7 @@ pub(super) async fn revoke(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<Json<Value>, Problem> {
     let body: RevokeBody = request::body(&bytes)?;
     api.act(move |credentials| {
@@ -272,7 +271,7 @@ pub(super) async fn suspend(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<Json<Value>, Problem> {
     let ReasonBody { reason } = request::body(&bytes)?;
     api.act(move |credentials| {
@@ -288,7 +287,7 @@ pub(super) async fn resume(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<Json<Value>, Problem> {
     let ReasonBody { reason } = request::body(&bytes)?;
     api.act(move |credentials| {

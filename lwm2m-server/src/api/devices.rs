@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::{Path as Route, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -10,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
-use super::request::{self, Params};
+use super::request::{self, Body, Params};
 use super::{Actor, Api, credentials, now_ms, values};
 use crate::{Answer, Device, ObservationId, Operation, Path, RequestError, WriteMode};
 
@@ -132,7 +131,7 @@ pub(super) async fn write(
     Extension(actor): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<WriteQuery>,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<StatusCode, Problem> {
     let path = request::path(&tail)?;
     let values = values::parse_write(&path, &request::body(&bytes)?)?;
@@ -162,7 +161,7 @@ pub(super) async fn create_or_execute(
     Extension(actor): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<TimeoutQuery>,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let path = request::path(&tail)?;
     let timeout = request::timeout(query.timeout)?;
@@ -268,7 +267,7 @@ pub(super) async fn discover(
 pub(super) async fn attributes(
     State(api): State<Api>,
     Route((endpoint, tail)): Route<(String, String)>,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<StatusCode, Problem> {
     const NAMES: [&str; 7] = ["pmin", "pmax", "gt", "lt", "st", "epmin", "epmax"];
     let path = request::path(&tail)?;
@@ -323,7 +322,7 @@ pub(super) async fn observe(
     State(api): State<Api>,
     Route(endpoint): Route<String>,
     Params(query): Params<TimeoutQuery>,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let body: ObserveBody = request::body(&bytes)?;
     let path = request::path(&body.path)?;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::MAX_BODY;
 use super::problem::Problem;
 use crate::{DEFAULT_TIMEOUT, Path};
 
@@ -20,6 +22,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(params)) => Ok(Self(params)),
             Err(error) => Err(Problem::invalid(format!("query: {}", error.body_text()))),
+        }
+    }
+}
+
+/// The body, within the limit.
+pub(super) struct Body(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match Bytes::from_request(request, state).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Problem::new(413, "Body too long", format!("at most {MAX_BODY} bytes")))
+            }
+            Err(error) => Err(Problem::invalid(format!("body: {}", error.body_text()))),
         }
     }
 }

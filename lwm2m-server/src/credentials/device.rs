@@ -241,9 +241,9 @@ pub struct Trigger {
     pub failures: u32,
     /// The device was not reached: the next contact sends it at once.
     pub on_contact: bool,
-    /// It was handed to the driver and not answered yet; forgotten by a restart, which sends it again.
+    /// When it was handed to the driver, until that reports the answer; a restart forgets it and sends it again.
     #[serde(skip)]
-    pub in_flight: bool,
+    pub sent_ms: Option<u64>,
 }
 
 impl Device {

@@ -373,8 +373,12 @@ impl Credentials {
             State::Rotating(rotation) | State::Unreachable(rotation) => rotation.server_uri.clone(),
             _ => None,
         });
-        let configured = if psk.is_some() { &settings.server_uri } else { &settings.server_uri_nosec };
-        let uri = overridden.or_else(|| profile.server_uri.clone()).unwrap_or_else(|| configured.clone());
+        let uri = match psk {
+            Some(_) => overridden
+                .or_else(|| profile.server_uri.clone())
+                .unwrap_or_else(|| settings.server_uri.clone()),
+            None => settings.server_uri_nosec.clone(),
+        };
         let opaque = |bytes: &[u8]| Setting::Opaque(Zeroizing::new(bytes.to_vec()));
         let (mode, identity, key) = match psk {
             Some((identity, key)) => (0, opaque(identity.bytes()), opaque(key.bytes())),

@@ -24,6 +24,8 @@ use super::{Command, Fact, Happened, TriggerAnswer};
 const UNANSWERED_RETRY_MS: u64 = 60_000;
 /// Wait for the Bootstrap-Request after an accepted trigger (EXCHANGE_LIFETIME and some more).
 const ACCEPTED_RETRY_MS: u64 = 300_000;
+/// A trigger whose answer was never reported counts as unanswered after this time.
+const IN_FLIGHT_MS: u64 = 300_000;
 /// First wait after a bootstrap or a trigger failed; doubles with each failure.
 const FAILED_RETRY_MS: u64 = 10_000;
 /// A bootstrap that was never reported finished counts as over after this time (EXCHANGE_LIFETIME is 247 s).
@@ -210,7 +212,9 @@ impl Device {
         if let Some(bootstrap) = self.bootstrap.as_mut() {
             bootstrap.last_success_ms = Some(now_ms);
         }
-        let Some(account) = self.management.as_mut() else { return };
+        let Some(account) = self.management.as_mut().filter(|account| account.state != State::Revoked) else {
+            return;
+        };
         match &mut account.state {
             State::Bootstrapping if generation == account.current => account.state = State::Provisioned,
             State::Rotating(rotation) if generation == rotation.to => {
@@ -229,7 +233,9 @@ impl Device {
 
     fn bootstrap_failed(&mut self, now_ms: u64, generation: u32, reason: String, outcome: &mut Outcome) {
         let has_bootstrap = self.bootstrap.is_some();
-        let Some(account) = self.management.as_mut() else { return };
+        let Some(account) = self.management.as_mut().filter(|account| account.state != State::Revoked) else {
+            return;
+        };
         match &mut account.state {
             State::Bootstrapping if generation == account.current => {
                 account.state = if has_bootstrap { State::Armed } else { State::Imported };
@@ -252,7 +258,7 @@ impl Device {
         let State::Rotating(rotation) = &mut account.state else { return };
         let to = rotation.to;
         let Some(trigger) = rotation.trigger.as_mut() else { return };
-        trigger.in_flight = false;
+        trigger.sent_ms = None;
         match answer {
             TriggerAnswer::Accepted => {
                 trigger.not_before_ms = now_ms.saturating_add(ACCEPTED_RETRY_MS);
@@ -336,10 +342,10 @@ impl Device {
             return;
         }
         if let Some(trigger) = rotation.trigger.as_mut()
-            && !trigger.in_flight
+            && trigger.sent_ms.is_none_or(|sent| now_ms.saturating_sub(sent) >= IN_FLIGHT_MS)
             && (trigger.not_before_ms <= now_ms || (contact && trigger.on_contact))
         {
-            trigger.in_flight = true;
+            trigger.sent_ms = Some(now_ms);
             outcome.commands.push(Command::TriggerBootstrap { endpoint: self.endpoint.as_str().into() });
         }
     }
@@ -443,7 +449,7 @@ impl Trigger {
     /// A trigger that is due at once.
     #[must_use]
     pub fn new() -> Self {
-        Self { not_before_ms: 0, failures: 0, on_contact: true, in_flight: false }
+        Self { not_before_ms: 0, failures: 0, on_contact: true, sent_ms: None }
     }
 
     fn back_off(&mut self, now_ms: u64) {
@@ -451,7 +457,7 @@ impl Trigger {
         self.failures = self.failures.saturating_add(1);
         self.not_before_ms = now_ms.saturating_add(wait);
         self.on_contact = false;
-        self.in_flight = false;
+        self.sent_ms = None;
     }
 }
 

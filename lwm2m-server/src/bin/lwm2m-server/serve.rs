@@ -77,11 +77,9 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         Some(address) => Some(api::listen(address, settled.http_public).await?),
         None => None,
     };
-    let running = driver::start(
-        driver::Settings { addresses, ..driver::Settings::default() },
-        Arc::clone(&credentials),
-    )
-    .await?;
+    let mut settings = driver::Settings { addresses, ..driver::Settings::default() };
+    settings.endpoint.short_server_id = settled.credentials.short_server_id;
+    let running = driver::start(settings, Arc::clone(&credentials)).await?;
     for (name, address) in [
         ("coap", running.addresses.coap),
         ("coaps", running.addresses.coaps),

@@ -26,7 +26,8 @@ pub(crate) fn text(value: &Value, pointer: &str) -> String {
     match value.pointer(pointer) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
+        // A device chooses its texts: none of them drives the terminal.
+        Some(Value::String(text)) => text.replace(char::is_control, "\u{fffd}"),
         Some(other) => other.to_string(),
     }
 }
@@ -55,6 +56,11 @@ fn utc(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_of_a_device_does_not_drive_the_terminal() {
+        assert_eq!(text(&serde_json::json!({ "a": "x\u{1b}[2J\n" }), "/a"), "x\u{fffd}[2J\u{fffd}");
+    }
 
     #[test]
     fn seconds_become_civil_dates() {
