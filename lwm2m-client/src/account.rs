@@ -165,6 +165,7 @@ impl<const U: usize> Security<U> {
     fn check(&self) -> Result<(), Inconsistent> {
         let address = self.address().ok_or(Inconsistent::Uri)?;
         match self.mode() {
+            Some(SecurityMode::Psk) if !cfg!(feature = "psk") => Err(Inconsistent::SecurityMode),
             Some(SecurityMode::Psk) if !address.is_secure => Err(Inconsistent::Uri),
             Some(SecurityMode::NoSec) if address.is_secure => Err(Inconsistent::Uri),
             Some(SecurityMode::Psk) if !self.has_identity || !self.has_secret => {

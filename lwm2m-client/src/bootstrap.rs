@@ -60,6 +60,13 @@ impl Bootstrap {
         }
     }
 
+    /// Wants a bootstrap at once: a server or the owner asked for it.
+    pub(crate) fn trigger(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Idle | Phase::Wanted { .. }) {
+            self.phase = Phase::Wanted { at: now };
+        }
+    }
+
     /// Whether the bootstrap server may work on the device now.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Requesting | Phase::Writing { .. })

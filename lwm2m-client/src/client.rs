@@ -4,8 +4,6 @@
 //! [`Client::poll_event`] until both are empty; then sleep until [`Client::poll_timeout`] or input. No other rule.
 //! LwM2M Core 1.1.1 §6. Invariant: nothing happens but inside a call, and no call waits.
 
-use core::time::Duration;
-
 use heapless::{Deque, Vec};
 use lwm2m_coap::{Instant, Rng};
 use lwm2m_objects::{Object, Path, Version};
@@ -100,6 +98,8 @@ pub struct Client<
     pub(crate) is_trial: bool,
     /// A server changed `/1` or `/2`.
     pub(crate) is_changed: bool,
+    /// When the bootstrap account is purged.
+    pub(crate) purge_at: Option<Instant>,
     pub(crate) is_stopping: bool,
 }
 
@@ -132,6 +132,7 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             is_unproven: true,
             is_trial: false,
             is_changed: false,
+            purge_at: None,
             is_stopping: false,
         }
     }
@@ -193,11 +194,15 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         let sessions = (0..S).filter_map(|slot| self.session_timeout(slot)).min();
         let reports = self.next_report();
         let assembly = self.assembly.poll_timeout();
-        [sessions, reports, assembly, self.bootstrap.poll_timeout()].into_iter().flatten().min()
+        [sessions, reports, assembly, self.bootstrap.poll_timeout(), self.purge_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Tells that something changed by itself: a resource, or a whole instance or object of which instances came or
-    /// went. A path under a resource counts as its resource.
+    /// Tells that something changed by itself: a value, or for a path above, any number of values, or which instances there
+    /// are. Observers are notified as their attributes say, and servers get an Update when the list of instances is not
+    /// what they were told.
     pub fn changed(&mut self, path: Path) {
         self.is_due = true;
         self.reporting.changed(path);
@@ -231,7 +236,7 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
 
     /// Starts a bootstrap, unless one is under way.
     pub fn bootstrap(&mut self) {
-        self.bootstrap.want(self.now, Duration::ZERO);
+        self.bootstrap.trigger(self.now);
         self.is_due = true;
     }
 

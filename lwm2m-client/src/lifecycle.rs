@@ -11,9 +11,12 @@ use core::time::Duration;
 
 use lwm2m_coap::{Event as PeerEvent, Failure, Instant, Rng, Sent};
 
-use crate::bootstrap::Phase;
+use lwm2m_objects::Object;
+
+use crate::account::ShortServerId;
+use crate::bootstrap::{Phase, SILENCE};
 use crate::client::Client;
-use crate::core_objects::Executed;
+use crate::core_objects::{Executed, SecurityObject};
 use crate::error::{Reason, StoreError};
 use crate::event::{Notice, Role};
 use crate::registration::{RetryPolicy, State, Then, Turn, is_turn};
@@ -40,6 +43,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         self.advance_bootstrap(now, rng);
         self.settle(now);
+        self.purge(now);
         self.save_changes();
         self.assembly.expire(now);
     }
@@ -47,18 +51,27 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// The table was read anew: every server is approached from the beginning.
     fn restart(&mut self, now: Instant) {
         for slot in 0..S {
-            if self.session_mut(slot).is_some_and(|session| !session.is_lingering) {
+            if self.session_mut(slot).is_some_and(|session| session.lingers_until.is_none()) {
                 self.drop_session(slot);
             }
         }
-        if self.is_stopping {
-            return;
+        let accounts = &self.core.accounts;
+        self.reporting.forget_servers(|id| accounts.server_of(id).is_some());
+        if !self.is_stopping && !self.open_sessions(now) {
+            self.want_bootstrap(now);
         }
+    }
+
+    /// Gives every server of the table a session; whether there is any.
+    fn open_sessions(&mut self, now: Instant) -> bool {
         for number in 0..self.core.accounts.securities.len() {
             let Some(security) = self.core.accounts.securities.get(number) else { continue };
             let (Some(id), false) = (security.short_server_id, security.is_bootstrap) else { continue };
             let Some(server) = self.core.accounts.server_of(id) else { continue };
             let (instance, delay) = (security.instance, server.initial_delay());
+            if self.sessions.iter().flatten().any(|session| session.role == Role::Server(id)) {
+                continue;
+            }
             let Some(slot) = self.free_slot() else { continue };
             let mut session = Session::new(Role::Server(id), instance);
             session.registration.start(now, delay);
@@ -67,26 +80,21 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             }
             self.is_due = true;
         }
-        let accounts = &self.core.accounts;
-        self.reporting.forget_servers(|id| accounts.server_of(id).is_some());
-        if self.core.accounts.servers.is_empty() {
-            self.want_bootstrap(now);
-        }
+        !self.core.accounts.servers.is_empty()
     }
 
     /// A bootstrap failed and nothing has changed: servers that had failed before get another chance.
     fn resume(&mut self, now: Instant) {
-        let mut is_any = false;
+        if self.is_stopping {
+            return;
+        }
         for session in self.sessions.iter_mut().flatten() {
-            if matches!(session.role, Role::Server(_)) {
-                is_any = true;
-                if matches!(session.registration.state, State::Failed { .. }) {
-                    session.registration.start(now, Duration::ZERO);
-                    self.is_due = true;
-                }
+            if matches!(session.registration.state, State::Failed { .. }) {
+                session.registration.start(now, Duration::ZERO);
+                self.is_due = true;
             }
         }
-        if !is_any {
+        if !self.open_sessions(now) {
             self.want_bootstrap(now);
         }
     }
@@ -105,8 +113,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     fn free_slot(&mut self) -> Option<usize> {
         let free = self.sessions.iter().position(Option::is_none);
         free.or_else(|| {
-            let lingering =
-                self.sessions.iter().position(|session| session.as_ref().is_some_and(|s| s.is_lingering));
+            let lingering = self
+                .sessions
+                .iter()
+                .position(|session| session.as_ref().is_some_and(|s| s.lingers_until.is_some()));
             self.drop_session(lingering?);
             lingering
         })
@@ -133,6 +143,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let is_free = self.is_table_ready() && !self.bootstrap.is_under_way();
         let is_turn = self.is_turn_of(slot);
         let Some(session) = self.session_mut(slot) else { return };
+        if session.lingers_until.is_some_and(|until| until <= now) {
+            session.lingers_until = None;
+            if !session.close() {
+                self.drop_session(slot);
+            }
+            return;
+        }
         match session.registration.state {
             State::Delayed { until } if until <= now && is_free && is_turn => {
                 session.registration.state = State::Connecting;
@@ -142,23 +159,32 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 session.registration.due.refresh = true;
             }
             State::Disabled { until } if until <= now => session.registration.start(now, Duration::ZERO),
-            State::Failed { at } => self.try_again_some_day(now, slot, at),
+            State::Failed { at } => {
+                if self.next_life(slot, at).is_some_and(|at| at <= now)
+                    && let Some(session) = self.session_mut(slot)
+                {
+                    session.registration.start(now, Duration::ZERO);
+                }
+            }
             _ => {}
         }
     }
 
-    /// Without a bootstrap server a registration that failed for good begins anew after the sequence delay.
-    fn try_again_some_day(&mut self, now: Instant, slot: usize, at: Instant) {
-        if self.is_unproven || self.core.accounts.bootstrap().is_some() {
-            return;
+    /// When a registration that failed for good at `at` begins anew: after the sequence delay, where no bootstrap follows.
+    fn next_life(&self, slot: usize, at: Instant) -> Option<Instant> {
+        let Some(Role::Server(id)) = self.role_of(slot) else { return None };
+        let delay = self.policy(slot).sequence_delay;
+        if self.is_unproven || self.is_bootstrap_wanted_by(id) || delay == u32::MAX {
+            return None;
         }
-        let policy = self.policy(slot);
-        if policy.sequence_delay != u32::MAX
-            && at.saturating_add(Duration::from_secs(u64::from(policy.sequence_delay))) <= now
-            && let Some(session) = self.session_mut(slot)
-        {
-            session.registration.start(now, Duration::ZERO);
-        }
+        Some(at.saturating_add(Duration::from_secs(u64::from(delay))))
+    }
+
+    /// Whether a registration that failed for good leads to a bootstrap: `/1/x/16`, and a server to ask.
+    fn is_bootstrap_wanted_by(&self, id: ShortServerId) -> bool {
+        let accounts = &self.core.accounts;
+        let is_allowed = accounts.server_of(id).is_none_or(|server| server.is_bootstrap_on_failure());
+        is_allowed && accounts.bootstrap().is_some()
     }
 
     /// The way to a server is open.
@@ -341,7 +367,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         for session in self.sessions.iter_mut().flatten() {
             if session.role == Role::Bootstrap {
-                session.is_lingering = result.is_ok();
+                session.lingers_until = result.is_ok().then(|| now.saturating_add(SILENCE));
                 if let Some(reply) = &mut session.reply {
                     reply.release(result.is_ok());
                 }
@@ -382,15 +408,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let failed = servers().find(|session| matches!(session.registration.state, State::Failed { .. }));
         if let Some(failed) = failed {
             let Role::Server(id) = failed.role else { return };
-            let is_wanted =
-                self.core.accounts.server_of(id).is_none_or(|server| server.is_bootstrap_on_failure());
             if self.is_unproven {
                 self.storage.start(Job::Revert);
                 self.is_due = true;
-            } else if is_wanted
-                && self.core.accounts.bootstrap().is_some()
-                && self.bootstrap.phase == Phase::Idle
-            {
+            } else if self.is_bootstrap_wanted_by(id) && self.bootstrap.phase == Phase::Idle {
                 self.want_bootstrap(now);
             }
             return;
@@ -403,6 +424,25 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             self.is_unproven = false;
             self.storage.start(Job::Confirm);
             self.is_due = true;
+            // Core 1.1.1 appendix E.1: /0/x/12 counts from the success of the bootstrap.
+            let timeout = self.core.accounts.bootstrap().map_or(0, |account| account.account_timeout);
+            let timeout = Some(timeout).filter(|timeout| *timeout > 0);
+            self.purge_at =
+                timeout.map(|timeout| now.saturating_add(Duration::from_secs(u64::from(timeout))));
+        }
+    }
+
+    /// Purges the bootstrap account when its time has come, and stores the table without it.
+    fn purge(&mut self, now: Instant) {
+        let is_quiet = self.storage.job == Job::Idle && !self.bootstrap.is_under_way() && !self.is_unproven;
+        if !is_quiet || self.purge_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.purge_at = None;
+        if let Some(instance) = self.core.accounts.bootstrap().map(|account| account.instance) {
+            let staging = &mut self.core.staging;
+            let mut security = SecurityObject { securities: &mut self.core.accounts.securities, staging };
+            self.is_changed |= security.delete(instance).is_ok();
         }
     }
 
@@ -411,7 +451,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some((instance, what)) = self.core.executed.take() else { return };
         self.is_due = true;
         if what == Executed::Bootstrap {
-            return self.bootstrap.want(now, Duration::ZERO);
+            return self.bootstrap.trigger(now);
         }
         let server = self.core.accounts.servers.iter().find(|server| server.instance == instance);
         let Some((Some(id), timeout)) =
@@ -465,17 +505,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 session.registration.update_at().filter(|_| !session.registration.due.refresh)
             }
             State::Disabled { until } => Some(until),
-            State::Failed { at } if self.core.accounts.bootstrap().is_none() => {
-                let delay = self.policy(slot).sequence_delay;
-                if delay == u32::MAX {
-                    None
-                } else {
-                    Some(at.saturating_add(Duration::from_secs(u64::from(delay))))
-                }
-            }
+            State::Failed { at } => self.next_life(slot, at),
             _ => None,
         };
         let peer = session.peer.as_ref().and_then(|peer| peer.poll_timeout());
-        [registration, peer, self.security_timeout(slot)].into_iter().flatten().min()
+        [registration, peer, self.security_timeout(slot), session.lingers_until].into_iter().flatten().min()
     }
 }

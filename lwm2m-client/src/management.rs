@@ -100,7 +100,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 let assembled = core::mem::take(&mut self.body);
                 let payload = assembled.get(..length).unwrap_or_default();
                 let body = self.operate(now, slot, &exchange, &Message { payload, ..*message }, objects);
-                drop(assembled);
+                // Back where it was, so that it is wiped there: it may have held a key.
+                self.body = assembled;
                 self.reset_assembly();
                 body
             }
@@ -145,6 +146,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             }
         };
         if let Some(path) = streamed {
+            if last && self.session_mut(slot).is_some_and(|session| session.deferred.is_some()) {
+                self.reset_assembly();
+                return Err((None, Body::Code(Code::SERVICE_UNAVAILABLE)));
+            }
             let taken = self.write_chunk(slot, path, (offset, bytes, last), objects);
             return match taken {
                 Ok(Outcome::Continue) => Err((answer, Body::Code(Code::CONTINUE))),
@@ -257,7 +262,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         operation: &Operation<'_>,
         objects: &mut [&mut dyn Object],
     ) -> Result<(Body, bool), Error> {
-        if let Operation::Execute { .. } = operation
+        if let Operation::Execute { .. } | Operation::Write { .. } = operation
             && self.session_mut(slot).is_some_and(|session| session.deferred.is_some())
         {
             return Err(Error::Unavailable);
@@ -384,11 +389,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// Completes an operation that an object deferred at this path: its answer goes to the server that asked.
     /// Afterwards drain [`Client::poll_transmit`]. Nothing happens when none is deferred there.
     pub fn complete(&mut self, path: Path, result: Result<(), Error>) {
-        let is_here = |deferred: &mut (Exchange, Path)| deferred.1 == path;
-        for session in self.sessions.iter_mut().flatten().filter(|session| session.reply.is_none()) {
-            if let Some((exchange, _)) = session.deferred.take_if(is_here) {
-                let code = mapping::code(&result.map(|()| Outcome::Changed));
-                session.reply = Some(Reply::new(exchange, Body::Code(code), None));
+        let code = mapping::code(&result.map(|()| Outcome::Changed));
+        for session in self.sessions.iter_mut().flatten() {
+            let is_reply = session.reply.as_mut().is_some_and(|reply| reply.complete(path, code));
+            let mut is_deferred = false;
+            if let Some(deferred) =
+                session.deferred.as_mut().filter(|deferred| deferred.path == path && !is_reply)
+            {
+                is_deferred = deferred.code.replace(code).is_none();
+            }
+            if is_reply || is_deferred {
                 self.is_due = true;
                 return;
             }

@@ -135,6 +135,8 @@ pub(crate) struct Registration {
     pub(crate) lifetime: u32,
     pub(crate) binding: Binding,
     refreshed_at: Instant,
+    /// The hash of the object list that the server was told last.
+    pub(crate) links: [u8; 4],
     /// The name of the registration, as its path has it.
     pub(crate) location: String<LOCATION_CAPACITY>,
 }

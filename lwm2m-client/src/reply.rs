@@ -12,7 +12,7 @@ use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Value, deci
 
 use crate::client::Client;
 use crate::event::Role;
-use crate::session::ROOM;
+use crate::session::{Deferred, ROOM};
 
 /// One answer.
 pub(crate) struct Reply {
@@ -67,6 +67,15 @@ impl Reply {
         Reply { exchange, body, block1, is_held: false }
     }
 
+    /// Completes an operation that was to be deferred, before its acknowledgement went out; whether it was this one.
+    pub(crate) fn complete(&mut self, path: Path, code: Code) -> bool {
+        let is_here = matches!(self.body, Body::Deferred(deferred) if deferred == path);
+        if is_here {
+            self.body = Body::Code(code);
+        }
+        is_here
+    }
+
     /// Keeps the answer until [`Reply::release`].
     pub(crate) fn held(self) -> Self {
         Reply { is_held: true, ..self }
@@ -93,10 +102,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         rng: &mut Rng<'_>,
     ) -> Option<Range<usize>> {
         let session = self.session_mut(slot)?;
+        if session.reply.is_none()
+            && let Some(Deferred { exchange, code: Some(code), .. }) =
+                session.deferred.take_if(|deferred| deferred.code.is_some())
+        {
+            session.reply = Some(Reply::new(exchange, Body::Code(code), None));
+        }
         let mut reply = session.reply.take_if(|reply| !reply.is_held)?;
         if let Body::Deferred(path) = reply.body {
             session.peer.as_mut()?.defer(&mut reply.exchange, Delivery::Confirmable);
-            session.deferred = Some((reply.exchange, path));
+            session.deferred = Some(Deferred { exchange: reply.exchange, path, code: None });
             return None;
         }
         let mut writer = Writer::new(out, ROOM, Code::CONTENT);

@@ -4,7 +4,7 @@
 
 use core::ops::Range;
 
-use lwm2m_coap::block::{Szx, Upload, Uploaded};
+use lwm2m_coap::block::{Szx, Upload, Uploaded, Window};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Code, Delivery, Instant, Message, OptionNumber, RequestId, Rng, SendError, WriteError, Writer,
@@ -34,6 +34,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         objects: &mut [&mut dyn Object],
         rng: &mut Rng<'_>,
     ) -> Option<Range<usize>> {
+        self.check_links(slot, objects);
         let what = self.next_request_of(now, slot)?;
         let mut session = self.sessions.get_mut(slot)?.take()?;
         let sent = self.send_request(now, slot, &mut session, what, out, objects, rng);
@@ -59,7 +60,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     fn next_request_of(&self, now: Instant, slot: usize) -> Option<Request> {
         let phase = self.bootstrap.phase;
         let session = self.sessions.get(slot)?.as_ref()?;
-        if session.request.is_some() || session.is_lingering || !session.peer.as_ref()?.can_request(now) {
+        if session.request.is_some()
+            || session.lingers_until.is_some()
+            || !session.peer.as_ref()?.can_request(now)
+        {
             return None;
         }
         let Role::Server(id) = session.role else {
@@ -72,7 +76,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             State::Registering => Some(Request::Register { lifetime, binding }),
             State::Registered => {
                 let is_due = registration.due.refresh
-                    || registration.due.objects
+                    || (registration.due.objects && !self.is_table_changing())
                     || (registration.lifetime, registration.binding) != (lifetime, binding);
                 is_due.then_some(Request::Update { lifetime, binding })
             }
@@ -103,7 +107,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     ) -> Result<Range<usize>, SendError> {
         let has_links = match what {
             Request::Register { .. } => true,
-            Request::Update { .. } => session.registration.due.objects || session.upload.is_some(),
+            Request::Update { .. } => {
+                (session.registration.due.objects && !self.is_table_changing()) || session.upload.is_some()
+            }
             Request::Bootstrap | Request::Deregister => false,
         };
         let mut writer = Writer::new(out, ROOM, Code::POST);
@@ -112,6 +118,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             let room =
                 REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).saturating_sub(self.config.endpoint.len());
             let largest = Szx::fitting(room.min(self.config.block_size));
+            if session.upload.is_none() {
+                session.registration.links = self.links(objects);
+            }
             let mut upload = session.upload.unwrap_or(Upload::new(largest));
             self.write_links(&mut upload, &mut writer, objects)?;
             session.upload = Some(upload);
@@ -125,7 +134,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Request::Register { .. } => session.registration.due = Due::default(),
             Request::Update { .. } => {
                 session.registration.state = State::Updating;
-                session.registration.due = Due::default();
+                let objects = session.registration.due.objects && !has_links;
+                session.registration.due = Due { objects, ..Due::default() };
             }
             Request::Deregister => {}
         }
@@ -185,6 +195,30 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         } else {
             (binding.as_str(), false)
         }
+    }
+
+    /// Something may have changed the object list: an Update has to carry it only if it is not what the server knows.
+    fn check_links(&mut self, slot: usize, objects: &mut [&mut dyn Object]) {
+        let Some(session) = self.sessions.get(slot).and_then(Option::as_ref) else { return };
+        let is_open = session.registration.state == State::Registered && session.upload.is_none();
+        if !is_open || !session.registration.due.objects || self.is_table_changing() {
+            return;
+        }
+        let links = self.links(objects);
+        if let Some(session) = self.session_mut(slot) {
+            session.registration.due.objects = session.registration.links != links;
+        }
+    }
+
+    /// The hash of the object list.
+    fn links(&mut self, objects: &mut [&mut dyn Object]) -> [u8; 4] {
+        let version = self.config.version;
+        let mut window = Window::new(&mut [], 0);
+        // A window without space takes everything.
+        let _ = self
+            .core
+            .with_tree(false, objects, |tree| tree.emit_links(version, &Root::default(), &mut window));
+        window.etag()
     }
 
     /// The list of objects, or the block of it that is due.

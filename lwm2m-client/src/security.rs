@@ -19,6 +19,7 @@ use crate::{
     event::{Notice, Role},
     identity::{Identity, Secret},
     persist::Key,
+    registration::State,
     session::{Place, Running, Stage},
 };
 
@@ -233,12 +234,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             // Core 1.1.1 appendix E.2: /1/x/11 keeps the last alert.
             server.alert = Some(alert);
         }
+        let Some(session) = self.session_mut(slot) else { return };
         match role {
+            Role::Server(_) if matches!(session.registration.state, State::Deregistering { .. }) => {
+                self.deregistered(now, slot);
+            }
             // Core 1.1.1 §6.2.1: a new security context means a new registration.
             Role::Server(_) if is_alive => self.reconnect(now, slot, reason),
-            _ if self.session_mut(slot).is_some_and(|session| session.is_lingering) => {
-                self.drop_session(slot)
-            }
+            _ if session.lingers_until.is_some() => self.drop_session(slot),
             _ => self.attempt_failed(now, slot, reason, rng),
         }
     }

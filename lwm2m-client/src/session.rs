@@ -7,7 +7,7 @@
 use dtls_psk::{Connection, HEADROOM, Handshake, NoHandshake, TAILROOM};
 use heapless::Vec;
 use lwm2m_coap::block::Upload;
-use lwm2m_coap::{Exchange, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
+use lwm2m_coap::{Code, Exchange, Instant, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
 use lwm2m_objects::Path;
 
 use crate::account::Binding;
@@ -105,11 +105,11 @@ pub(crate) struct Session<const O: usize> {
     /// The answer that is due.
     pub(crate) reply: Option<Reply>,
     /// An operation that an object will complete later.
-    pub(crate) deferred: Option<(Exchange, Path)>,
+    pub(crate) deferred: Option<Deferred>,
     /// Bootstrap-Request was sent.
     pub(crate) is_asked: bool,
-    /// The bootstrap is over; only duplicates are still answered.
-    pub(crate) is_lingering: bool,
+    /// The bootstrap is over; until then duplicates are still answered.
+    pub(crate) lingers_until: Option<Instant>,
 }
 
 impl<const O: usize> Session<O> {
@@ -125,7 +125,7 @@ impl<const O: usize> Session<O> {
             reply: None,
             deferred: None,
             is_asked: false,
-            is_lingering: false,
+            lingers_until: None,
         }
     }
 
@@ -170,6 +170,14 @@ impl<const O: usize> Session<O> {
     pub(crate) fn start_peer(&mut self, tokens: TokenPolicy, rng: &mut Rng<'_>) {
         self.peer = Some(Peer::new(&PARAMETERS, tokens, rng));
     }
+}
+
+/// An operation that an object completes later.
+pub(crate) struct Deferred {
+    pub(crate) exchange: Exchange,
+    pub(crate) path: Path,
+    /// How it ended, until there is room for the answer.
+    pub(crate) code: Option<Code>,
 }
 
 /// A request of ours that waits for its response.

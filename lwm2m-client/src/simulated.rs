@@ -207,7 +207,7 @@ impl Location {
         Location { latitude: Self::CENTRE.0, longitude: Self::CENTRE.1, time: 0 }
     }
 
-    /// Walks on, with a new position every ten seconds; the path of the instance when it changed.
+    /// Walks on, with a new position every ten seconds; the path of the instance when it has moved.
     pub fn sample(&mut self, now: UnixTime) -> Option<Path> {
         let time = now.saturating_sub(now.rem_euclid(10));
         if time == self.time {

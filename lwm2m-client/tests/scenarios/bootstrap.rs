@@ -1,6 +1,6 @@
 //! Client-initiated bootstrap and what the bootstrap server may do (LwM2M Core 1.1.1 §6.1).
 
-use lwm2m_client::objects::{Format, Operation, Path, Value};
+use lwm2m_client::objects::{Content, Format, Operation, Path, Value};
 use lwm2m_client::{Notice, Reason};
 use lwm2m_coap::Code;
 
@@ -168,6 +168,28 @@ fn servers_that_fail_for_good_lead_to_a_bootstrap() {
     world.write_account(BS, 1, 1, DM, None);
     assert_eq!(world.finish(BS), Code::CHANGED);
     assert!(world.run_until(5, |world| world.client.is_registered()));
+}
+
+#[test]
+fn the_bootstrap_account_is_purged_when_its_time_is_over() {
+    let mut world = world();
+    asked(&mut world);
+    let content = Content { format: Format::TEXT, payload: b"500" };
+    let write = Operation::BootstrapWrite { path: target("/0/0/12").path, content };
+    assert_eq!(world.ask(BS, &write).code, Code::CHANGED);
+    world.write_account(BS, 1, 1, DM, None);
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(5, |world| world.is_registered(DM)));
+    assert_eq!(world.execute(DM, "/1/1/9"), Code::CHANGED);
+    world.run(400);
+    world.server(BS).requests.clear();
+    world.run(200);
+    // Nobody to go to any more, now and after a restart.
+    assert_eq!(world.execute(DM, "/1/1/9"), Code::METHOD_NOT_ALLOWED);
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.is_registered(DM)));
+    assert_eq!(world.execute(DM, "/1/1/9"), Code::METHOD_NOT_ALLOWED);
+    assert!(world.server(BS).requests.is_empty());
 }
 
 #[test]

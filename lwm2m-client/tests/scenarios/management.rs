@@ -106,6 +106,31 @@ fn a_slow_execution_is_answered_separately() {
 }
 
 #[test]
+fn an_execution_completed_at_once_is_answered_in_the_acknowledgement() {
+    let mut world = world();
+    world.objects.temperature.is_slow = true;
+    world.completes_at_once = Some(Path::resource(3303, 0, 5605));
+    assert_eq!(world.execute(DM, "/3303/0/5605"), Code::CHANGED);
+    assert_eq!(world.execute(DM, "/3303/0/5605"), Code::CHANGED);
+}
+
+#[test]
+fn one_operation_may_be_deferred_at_a_time() {
+    let mut world = world();
+    world.objects.temperature.is_slow = true;
+    let id = world.send(DM, |writer| {
+        writer.set_code(Code::POST);
+        writer.split(OptionNumber::URI_PATH, "3303/0/5605", '/').unwrap();
+    });
+    world.run(5);
+    assert_eq!(world.execute(DM, "/3/0/4"), Code::SERVICE_UNAVAILABLE);
+    assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).code, Code::CONTENT);
+    world.client.complete(Path::resource(3303, 0, 5605), Err(lwm2m_client::objects::Error::Internal));
+    world.run(1);
+    assert_eq!(world.response(DM, id).unwrap().code, Code::INTERNAL_SERVER_ERROR);
+}
+
+#[test]
 fn instances_are_created_read_and_deleted() {
     // OMA ETS LightweightM2M-1.1-int-1630 and 1635
     let mut world = world();

@@ -81,6 +81,30 @@ fn new_instances_are_told_with_the_whole_list() {
 }
 
 #[test]
+fn what_changes_within_an_instance_sends_no_update() {
+    let mut world = plain();
+    world.run(1);
+    world.client.changed(Path::instance(3303, 0));
+    world.client.changed(Path::object(42_800));
+    world.run(1);
+    assert_eq!(world.server(PORT).requests.len(), 1);
+}
+
+#[test]
+fn without_bootstrap_on_failure_a_failed_registration_begins_anew_some_day() {
+    let mut server = server_instance(1, 300);
+    *server.flag_mut(16).unwrap() = Some(false);
+    *server.number_mut(17).unwrap() = Some(1);
+    *server.number_mut(19).unwrap() = Some(1000);
+    let accounts = [crate::world::bootstrap_account(5783, None), account_with(server, PORT)];
+    let mut world = World::new(&accounts, vec![Script::new(PORT), Script::new(5783)]);
+    world.server(PORT).refusal = Some(Code::FORBIDDEN);
+    world.run(2500);
+    assert_eq!(world.count(PORT, "/rd"), 3);
+    assert!(world.server(5783).requests.is_empty());
+}
+
+#[test]
 fn an_unknown_registration_is_made_anew() {
     // OMA ETS LightweightM2M-1.1-int-105
     let mut world = plain();

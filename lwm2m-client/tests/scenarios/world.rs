@@ -527,6 +527,8 @@ pub struct World {
     /// Names that cannot be resolved.
     pub unresolved: Vec<String>,
     pub reboots: usize,
+    /// An operation that the device completes before anything is sent.
+    pub completes_at_once: Option<lwm2m_client::objects::Path>,
     seed: u8,
     rng: BoxedRng,
 }
@@ -605,6 +607,7 @@ impl World {
             accounts_seen: [None; 4],
             unresolved: Vec::new(),
             reboots: 0,
+            completes_at_once: None,
             seed: 1,
             rng: Box::new(counter_rng(1)),
         }
@@ -700,6 +703,9 @@ impl World {
         let account = self.account(slot);
         let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
         self.objects.with(|objects| client.handle(now, account, datagram, objects, rng));
+        if let Some(path) = self.completes_at_once {
+            self.client.complete(path, Ok(()));
+        }
         while self.transmit() {}
     }
 
