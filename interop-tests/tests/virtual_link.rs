@@ -5,6 +5,8 @@
 //! After 24 virtual hours every device must be registered, in the same state, under its new key. `LWM2M_SEEDS` sets how many
 //! seeds are run.
 
+#![expect(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "test: counts of a simulation")]
+
 use std::time::Duration;
 
 use interop_tests::link::Conditions;
