@@ -9,6 +9,7 @@
 )]
 
 mod bootstrap;
+mod bytes;
 mod management;
 mod power_loss;
 mod registration;

@@ -207,7 +207,7 @@ impl Script {
         self.handshakes += 1;
         self.connections.swap(0, index);
         let mut rng = self.rng();
-        self.peer = Peer::new(&PARAMETERS, TokenPolicy::Random, &mut rng);
+        self.peer = Peer::new(&PARAMETERS, TokenPolicy::SECURED, &mut rng);
     }
 
     /// The association is lost here, as after a restart of the server.
