@@ -248,9 +248,11 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         self.bootstrap.succeeded();
         for session in self.sessions.iter_mut().flatten() {
             let is_leaving = matches!(session.registration.state, State::Deregistering { .. });
+            let is_joining = session.registration.state == State::Registering && session.request.is_some();
             if session.registration.is_alive() || is_leaving {
                 session.registration.state = State::Deregistering { then: Then::Stop };
-            } else {
+            } else if !is_joining {
+                // A registration under way is waited for: the server may know the device already.
                 session.registration.state = State::Idle;
                 session.disconnect();
             }

@@ -248,11 +248,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// An attempt to reach a server came to nothing.
     pub(crate) fn attempt_failed(&mut self, now: Instant, slot: usize, reason: Reason, rng: &mut Rng<'_>) {
-        let policy = self.policy(slot);
+        let (policy, is_stopping) = (self.policy(slot), self.is_stopping);
         let Some(session) = self.session_mut(slot) else { return };
         let Role::Server(server) = session.role else { return self.bootstrap_failed(now, reason, rng) };
         session.disconnect();
         let next = session.registration.failed(now, policy);
+        if is_stopping {
+            session.registration.state = State::Idle;
+        }
         self.close_socket(slot);
         self.reporting.forget_session(slot);
         self.assembly.forget(slot);

@@ -16,7 +16,7 @@ use crate::bootstrap::Phase;
 use crate::client::Client;
 use crate::error::Reason;
 use crate::event::{Notice, Role};
-use crate::registration::{Due, State};
+use crate::registration::{Due, State, Then};
 use crate::session::{Outstanding, REQUEST_COPY, ROOM, Request, Session};
 
 /// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options.
@@ -302,6 +302,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         message: &Message<'_>,
         rng: &mut Rng<'_>,
     ) {
+        let is_stopping = self.is_stopping;
         let Some(session) = self.session_mut(slot) else { return };
         let Role::Server(server) = session.role else { return };
         if session.registration.state != State::Registering {
@@ -313,6 +314,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         session.registration.location = location;
         session.registration.registered(now, lifetime, binding);
+        if is_stopping {
+            session.registration.state = State::Deregistering { then: Then::Stop };
+        }
         // Core 1.1.1 §6.4: a new registration starts without observations.
         self.reporting.forget_session(slot);
         self.notice(Notice::Registered { server });

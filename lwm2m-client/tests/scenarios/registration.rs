@@ -144,6 +144,25 @@ fn the_orderly_end_deregisters() {
 }
 
 #[test]
+fn the_orderly_end_waits_for_a_registration_under_way() {
+    let mut world = plain();
+    world.server(PORT).is_dead = true;
+    world.run(1);
+    world.client.deregister();
+    assert!(!world.client.is_stopped());
+    world.server(PORT).is_dead = false;
+    assert!(world.run_until(10, |world| world.client.is_stopped()));
+    assert_eq!(world.requests(PORT), ["0.02 /rd", "0.04 /rd/r1"]);
+    // And for one that is not answered no longer than CoAP does.
+    let mut world = plain();
+    world.server(PORT).is_dead = true;
+    world.run(1);
+    world.client.deregister();
+    assert!(world.run_until(100, |world| world.client.is_stopped()));
+    assert_eq!(world.client.poll_timeout(), None);
+}
+
+#[test]
 fn refused_registrations_are_repeated_with_growing_pauses() {
     let mut world = plain();
     world.server(PORT).refusal = Some(Code::FORBIDDEN);
