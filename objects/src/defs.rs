@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn the_sms_keys_of_an_account_may_be_empty() {
         for id in [7, 8] {
-            let definition = SECURITY.resource(id).unwrap();
+            let definition = SECURITY.resource(id).expect("a resource of Security");
             assert!(definition.holds(&crate::Value::Opaque(&[])), "{id}");
         }
     }
