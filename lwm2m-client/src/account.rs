@@ -526,6 +526,7 @@ mod tests {
         server
     }
 
+    #[cfg(feature = "psk")]
     fn table() -> Accounts<4, 255> {
         let mut accounts = Accounts::new();
         accounts.securities.push(psk(0, 1)).unwrap();
@@ -567,11 +568,13 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "psk")]
     #[test]
     fn a_whole_account_is_consistent() {
         assert_eq!(table().check(), Ok(()));
     }
 
+    #[cfg(feature = "psk")]
     #[test]
     fn finish_refuses_an_incomplete_server_account() {
         // OMA ETS LightweightM2M-1.1-int-9: only /1/x/5 was written.
@@ -580,6 +583,7 @@ mod tests {
         assert_eq!(accounts.check(), Err(Inconsistent::ShortServerId));
     }
 
+    #[cfg(feature = "psk")]
     #[test]
     fn contradictions_are_named() {
         let mut accounts = table();

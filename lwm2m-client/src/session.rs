@@ -148,15 +148,14 @@ impl<const O: usize> Session<O> {
 
     /// Ends the association in order: a close_notify goes out before the way is dropped. Whether one does.
     pub(crate) fn close(&mut self) -> bool {
-        let link = core::mem::take(&mut self.link);
-        self.disconnect();
         #[cfg(feature = "psk")]
-        if let Link::Secured(mut connection) = link {
+        if let Link::Secured(mut connection) = core::mem::take(&mut self.link) {
             connection.close();
+            self.disconnect();
             self.link = Link::Secured(connection);
             return true;
         }
-        drop(link);
+        self.disconnect();
         false
     }
 
