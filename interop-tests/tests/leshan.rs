@@ -49,6 +49,7 @@ fn manage(server: &mut Server, device: &str) {
     assert!(server.ask(&format!("write {device} /3/0/0 TEXT text other")).starts_with("405"));
     assert!(server.ask(&format!("read {device} /3/0/999 -")).starts_with("404"));
     assert!(server.ask(&format!("read {device} /0 -")).starts_with("401"));
+    assert!(server.ask(&format!("discover {device} /0")).starts_with("401"));
 
     let discovered = server.ask(&format!("discover {device} /3"));
     assert!(discovered.starts_with("205") && discovered.contains("</3/0/14>"), "{discovered}");
