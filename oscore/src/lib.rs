@@ -3,11 +3,11 @@
 //! This crate holds the vocabulary that the protection itself will be built on: the OSCORE option codec
 //! ([`OscoreOption`]), identifiers whose length the AEAD nonce bounds ([`KeyId`]), the Partial IV and the parameters
 //! a security context is derived from ([`Parameters`]). Where protection happens is decided by
-//! [`lwm2m_coap::Protect`]: the CoAP peer calls it after a response found its request by token and before block-wise,
+//! [`lwm2m_coap::protect::Protect`]: the CoAP peer calls it after a response found its request by token and before block-wise,
 //! observe and the application see the message.
 //!
 //! Nothing here encrypts yet: key derivation, AAD, replay window and sender sequence are missing, and no type of this
-//! crate implements [`lwm2m_coap::Protect`].
+//! crate implements [`lwm2m_coap::protect::Protect`].
 //!
 //! ```
 //! use oscore::{KeyId, OscoreOption, PartialIv};
