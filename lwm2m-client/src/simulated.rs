@@ -57,7 +57,7 @@ impl Object for Device {
     }
 
     fn has(&self, _: u16, resource: u16) -> bool {
-        matches!(resource, 0..=4 | 9 | 11..=18)
+        matches!(resource, 0..=4 | 6..=9 | 11..=18)
     }
 
     fn read(&self, at: At) -> Option<Value<'_>> {
@@ -66,6 +66,13 @@ impl Object for Device {
             (1, _) => Value::String("Simulated device"),
             (2, _) => Value::String(&self.serial),
             (3, _) => Value::String(env!("CARGO_PKG_VERSION")),
+            // An internal battery and a USB supply: kind, millivolts, milliamperes.
+            (6, 0) => Value::Integer(1),
+            (6, 1) => Value::Integer(5),
+            (7, 0) => Value::Integer(3700),
+            (7, 1) => Value::Integer(5000),
+            (8, 0) => Value::Integer(120),
+            (8, 1) => Value::Integer(480),
             (9, _) => Value::Integer(i64::from(self.battery)),
             (11, 0) => Value::Integer(0),
             (13, _) => Value::Time(self.time.saturating_add(self.time_offset)),
