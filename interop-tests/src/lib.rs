@@ -4,6 +4,7 @@
 
 pub mod coap;
 pub mod dtls;
+pub mod ets;
 pub mod leshan;
 pub mod link;
 pub mod load;

@@ -121,7 +121,7 @@ public class Client {
 
         @Override
         public List<Integer> getAvailableResourceIds(ObjectModel model) {
-            return List.of(0, 1, 2, 3, 4, 6, 7, 9, 11, 13, 14, 16);
+            return List.of(0, 1, 2, 3, 4, 6, 7, 8, 9, 11, 13, 14, 16);
         }
 
         @Override
@@ -139,6 +139,8 @@ public class Client {
                 return ReadResponse.success(resource, Map.of(0, 1L, 1, 5L), Type.INTEGER);
             case 7:
                 return ReadResponse.success(resource, Map.of(0, 3800L, 1, 5000L), Type.INTEGER);
+            case 8:
+                return ReadResponse.success(resource, Map.of(0, 125L, 1, 900L), Type.INTEGER);
             case 9:
                 return ReadResponse.success(resource, 92);
             case 11:
