@@ -42,6 +42,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             self.advance_session(now, slot, rng);
         }
         self.advance_bootstrap(now, rng);
+        self.release_handshake();
         self.settle(now);
         self.purge(now);
         self.save_changes();

@@ -64,6 +64,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
     }
 
+    /// Gives up the handshake of a server that it is not wanted with any more: its credential is wiped, and it wakes nobody.
+    pub(crate) fn release_handshake(&mut self) {
+        #[cfg(feature = "psk")]
+        {
+            let sessions = &self.sessions;
+            let link = |slot: usize| sessions.get(slot)?.as_ref().map(|session| &session.link);
+            self.handshake.take_if(|place| !matches!(link(place.slot), Some(Link::Handshaking)));
+        }
+    }
+
     /// Takes the place for a handshake when it is free, and moves on what is in it.
     #[cfg(feature = "psk")]
     fn advance_handshake(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {

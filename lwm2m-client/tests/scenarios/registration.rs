@@ -163,6 +163,18 @@ fn the_orderly_end_waits_for_a_registration_under_way() {
 }
 
 #[test]
+fn the_orderly_end_gives_up_a_handshake() {
+    // Found by the fuzz target `server_datagram`: the handshake went on asking to be woken.
+    let script = Script::secured(PORT, "old", OLD.key);
+    let mut world = World::new(&[account(1, PORT, Some(OLD))], vec![script]);
+    world.server(PORT).is_dead = true;
+    world.run(1);
+    world.client.deregister();
+    assert!(world.run_until(1, |world| world.client.is_stopped()));
+    assert_eq!(world.client.poll_timeout(), None);
+}
+
+#[test]
 fn refused_registrations_are_repeated_with_growing_pauses() {
     let mut world = plain();
     world.server(PORT).refusal = Some(Code::FORBIDDEN);
