@@ -4,6 +4,7 @@
 //! input (what was parsed is emitted again byte for byte, a queue drains, a state machine comes to rest).
 
 pub mod coap;
+pub mod devices;
 pub mod dtls;
 pub mod formats;
 pub mod link_format;
