@@ -429,7 +429,9 @@ fn the_audit_log_is_chained_and_holds_no_secret() {
     bench.register(2);
     let key = bench.store.secret(EP, Role::Management, 2).unwrap().unwrap();
     bench.tick_after(HOUR);
-    let rows = bench.credentials.audit(Some(EP), 0, 1000).unwrap();
+    let rows = bench.credentials.audit(Some(EP), Some(0), 1000).unwrap();
+    assert_eq!(bench.credentials.audit(None, None, 2).unwrap(), rows[rows.len() - 2..]);
+    assert_eq!(bench.credentials.audit(Some(EP), Some(3), 2).unwrap(), rows[3..5]);
     let steps: Vec<&str> = rows.iter().map(|row| row.what.as_str()).collect();
     assert_eq!(
         steps,

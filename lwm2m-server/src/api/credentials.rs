@@ -322,12 +322,11 @@ pub(super) async fn decommission(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HistoryQuery {
-    #[serde(default)]
-    after: u64,
+    after: Option<u64>,
     limit: Option<usize>,
 }
 
-/// The audit rows of one device.
+/// The audit rows of one device: those after `after`, else the newest.
 pub(super) async fn history(
     State(api): State<Api>,
     Route(endpoint): Route<String>,

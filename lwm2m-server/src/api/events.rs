@@ -22,13 +22,12 @@ use crate::credentials::CredentialEvent;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
-    #[serde(default)]
-    after: u64,
+    after: Option<u64>,
     limit: Option<usize>,
     endpoint: Option<String>,
 }
 
-/// Audit rows, oldest first.
+/// Audit rows, oldest first: those after `after`, else the newest.
 pub(super) async fn audit(
     State(api): State<Api>,
     Params(query): Params<AuditQuery>,

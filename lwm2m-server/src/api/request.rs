@@ -5,12 +5,16 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::MAX_BODY;
 use super::problem::Problem;
 use crate::{DEFAULT_TIMEOUT, Path};
+
+/// How long a body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The query, parsed; unknown names are refused where the type denies them.
 pub(super) struct Params<T>(pub(super) T);
@@ -33,12 +37,17 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match Bytes::from_request(request, state).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Problem::new(413, "Body too long", format!("at most {MAX_BODY} bytes")))
-            }
-            Err(error) => Err(Problem::invalid(format!("body: {}", error.body_text()))),
+        let too_long = || Problem::new(413, "Body too long", format!("at most {MAX_BODY} bytes"));
+        let announced =
+            request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: usize| length > MAX_BODY) {
+            return Err(too_long());
+        }
+        match tokio::time::timeout(PATIENCE, Bytes::from_request(request, state)).await {
+            Ok(Ok(bytes)) => Ok(Self(bytes)),
+            Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_long()),
+            Ok(Err(error)) => Err(Problem::invalid(format!("body: {}", error.body_text()))),
+            Err(_) => Err(Problem::new(408, "Timeout", "the body did not arrive within 30 seconds")),
         }
     }
 }

@@ -280,14 +280,14 @@ impl Credentials {
         devices
     }
 
-    /// Audit rows after a sequence number, of one device or of all, oldest first.
+    /// At most `limit` audit rows of one device or of all, oldest first: those after a sequence number, else the newest.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn audit(
         &self,
         endpoint: Option<&str>,
-        after: u64,
+        after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
         self.store.audit(endpoint, after, limit)

@@ -379,8 +379,11 @@ impl Device {
             if let Some(account) = self.account_mut(each) {
                 account.state = State::Revoked;
                 account.note = Some(reason.to_owned());
+                // What was refused before stays refused for its own reason.
                 for credential in &mut account.credentials {
-                    credential.standing = Standing::Revoked;
+                    if credential.standing == Standing::Accepted {
+                        credential.standing = Standing::Revoked;
+                    }
                 }
                 let current = account.current;
                 outcome.note(each, current, "revoked", reason);

@@ -78,17 +78,16 @@ pub trait Store: Send + Sync {
         happened: &Happened,
     ) -> Result<(), StoreError>;
 
-    /// Audit rows after a sequence number, oldest first, of one device or of all.
+    /// At most `limit` audit rows of one device or of all, oldest first: those after a sequence number, else the newest.
     ///
     /// # Errors
     /// When they cannot be read.
-    fn audit(&self, endpoint: Option<&str>, after: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError>;
-
-    /// The sequence number of the newest audit row, 0 when there is none.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    fn audit_head(&self) -> Result<u64, StoreError>;
+    fn audit(
+        &self,
+        endpoint: Option<&str>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError>;
 
     /// Follows the hash chain of the audit log and returns the number of rows.
     ///

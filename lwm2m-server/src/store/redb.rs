@@ -275,38 +275,44 @@ impl Store for RedbStore {
         self.fits(transaction.commit())
     }
 
-    fn audit(&self, endpoint: Option<&str>, after: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+    fn audit(
+        &self,
+        endpoint: Option<&str>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
         let transaction = self.fits(self.database.begin_read())?;
         let audit = self.fits(transaction.open_table(AUDIT))?;
-        let from = after.saturating_add(1);
+        let from = after.map_or(0, |after| after.saturating_add(1));
         let mut rows = Vec::new();
         match endpoint {
             None => {
-                for entry in self.fits(audit.range(from..))?.take(limit) {
-                    let (_, row) = self.fits(entry)?;
-                    rows.push(self.parse("an audit row", row.value())?);
+                let mut range = self.fits(audit.range(from..))?;
+                let mut next = || if after.is_some() { range.next() } else { range.next_back() };
+                while rows.len() < limit
+                    && let Some(entry) = next()
+                {
+                    rows.push(self.parse("an audit row", self.fits(entry)?.1.value())?);
                 }
             }
             Some(endpoint) => {
                 let by_device = self.fits(transaction.open_table(AUDIT_BY_DEVICE))?;
-                for entry in self.fits(by_device.range((endpoint, from)..=(endpoint, u64::MAX)))?.take(limit)
+                let mut range = self.fits(by_device.range((endpoint, from)..=(endpoint, u64::MAX)))?;
+                let mut next = || if after.is_some() { range.next() } else { range.next_back() };
+                while rows.len() < limit
+                    && let Some(entry) = next()
                 {
-                    let (key, _) = self.fits(entry)?;
-                    let row = self
-                        .fits(audit.get(key.value().1))?
-                        .ok_or_else(|| self.corrupt("an audit row is missing"))?;
+                    let seq = self.fits(entry)?.0.value().1;
+                    let row =
+                        self.fits(audit.get(seq))?.ok_or_else(|| self.corrupt("an audit row is missing"))?;
                     rows.push(self.parse("an audit row", row.value())?);
                 }
             }
         }
+        if after.is_none() {
+            rows.reverse();
+        }
         Ok(rows)
-    }
-
-    fn audit_head(&self) -> Result<u64, StoreError> {
-        let transaction = self.fits(self.database.begin_read())?;
-        let audit = self.fits(transaction.open_table(AUDIT))?;
-        let last = self.fits(audit.last())?;
-        Ok(last.map_or(0, |(seq, _)| seq.value()))
     }
 
     fn verify_audit(&self) -> Result<u64, StoreError> {

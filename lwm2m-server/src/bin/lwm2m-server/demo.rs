@@ -380,7 +380,7 @@ impl Demo {
 
     /// The last steps, for the reason of a failure.
     fn history(&self, endpoint: &str) -> String {
-        let rows = self.credentials.audit(Some(endpoint), 0, 1000).unwrap_or_default();
+        let rows = self.credentials.audit(Some(endpoint), None, 4).unwrap_or_default();
         let steps: Vec<String> =
             rows.iter().rev().take(4).map(|row| format!("{} {}", row.what, row.detail)).collect();
         format!("last steps, newest first: {}", steps.join(" | "))

@@ -154,9 +154,9 @@ enum Command {
 
 #[derive(Args)]
 struct Page {
-    /// Rows after this number
-    #[arg(long, value_name = "SEQ", default_value_t = 0)]
-    after: u64,
+    /// Rows after this number; the newest without
+    #[arg(long, value_name = "SEQ")]
+    after: Option<u64>,
     /// At most so many rows
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,

@@ -422,7 +422,8 @@ fn route(endpoint: &str, what: &str, path: &str) -> Result<String, Failure> {
 }
 
 fn query(page: &Page) -> String {
-    format!("after={}&limit={}", page.after, page.limit)
+    let after = page.after.map_or_else(String::new, |after| format!("after={after}&"));
+    format!("{after}limit={}", page.limit)
 }
 
 fn write_body(path: &str, values: &[String], kind: Option<&str>) -> Result<Value, Failure> {
