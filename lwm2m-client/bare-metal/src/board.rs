@@ -17,8 +17,6 @@ unsafe extern "C" {
     static data_load: u32;
     static mut bss_start: u32;
     static mut bss_end: u32;
-    #[cfg(feature = "stack")]
-    static mut stack_top: u32;
     fn program() -> !;
 }
 
@@ -26,10 +24,6 @@ unsafe extern "C" {
 #[used]
 #[unsafe(link_section = ".vectors")]
 static VECTORS: [unsafe extern "C" fn() -> !; 6] = [reset, fault, fault, fault, fault, fault];
-
-/// Fills what is below the stack to see later how deep it went.
-#[cfg(feature = "stack")]
-const PAINT: u32 = 0x5057_0000;
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn reset() -> ! {
@@ -54,11 +48,6 @@ unsafe extern "C" fn reset() -> ! {
             write_volatile(to, 0);
             to = to.add(1);
         }
-        #[cfg(feature = "stack")]
-        while to < (&raw mut stack_top).sub(64) {
-            write_volatile(to, PAINT);
-            to = to.add(1);
-        }
         write_volatile(UART_DIVIDER, 16);
         write_volatile(UART_CONTROL, 3);
         program()
@@ -72,19 +61,6 @@ unsafe extern "C" fn fault() -> ! {
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     exit(false)
-}
-
-/// Bytes of stack that were used so far, at most.
-#[cfg(feature = "stack")]
-pub fn stack_used() -> usize {
-    // SAFETY: reads memory between the end of the variables and the top of the stack.
-    unsafe {
-        let mut at = &raw const bss_end;
-        while at < &raw const stack_top && read_volatile(at) == PAINT {
-            at = at.add(1);
-        }
-        (&raw const stack_top).byte_offset_from_unsigned(at)
-    }
 }
 
 /// The next byte of the serial line.

@@ -5,7 +5,7 @@
 mod program {
     use lwm2m_bare_metal::application::{Application, Core, MTU};
     use lwm2m_bare_metal::board;
-    use lwm2m_client::{Instant, Notice};
+    use lwm2m_client::Instant;
 
     /// What `run` prints: the size of the client, and of all that the application keeps.
     #[used]
@@ -31,7 +31,7 @@ mod program {
                 None => application.handle_timeout(now, &mut board::random),
             }
             if !line.is_busy() {
-                application.drain(now, &mut buffer, &mut board::random, &mut send, &mut tell);
+                application.drain(now, &mut buffer, &mut board::random, &mut send, &mut |_| {});
             }
             if application.client.is_stopped() {
                 board::exit(true);
@@ -44,11 +44,6 @@ mod program {
         for byte in (datagram.len() as u16).to_be_bytes().iter().chain(datagram) {
             board::send(*byte);
         }
-    }
-
-    fn tell(_: Notice) {
-        #[cfg(feature = "stack")]
-        send(0xff, &(board::stack_used() as u32).to_be_bytes());
     }
 
     /// A datagram that comes in byte by byte.
