@@ -14,6 +14,8 @@ use lwm2m_server::driver::{self, Addresses, StartError};
 use lwm2m_server::endpoint::Config;
 use lwm2m_server::store::{RedbStore, Sealer, StoreError};
 
+use crate::process::{free_udp_port, local};
+
 use super::case::{Case, Entry};
 use super::subject::Values;
 
@@ -60,10 +62,16 @@ impl Bench {
     pub async fn start(is_secure: bool) -> Result<Self, BenchError> {
         let sealer = Sealer::new(&random::<32>()?, "this run").map_err(BenchError::Store)?;
         let store = RedbStore::in_memory(sealer).map_err(BenchError::Store)?;
-        let settings = Settings { allow_nosec: !is_secure, ..Settings::default() };
+        // What a bootstrap without security writes is said before the sockets are open.
+        let coap = local(free_udp_port());
+        let settings = Settings {
+            allow_nosec: !is_secure,
+            server_uri_nosec: format!("coap://{coap}"),
+            ..Settings::default()
+        };
         let credentials = Arc::new(Credentials::open(Arc::new(store), settings).map_err(BenchError::Store)?);
         let any = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let addresses = Addresses { coap: any, coaps: any, bootstrap_coap: any, bootstrap_coaps: any };
+        let addresses = Addresses { coap: Some(coap), coaps: any, bootstrap_coap: any, bootstrap_coaps: any };
         // Case 0 asks for a Discover after the writes.
         let mut endpoint = Config::default();
         endpoint.verify_bootstrap = true;
@@ -96,8 +104,11 @@ impl Bench {
         {
             accounts.push(EnrolAccount { role, key: KeyMaterial::Given { identity, key } });
         }
-        let profile =
-            Profile { server_uri: Some(uri.clone()), lifetime: Some(case.lifetime), ..Profile::default() };
+        let profile = Profile {
+            server_uri: self.is_secure.then(|| uri.clone()),
+            lifetime: Some(case.lifetime),
+            ..Profile::default()
+        };
         let enrol = Enrol { accounts, allow_nosec: Some(!self.is_secure), profile: Some(profile) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);

@@ -46,8 +46,6 @@ pub enum Entry {
     Bootstrap,
     /// By an account of the management server.
     Management,
-    /// As [`Management`](Self::Management), and the case means nothing without DTLS.
-    Secured,
 }
 
 /// What a resource has to hold.

@@ -115,7 +115,8 @@ pub async fn run(bench: &Bench, plan: &Plan, case: &Case) -> Result<Outcome, Ben
 
 /// How the device of a case comes in, and the command for it.
 fn choose<'p>(bench: &Bench, plan: &'p Plan, case: &Case) -> Result<(Entry, &'p Template), String> {
-    if case.entry == Entry::Secured && !bench.is_secure() {
+    let is_about_security = case.steps.iter().any(|step| matches!(step, Step::CameSecured));
+    if is_about_security && !bench.is_secure() {
         return Err("the run is without security".to_owned());
     }
     let (entry, template) = match (case.entry, &plan.management, &plan.bootstrap) {

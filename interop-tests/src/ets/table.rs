@@ -285,7 +285,7 @@ pub const CASES: &[Case] = &[
         id: "401",
         title: "UDP Channel Security - Pre-shared Key Mode",
         configuration: C1,
-        entry: Entry::Secured,
+        entry: Entry::Management,
         lifetime: DAY,
         steps: &[Registers, Read { path: "/3/0", format: TLV, has: DEVICE, only: false }, CameSecured],
     },
