@@ -316,13 +316,13 @@ mod tests {
         let mut writer = LinkWriter::new(&mut sink);
         writer.path("", &[]).unwrap().quoted("rt", "oma.lwm2m").unwrap().integer("ct", 11542).unwrap();
         writer.path("", &[65535, 0, 5700]).unwrap().attribute("ver", "1.1").unwrap().flag("obs").unwrap();
-        writer.path("/root", &[3]).unwrap().quoted("t", "a\"b\\c").unwrap();
+        writer.path("/device", &[3]).unwrap().quoted("t", "a\"b\\c").unwrap();
         writer.link("coap://h/x").unwrap();
         let text = String::from_utf8(sink.to_vec()).unwrap();
         assert_eq!(
             text,
-            "</>;rt=\"oma.lwm2m\";ct=11542,</65535/0/5700>;ver=1.1;obs,</root/3>;t=\"a\\\"b\\\\c\",<coap://h/x>"
+            "</>;rt=\"oma.lwm2m\";ct=11542,</65535/0/5700>;ver=1.1;obs,</device/3>;t=\"a\\\"b\\\\c\",<coap://h/x>"
         );
-        assert_eq!(paths(&text).unwrap(), ["/", "/65535/0/5700", "/root/3", "coap://h/x"]);
+        assert_eq!(paths(&text).unwrap(), ["/", "/65535/0/5700", "/device/3", "coap://h/x"]);
     }
 }
