@@ -98,6 +98,15 @@ pub struct Profile {
     /// Notification Storing When Disabled or Offline, `/1/x/6`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notification_storing: Option<bool>,
+    /// Written without a Bootstrap-Discover: for a device whose answer to it cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_blind: Option<bool>,
+    /// `/0` instance to write where a Discover does not say otherwise; 1 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_instance: Option<u16>,
+    /// `/1` instance to write where a Discover does not say otherwise; 0 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_instance: Option<u16>,
 }
 
 /// One account: every credential it ever had, and where it stands.

@@ -237,8 +237,10 @@ impl Credentials {
 
     /// Takes in what happened and returns what has to be done now that it is stored.
     ///
+    /// A tick goes on past a device whose step could not be stored; the next one tries that again.
+    ///
     /// # Errors
-    /// When a step could not be stored; nothing changed then.
+    /// When the step of a device could not be stored; nothing changed then.
     pub fn report(&self, now_ms: u64, fact: &Fact) -> Result<Vec<Command>, StoreError> {
         let endpoints: Vec<Arc<str>> = match fact.endpoint() {
             Some(endpoint) => vec![Arc::clone(endpoint)],
@@ -254,8 +256,14 @@ impl Credentials {
             if *device == changed && outcome.commands.is_empty() && !outcome.durable {
                 continue;
             }
-            let actor = if matches!(fact, Fact::Tick) { "server" } else { "device" };
-            commands.extend(self.keep(&turn, now_ms, actor, changed, outcome, &[])?);
+            let is_tick = matches!(fact, Fact::Tick);
+            let actor = if is_tick { "server" } else { "device" };
+            match self.keep(&turn, now_ms, actor, changed, outcome, &[]) {
+                Ok(more) => commands.extend(more),
+                // What others have to do was stored: their old sessions must end.
+                Err(error) if is_tick => tracing::error!(%error, %endpoint, "a step could not be stored"),
+                Err(error) => return Err(error),
+            }
         }
         Ok(commands)
     }
@@ -370,7 +378,7 @@ impl Credentials {
     ) -> BootstrapPlan {
         let (profile, settings) = (&device.profile, self.settings());
         let overridden = device.account(Role::Management).and_then(|account| match &account.state {
-            State::Rotating(rotation) | State::Unreachable(rotation) => rotation.server_uri.clone(),
+            State::Rotating(rotation) => rotation.server_uri.clone(),
             _ => None,
         });
         let uri = match psk {
@@ -402,8 +410,9 @@ impl Credentials {
             endpoint: Arc::clone(endpoint),
             generation,
             short_server_id: settings.short_server_id,
-            security_instance: 1,
-            server_instance: 0,
+            is_blind: profile.write_blind.unwrap_or(false),
+            security_instance: profile.security_instance.unwrap_or(1),
+            server_instance: profile.server_instance.unwrap_or(0),
             security: vec![
                 (0, Setting::Text(uri)),
                 (1, Setting::Boolean(false)),

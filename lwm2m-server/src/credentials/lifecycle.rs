@@ -75,7 +75,13 @@ impl Device {
             }
             Fact::BootstrapDelivered { generation, .. } => self.delivered(now_ms, *generation, &mut outcome),
             Fact::BootstrapFailed { generation, step, code, .. } => {
-                let reason = match code {
+                let reason = match code.as_deref() {
+                    // LwM2M Core 1.2.1 §6.1.7.6: 4.06 says that no account can be used as it was written.
+                    Some(code @ "4.06") if step.starts_with("Bootstrap-Finish") => {
+                        format!(
+                            "the device answered {code} to {step}: it finds the configuration inconsistent"
+                        )
+                    }
                     Some(code) => format!("the device answered {code} to {step}"),
                     None => format!("no answer to {step}"),
                 };
@@ -216,7 +222,9 @@ impl Device {
             return;
         };
         match &mut account.state {
-            State::Bootstrapping if generation == account.current => account.state = State::Provisioned,
+            State::Imported | State::Armed | State::Bootstrapping if generation == account.current => {
+                account.state = State::Provisioned;
+            }
             State::Rotating(rotation) if generation == rotation.to => {
                 rotation.attempt_ms = None;
                 rotation.trigger = None;
@@ -236,12 +244,15 @@ impl Device {
         let Some(account) = self.management.as_mut().filter(|account| account.state != State::Revoked) else {
             return;
         };
+        // Only the answer to its Finish was lost, when the device came with what was written.
+        let mut is_proven = false;
         match &mut account.state {
             State::Bootstrapping if generation == account.current => {
                 account.state = if has_bootstrap { State::Armed } else { State::Imported };
             }
             State::Rotating(rotation) if generation == rotation.to => {
                 rotation.attempt_ms = None;
+                is_proven = rotation.phase == Phase::Proven;
                 if let Some(trigger) = rotation.trigger.as_mut() {
                     trigger.back_off(now_ms);
                 }
@@ -250,7 +261,9 @@ impl Device {
             _ => {}
         }
         outcome.note(Role::Management, generation, "bootstrap failed", reason.clone());
-        account.note = Some(reason);
+        if !is_proven {
+            account.note = Some(reason);
+        }
     }
 
     fn trigger_answered(&mut self, now_ms: u64, answer: &TriggerAnswer, outcome: &mut Outcome) {
@@ -298,6 +311,10 @@ impl Device {
                     account.set_standing(rotation.from, Standing::Retired);
                     account.current = rotation.to;
                     account.state = State::InUse;
+                    // Else the next bootstrap would move the device back.
+                    if rotation.server_uri.is_some() {
+                        self.profile.server_uri = rotation.server_uri;
+                    }
                     outcome.note(Role::Management, rotation.from, "old retired", "the grace time is over");
                     outcome.note(Role::Management, rotation.to, "in use", "the rotation is complete");
                     outcome.commands.push(Command::CloseSessions {
@@ -318,13 +335,14 @@ impl Device {
                     );
                     roll_back(account, &rotation, &self.endpoint, reason, outcome);
                 } else {
-                    let reason =
-                        "the deadline passed and the device was seen with neither credential; both are \
-                                  kept"
-                            .to_owned();
+                    let reason = format!(
+                        "the deadline passed and the device was seen with neither credential; both are kept{last}"
+                    );
                     outcome.note(Role::Management, rotation.to, "unreachable", reason.clone());
                     account.note = Some(reason);
-                    account.state = State::Unreachable(Rotation { trigger: None, ..rotation });
+                    // A URI that was not proven may be why: from now on bootstraps write the configured one.
+                    account.state =
+                        State::Unreachable(Rotation { trigger: None, server_uri: None, ..rotation });
                 }
             }
         }
@@ -390,6 +408,12 @@ impl Device {
             }
             self.close(each, &mut outcome);
         }
+        match role {
+            // A bootstrap under way is writing what was just revoked.
+            Some(Role::Management) => self.close(Role::Bootstrap, &mut outcome),
+            Some(Role::Bootstrap) => self.without_bootstrap(&mut outcome),
+            None => {}
+        }
         if outcome.happened.is_empty() {
             outcome.happened.push(Happened {
                 role: None,
@@ -400,6 +424,19 @@ impl Device {
         }
         outcome.durable = true;
         outcome
+    }
+
+    /// The bootstrap account was revoked: nothing delivers the new credential of a rotation any more.
+    fn without_bootstrap(&mut self, outcome: &mut Outcome) {
+        let Some(account) = self.management.as_mut() else { return };
+        let State::Rotating(rotation) = &mut account.state else { return };
+        rotation.trigger = None;
+        if !rotation.handed_out {
+            let rotation = rotation.clone();
+            let reason =
+                "the bootstrap account was revoked before a bootstrap fetched the new credential".to_owned();
+            roll_back(account, &rotation, &self.endpoint, reason, outcome);
+        }
     }
 
     /// Refuses the device as a whole until it is resumed, or for good.

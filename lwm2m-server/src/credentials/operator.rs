@@ -559,5 +559,8 @@ fn check_profile(profile: Option<&Profile>) -> Result<(), OperatorError> {
     {
         return Err(OperatorError::Invalid("binding: letters of U, Q, T, S, N, M, H"));
     }
+    if [profile.security_instance, profile.server_instance].contains(&Some(u16::MAX)) {
+        return Err(OperatorError::Invalid("security_instance, server_instance: 0 to 65534"));
+    }
     Ok(())
 }

@@ -17,6 +17,8 @@ pub struct BootstrapPlan {
     pub generation: u32,
     /// Short Server ID of the account.
     pub short_server_id: u16,
+    /// Write without a Discover, which this device answers wrongly.
+    pub is_blind: bool,
     /// `/0` instance to write when a Discover does not say otherwise.
     pub security_instance: u16,
     /// `/1` instance to write when a Discover does not say otherwise.
@@ -110,6 +112,7 @@ mod tests {
             endpoint: "device".into(),
             generation: 1,
             short_server_id: 7,
+            is_blind: false,
             security_instance: 1,
             server_instance: 0,
             security: vec![(5, Setting::Opaque(Zeroizing::new(vec![0xaa; 16])))],
