@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use lwm2m_coap::{Code, OptionNumber};
-use lwm2m_server::credentials::{Role, Rotate};
+use lwm2m_server::credentials::{Enrol, Profile, Role, Rotate, State};
 use lwm2m_server::endpoint::Listener;
 use support::{Device, KEY, World};
 
@@ -49,6 +49,231 @@ fn run(world: &mut World, device: &mut Device, refused: usize, refusal: Option<C
     steps
 }
 
+/// Answers each step, named as `0.03 /0/2`, as `play` says; tells what was asked.
+fn play(
+    world: &mut World,
+    device: &mut Device,
+    mut play: impl FnMut(&str) -> (Code, &'static [u8]),
+) -> Vec<String> {
+    let mut steps = Vec::new();
+    while let Some(asked) = device.got.pop_front() {
+        let step = format!("{}.{:02} {}", asked.code.class(), asked.code.detail(), asked.uri());
+        let (code, body) = play(&step);
+        let link = (OptionNumber::CONTENT_FORMAT, &[40_u8][..]);
+        let options = if body.is_empty() { &[][..] } else { core::slice::from_ref(&link) };
+        device.answer(world, &asked, code, options, body);
+        steps.push(step);
+    }
+    steps
+}
+
+/// What a device answers that agrees with everything.
+fn agreed(step: &str, found: &'static [u8]) -> (Code, &'static [u8]) {
+    match step.get(..4) {
+        Some("0.01") => (Code::CONTENT, found),
+        Some("0.04") => (Code::DELETED, b""),
+        _ => (Code::CHANGED, b""),
+    }
+}
+
+fn note(world: &World) -> String {
+    let device = world.credentials.device("a").unwrap();
+    device.management.as_ref().unwrap().note.clone().unwrap_or_default()
+}
+
+#[test]
+fn a_finish_that_is_refused_with_4_06_is_corrected_once() {
+    // /0/3 and /1/5 are halves of accounts, /0/4 and /1/4 a whole one of another server, and ours is there twice.
+    const MUDDLE: &[u8] = b"</0/0>,</0/1>;ssid=1,</0/2>;ssid=1,</0/3>;ssid=7,</0/4>;ssid=8,</1/0>;ssid=1,\
+        </1/4>;ssid=8,</1/5>;ssid=9";
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let mut finishes = 0;
+    let steps = play(&mut world, &mut device, |step| match step {
+        "0.02 /bs" if finishes == 0 => {
+            finishes = 1;
+            (Code::NOT_ACCEPTABLE, b"")
+        }
+        step => agreed(step, if finishes == 0 { FOUND } else { MUDDLE }),
+    });
+    assert_eq!(
+        steps,
+        [
+            "0.01 ",
+            "0.03 /0/2",
+            "0.03 /1/1",
+            "0.02 /bs", //
+            "0.01 ",
+            "0.04 /0/2",
+            "0.04 /0/3",
+            "0.04 /1/5",
+            "0.03 /0/1",
+            "0.03 /1/0",
+            "0.02 /bs"
+        ]
+    );
+    assert_eq!(world.told(), ["bootstrap finished a"]);
+}
+
+#[test]
+fn a_second_4_06_fails_the_bootstrap_with_the_reason_in_words() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let steps = play(&mut world, &mut device, |step| match step {
+        "0.02 /bs" => (Code::NOT_ACCEPTABLE, b""),
+        step => agreed(step, b"</0/0>,</1/3>;ssid=9"),
+    });
+    assert_eq!(steps.iter().filter(|step| *step == "0.02 /bs").count(), 2);
+    let step = "Bootstrap-Finish again, after a correction (/1/3 deleted, /0/1 and /1/0 written again)";
+    assert_eq!(world.told(), [format!("bootstrap failed a: {step} 4.06")]);
+    assert_eq!(
+        note(&world),
+        format!("the device answered 4.06 to {step}: it finds the configuration inconsistent")
+    );
+}
+
+#[test]
+fn a_4_06_of_a_device_without_discover_fails_at_once() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let steps = play(&mut world, &mut device, |step| match step {
+        "0.01 " => (Code::METHOD_NOT_ALLOWED, b""),
+        "0.02 /bs" => (Code::NOT_ACCEPTABLE, b""),
+        step => agreed(step, b""),
+    });
+    assert_eq!(steps, ["0.01 ", "0.03 /0/1", "0.03 /1/0", "0.02 /bs"]);
+    assert_eq!(world.told(), ["bootstrap failed a: Bootstrap-Finish 4.06"]);
+}
+
+#[test]
+fn a_write_that_is_refused_with_4_15_is_repeated_in_the_other_format() {
+    for is_refused_again in [false, true] {
+        let mut world = World::new(false);
+        let mut device = device(&mut world);
+        let mut refusals = 0;
+        let steps = play(&mut world, &mut device, |step| match step {
+            "0.03 /1/1" if refusals == 0 || is_refused_again => {
+                refusals += 1;
+                (Code::UNSUPPORTED_CONTENT_FORMAT, b"")
+            }
+            step => agreed(step, FOUND),
+        });
+        let twice = ["0.01 ", "0.03 /0/2", "0.03 /1/1", "0.03 /0/2", "0.03 /1/1"];
+        if is_refused_again {
+            assert_eq!(steps, twice);
+            assert_eq!(world.told(), ["bootstrap failed a: Bootstrap-Write /1/1 4.15"]);
+        } else {
+            assert_eq!(steps, [&twice[..], &["0.02 /bs"]].concat());
+            assert_eq!(world.told(), ["bootstrap finished a"]);
+        }
+    }
+}
+
+#[test]
+fn an_instance_that_is_gone_already_counts_as_deleted() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let steps = play(&mut world, &mut device, |step| match step {
+        "0.04 /0/4" => (Code::NOT_FOUND, b""),
+        step => agreed(step, b"</0/0>,</0/2>;ssid=1,</0/4>;ssid=1,</1/0>;ssid=1"),
+    });
+    assert_eq!(steps, ["0.01 ", "0.04 /0/4", "0.03 /0/2", "0.03 /1/0", "0.02 /bs"]);
+    assert_eq!(world.told(), ["bootstrap finished a"]);
+}
+
+#[test]
+fn a_discover_answer_that_is_cut_serves_when_it_shows_the_bootstrap_account() {
+    for (found, told) in [
+        (&b"</0/1>,</0/2>;ssid=1,</1/0"[..], "bootstrap finished a"),
+        (b"</0/2>;ssid=1,</0/1", "bootstrap failed a: Bootstrap-Discover / 2.05, malformed"),
+    ] {
+        let mut world = World::new(false);
+        let mut device = device(&mut world);
+        let steps = play(&mut world, &mut device, |step| agreed(step, found));
+        assert!(
+            !steps.contains(&"0.03 /0/1".to_owned()),
+            "the bootstrap account is not written over: {steps:?}"
+        );
+        assert_eq!(world.told(), [told]);
+    }
+}
+
+#[test]
+fn a_bootstrap_account_that_shows_a_short_server_id_of_no_server_is_left_alone() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let mut finishes = 0;
+    let steps = play(&mut world, &mut device, |step| match step {
+        "0.02 /bs" if finishes == 0 => {
+            finishes = 1;
+            (Code::NOT_ACCEPTABLE, b"")
+        }
+        step => agreed(step, b"</0/1>;ssid=65535,</0/2>;ssid=1,</1/0>;ssid=1"),
+    });
+    assert!(!steps.iter().any(|step| step.ends_with("/0/1")), "{steps:?}");
+    assert_eq!(world.told(), ["bootstrap finished a"]);
+}
+
+#[test]
+fn a_profile_says_that_a_device_is_written_blind_and_where() {
+    let mut world = World::new(false);
+    let profile = Profile {
+        write_blind: Some(true),
+        security_instance: Some(3),
+        server_instance: Some(2),
+        ..Profile::default()
+    };
+    let enrol = Enrol { profile: Some(profile), ..Enrol::default() };
+    world.credentials.enrol(world.now.as_millis(), "test", "a", &enrol).unwrap();
+    let mut device = device(&mut world);
+    let steps = play(&mut world, &mut device, |step| agreed(step, FOUND));
+    assert_eq!(steps, ["0.03 /0/3", "0.03 /1/2", "0.02 /bs"]);
+    assert_eq!(world.told(), ["bootstrap finished a"]);
+}
+
+#[test]
+fn a_device_that_asks_again_ends_its_bootstrap_before_and_only_the_last_one_counts() {
+    let mut world = World::new(false);
+    let mut first = device(&mut world);
+    first.got.clear();
+    let mut second = Device::secure(&mut world, Listener::BootstrapCoaps, 40_001, "a-bootstrap", &KEY);
+    let answer = second.request(&mut world, Code::POST, "bs?ep=a&pct=11542", b"").unwrap();
+    assert_eq!(answer.code, Code::CHANGED);
+    play(&mut world, &mut second, |step| agreed(step, FOUND));
+    world.pass(Duration::from_secs(250));
+    let told: Vec<String> = world.told().into_iter().filter(|told| told.starts_with("bootstrap")).collect();
+    assert_eq!(
+        told,
+        [
+            "bootstrap failed a: Bootstrap-Discover / unanswered",
+            "bootstrap started a",
+            "bootstrap finished a"
+        ]
+    );
+    assert_eq!(note(&world), "", "the failure of the first one says nothing about the second");
+    let state = world.credentials.device("a").unwrap().management.as_ref().unwrap().state.clone();
+    assert_eq!(state, State::Provisioned);
+}
+
+#[test]
+fn a_revocation_of_the_management_account_ends_the_bootstrap_that_writes_it() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let asked = device.got.pop_front().unwrap();
+    let commands =
+        world.credentials.revoke(world.now.as_millis(), "test", "a", Some(Role::Management), "lost").unwrap();
+    for command in commands {
+        lwm2m_server::driver::execute(&mut world.endpoint, world.now, command);
+    }
+    world.settle();
+    let link = (OptionNumber::CONTENT_FORMAT, &[40_u8][..]);
+    device.answer(&mut world, &asked, Code::CONTENT, &[link], FOUND);
+    world.pass(Duration::from_secs(10));
+    assert!(device.got.is_empty(), "nothing of the revoked credential is written: {:?}", device.got);
+    let told = world.told();
+    assert!(told.iter().any(|told| told.starts_with("closed a")), "{told:?}");
+}
+
 #[test]
 fn a_bootstrap_discovers_writes_and_finishes() {
     let mut world = World::new(false);
@@ -63,8 +288,8 @@ fn every_step_that_fails_is_told_with_its_answer() {
     for (refused, code, told) in [
         (0, Code::BAD_REQUEST, "bootstrap failed a: Bootstrap-Discover / 4.00"),
         (1, Code::BAD_REQUEST, "bootstrap failed a: Bootstrap-Write /0/2 4.00"),
-        (2, Code::UNSUPPORTED_CONTENT_FORMAT, "bootstrap failed a: Bootstrap-Write /1/1 4.15"),
-        (3, Code::NOT_ACCEPTABLE, "bootstrap failed a: Bootstrap-Finish 4.06"),
+        (2, Code::METHOD_NOT_ALLOWED, "bootstrap failed a: Bootstrap-Write /1/1 4.05"),
+        (3, Code::BAD_REQUEST, "bootstrap failed a: Bootstrap-Finish 4.00"),
     ] {
         let mut world = World::new(false);
         let mut device = device(&mut world);

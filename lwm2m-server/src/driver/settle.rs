@@ -19,13 +19,14 @@ pub fn settle(
     send: &mut dyn FnMut(&Transmit, &[u8]),
 ) {
     loop {
-        if let Some((id, question)) = endpoint.poll_question() {
+        // What happened first: the answer to a question may depend on it.
+        if let Some(fact) = endpoint.poll_fact() {
+            report(endpoint, credentials, now, &fact);
+        } else if let Some((id, question)) = endpoint.poll_question() {
             let verdict = judge(credentials, now, &question);
             if let Some(transmit) = endpoint.provide(now, id, verdict, rng, out) {
                 send(&transmit, out);
             }
-        } else if let Some(fact) = endpoint.poll_fact() {
-            report(endpoint, credentials, now, &fact);
         } else {
             return;
         }

@@ -3,9 +3,10 @@
 //! 1. Bootstrap-Request came, the plan is known: 2.04.
 //! 2. Discover `/`: where the bootstrap account and the accounts of servers are.
 //! 3. Delete: further instances of the account that is written.
-//! 4. Write `/0/x` and `/1/y`, whole instances, in the format the device prefers.
+//! 4. Write `/0/x` and `/1/y`, whole instances, in the format the device prefers; after a 4.15 once more in the other one.
 //! 5. Discover again, when the server is configured to verify: both instances must show the Short Server ID.
 //! 6. Finish: 2.04 ends it; 4.06 means that the device finds the configuration inconsistent.
+//! 7. After a 4.06, once: Discover again, delete also halves of other accounts, write both instances again, Finish.
 //!
 //! Every answer is checked. Invariant: the bootstrap account's own instance is neither written nor deleted.
 
@@ -19,6 +20,7 @@ use crate::credentials::{BootstrapPlan, Discovered};
 use super::association::Who;
 use super::content;
 use super::exchange::{Outgoing, Reply};
+use super::request;
 
 /// A bootstrap under way.
 #[derive(Debug)]
@@ -28,7 +30,12 @@ pub(crate) struct Bootstrap {
     pub(crate) deadline: Instant,
     plan: Box<BootstrapPlan>,
     format: Format,
+    has_other_format: bool,
     is_verified: bool,
+    /// What the device is known to have; `None` when it does not say.
+    found: Option<Discovered>,
+    /// What was done about a 4.06, in words.
+    correction: Option<String>,
     /// Whose answer is awaited.
     step: Step,
     rest: VecDeque<(Step, Outgoing)>,
@@ -41,6 +48,7 @@ enum Step {
     Write(Path),
     Verify,
     Finish,
+    Inspect,
 }
 
 /// What follows from an answer.
@@ -64,9 +72,19 @@ impl Bootstrap {
         is_verified: bool,
         deadline: Instant,
     ) -> Self {
-        // §6.1.7.1: pct names the format the device wants; without it TLV, which 1.0 clients must know.
-        let format = preferred.unwrap_or(Format::TLV);
-        Self { who, deadline, plan, format, is_verified, step: Step::Discover, rest: VecDeque::new() }
+        Self {
+            who,
+            deadline,
+            plan,
+            // §6.1.7.1: pct names the format the device wants; without it TLV, which 1.0 clients must know.
+            format: preferred.unwrap_or(Format::TLV),
+            has_other_format: true,
+            is_verified,
+            found: None,
+            correction: None,
+            step: Step::Discover,
+            rest: VecDeque::new(),
+        }
     }
 
     /// The generation of the credential that it delivers.
@@ -76,95 +94,170 @@ impl Bootstrap {
 
     /// The request under way, in words.
     pub(crate) fn step(&self) -> String {
-        match self.step {
-            Step::Discover => "Bootstrap-Discover /".to_owned(),
-            Step::Delete(path) => format!("Bootstrap-Delete {path}"),
-            Step::Write(path) => format!("Bootstrap-Write {path}"),
-            Step::Verify => "Bootstrap-Discover / after the writes".to_owned(),
-            Step::Finish => "Bootstrap-Finish".to_owned(),
+        match (self.step, &self.correction) {
+            (Step::Discover, _) => "Bootstrap-Discover /".to_owned(),
+            (Step::Delete(path), _) => format!("Bootstrap-Delete {path}"),
+            (Step::Write(path), _) => format!("Bootstrap-Write {path}"),
+            (Step::Verify, _) => "Bootstrap-Discover / after the writes".to_owned(),
+            (Step::Finish, None) => "Bootstrap-Finish".to_owned(),
+            (Step::Finish, Some(correction)) => {
+                format!("Bootstrap-Finish again, after a correction ({correction})")
+            }
+            (Step::Inspect, _) => "Bootstrap-Discover / after a 4.06 to Bootstrap-Finish".to_owned(),
         }
     }
 
-    /// The first request.
-    pub(crate) fn start(&self) -> Outgoing {
-        discover()
+    /// The first request; `None` when the plan cannot be encoded.
+    pub(crate) fn start(&mut self) -> Option<Outgoing> {
+        if !self.plan.is_blind {
+            return Some(discover());
+        }
+        self.is_verified = false;
+        self.arrange();
+        self.next()
     }
 
     /// Takes the answer to the last request.
     pub(crate) fn answer(&mut self, reply: &Reply) -> Next {
-        let is_accepted = match self.step {
-            Step::Discover => match reply.code {
-                Code::CONTENT => match discovered(&reply.body) {
-                    Some(found) => self.arrange(&found),
-                    None => return Next::Malformed,
-                },
-                // A device without Bootstrap-Discover is written blind, to the instances the plan names.
-                Code::NOT_FOUND | Code::METHOD_NOT_ALLOWED | Code::NOT_IMPLEMENTED => {
-                    self.is_verified = false;
-                    self.arrange(&Discovered::default())
-                }
-                _ => false,
-            },
-            Step::Delete(_) => reply.code == Code::DELETED,
-            Step::Write(_) => reply.code == Code::CHANGED,
-            Step::Verify if reply.code == Code::CONTENT => {
+        let is_accepted = match (self.step, reply.code) {
+            (Step::Discover | Step::Inspect, Code::CONTENT) => {
+                let Some(found) = discovered(&reply.body) else { return Next::Malformed };
+                self.found = Some(found);
+                self.arrange()
+            }
+            // A device without Bootstrap-Discover, or without link-format, is written blind, to the instances the plan
+            // names.
+            (
+                Step::Discover,
+                Code::NOT_FOUND
+                | Code::METHOD_NOT_ALLOWED
+                | Code::NOT_ACCEPTABLE
+                | Code::BAD_OPTION
+                | Code::NOT_IMPLEMENTED,
+            ) => {
+                self.is_verified = false;
+                self.arrange()
+            }
+            // Gone already is as good.
+            (Step::Delete(path), Code::DELETED | Code::NOT_FOUND) => {
+                self.forget(path);
+                true
+            }
+            (Step::Write(_), Code::UNSUPPORTED_CONTENT_FORMAT) if self.has_other_format => {
+                self.has_other_format = false;
+                self.format = if self.format == Format::TLV { Format::SENML_CBOR } else { Format::TLV };
+                self.arrange()
+            }
+            (Step::Write(_), Code::CHANGED) => true,
+            (Step::Verify, Code::CONTENT) => {
                 let Some(found) = discovered(&reply.body) else { return Next::Malformed };
                 let ours = Some(self.plan.short_server_id);
                 let is_there = |accounts: &[(u16, Option<u16>)]| accounts.iter().any(|(_, id)| *id == ours);
                 is_there(&found.security) && is_there(&found.server)
             }
-            Step::Verify => false,
-            Step::Finish if reply.code == Code::CHANGED => return Next::Finished,
-            Step::Finish => false,
-        };
-        match self.rest.pop_front().filter(|_| is_accepted) {
-            Some((step, outgoing)) => {
-                self.step = step;
-                Next::Send(outgoing)
+            (Step::Finish, Code::CHANGED) => return Next::Finished,
+            (Step::Finish, Code::NOT_ACCEPTABLE) if self.found.is_some() && self.correction.is_none() => {
+                self.correction = Some(String::new());
+                self.rest.push_back((Step::Inspect, discover()));
+                true
             }
+            _ => false,
+        };
+        match is_accepted.then(|| self.next()).flatten() {
+            Some(outgoing) => Next::Send(outgoing),
             None => Next::Failed,
         }
     }
 
+    fn next(&mut self) -> Option<Outgoing> {
+        let (step, outgoing) = self.rest.pop_front()?;
+        self.step = step;
+        Some(outgoing)
+    }
+
     /// Arranges all further requests; `false` when the plan cannot be encoded.
-    fn arrange(&mut self, found: &Discovered) -> bool {
-        let mut writes = Vec::new();
-        for write in self.plan.writes(found) {
-            let path = Path::instance(write.object, write.instance);
-            let Ok(body) = content::encode_settings(self.format, path, write.resources) else { return false };
-            let outgoing = Outgoing::new(Code::PUT, format!("{}/{}", write.object, write.instance));
-            writes.push((Step::Write(path), outgoing.body(self.format, body)));
+    fn arrange(&mut self) -> bool {
+        let none = Discovered::default();
+        let found = self.found.as_ref().unwrap_or(&none);
+        let writes = self.plan.writes(found);
+        let mut doomed = Vec::new();
+        for write in &writes {
             let known = if write.object == 0 { &found.security } else { &found.server };
             // Another instance with the same Short Server ID would be a second account of this server.
-            for (instance, id) in known {
-                if *id == Some(self.plan.short_server_id) && *instance != write.instance {
-                    let outgoing = Outgoing::new(Code::DELETE, format!("{}/{instance}", write.object));
-                    self.rest.push_back((Step::Delete(Path::instance(write.object, *instance)), outgoing));
-                }
-            }
+            doomed.extend(known.iter().filter_map(|(instance, id)| {
+                (*id == Some(self.plan.short_server_id) && *instance != write.instance)
+                    .then_some(Path::instance(write.object, *instance))
+            }));
         }
-        self.rest.extend(writes);
+        if self.correction.is_some() {
+            doomed.extend(halves(found, self.plan.short_server_id));
+            let deleted: Vec<String> = doomed.iter().map(|path| format!("{path} deleted, ")).collect();
+            let [security, server] = &writes;
+            self.correction = Some(format!(
+                "{}/0/{} and /1/{} written again",
+                deleted.concat(),
+                security.instance,
+                server.instance
+            ));
+        }
+        let mut rest = VecDeque::new();
+        for path in doomed {
+            let uri = request::uri(None, path);
+            rest.push_back((Step::Delete(path), Outgoing::new(Code::DELETE, uri)));
+        }
+        for write in writes {
+            let path = Path::instance(write.object, write.instance);
+            let Ok(body) = content::encode_settings(self.format, path, write.resources) else { return false };
+            let outgoing = Outgoing::new(Code::PUT, request::uri(None, path)).body(self.format, body);
+            rest.push_back((Step::Write(path), outgoing));
+        }
         if self.is_verified {
-            self.rest.push_back((Step::Verify, discover()));
+            rest.push_back((Step::Verify, discover()));
         }
-        self.rest.push_back((Step::Finish, Outgoing::new(Code::POST, "bs")));
+        rest.push_back((Step::Finish, Outgoing::new(Code::POST, "bs")));
+        self.rest = rest;
         true
     }
+
+    fn forget(&mut self, path: Path) {
+        let Some(found) = &mut self.found else { return };
+        let known = if path.object_id() == Some(0) { &mut found.security } else { &mut found.server };
+        known.retain(|(instance, _)| Some(*instance) != path.instance_id());
+    }
+}
+
+/// Instances of `/0` without their counterpart in `/1` and the other way round: no account can be made of them. The
+/// bootstrap account has no Short Server ID and never is one.
+fn halves(found: &Discovered, ours: u16) -> Vec<Path> {
+    let mut halves = Vec::new();
+    for (object, these, those) in [(0, &found.security, &found.server), (1, &found.server, &found.security)] {
+        halves.extend(these.iter().filter_map(|(instance, id)| {
+            let is_whole = |id: u16| id == ours || those.iter().any(|(_, other)| *other == Some(id));
+            id.filter(|id| !is_whole(*id)).map(|_| Path::instance(object, *instance))
+        }));
+    }
+    halves
 }
 
 fn discover() -> Outgoing {
     Outgoing::new(Code::GET, "").accept(Format::LINK)
 }
 
-/// The accounts in the answer to a Bootstrap-Discover.
+/// The accounts in the answer to a Bootstrap-Discover. Of one that can only be read in part, the part will do when it
+/// shows the bootstrap account, which is what must not be written over.
 fn discovered(body: &[u8]) -> Option<Discovered> {
+    let is_whole = lwm2m_objects::Discovered::parse(body).is_ok();
     let mut found = Discovered::default();
-    for entry in lwm2m_objects::Discovered::parse(body).ok()?.iter() {
-        match *entry.path.ids() {
-            [0, instance] => found.security.push((instance, entry.server)),
-            [1, instance] => found.server.push((instance, entry.server)),
+    for link in request::links(&String::from_utf8_lossy(body)).links {
+        let Ok(path) = link.target.parse::<Path>() else { continue };
+        let attribute = |name| link.attributes.iter().find(|(other, _)| other == name)?.1.as_deref();
+        // 0 and 65535 name no server: devices show them at the bootstrap account.
+        let server = attribute("ssid").and_then(|id| id.parse().ok()).filter(|id| (1..u16::MAX).contains(id));
+        match *path.ids() {
+            [0, instance] => found.security.push((instance, server)),
+            [1, instance] => found.server.push((instance, server)),
             _ => {}
         }
     }
-    Some(found)
+    (is_whole || found.security.iter().any(|(_, id)| id.is_none())).then_some(found)
 }

@@ -161,11 +161,29 @@ impl Endpoint {
         }
         let question = match what {
             What::Register { .. } => Question::Admit { who: who.clone() },
-            What::Bootstrap { .. } => Question::Plan { who: who.clone() },
+            What::Bootstrap { .. } => {
+                self.end_bootstraps(&who);
+                Question::Plan { who: who.clone() }
+            }
         };
-        association.parked = Some(Box::new(Parked { exchange, who, what }));
+        if let Some(association) = self.associations.get_mut(key) {
+            association.parked = Some(Box::new(Parked { exchange, who, what }));
+        }
         self.ask(key, question);
         None
+    }
+
+    /// A proven device that asks to be bootstrapped has given up every bootstrap before, in whatever session: that is told
+    /// before the next one begins, so that it cannot be taken for a failure of the next one.
+    fn end_bootstraps(&mut self, who: &Who) {
+        if who.proven().is_none() {
+            return;
+        }
+        for key in self.by_name.get(who.endpoint()).cloned().unwrap_or_default() {
+            if self.associations.get(key).is_some_and(|other| other.local.role() == Role::Bootstrap) {
+                self.interrupt(key);
+            }
+        }
     }
 
     /// Goes on with a parked request; the answer lies in `out`.
@@ -364,14 +382,15 @@ impl Endpoint {
         is_owner.then_some(registered)
     }
 
-    fn begin_bootstrap(&mut self, key: Key, bootstrap: Bootstrap) -> Reply {
+    fn begin_bootstrap(&mut self, key: Key, mut bootstrap: Bootstrap) -> Reply {
         self.interrupt(key);
+        let Some(first) = bootstrap.start() else { return Code::INTERNAL_SERVER_ERROR.into() };
         if let Some(who) = bootstrap.who.proven() {
             self.facts.push_back(Fact::BootstrapRequested { who: who.clone() });
         }
         self.events.push_back(Event::BootstrapStarted { endpoint: bootstrap.who.endpoint().clone() });
         let who = bootstrap.who.clone();
-        let job = Job::new(Purpose::Bootstrap, self.exchange(bootstrap.start()), bootstrap.deadline);
+        let job = Job::new(Purpose::Bootstrap, self.exchange(first), bootstrap.deadline);
         if let Some(association) = self.associations.get_mut(key) {
             association.downlink.get_or_insert_default().bootstrap = Some(Box::new(bootstrap));
         }
