@@ -174,16 +174,15 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
         }
     }
 
-    /// Returns the value of a resource or resource instance, whoever may read it.
+    /// Returns the value of a single resource or of a resource instance, whoever may read it.
     pub fn value(&self, path: Path) -> Option<Value<'_>> {
-        let (object, at) = match *path.ids() {
-            [object, instance, resource] => (object, At { instance, resource, resource_instance: 0 }),
-            [object, instance, resource, resource_instance] => {
-                (object, At { instance, resource, resource_instance })
-            }
-            _ => return None,
-        };
-        self.object(object)?.read(at)
+        let &[object, instance, resource, ..] = path.ids() else { return None };
+        let object = self.object(object)?;
+        let several = path.resource_instance_id();
+        if object.definition().resource(resource)?.multiple != several.is_some() {
+            return None;
+        }
+        object.read(At { instance, resource, resource_instance: several.unwrap_or(0) })
     }
 
     /// Returns an object.

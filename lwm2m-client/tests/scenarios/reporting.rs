@@ -183,3 +183,16 @@ fn an_observe_that_cannot_be_read_is_refused_and_not_kept() {
     set(&mut world, 33.0);
     assert!(values(&mut world).is_empty());
 }
+
+#[test]
+fn a_change_of_any_instance_of_a_number_with_several_is_notified() {
+    // OMA ETS LightweightM2M-1.1-int-301 observes /3/0/7.
+    let mut world = world();
+    let numbers = [(0, 1), (5, 1)].into();
+    world.objects.notes.list.insert(0, crate::world::Note { numbers, ..Default::default() });
+    world.ask(DM, &Operation::Observe { target: target("/42800/0/2"), accept: Some(Format::TLV) });
+    world.objects.notes.list.get_mut(&0).unwrap().numbers.insert(5, 2);
+    world.client.changed(Path::resource_instance(42800, 0, 2, 5));
+    world.run(1);
+    assert_eq!(world.server(DM).notifications.len(), 1);
+}
