@@ -4,7 +4,7 @@
 
 use core::ops::Range;
 
-use lwm2m_coap::block::{Szx, Upload, Uploaded, Window};
+use lwm2m_coap::block::{Szx, Upload, UploadError, Uploaded, Window};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Code, Delivery, Instant, Message, OptionNumber, RequestId, Rng, SendError, WriteError, Writer,
@@ -121,7 +121,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             if session.upload.is_none() {
                 session.registration.links = self.links(objects);
             }
-            let mut upload = session.upload.unwrap_or(Upload::new(largest));
+            let mut upload = session.upload.take().unwrap_or(Upload::new(largest));
             self.write_links(&mut upload, &mut writer, objects)?;
             session.upload = Some(upload);
         }
@@ -237,11 +237,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         emitted.map_err(|_| SendError::TooLong)?;
         let portion = match upload.portion(&window) {
             Ok(portion) => portion,
-            Err(_) => {
+            Err(UploadError::Changed) => {
                 // The list changed on the way: it is sent from its beginning.
-                upload.restart();
+                self.is_due = true;
                 return Err(SendError::Busy);
             }
+            Err(_) => return Err(SendError::TooLong),
         };
         writer.set_body(portion.length)?;
         if let Some(block) = portion.block {

@@ -305,3 +305,25 @@ fn version_1_0_is_announced_with_the_queue_mode_in_the_binding() {
     let request = world.server(PORT).requests[1].clone();
     assert_eq!(request.query, ["ep=urn:dev:test", "lt=86400", "lwm2m=1.1", "b=U", "Q"]);
 }
+
+#[test]
+fn a_long_list_that_changes_on_the_way_is_sent_from_its_beginning() {
+    let mut world = plain();
+    for instance in 0..60 {
+        world.objects.notes.list.insert(instance, Default::default());
+    }
+    world.server(PORT).is_dead = true;
+    world.run(1);
+    // The first block went out; its repetition is answered.
+    world.objects.notes.list.remove(&7);
+    world.client.changed(lwm2m_client::objects::Path::object(42800));
+    world.server(PORT).is_dead = false;
+    assert!(world.run_until(20, |world| world.client.is_registered()));
+    let requests = world.server(PORT).requests.clone();
+    let start = requests.iter().rposition(|request| request.payload.starts_with(b"</1/1>")).unwrap();
+    let list: Vec<u8> = requests[start..].iter().flat_map(|request| request.payload.clone()).collect();
+    let list = String::from_utf8(list).unwrap();
+    assert!(list.ends_with("</42800/59>") && !list.contains("</42800/7>"), "{list}");
+    world.run(5);
+    assert_eq!(world.server(PORT).requests.len(), requests.len(), "the server knows the list");
+}
