@@ -24,11 +24,13 @@ struct Transfer {
 }
 
 impl Assembly {
-    /// The machine for a block from this server; `None` while another server's transfer is under way.
+    /// The machine for a block from this server, a fresh one for the first of a body; `None` while another server's
+    /// transfer is under way.
     pub(crate) fn receive(
         &mut self,
         now: Instant,
         slot: usize,
+        is_first: bool,
         largest: Szx,
         cap: u32,
     ) -> Option<&mut Receive> {
@@ -40,7 +42,7 @@ impl Assembly {
         {
             return None;
         }
-        let is_same = |transfer: &Transfer| transfer.slot == slot;
+        let is_same = |transfer: &Transfer| transfer.slot == slot && !is_first;
         if !self.transfer.as_ref().is_some_and(is_same) {
             self.transfer = Some(Transfer { slot, receive: Receive::new(largest, cap), deadline });
         }

@@ -127,15 +127,17 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         message: &Message<'_>,
         objects: &mut [&mut dyn Object],
     ) -> Result<(Option<Block>, Option<usize>), (Option<Block>, Body)> {
-        if message.options.block1() == Ok(None) {
+        let block1 = message.options.block1();
+        if block1 == Ok(None) {
             return Ok((None, None));
         }
+        let is_first = matches!(block1, Ok(Some(block)) if block.number() == 0);
         let largest = Szx::fitting(self.config.block_size);
         let streamed = self.streamed_path(slot, message, objects);
         let cap = if streamed.is_some() { u32::MAX } else { u32::try_from(B).unwrap_or(u32::MAX) };
         // The body buffer may be on its way to storage.
         let is_busy = matches!(self.storage.job, Job::Save { .. });
-        let receive = self.assembly.receive(now, slot, largest, cap).filter(|_| !is_busy);
+        let receive = self.assembly.receive(now, slot, is_first, largest, cap).filter(|_| !is_busy);
         let Some(receive) = receive else { return Err((None, Body::Code(Code::SERVICE_UNAVAILABLE))) };
         let (offset, bytes, last, answer) = match receive.handle(message) {
             Ok(Received::Part { offset, bytes, last, answer }) => (offset, bytes, last, answer),

@@ -239,6 +239,22 @@ fn an_opaque_of_any_length_is_streamed() {
 }
 
 #[test]
+fn a_structured_write_that_was_given_up_does_not_limit_a_streamed_one() {
+    let mut world = world();
+    world.objects.notes.list.insert(0, Default::default());
+    let answer = world.ask_with(DM, |writer| {
+        writer.set_code(Code::PUT);
+        writer.split(OptionNumber::URI_PATH, "42800/0", '/').unwrap();
+        writer.uint(OptionNumber::CONTENT_FORMAT, 11_542).unwrap();
+        writer.block1(Block::new(0, true, Szx::fitting(64)).unwrap()).unwrap();
+        writer.payload(&[0; 64]).unwrap();
+    });
+    assert_eq!(answer.code, Code::CONTINUE);
+    assert_eq!(write_blocks(&mut world, "/42800/0/3", 42, &[7; 1000]), Code::CHANGED);
+    assert_eq!(world.objects.notes.streamed, [7; 1000]);
+}
+
+#[test]
 fn a_block_out_of_order_is_refused() {
     let mut world = world();
     world.objects.notes.list.insert(0, Default::default());
