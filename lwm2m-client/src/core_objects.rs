@@ -38,7 +38,8 @@ impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
         let is_complete = is_bootstrap || !access.is_empty();
         let has_bootstrap = accounts.bootstrap().is_some();
         let mut security = SecurityObject { securities: &mut accounts.securities, staging };
-        let mut server = ServerObject { servers: &mut accounts.servers, executed, has_bootstrap };
+        let mut server =
+            ServerObject { servers: &mut accounts.servers, executed, has_bootstrap, is_bootstrap };
         let mut access = AccessObject { table: access };
         if is_complete {
             with(&mut Tree::new(&mut [&mut security, &mut server, &mut access], objects))
@@ -307,6 +308,8 @@ pub(crate) struct ServerObject<'a, const SERVERS: usize> {
     pub(crate) executed: &'a mut Option<(u16, Executed)>,
     /// Whether there is a bootstrap server to go to.
     pub(crate) has_bootstrap: bool,
+    /// Whether it is the bootstrap server that acts: an account may then be without what it needs until the end.
+    pub(crate) is_bootstrap: bool,
 }
 
 impl<const SERVERS: usize> ServerObject<'_, SERVERS> {
@@ -382,6 +385,8 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
             Change::Set { resource, ref value, .. } => Self::set(server, resource, value),
             Change::Reset { resource } | Change::Remove { resource, .. } => {
                 match resource {
+                    // A Replace that leaves it out leaves it as it is: there is no instance without it, and no default.
+                    1 | 7 if !self.is_bootstrap => {}
                     0 => server.short_server_id = None,
                     1 => server.lifetime = None,
                     6 => server.is_storing = true,

@@ -264,6 +264,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         operation: &Operation<'_>,
         objects: &mut [&mut dyn Object],
     ) -> Result<(Body, bool), Error> {
+        // Accounts come from the bootstrap server alone, and the rights to an instance come and go with it.
+        if let Operation::Create { target, .. } | Operation::Delete { target } = operation
+            && role != Role::Bootstrap
+            && matches!(target.path.object_id(), Some(1 | 2))
+            && target.path.resource_id().is_none()
+        {
+            return Err(Error::MethodNotAllowed);
+        }
         if let Operation::Execute { .. } | Operation::Write { .. } = operation
             && self.session_mut(slot).is_some_and(|session| session.deferred.is_some())
         {
@@ -328,6 +336,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             }
             Operation::Delete { target } => {
                 self.reporting.forget_instance(target.path);
+                self.is_changed |= matches!(target.path.object_id(), Some(1 | 2));
                 if let (Some(object), Some(instance), None) =
                     (target.path.object_id(), target.path.instance_id(), target.path.resource_id())
                 {

@@ -72,6 +72,29 @@ fn a_server_instance_is_written_partially_and_as_a_whole() {
 }
 
 #[test]
+fn a_replaced_server_instance_keeps_what_it_cannot_be_without() {
+    let mut world = world();
+    let payload = tlv("/1/1", &[("2", Value::Integer(5))]);
+    let content = Content { format: Format::TLV, payload: &payload };
+    let write = Operation::Write { target: target("/1/1"), mode: WriteMode::Replace, content };
+    world.ask(DM, &write);
+    assert_eq!(world.read(DM, "/1/1/1", Format::TEXT).text(), "86400");
+    assert_eq!(world.read(DM, "/1/1/7", Format::TEXT).text(), "U");
+}
+
+#[test]
+fn a_management_server_makes_and_deletes_no_account() {
+    let mut world = world();
+    let payload =
+        tlv("/1/2", &[("1", Value::Integer(60)), ("6", Value::Boolean(true)), ("7", Value::String("U"))]);
+    let content = Content { format: Format::TLV, payload: &payload };
+    let create = Operation::Create { target: target("/1"), content };
+    assert_eq!(world.ask(DM, &create).code, Code::METHOD_NOT_ALLOWED);
+    assert_eq!(world.ask(DM, &Operation::Delete { target: target("/1/1") }).code, Code::METHOD_NOT_ALLOWED);
+    assert_eq!(world.read(DM, "/1/1/0", Format::TEXT).text(), "1");
+}
+
+#[test]
 fn execute_runs_once_for_a_request_and_its_duplicates() {
     let mut world = world();
     assert_eq!(world.execute(DM, "/3/0/4"), Code::CHANGED);

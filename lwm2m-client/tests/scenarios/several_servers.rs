@@ -117,6 +117,28 @@ fn who_creates_an_instance_owns_it() {
 }
 
 #[test]
+fn a_right_that_was_taken_away_stays_away_over_a_power_loss() {
+    let mut world = shared();
+    let payload = tlv("/42800/0", &[("0", Value::String("mine"))]);
+    let content = Content { format: Format::TLV, payload: &payload };
+    world.ask(ONE, &Operation::Create { target: target("/42800"), content });
+    let payload = tlv("/2/4", &[("2/2", Value::Integer(1))]);
+    let content = Content { format: Format::TLV, payload: &payload };
+    let mode = lwm2m_client::objects::WriteMode::Partial;
+    assert_eq!(
+        world.ask(ONE, &Operation::Write { target: target("/2/4"), mode, content }).code,
+        Code::CHANGED
+    );
+    assert_eq!(world.read(TWO, "/42800/0/0", Format::TEXT).text(), "mine");
+    assert_eq!(world.ask(ONE, &Operation::Delete { target: target("/2/4/2/2") }).code, Code::DELETED);
+    assert_eq!(world.read(TWO, "/42800/0/0", Format::TEXT).code, Code::UNAUTHORIZED);
+    world.run(1);
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.count_of(ONE) + world.count_of(TWO) == 4));
+    assert_eq!(world.read(TWO, "/42800/0/0", Format::TEXT).code, Code::UNAUTHORIZED);
+}
+
+#[test]
 fn attributes_belong_to_the_server_that_wrote_them() {
     // OMA ETS LightweightM2M-1.1-int-951, on the server instances
     let mut world = shared();
