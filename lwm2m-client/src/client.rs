@@ -194,7 +194,7 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         let sessions = (0..S).filter_map(|slot| self.session_timeout(slot)).min();
         let reports = self.next_report();
         let assembly = self.assembly.poll_timeout();
-        [sessions, reports, assembly, self.bootstrap.poll_timeout(), self.purge_at]
+        [sessions, reports, assembly, self.bootstrap_timeout(), self.purge_timeout()]
             .into_iter()
             .flatten()
             .min()

@@ -438,8 +438,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// Purges the bootstrap account when its time has come, and stores the table without it.
     fn purge(&mut self, now: Instant) {
-        let is_quiet = self.storage.job == Job::Idle && !self.bootstrap.is_under_way() && !self.is_unproven;
-        if !is_quiet || self.purge_at.is_none_or(|at| at > now) {
+        if self.purge_timeout().is_none_or(|at| at > now) {
             return;
         }
         self.purge_at = None;
@@ -448,6 +447,17 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             let mut security = SecurityObject { securities: &mut self.core.accounts.securities, staging };
             self.is_changed |= security.delete(instance).is_ok();
         }
+    }
+
+    /// When the bootstrap account is to be purged, unless something else has to end first.
+    pub(crate) fn purge_timeout(&self) -> Option<Instant> {
+        let is_quiet = self.storage.job == Job::Idle && !self.bootstrap.is_under_way() && !self.is_unproven;
+        self.purge_at.filter(|_| is_quiet)
+    }
+
+    /// When the bootstrap has something to do, unless the storage has to end first.
+    pub(crate) fn bootstrap_timeout(&self) -> Option<Instant> {
+        self.bootstrap.poll_timeout().filter(|_| self.storage.job == Job::Idle || self.bootstrap.is_open())
     }
 
     /// Acts on what a server executed on `/1`, once its answer is on the way.

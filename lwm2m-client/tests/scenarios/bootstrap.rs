@@ -193,6 +193,25 @@ fn the_bootstrap_account_is_purged_when_its_time_is_over() {
 }
 
 #[test]
+fn what_is_due_but_has_to_wait_wakes_nobody() {
+    let mut world = world();
+    asked(&mut world);
+    let content = Content { format: Format::TEXT, payload: b"500" };
+    let write = Operation::BootstrapWrite { path: target("/0/0/12").path, content };
+    assert_eq!(world.ask(BS, &write).code, Code::CHANGED);
+    world.write_account(BS, 1, 1, DM, None);
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(5, |world| world.is_registered(DM)));
+    world.run(450);
+    // The account is to be purged while the bootstrap server is at work, or would be.
+    assert_eq!(world.execute(DM, "/1/1/9"), Code::CHANGED);
+    world.run(100);
+    assert!(world.client.poll_timeout().is_none_or(|at| at > world.now));
+    world.run(400);
+    assert_eq!(world.execute(DM, "/1/1/9"), Code::METHOD_NOT_ALLOWED);
+}
+
+#[test]
 fn a_management_server_cannot_bootstrap() {
     let mut world = World::new(
         &[bootstrap_account(BS, None), account(1, DM, None)],
