@@ -338,12 +338,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         Some(slot)
     }
 
-    /// The bootstrap came to nothing: what was staged is dropped, and the table read again.
+    /// The bootstrap came to nothing: what was staged is dropped, and the table read again. A server that leaves once it
+    /// has finished changes nothing.
     pub(crate) fn bootstrap_failed(&mut self, now: Instant, reason: Reason, rng: &mut Rng<'_>) {
         for slot in 0..S {
             if self.session_mut(slot).is_some_and(|session| session.role == Role::Bootstrap) {
                 self.drop_session(slot);
             }
+        }
+        if self.bootstrap.phase == Phase::Saving {
+            return;
         }
         let mut random = [0];
         rng(&mut random);

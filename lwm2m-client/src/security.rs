@@ -308,7 +308,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match &mut self.session_mut(slot)?.link {
             #[cfg(feature = "psk")]
             Link::Secured(connection) => connection.seal(out, range).ok(),
-            _ => Some(range),
+            Link::Plain => Some(range),
+            _ => None,
         }
     }
 

@@ -1,10 +1,10 @@
 //! Client-initiated bootstrap and what the bootstrap server may do (LwM2M Core 1.1.1 §6.1).
 
-use lwm2m_client::objects::{Content, Format, Operation, Path, Value};
+use lwm2m_client::objects::{Content, Format, Operation, Path, Value, mapping};
 use lwm2m_client::{Notice, Reason};
 use lwm2m_coap::Code;
 
-use crate::world::{Script, World, account, bootstrap_account, target};
+use crate::world::{BOOT, Script, World, account, bootstrap_account, target};
 
 const BS: u16 = 5783;
 const DM: u16 = 5683;
@@ -190,6 +190,21 @@ fn the_bootstrap_account_is_purged_when_its_time_is_over() {
     assert!(world.run_until(5, |world| world.is_registered(DM)));
     assert_eq!(world.execute(DM, "/1/1/9"), Code::METHOD_NOT_ALLOWED);
     assert!(world.server(BS).requests.is_empty());
+}
+
+#[test]
+fn a_bootstrap_server_that_leaves_after_finish_has_finished() {
+    const SECURED: u16 = 5784;
+    let servers = vec![Script::secured(SECURED, "boot", BOOT.key), Script::new(DM)];
+    let mut world = World::new(&[bootstrap_account(SECURED, Some(BOOT))], servers);
+    asked(&mut world);
+    world.write_account(SECURED, 1, 1, DM, None);
+    world.send(SECURED, |writer| mapping::emit(&Operation::BootstrapFinish, writer).unwrap());
+    // Its farewell comes before the storage is done.
+    world.server(SECURED).close();
+    assert!(world.run_until(5, |world| world.is_registered(DM)));
+    world.run(1);
+    assert!(world.notices.contains(&Notice::Bootstrapped) && world.notices.contains(&Notice::Confirmed));
 }
 
 #[test]
