@@ -33,7 +33,7 @@ pub(crate) struct OfferedHello<'a> {
     /// Everything in front of the cookie.
     pub(crate) before_cookie: &'a [u8],
     pub(crate) cookie: &'a [u8],
-    /// Everything behind the cookie.
+    /// Suites and compression methods as they stand behind the cookie.
     pub(crate) behind_cookie: &'a [u8],
     suites: &'a [u8],
     compressions: &'a [u8],
@@ -51,6 +51,7 @@ impl<'a> OfferedHello<'a> {
         let behind_cookie = reader.rest();
         let suites = reader.vector16()?;
         let compressions = reader.vector8()?;
+        let behind_cookie = behind_cookie.get(..behind_cookie.len().checked_sub(reader.rest().len())?)?;
         // RFC 5246 §7.4.1.2: the extensions may be missing altogether.
         let extensions = if reader.is_empty() { &[] } else { reader.vector16()? };
         let well_formed = session_id.len() <= 32

@@ -153,7 +153,8 @@ impl CookieJar {
     }
 }
 
-/// Binds the address and every byte of the ClientHello but the cookie itself.
+/// Binds the address and what a client has to repeat (RFC 6347 §4.2.1): version, random, session id, cipher suites and
+/// compression methods. Extensions are not among it.
 fn cookie(secret: &[u8; 32], address: &[u8], hello: &OfferedHello<'_>) -> [u8; COOKIE] {
     let mut mac = Hmac::new(secret);
     mac.update(&(address.len() as u64).to_be_bytes());
