@@ -65,8 +65,8 @@ where
         (Some(_), Some(_)) => candidates
             .clone()
             .position(|candidate| candidate.open_into(datagram, scratch).is_ok())
-            // Or it is a Finished that overtook its keys.
-            .or_else(|| candidates.clone().position(Connection::awaits_keys))
+            // Or it is a Finished that overtook its keys, or one under another key, which is the handshake's to judge.
+            .or_else(|| candidates.clone().position(Connection::is_handshaking))
             .map_or(Choice::Dropped(Dropped::Unauthenticated), Choice::Candidate),
     }
 }

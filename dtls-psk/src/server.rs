@@ -10,7 +10,7 @@
 use core::borrow::BorrowMut;
 
 use crate::Rng;
-use crate::association::Role;
+use crate::association::{Phase, Role};
 use crate::client_hello::{self, ClientHello, OfferedHello};
 use crate::config::Config;
 use crate::connection::{Connection, random};
@@ -122,6 +122,11 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
     /// Whether a handshake waits for the keys of its protected epoch.
     pub(crate) fn awaits_keys(&self) -> bool {
         self.handshake.is_some() && !self.has_epoch(PROTECTED)
+    }
+
+    /// Whether the peer's Finished is still to come.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.association.phase == Phase::Handshaking
     }
 
     /// A Finished may overtake what its keys come from, or wait for a look-up.

@@ -342,6 +342,27 @@ fn a_late_answer_to_a_look_up_finishes_the_handshake() {
 }
 
 #[test]
+fn a_wrong_key_is_the_reason_beside_a_live_association_too() {
+    let (mut old, mut server) = established();
+    server.handle(at(0), &seal(&mut old, b"x"));
+    let mut wrong = client_with(&Config::DEFAULT, Psk { identity: IDENTITY, key: &[1; 16] }, 9);
+    let mut flight = vec![];
+    talk_with(&mut wrong, &mut server, at(0), |from_client, datagram| {
+        let is_flight = from_client && datagram[13] == 16;
+        if is_flight {
+            flight = records_of(datagram);
+        }
+        !is_flight
+    });
+    // Each record in a datagram of its own: the Finished names nobody.
+    for part in &flight {
+        assert!(server.handle(at(0), part).0.is_empty());
+    }
+    assert_eq!(give_up(&mut wrong, &mut server), (Some(Reason::FinishedUnanswered), Some(Reason::WrongKey)));
+    assert_eq!(server.handle(at(1), &seal(&mut old, b"y")).0, [Event::Application(b"y".to_vec())]);
+}
+
+#[test]
 fn a_look_up_that_is_never_answered_says_so() {
     let (mut client, mut server) = (new_client(), Server::new(2));
     server.answers_at_once = false;
