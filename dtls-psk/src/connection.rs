@@ -377,6 +377,22 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_identity_is_never_established_even_under_the_right_random_key() {
+        // The random source of this server gives the key away.
+        let psk = Psk { identity: b"nobody", key: &[4; 16] };
+        let rng = &mut |bytes: &mut [u8]| bytes.fill(3);
+        let mut client = Small::client(NOW, &Config::DEFAULT, psk, rng, Handshake::new()).unwrap();
+        let mut server = server(&mut client);
+        deliver(&mut server, &mut client);
+        let mut flight = sent(&mut client).concat();
+        assert_eq!(server.handle(NOW, &mut Datagram::new(&mut flight)), None);
+        let id = server.poll_pending().unwrap().id;
+        let ended = server.provide(NOW, id, Answer::Unknown);
+        assert_eq!(ended, Ok(Some(Input::Closed(Reason::UnknownIdentity))));
+        assert!(sent(&mut server).is_empty(), "and is told nothing");
+    }
+
+    #[test]
     fn a_servers_finished_with_other_content_ends_the_handshake() {
         // Corpus 13: it decrypts, and only its content is wrong.
         let mut client = client();

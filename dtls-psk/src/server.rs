@@ -224,6 +224,12 @@ impl<const N: usize> Step<'_, N> {
                 }
             }
             (State::Finished, MessageType::Finished) => {
+                // Whoever guesses the random key of an identity without one is still nobody.
+                if let Some(reason @ (Reason::UnknownIdentity | Reason::IdentityTooLong)) =
+                    self.core.suspicion
+                {
+                    return Err(reason.into());
+                }
                 self.verify_finished(message, Role::Client)?;
                 let Self { core, flight, now, .. } = self;
                 core.state = State::Kept;
