@@ -61,6 +61,7 @@ impl<const N: usize> Step<'_, N> {
         }
         self.core.hello_verify_requests = self.core.hello_verify_requests.saturating_add(1);
         self.core.hello_seq = self.core.hello_seq.saturating_add(1);
+        self.core.suspicion = None;
         self.push_client_hello(cookie)
     }
 

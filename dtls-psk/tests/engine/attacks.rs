@@ -572,6 +572,18 @@ fn an_alert_in_the_clear_is_the_reason_once_nothing_else_came() {
 }
 
 #[test]
+fn an_alert_before_the_cookie_request_is_not_the_reason_after_it() {
+    let mut client = new_client();
+    transmit(&mut client, at(0), 1200);
+    receive(&mut client, at(10), &record(ALERT, 0, 1, &[2, 40]));
+    receive(&mut client, at(20), &message(3, 0, &[0xfe, 0xff, 1, 7]));
+    // The second ClientHello is lost: it goes out again.
+    assert_eq!(transmit(&mut client, at(20), 1200).len(), 1);
+    assert_eq!(client.handle_timeout(at(1020)).map(Event::of), None);
+    assert_eq!(transmit(&mut client, at(1020), 1200).len(), 1);
+}
+
+#[test]
 fn nothing_is_processed_after_the_end() {
     let (mut client, mut server) = established();
     let data = seal(server.peer(), b"x");
