@@ -38,8 +38,9 @@ pub(crate) struct Association {
     epochs: [Option<Epoch>; EPOCHS],
     alert: Option<(Level, Alert)>,
     pub(crate) tag: Option<u64>,
-    /// The beginning of the ClientHello's random, to know a late copy of it after the handshake's memory is gone.
-    pub(crate) hello: [u8; 8],
+    /// The beginning of the cookie in the ClientHello, to know a late copy of it after the handshake's memory is gone. Not
+    /// of the random: a device with a poor source may start again with the same one.
+    pub(crate) cookie: [u8; 8],
     pub(crate) counters: Counters,
 }
 
@@ -53,7 +54,7 @@ impl Association {
             epochs: [const { None }; EPOCHS],
             alert: None,
             tag: None,
-            hello: [0; 8],
+            cookie: [0; 8],
             counters: Counters {
                 malformed: 0,
                 unsupported: 0,

@@ -45,7 +45,7 @@ where
             let message_seq = fragment.header.message_seq;
             let hello = OfferedHello::parse(fragment.bytes);
             let repeated = hello.and_then(|hello| {
-                candidates.clone().position(|candidate| candidate.started_from(hello.random, message_seq))
+                candidates.clone().position(|candidate| candidate.started_from(hello.cookie, message_seq))
             });
             return repeated.map_or(Choice::New, Choice::Candidate);
         }

@@ -14,6 +14,7 @@ pub struct ClientHello<'a> {
     pub(crate) message_seq: u16,
     pub(crate) body: &'a [u8],
     pub(crate) random: &'a [u8; 32],
+    pub(crate) cookie: &'a [u8],
     pub(crate) suite: Suite,
     pub(crate) extended_master_secret: bool,
     pub(crate) secure_renegotiation: bool,

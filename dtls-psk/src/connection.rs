@@ -278,6 +278,7 @@ mod tests {
             message_seq: 0,
             body,
             random: offered.random,
+            cookie: offered.cookie,
             suite,
             extended_master_secret: flags.extended_master_secret,
             secure_renegotiation: flags.secure_renegotiation,

@@ -103,6 +103,7 @@ impl CookieJar {
                 message_seq,
                 body,
                 random: hello.random,
+                cookie: hello.cookie,
                 suite,
                 extended_master_secret: flags.extended_master_secret,
                 secure_renegotiation: flags.secure_renegotiation,

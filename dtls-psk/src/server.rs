@@ -110,12 +110,12 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         self.handshake.is_some()
     }
 
-    /// Whether this server's handshake started from a ClientHello with this random and message_seq; once it is established,
-    /// one with this random is a late copy.
-    pub(crate) fn started_from(&self, random: &[u8; 32], message_seq: u16) -> bool {
+    /// Whether this server's handshake started from a ClientHello with this cookie and message_seq; once it is established,
+    /// one with this cookie is a late copy.
+    pub(crate) fn started_from(&self, cookie: &[u8], message_seq: u16) -> bool {
         let is_same_seq = |handshake: &H| handshake.borrow().core.hello_seq == message_seq;
         self.association.role == Role::Server
-            && random.starts_with(&self.association.hello)
+            && cookie.starts_with(&self.association.cookie)
             && (self.is_established() || self.handshake.as_ref().is_some_and(is_same_seq))
     }
 
@@ -161,7 +161,7 @@ impl<const N: usize> Step<'_, N> {
     /// Takes over the ClientHello and queues the answer.
     pub(crate) fn answer_client_hello(&mut self, hello: &ClientHello<'_>) -> Result<(), Failure> {
         let Self { association, core, flight, now } = self;
-        association.hello = *hello.random.first_chunk().unwrap_or(&[0; 8]);
+        association.cookie = *hello.cookie.first_chunk().unwrap_or(&[0; 8]);
         core.state = State::ClientKeyExchange;
         core.suite = hello.suite;
         core.extended_master_secret = hello.extended_master_secret;

@@ -538,6 +538,18 @@ fn a_late_copy_of_a_client_hello_starts_nothing() {
 }
 
 #[test]
+fn a_device_that_starts_again_with_the_same_random_gets_in() {
+    let (mut client, mut server) = (new_client(), Server::new(2));
+    talk(&mut client, &mut server);
+    server.handle(at(1), &seal(&mut client, b"x"));
+    // The secret of the cookies has changed since, so that this is no late copy.
+    let mut again = new_client();
+    let talk = talk_with(&mut again, &mut server, at(60_000), |_, _| true);
+    assert_eq!((talk.client, talk.server), (vec![Event::Established], vec![Event::Established]));
+    assert_eq!(server.peers.len(), 1);
+}
+
+#[test]
 fn a_late_hello_verify_request_does_not_disturb_the_handshake() {
     // A server that makes another cookie for each ClientHello: the first one is repeated, and both are answered.
     let mut client = new_client();
