@@ -36,6 +36,10 @@ pub enum Reason {
     UnsupportedVersion,
     /// The peer left the protocol: a message or extension that has no place, or a field out of range.
     ProtocolViolation,
+    /// The server answered with an extension that was not offered.
+    UnofferedExtension,
+    /// The renegotiation_info of the peer is not that of an initial handshake.
+    InsecureRenegotiation,
     /// Handshake messages too long for the memory given.
     TooLong,
     /// The peer sent more HelloVerifyRequests than a handshake can need.
@@ -68,7 +72,10 @@ impl Reason {
     pub(crate) const fn alert(self) -> Option<Alert> {
         match self {
             Self::BadFinished => Some(Alert::DECRYPT_ERROR),
-            Self::NoCommonSuite => Some(Alert::HANDSHAKE_FAILURE),
+            // RFC 5746 §3.4 demands this one for a wrong renegotiation_info.
+            Self::NoCommonSuite | Self::InsecureRenegotiation => Some(Alert::HANDSHAKE_FAILURE),
+            // RFC 5246 §7.4.1.4
+            Self::UnofferedExtension => Some(Alert::UNSUPPORTED_EXTENSION),
             Self::UnsupportedVersion => Some(Alert::PROTOCOL_VERSION),
             Self::ProtocolViolation => Some(Alert::ILLEGAL_PARAMETER),
             Self::TooLong => Some(Alert::INTERNAL_ERROR),
@@ -99,6 +106,8 @@ impl fmt::Display for Reason {
             Self::NoCommonSuite => "there is no cipher suite in common",
             Self::UnsupportedVersion => "the peer does not speak DTLS 1.2",
             Self::ProtocolViolation => "the peer violated the protocol",
+            Self::UnofferedExtension => "the server answered with an extension that was not offered",
+            Self::InsecureRenegotiation => "the peer takes the handshake for a renegotiation",
             Self::TooLong => "the peer's handshake messages are too long",
             Self::CookieLoop => "the peer keeps asking for another cookie",
         })

@@ -129,7 +129,8 @@ impl HelloFlags {
                 EXTENDED_MASTER_SECRET if value.is_empty() => &mut flags.extended_master_secret,
                 // RFC 5746 §3.6: in an initial handshake it is one zero byte.
                 RENEGOTIATION_INFO if value == [0] => &mut flags.secure_renegotiation,
-                EXTENDED_MASTER_SECRET | RENEGOTIATION_INFO => return Err(Reason::ProtocolViolation),
+                RENEGOTIATION_INFO => return Err(Reason::InsecureRenegotiation),
+                EXTENDED_MASTER_SECRET => return Err(Reason::ProtocolViolation),
                 _ => {
                     flags.others = true;
                     continue;
@@ -217,9 +218,11 @@ impl<'a> ServerHello<'a> {
         }
         let suite = Suite::from_code(suite).ok_or(Reason::NoCommonSuite)?;
         let flags = HelloFlags::read(extensions)?;
-        // RFC 5246 §7.4.1.4: nothing that was not asked for.
-        if compression != 0 || flags.others {
+        if compression != 0 {
             return Err(Reason::ProtocolViolation);
+        }
+        if flags.others {
+            return Err(Reason::UnofferedExtension);
         }
         Ok(Self { random, suite, flags })
     }

@@ -171,15 +171,17 @@ fn a_client_hello_without_null_compression_is_refused() {
 
 #[test]
 fn bent_extensions_of_a_client_hello_are_refused() {
-    for extensions in [
-        vec![0, 0x17, 0, 1, 0],             // extended_master_secret with content
-        vec![0, 0x17, 0, 0, 0, 0x17, 0, 0], // twice
-        vec![0xff, 0x01, 0, 2, 1, 0],       // renegotiation_info of a renegotiation
-        vec![0xff, 0x01, 0, 0],             // without its length byte
+    for (extensions, reason) in [
+        // extended_master_secret with content, and twice
+        (vec![0, 0x17, 0, 1, 0], Reason::ProtocolViolation),
+        (vec![0, 0x17, 0, 0, 0, 0x17, 0, 0], Reason::ProtocolViolation),
+        // renegotiation_info of a renegotiation, and without its length byte
+        (vec![0xff, 0x01, 0, 2, 1, 0], Reason::InsecureRenegotiation),
+        (vec![0xff, 0x01, 0, 0], Reason::InsecureRenegotiation),
     ] {
         let mut server = Server::new(1);
         Hello { extensions: Some(extensions), ..Hello::new() }.send(&mut server, at(0));
-        assert_eq!(server.refused, [Reason::ProtocolViolation]);
+        assert_eq!(server.refused, [reason]);
     }
 }
 
@@ -223,8 +225,10 @@ fn each_field_of_a_server_hello_is_checked() {
         (|hello| hello[61] = 0xa4, Reason::NoCommonSuite, Alert::HANDSHAKE_FAILURE),
         (|hello| hello[62] = 1, Reason::ProtocolViolation, Alert::ILLEGAL_PARAMETER),
         (|hello| hello[64] = 8, Reason::ProtocolViolation, Alert::ILLEGAL_PARAMETER),
-        (|hello| hello[69] = 1, Reason::ProtocolViolation, Alert::ILLEGAL_PARAMETER),
-        (|hello| hello[71] = 0x16, Reason::ProtocolViolation, Alert::ILLEGAL_PARAMETER),
+        // RFC 5746 §3.4
+        (|hello| hello[69] = 1, Reason::InsecureRenegotiation, Alert::HANDSHAKE_FAILURE),
+        // RFC 5246 §7.4.1.4
+        (|hello| hello[71] = 0x16, Reason::UnofferedExtension, Alert::UNSUPPORTED_EXTENSION),
         (|hello| hello[73] = 1, Reason::ProtocolViolation, Alert::ILLEGAL_PARAMETER),
         (|hello| hello[59] = 1, Reason::ProtocolViolation, Alert::ILLEGAL_PARAMETER),
     ];
