@@ -101,7 +101,7 @@ fn the_alternate_path_stands_in_front_of_names() {
 #[test]
 fn indefinite_packs_and_records_and_fields_without_meaning_here_are_read() {
     let values = [(path!("/3/0/9"), Value::Integer(1)), (path!("/3/0/14"), Value::String("+02:00"))];
-    // [_ {_ bn: "/3/0/", bt: 4([-1, 5])… is refused as nested; bt: 1.5, n: "9", u: "%", v: 1}, {n: "14", vs: "+02:00", t: 0}]
+    // [_ {_ bn: "/3/0/", bt: 1.5, n: "9", u: "%", v: 1}, {n: "14", vs: "+02:00", t: 0}]
     read_back(
         path!("/3/0").into(),
         &values,
@@ -109,6 +109,34 @@ fn indefinite_packs_and_records_and_fields_without_meaning_here_are_read() {
     );
     // Base fields in a record of their own.
     read_back(path!("/3/0").into(), &values, "83a121652f332f302fa20061390201a20062313403662b30323a3030");
+}
+
+#[test]
+fn numbers_may_be_decimal_fractions() {
+    // {bn: "/3303/0/5700", bt: 4([-1, 5]), v: 4([-1, 215])}, as RFC 8428 §6 allows.
+    let values = [(path!("/3303/0/5700"), Value::Float(21.5))];
+    read_back(
+        path!("/3303/0/5700").into(),
+        &values,
+        "81a3216c2f333330332f302f3537303022c482200502c4822018d7",
+    );
+    let values = [(path!("/3303/0/5700"), Value::Float(-2e300))];
+    read_back(path!("/3303/0/5700").into(), &values, "81a2216c2f333330332f302f3537303002c48219012c21");
+    for hex in [
+        "81a2216c2f333330332f302f3537303002c4821a7fffffff01", // beyond every float
+        "81a2216c2f333330332f302f3537303002c48120",           // no mantissa
+        "81a2216c2f333330332f302f3537303002c482f600",         // no exponent
+        "81a2216c2f333330332f302f3537303002c582200f",         // a big float
+    ] {
+        assert_eq!(decode(Path::ROOT, &bytes(hex)), Err(Error::BadRequest), "{hex}");
+    }
+}
+
+#[test]
+fn unknown_labels_are_ignored_with_what_they_hold() {
+    // {n: "/3/0/9", v: 1, 9: [1, {"a": 2, "b": [3]}], -7: null, "x": 1(0)}
+    let hex = "81a500662f332f302f3902010982 01a2616102616281 0326f66178c100".replace(' ', "");
+    read_back(path!("/3/0/9").into(), &[(path!("/3/0/9"), Value::Integer(1))], &hex);
 }
 
 #[test]

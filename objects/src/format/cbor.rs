@@ -18,7 +18,7 @@ pub(super) enum Item<'a> {
     Array(Option<u64>),
     /// With the number of pairs, if it is given.
     Map(Option<u64>),
-    Tag,
+    Tag(u64),
     Boolean(bool),
     Float(f64),
     /// Null, undefined, and what has no meaning.
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
             }
             (4, count) => Item::Array(count),
             (5, count) => Item::Map(count),
-            (6, Some(_)) => Item::Tag,
+            (6, Some(tag)) => Item::Tag(tag),
             (7, None) => Item::Break,
             (7, Some(value)) => match information {
                 20 => Item::Boolean(false),
@@ -163,7 +163,7 @@ mod tests {
             Type::String => Item::Text(decoder.str().ok()?),
             Type::Array | Type::ArrayIndef => Item::Array(decoder.array().ok()?),
             Type::Map | Type::MapIndef => Item::Map(decoder.map().ok()?),
-            Type::Tag => decoder.tag().ok().map(|_| Item::Tag)?,
+            Type::Tag => Item::Tag(decoder.tag().ok()?.as_u64()),
             Type::Bool => Item::Boolean(decoder.bool().ok()?),
             Type::F16 | Type::F32 | Type::F64 => Item::Float(decoder.f64().ok()?),
             Type::Break => {

@@ -6,6 +6,7 @@ use lwm2m_coap::{Count, Full, Sink};
 
 use super::cbor::{self, emit_float, emit_head, emit_integer, emit_text};
 use super::{Item, Leaf, Raw, Source, emit_object_link, parse_object_link};
+use crate::decimal::{emit_integer as emit_decimal, parse_float};
 use crate::path::PathParser;
 use crate::{Error, Level, Path, Target, Value};
 
@@ -148,7 +149,7 @@ impl<'a> Decoder<'a> {
         let mut found = None;
         while another(&mut left, &mut self.cbor) {
             let label = self.cbor.next()?;
-            let mut field = self.cbor.next()?;
+            let field = self.cbor.next()?;
             let value = match (label, field) {
                 // -2, the base name.
                 (cbor::Item::Negative(1), cbor::Item::Text(text)) => {
@@ -164,20 +165,21 @@ impl<'a> Decoder<'a> {
                     Value::Integer(i64::try_from(value).ok().map(|value| !value)?)
                 }
                 (cbor::Item::Unsigned(2), cbor::Item::Float(value)) => Value::Float(value),
+                (cbor::Item::Unsigned(2), cbor::Item::Tag(4)) => Value::Float(self.decimal_fraction()?),
                 (cbor::Item::Unsigned(3), cbor::Item::Text(text)) => Value::String(text),
                 (cbor::Item::Unsigned(4), cbor::Item::Boolean(value)) => Value::Boolean(value),
                 (cbor::Item::Unsigned(8), cbor::Item::Bytes(bytes)) => Value::Opaque(bytes),
                 (cbor::Item::Text(OBJECT_LINK), cbor::Item::Text(text)) => {
                     Value::ObjectLink(parse_object_link(text)?)
                 }
-                // A base value (-5), a base sum (-6) or a sum (5) would change what the other fields mean, and a label
-                // that ends in an underscore must be understood (RFC 8428 §4.4).
-                (cbor::Item::Negative(0 | 2 | 3) | cbor::Item::Unsigned(1 | 6 | 7), _) => {
-                    self.skip(&mut field)?;
+                // RFC 8428 §4.4: what is unknown is ignored, but for a label that ends in an underscore. A base value (-5), a
+                // base sum (-6) or a sum (5) would change what the other fields mean.
+                (cbor::Item::Negative(0 | 2 | 3 | 6..) | cbor::Item::Unsigned(1 | 6 | 7 | 9..), _) => {
+                    self.skip(field)?;
                     continue;
                 }
                 (cbor::Item::Text(text), _) if text != OBJECT_LINK && !text.ends_with('_') => {
-                    self.skip(&mut field)?;
+                    self.skip(field)?;
                     continue;
                 }
                 _ => return None,
@@ -193,15 +195,37 @@ impl<'a> Decoder<'a> {
         (path.level() >= Level::Resource).then_some(Some(Item { path, raw: Raw::Value(value) }))
     }
 
-    /// Skips a field that means nothing here. It may be tagged, but it is no array or map: there is no such field.
-    fn skip(&mut self, field: &mut cbor::Item<'a>) -> Option<()> {
-        while *field == cbor::Item::Tag {
-            *field = self.cbor.next()?;
+    /// Skips a field that means nothing here, with all that is in it. Nothing for one of indefinite length.
+    fn skip(&mut self, mut field: cbor::Item<'a>) -> Option<()> {
+        let mut left = 0_u64;
+        loop {
+            left = left.checked_add(match field {
+                cbor::Item::Tag(_) => 1,
+                cbor::Item::Array(count) => count?,
+                cbor::Item::Map(count) => count?.checked_mul(2)?,
+                cbor::Item::Break => return None,
+                _ => 0,
+            })?;
+            let Some(less) = left.checked_sub(1) else { return Some(()) };
+            left = less;
+            field = self.cbor.next()?;
         }
-        match field {
-            cbor::Item::Array(_) | cbor::Item::Map(_) | cbor::Item::Break => None,
-            _ => Some(()),
-        }
+    }
+
+    /// Reads exponent and mantissa (RFC 8428 §6, RFC 8949 §3.4.4).
+    fn decimal_fraction(&mut self) -> Option<f64> {
+        let cbor::Item::Array(Some(2)) = self.cbor.next()? else { return None };
+        let mut integer = || match self.cbor.next()? {
+            cbor::Item::Unsigned(value) => i64::try_from(value).ok(),
+            cbor::Item::Negative(value) => i64::try_from(value).ok().map(|value| !value),
+            _ => None,
+        };
+        let (exponent, mantissa) = (integer()?, integer()?);
+        let mut text = heapless::Vec::<u8, 41>::new();
+        emit_decimal(mantissa, &mut text).ok()?;
+        text.push(b'e').ok()?;
+        emit_decimal(exponent, &mut text).ok()?;
+        parse_float(&text)
     }
 
     /// Joins base name and name, leaves out the prefix, and parses the rest.
