@@ -372,12 +372,15 @@ impl<'a> Head<'a> {
                         _ => return Err(Error::NotFound),
                     };
                 }
-                OptionNumber::CONTENT_FORMAT => {
+                // Of what may come once the first counts (RFC 7252 §5.4.5).
+                OptionNumber::CONTENT_FORMAT if head.content.is_none() => {
                     head.content = Some(Content { format: format_of(value), payload: message.payload });
                 }
                 OptionNumber::ACCEPT => head.accept = Some(format_of(value)),
                 // Over-long is as absent: the option is elective.
-                OptionNumber::OBSERVE if value.len() <= 3 => head.observe = Some(number_of(value)),
+                OptionNumber::OBSERVE if value.len() <= 3 && head.observe.is_none() => {
+                    head.observe = Some(number_of(value));
+                }
                 OptionNumber::URI_QUERY => head.has_query = true,
                 _ => {}
             }

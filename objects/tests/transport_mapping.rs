@@ -221,8 +221,7 @@ fn request<R>(
 ) -> R {
     let write = |writer: &mut Writer<'_>| {
         writer.set_code(code);
-        if options.first().is_some_and(|(number, _)| *number < 11) {
-            let (number, value) = options.first().unwrap();
+        for (number, value) in options.iter().filter(|(number, _)| *number < 11) {
             writer.option(OptionNumber(*number), value).unwrap();
         }
         writer.split(OptionNumber::URI_PATH, path, '/').unwrap();
@@ -311,6 +310,17 @@ fn what_devices_in_the_field_send_is_understood() {
         );
         assert_eq!((parameters.version, links), (Some(Version::new(1, 0)), b"</1/0>".as_slice()));
     });
+    // RFC 7252 §5.4.5: of an elective option that may come once only the first counts.
+    let options: [(u16, &[u8]); 4] = [(6, b""), (6, b"\x01"), (12, b"\x28"), (12, b"\x2a")];
+    assert!(request(Code::GET, "3/0/0", &options, b"", |message| {
+        mapping::management(message, "")
+            == Ok(Operation::Observe { target: target(path!("/3/0/0")), accept: None })
+    }));
+    assert!(request(Code::PUT, "3/0/0", &options[2..], b"x", |message| {
+        let content = Content { format: Format::LINK, payload: b"x" };
+        let target = target(path!("/3/0/0"));
+        mapping::management(message, "") == Ok(Operation::Write { target, mode: WriteMode::Replace, content })
+    }));
     // Bootstrap-Discover on the root without Accept.
     assert!(request(Code::GET, "", &[], b"", |message| {
         mapping::bootstrap(message) == Ok(Operation::BootstrapDiscover { path: Path::ROOT })

@@ -35,9 +35,9 @@ impl Tree<'_, '_, '_> {
         context: &Context<'_>,
     ) -> Result<Outcome, Error> {
         let path = target.path;
-        let instance = path.instance_id().ok_or(Error::MethodNotAllowed)?;
         // An optional resource comes into being by a write to it; a resource instance does not (LwM2M Core 1.2.1 §6.3.3).
         let place = self.locate_for(path, path.level() == Level::Resource)?;
+        let instance = place.instance.ok_or(Error::MethodNotAllowed)?;
         self.check_access(&place, Right::Write, context)?;
         if let Some(definition) = place.resource {
             // A Partial Update of one value has no meaning.
@@ -104,6 +104,10 @@ impl Tree<'_, '_, '_> {
         let place = self.locate(path)?;
         self.check_access(&place, Right::Create, context)?;
         let definition = place.object.definition();
+        // OMA ETS LightweightM2M-1.1-int-680: there can be no further one.
+        if !definition.multiple && has_instance(place.object, 0) {
+            return Err(Error::MethodNotAllowed);
+        }
         let items = Items::new(target, content)?;
 
         let mut named = None;

@@ -250,6 +250,7 @@ fn a_write_that_cannot_be_is_refused_and_changes_nothing() {
         (path!("/42769/0/0"), Replace, Format::OPAQUE, b"1", Error::UnsupportedFormat),
         (path!("/42769/0"), Replace, Format(9999), b"", Error::UnsupportedFormat),
         (path!("/0/0"), Replace, tlv, b"", Error::Unauthorized),
+        (path!("/0"), Replace, tlv, b"", Error::Unauthorized),
     ] {
         let mut store = thing();
         assert_eq!(write(&mut store, path, mode, format, payload), Err(error), "{path} {payload:x?}");
@@ -311,6 +312,18 @@ fn an_instance_is_created_with_the_identifier_given_or_the_least_free() {
     store.broken = Some(1);
     assert_eq!(create(&mut store, b"\xc1\x00\x05\xc3\x01two"), Err(Error::Internal));
     assert_eq!(store.instances, before.instances);
+}
+
+#[test]
+fn an_object_with_a_single_instance_has_no_second_one() {
+    // OMA ETS LightweightM2M-1.1-int-680
+    let mut device = Store::new(&defs::DEVICE).with(0, &[(16, Value::String("U"))]);
+    for payload in [b"".as_slice(), b"\x00\x00", b"\x00\x01"] {
+        let content = Content { format: Format::TLV, payload };
+        let operation = Operation::Create { target: path!("/3").into(), content };
+        let created = perform(&mut [&mut device], &operation, &Context::default()).0;
+        assert_eq!(created, Err(Error::MethodNotAllowed), "{payload:x?}");
+    }
 }
 
 #[test]
