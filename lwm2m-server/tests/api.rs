@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::Served;
 use lwm2m_client::objects::Object;
@@ -76,19 +76,12 @@ fn enrol(served: &Served, name: &str) {
     assert!(!answer.to_string().contains(&hex::encode(KEY)), "a given key is not shown again");
 }
 
-/// Asks until the answer is as wanted.
+/// Asks after each event until the answer is as wanted.
 fn wait(served: &Served, route: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let since = Instant::now();
-    loop {
-        let answer = served.call("GET", route, None);
-        if let Some((200, answer)) = &answer
-            && is_so(answer)
-        {
-            return answer.clone();
-        }
-        assert!(since.elapsed() < Duration::from_secs(20), "{what} did not come: {answer:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    served.client.until(what, || match served.call("GET", route, None) {
+        Some((200, answer)) if is_so(&answer) => Some(answer),
+        _ => None,
+    })
 }
 
 fn is_in_use(answer: &Value, generation: u64) -> bool {
@@ -163,10 +156,10 @@ fn objects_are_managed_over_http() {
         assert!(answer.pointer("/detail").is_some_and(Value::is_string), "{route}: {answer}");
     }
     // Too long a body is refused by its announced length, before any of it is read.
-    let mut stream = TcpStream::connect(&served.http).unwrap();
+    let mut stream = TcpStream::connect(&served.client.http).unwrap();
     let head =
         "PUT /api/v1/devices/one/objects/3303/0/5750 HTTP/1.1\r\nhost: x\r\ncontent-length: 2000000\r\n";
-    write!(stream, "{head}authorization: Bearer {}\r\n\r\n", served.token).unwrap();
+    write!(stream, "{head}authorization: Bearer {}\r\n\r\n", served.client.token).unwrap();
     let status = BufReader::new(stream).lines().next().unwrap().unwrap();
     assert!(status.contains(" 413 "), "{status}");
     let (_, audit) = served.call("GET", "/audit?endpoint=one", None).unwrap();
@@ -187,7 +180,7 @@ fn lwm2mctl_follows_an_observation() {
         answer.pointer("/registered") == Some(&json!(true))
     });
     let mut ctl = common::binary(env!("CARGO_BIN_EXE_lwm2mctl"))
-        .args(["--url", &format!("http://{}", served.http), "--token", &served.token, "--json"])
+        .args(["--url", &format!("http://{}", served.client.http), "--token", &served.client.token, "--json"])
         .args(["observe", "two", "/3303/0/5700"])
         .stdout(Stdio::piped())
         .spawn()
@@ -231,7 +224,7 @@ fn a_rotation_survives_kill_9_and_a_revocation_cuts_the_session() {
     let (status, _) = served.call("GET", "/devices/three/objects/3/0/0?timeout=2", None).unwrap();
     assert_eq!(status, 404, "the registration ended with the session");
     let mut ctl = common::binary(env!("CARGO_BIN_EXE_lwm2mctl"))
-        .args(["--url", &format!("http://{}", served.http), "--token", &served.token, "events"])
+        .args(["--url", &format!("http://{}", served.client.http), "--token", &served.client.token, "events"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

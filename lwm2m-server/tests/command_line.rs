@@ -6,6 +6,8 @@ mod common;
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Output;
 
 use common::{Served, serve_arguments, server};
@@ -40,7 +42,7 @@ fn bad_arguments_exit_2_with_the_reason() {
 }
 
 #[test]
-fn an_unreadable_configuration_exits_2_and_names_file_and_line() {
+fn an_unreadable_or_invalid_configuration_exits_1_and_names_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("server.toml");
     let run = || {
@@ -49,12 +51,49 @@ fn an_unreadable_configuration_exits_2_and_names_file_and_line() {
         failed(&server(&arguments))
     };
     let (code, line) = run();
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(1));
     assert!(line.contains("cannot read the configuration") && line.contains("server.toml"), "{line}");
-    fs::write(&file, "allow_nosec = false\nport = 5683\n").unwrap();
+    for (text, reason) in [
+        ("allow_nosec = false\nport = 5683\n", "server.toml:2: "),
+        ("[listen]\ncoap = 5683\n", "server.toml:2: "),
+        ("allow_nosec = false\nallow_nosec = true\n", "server.toml:2: "),
+        ("[bootstrap]\nshort_server_id = 65535\n", "short_server_id: 65535 is reserved"),
+        ("\u{0}", "server.toml:1: "),
+    ] {
+        fs::write(&file, text).unwrap();
+        let (code, line) = run();
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains(reason), "{line}");
+    }
+    fs::write(&file, [0xff, 0xfe]).unwrap();
     let (code, line) = run();
-    assert_eq!(code, Some(2));
-    assert!(line.contains("server.toml:2: ") && line.contains("port"), "{line}");
+    assert_eq!(code, Some(1));
+    assert!(line.contains("cannot read the configuration"), "{line}");
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_made_exits_1_and_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for data in [file.join("data"), file] {
+        let (code, line) = failed(&server(&serve_arguments(&data)));
+        assert_eq!(code, Some(1));
+        assert!(line.contains(&data.display().to_string()), "{line}");
+    }
+}
+
+#[test]
+fn nobody_else_reads_what_the_server_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("a/data");
+    Served::start(&data).kill();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    for file in fs::read_dir(&data).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
 }
 
 #[test]
@@ -141,10 +180,10 @@ fn lwm2mctl_says_what_is_wrong_and_exits_with_the_right_code() {
         let output = if arguments.first().is_some_and(|first| first.starts_with("--")) {
             let mut command = common::binary(env!("CARGO_BIN_EXE_lwm2mctl"));
             if arguments.first() != Some(&"--url") {
-                command.args(["--url", &format!("http://{}", served.http)]);
+                command.args(["--url", &format!("http://{}", served.client.http)]);
             }
             if arguments.first() != Some(&"--token") {
-                command.args(["--token", &served.token]);
+                command.args(["--token", &served.client.token]);
             }
             command.args(arguments).output().unwrap()
         } else {
@@ -185,7 +224,7 @@ fn sigterm_stops_the_server_with_exit_code_0() {
 fn only_health_answers_without_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let mut served = Served::start(folder.path());
-    served.token = "wrong".to_owned();
+    served.client.token = "wrong".to_owned();
     assert_eq!(served.call("GET", "/health", None).unwrap().0, 200);
     for route in ["/devices", "/audit", "/events", "/nothing", "/devices/a/credentials"] {
         assert_eq!(served.call("GET", route, None).unwrap().0, 401, "{route}");

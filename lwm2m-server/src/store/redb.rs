@@ -3,9 +3,9 @@
 //! Invariants: each method is one transaction; a commit is durable when it returns; two servers never share a folder (a
 //! lock file is held as long as the store is open); the schema version is checked before anything else is read.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use redb::{
@@ -55,7 +55,10 @@ impl RedbStore {
     /// [`StoreError::Locked`] when another server holds it; [`StoreError::Io`] when the folder cannot be used.
     pub fn lock(data: &Path) -> Result<File, StoreError> {
         let io = |error| StoreError::Io { path: data.to_owned(), error };
-        fs::create_dir_all(data).map_err(io)?;
+        if !data.exists() {
+            data.parent().map_or(Ok(()), fs::create_dir_all).map_err(io)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(io)?;
+        }
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -76,10 +79,13 @@ impl RedbStore {
     /// A damaged file, a newer schema, a key that does not fit, or what the operating system said.
     pub fn open(data: &Path, lock: File, sealer: Sealer) -> Result<Self, StoreError> {
         let path = data.join(FILE);
+        if !Self::exists(data) {
+            make(data, &path)?;
+        }
         // redb repairs after an unclean end, but trusts pages after a clean one and panics when they do not fit together:
         // so every checksum is verified before anything is read.
         let opened = std::panic::catch_unwind(|| -> Result<(Database, bool), DatabaseError> {
-            let mut database = Database::builder().set_cache_size(64 << 20).create(&path)?;
+            let mut database = Database::builder().set_cache_size(64 << 20).open(&path)?;
             let is_whole = database.check_integrity()?;
             Ok((database, is_whole))
         });
@@ -358,6 +364,29 @@ impl Store for RedbStore {
         self.append(&transaction, "server", token.created_ms, None, &[made])?;
         self.fits(transaction.commit())
     }
+}
+
+/// Makes an empty store that is complete or absent: what is cut short while it is written cannot be opened again, so it is
+/// written beside, synced, then renamed.
+fn make(data: &Path, path: &Path) -> Result<(), StoreError> {
+    let io = |error| StoreError::Io { path: path.to_owned(), error };
+    let beside = data.join("store.new");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(io)?;
+    let made = Database::builder().create_file(file);
+    drop(made.map_err(|error| io(std::io::Error::other(error.to_string())))?);
+    let rename = || {
+        File::open(&beside)?.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(data)?.sync_all()
+    };
+    rename().map_err(io)
 }
 
 fn role_byte(role: Role) -> u8 {

@@ -1,6 +1,6 @@
 //! Starts the server binary for tests: free ports, a folder of its own, killed when dropped.
 
-#![expect(clippy::unwrap_used, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test")]
 #![allow(dead_code, clippy::allow_attributes, reason = "each test file uses a part")]
 
 use std::collections::HashMap;
@@ -13,9 +13,15 @@ use serde_json::Value;
 /// A running `lwm2m-server serve`.
 pub(crate) struct Served {
     pub(crate) child: Child,
+    pub(crate) client: Client,
+    pub(crate) addresses: HashMap<String, String>,
+}
+
+/// Calls the HTTP API of a server.
+#[derive(Clone)]
+pub(crate) struct Client {
     pub(crate) http: String,
     pub(crate) token: String,
-    pub(crate) addresses: HashMap<String, String>,
     agent: ureq::Agent,
 }
 
@@ -81,28 +87,18 @@ impl Served {
         let http = addresses.get("http").expect("the server starts and says where it listens").clone();
         let token = std::fs::read_to_string(data.join("admin.token")).unwrap().trim().to_owned();
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        Self { child, http, token, addresses, agent }
+        Self { child, client: Client { http, token, agent }, addresses }
     }
 
-    /// One request; `None` when the server went away before it answered.
     pub(crate) fn call(&self, method: &str, route: &str, body: Option<&Value>) -> Option<(u16, Value)> {
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("http://{}/api/v1{route}", self.http))
-            .header("authorization", format!("Bearer {}", self.token));
-        let sent = match body {
-            Some(body) => self.agent.run(request.body(body.to_string()).unwrap()),
-            None => self.agent.run(request.body(()).unwrap()),
-        };
-        let mut response = sent.ok()?;
-        let text = response.body_mut().read_to_string().ok()?;
-        Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null)))
+        self.client.call(method, route, body)
     }
 
     /// `lwm2mctl` against this server.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> Output {
+        let Client { http, token, .. } = &self.client;
         binary(env!("CARGO_BIN_EXE_lwm2mctl"))
-            .args(["--url", &format!("http://{}", self.http), "--token", &self.token])
+            .args(["--url", &format!("http://{http}"), "--token", token])
             .args(arguments)
             .stdin(Stdio::null())
             .output()
@@ -113,6 +109,45 @@ impl Served {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+impl Client {
+    /// One request; `None` when the server went away before it answered.
+    pub(crate) fn call(&self, method: &str, route: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}/api/v1{route}", self.http))
+            .header("authorization", format!("Bearer {}", self.token));
+        let sent = match body {
+            Some(body) => self
+                .agent
+                .run(request.header("content-type", "application/json").body(body.to_string()).unwrap()),
+            None => self.agent.run(request.body(()).unwrap()),
+        };
+        let mut response = sent.ok()?;
+        let text = response.body_mut().read_to_string().ok()?;
+        Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    /// Reads the event stream until `is_so` holds, which is asked once at first and then after every event.
+    pub(crate) fn until<T>(&self, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
+        let request = ureq::http::Request::builder()
+            .uri(format!("http://{}/api/v1/events", self.http))
+            .header("authorization", format!("Bearer {}", self.token));
+        let limit = std::time::Duration::from_secs(30);
+        let request =
+            self.agent.configure_request(request.body(()).unwrap()).timeout_global(Some(limit)).build();
+        let events = self.agent.run(request).unwrap().into_body().into_reader();
+        let mut lines = BufReader::new(events).lines();
+        loop {
+            if let Some(found) = is_so() {
+                return found;
+            }
+            // An event is several lines; its data is the last one.
+            let next = lines.find(|line| line.as_ref().map_or(true, |line| line.starts_with("data:")));
+            next.and_then(Result::ok).unwrap_or_else(|| panic!("{what} did not come"));
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The `lwm2m-server` binary: `serve` runs the server, `demo` tells its story on the terminal.
 //!
-//! Results go to standard output, logs to standard error. Exit codes: 0 stopped as asked, 1 failed, 2 bad arguments or
-//! configuration.
+//! Results go to standard output, logs to standard error. Exit codes: 0 stopped as asked, 1 failed, 2 bad arguments.
 
 #[cfg(feature = "demo")]
 mod demo;

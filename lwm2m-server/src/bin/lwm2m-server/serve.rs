@@ -16,6 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const STOP: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(file: Option<PathBuf>, flags: Config) -> ExitCode {
+    // A value that the flags alone would not do with is a bad argument; else the file is at fault.
+    let fault = if flags.clone().settle().is_err() { ExitCode::from(2) } else { ExitCode::FAILURE };
     let settled = file
         .map_or_else(|| Ok(Config::default()), |path| Config::read(&path))
         .and_then(|config| config.overridden(flags).settle());
@@ -23,7 +25,7 @@ pub(crate) fn run(file: Option<PathBuf>, flags: Config) -> ExitCode {
         Ok(settled) => settled,
         Err(error) => {
             eprintln!("lwm2m-server: {error}");
-            return ExitCode::from(2);
+            return fault;
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -80,6 +82,9 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     let mut settings = driver::Settings { addresses, ..driver::Settings::default() };
     settings.endpoint.short_server_id = settled.credentials.short_server_id;
     let running = driver::start(settings, Arc::clone(&credentials)).await?;
+    // Whoever reads that it listens may stop it.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     for (name, address) in [
         ("coap", running.addresses.coap),
         ("coaps", running.addresses.coaps),
@@ -105,8 +110,6 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     if settled.credentials.allow_nosec {
         tracing::warn!("plain coap is accepted from every device without a credential (--allow-nosec)");
     }
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let stop = async move {
         tokio::select! {
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
