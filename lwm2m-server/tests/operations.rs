@@ -113,6 +113,12 @@ fn execute_create_delete_discover_and_attributes_are_what_the_specification_says
     let (asked, _) = ask(create, Code::CREATED, &location, b"");
     assert_eq!(asked.payload, [0xe4, 0x16, 0x44, 0x3f, 0xc0, 0, 0]);
 
+    // An instance without values is named all the same.
+    for (instance, payload) in [(7, &[0x00, 0x07][..]), (300, &[0x20, 0x01, 0x2c])] {
+        let create = Operation::Create { object: 3303, instance: Some(instance), values: vec![] };
+        assert_eq!(ask(create, Code::CREATED, &location, b"").0.payload, payload);
+    }
+
     let (asked, outcome) = ask(Operation::Delete { path: path("/3303/7") }, Code::DELETED, &[], b"");
     assert_eq!((asked.code, asked.uri().as_str()), (Code::DELETE, "/3303/7"));
     assert_eq!(outcome, Ok(Answer::Done));
@@ -312,6 +318,35 @@ fn the_rest_of_a_long_notification_is_fetched_without_observe() {
     assert_ne!(asked.token, token);
     device.answer(&mut world, &asked, Code::CONTENT, &[TEXT, (OptionNumber::BLOCK2, &[0x10])], b"gh");
     assert_eq!(world.told(), [r#"notification a /3/0/0: [(/3/0/0, String("0123456789abcdefgh"))]"#]);
+}
+
+#[test]
+fn a_notification_whose_rest_is_refused_is_not_told() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = observed(&mut world, &mut device, "/3/0/0");
+    let first = (OptionNumber::BLOCK2, &[8_u8][..]);
+    device.notify(&mut world, Kind::NonConfirmable, token, 9, &[TEXT, first], b"0123456789abcdef");
+    let asked = device.asked(&mut world);
+    device.answer(&mut world, &asked, Code::NOT_FOUND, &[], b"");
+    assert!(world.told().is_empty());
+}
+
+#[test]
+fn a_notification_that_comes_while_the_first_answer_is_fetched_does_not_end_the_observation() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let id = world.request("a", observe("/3/0/0")).unwrap();
+    let first = device.asked(&mut world);
+    let options = [(OptionNumber::OBSERVE, &[5][..]), TEXT, (OptionNumber::BLOCK2, &[8])];
+    device.answer(&mut world, &first, Code::CONTENT, &options, b"0123456789abcdef");
+    let rest = device.asked(&mut world);
+    device.notify(&mut world, Kind::Confirmable, first.token, 6, &[TEXT], b"new");
+    assert_eq!(device.got.pop_front().unwrap().kind, Kind::Acknowledgement);
+    device.answer(&mut world, &rest, Code::CONTENT, &[TEXT, (OptionNumber::BLOCK2, &[0x10])], b"gh");
+    assert!(matches!(world.outcome(id), Ok(Answer::Observing(..))));
+    device.notify(&mut world, Kind::NonConfirmable, first.token, 7, &[TEXT], b"newer");
+    assert_eq!(world.told(), [r#"notification a /3/0/0: [(/3/0/0, String("newer"))]"#]);
 }
 
 #[test]

@@ -69,6 +69,12 @@ pub(crate) fn encode_created(
     instance: Option<u16>,
     values: &[(u16, Value)],
 ) -> Result<(Format, Vec<u8>), &'static str> {
+    // An instance without values has no path in SenML; in TLV it is an empty one.
+    if let (Some(instance), []) = (instance, values) {
+        let [high, low] = instance.to_be_bytes();
+        let body = if high == 0 { vec![0x00, low] } else { vec![0x20, high, low] };
+        return Ok((Format::TLV, body));
+    }
     // Only TLV can leave the instance out for certain: its resources then stand for themselves (§7.4.3).
     let (format, at) = match instance {
         Some(instance) => (format, Path::instance(object, instance)),

@@ -81,6 +81,12 @@ impl Downlink {
         self.queue.is_empty() && self.active.is_none() && self.bootstrap.is_none()
     }
 
+    /// Whether a job under way began with this token.
+    pub(crate) fn is_begun(&self, token: Token) -> bool {
+        let active = self.active.as_ref().map(|active| &active.job);
+        self.queue.iter().chain(active).any(|job| job.first_token == Some(token))
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let active = self.active.as_ref().map(|active| active.job.deadline);
         self.queue.iter().map(|job| job.deadline).chain(active).min()
@@ -265,7 +271,11 @@ impl Endpoint {
                 }
                 self.outcomes.push_back((id, outcome));
             }
-            Purpose::Rest { observation, path } => self.notified(key, observation, path, reply),
+            Purpose::Rest { observation, path } if reply.code.is_success() => {
+                self.notified(key, observation, path, reply);
+            }
+            // What is gone meanwhile is told by a notification of its own.
+            Purpose::Rest { .. } => Counters::add(&mut self.counters.requests_failed),
             Purpose::Bootstrap => self.bootstrap_answered(key, reply),
             Purpose::Trigger => {
                 let answer = match reply.code.is_success() {

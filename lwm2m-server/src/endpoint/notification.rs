@@ -30,6 +30,10 @@ impl Endpoint {
             Some((registration, index))
         });
         let Some((registration, index)) = found else {
+            // An observation whose first answer is still being fetched stands: a Reset would end it at the device.
+            if association.downlink.as_ref().is_some_and(|downlink| downlink.is_begun(message.token)) {
+                return association.coap.accept(header);
+            }
             Counters::add(&mut self.counters.unknown_notifications);
             association.coap.reject(header);
             return;
