@@ -506,12 +506,8 @@ impl<const ACCESS: usize> Object for AccessObject<'_, ACCESS> {
                 }
             }
             Change::Reset { resource: 2 } => access.list.clear(),
-            Change::Reset { resource } => match resource {
-                0 => access.object = None,
-                1 => access.object_instance = None,
-                3 => access.owner = None,
-                _ => {}
-            },
+            // There is no instance without the others, and no default: what is left out stays.
+            Change::Reset { .. } => {}
             Change::Remove { resource_instance, .. } => {
                 access.list.retain(|(server, _)| *server != resource_instance);
             }

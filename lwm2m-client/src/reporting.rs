@@ -269,6 +269,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                             let Observation { notified, previous, .. } = *observation;
                             attributes.is_met(Samples { notified, previous, current })
                         }
+                        // Departure: an array is not compared with thresholds, every change of it counts.
                         _ => observation.progress.changed,
                     };
                     observation.previous = number.unwrap_or(f64::NAN);

@@ -117,6 +117,23 @@ fn who_creates_an_instance_owns_it() {
 }
 
 #[test]
+fn an_instance_keeps_its_owner_when_its_list_is_replaced() {
+    let mut world = shared();
+    let payload = tlv("/42800/0", &[("0", Value::String("mine"))]);
+    let content = Content { format: Format::TLV, payload: &payload };
+    world.ask(ONE, &Operation::Create { target: target("/42800"), content });
+    let payload = tlv("/2/4", &[("2/2", Value::Integer(1))]);
+    let content = Content { format: Format::TLV, payload: &payload };
+    let mode = lwm2m_client::objects::WriteMode::Replace;
+    assert_eq!(
+        world.ask(ONE, &Operation::Write { target: target("/2/4"), mode, content }).code,
+        Code::CHANGED
+    );
+    assert_eq!(world.read(TWO, "/2/4/3", Format::TEXT).text(), "1");
+    assert_eq!(world.execute(TWO, "/42800/0/0"), Code::UNAUTHORIZED);
+}
+
+#[test]
 fn a_right_that_was_taken_away_stays_away_over_a_power_loss() {
     let mut world = shared();
     let payload = tlv("/42800/0", &[("0", Value::String("mine"))]);
