@@ -21,9 +21,14 @@ struct Transfer {
     slot: usize,
     receive: Receive,
     deadline: Instant,
+    /// What comes is handed on, and needs no room here.
+    is_streamed: bool,
 }
 
 impl Assembly {
+    /// The bound of a body that is handed on as it comes.
+    pub(crate) const STREAMED: u32 = u32::MAX;
+
     /// The machine for a block from this server, a fresh one for the first of a body; `None` while another server's
     /// transfer is under way.
     pub(crate) fn receive(
@@ -44,7 +49,8 @@ impl Assembly {
         }
         let is_same = |transfer: &Transfer| transfer.slot == slot && !is_first;
         if !self.transfer.as_ref().is_some_and(is_same) {
-            self.transfer = Some(Transfer { slot, receive: Receive::new(largest, cap), deadline });
+            let receive = Receive::new(largest, cap);
+            self.transfer = Some(Transfer { slot, receive, deadline, is_streamed: cap == Self::STREAMED });
         }
         self.transfer.as_mut().map(|transfer| {
             transfer.deadline = deadline;
@@ -55,6 +61,11 @@ impl Assembly {
     /// Ends whatever is under way.
     pub(crate) fn clear(&mut self) {
         self.transfer = None;
+    }
+
+    /// Ends a transfer that needs the body buffer.
+    pub(crate) fn give_way(&mut self) {
+        self.transfer.take_if(|transfer| !transfer.is_streamed);
     }
 
     /// Ends the transfer of this server.

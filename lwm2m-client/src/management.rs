@@ -10,6 +10,7 @@ use lwm2m_objects::{Context, Error, Format, Object, Operation, Outcome, Path, ma
 
 use crate::access::{AccessControl, Guard, Rights};
 use crate::account::ShortServerId;
+use crate::assembly::Assembly;
 use crate::bootstrap::Phase;
 use crate::client::Client;
 use crate::error::Reason;
@@ -134,9 +135,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let is_first = matches!(block1, Ok(Some(block)) if block.number() == 0);
         let largest = Szx::fitting(self.config.block_size);
         let streamed = self.streamed_path(slot, message, objects);
-        let cap = if streamed.is_some() { u32::MAX } else { u32::try_from(B).unwrap_or(u32::MAX) };
+        let cap = if streamed.is_some() { Assembly::STREAMED } else { u32::try_from(B).unwrap_or(u32::MAX) };
         // The body buffer may be on its way to storage.
-        let is_busy = matches!(self.storage.job, Job::Save { .. });
+        let is_busy = streamed.is_none() && matches!(self.storage.job, Job::Save { .. });
         let receive = self.assembly.receive(now, slot, is_first, largest, cap).filter(|_| !is_busy);
         let Some(receive) = receive else { return Err((None, Body::Code(Code::SERVICE_UNAVAILABLE))) };
         let (offset, bytes, last, answer) = match receive.handle(message) {
@@ -175,9 +176,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// Drops what was assembled; a block that follows is refused with 4.08.
     pub(crate) fn reset_assembly(&mut self) {
+        self.free_body();
+        self.assembly.clear();
+    }
+
+    /// Takes the body buffer for something else; what is streamed goes on.
+    pub(crate) fn free_body(&mut self) {
         zeroize::Zeroize::zeroize(self.body.as_mut_slice());
         self.body.clear();
-        self.assembly.clear();
+        self.assembly.give_way();
     }
 
     fn streamed_path(

@@ -154,7 +154,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     fn emit_record(&mut self, number: usize) -> Option<(Key, usize)> {
         let count = self.table_length();
         let key = if number == count { Key::Index } else { self.table_key(number)? };
-        self.reset_assembly();
+        self.free_body();
         self.body.resize_default(B).ok()?;
         let mut out = RecordWriter::new(&mut self.body);
         match key {
@@ -203,7 +203,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     self.storage.job = Job::Save { number: number.saturating_add(1), then };
                     return;
                 }
-                self.reset_assembly();
+                self.free_body();
                 self.storage.job = match then {
                     AfterSave::Confirm => Job::Confirm,
                     AfterSave::Bootstrap => Job::Idle,
@@ -237,7 +237,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 self.write_failed();
             }
             (Job::Save { then, .. }, Err(_)) => {
-                self.reset_assembly();
+                self.free_body();
                 self.core.staging.clear();
                 self.storage.job = Job::Idle;
                 self.notice(Notice::StorageFailed);

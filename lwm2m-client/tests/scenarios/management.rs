@@ -278,6 +278,24 @@ fn a_structured_write_that_was_given_up_does_not_limit_a_streamed_one() {
 }
 
 #[test]
+fn a_stream_survives_what_is_stored_meanwhile() {
+    let mut world = world();
+    world.objects.notes.list.insert(0, Default::default());
+    for (number, is_more) in [(0, true), (1, true), (2, false)] {
+        let answer = world.ask_with(DM, |writer| {
+            writer.set_code(Code::PUT);
+            writer.split(OptionNumber::URI_PATH, "42800/0/3", '/').unwrap();
+            writer.uint(OptionNumber::CONTENT_FORMAT, 42).unwrap();
+            writer.block1(Block::new(number, is_more, Szx::fitting(64)).unwrap()).unwrap();
+            writer.payload(&[7; 64]).unwrap();
+        });
+        assert_eq!(answer.code, if is_more { Code::CONTINUE } else { Code::CHANGED });
+        assert_eq!(world.write_text(DM, "/1/1/2", "5"), Code::CHANGED);
+    }
+    assert_eq!(world.objects.notes.streamed, [7; 192]);
+}
+
+#[test]
 fn a_block_out_of_order_is_refused() {
     let mut world = world();
     world.objects.notes.list.insert(0, Default::default());
