@@ -171,6 +171,64 @@ fn objects_are_managed_over_http() {
 }
 
 #[test]
+fn a_forgotten_registration_is_made_anew_and_a_trace_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    // A name with everything that a URL could trip over.
+    let name = "urn:imei:35/2%20ü";
+    let escaped = "urn%3Aimei%3A35%2F2%2520%C3%BC";
+    let route = format!("/devices/{escaped}");
+    let body = json!({ "bootstrap": { "identity": format!("bs-{name}"), "key": hex::encode(KEY) } });
+    let (status, answer) = served.call("PUT", &format!("{route}/credentials"), Some(&body)).unwrap();
+    assert_eq!(status, 201, "{answer}");
+    let device = Simulated::start(name, &served.addresses);
+    let is_registered = |answer: &Value| answer.pointer("/registered") == Some(&json!(true));
+    let first = wait(&served, &route, "the registration", is_registered);
+    assert_eq!(first.pointer("/endpoint"), Some(&json!(name)));
+    assert_eq!(served.call("GET", &format!("{route}/objects/3/0/0"), None).unwrap().0, 200);
+
+    let mut ctl = common::binary(env!("CARGO_BIN_EXE_lwm2mctl"))
+        .args(["--url", &format!("http://{}", served.client.http), "--token", &served.client.token])
+        .args(["trace", name])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (sender, lines) = std::sync::mpsc::channel();
+    let stdout = BufReader::new(ctl.stdout.take().unwrap());
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    // The trace shows what came after it was opened: ask until it does.
+    let read = (0..100).find_map(|_| {
+        assert_eq!(served.call("GET", &format!("{route}/objects/3/0/0"), None).unwrap().0, 200);
+        // It may begin in the midst of an exchange.
+        lines.recv_timeout(Duration::from_millis(100)).ok().filter(|line| line.contains("->"))
+    });
+    let read = read.unwrap();
+    assert!(read.contains("-> management CON  0.01 GET /3/0/0"), "{read}");
+    let answer = lines.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(answer.contains("<- management ACK  2.05") && answer.contains("Content-Format="), "{answer}");
+
+    let forgotten = served.ctl(&["devices", name, "--forget"]);
+    assert!(forgotten.status.success());
+    // Its next Update is answered with 4.04.
+    assert_eq!(served.call("DELETE", &route, None).unwrap().0, 404);
+    let (_, answer) = served.call("GET", &route, None).unwrap();
+    assert_eq!(answer.pointer("/registered"), Some(&json!(false)), "{answer}");
+    assert_eq!(answer.pointer("/credentials/management"), Some(&json!("in use")), "{answer}");
+    device.power_cycle();
+    wait(&served, &route, "the new registration", is_registered);
+    ctl.kill().unwrap();
+    ctl.wait().unwrap();
+    let (_, audit) = served.call("GET", "/audit", None).unwrap();
+    assert!(audit.to_string().contains("registration forgotten"), "{audit}");
+
+    let (status, answer) =
+        served.call("POST", &format!("{route}/credentials/decommission"), Some(&json!({}))).unwrap();
+    assert_eq!((status, answer.pointer("/hold")), (200, Some(&json!("decommissioned"))), "{answer}");
+    assert_eq!(served.call("GET", &format!("{route}/objects/3/0/0"), None).unwrap().0, 404);
+    assert_eq!(served.call("GET", "/devices/nobody/trace", None).unwrap().0, 404);
+}
+
+#[test]
 fn lwm2mctl_follows_an_observation() {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::start(folder.path());

@@ -5,10 +5,11 @@
 mod common;
 
 use std::fs;
-use std::net::{TcpListener, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use common::{Served, serve_arguments, server};
 
@@ -229,4 +230,95 @@ fn only_health_answers_without_a_token() {
     for route in ["/devices", "/audit", "/events", "/nothing", "/devices/a/credentials"] {
         assert_eq!(served.call("GET", route, None).unwrap().0, 401, "{route}");
     }
+}
+
+/// One request as it is written; status line and head, and the body.
+fn raw(served: &Served, head: &str, body: &[u8]) -> (String, String) {
+    let mut stream = TcpStream::connect(&served.client.http).unwrap();
+    write!(stream, "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n").unwrap();
+    write!(stream, "authorization: bearer {}\r\ncontent-length: {}\r\n\r\n", served.client.token, body.len())
+        .unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+#[test]
+fn every_bad_request_is_answered_with_a_problem_in_words() {
+    const KEY: &str = "00112233445566778899aabbccddeeff";
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    let credentials = "PUT /api/v1/devices/a/credentials";
+    for (head, body, status, reason) in [
+        (credentials, "{", 400, "eof while parsing"),
+        (credentials, r#"{"bootstrp": {"generate": true}}"#, 400, "unknown field `bootstrp`"),
+        (credentials, r#"{"bootstrap": {"generate": true}} x"#, 400, "trailing characters"),
+        (credentials, "\u{0}\u{fffd}", 400, "expected value"),
+        (credentials, &format!(r#"{{"bootstrap": "{KEY}"}}"#), 400, r#"expected {\"identity\""#),
+        (credentials, r#"{"bootstrap": {"identity": "x", "key": 123456}}"#, 400, "expected a string"),
+        (credentials, &format!(r#"{{"bootstrap": {{"key": "{KEY}"}}}}"#), 400, "give identity and key"),
+        (credentials, r#"{"profile": {"binding": "X"}}"#, 400, "binding: letters"),
+        (credentials, r#"{"profile": {"security_instance": 65535}}"#, 400, "0 to 65534"),
+        ("PUT /api/v1/devices/%0a/credentials", "{}", 400, "without control characters"),
+        ("GET /api/v1/devices/%ff", "", 400, "path: "),
+        ("GET /api/v1/devices?limit=x", "", 400, "limit"),
+        ("GET /api/v1/devices?limit=0", "", 400, "limit: 1 to 1000"),
+        ("GET /api/v1/devices?size=1", "", 400, "unknown field `size`"),
+        ("GET /api/v1/devices/a", "", 404, "neither registered nor enrolled"),
+        ("PATCH /api/v1/devices/a", "", 405, "patch does not work on"),
+        ("GET /api/v2/devices", "", 404, "there is nothing at"),
+        ("GET /api/v1/devices/a/objects/3/0/0/0/0", "", 400, "is no path"),
+        ("GET /api/v1/devices/a/objects/3?timeout=0", "", 400, "timeout: 1 to 590"),
+        ("POST /api/v1/devices/a/objects/3/0", "", 400, "post creates below an object"),
+        ("POST /api/v1/devices/a/credentials/rotate", r#"{"deadline": -1}"#, 400, "invalid value"),
+        ("POST /api/v1/devices/a/credentials/revoke", r#"{"role": "boss"}"#, 400, "unknown variant `boss`"),
+        ("POST /api/v1/devices/a/credentials/suspend", "{}", 404, "no such device"),
+    ] {
+        let (answer, problem) = raw(&served, head, body.as_bytes());
+        assert!(answer.starts_with(&format!("http/1.1 {status} ")), "{head} {body}: {answer} {problem}");
+        assert!(answer.contains("content-type: application/problem+json"), "{head}: {answer}");
+        assert!(problem.to_lowercase().contains(reason), "{head} {body}: {problem}");
+        assert!(!problem.contains(KEY) && !problem.contains("123456"), "no secret in {problem}");
+        let problem: serde_json::Value = serde_json::from_str(&problem).unwrap();
+        assert_eq!(problem.pointer("/status"), Some(&serde_json::json!(status)));
+    }
+}
+
+#[test]
+fn a_body_that_is_not_json_by_its_type_is_refused_with_415() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    for (name, status) in [
+        ("text/xml", "415"),
+        ("application/x-www-form-urlencoded", "415"),
+        ("Application/JSON; charset=utf-8", "200"),
+        ("application/merge-patch+json", "200"),
+    ] {
+        let mut stream = TcpStream::connect(&served.client.http).unwrap();
+        write!(stream, "PUT /api/v1/devices/a/credentials HTTP/1.1\r\nhost: x\r\nconnection: close\r\n")
+            .unwrap();
+        write!(stream, "authorization: Bearer {}\r\n", served.client.token).unwrap();
+        write!(stream, "content-type: {name}\r\ncontent-length: 2\r\n\r\n{{}}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+    }
+}
+
+#[test]
+fn lwm2mctl_stops_quietly_when_nobody_reads_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    let (url, token) = (format!("http://{}", served.client.http), served.client.token.as_str());
+    let mut ctl = common::binary(env!("CARGO_BIN_EXE_lwm2mctl"))
+        .args(["--url", &url, "--token", token, "audit"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(ctl.stdout.take());
+    let output = ctl.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }

@@ -13,16 +13,16 @@
 //!
 //! `POST …/rotate`: `{"deadline": 86400, "grace": 600, "server_uri": null, "reason": "yearly"}`, times in seconds.
 //! `POST …/revoke`: `{"role": "management", "reason": "lost"}`; without a role the whole device.
-//! `POST …/suspend`, `/resume`: `{"reason": "…"}`.
+//! `POST …/suspend`, `/resume`, `/decommission`: `{"reason": "…"}`; the last one leaves a tombstone under the name.
 
-use axum::extract::{Path as Route, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::request::{self, Body, Params};
+use super::request::{self, Body, Params, Route};
 use super::{Actor, Api, now_ms};
 use crate::credentials::{
     Account, Device, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Profile, Role, Rotate, Rotation,
@@ -109,7 +109,10 @@ pub(super) async fn show(
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "{\"bootstrap\": …, \"management\": …, \"allow_nosec\": …, \"profile\": …}"
+)]
 struct EnrolBody {
     bootstrap: Option<AccountBody>,
     management: Option<AccountBody>,
@@ -118,7 +121,7 @@ struct EnrolBody {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{\"identity\": …, \"key\": …} or {\"generate\": true}")]
 struct AccountBody {
     identity: Option<String>,
     identity_hex: Option<String>,
@@ -162,7 +165,7 @@ pub(super) async fn enrol(
     Route(endpoint): Route<String>,
     Body(bytes): Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let body: EnrolBody = request::body(&bytes)?;
+    let body: EnrolBody = request::secret_body(&bytes)?;
     let mut enrol = Enrol { allow_nosec: body.allow_nosec, profile: body.profile, ..Enrol::default() };
     for (role, account) in [(Role::Bootstrap, &body.bootstrap), (Role::Management, &body.management)] {
         if let Some(account) = account {
@@ -298,25 +301,20 @@ pub(super) async fn resume(
     .map(|device| Json(json!(device.as_deref().map(summary))))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DecommissionQuery {
-    #[serde(default)]
-    reason: String,
-}
-
 /// Revokes a device and leaves a tombstone under its name.
 pub(super) async fn decommission(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
-    Params(query): Params<DecommissionQuery>,
-) -> Result<StatusCode, Problem> {
+    Body(bytes): Body,
+) -> Result<Json<Value>, Problem> {
+    let ReasonBody { reason } = request::body(&bytes)?;
     api.act(move |credentials| {
-        Ok(((), credentials.decommission(now_ms(), &actor, &endpoint, &query.reason)?))
+        let commands = credentials.decommission(now_ms(), &actor, &endpoint, &reason)?;
+        Ok((credentials.device(&endpoint), commands))
     })
     .await
-    .map(|()| StatusCode::NO_CONTENT)
+    .map(|device| Json(json!(device.as_deref().map(summary))))
 }
 
 #[derive(Deserialize)]

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path as Route, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
-use super::request::{self, Body, Params};
-use super::{Actor, Api, credentials, now_ms, values};
+use super::request::{self, Body, Params, Route};
+use super::{Actor, Api, credentials, no_such_device, now_ms, values};
 use crate::{Answer, Device, ObservationId, Operation, Path, RequestError, WriteMode};
 
 /// Devices in one answer unless `limit` says otherwise.
@@ -65,13 +65,26 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, Problem> {
     let device = api.server.device(&endpoint).await;
     if device.is_none() && api.credentials.device(&endpoint).is_none() {
-        return Err(Problem::new(
-            404,
-            "No such device",
-            format!("'{endpoint}' is neither registered nor enrolled"),
-        ));
+        return Err(no_such_device(&endpoint));
     }
     Ok(Json(one(&api, &endpoint, device.as_ref())))
+}
+
+/// Forgets the registration of a device, which then registers anew; its credentials stay.
+pub(super) async fn forget(
+    State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
+    Route(endpoint): Route<String>,
+) -> Result<StatusCode, Problem> {
+    if !api.server.forget(&endpoint).await {
+        return Err(RequestError::UnknownDevice.into());
+    }
+    let detail = String::new();
+    api.read_store(move |credentials| {
+        credentials.note(now_ms(), &actor, &endpoint, "registration forgotten", detail)
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn one(api: &Api, endpoint: &str, device: Option<&Device>) -> Value {
@@ -267,28 +280,30 @@ pub(super) async fn discover(
 pub(super) async fn attributes(
     State(api): State<Api>,
     Route((endpoint, tail)): Route<(String, String)>,
+    Params(query): Params<TimeoutQuery>,
     Body(bytes): Body,
 ) -> Result<StatusCode, Problem> {
     const NAMES: [&str; 7] = ["pmin", "pmax", "gt", "lt", "st", "epmin", "epmax"];
     let path = request::path(&tail)?;
     let body: Map<String, Value> = request::body(&bytes)?;
-    let mut query = Vec::new();
+    let mut attributes = Vec::new();
     for (name, value) in &body {
         if !NAMES.contains(&name.as_str()) {
             return Err(Problem::invalid(format!("unknown attribute '{name}': {}", NAMES.join(", "))));
         }
         match value {
-            Value::Null => query.push(name.clone()),
-            Value::Number(number) => query.push(format!("{name}={number}")),
+            Value::Null => attributes.push(name.clone()),
+            Value::Number(number) => attributes.push(format!("{name}={number}")),
             _ => {
                 return Err(Problem::invalid(format!("attribute '{name}' is a number, or null to unset it")));
             }
         }
     }
-    if query.is_empty() {
+    if attributes.is_empty() {
         return Err(Problem::invalid("no attribute: {\"pmin\": 10, \"pmax\": 60, \"gt\": null}"));
     }
-    api.server.write_attributes(&endpoint, path, &query.join("&")).await?;
+    let operation = Operation::WriteAttributes { path, attributes: attributes.join("&") };
+    api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -344,6 +359,7 @@ pub(super) async fn observe(
 #[serde(deny_unknown_fields)]
 pub(super) struct CancelQuery {
     id: u64,
+    timeout: Option<u64>,
 }
 
 /// Cancel Observation.
@@ -352,6 +368,7 @@ pub(super) async fn cancel(
     Route(endpoint): Route<String>,
     Params(query): Params<CancelQuery>,
 ) -> Result<StatusCode, Problem> {
-    api.server.cancel(&endpoint, ObservationId(query.id)).await?;
+    let operation = Operation::Cancel { observation: ObservationId(query.id) };
+    api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -58,13 +58,23 @@ pub(super) async fn stream(
         Ok(event) => emit_step(&event),
         Err(lagged) => emit_lagged(lagged),
     });
+    let events = device.merge(lifecycle).filter(move |(_, body)| {
+        let about = body.get("endpoint").and_then(Value::as_str);
+        query.endpoint.as_deref().is_none_or(|only| about.is_none_or(|about| about == only))
+    });
+    until_stopped(&api, events)
+}
+
+/// Names and bodies as server-sent events until the server stops.
+pub(super) fn until_stopped<S>(
+    api: &Api,
+    events: S,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>> + use<S>>
+where
+    S: Stream<Item = (&'static str, Value)> + Send + 'static,
+{
     let stop = WatchStream::new(api.stopping.clone()).filter(|is_stopping| *is_stopping).map(|_| None);
-    let events = device
-        .merge(lifecycle)
-        .filter(move |(_, body)| {
-            let about = body.get("endpoint").and_then(Value::as_str);
-            query.endpoint.as_deref().is_none_or(|only| about.is_none_or(|about| about == only))
-        })
+    let events = events
         .map(Some)
         .merge(stop)
         .take_while(Option::is_some)
@@ -73,7 +83,9 @@ pub(super) async fn stream(
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-fn emit_lagged(BroadcastStreamRecvError::Lagged(lost): BroadcastStreamRecvError) -> (&'static str, Value) {
+pub(super) fn emit_lagged(
+    BroadcastStreamRecvError::Lagged(lost): BroadcastStreamRecvError,
+) -> (&'static str, Value) {
     ("lost", json!({ "events": lost, "reason": "the listener was too slow" }))
 }
 

@@ -1,21 +1,30 @@
 //! The listening socket of the HTTP interface.
 //!
 //! Invariants: it is on loopback unless a public address was allowed in so many words; a bounded number of connections is
-//! open at a time.
+//! open at a time, and none that sends no request keeps its place for long.
 
-use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::future::Future;
+use core::pin::pin;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 /// Connections that may be open at a time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 512;
+
+/// How long the head of a request may take to arrive, idle connections included.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Wait after a connection could not be accepted: for want of descriptors, mostly.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why the interface was not opened.
 #[derive(Debug)]
@@ -54,71 +63,66 @@ pub async fn listen(address: SocketAddr, allow_public: bool) -> Result<TcpListen
     TcpListener::bind(address).await.map_err(|error| ListenError::Io(address, error))
 }
 
-/// A listener that accepts while connections are free.
-pub(super) struct Limited {
-    listener: TcpListener,
-    free: Arc<Semaphore>,
+/// Serves connections until `stop` completes, then lets the requests under way end.
+pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let under_way = GracefulShutdown::new();
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&free).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, stream) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accepted => match accepted {
+                (permit, Ok((stream, _))) => (permit, stream),
+                (_, Err(error)) => {
+                    tracing::warn!(%error, "HTTP: a connection cannot be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = under_way.watch(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // A connection that broke off concerns its client only.
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    under_way.shutdown().await;
 }
 
-impl Limited {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
-    }
-}
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
-impl Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
+    use super::*;
 
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
-        let (stream, from) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, _permit: permit }, from)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that makes room for another when it ends.
-pub(super) struct Connection {
-    stream: TcpStream,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+    /// Time passes as soon as everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_no_whole_head_makes_room_for_others() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, Router::new(), core::future::pending()));
+        let mut clients = Vec::new();
+        for start in ["", "GET / HTTP/1.1\r\nhost:", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(start.as_bytes()).await.unwrap();
+            clients.push(client);
+        }
+        for mut client in clients {
+            let mut answer = Vec::new();
+            let ended =
+                tokio::time::timeout(PATIENCE.saturating_mul(2), client.read_to_end(&mut answer)).await;
+            assert!(ended.is_ok(), "the connection is closed: {}", String::from_utf8_lossy(&answer));
+        }
     }
 }

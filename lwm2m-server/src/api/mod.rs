@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /health` | answers without a token |
 //! | `GET /devices?q=&cursor=&limit=` | devices, registered or enrolled |
-//! | `GET`, `DELETE /devices/{ep}` | one device; decommission it (`?reason=`) |
+//! | `GET`, `DELETE /devices/{ep}` | one device; forget its registration, which it then makes anew |
 //! | `GET /devices/{ep}/objects/{path}?format=&timeout=` | Read |
 //! | `PUT /devices/{ep}/objects/{path}?replace=&timeout=` | Write |
 //! | `POST /devices/{ep}/objects/{path}?timeout=` | Create on `/o`, Execute on `/o/i/r` |
@@ -13,8 +13,9 @@
 //! | `PUT /devices/{ep}/attributes/{path}` | Write-Attributes: `{"pmin": 10, "gt": null}`; `null` unsets |
 //! | `GET`, `POST`, `DELETE /devices/{ep}/observations` | list; `{"path": "/3303/0/5700"}`; `?id=` |
 //! | `GET`, `PUT /devices/{ep}/credentials` | masked; enrol |
-//! | `POST …/credentials/rotate`, `/revoke`, `/suspend`, `/resume` | lifecycle acts, each with a `reason` |
+//! | `POST …/credentials/rotate`, `/revoke`, `/suspend`, `/resume`, `/decommission` | lifecycle acts, each with a `reason` |
 //! | `GET …/credentials/history?after=&limit=` | audit rows of the device |
+//! | `GET /devices/{ep}/trace` | its messages from now on, decoded, as server-sent events |
 //! | `GET /audit?after=&limit=` | audit rows |
 //! | `GET /events?endpoint=` | server-sent events |
 //!
@@ -31,9 +32,10 @@ mod listener;
 mod problem;
 mod request;
 mod tokens;
+mod trace;
 pub mod values;
 
-use core::future::{Future, IntoFuture as _};
+use core::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -50,14 +52,13 @@ use crate::Server;
 use crate::credentials::{Command, Credentials, OperatorError};
 use crate::store::{Store, StoreError};
 
-use listener::Limited;
 pub use listener::{ListenError, listen};
 use problem::Problem;
 pub use tokens::Tokens;
 
 /// Longest request body in bytes.
 const MAX_BODY: usize = 1 << 20;
-/// Longest time one request may take, whatever its `timeout` asks; events are exempt.
+/// Longest time until one request is answered, whatever its `timeout` asks.
 const MAX_REQUEST: Duration = Duration::from_secs(600);
 /// How long requests may still run after the stop signal.
 const STOP: Duration = Duration::from_secs(5);
@@ -72,16 +73,13 @@ pub struct Api {
 }
 
 /// Serves the interface until `stop` completes; then open event streams end and requests have a few seconds left.
-///
-/// # Errors
-/// What the operating system said.
 pub async fn serve(
     listener: TcpListener,
     server: Server,
     credentials: Arc<Credentials>,
     tokens: Tokens,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) {
     let (stopped, stopping) = watch::channel(false);
     let api = Api { server, credentials, tokens: Arc::new(tokens), stopping };
     let mut ended = stopped.subscribe();
@@ -91,15 +89,15 @@ pub async fn serve(
         let _ = stopped.send(true);
     });
     let mut draining = ended.clone();
-    let served = axum::serve(Limited::new(listener), router(api)).with_graceful_shutdown(async move {
+    let served = listener::serve(listener, router(api), async move {
         let _ = draining.wait_for(|is_stopping| *is_stopping).await;
     });
     tokio::select! {
-        outcome = served.into_future() => outcome,
+        () = served => {}
         () = async {
             let _ = ended.wait_for(|is_stopping| *is_stopping).await;
             tokio::time::sleep(STOP).await;
-        } => Ok(()),
+        } => {}
     }
 }
 
@@ -108,7 +106,7 @@ pub fn router(api: Api) -> Router {
     let v1 = Router::new()
         .route("/health", get(health))
         .route("/devices", get(devices::list))
-        .route("/devices/{endpoint}", get(devices::show).delete(credentials::decommission))
+        .route("/devices/{endpoint}", get(devices::show).delete(devices::forget))
         .route(
             "/devices/{endpoint}/objects/{*path}",
             get(devices::read).put(devices::write).post(devices::create_or_execute).delete(devices::delete),
@@ -124,7 +122,9 @@ pub fn router(api: Api) -> Router {
         .route("/devices/{endpoint}/credentials/revoke", post(credentials::revoke))
         .route("/devices/{endpoint}/credentials/suspend", post(credentials::suspend))
         .route("/devices/{endpoint}/credentials/resume", post(credentials::resume))
+        .route("/devices/{endpoint}/credentials/decommission", post(credentials::decommission))
         .route("/devices/{endpoint}/credentials/history", get(credentials::history))
+        .route("/devices/{endpoint}/trace", get(trace::stream))
         .route("/audit", get(events::audit))
         .route("/events", get(events::stream));
     Router::new()
@@ -152,9 +152,7 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resp
         };
         request.extensions_mut().insert(Actor(format!("token:{name}").into()));
     }
-    if request.uri().path() == "/api/v1/events" {
-        return next.run(request).await;
-    }
+    // Of a stream only its head is waited for here.
     match tokio::time::timeout(MAX_REQUEST, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::new(504, "Timeout", "the request took longer than 600 seconds").into_response(),
@@ -163,6 +161,10 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resp
 
 async fn health() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+fn no_such_device(endpoint: &str) -> Problem {
+    Problem::new(404, "No such device", format!("'{endpoint}' is neither registered nor enrolled"))
 }
 
 async fn no_such_route(uri: Uri) -> Problem {

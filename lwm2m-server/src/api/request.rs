@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +15,20 @@ use crate::{DEFAULT_TIMEOUT, Path};
 
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The variable segments of the path, decoded.
+pub(super) struct Route<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Route<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(segments)) => Ok(Self(segments)),
+            Err(error) => Err(Problem::invalid(format!("path: {}", error.body_text()))),
+        }
+    }
+}
 
 /// The query, parsed; unknown names are refused where the type denies them.
 pub(super) struct Params<T>(pub(super) T);
@@ -43,13 +57,41 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         if announced.is_some_and(|length: usize| length > MAX_BODY) {
             return Err(too_long());
         }
+        let other = request.headers().get(CONTENT_TYPE).filter(|name| !is_json(name.as_bytes())).cloned();
         match tokio::time::timeout(PATIENCE, Bytes::from_request(request, state)).await {
-            Ok(Ok(bytes)) => Ok(Self(bytes)),
+            Ok(Ok(bytes)) => match other.filter(|_| !bytes.is_empty()) {
+                None => Ok(Self(bytes)),
+                Some(other) => Err(Problem::new(
+                    415,
+                    "Not JSON",
+                    format!("the body is {other:?}: send JSON, as application/json"),
+                )),
+            },
             Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_long()),
             Ok(Err(error)) => Err(Problem::invalid(format!("body: {}", error.body_text()))),
             Err(_) => Err(Problem::new(408, "Timeout", "the body did not arrive within 30 seconds")),
         }
     }
+}
+
+/// `application/json`, with parameters or without, and what is built on it.
+fn is_json(name: &[u8]) -> bool {
+    let name = name.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    name == b"application/json" || (name.starts_with(b"application/") && name.ends_with(b"+json"))
+}
+
+/// A JSON body that may hold secrets: what is wrong is told without the value found.
+pub(super) fn secret_body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
+    let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = error.to_string();
+        let what = match text.split_once(", expected ") {
+            // `invalid type: string "00112233…", expected …`
+            Some((_, expected)) if text.starts_with("invalid ") => format!("expected {expected}"),
+            _ => text,
+        };
+        Problem::invalid(format!("body: {what}"))
+    })
 }
 
 /// A JSON body; an empty one counts as `{}`.

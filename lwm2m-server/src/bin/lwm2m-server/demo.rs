@@ -14,12 +14,15 @@ use clap::Args;
 use lwm2m_server::api;
 use lwm2m_server::config::local_uri;
 use lwm2m_server::credentials::{
-    Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Refusal, Retry, Role, Rotate, Settings,
-    State,
+    CredentialEvent, Credentials, Enrol, EnrolAccount, Happened, Identity, Key, KeyMaterial, Refusal, Retry,
+    Role, Rotate, Settings, State,
 };
 use lwm2m_server::driver::{self, Addresses};
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 use lwm2m_server::{Event, Path, Server, Value};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast;
 
 use device::Simulated;
 
@@ -45,21 +48,40 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot be started: {error}"))
-        .and_then(|runtime| runtime.block_on(tell(arguments)));
+        .and_then(|runtime| runtime.block_on(show(arguments)));
     match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            println!("FAILED  {reason}");
+            say!("FAILED  {reason}");
             eprintln!("lwm2m-server: the demo failed: {reason}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn tell(arguments: &Arguments) -> Result<(), String> {
-    let started = Instant::now();
+/// Tells the story and stays up if that is wanted. The temporary folder, with its keys, goes however it ends.
+async fn show(arguments: &Arguments) -> Result<(), String> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(words("SIGINT"))?;
     let folder = tempfile::tempdir().map_err(words("a temporary folder"))?;
-    let demo = Demo::start(folder.path()).await?;
+    // The devices live as long as the demo.
+    let (demo, _devices) = tokio::select! {
+        told = tell(arguments, folder.path()) => told?,
+        _ = interrupt.recv() => return Err("interrupted before the story was told".to_owned()),
+    };
+    if arguments.once {
+        return Ok(());
+    }
+    let stop = async move {
+        let _ = interrupt.recv().await;
+    };
+    demo.stay_up(folder.path(), arguments.devices, stop).await
+}
+
+async fn tell(arguments: &Arguments, folder: &std::path::Path) -> Result<(Demo, Vec<Simulated>), String> {
+    let started = Instant::now();
+    say!("A bootstrap server, a management server and {} simulated devices on loopback.", arguments.devices);
+    say!("Each step is done over UDP and counts when server and device were seen to do it.\n");
+    let demo = Demo::start(folder).await?;
     let mut devices = demo.enrol(arguments.devices)?;
     demo.bootstrap_and_register(&mut devices).await?;
     let first = devices.first().ok_or("there is no device")?;
@@ -68,11 +90,8 @@ async fn tell(arguments: &Arguments) -> Result<(), String> {
     demo.rotate_with_proof(first).await?;
     demo.rotate_and_roll_back(first).await?;
     demo.revoke(first).await?;
-    println!("\nThe story took {:.1} s: every step was seen to happen.", started.elapsed().as_secs_f64());
-    if arguments.once {
-        return Ok(());
-    }
-    demo.stay_up(folder.path(), arguments.devices).await
+    say!("\nThe story took {:.1} s: every step was seen to happen.", started.elapsed().as_secs_f64());
+    Ok((demo, devices))
 }
 
 /// What the steps work with.
@@ -103,11 +122,8 @@ impl Demo {
         .await
         .map_err(words("the sockets"))?;
         let server_uri = local_uri("coaps", running.addresses.coaps, settings.server_uri.clone());
-        println!("management server  {server_uri}");
-        println!(
-            "bootstrap server   {}",
-            local_uri("coaps", running.addresses.bootstrap_coaps, String::new())
-        );
+        say!("management server  {server_uri}");
+        say!("bootstrap server   {}", local_uri("coaps", running.addresses.bootstrap_coaps, String::new()));
         credentials.set_settings(Settings { server_uri, ..settings });
         Ok(Self { server: running.server, credentials, store, addresses: running.addresses })
     }
@@ -211,6 +227,7 @@ impl Demo {
         let old = self.identity(endpoint, 1)?;
         let rotate =
             Rotate { deadline_ms: 14_000, grace_ms: 1_000, reason: "demo".to_owned(), ..Rotate::default() };
+        let mut steps = self.credentials.subscribe();
         let rotated =
             self.credentials.rotate(api::now_ms(), "demo", endpoint, &rotate).map_err(words("rotate"))?;
         self.server.carry_out(rotated.commands).await;
@@ -220,6 +237,7 @@ impl Demo {
             return Err("old and new are not both accepted during the rotation".to_owned());
         }
         seen("the new credential in use", || {
+            step.pass_on(&mut steps);
             self.state(endpoint) == Some(State::InUse) && self.current(endpoint) == Some(rotated.generation)
         })
         .await
@@ -233,7 +251,7 @@ impl Demo {
         }
         self.value(endpoint, Path::resource(3, 0, 0)).await?;
         step.end(&format!(
-            "delivered, proven by a full handshake and a Register, old one retired: {} → {}",
+            "the old credential {} is refused from now on, {} is in use",
             old, rotated.identity
         ));
         Ok(())
@@ -253,10 +271,15 @@ impl Demo {
             reason: "demo".to_owned(),
             ..Rotate::default()
         };
+        let mut steps = self.credentials.subscribe();
         let rotated =
             self.credentials.rotate(api::now_ms(), "demo", endpoint, &rotate).map_err(words("rotate"))?;
         self.server.carry_out(rotated.commands).await;
-        seen("the rotation rolled back", || self.state(endpoint) == Some(State::InUse))
+        let is_over = || {
+            step.pass_on(&mut steps);
+            self.state(endpoint) == Some(State::InUse)
+        };
+        seen("the rotation rolled back", is_over)
             .await
             .map_err(|what| format!("{what}; {}", self.history(endpoint)))?;
         if !device.has_rolled_back() {
@@ -269,7 +292,7 @@ impl Demo {
             return Err("the new credential was not taken back".to_owned());
         }
         self.value(endpoint, Path::resource(3, 0, 0)).await?;
-        step.end(&format!("still managed with the credential before; {}", self.note(endpoint)));
+        step.end("the device is still managed, with the credential it had before");
         Ok(())
     }
 
@@ -328,23 +351,28 @@ impl Demo {
         Ok(())
     }
 
-    async fn stay_up(self, folder: &std::path::Path, count: u16) -> Result<(), String> {
+    async fn stay_up(
+        self,
+        folder: &std::path::Path,
+        count: u16,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), String> {
         let tokens = api::tokens(&*self.store, folder).map_err(words("the token"))?;
         let http =
             api::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false).await.map_err(words("HTTP"))?;
         let address = http.local_addr().map_err(words("HTTP"))?;
-        println!("\nThe server stays up; Ctrl-C ends it. Try:");
-        println!("  export LWM2M_URL=http://{address} LWM2M_TOKEN=@{}", folder.join("admin.token").display());
-        println!("  lwm2mctl devices");
+        say!("\nEverything stays up; Ctrl-C ends it. Try in another shell:");
+        say!("  export LWM2M_URL=http://{address} LWM2M_TOKEN=@{}", folder.join("admin.token").display());
+        say!("  lwm2mctl devices");
         if count > 1 {
-            println!("  lwm2mctl observe demo-{count} /3303/0/5700");
+            say!("  lwm2mctl read demo-{count} /3/0");
+            say!("  lwm2mctl observe demo-{count} /3303/0/5700");
+            say!("  lwm2mctl credentials rotate demo-{count} --grace 5 --reason \"try it\"");
         }
-        println!("  lwm2mctl credentials history demo-1");
-        let stop = async {
-            // Without a handler for the signal, the signal itself ends the process.
-            let _ = tokio::signal::ctrl_c().await;
-        };
-        api::serve(http, self.server, self.credentials, tokens, stop).await.map_err(words("HTTP"))
+        say!("  lwm2mctl credentials history demo-1    # it was revoked in the story");
+        say!("  lwm2mctl audit");
+        api::serve(http, self.server, self.credentials, tokens, stop).await;
+        Ok(())
     }
 
     async fn counter(&self, name: &str) -> u64 {
@@ -364,11 +392,6 @@ impl Demo {
 
     fn current(&self, endpoint: &str) -> Option<u32> {
         Some(self.credentials.device(endpoint)?.management.as_ref()?.current)
-    }
-
-    fn note(&self, endpoint: &str) -> String {
-        let device = self.credentials.device(endpoint);
-        device.and_then(|device| device.management.as_ref()?.note.clone()).unwrap_or_default()
     }
 
     fn identity(&self, endpoint: &str, generation: u32) -> Result<Identity, String> {
@@ -394,12 +417,22 @@ struct Step {
 
 impl Step {
     fn begin(name: &str, what: &str) -> Self {
-        println!("\n{:<10} {what}", name.to_uppercase());
+        say!("\n{:<10} {what}", name.to_uppercase());
         Self { began: Instant::now() }
     }
 
+    /// Prints the steps of the credential lifecycle as they are stored.
+    fn pass_on(&self, steps: &mut broadcast::Receiver<CredentialEvent>) {
+        while let Ok(CredentialEvent { happened: Happened { what, detail, .. }, .. }) = steps.try_recv() {
+            // The reason of a rotation is that of the demo.
+            let detail = if what == "staged" { "old and new are both accepted" } else { detail.as_str() };
+            let between = if detail.is_empty() { "" } else { ": " };
+            say!("     {:>5.2} s  {what}{between}{detail}", self.began.elapsed().as_secs_f64());
+        }
+    }
+
     fn end(self, outcome: &str) {
-        println!("  ok {:>5.2} s  {outcome}", self.began.elapsed().as_secs_f64());
+        say!("  ok {:>5.2} s  {outcome}", self.began.elapsed().as_secs_f64());
     }
 }
 

@@ -2,6 +2,13 @@
 //!
 //! Results go to standard output, logs to standard error. Exit codes: 0 stopped as asked, 1 failed, 2 bad arguments.
 
+/// Prints a line; that nobody reads it is no reason to stop.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)));
+    }};
+}
+
 #[cfg(feature = "demo")]
 mod demo;
 mod serve;

@@ -93,7 +93,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         ("http", http.as_ref().and_then(|http| http.local_addr().ok())),
     ] {
         if let Some(address) = address {
-            println!("listening {name} {address}");
+            say!("listening {name} {address}");
         }
     }
     if !settled.has_server_uri {
@@ -120,7 +120,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     match http {
         Some(listener) => {
             tokio::select! {
-                outcome = api::serve(listener, server, credentials, tokens, stop) => outcome?,
+                () = api::serve(listener, server, credentials, tokens, stop) => {}
                 _ = &mut task => return Err("the driver ended; the log above says why".into()),
             }
         }

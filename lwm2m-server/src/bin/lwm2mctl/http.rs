@@ -48,27 +48,9 @@ impl Api {
         self.call("PUT", route, Some(body))
     }
 
-    /// Calls `each` with name and body of every server-sent event until it says stop or the stream ends.
-    pub(crate) fn events(
-        &self,
-        route: &str,
-        mut each: impl FnMut(&str, &Value) -> bool,
-    ) -> Result<(), Failure> {
-        let response = self.send("GET", route, None, None)?;
-        let mut name = String::new();
-        for line in BufReader::new(response.into_body().into_reader()).lines() {
-            let line =
-                line.map_err(|error| Failure::Refused(format!("the event stream broke off: {error}")))?;
-            if let Some(event) = line.strip_prefix("event:") {
-                event.trim().clone_into(&mut name);
-            } else if let Some(data) = line.strip_prefix("data:") {
-                let body = serde_json::from_str(data.trim()).unwrap_or(Value::Null);
-                if !each(&name, &body) {
-                    return Ok(());
-                }
-            }
-        }
-        Err(Failure::Refused("the server ended the event stream: it may be stopping".to_owned()))
+    /// Opens a stream of server-sent events; what happens from now on comes through it.
+    pub(crate) fn listen(&self, route: &str) -> Result<Events, Failure> {
+        Ok(Events(self.send("GET", route, None, None)?.into_body()))
     }
 
     fn call(&self, method: &str, route: &str, body: Option<&Value>) -> Result<Value, Failure> {
@@ -134,6 +116,29 @@ impl Api {
             }
         };
         Err(if status == 400 { Failure::Arguments(what) } else { Failure::Refused(what) })
+    }
+}
+
+/// An open stream of server-sent events.
+pub(crate) struct Events(Body);
+
+impl Events {
+    /// Calls `each` with name and body of every event until it says stop or the stream ends.
+    pub(crate) fn each(self, mut each: impl FnMut(&str, &Value) -> bool) -> Result<(), Failure> {
+        let mut name = String::new();
+        for line in BufReader::new(self.0.into_reader()).lines() {
+            let line =
+                line.map_err(|error| Failure::Refused(format!("the event stream broke off: {error}")))?;
+            if let Some(event) = line.strip_prefix("event:") {
+                event.trim().clone_into(&mut name);
+            } else if let Some(data) = line.strip_prefix("data:") {
+                let body = serde_json::from_str(data.trim()).unwrap_or(Value::Null);
+                if !each(&name, &body) {
+                    return Ok(());
+                }
+            }
+        }
+        Err(Failure::Refused("the server ended the event stream: it may be stopping".to_owned()))
     }
 }
 

@@ -24,6 +24,9 @@ struct Arguments {
     /// Print the server's JSON
     #[arg(long, global = true)]
     json: bool,
+    /// Seconds that a request to a device may take, the wait for those before it included [default: 93]
+    #[arg(long, global = true, value_name = "S")]
+    timeout: Option<u64>,
     #[command(subcommand)]
     command: Command,
 }
@@ -35,8 +38,11 @@ enum Command {
         /// Endpoint name
         endpoint: Option<String>,
         /// Only names that contain this
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", conflicts_with = "endpoint")]
         filter: Option<String>,
+        /// Forget the registration of this device, which then registers anew; its credentials stay
+        #[arg(long, requires = "endpoint")]
+        forget: bool,
     },
     /// Read an object, instance, resource or resource instance
     Read {
@@ -47,9 +53,6 @@ enum Command {
         /// text, opaque, tlv, senml-cbor or a content-format number
         #[arg(long)]
         format: Option<String>,
-        /// Seconds to wait for the device
-        #[arg(long, value_name = "S")]
-        timeout: Option<u64>,
     },
     /// Write a resource, or several of an instance
     Write {
@@ -136,6 +139,11 @@ enum Command {
     /// Credentials and their lifecycle
     #[command(subcommand)]
     Credentials(Credentials),
+    /// Print the messages to and from a device as they come and go, decoded
+    Trace {
+        /// Endpoint name
+        endpoint: String,
+    },
     /// Print events as they happen
     Events {
         /// Only of this device
@@ -165,6 +173,7 @@ struct Page {
 #[derive(Subcommand)]
 enum Credentials {
     /// Show the accounts of a device, keys masked
+    #[command(visible_alias = "show")]
     List {
         /// Endpoint name
         endpoint: String,
@@ -194,6 +203,10 @@ enum Credentials {
         /// Whether plain coap is accepted while there is no account
         #[arg(long, value_name = "BOOL")]
         allow_nosec: Option<bool>,
+        /// What its bootstrap writes otherwise than configured, as JSON or @FILE: server_uri, lifetime, binding,
+        /// notification_storing, write_blind, security_instance, server_instance
+        #[arg(long, value_name = "JSON")]
+        profile: Option<String>,
     },
     /// Replace the management credential by way of a bootstrap, with proof and rollback
     Rotate {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::http::{Api, escape};
-use super::show::{table, text, time};
+use super::show::{line, table, text, time};
 use super::{Arguments, Command, Credentials, Failure, Page};
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -20,45 +20,52 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     })?;
     let api = Api::new(&url, &from_file("--token", token)?)?;
     let out = Out { json: arguments.json };
+    let timeout = arguments.timeout;
+    let route = |endpoint: &str, what, path: &str| route(endpoint, what, path, timeout);
+    let observations = |endpoint: &str| {
+        let timeout = timeout.map_or_else(String::new, |timeout| format!("timeout={timeout}"));
+        format!("/devices/{}/observations?{timeout}", escape(endpoint))
+    };
     match arguments.command {
-        Command::Devices { endpoint: None, filter } => devices(&api, &out, filter.as_deref()),
+        Command::Devices { endpoint: None, filter, .. } => devices(&api, &out, filter.as_deref()),
+        Command::Devices { endpoint: Some(endpoint), forget: true, .. } => {
+            api.delete(&format!("/devices/{}", escape(&endpoint)))?;
+            out.done(&format!("{endpoint}: registration forgotten"))
+        }
         Command::Devices { endpoint: Some(endpoint), .. } => {
             out.show(&api.get(&format!("/devices/{}", escape(&endpoint)))?, one_device)
         }
-        Command::Read { endpoint, path, format, timeout } => {
-            let mut query = Vec::new();
-            query.extend(format.map(|format| format!("format={}", escape(&format))));
-            query.extend(timeout.map(|timeout| format!("timeout={timeout}")));
-            let route = format!("{}?{}", route(&endpoint, "objects", &path)?, query.join("&"));
-            out.show(&api.get(&route)?, values)
+        Command::Read { endpoint, path, format } => {
+            let format = format.map_or_else(String::new, |format| format!("&format={}", escape(&format)));
+            out.show(&api.get(&format!("{}{format}", route(&endpoint, "objects", &path)?))?, values)
         }
         Command::Write { endpoint, path, values, kind, replace } => {
             let body = write_body(&path, &values, kind.as_deref())?;
-            let query = replace.map_or_else(String::new, |replace| format!("?replace={replace}"));
+            let query = replace.map_or_else(String::new, |replace| format!("&replace={replace}"));
             api.put(&format!("{}{query}", route(&endpoint, "objects", &path)?), &body)?;
             out.done(&format!("{endpoint} {path} written"))
         }
         Command::Execute { endpoint, path, arguments } => {
             let body = json!({ "arguments": arguments });
             let answer = api.post(&route(&endpoint, "objects", &path)?, &body)?;
-            out.show(&answer, |_| println!("{endpoint} {path} executed"))
+            out.show(&answer, |_| line(&format!("{endpoint} {path} executed")))
         }
         Command::Create { endpoint, path, instance, values, kind } => {
             let body = json!({ "instance": instance, "resources": resources(&values, kind.as_deref())? });
             let answer = api.post(&route(&endpoint, "objects", &path)?, &body)?;
-            out.show(&answer, |answer| println!("{endpoint} {} created", text(answer, "/path")))
+            out.show(&answer, |answer| line(&format!("{endpoint} {} created", text(answer, "/path"))))
         }
         Command::Delete { endpoint, path } => {
             api.delete(&route(&endpoint, "objects", &path)?)?;
             out.done(&format!("{endpoint} {path} deleted"))
         }
         Command::Discover { endpoint, path, depth } => {
-            let query = depth.map_or_else(String::new, |depth| format!("?depth={depth}"));
+            let query = depth.map_or_else(String::new, |depth| format!("&depth={depth}"));
             let answer = api.get(&format!("{}{query}", route(&endpoint, "discover", &path)?))?;
             out.show(&answer, links)
         }
         Command::Observe { endpoint, cancel: Some(id), .. } => {
-            api.delete(&format!("/devices/{}/observations?id={id}", escape(&endpoint)))?;
+            api.delete(&format!("{}&id={id}", observations(&endpoint)))?;
             out.done(&format!("{endpoint} observation {id} ended"))
         }
         Command::Observe { endpoint, path: None, .. } => {
@@ -69,7 +76,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             })
         }
         Command::Observe { endpoint, path: Some(path), no_follow, .. } => {
-            observe(&api, &out, &endpoint, &path, !no_follow)
+            observe(&api, &out, &endpoint, &observations(&endpoint), &path, !no_follow)
         }
         Command::Attributes { endpoint, path, attributes } => {
             let mut body = Map::new();
@@ -89,10 +96,20 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             out.done(&format!("{endpoint} {path} attributes set"))
         }
         Command::Credentials(command) => credentials(&api, &out, command),
+        Command::Trace { endpoint } => {
+            api.listen(&format!("/devices/{}/trace", escape(&endpoint)))?.each(|name, body| {
+                if out.json || name != "packet" {
+                    out.event(name, body);
+                } else {
+                    packet(body);
+                }
+                true
+            })
+        }
         Command::Events { endpoint } => {
             let query =
                 endpoint.map_or_else(String::new, |endpoint| format!("?endpoint={}", escape(&endpoint)));
-            api.events(&format!("/events{query}"), |name, body| {
+            api.listen(&format!("/events{query}"))?.each(|name, body| {
                 out.event(name, body);
                 true
             })
@@ -114,7 +131,7 @@ impl Out {
     #[expect(clippy::unnecessary_wraps, reason = "ends a command")]
     fn show(&self, answer: &Value, people: impl FnOnce(&Value)) -> Result<(), Failure> {
         if self.json {
-            println!("{answer}");
+            line(&answer.to_string());
         } else {
             people(answer);
         }
@@ -122,12 +139,12 @@ impl Out {
     }
 
     fn done(&self, what: &str) -> Result<(), Failure> {
-        self.show(&json!({ "done": true }), |_| println!("{what}"))
+        self.show(&json!({ "done": true }), |_| line(what))
     }
 
     fn event(&self, name: &str, body: &Value) {
         if self.json {
-            println!("{}", json!({ "event": name, "data": body }));
+            line(&format!("{}", json!({ "event": name, "data": body })));
             return;
         }
         let mut rest = body.clone();
@@ -141,7 +158,7 @@ impl Out {
             .flatten()
             .map(|(key, _)| format!("{key}={}", text(&rest, &format!("/{key}"))))
             .collect();
-        println!("{name}  {endpoint}  {}", words.join("  "));
+        line(&format!("{name}  {endpoint}  {}", words.join("  ")));
     }
 }
 
@@ -241,28 +258,34 @@ fn audit(answer: &Value) {
     table(&["SEQ", "TIME", "ACTOR", "ENDPOINT", "ROLE", "GENERATION", "WHAT", "DETAIL"], &rows);
 }
 
-fn observe(api: &Api, out: &Out, endpoint: &str, path: &str, follow: bool) -> Result<(), Failure> {
-    let answer =
-        api.post(&format!("/devices/{}/observations", escape(endpoint)), &json!({ "path": path }))?;
+fn observe(
+    api: &Api,
+    out: &Out,
+    endpoint: &str,
+    observations: &str,
+    path: &str,
+    follow: bool,
+) -> Result<(), Failure> {
+    // Listening first: a device may notify at once.
+    let events = follow.then(|| api.listen(&format!("/events?endpoint={}", escape(endpoint)))).transpose()?;
+    let answer = api.post(observations, &json!({ "path": path }))?;
     out.show(&answer, |answer| {
-        println!("observation {}", text(answer, "/id"));
+        line(&format!("observation {}", text(answer, "/id")));
         values(answer);
     })?;
-    if !follow {
-        return Ok(());
-    }
+    let Some(events) = events else { return Ok(()) };
     let id = answer.get("id").cloned();
     let mut ended = None;
-    api.events(&format!("/events?endpoint={}", escape(endpoint)), |name, body| {
+    events.each(|name, body| {
         if body.get("observation") != id.as_ref() || id.is_none() {
             return true;
         }
         if name == "notification" {
             if out.json {
-                println!("{body}");
+                line(&body.to_string());
             } else {
                 for row in rows(body, "/values", |each| vec![text(each, "/path"), text(each, "/value")]) {
-                    println!("{}", row.join("  "));
+                    line(&row.join("  "));
                 }
             }
         } else if name == "observation-ended" {
@@ -280,12 +303,12 @@ fn observe(api: &Api, out: &Out, endpoint: &str, path: &str, follow: bool) -> Re
 fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<(), Failure> {
     let route = |endpoint: &str, tail: &str| format!("/devices/{}/credentials{tail}", escape(endpoint));
     let state = |answer: &Value, endpoint: &str, what: &str| {
-        println!(
+        line(&format!(
             "{endpoint} {what}: bootstrap {}, management {}, hold {}",
             text(answer, "/bootstrap"),
             text(answer, "/management"),
             text(answer, "/hold")
-        );
+        ));
     };
     match command {
         Credentials::List { endpoint } => out.show(&api.get(&route(&endpoint, ""))?, accounts),
@@ -298,6 +321,7 @@ fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<(), Failure
             management_key,
             management_generate,
             allow_nosec,
+            profile,
         } => {
             let mut body = Map::new();
             for (role, identity, key, generate) in [
@@ -310,6 +334,12 @@ fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<(), Failure
                     let key = from_file("the key", key)?;
                     body.insert(role.to_owned(), json!({ "identity": identity, "key": key }));
                 }
+            }
+            if let Some(profile) = profile {
+                let profile = from_file("--profile", profile)?;
+                let profile = serde_json::from_str(&profile)
+                    .map_err(|error| Failure::Arguments(format!("--profile is not JSON: {error}")))?;
+                body.insert("profile".to_owned(), profile);
             }
             if let Some(allow) = allow_nosec {
                 body.insert("allow_nosec".to_owned(), json!(allow));
@@ -325,7 +355,7 @@ fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<(), Failure
                     ]
                 });
                 if rows.is_empty() {
-                    println!("{endpoint}: no new credential");
+                    line(&format!("{endpoint}: no new credential"));
                 } else {
                     table(&["ROLE", "GENERATION", "IDENTITY", "KEY (shown once)"], &rows);
                 }
@@ -336,13 +366,13 @@ fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<(), Failure
                 json!({ "deadline": deadline, "grace": grace, "server_uri": server_uri, "reason": reason });
             let answer = api.post(&route(&endpoint, "/rotate"), &body)?;
             out.show(&answer, |answer| {
-                println!(
+                line(&format!(
                     "{endpoint}: generation {} staged as {}; follow it by: lwm2mctl credentials history {endpoint}",
                     text(answer, "/generation"),
                     text(answer, "/identity")
-                );
+                ));
                 for warning in answer.get("warnings").and_then(Value::as_array).into_iter().flatten() {
-                    println!("warning: {}", warning.as_str().unwrap_or_default());
+                    line(&format!("warning: {}", warning.as_str().unwrap_or_default()));
                 }
             })
         }
@@ -360,8 +390,8 @@ fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<(), Failure
             out.show(&answer, |answer| state(answer, &endpoint, "resumed"))
         }
         Credentials::Decommission { endpoint, reason } => {
-            api.delete(&format!("/devices/{}?reason={}", escape(&endpoint), escape(&reason)))?;
-            out.done(&format!("{endpoint} decommissioned"))
+            let answer = api.post(&route(&endpoint, "/decommission"), &json!({ "reason": reason }))?;
+            out.show(&answer, |answer| state(answer, &endpoint, "decommissioned"))
         }
         Credentials::History { endpoint, page } => {
             out.show(&api.get(&format!("{}?{}", route(&endpoint, "/history"), query(&page)))?, audit)
@@ -373,17 +403,21 @@ fn accounts(answer: &Value) {
     let mut all = Vec::new();
     for role in ["bootstrap", "management"] {
         let Some(account) = answer.get(role).filter(|account| account.is_object()) else { continue };
-        println!("{role}: {}, last success {}", text(account, "/state"), time(account, "/last_success_ms"));
+        line(&format!(
+            "{role}: {}, last success {}",
+            text(account, "/state"),
+            time(account, "/last_success_ms")
+        ));
         if account.get("note").is_some_and(Value::is_string) {
-            println!("  {}", text(account, "/note"));
+            line(&format!("  {}", text(account, "/note")));
         }
         if account.get("rotation").is_some_and(Value::is_object) {
-            println!(
+            line(&format!(
                 "  rotation {} -> {}, deadline {}",
                 text(account, "/rotation/from"),
                 text(account, "/rotation/to"),
                 time(account, "/rotation/deadline_ms")
-            );
+            ));
         }
         all.extend(rows(account, "/credentials", |each| {
             vec![
@@ -396,14 +430,48 @@ fn accounts(answer: &Value) {
         }));
     }
     if answer.get("hold").is_some_and(Value::is_object) {
-        println!(
+        line(&format!(
             "{} since {}: {}",
             text(answer, "/hold/kind"),
             time(answer, "/hold/since_ms"),
             text(answer, "/hold/reason")
-        );
+        ));
     }
     table(&["ROLE", "GENERATION", "IDENTITY", "STANDING", "CREATED"], &all);
+}
+
+/// One message in a line: when, whence, what, and the options that are no part of the URI.
+fn packet(body: &Value) {
+    let mut uri = String::new();
+    let mut rest = String::new();
+    for option in body.get("options").and_then(Value::as_array).into_iter().flatten() {
+        let value = text(option, "/value");
+        match option.get("name").and_then(Value::as_str) {
+            Some("Uri-Path") => uri.push_str(&format!("/{value}")),
+            Some("Uri-Query") => {
+                uri.push(if uri.contains('?') { '&' } else { '?' });
+                uri.push_str(&value);
+            }
+            Some(name) => rest.push_str(&format!("  {name}={value}")),
+            None => rest.push_str(&format!("  {}={value}", text(option, "/number"))),
+        }
+    }
+    let arrow = if body.get("direction") == Some(&json!("to device")) { "->" } else { "<-" };
+    let payload = match (text(body, "/withheld").as_str(), text(body, "/payload")) {
+        ("0", payload) if payload == "-" => String::new(),
+        ("0", payload) => format!("  {payload}"),
+        (withheld, _) => format!("  ({withheld} bytes withheld)"),
+    };
+    line(&format!(
+        "{}  {arrow} {} {}  {}{}  id={} token={}{rest}{payload}",
+        time(body, "/at_ms"),
+        text(body, "/role"),
+        text(body, "/type"),
+        text(body, "/code"),
+        if uri.is_empty() { uri } else { format!(" {uri}") },
+        text(body, "/id"),
+        text(body, "/token"),
+    ));
 }
 
 /// One row for each element of an array.
@@ -411,14 +479,15 @@ fn rows(answer: &Value, pointer: &str, row: impl Fn(&Value) -> Vec<String>) -> V
     answer.pointer(pointer).and_then(Value::as_array).into_iter().flatten().map(row).collect()
 }
 
-fn route(endpoint: &str, what: &str, path: &str) -> Result<String, Failure> {
+fn route(endpoint: &str, what: &str, path: &str, timeout: Option<u64>) -> Result<String, Failure> {
     let is_path = path.starts_with('/')
         && path.len() > 1
         && path.split('/').skip(1).all(|id| id.parse::<u16>().is_ok());
     if !is_path {
         return Err(Failure::Arguments(format!("'{path}' is no path: ids after slashes as in /3303/0/5700")));
     }
-    Ok(format!("/devices/{}/{what}{path}", escape(endpoint)))
+    let timeout = timeout.map_or_else(String::new, |timeout| format!("timeout={timeout}"));
+    Ok(format!("/devices/{}/{what}{path}?{timeout}", escape(endpoint)))
 }
 
 fn query(page: &Page) -> String {

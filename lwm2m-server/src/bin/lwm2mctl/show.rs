@@ -1,6 +1,15 @@
 //! Tables and times for people.
 
+use std::io::Write as _;
+
 use serde_json::Value;
+
+/// Prints a line; nobody reads the rest when the reader is gone, as after `| head`.
+pub(crate) fn line(text: &str) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
 
 /// Prints rows in columns as wide as their longest cell.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
@@ -10,14 +19,14 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |cells: Vec<&str>| {
+    let row = |cells: Vec<&str>| {
         let padded: Vec<String> =
             cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("{}", padded.join("  ").trim_end());
+        line(padded.join("  ").trim_end());
     };
-    line(head.to_vec());
-    for row in rows {
-        line(row.iter().map(String::as_str).collect());
+    row(head.to_vec());
+    for cells in rows {
+        row(cells.iter().map(String::as_str).collect());
     }
 }
 
