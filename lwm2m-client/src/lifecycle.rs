@@ -208,7 +208,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                         if failure == Failure::TimedOut { Reason::Timeout } else { Reason::AssociationLost };
                     self.request_failed(now, slot, reason, rng);
                 }
-                // RFC 7641 §4.5: an observer that does not acknowledge is removed.
+                // RFC 7641 §4.5: an observer that does not acknowledge is removed. Core 1.1.1 §6.4: who lost observations
+                // registers again, so that the server observes anew.
+                Sent::Notification(_) if session.registration.is_alive() => {
+                    return self.reconnect(now, slot, Reason::Timeout);
+                }
                 Sent::Notification(token) => self.reporting.cancel(slot, token),
                 _ => {}
             }

@@ -161,12 +161,25 @@ fn once_a_day_a_notification_is_confirmable() {
     let mut world = world();
     world.observe(DM, VALUE);
     world.run(24 * 3600 + 10);
-    // It is not acknowledged by a dead server, and the observer is forgotten with it.
+    // It is not acknowledged by a dead server.
     world.server(DM).is_dead = true;
     let before = world.sent.len();
     set(&mut world, 30.0);
     world.run(100);
     assert!(world.sent.len() - before >= 5, "a confirmable notification is sent again");
+}
+
+#[test]
+fn a_device_that_lost_an_observation_registers_again_so_that_the_server_asks_anew() {
+    let mut world = world();
+    world.observe(DM, VALUE);
+    world.run(24 * 3600 + 10);
+    world.server(DM).is_dead = true;
+    set(&mut world, 25.0);
+    world.run(100);
+    world.server(DM).is_dead = false;
+    let before = world.count_of(DM);
+    assert!(world.run_until(60, |world| world.count_of(DM) > before));
 }
 
 #[test]
