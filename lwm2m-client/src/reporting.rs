@@ -18,10 +18,13 @@ use lwm2m_objects::{
 
 use crate::account::ShortServerId;
 use crate::client::Client;
-use crate::session::ROOM;
+use crate::session::{REQUEST_COPY, ROOM};
 
 /// A Confirmable notification is sent at least this often, so that a vanished observer is noticed (RFC 7641 §4.5).
 const CONFIRMED_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// The largest block of a Confirmable notification, which is kept with its header, token and options.
+const LARGEST_KEPT: usize = REQUEST_COPY - 48;
 
 /// One observation.
 pub(crate) struct Observation {
@@ -293,12 +296,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Observation { slot, path, format, confirmed_at, .. } = *observation;
         let slot = usize::from(slot);
         let observer = observation.observer.clone();
-        let delivery = if now.since(confirmed_at) >= CONFIRMED_EVERY {
-            Delivery::Confirmable
+        let (delivery, largest) = if now.since(confirmed_at) >= CONFIRMED_EVERY {
+            (Delivery::Confirmable, LARGEST_KEPT)
         } else {
-            Delivery::NonConfirmable
+            (Delivery::NonConfirmable, usize::MAX)
         };
-        let szx = Szx::fitting(self.config.block_size);
+        let szx = Szx::fitting(self.config.block_size.min(largest));
         let mut sequence = self.reporting.sequence;
         let head = Head {
             observe: Some(sequence.advance()),

@@ -170,6 +170,24 @@ fn once_a_day_a_notification_is_confirmable() {
 }
 
 #[test]
+fn a_confirmable_notification_comes_in_blocks_that_can_be_kept() {
+    let mut world = world();
+    (world.config.mtu, world.config.block_size) = (1200, 512);
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.count_of(DM) == 2));
+    world.objects.notes.list.insert(0, crate::world::Note { attachment: vec![1; 400], ..Default::default() });
+    world.ask(DM, &Operation::Observe { target: target("/42800/0/1"), accept: Some(Format::OPAQUE) });
+    world.run(24 * 3600 + 10);
+    for value in [2, 3] {
+        world.objects.notes.list.get_mut(&0).unwrap().attachment = vec![value; 400];
+        world.client.changed(Path::resource(42800, 0, 1));
+        world.run(1);
+    }
+    let sizes: Vec<usize> = world.server(DM).notifications.iter().map(|got| got.payload.len()).collect();
+    assert_eq!(sizes, [256, 400]);
+}
+
+#[test]
 fn a_device_that_lost_an_observation_registers_again_so_that_the_server_asks_anew() {
     let mut world = world();
     world.observe(DM, VALUE);
