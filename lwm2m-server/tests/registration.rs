@@ -165,6 +165,40 @@ fn a_wrong_key_and_an_unknown_identity_look_the_same_to_the_device() {
 }
 
 #[test]
+fn a_wrong_key_is_told_although_the_device_begins_anew_before_the_deadline() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::plain(Listener::Coaps, 40_000);
+    for _ in 0..3 {
+        device.connect(&mut world, &identity, &[8; 16]);
+        world.pass(Duration::from_secs(30));
+    }
+    let told = "handshake refused a-management: the peer has another key for this identity";
+    assert_eq!(world.told(), [told; 2]);
+    // The right key at last.
+    device.connect(&mut world, &identity, &KEY);
+    assert_eq!(world.told(), [told, "established a management"]);
+    assert_eq!(world.endpoint.counters().handshakes_failed, 3);
+}
+
+#[test]
+fn a_flood_of_refused_handshakes_is_counted_and_told_at_a_rate() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::plain(Listener::Coaps, 40_000);
+    for _ in 0..300 {
+        device.connect(&mut world, &identity, &[8; 16]);
+    }
+    assert_eq!(world.told().len(), 100);
+    assert_eq!(world.endpoint.counters().untold_refusals, 199);
+    world.pass(Duration::from_secs(2));
+    for _ in 0..50 {
+        device.connect(&mut world, &identity, &[8; 16]);
+    }
+    assert_eq!(world.told().len(), 20);
+}
+
+#[test]
 fn a_flood_of_hellos_without_cookies_allocates_nothing() {
     let mut world = World::new(false);
     for port in 1..2000 {

@@ -46,6 +46,8 @@ counters! {
     handshakes_finished,
     /// Handshakes that were refused or not finished.
     handshakes_failed,
+    /// Refused handshakes that no event told of, because there were too many.
+    untold_refusals,
     /// Registers accepted.
     registered,
     /// Updates accepted.

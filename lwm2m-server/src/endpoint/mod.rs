@@ -52,7 +52,7 @@ pub use trace::{Direction, Packet};
 
 pub use content::{Kinds, known_kind};
 
-use association::{Admission, Association};
+use association::{Admission, Association, Rate};
 use registry::Registry;
 use slab::{Key, Slab};
 use timer::{NEVER, Timers};
@@ -140,6 +140,8 @@ pub struct Endpoint {
     cookies: Option<CookieJar>,
     /// Handshakes begun and neither finished nor given up.
     half_open: usize,
+    /// How many refused handshakes may still be told.
+    refusals: Rate,
     /// Where records are tried that may belong to several sessions.
     scratch: Vec<u8>,
     trace: Trace,
@@ -184,6 +186,7 @@ impl Endpoint {
             counters: Counters::default(),
             cookies: None,
             half_open: 0,
+            refusals: Rate::full(),
             scratch: Vec::new(),
             trace: Trace::default(),
             next_request: 0,

@@ -30,6 +30,10 @@ pub(crate) type Connection = dtls_psk::Connection<MEMORY, Box<Handshake<MEMORY>>
 /// Memory of each direction of a handshake: more than the longest identity needs.
 const MEMORY: usize = 512;
 
+/// Refused handshakes that are told at once, and in a second in the long run.
+const REFUSALS_AT_ONCE: u16 = 100;
+const REFUSALS_PER_SECOND: u16 = 10;
+
 pub(crate) const fn dtls(now: Instant) -> dtls_psk::Instant {
     dtls_psk::Instant::from_millis(now.as_millis())
 }
@@ -80,7 +84,7 @@ impl Endpoint {
                 return Some(Transmit { local, to: from, range: 0..length });
             }
             Accepted::Refused { length, reason } => {
-                self.handshake_refused(local, from, None, reason.to_string());
+                self.handshake_refused(now, local, from, None, reason.to_string());
                 return Some(Transmit { local, to: from, range: 0..length });
             }
             Accepted::Dropped(_) => {
@@ -95,7 +99,7 @@ impl Endpoint {
             .flatten()
             .partition(|key| self.associations.get(*key).is_none_or(|association| association.who.is_none()));
         for key in pending {
-            self.remove(key);
+            self.give_way(now, key);
         }
         if self.half_open >= self.config.handshakes {
             Counters::add(&mut self.counters.over_capacity);
@@ -131,7 +135,7 @@ impl Endpoint {
                     answer = self.message(now, key, message, rng, out);
                 }
                 Some(Input::Application(_)) => Counters::add(&mut self.counters.over_rate),
-                Some(input) => self.session_changed(key, &input),
+                Some(input) => self.session_changed(now, key, &input),
                 None => break,
             }
         }
@@ -166,20 +170,20 @@ impl Endpoint {
             Verdict::Refused { reason } => {
                 let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());
                 let provided = session.provide(dtls(now), pending, Answer::Unknown);
-                self.handshake_refused(local, from, identity, reason);
+                self.handshake_refused(now, local, from, identity, reason);
                 provided
             }
             _ => session.provide(dtls(now), pending, Answer::Unknown),
         };
         if let Ok(Some(input)) = provided {
-            self.session_changed(key, &input);
+            self.session_changed(now, key, &input);
         }
     }
 
-    pub(crate) fn session_changed(&mut self, key: Key, input: &Input<'_>) {
+    pub(crate) fn session_changed(&mut self, now: Instant, key: Key, input: &Input<'_>) {
         match *input {
             Input::Established { full } => self.established(key, full),
-            Input::Closed(reason) => self.session_ended(key, reason),
+            Input::Closed(reason) => self.session_ended(now, key, reason),
             _ => {}
         }
     }
@@ -188,7 +192,7 @@ impl Endpoint {
     pub(crate) fn session_timeout(&mut self, now: Instant, key: Key) {
         let session = self.associations.get_mut(key).and_then(|association| association.session.as_mut());
         if let Some(input) = session.and_then(|session| session.handle_timeout(dtls(now))) {
-            self.session_changed(key, &input);
+            self.session_changed(now, key, &input);
         }
     }
 
@@ -238,7 +242,7 @@ impl Endpoint {
     }
 
     /// The session is over; what it has to say last is still sent, then the association goes.
-    fn session_ended(&mut self, key: Key, reason: Reason) {
+    fn session_ended(&mut self, now: Instant, key: Key, reason: Reason) {
         let Some(association) = self.associations.get(key) else { return };
         if association.who.is_some() {
             self.session_closed(key, &reason.to_string());
@@ -248,10 +252,22 @@ impl Endpoint {
             // A refused identity was told of when it was refused.
             if proving.is_none_or(|proving| proving.who.is_some() || proving.look_up.is_some()) {
                 let identity = proving.map(|proving| String::from_utf8_lossy(&proving.identity).into_owned());
-                self.handshake_refused(association.local, association.address, identity, reason.to_string());
+                let (local, from) = (association.local, association.address);
+                self.handshake_refused(now, local, from, identity, reason.to_string());
             }
         }
         self.mark_ready(key);
+    }
+
+    /// A handshake makes room for the next one of its address. A peer that named itself and failed begins anew before the
+    /// deadline of the first, which is told of all the same.
+    fn give_way(&mut self, now: Instant, key: Key) {
+        let association = self.associations.get(key).filter(|association| association.proving.is_some());
+        let session = association.and_then(|association| association.session.as_ref());
+        if let Some(reason) = session.and_then(Connection::suspicion) {
+            self.session_ended(now, key, reason);
+        }
+        self.remove(key);
     }
 
     fn session_closed(&mut self, key: Key, reason: &str) {
@@ -264,13 +280,20 @@ impl Endpoint {
         }
     }
 
+    /// Tells of a refused handshake. Whoever has an address can have as many refused as he likes: beyond a rate they are
+    /// only counted, so that they do not crowd out the other events.
     fn handshake_refused(
         &mut self,
+        now: Instant,
         local: Listener,
         from: Address,
         identity: Option<String>,
         reason: String,
     ) {
+        if !self.refusals.take(now, REFUSALS_AT_ONCE, REFUSALS_PER_SECOND) {
+            Counters::add(&mut self.counters.untold_refusals);
+            return;
+        }
         self.events.push_back(Event::HandshakeRefused {
             role: local.role(),
             address: from.to_string(),
