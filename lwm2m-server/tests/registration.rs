@@ -182,6 +182,31 @@ fn a_wrong_key_is_told_although_the_device_begins_anew_before_the_deadline() {
 }
 
 #[test]
+fn a_device_that_understands_one_message_in_a_record_gets_in_at_its_second_try() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::plain(Listener::Coaps, 40_000);
+    for records in [1, 2] {
+        device.begin(&mut world, &identity, &KEY);
+        device.step(&mut world);
+        for hello in device.due(&world) {
+            world.receive(device.local, device.address, &hello);
+        }
+        let (_, _, flight) = world.sent.back().unwrap();
+        let first = 13 + usize::from(u16::from_be_bytes([flight[11], flight[12]]));
+        assert_eq!(1 + usize::from(flight.len() > first), records, "ServerHello and ServerHelloDone");
+        if records == 1 {
+            world.sent.clear();
+            // handshake_failure, as tinydtls says it.
+            let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 2, 0, 2, 2, 40];
+            world.receive(device.local, device.address, &alert);
+        }
+    }
+    device.run(&mut world);
+    assert!(device.established);
+}
+
+#[test]
 fn a_flood_of_refused_handshakes_is_counted_and_told_at_a_rate() {
     let mut world = World::new(false);
     let identity = world.enrol("a", Role::Management);

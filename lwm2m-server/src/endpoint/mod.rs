@@ -29,6 +29,7 @@ mod trace;
 mod uplink;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,6 +141,8 @@ pub struct Endpoint {
     cookies: Option<CookieJar>,
     /// Handshakes begun and neither finished nor given up.
     half_open: usize,
+    /// The addresses that answered a flight with an alert, the latest first.
+    complained: VecDeque<IpAddr>,
     /// How many refused handshakes may still be told.
     refusals: Rate,
     /// Where records are tried that may belong to several sessions.
@@ -186,6 +189,7 @@ impl Endpoint {
             counters: Counters::default(),
             cookies: None,
             half_open: 0,
+            complained: VecDeque::new(),
             refusals: Rate::full(),
             scratch: Vec::new(),
             trace: Trace::default(),

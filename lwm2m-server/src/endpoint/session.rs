@@ -30,6 +30,9 @@ pub(crate) type Connection = dtls_psk::Connection<MEMORY, Box<Handshake<MEMORY>>
 /// Memory of each direction of a handshake: more than the longest identity needs.
 const MEMORY: usize = 512;
 
+/// How many addresses are remembered for the alert they answered a flight with.
+const COMPLAINTS: usize = 64;
+
 /// Refused handshakes that are told at once, and in a second in the long run.
 const REFUSALS_AT_ONCE: u16 = 100;
 const REFUSALS_PER_SECOND: u16 = 10;
@@ -106,7 +109,10 @@ impl Endpoint {
             return None;
         }
         let memory = Box::new(Handshake::new());
-        let session = Connection::server(dtls(now), &self.config.dtls, &hello, rng, memory).ok()?;
+        let shares_records =
+            self.config.dtls.shares_records && !self.complained.contains(&from.socket_address().ip());
+        let config = self.config.dtls.with_shared_records(shares_records);
+        let session = Connection::server(dtls(now), &config, &hello, rng, memory).ok()?;
         let key = self.associations.insert(Association::new(now, local, from, Some(session), rng))?;
         self.by_address
             .insert((local, from), Candidates { newest: key, older: established.first().copied() });
@@ -139,8 +145,21 @@ impl Endpoint {
                 None => break,
             }
         }
+        self.note_complaint(key);
         self.look_up(key);
         answer
+    }
+
+    /// Whoever answers a flight with an alert gets the next one with one message in a record: tinydtls understands no more.
+    /// Anyone may forge such an alert; it costs 13 bytes.
+    fn note_complaint(&mut self, key: Key) {
+        let Some(association) = self.associations.get(key) else { return };
+        let suspicion = association.session.as_ref().and_then(Connection::suspicion);
+        let ip = association.address.socket_address().ip();
+        if matches!(suspicion, Some(Reason::PeerAlert(_))) && !self.complained.contains(&ip) {
+            self.complained.truncate(COMPLAINTS.saturating_sub(1));
+            self.complained.push_front(ip);
+        }
     }
 
     /// Asks for the key, when a handshake has come that far.
