@@ -175,13 +175,14 @@ fn emit_hello_verify_request(
     cookie: &[u8; COOKIE],
 ) -> Option<usize> {
     const BODY: u16 = 3 + COOKIE as u16;
-    let record = Header { version: Version::DTLS_1_0, ..Header::new(ContentType::Handshake, 0, sequence) };
+    // RFC 6347 §4.1: the record says 1.2 like every other; there are clients that drop any other record unread.
+    let record = Header::new(ContentType::Handshake, 0, sequence);
     let code = MessageType::HelloVerifyRequest as u8;
     let message = FragmentHeader { code, length: BODY.into(), message_seq, offset: 0 };
     let mut writer = Writer::new(out);
     writer.bytes(&record.emit(BODY.saturating_add(crate::message::HEADER as u16)))?;
     writer.bytes(&message.emit(BODY.into()))?;
-    // RFC 6347 §4.2.1: 1.0 here, whatever version is negotiated.
+    // RFC 6347 §4.2.1: server_version is 1.0, whatever version is negotiated.
     writer.u16(Version::DTLS_1_0.0)?;
     writer.vector8(cookie)?;
     Some(writer.len())

@@ -162,6 +162,14 @@ fn no_version_and_no_other_field_gets_past_the_cookie_7() {
     }
 }
 
+/// Clients of old tinydtls read no record but those of 1.2.
+#[test]
+fn a_hello_verify_request_names_version_1_0_in_a_record_of_1_2() {
+    let replies = Server::new(1).handle(at(0), &Hello::new().datagram(0)).1;
+    assert_eq!(replies[0][1..3], [0xfe, 0xfd], "RFC 6347 §4.1: the version of the record");
+    assert_eq!(replies[0][25..27], [0xfe, 0xff], "RFC 6347 §4.2.1: server_version");
+}
+
 #[test]
 fn a_cookie_longer_than_its_message_is_malformed_8() {
     for body in [
