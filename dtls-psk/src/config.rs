@@ -12,7 +12,8 @@ pub struct Config {
     /// How long a handshake may take in all.
     pub handshake_timeout: Duration,
     /// Whether handshake messages that follow each other share a record, which saves a server 13 bytes for each handshake.
-    /// Some small stacks (tinydtls) understand only one message in a record.
+    /// Some small stacks (tinydtls) understand only one message in a record; clients that do not offer the extended master
+    /// secret, as those do not, always get separate ones.
     pub shares_records: bool,
 }
 

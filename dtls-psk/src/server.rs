@@ -38,7 +38,10 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         let server_random = random(rng)?;
         let decoy: [u8; 16] = random(rng)?;
         // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
-        let mut connection = Self::start(Role::Server, hello.record_sequence, now, config, handshake);
+        // Among the clients from before RFC 7627 are some that understand only one message in a record.
+        let shares_records = config.shares_records && hello.extended_master_secret;
+        let config = config.with_shared_records(shares_records);
+        let mut connection = Self::start(Role::Server, hello.record_sequence, now, &config, handshake);
         connection.set_key(&decoy).ok_or(SetUpError::KeyLength)?;
         if let Some((mut step, reassembly)) = connection.step(now) {
             step.core.server_random = server_random;

@@ -28,6 +28,13 @@ fn separate_records_cost_13_bytes_more() {
 }
 
 #[test]
+fn a_client_from_before_the_extended_master_secret_gets_separate_records() {
+    let answer = Hello { extensions: None, ..Hello::new() }.send(&mut Server::new(2), at(0));
+    let lengths: Vec<_> = records_of(&answer[0]).iter().map(Vec::len).collect();
+    assert_eq!(lengths, [13 + 12 + 45, 13 + 12]);
+}
+
+#[test]
 fn a_record_costs_29_bytes() {
     let (mut client, _) = established();
     assert_eq!(seal(&mut client, &[0; 64]).len(), 64 + 29);
