@@ -267,6 +267,20 @@ fn a_long_value_is_written_in_blocks_of_the_size_the_device_wants() {
     assert_eq!(world.outcome(id), Ok(Answer::Done));
 }
 
+#[test]
+fn a_device_that_takes_the_first_block_for_the_whole_has_not_taken_the_value() {
+    let write = || Operation::Write {
+        path: path("/5/0/0"),
+        mode: WriteMode::Replace,
+        values: vec![(path("/5/0/0"), Value::Opaque(vec![7; 1500]))],
+    };
+    for options in [&[][..], &[(OptionNumber::BLOCK1, &[0x1e][..])]] {
+        let (asked, outcome) = ask(write(), Code::CHANGED, options, b"");
+        assert_eq!(asked.option(OptionNumber::BLOCK1), Some(&[0x0e][..]));
+        assert!(matches!(outcome, Err(RequestError::Malformed(_))), "{outcome:?}");
+    }
+}
+
 /// Observes and returns the token.
 fn observed(world: &mut World, device: &mut Device, what: &str) -> lwm2m_coap::Token {
     let id = world.request("a", observe(what)).unwrap();

@@ -153,6 +153,10 @@ impl Exchange {
                     self.szx = self.szx.min(block.szx());
                     return Progress::Again;
                 }
+                // The device took one block for the whole: what it has now is not what was sent.
+                (code, _) if code.is_success() && sent.more() => {
+                    return Progress::Failed(RequestError::Malformed("a success before the last block"));
+                }
                 _ => {}
             }
         }
