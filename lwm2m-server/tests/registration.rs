@@ -210,17 +210,73 @@ fn a_device_that_understands_one_message_in_a_record_gets_in_at_its_second_try()
 fn a_flood_of_refused_handshakes_is_counted_and_told_at_a_rate() {
     let mut world = World::new(false);
     let identity = world.enrol("a", Role::Management);
-    let mut device = Device::plain(Listener::Coaps, 40_000);
-    for _ in 0..300 {
-        device.connect(&mut world, &identity, &[8; 16]);
-    }
+    let refuse = |world: &mut World, ports: core::ops::Range<u16>| {
+        for port in ports {
+            let mut device = Device::plain(Listener::Coaps, port);
+            // Each but the last gives way to the next one.
+            for _ in 0..4 {
+                device.connect(world, &identity, &[8; 16]);
+            }
+        }
+    };
+    refuse(&mut world, 1..101);
     assert_eq!(world.told().len(), 100);
-    assert_eq!(world.endpoint.counters().untold_refusals, 199);
+    assert_eq!(world.endpoint.counters().untold_refusals, 200);
     world.pass(Duration::from_secs(2));
-    for _ in 0..50 {
-        device.connect(&mut world, &identity, &[8; 16]);
-    }
+    refuse(&mut world, 101..121);
     assert_eq!(world.told().len(), 20);
+}
+
+#[test]
+fn who_is_refused_again_and_again_is_answered_ever_more_rarely_and_others_as_before() {
+    let mut world = World::new(false);
+    let revoked = world.enrol("revoked", Role::Management);
+    world.enrol("good", Role::Management);
+    world.credentials.revoke(world.now.as_millis(), "test", "revoked", None, "lost").unwrap();
+    let mut begun = Vec::new();
+    for (port, identity, key) in
+        [(1, revoked.as_str(), KEY), (2, "nobody", KEY), (3, "good-management", [8; 16])]
+    {
+        let before = world.endpoint.counters().handshakes_begun;
+        for _ in 0..100 {
+            Device::plain(Listener::Coaps, port).connect(&mut world, identity, &key);
+            world.pass(Duration::from_secs(1));
+        }
+        begun.push(world.endpoint.counters().handshakes_begun.saturating_sub(before));
+    }
+    assert_eq!(begun[0], begun[1], "nothing shows why one is refused");
+    assert_eq!(begun[1], begun[2]);
+    assert!((5..15).contains(&begun[0]), "{begun:?}");
+    assert!(world.endpoint.counters().over_rate > 200);
+
+    // From the same address, once it waited; and from another one at once.
+    world.pass(Duration::from_secs(32));
+    for port in [3, 4] {
+        let device = Device::secure(&mut world, Listener::Coaps, port, "good-management", &KEY);
+        assert!(device.established, "from port {port}");
+    }
+    let mut liar = Device::plain(Listener::Coaps, 3);
+    liar.connect(&mut world, "good-management", &[8; 16]);
+    let device = Device::secure(&mut world, Listener::Coaps, 3, "good-management", &KEY);
+    assert!(device.established, "a success starts the count anew");
+}
+
+#[test]
+fn a_flood_of_refusals_is_counted_and_told_in_part() {
+    let mut world = World::new(false);
+    for port in 1..1000 {
+        let mut stranger = Device::plain(Listener::Coap, port);
+        let answer = stranger.request(&mut world, Code::POST, "rd?ep=x&lt=60&lwm2m=1.1", LINKS.as_bytes());
+        assert_eq!(answer.unwrap().code, Code::FORBIDDEN);
+    }
+    assert_eq!(world.endpoint.counters().refused, 999);
+    assert_eq!(world.told().len(), 100);
+    world.pass(Duration::from_secs(1));
+    for port in 1..100 {
+        let mut stranger = Device::plain(Listener::Coap, port);
+        stranger.request(&mut world, Code::POST, "rd?ep=x&lt=60&lwm2m=1.1", LINKS.as_bytes());
+    }
+    assert_eq!(world.told().len(), 10);
 }
 
 #[test]

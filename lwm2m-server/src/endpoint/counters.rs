@@ -32,7 +32,7 @@ counters! {
     unknown_notifications,
     /// Notifications that came after a newer one.
     stale_notifications,
-    /// Messages beyond the rate of one peer.
+    /// Messages beyond the rate of one peer, and handshakes of one that failed again and again.
     over_rate,
     /// Peers that were turned away because too many are unregistered.
     over_capacity,
@@ -46,7 +46,7 @@ counters! {
     handshakes_finished,
     /// Handshakes that were refused or not finished.
     handshakes_failed,
-    /// Refused handshakes that no event told of, because there were too many.
+    /// Refusals that no event told of, because there were too many.
     untold_refusals,
     /// Registers accepted.
     registered,

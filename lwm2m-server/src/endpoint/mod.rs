@@ -19,6 +19,7 @@ mod location;
 mod notification;
 mod observation;
 mod question;
+mod refusal;
 mod registration;
 mod registry;
 mod request;
@@ -53,7 +54,8 @@ pub use trace::{Direction, Packet};
 
 pub use content::{Kinds, known_kind};
 
-use association::{Admission, Association, Rate};
+use association::{Admission, Association};
+use refusal::Refusals;
 use registry::Registry;
 use slab::{Key, Slab};
 use timer::{NEVER, Timers};
@@ -143,8 +145,7 @@ pub struct Endpoint {
     half_open: usize,
     /// The addresses that answered a flight with an alert, the latest first.
     complained: VecDeque<IpAddr>,
-    /// How many refused handshakes may still be told.
-    refusals: Rate,
+    refusals: Refusals,
     /// Where records are tried that may belong to several sessions.
     scratch: Vec<u8>,
     trace: Trace,
@@ -190,7 +191,7 @@ impl Endpoint {
             cookies: None,
             half_open: 0,
             complained: VecDeque::new(),
-            refusals: Rate::full(),
+            refusals: Refusals::new(),
             scratch: Vec::new(),
             trace: Trace::default(),
             next_request: 0,

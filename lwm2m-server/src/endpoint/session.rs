@@ -33,10 +33,6 @@ const MEMORY: usize = 512;
 /// How many addresses are remembered for the alert they answered a flight with.
 const COMPLAINTS: usize = 64;
 
-/// Refused handshakes that are told at once, and in a second in the long run.
-const REFUSALS_AT_ONCE: u16 = 100;
-const REFUSALS_PER_SECOND: u16 = 10;
-
 pub(crate) const fn dtls(now: Instant) -> dtls_psk::Instant {
     dtls_psk::Instant::from_millis(now.as_millis())
 }
@@ -79,6 +75,10 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Transmit> {
+        if !self.refusals.is_answered(now, (local, from)) {
+            Counters::add(&mut self.counters.over_rate);
+            return None;
+        }
         let cookies = self.cookies.get_or_insert_with(|| CookieJar::new(dtls(now), rng));
         let hello = match cookies.accept(dtls(now), rng, from.bytes(), datagram, out) {
             Accepted::Verified(hello) => hello,
@@ -226,6 +226,7 @@ impl Endpoint {
             return self.remove(key);
         };
         let who = Who::Proven(who);
+        self.refusals.succeeded((association.local, association.address));
         association.admission = Admission::Asked { full };
         self.half_open = self.half_open.saturating_sub(1);
         Counters::add(&mut self.counters.handshakes_finished);
@@ -267,11 +268,14 @@ impl Endpoint {
             self.session_closed(key, &reason.to_string());
         } else {
             Counters::add(&mut self.counters.handshakes_failed);
+            let (local, from) = (association.local, association.address);
+            if matches!(reason, Reason::UnknownIdentity | Reason::WrongKey | Reason::BadFinished) {
+                self.refusals.failed(now, (local, from));
+            }
             let proving = association.proving.as_ref();
             // A refused identity was told of when it was refused.
             if proving.is_none_or(|proving| proving.who.is_some() || proving.look_up.is_some()) {
                 let identity = proving.map(|proving| String::from_utf8_lossy(&proving.identity).into_owned());
-                let (local, from) = (association.local, association.address);
                 self.handshake_refused(now, local, from, identity, reason.to_string());
             }
         }
@@ -309,7 +313,7 @@ impl Endpoint {
         identity: Option<String>,
         reason: String,
     ) {
-        if !self.refusals.take(now, REFUSALS_AT_ONCE, REFUSALS_PER_SECOND) {
+        if !self.refusals.is_told(now) {
             Counters::add(&mut self.counters.untold_refusals);
             return;
         }

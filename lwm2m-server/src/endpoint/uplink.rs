@@ -240,7 +240,11 @@ impl Endpoint {
             role: who.role(),
             reason: reason.clone(),
         };
-        self.events.push_back(refused);
+        if self.refusals.is_told(now) {
+            self.events.push_back(refused);
+        } else {
+            Counters::add(&mut self.counters.untold_refusals);
+        }
         if who.proven().is_some() {
             self.close(now, key, &reason);
             return None;
