@@ -4,6 +4,7 @@
 use core::ops::Range;
 
 use crate::alert::{self, Alert, Level};
+use crate::crypto::Crypto;
 use crate::error::{Counters, Dropped, SealError};
 use crate::keys::{Epoch, HEADROOM};
 use crate::record::{ContentType, HEADER, Header, SEQUENCE_MAX};
@@ -88,14 +89,14 @@ impl Association {
         self.epochs.iter_mut().flatten().find(|epoch| epoch.number == number)
     }
 
-    pub(crate) fn seal_in(
+    pub(crate) fn seal_in<C: Crypto>(
         &mut self,
         epoch: u16,
         content_type: ContentType,
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Range<usize>, SealError> {
-        self.epoch_mut(epoch).ok_or(SealError::NotEstablished)?.seal(content_type, buffer, payload)
+        self.epoch_mut(epoch).ok_or(SealError::NotEstablished)?.seal::<C>(content_type, buffer, payload)
     }
 
     /// Writes a record of epoch 0 to the front of `out`.
@@ -130,7 +131,7 @@ impl Association {
     }
 
     /// Writes the queued alert; a closed association forgets its keys with it.
-    pub(crate) fn emit_alert(&mut self, out: &mut [u8]) -> Option<usize> {
+    pub(crate) fn emit_alert<C: Crypto>(&mut self, out: &mut [u8]) -> Option<usize> {
         let (level, alert) = self.alert?;
         let body = alert::emit(level, alert);
         let length = match self.write_epoch {
@@ -138,7 +139,7 @@ impl Association {
             epoch => {
                 out.get_mut(HEADROOM..)?.first_chunk_mut().map(|to| *to = body)?;
                 let payload = HEADROOM..HEADROOM.saturating_add(body.len());
-                self.seal_in(epoch, ContentType::Alert, out, payload).ok()?.len()
+                self.seal_in::<C>(epoch, ContentType::Alert, out, payload).ok()?.len()
             }
         };
         self.alert = None;

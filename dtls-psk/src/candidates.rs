@@ -5,6 +5,7 @@ use core::borrow::BorrowMut;
 
 use crate::client_hello::OfferedHello;
 use crate::connection::Connection;
+use crate::crypto::Crypto;
 use crate::error::Dropped;
 use crate::handshake::Handshake;
 use crate::message::{Fragment, MessageType};
@@ -27,13 +28,14 @@ pub enum Choice {
 ///
 /// With one candidate that has keys nothing is decrypted; with several, the first record is tried into `scratch`, which
 /// must be as long as the datagram.
-pub fn choose<'c, const N: usize, H>(
-    candidates: impl Iterator<Item = &'c Connection<N, H>> + Clone,
+pub fn choose<'c, const N: usize, H, C>(
+    candidates: impl Iterator<Item = &'c Connection<N, H, C>> + Clone,
     datagram: &[u8],
     scratch: &mut [u8],
 ) -> Choice
 where
-    H: BorrowMut<Handshake<N>> + 'c,
+    H: BorrowMut<Handshake<N, C>> + 'c,
+    C: Crypto + 'c,
 {
     let Some((header, length)) = Header::parse(datagram) else { return Choice::Dropped(Dropped::Malformed) };
     if header.epoch == 0 {

@@ -10,6 +10,7 @@
 //! Invariant: established only after the server's Finished was decrypted and verified.
 
 use crate::association::Role;
+use crate::crypto::{Crypto, RunningHash as _};
 use crate::error::{Dropped, Reason};
 use crate::handshake::{Failure, State, Step};
 use crate::message::{self, Message, MessageType, ServerHello};
@@ -19,7 +20,7 @@ use crate::wire::Writer;
 /// How many cookies a client lets itself be asked for.
 const HELLO_VERIFY_REQUESTS_MAX: u8 = 4;
 
-impl<const N: usize> Step<'_, N> {
+impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// Queues a ClientHello; the transcript starts with it.
     pub(crate) fn push_client_hello(&mut self, cookie: &[u8]) -> Result<(), Failure> {
         let Self { association, core, flight, now } = self;
@@ -31,7 +32,7 @@ impl<const N: usize> Step<'_, N> {
                 message::emit_client_hello(out, &random, cookie)
             })
             .ok_or(Reason::TooLong)?;
-        core.transcript = crate::crypto::Sha256::new();
+        core.transcript = C::Sha256::new();
         core.absorb(&message);
         core.timers.flight(*now);
         Ok(())

@@ -2,12 +2,14 @@
 //! out only after the peer's Finished was verified, and only protected).
 
 use core::borrow::BorrowMut;
+use core::marker::PhantomData;
 use core::ops::Range;
 
 use crate::Rng;
 use crate::alert::{Alert, Level};
 use crate::association::{Association, Phase, Role};
 use crate::config::Config;
+use crate::crypto::{Crypto, RustCrypto};
 use crate::error::{Counters, Dropped, Reason, SealError, SetUpError};
 use crate::event::Input;
 use crate::handshake::{Core, Handshake, PROTECTED, State, Step};
@@ -21,13 +23,20 @@ use crate::time::Instant;
 /// `H` is where the handshake's memory lives: inline (`Handshake<N>`, the default), or behind a pointer of the caller
 /// (`Box<Handshake<N>>`, `&mut Handshake<N>`). It is dropped as soon as it is not needed any more; what remains is small.
 ///
+/// `C` is where the cryptographic primitives come from.
+///
 /// See the [crate documentation](crate) for how to drive it.
-pub struct Connection<const N: usize, H: BorrowMut<Handshake<N>> = Handshake<N>> {
+pub struct Connection<const N: usize, H = Handshake<N>, C = RustCrypto>
+where
+    H: BorrowMut<Handshake<N, C>>,
+    C: Crypto,
+{
     pub(crate) association: Association,
     pub(crate) handshake: Option<H>,
+    crypto: PhantomData<fn() -> C>,
 }
 
-impl<const N: usize, H: BorrowMut<Handshake<N>>> core::fmt::Debug for Connection<N, H> {
+impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> core::fmt::Debug for Connection<N, H, C> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         formatter
             .debug_struct("Connection")
@@ -37,7 +46,7 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> core::fmt::Debug for Connection
     }
 }
 
-impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
+impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
     /// Starts a handshake as a client: [`Connection::poll_transmit`] has the ClientHello.
     ///
     /// # Errors
@@ -75,7 +84,8 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         memory.flight.start(config.shares_records);
         memory.reassembly.restart(0);
         memory.core.timers.start(now, config);
-        Self { association: Association::new(role, plain_sequence), handshake: Some(handshake) }
+        let association = Association::new(role, plain_sequence);
+        Self { association, handshake: Some(handshake), crypto: PhantomData }
     }
 
     pub(crate) fn set_key(&mut self, key: &[u8]) -> Option<()> {
@@ -113,10 +123,10 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
             let Handshake { core, flight, .. } = handshake.borrow_mut();
             if !flight.is_sent() {
                 core.timers.sent(now);
-                return flight.emit(&mut self.association, out);
+                return flight.emit::<C>(&mut self.association, out);
             }
         }
-        self.association.emit_alert(out)
+        self.association.emit_alert::<C>(out)
     }
 
     /// When [`Connection::handle_timeout`] is to be called next.
@@ -156,7 +166,7 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         if self.association.phase != Phase::Established {
             return Err(SealError::NotEstablished);
         }
-        self.association.seal_in(PROTECTED, ContentType::ApplicationData, buffer, payload)
+        self.association.seal_in::<C>(PROTECTED, ContentType::ApplicationData, buffer, payload)
     }
 
     /// Closes the connection: [`Connection::poll_transmit`] has a close_notify if keys were agreed. A call too many is
@@ -172,9 +182,9 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
     /// gives the memory back so that the next handshake can have it. With [`NoHandshake`](crate::NoHandshake) as place the
     /// connection takes no more room than its association. Nothing while the memory is still needed; the connection is
     /// gone then.
-    pub fn without_handshake<P: BorrowMut<Handshake<N>>>(self) -> Option<Connection<N, P>> {
-        let Self { association, handshake } = self;
-        handshake.is_none().then_some(Connection { association, handshake: None })
+    pub fn without_handshake<P: BorrowMut<Handshake<N, C>>>(self) -> Option<Connection<N, P, C>> {
+        let Self { association, handshake, crypto } = self;
+        handshake.is_none().then_some(Connection { association, handshake: None, crypto })
     }
 
     /// The role in the handshake.
@@ -216,7 +226,7 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
     }
 
     /// The parts of the handshake, if there is one.
-    pub(crate) fn step(&mut self, now: Instant) -> Option<(Step<'_, N>, &mut Reassembly<N>)> {
+    pub(crate) fn step(&mut self, now: Instant) -> Option<(Step<'_, N, C>, &mut Reassembly<N>)> {
         let Handshake { core, flight, reassembly } = self.handshake.as_mut()?.borrow_mut();
         Some((Step { now, association: &mut self.association, core, flight }, reassembly))
     }
@@ -357,7 +367,7 @@ mod tests {
                 out.get_mut(..body.len())?.copy_from_slice(body);
                 Some(body.len())
             });
-            step.core.transcript = crate::crypto::Sha256::new();
+            step.core.transcript = crate::crypto::RunningHash::new();
             step.core.absorb(&message.unwrap());
         }
         let mut server = server(&mut client);
@@ -422,7 +432,7 @@ mod tests {
     fn protected(from: &mut Small, content_type: ContentType, body: &[u8]) -> Vec<u8> {
         let mut buffer = [&[0; crate::HEADROOM], body, &[0; crate::TAILROOM]].concat();
         let payload = crate::HEADROOM..crate::HEADROOM.saturating_add(body.len());
-        let record = from.association.seal_in(1, content_type, &mut buffer, payload).unwrap();
+        let record = from.association.seal_in::<RustCrypto>(1, content_type, &mut buffer, payload).unwrap();
         buffer[record].to_vec()
     }
 

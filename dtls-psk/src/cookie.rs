@@ -5,6 +5,7 @@
 //!
 //! Invariant: a cookie is good for one address and one set of ClientHello parameters, and for two rotations at most.
 
+use core::marker::PhantomData;
 use core::time::Duration;
 
 use subtle::ConstantTimeEq as _;
@@ -13,7 +14,7 @@ use zeroize::ZeroizeOnDrop;
 use crate::Rng;
 use crate::alert::{self, Level};
 use crate::client_hello::{ClientHello, OfferedHello};
-use crate::crypto::Hmac;
+use crate::crypto::{Crypto, RunningMac as _, RustCrypto};
 use crate::error::{Dropped, Reason};
 use crate::message::{Fragment, FragmentHeader, MessageType};
 use crate::record::{ContentType, HEADER, Header, Version};
@@ -31,14 +32,16 @@ const ROTATION: Duration = Duration::from_secs(60);
 
 /// Makes and checks cookies under a rotating secret; one serves any number of clients.
 #[derive(ZeroizeOnDrop)]
-pub struct CookieJar {
+pub struct CookieJar<C: Crypto = RustCrypto> {
     current: [u8; 32],
     previous: [u8; 32],
     #[zeroize(skip)]
     rotated: Instant,
+    #[zeroize(skip)]
+    crypto: PhantomData<fn() -> C>,
 }
 
-impl core::fmt::Debug for CookieJar {
+impl<C: Crypto> core::fmt::Debug for CookieJar<C> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         formatter.debug_struct("CookieJar").finish_non_exhaustive()
     }
@@ -65,7 +68,14 @@ pub enum Accepted<'d> {
 impl CookieJar {
     /// A jar with fresh secrets.
     pub fn new(now: Instant, rng: &mut Rng<'_>) -> Self {
-        let mut jar = Self { current: [0; 32], previous: [0; 32], rotated: now };
+        Self::with_crypto(now, rng)
+    }
+}
+
+impl<C: Crypto> CookieJar<C> {
+    /// A jar with fresh secrets, whose [`Crypto`] is the caller's choice.
+    pub fn with_crypto(now: Instant, rng: &mut Rng<'_>) -> Self {
+        let mut jar = Self { current: [0; 32], previous: [0; 32], rotated: now, crypto: PhantomData };
         rng(&mut jar.current);
         rng(&mut jar.previous);
         jar
@@ -88,10 +98,10 @@ impl CookieJar {
             Ok(parts) => parts,
             Err(dropped) => return Accepted::Dropped(dropped),
         };
-        let expected = cookie(&self.current, address, &hello);
+        let expected = cookie::<C>(&self.current, address, &hello);
         let is_valid = bool::from(expected.as_slice().ct_eq(hello.cookie))
             || (hello.cookie.len() == COOKIE
-                && bool::from(cookie(&self.previous, address, &hello).as_slice().ct_eq(hello.cookie)));
+                && bool::from(cookie::<C>(&self.previous, address, &hello).as_slice().ct_eq(hello.cookie)));
         if !is_valid {
             let reply = emit_hello_verify_request(out, record.sequence, message_seq, &expected)
                 .filter(|length| *length <= datagram.len());
@@ -156,8 +166,8 @@ impl CookieJar {
 
 /// Binds the address and what a client has to repeat (RFC 6347 §4.2.1): version, random, session id, cipher suites and
 /// compression methods. Extensions are not among it.
-fn cookie(secret: &[u8; 32], address: &[u8], hello: &OfferedHello<'_>) -> [u8; COOKIE] {
-    let mut mac = Hmac::new(secret);
+fn cookie<C: Crypto>(secret: &[u8; 32], address: &[u8], hello: &OfferedHello<'_>) -> [u8; COOKIE] {
+    let mut mac = C::Hmac::new(secret);
     mac.update(&(address.len() as u64).to_be_bytes());
     mac.update(address);
     mac.update(hello.before_cookie);

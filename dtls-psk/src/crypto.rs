@@ -1,5 +1,5 @@
 //! The primitives of RFC 6655 and RFC 5246 §5: AES-128-CCM with an 8-byte tag, SHA-256 and HMAC-SHA-256 (invariant: this
-//! is the only module that names a cryptographic library, so that another one touches nothing else).
+//! is the only module that names a cryptographic library; everything else goes through [`Crypto`]).
 
 use aes::Aes128;
 use aes::cipher::consts::{U8, U12};
@@ -8,57 +8,117 @@ use ccm::aead::{AeadInPlace as _, KeyInit as _};
 use hmac::Mac as _;
 use sha2::Digest as _;
 
+/// Where the primitives come from: [`RustCrypto`] unless a device maker names something else, such as the AES of its
+/// microcontroller.
+///
+/// The engine takes it as a type and holds none: hardware of which there is one is behind a `static` of the implementation.
+/// Implementations compare tags in constant time and wipe keys that they expanded.
+///
+/// ```
+/// use dtls_psk::{Config, Connection, Crypto, Handshake, Instant, Psk, RustCrypto};
+///
+/// struct MyChip;
+///
+/// impl Crypto for MyChip {
+///     type Sha256 = <RustCrypto as Crypto>::Sha256;
+///     type Hmac = <RustCrypto as Crypto>::Hmac;
+///
+///     fn seal(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]> {
+///         // Here the peripheral of the chip would be driven.
+///         RustCrypto::seal(key, nonce, aad, buffer)
+///     }
+///
+///     fn open(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8], tag: &[u8; 8]) -> Option<()> {
+///         RustCrypto::open(key, nonce, aad, buffer, tag)
+///     }
+/// }
+///
+/// type Client = Connection<512, Handshake<512, MyChip>, MyChip>;
+///
+/// let psk = Psk { identity: b"urn:dev:1", key: &[1; 16] };
+/// let now = Instant::from_millis(0);
+/// let client = Client::client(now, &Config::DEFAULT, psk, &mut |bytes| bytes.fill(7), Handshake::default())?;
+/// # Ok::<(), dtls_psk::SetUpError>(())
+/// ```
+pub trait Crypto {
+    /// A running SHA-256.
+    type Sha256: RunningHash;
+    /// A running HMAC-SHA-256.
+    type Hmac: RunningMac;
+
+    /// Encrypts `buffer` in place with AES-128-CCM and returns the tag of 8 bytes; `None` if it cannot: the record is not
+    /// sent.
+    fn seal(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]>;
+
+    /// Decrypts `buffer` in place; `None` if the tag is wrong, and then `buffer` may hold anything.
+    fn open(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8], tag: &[u8; 8]) -> Option<()>;
+}
+
+/// A hash that is fed piece by piece; a clone goes on from the same point.
+pub trait RunningHash: Clone {
+    /// Of nothing yet.
+    fn new() -> Self;
+    /// Feeds `bytes`.
+    fn update(&mut self, bytes: &[u8]);
+    /// The hash of everything fed.
+    fn finish(self) -> [u8; 32];
+}
+
+/// A message authentication code that is fed piece by piece; a clone saves the key set-up.
+pub trait RunningMac: Clone {
+    /// Of nothing yet, under a key of any length.
+    fn new(key: &[u8]) -> Self;
+    /// Feeds `bytes`.
+    fn update(&mut self, bytes: &[u8]);
+    /// The code of everything fed.
+    fn finish(self) -> [u8; 32];
+}
+
+/// The primitives in portable Rust, by the crates of the RustCrypto project; on large processors they use its instructions.
+#[derive(Clone, Copy, Debug)]
+pub enum RustCrypto {}
+
 /// AES-128-CCM with a 12-byte nonce and an 8-byte tag.
 type Ccm8 = Ccm<Aes128, U8, U12>;
 
-/// Encrypts `buffer` in place and returns the tag; `None` if `buffer` is longer than 2^24 - 1 bytes.
-pub(crate) fn seal_ccm_8(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]> {
-    Some(Ccm8::new(key.into()).encrypt_in_place_detached(nonce.into(), aad, buffer).ok()?.into())
-}
+impl Crypto for RustCrypto {
+    type Sha256 = sha2::Sha256;
+    type Hmac = hmac::Hmac<sha2::Sha256>;
 
-/// Decrypts `buffer` in place; `None` if the tag is wrong (compared in constant time), and then `buffer` is destroyed.
-pub(crate) fn open_ccm_8(
-    key: &[u8; 16],
-    nonce: &[u8; 12],
-    aad: &[u8],
-    buffer: &mut [u8],
-    tag: &[u8; 8],
-) -> Option<()> {
-    Ccm8::new(key.into()).decrypt_in_place_detached(nonce.into(), aad, buffer, tag.into()).ok()
-}
-
-/// A running SHA-256.
-#[derive(Clone)]
-pub(crate) struct Sha256(sha2::Sha256);
-
-impl Sha256 {
-    pub(crate) fn new() -> Self {
-        Self(sha2::Sha256::new())
+    fn seal(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]> {
+        Some(Ccm8::new(key.into()).encrypt_in_place_detached(nonce.into(), aad, buffer).ok()?.into())
     }
 
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    pub(crate) fn finish(self) -> [u8; 32] {
-        self.0.finalize().into()
+    fn open(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8], tag: &[u8; 8]) -> Option<()> {
+        // The tag is compared in constant time.
+        Ccm8::new(key.into()).decrypt_in_place_detached(nonce.into(), aad, buffer, tag.into()).ok()
     }
 }
 
-/// HMAC-SHA-256 under one key; a clone saves the key set-up.
-#[derive(Clone)]
-pub(crate) struct Hmac(hmac::Hmac<sha2::Sha256>);
-
-impl Hmac {
-    pub(crate) fn new(key: &[u8]) -> Self {
-        Self(<hmac::Hmac<_> as hmac::Mac>::new_from_slice(key).expect("HMAC takes a key of any length"))
+impl RunningHash for sha2::Sha256 {
+    fn new() -> Self {
+        sha2::Digest::new()
     }
 
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+    fn update(&mut self, bytes: &[u8]) {
+        sha2::Digest::update(self, bytes);
     }
 
-    pub(crate) fn finish(self) -> [u8; 32] {
-        self.0.finalize().into_bytes().into()
+    fn finish(self) -> [u8; 32] {
+        self.finalize().into()
+    }
+}
+
+impl RunningMac for hmac::Hmac<sha2::Sha256> {
+    fn new(key: &[u8]) -> Self {
+        <Self as hmac::Mac>::new_from_slice(key).expect("HMAC takes a key of any length")
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        hmac::Mac::update(self, bytes);
+    }
+
+    fn finish(self) -> [u8; 32] {
+        self.finalize().into_bytes().into()
     }
 }

@@ -4,6 +4,7 @@
 use heapless::Vec;
 
 use crate::association::Association;
+use crate::crypto::Crypto;
 use crate::keys::{HEADROOM, TAILROOM};
 use crate::message::{self, FragmentHeader, Message, MessageType};
 use crate::record::{self, ContentType};
@@ -87,17 +88,17 @@ impl<const N: usize> Flight<N> {
     }
 
     /// Writes as many records as fit into `out`, one datagram.
-    pub(crate) fn emit(&mut self, association: &mut Association, out: &mut [u8]) -> Option<usize> {
+    pub(crate) fn emit<C: Crypto>(&mut self, association: &mut Association, out: &mut [u8]) -> Option<usize> {
         let mut written = 0_usize;
         while let Some(rest) = out.get_mut(written..)
-            && let Some(length) = self.emit_record(association, rest, written == 0)
+            && let Some(length) = self.emit_record::<C>(association, rest, written == 0)
         {
             written = written.saturating_add(length);
         }
         (written > 0).then_some(written)
     }
 
-    fn emit_record(
+    fn emit_record<C: Crypto>(
         &mut self,
         association: &mut Association,
         out: &mut [u8],
@@ -118,7 +119,10 @@ impl<const N: usize> Flight<N> {
         if epoch == 0 {
             association.frame_plain(ContentType::Handshake, out, length)
         } else {
-            association.seal_in(epoch, ContentType::Handshake, out, payload).ok().map(|record| record.len())
+            association
+                .seal_in::<C>(epoch, ContentType::Handshake, out, payload)
+                .ok()
+                .map(|record| record.len())
         }
     }
 
@@ -133,7 +137,9 @@ impl<const N: usize> Flight<N> {
         {
             let from = usize::from(start).saturating_add(self.offset);
             let left = usize::from(end).saturating_sub(from);
-            let Some(space) = room.checked_sub(writer.len().saturating_add(message::HEADER)) else { break };
+            let Some(space) = room.checked_sub(writer.len().saturating_add(message::HEADER)) else {
+                break;
+            };
             let is_whole = left <= space;
             let is_only = writer.len() == 0;
             if !is_only && !self.shares_records {

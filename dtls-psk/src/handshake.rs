@@ -5,7 +5,7 @@ use zeroize::Zeroize as _;
 
 use crate::association::{Association, Role};
 use crate::config::Config;
-use crate::crypto::Sha256;
+use crate::crypto::{Crypto, RunningHash as _, RustCrypto};
 use crate::error::{Dropped, Reason};
 use crate::flight::Flight;
 use crate::keys::Epoch;
@@ -31,16 +31,22 @@ pub(crate) const PROTECTED: u16 = 1;
 /// 384 bytes are enough for everything with pre-shared keys. 192, the least that compiles, are enough as well but for
 /// cookies of more than 142 bytes, which a client then refuses with [`Reason::TooLong`]. A client has the memory inline, a
 /// server boxes it, so that an idle connection is small.
-pub struct Handshake<const N: usize> {
-    pub(crate) core: Core,
+pub struct Handshake<const N: usize, C: Crypto = RustCrypto> {
+    pub(crate) core: Core<C>,
     pub(crate) flight: Flight<N>,
     pub(crate) reassembly: Reassembly<N>,
 }
 
 impl<const N: usize> Handshake<N> {
     /// Empty memory, to be handed to [`Connection::client`](crate::Connection::client) or
-    /// [`Connection::server`](crate::Connection::server).
+    /// [`Connection::server`](crate::Connection::server). With another [`Crypto`] it comes from `default`.
     pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<const N: usize, C: Crypto> Default for Handshake<N, C> {
+    fn default() -> Self {
         const {
             assert!(N >= 192, "the longest identity and a Finished need 192 bytes");
             assert!(N <= 16384, "a message is never longer than a record");
@@ -49,13 +55,7 @@ impl<const N: usize> Handshake<N> {
     }
 }
 
-impl<const N: usize> Default for Handshake<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const N: usize> core::fmt::Debug for Handshake<N> {
+impl<const N: usize, C: Crypto> core::fmt::Debug for Handshake<N, C> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         formatter.debug_struct("Handshake").field("state", &self.core.state).finish_non_exhaustive()
     }
@@ -66,14 +66,14 @@ impl<const N: usize> core::fmt::Debug for Handshake<N> {
 #[derive(Clone, Copy, Debug)]
 pub enum NoHandshake {}
 
-impl<const N: usize> core::borrow::Borrow<Handshake<N>> for NoHandshake {
-    fn borrow(&self) -> &Handshake<N> {
+impl<const N: usize, C: Crypto> core::borrow::Borrow<Handshake<N, C>> for NoHandshake {
+    fn borrow(&self) -> &Handshake<N, C> {
         match *self {}
     }
 }
 
-impl<const N: usize> core::borrow::BorrowMut<Handshake<N>> for NoHandshake {
-    fn borrow_mut(&mut self) -> &mut Handshake<N> {
+impl<const N: usize, C: Crypto> core::borrow::BorrowMut<Handshake<N, C>> for NoHandshake {
+    fn borrow_mut(&mut self) -> &mut Handshake<N, C> {
         match *self {}
     }
 }
@@ -91,7 +91,7 @@ pub(crate) enum State {
 }
 
 /// The state of a handshake without its buffers.
-pub(crate) struct Core {
+pub(crate) struct Core<C: Crypto> {
     pub(crate) state: State,
     pub(crate) suite: Suite,
     pub(crate) extended_master_secret: bool,
@@ -104,7 +104,7 @@ pub(crate) struct Core {
     pub(crate) has_server_key_exchange: bool,
     pub(crate) client_random: [u8; 32],
     pub(crate) server_random: [u8; 32],
-    pub(crate) transcript: Sha256,
+    pub(crate) transcript: C::Sha256,
     pub(crate) identity: StoredIdentity,
     /// Client: its key. Server: a random key for unknown identities.
     pub(crate) key: StoredKey,
@@ -181,7 +181,7 @@ impl Timers {
     }
 }
 
-impl Core {
+impl<C: Crypto> Core<C> {
     pub(crate) fn new() -> Self {
         Self {
             state: State::ServerHello,
@@ -194,7 +194,7 @@ impl Core {
             has_server_key_exchange: false,
             client_random: [0; 32],
             server_random: [0; 32],
-            transcript: Sha256::new(),
+            transcript: C::Sha256::new(),
             identity: StoredIdentity::new(),
             key: StoredKey::EMPTY,
             verify_data: VerifyData::default(),
@@ -217,12 +217,12 @@ impl Core {
             message_seq: self.hello_seq.wrapping_add(2),
             body: &[0; 12],
         };
-        let Secrets { keys, verify_data } = Secrets::derive(Inputs {
+        let Secrets { keys, verify_data } = Secrets::derive::<C>(Inputs {
             psk,
             client_random: &self.client_random,
             server_random: &self.server_random,
             extended_master_secret: self.extended_master_secret,
-            transcript: core::mem::replace(&mut self.transcript, Sha256::new()),
+            transcript: core::mem::replace(&mut self.transcript, C::Sha256::new()),
             client_finished_header: finished.header(),
         });
         self.key.clear();
@@ -265,7 +265,7 @@ impl Core {
     }
 }
 
-impl Drop for Core {
+impl<C: Crypto> Drop for Core<C> {
     fn drop(&mut self) {
         self.client_random.zeroize();
         self.server_random.zeroize();
@@ -295,14 +295,14 @@ impl From<Reason> for Failure {
 }
 
 /// One step of a handshake: its parts, borrowed for one message.
-pub(crate) struct Step<'a, const N: usize> {
+pub(crate) struct Step<'a, const N: usize, C: Crypto> {
     pub(crate) now: Instant,
     pub(crate) association: &'a mut Association,
-    pub(crate) core: &'a mut Core,
+    pub(crate) core: &'a mut Core<C>,
     pub(crate) flight: &'a mut Flight<N>,
 }
 
-impl<const N: usize> Step<'_, N> {
+impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// Processes the message whose turn it is.
     pub(crate) fn handle(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         match self.association.role {

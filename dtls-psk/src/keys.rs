@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use crate::crypto;
+use crate::crypto::Crypto;
 use crate::error::{Dropped, SealError};
 use crate::prf::DirectionKeys;
 use crate::record::{ContentType, HEADER, Header, PLAINTEXT_MAX, SEQUENCE_MAX};
@@ -33,7 +33,7 @@ pub(crate) struct Epoch {
 
 impl Epoch {
     /// Seals `payload` of `buffer` in place as a record and returns where the record lies.
-    pub(crate) fn seal(
+    pub(crate) fn seal<C: Crypto>(
         &mut self,
         content_type: ContentType,
         buffer: &mut [u8],
@@ -54,13 +54,8 @@ impl Epoch {
         let header = Header::new(content_type, self.number, self.next_sequence);
         self.next_sequence = self.next_sequence.saturating_add(1);
 
-        *tag = crypto::seal_ccm_8(
-            &self.write.key,
-            &nonce(&self.write, header.number()),
-            &aad(header, plaintext),
-            body,
-        )
-        .ok_or(SealError::NoRoom)?;
+        *tag = C::seal(&self.write.key, &nonce(&self.write, header.number()), &aad(header, plaintext), body)
+            .ok_or(SealError::NoRoom)?;
         let fragment = plaintext.saturating_add((EXPLICIT_NONCE + TAG) as u16);
         let content = header.emit(fragment).into_iter().chain(header.number());
         front.iter_mut().zip(content).for_each(|(to, from)| *to = from);
@@ -68,14 +63,22 @@ impl Epoch {
     }
 
     /// Opens the body of a record in place and returns the plaintext. The body is destroyed if it is not authentic.
-    pub(crate) fn open<'d>(&mut self, header: Header, body: &'d mut [u8]) -> Result<&'d mut [u8], Dropped> {
-        let plaintext = self.decrypt(header, body)?;
+    pub(crate) fn open<'d, C: Crypto>(
+        &mut self,
+        header: Header,
+        body: &'d mut [u8],
+    ) -> Result<&'d mut [u8], Dropped> {
+        let plaintext = self.decrypt::<C>(header, body)?;
         self.window.record(header.sequence);
         Ok(plaintext)
     }
 
     /// As [`Epoch::open`], but leaves the record fresh.
-    pub(crate) fn decrypt<'d>(&self, header: Header, body: &'d mut [u8]) -> Result<&'d mut [u8], Dropped> {
+    pub(crate) fn decrypt<'d, C: Crypto>(
+        &self,
+        header: Header,
+        body: &'d mut [u8],
+    ) -> Result<&'d mut [u8], Dropped> {
         let Suite::PskAes128Ccm8 = self.suite;
         if !self.window.is_fresh(header.sequence) {
             return Err(Dropped::Replayed);
@@ -87,7 +90,7 @@ impl Epoch {
             .filter(|_| ciphertext.len() <= PLAINTEXT_MAX)
             .ok_or(Dropped::TooLarge)?;
         let (nonce, aad) = (nonce(&self.read, *explicit), aad(header, length));
-        crypto::open_ccm_8(&self.read.key, &nonce, &aad, ciphertext, tag).ok_or(Dropped::Unauthenticated)?;
+        C::open(&self.read.key, &nonce, &aad, ciphertext, tag).ok_or(Dropped::Unauthenticated)?;
         Ok(ciphertext)
     }
 }
@@ -113,6 +116,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::crypto::RustCrypto;
     use crate::prf::tests::hex;
     use crate::record::Datagram;
 
@@ -139,14 +143,14 @@ mod tests {
     fn open(epoch: &mut Epoch, record: &[u8]) -> Result<Vec<u8>, Dropped> {
         let mut record = record.to_vec();
         let (header, body) = Datagram::new(&mut record).next().unwrap().unwrap();
-        epoch.open(header, body).map(|plaintext| plaintext.to_vec())
+        epoch.open::<RustCrypto>(header, body).map(|plaintext| plaintext.to_vec())
     }
 
     fn seal(epoch: &mut Epoch, payload: &[u8]) -> Vec<u8> {
         let mut buffer = vec![0; HEADROOM + payload.len() + TAILROOM];
         buffer[HEADROOM..HEADROOM + payload.len()].copy_from_slice(payload);
         let record = epoch
-            .seal(ContentType::ApplicationData, &mut buffer, HEADROOM..HEADROOM + payload.len())
+            .seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer, HEADROOM..HEADROOM + payload.len())
             .unwrap();
         buffer[record].to_vec()
     }
@@ -157,10 +161,10 @@ mod tests {
         let nonce = hex("101112131415161718191a1b").try_into().unwrap();
         let aad = hex("000102030405060708090a0b0c0d0e0f10111213");
         let mut buffer = hex("202122232425262728292a2b2c2d2e2f3031323334353637");
-        let tag = crypto::seal_ccm_8(&key, &nonce, &aad, &mut buffer).unwrap();
+        let tag = RustCrypto::seal(&key, &nonce, &aad, &mut buffer).unwrap();
         assert_eq!(buffer, hex("e3b201a9f5b71a7a9b1ceaeccd97e70b6176aad9a4428aa5"));
         assert_eq!(tag.as_slice(), hex("484392fbc1b09951"));
-        crypto::open_ccm_8(&key, &nonce, &aad, &mut buffer, &tag).unwrap();
+        RustCrypto::open(&key, &nonce, &aad, &mut buffer, &tag).unwrap();
         assert_eq!(buffer, hex("202122232425262728292a2b2c2d2e2f3031323334353637"));
     }
 
@@ -205,7 +209,7 @@ mod tests {
         let mut epoch = epoch();
         let (header, _) = Header::parse(&hex(RECORD)).unwrap();
         let body = hex(RECORD)[HEADER..].to_vec();
-        assert!(epoch.decrypt(header, &mut body.clone()).is_ok(), "a look leaves it fresh");
+        assert!(epoch.decrypt::<RustCrypto>(header, &mut body.clone()).is_ok(), "a look leaves it fresh");
         assert!(open(&mut epoch, &hex(RECORD)).is_ok());
         assert_eq!(open(&mut epoch, &hex(RECORD)), Err(Dropped::Replayed));
     }
@@ -221,7 +225,8 @@ mod tests {
         assert_eq!(records[1][13..21], records[1][3..11]);
         let mut buffer = [0; HEADROOM + TAILROOM];
         for _ in 0..2 {
-            let sealed = epoch.seal(ContentType::ApplicationData, &mut buffer, HEADROOM..HEADROOM);
+            let sealed =
+                epoch.seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer, HEADROOM..HEADROOM);
             assert_eq!(sealed, Err(SealError::SequenceExhausted));
         }
     }
@@ -235,18 +240,28 @@ mod tests {
             let short = buffer.len() - 1;
             let no_room = Err(SealError::NoRoom);
             assert_eq!(
-                epoch.seal(ContentType::ApplicationData, &mut buffer[..short], payload.clone()),
+                epoch.seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer[..short], payload.clone()),
                 no_room
             );
             assert_eq!(
-                epoch.seal(ContentType::ApplicationData, &mut buffer, payload.start - 1..payload.end),
+                epoch.seal::<RustCrypto>(
+                    ContentType::ApplicationData,
+                    &mut buffer,
+                    payload.start - 1..payload.end
+                ),
                 no_room
             );
             assert_eq!(epoch.next_sequence, 1, "a failure uses up no number");
-            assert_eq!(epoch.seal(ContentType::ApplicationData, &mut buffer, payload), Ok(0..buffer.len()));
+            assert_eq!(
+                epoch.seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer, payload),
+                Ok(0..buffer.len())
+            );
         }
         let mut buffer = vec![0; HEADROOM + PLAINTEXT_MAX + 1 + TAILROOM];
         let payload = HEADROOM..HEADROOM + PLAINTEXT_MAX + 1;
-        assert_eq!(epoch().seal(ContentType::ApplicationData, &mut buffer, payload), Err(SealError::NoRoom));
+        assert_eq!(
+            epoch().seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer, payload),
+            Err(SealError::NoRoom)
+        );
     }
 }

@@ -2,7 +2,7 @@
 //! an allocator, without sockets, clocks or threads.
 //!
 //! The cipher suite is TLS_PSK_WITH_AES_128_CCM_8, which LwM2M demands. Both sides offer the extended master secret and
-//! do without it if the peer does.
+//! do without it if the peer does. The primitives come from [`Crypto`], which a device maker may implement.
 //!
 //! # Driving a connection
 //!
@@ -162,6 +162,7 @@ pub use config::Config;
 pub use connection::Connection;
 #[cfg(feature = "server")]
 pub use cookie::{Accepted, CookieJar, REPLY_MAX};
+pub use crypto::{Crypto, RunningHash, RunningMac, RustCrypto};
 pub use error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, SetUpError, Side};
 pub use event::{Answer, Input, Operation, Pending, PendingId};
 pub use handshake::{Handshake, NoHandshake};

@@ -3,20 +3,20 @@
 
 use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
-use crate::crypto::{Hmac, Sha256};
+use crate::crypto::{Crypto, RunningHash as _, RunningMac as _};
 use crate::psk::PSK_MAX;
 
 /// The PRF of TLS 1.2 (P_SHA256) under one secret.
-struct Prf(Hmac);
+struct Prf<C: Crypto>(C::Hmac);
 
-impl Prf {
+impl<C: Crypto> Prf<C> {
     fn new(secret: &[u8]) -> Self {
-        Self(Hmac::new(secret))
+        Self(C::Hmac::new(secret))
     }
 
     /// Fills `out` from `label` and the concatenated `seed`.
     fn expand(&self, label: &[u8], seed: &[&[u8]], out: &mut [u8]) {
-        let absorb_seed = |mac: &mut Hmac| {
+        let absorb_seed = |mac: &mut C::Hmac| {
             mac.update(label);
             seed.iter().for_each(|part| mac.update(part));
         };
@@ -65,13 +65,13 @@ pub(crate) struct VerifyData {
 }
 
 /// What goes into the derivation.
-pub(crate) struct Inputs<'a> {
+pub(crate) struct Inputs<'a, C: Crypto> {
     pub(crate) psk: &'a [u8],
     pub(crate) client_random: &'a [u8; 32],
     pub(crate) server_random: &'a [u8; 32],
     pub(crate) extended_master_secret: bool,
     /// The handshake messages from the (second) ClientHello to the ClientKeyExchange.
-    pub(crate) transcript: Sha256,
+    pub(crate) transcript: C::Sha256,
     /// The header of the client's Finished as it stands in the transcript.
     pub(crate) client_finished_header: [u8; 12],
 }
@@ -87,21 +87,21 @@ impl Secrets {
     ///
     /// The client's Finished is the only message between the two transcripts and its content is known here, so that the
     /// server's verify_data can be had at once and neither master secret nor transcript outlives the call.
-    pub(crate) fn derive(inputs: Inputs<'_>) -> Self {
+    pub(crate) fn derive<C: Crypto>(inputs: Inputs<'_, C>) -> Self {
         let Inputs { psk, client_random, server_random, extended_master_secret, mut transcript, .. } = inputs;
         let session_hash = transcript.clone().finish();
 
         let mut master = Zeroizing::new([0; 48]);
         {
             let premaster = Premaster::new(psk);
-            let prf = Prf::new(premaster.bytes());
+            let prf = Prf::<C>::new(premaster.bytes());
             if extended_master_secret {
                 prf.expand(b"extended master secret", &[&session_hash], &mut *master);
             } else {
                 prf.expand(b"master secret", &[client_random, server_random], &mut *master);
             }
         }
-        let prf = Prf::new(&*master);
+        let prf = Prf::<C>::new(&*master);
 
         let mut block = Zeroizing::new([0; 40]);
         prf.expand(b"key expansion", &[server_random, client_random], &mut *block);
@@ -160,6 +160,13 @@ pub(crate) mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::crypto::RustCrypto;
+
+    type Prf = super::Prf<RustCrypto>;
+
+    fn derive(inputs: Inputs<'_, RustCrypto>) -> Secrets {
+        Secrets::derive(inputs)
+    }
 
     pub(crate) fn hex(text: &str) -> Vec<u8> {
         let digits = text.as_bytes().chunks(2);
@@ -202,12 +209,12 @@ pub(crate) mod tests {
     /// What an independent implementation derives from these inputs without the extended master secret.
     #[test]
     fn the_key_block_matches_an_independent_computation() {
-        let secrets = Secrets::derive(Inputs {
+        let secrets = derive(Inputs {
             psk: &sequence::<16>(1),
             client_random: &sequence(0),
             server_random: &sequence(0x20),
             extended_master_secret: false,
-            transcript: Sha256::new(),
+            transcript: <RustCrypto as Crypto>::Sha256::new(),
             client_finished_header: [0; 12],
         });
         let KeyBlock { client, server } = &secrets.keys;
@@ -250,12 +257,12 @@ pub(crate) mod tests {
     #[test]
     fn the_extended_master_secret_and_the_plain_one_differ_in_every_key() {
         let derive = |extended_master_secret| {
-            Secrets::derive(Inputs {
+            derive(Inputs {
                 psk: &[1; 16],
                 client_random: &[2; 32],
                 server_random: &[3; 32],
                 extended_master_secret,
-                transcript: Sha256::new(),
+                transcript: <RustCrypto as Crypto>::Sha256::new(),
                 client_finished_header: [0; 12],
             })
         };

@@ -6,6 +6,7 @@ use core::borrow::BorrowMut;
 use crate::alert::{self, Alert, Level};
 use crate::association::{Phase, Role};
 use crate::connection::Connection;
+use crate::crypto::Crypto;
 use crate::error::{Dropped, Reason};
 use crate::event::Input;
 use crate::handshake::{Failure, Handshake, PROTECTED, State};
@@ -14,7 +15,7 @@ use crate::record::{ContentType, Header, Version};
 use crate::time::Instant;
 use crate::wire::Reader;
 
-impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
+impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
     pub(crate) fn handle_record<'d>(
         &mut self,
         now: Instant,
@@ -40,7 +41,7 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
             }
             return Err(Dropped::Unsupported);
         };
-        let plaintext = match epoch.open(header, body) {
+        let plaintext = match epoch.open::<C>(header, body) {
             Ok(plaintext) => plaintext,
             Err(dropped) => {
                 // A server that answers our Finished has our key: what cannot be decrypted on a client is forged.
@@ -208,7 +209,9 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
     /// Processes what is complete, in order, and reports what came of it.
     fn handle_complete(&mut self, now: Instant) -> Option<Input<'static>> {
         while let Some((mut step, reassembly)) = self.step(now) {
-            let Some(message) = reassembly.complete() else { break };
+            let Some(message) = reassembly.complete() else {
+                break;
+            };
             if !step.is_ready_for(message.message_type) {
                 break;
             }

@@ -14,6 +14,7 @@ use crate::association::{Phase, Role};
 use crate::client_hello::{self, ClientHello, OfferedHello};
 use crate::config::Config;
 use crate::connection::{Connection, random};
+use crate::crypto::Crypto;
 use crate::error::{Dropped, OpenError, ProvideError, Reason, SetUpError};
 use crate::event::{Answer, Input, Operation, Pending, PendingId};
 use crate::handshake::{Failure, Handshake, PROTECTED, State, Step};
@@ -22,7 +23,7 @@ use crate::psk::{PSK_MAX, StoredIdentity, StoredKey};
 use crate::record::{ContentType, HEADER, Header};
 use crate::time::Instant;
 
-impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
+impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
     /// Starts a handshake as a server, for a ClientHello that [`CookieJar::accept`](crate::CookieJar::accept) verified:
     /// [`Connection::poll_transmit`] has the ServerHello.
     ///
@@ -100,7 +101,7 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
         let epoch = self.association.epoch(header.epoch).ok_or(OpenError::Refused(Dropped::Unsupported))?;
         let scratch = scratch.get_mut(..length).ok_or(OpenError::NoRoom)?;
         scratch.copy_from_slice(body);
-        epoch.decrypt(header, scratch).map_err(OpenError::Refused)
+        epoch.decrypt::<C>(header, scratch).map_err(OpenError::Refused)
     }
 
     /// Whether the connection has the keys of `epoch`.
@@ -160,7 +161,7 @@ impl<const N: usize, H: BorrowMut<Handshake<N>>> Connection<N, H> {
     }
 }
 
-impl<const N: usize> Step<'_, N> {
+impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// Takes over the ClientHello and queues the answer.
     pub(crate) fn answer_client_hello(&mut self, hello: &ClientHello<'_>) -> Result<(), Failure> {
         let Self { association, core, flight, now } = self;

@@ -9,6 +9,7 @@
 
 mod attacks;
 mod bytes;
+mod crypto;
 mod simulation;
 mod support;
 mod verification;
