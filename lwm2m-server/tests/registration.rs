@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use lwm2m_coap::{Code, Kind};
+use lwm2m_coap::{Code, Kind, OptionNumber};
 use lwm2m_server::credentials::Role;
 use lwm2m_server::endpoint::{Listener, Question, Verdict, Who};
 use support::{Device, KEY, World};
@@ -400,6 +400,7 @@ fn a_long_object_list_comes_in_blocks() {
         let value = [u8::try_from(number).unwrap() << 4 | u8::from(more) << 3 | 4];
         let answer = device.request_block(&mut world, "rd?ep=a&lt=60&lwm2m=1.1", &value, block);
         assert_eq!(answer.code, if more { Code::CONTINUE } else { Code::CREATED });
+        assert_eq!(answer.option(OptionNumber::BLOCK1), Some(&value[..]));
     }
     assert_eq!(*world.endpoint.device("a").unwrap().objects, links);
 }

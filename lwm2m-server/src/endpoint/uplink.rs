@@ -35,7 +35,7 @@ pub(crate) struct Parked {
 }
 
 enum What {
-    Register { version: Version, change: Change },
+    Register { version: Version, change: Change, block: Option<Block> },
     Bootstrap { preferred: Option<Format> },
 }
 
@@ -70,23 +70,34 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Range<usize>> {
         let association = self.associations.get_mut(key)?;
-        let reply = match message.options.block1() {
+        // RFC 7959 §2.3: the final answer acknowledges the last block.
+        let mut block = None;
+        let next = match message.options.block1() {
             Ok(None) => {
                 association.upload = None;
                 self.operate(key, now, message)
             }
             // An object list longer than one message comes in blocks (RFC 7959 §2.5).
             _ => match association.upload.get_or_insert_default().take(message) {
-                Ok(body) => {
+                Ok((body, answer)) => {
                     association.upload = None;
+                    block = answer;
                     self.operate(key, now, &Message { payload: &body, ..*message })
                 }
                 Err(reply) => Next::Reply(reply),
             },
         };
-        match reply {
-            Next::Reply(reply) => self.respond(now, key, &mut exchange, &reply, rng, out),
-            Next::Park(who, what) => self.park(now, key, exchange, who, what, rng, out),
+        match next {
+            Next::Reply(mut reply) => {
+                reply.block = reply.block.or(block);
+                self.respond(now, key, &mut exchange, &reply, rng, out)
+            }
+            Next::Park(who, mut what) => {
+                if let What::Register { block: place, .. } = &mut what {
+                    *place = block;
+                }
+                self.park(now, key, exchange, who, what, rng, out)
+            }
         }
     }
 
@@ -197,8 +208,8 @@ impl Endpoint {
     ) -> Option<Range<usize>> {
         let Parked { mut exchange, who, what } = *self.associations.get_mut(key)?.parked.take()?;
         let reply = match (verdict, what) {
-            (Verdict::Admitted, What::Register { version, change }) => {
-                self.register(now, key, who, version, change)
+            (Verdict::Admitted, What::Register { version, change, block }) => {
+                Reply { block, ..self.register(now, key, who, version, change) }
             }
             (Verdict::Plan(plan), What::Bootstrap { preferred }) => self.begin_bootstrap(
                 key,
@@ -274,7 +285,7 @@ impl Endpoint {
             let is_optional = version >= Version::new(1, 2);
             return Err(if is_optional { Code::CONFLICT } else { Code::BAD_REQUEST }.into());
         }
-        Ok((who, What::Register { version, change }))
+        Ok((who, What::Register { version, change, block: None }))
     }
 
     fn read_bootstrap_request(
@@ -438,14 +449,14 @@ impl Default for Upload {
 }
 
 impl Upload {
-    /// Takes a block; the whole body once it is complete, else what to answer.
-    fn take(&mut self, message: &Message<'_>) -> Result<Vec<u8>, Reply> {
+    /// Takes a block; the whole body once it is complete, with the block to acknowledge, else what to answer.
+    fn take(&mut self, message: &Message<'_>) -> Result<(Vec<u8>, Option<Block>), Reply> {
         match self.receive.handle(message) {
             Ok(Received::Part { offset, bytes, last, answer }) => {
                 self.body.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
                 self.body.extend_from_slice(bytes);
                 match last {
-                    true => Ok(core::mem::take(&mut self.body)),
+                    true => Ok((core::mem::take(&mut self.body), answer)),
                     false => Err(Reply { block: answer, ..Code::CONTINUE.into() }),
                 }
             }
