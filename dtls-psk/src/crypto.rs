@@ -1,7 +1,7 @@
 //! The primitives of RFC 6655 and RFC 5246 §5: AES-128-CCM with an 8-byte tag, SHA-256 and HMAC-SHA-256 (invariant: this
 //! is the only module that names a cryptographic library; everything else goes through [`Crypto`]).
 
-use aes::Aes128;
+use aes::Aes128Enc;
 use aes::cipher::consts::{U8, U12};
 use ccm::Ccm;
 use ccm::aead::{AeadInPlace as _, KeyInit as _};
@@ -78,8 +78,9 @@ pub trait RunningMac: Clone {
 #[derive(Clone, Copy, Debug)]
 pub enum RustCrypto {}
 
-/// AES-128-CCM with a 12-byte nonce and an 8-byte tag.
-type Ccm8 = Ccm<Aes128, U8, U12>;
+/// AES-128-CCM with a 12-byte nonce and an 8-byte tag. CCM never decrypts a block: the key schedule of that direction is not
+/// made.
+type Ccm8 = Ccm<Aes128Enc, U8, U12>;
 
 impl Crypto for RustCrypto {
     type Sha256 = sha2::Sha256;
