@@ -20,7 +20,6 @@ pub const HEADROOM: usize = HEADER + EXPLICIT_NONCE;
 pub const TAILROOM: usize = TAG;
 
 /// One row of the epoch → keys table.
-#[derive(Clone)]
 pub(crate) struct Epoch {
     pub(crate) number: u16,
     pub(crate) suite: Suite,

@@ -29,8 +29,8 @@ impl<C: Crypto> Prf<C> {
             mac.update(&a);
             absorb_seed(&mut mac);
             let mut block = mac.finish();
-            for (to, from) in chunk.iter_mut().zip(block) {
-                *to = from;
+            for (to, from) in chunk.iter_mut().zip(&block) {
+                *to = *from;
             }
             block.zeroize();
             if chunks.peek().is_some() {

@@ -9,6 +9,8 @@
 
 use core::borrow::BorrowMut;
 
+use zeroize::Zeroizing;
+
 use crate::Rng;
 use crate::association::{Phase, Role};
 use crate::client_hello::{self, ClientHello, OfferedHello};
@@ -37,13 +39,13 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         handshake: H,
     ) -> Result<Self, SetUpError> {
         let server_random = random(rng)?;
-        let decoy: [u8; 16] = random(rng)?;
+        let decoy = Zeroizing::new(random::<16>(rng)?);
         // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
         // Among the clients from before RFC 7627 are some that understand only one message in a record.
         let shares_records = config.shares_records && hello.extended_master_secret;
         let config = config.with_shared_records(shares_records);
         let mut connection = Self::start(Role::Server, hello.record_sequence, now, &config, handshake);
-        connection.set_key(&decoy).ok_or(SetUpError::KeyLength)?;
+        connection.set_key(&*decoy).ok_or(SetUpError::KeyLength)?;
         if let Some((mut step, reassembly)) = connection.step(now) {
             step.core.server_random = server_random;
             let answered = step.answer_client_hello(hello);
