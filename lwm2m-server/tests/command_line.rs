@@ -1,12 +1,13 @@
 //! What the binaries say and how they exit: one clear line for each failure, 2 for bad arguments, 1 for the rest.
 
-#![expect(clippy::unwrap_used, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
 mod common;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -147,15 +148,31 @@ fn a_wrong_key_a_damaged_store_and_a_folder_in_use_exit_1_in_one_line() {
     assert_eq!(code, Some(1));
     assert!(line.contains("does not open this store"), "{line}");
 
+    for key in [&b"0f0f"[..], &[0xff; 64], b""] {
+        let mut command = common::binary(env!("CARGO_BIN_EXE_lwm2m-server"));
+        let key = std::ffi::OsStr::from_bytes(key);
+        command.args(serve_arguments(folder.path())).env("LWM2M_SECRETS_KEY", key);
+        let (code, line) = failed(&command.output().unwrap());
+        assert_eq!(code, Some(1));
+        assert!(line.contains("LWM2M_SECRETS_KEY") && line.contains("64 hex digits"), "{line}");
+    }
+
     let store = folder.path().join("store.redb");
-    let mut bytes = fs::read(&store).unwrap();
-    for byte in bytes.iter_mut().skip(4096).step_by(7) {
+    let whole = fs::read(&store).unwrap();
+    let mut muddled = whole.clone();
+    for byte in muddled.iter_mut().skip(4096).step_by(7) {
         *byte ^= 0xff;
     }
-    fs::write(&store, bytes).unwrap();
-    let (code, line) = failed(&server(&serve_arguments(folder.path())));
-    assert_eq!(code, Some(1));
-    assert!(line.contains("damaged") && line.contains("store.redb"), "{line}");
+    // A store that lost everything is damaged too: a new one in its place would hide the loss of every credential.
+    for damaged in [&muddled[..], &whole[..whole.len() / 3], &whole[..100], b"no store", b""] {
+        fs::write(&store, damaged).unwrap();
+        let (code, line) = failed(&server(&serve_arguments(folder.path())));
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains("damaged") && line.contains("store.redb"), "{line}");
+        assert_eq!(fs::read(&store).unwrap().len(), damaged.len(), "it is left for whoever may repair it");
+    }
+    fs::write(&store, &whole).unwrap();
+    Served::start(folder.path()).kill();
 }
 
 #[test]

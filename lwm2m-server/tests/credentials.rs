@@ -521,6 +521,31 @@ fn a_device_that_cannot_be_stored_does_not_keep_the_sessions_of_others_open() {
 }
 
 #[test]
+fn of_operators_who_act_at_once_one_rotates_and_a_revocation_always_wins() {
+    for _ in 0..20 {
+        let bench = Bench::in_use();
+        let (credentials, now) = (&bench.credentials, bench.now);
+        let rotated = std::thread::scope(|scope| {
+            let rotate = || credentials.rotate(now, "test", EP, &Rotate::default()).is_ok();
+            let rotations = [scope.spawn(rotate), scope.spawn(rotate), scope.spawn(rotate)];
+            scope.spawn(|| credentials.suspend(now, "test", EP, "odd"));
+            scope.spawn(|| credentials.revoke(now, "test", EP, None, "lost").unwrap());
+            scope.spawn(|| credentials.resume(now, "test", EP, "fine"));
+            rotations.into_iter().filter_map(|rotation| rotation.join().ok()).filter(|done| *done).count()
+        });
+        assert!(rotated <= 1, "{rotated} rotations at once");
+        assert_eq!(bench.state(), State::Revoked);
+        for generation in [1, 2] {
+            assert!(bench.admit(generation).is_err());
+            assert!(bench.store.secret(EP, Role::Management, generation).unwrap().is_none());
+        }
+        let rows = bench.store.audit(Some(EP), Some(0), 100).unwrap();
+        assert_eq!(rows.iter().filter(|row| row.what == "staged").count(), rotated);
+        assert_eq!(bench.store.verify_audit().unwrap(), rows.len() as u64);
+    }
+}
+
+#[test]
 fn new_credentials_bring_a_revoked_device_back_but_never_the_revoked_ones() {
     let mut bench = Bench::in_use();
     bench.credentials.revoke(bench.now, "test", EP, None, "lost").unwrap();

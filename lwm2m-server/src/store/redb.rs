@@ -43,10 +43,10 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Whether a store exists in a data folder.
+    /// Whether a store exists in a data folder, whole or damaged.
     #[must_use]
     pub fn exists(data: &Path) -> bool {
-        fs::metadata(data.join(FILE)).is_ok_and(|file| file.len() > 0)
+        fs::symlink_metadata(data.join(FILE)).is_ok()
     }
 
     /// Takes the lock of a data folder, which [`open`](Self::open) needs; the folder is made when it is missing.

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 /// LwM2M server and bootstrap server.
 #[derive(Parser)]
-#[command(version, about, disable_help_subcommand = true)]
+#[command(version, disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

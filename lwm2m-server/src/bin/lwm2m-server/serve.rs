@@ -47,7 +47,8 @@ pub(crate) fn run(file: Option<PathBuf>, flags: Config) -> ExitCode {
 async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     let data = settled.data.as_path();
     let lock = RedbStore::lock(data)?;
-    let environment = std::env::var("LWM2M_SECRETS_KEY").ok();
+    // One that is no text is no key either, and is told as such.
+    let environment = std::env::var_os("LWM2M_SECRETS_KEY").map(|key| key.to_string_lossy().into_owned());
     let had_key = data.join("secrets.key").exists();
     let (sealer, source) =
         Sealer::find(data, settled.secrets_key.as_deref(), environment.as_deref(), RedbStore::exists(data))?;

@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Manages LwM2M devices through a server's HTTP API.
 #[derive(Parser)]
-#[command(name = "lwm2mctl", version, about, disable_help_subcommand = true)]
+#[command(name = "lwm2mctl", version, disable_help_subcommand = true)]
 struct Arguments {
     /// Server [default: environment LWM2M_URL, else http://127.0.0.1:8080]
     #[arg(long, global = true, value_name = "URL")]
