@@ -103,15 +103,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     ) -> Option<Range<usize>> {
         let session = self.session_mut(slot)?;
         if session.reply.is_none()
-            && let Some(Deferred { exchange, code: Some(code), .. }) =
+            && let Some(Deferred { exchange, code: Some(code), block1, .. }) =
                 session.deferred.take_if(|deferred| deferred.code.is_some())
         {
-            session.reply = Some(Reply::new(exchange, Body::Code(code), None));
+            session.reply = Some(Reply::new(exchange, Body::Code(code), block1));
         }
         let mut reply = session.reply.take_if(|reply| !reply.is_held)?;
         if let Body::Deferred(path) = reply.body {
             session.peer.as_mut()?.defer(&mut reply.exchange, Delivery::Confirmable);
-            session.deferred = Some(Deferred { exchange: reply.exchange, path, code: None });
+            session.deferred =
+                Some(Deferred { exchange: reply.exchange, path, block1: reply.block1, code: None });
             return None;
         }
         let mut writer = Writer::new(out, ROOM, Code::CONTENT);

@@ -6,7 +6,7 @@
 #[cfg(feature = "psk")]
 use dtls_psk::{Connection, HEADROOM, Handshake, NoHandshake, TAILROOM};
 use heapless::Vec;
-use lwm2m_coap::block::Upload;
+use lwm2m_coap::block::{Block, Upload};
 use lwm2m_coap::{Code, Exchange, Instant, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
 use lwm2m_objects::Path;
 
@@ -175,6 +175,8 @@ impl<const O: usize> Session<O> {
 pub(crate) struct Deferred {
     pub(crate) exchange: Exchange,
     pub(crate) path: Path,
+    /// Block1 of the request, to be confirmed.
+    pub(crate) block1: Option<Block>,
     /// How it ended, until there is room for the answer.
     pub(crate) code: Option<Code>,
 }

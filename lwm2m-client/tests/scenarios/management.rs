@@ -296,6 +296,29 @@ fn a_stream_survives_what_is_stored_meanwhile() {
 }
 
 #[test]
+fn a_stream_that_is_completed_later_acknowledges_its_last_block() {
+    let mut world = world();
+    world.objects.notes.list.insert(0, Default::default());
+    world.objects.notes.is_slow = true;
+    let block = |number, is_more| {
+        move |writer: &mut lwm2m_coap::Writer<'_>| {
+            writer.set_code(Code::PUT);
+            writer.split(OptionNumber::URI_PATH, "42800/0/3", '/').unwrap();
+            writer.uint(OptionNumber::CONTENT_FORMAT, 42).unwrap();
+            writer.block1(Block::new(number, is_more, Szx::fitting(64)).unwrap()).unwrap();
+            writer.payload(&[7; 64]).unwrap();
+        }
+    };
+    assert_eq!(world.ask_with(DM, block(0, true)).block, Some((0, true)));
+    let id = world.send(DM, block(1, false));
+    world.run(1);
+    world.client.complete(target("/42800/0/3").path, Ok(()));
+    world.run(1);
+    let answer = world.response(DM, id).unwrap();
+    assert_eq!((answer.code, answer.block), (Code::CHANGED, Some((1, false))));
+}
+
+#[test]
 fn a_block_out_of_order_is_refused() {
     let mut world = world();
     world.objects.notes.list.insert(0, Default::default());

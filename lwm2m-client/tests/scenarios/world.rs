@@ -423,6 +423,8 @@ lwm2m_objects::object! {
 pub struct Notes {
     pub list: BTreeMap<u16, Note>,
     pub streamed: Vec<u8>,
+    /// What is streamed is completed later.
+    pub is_slow: bool,
 }
 
 #[derive(Default)]
@@ -484,10 +486,10 @@ impl Object for Notes {
         resource == 3
     }
 
-    fn write_opaque(&mut self, _: At, offset: u32, chunk: &[u8], _: bool) -> Result<Completion, Error> {
+    fn write_opaque(&mut self, _: At, offset: u32, chunk: &[u8], is_last: bool) -> Result<Completion, Error> {
         self.streamed.truncate(offset as usize);
         self.streamed.extend_from_slice(chunk);
-        Ok(Completion::Done)
+        Ok(if self.is_slow && is_last { Completion::Deferred } else { Completion::Done })
     }
 
     fn create(&mut self, instance: u16) -> Result<(), Error> {
