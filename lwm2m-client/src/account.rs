@@ -4,8 +4,6 @@
 //! storage (module `identity`), this table knows only whether they are present. Values may be missing while a bootstrap
 //! is under way; [`Accounts::check`] says whether the table makes sense as a whole.
 
-use core::time::Duration;
-
 use heapless::{String, Vec};
 
 use crate::error::Inconsistent;
@@ -334,9 +332,9 @@ impl Server {
         self.flags.get_mut(at)
     }
 
-    /// `/1/x/5`, how long the server stays disabled; default 86400 s.
-    pub fn disable_timeout(&self) -> Duration {
-        Duration::from_secs(u64::from(self.number(5).unwrap_or(86_400)))
+    /// `/1/x/5`, for how many seconds the server stays disabled; default 86400.
+    pub fn disable_timeout(&self) -> u32 {
+        self.number(5).unwrap_or(86_400)
     }
 
     /// `/1/x/13`.
@@ -344,9 +342,9 @@ impl Server {
         self.number(13)
     }
 
-    /// `/1/x/14`, default 0 s.
-    pub fn initial_delay(&self) -> Duration {
-        Duration::from_secs(u64::from(self.number(14).unwrap_or(0)))
+    /// `/1/x/14` in seconds, default 0.
+    pub fn initial_delay(&self) -> u32 {
+        self.number(14).unwrap_or(0)
     }
 
     /// `/1/x/15`, default false: a failure here stops the servers behind it in the order.

@@ -3,13 +3,11 @@
 //! Structured bodies are assembled up to the size of the client's body buffer; opaque ones that an object streams are
 //! handed on block by block. Invariant: a transfer that stands still gives its place up.
 
-use core::time::Duration;
-
 use lwm2m_coap::Instant;
 use lwm2m_coap::block::{Receive, Szx};
 
-/// How long a transfer may stand still: EXCHANGE_LIFETIME (RFC 7959 §2.5 leaves it open).
-const PATIENCE: Duration = Duration::from_secs(247);
+/// For how many seconds a transfer may stand still: EXCHANGE_LIFETIME (RFC 7959 §2.5 leaves it open).
+const PATIENCE: u32 = 247;
 
 /// The transfer that is under way.
 #[derive(Default)]
@@ -39,7 +37,7 @@ impl Assembly {
         largest: Szx,
         cap: u32,
     ) -> Option<&mut Receive> {
-        let deadline = now.saturating_add(PATIENCE);
+        let deadline = now.after_secs(PATIENCE);
         if self
             .transfer
             .as_ref()

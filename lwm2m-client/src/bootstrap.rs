@@ -12,18 +12,16 @@
 //! Invariant: outside `Requesting` and `Writing` nothing of the bootstrap interface is accepted, and never from another
 //! server than the one of the bootstrap account.
 
-use core::time::Duration;
-
 use lwm2m_coap::Instant;
 
-/// How long the bootstrap server may stay silent: EXCHANGE_LIFETIME (Core 1.1.1 §6.1.7.6).
-pub(crate) const SILENCE: Duration = Duration::from_secs(247);
+/// For how many seconds the bootstrap server may stay silent: EXCHANGE_LIFETIME (Core 1.1.1 §6.1.7.6).
+pub(crate) const SILENCE: u32 = 247;
 
-/// The first pause after a failed bootstrap; doubled for each further one.
-const PAUSE: Duration = Duration::from_secs(60);
+/// Seconds of the first pause after a failed bootstrap; doubled for each further one.
+const PAUSE: u32 = 60;
 
-/// The longest pause: a fleet that lost its bootstrap server asks again within the hour.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// Seconds of the longest pause: a fleet that lost its bootstrap server asks again within the hour.
+const LONGEST_PAUSE: u32 = 3600;
 
 /// Where the sequence stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -52,11 +50,11 @@ pub(crate) struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Wants a bootstrap after `hold_off`, or after the pause of the last failure; nothing changes when one is wanted or
+    /// Wants a bootstrap after `hold_off` seconds, or after the pause of the last failure; nothing changes when one is wanted or
     /// under way.
-    pub(crate) fn want(&mut self, now: Instant, hold_off: Duration) {
+    pub(crate) fn want(&mut self, now: Instant, hold_off: u32) {
         if self.phase == Phase::Idle {
-            self.phase = Phase::Wanted { at: now.saturating_add(hold_off).max(self.not_before) };
+            self.phase = Phase::Wanted { at: now.after_secs(hold_off).max(self.not_before) };
         }
     }
 
@@ -80,7 +78,7 @@ impl Bootstrap {
     /// An exchange with the bootstrap server took place.
     pub(crate) fn heard(&mut self, now: Instant) {
         if self.is_open() {
-            self.phase = Phase::Writing { deadline: now.saturating_add(SILENCE) };
+            self.phase = Phase::Writing { deadline: now.after_secs(SILENCE) };
         }
     }
 
@@ -95,9 +93,9 @@ impl Bootstrap {
         let doublings = self.failures.min(6);
         self.failures = self.failures.saturating_add(1);
         let pause = PAUSE.saturating_mul(1_u32 << doublings).min(LONGEST_PAUSE);
-        // Up to a quarter more.
-        let spread = pause.saturating_mul(u32::from(random)).checked_div(1024).unwrap_or_default();
-        self.not_before = now.saturating_add(pause).saturating_add(spread);
+        // Up to a quarter more, in milliseconds.
+        let spread = (pause.saturating_mul(1000) / 1024).saturating_mul(u32::from(random));
+        self.not_before = now.after_secs(pause).after_millis(spread.into());
     }
 
     /// When something is due.
@@ -116,7 +114,7 @@ mod tests {
 
     fn pause(bootstrap: &mut Bootstrap, random: u8) -> u64 {
         bootstrap.failed(Instant::from_millis(0), random);
-        bootstrap.want(Instant::from_millis(0), Duration::ZERO);
+        bootstrap.want(Instant::from_millis(0), 0);
         bootstrap.poll_timeout().map_or(0, |at| at.as_millis() / 1000)
     }
 
@@ -138,14 +136,14 @@ mod tests {
         assert_eq!(bootstrap.phase, Phase::Idle);
         bootstrap.phase = Phase::Requesting;
         bootstrap.heard(now);
-        assert_eq!(bootstrap.poll_timeout(), Some(now.saturating_add(SILENCE)));
+        assert_eq!(bootstrap.poll_timeout(), Some(now.after_secs(SILENCE)));
     }
 
     #[test]
     fn wanting_twice_does_not_restart_the_hold_off() {
         let mut bootstrap = Bootstrap::default();
-        bootstrap.want(Instant::from_millis(0), Duration::from_secs(9));
-        bootstrap.want(Instant::from_millis(5000), Duration::from_secs(9));
+        bootstrap.want(Instant::from_millis(0), 9);
+        bootstrap.want(Instant::from_millis(5000), 9);
         assert_eq!(bootstrap.poll_timeout(), Some(Instant::from_millis(9000)));
     }
 }

@@ -7,8 +7,6 @@
 //!
 //! Invariant: while the table is being read or a bootstrap is under way no session starts to connect.
 
-use core::time::Duration;
-
 use lwm2m_coap::{Event as PeerEvent, Failure, Instant, Rng, Sent};
 
 use lwm2m_objects::Object;
@@ -91,7 +89,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         for session in self.sessions.iter_mut().flatten() {
             if matches!(session.registration.state, State::Failed { .. }) {
-                session.registration.start(now, Duration::ZERO);
+                session.registration.start(now, 0);
                 self.is_due = true;
             }
         }
@@ -104,8 +102,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     fn want_bootstrap(&mut self, now: Instant) {
         match self.core.accounts.bootstrap() {
             Some(account) => {
-                let hold_off = Duration::from_secs(u64::from(account.hold_off));
-                self.bootstrap.want(now, hold_off);
+                self.bootstrap.want(now, account.hold_off);
             }
             None => self.notice(Notice::NoAccounts),
         }
@@ -159,12 +156,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             State::Registered if session.registration.update_at().is_some_and(|at| at <= now) => {
                 session.registration.due.refresh = true;
             }
-            State::Disabled { until } if until <= now => session.registration.start(now, Duration::ZERO),
+            State::Disabled { until } if until <= now => session.registration.start(now, 0),
             State::Failed { at } => {
                 if self.next_life(slot, at).is_some_and(|at| at <= now)
                     && let Some(session) = self.session_mut(slot)
                 {
-                    session.registration.start(now, Duration::ZERO);
+                    session.registration.start(now, 0);
                 }
             }
             _ => {}
@@ -178,7 +175,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if self.is_unproven || self.is_bootstrap_wanted_by(id) || delay == u32::MAX {
             return None;
         }
-        Some(at.saturating_add(Duration::from_secs(u64::from(delay))))
+        Some(at.after_secs(delay))
     }
 
     /// Whether a registration that failed for good leads to a bootstrap: `/1/x/16`, and a server to ask.
@@ -236,7 +233,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(session) = self.session_mut(slot) else { return };
         let Role::Server(server) = session.role else { return };
         session.disconnect();
-        session.registration.start(now, Duration::ZERO);
+        session.registration.start(now, 0);
         self.reporting.forget_session(slot);
         self.assembly.forget(slot);
         self.notice(Notice::RegistrationRetry { server, reason });
@@ -379,7 +376,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         for session in self.sessions.iter_mut().flatten() {
             if session.role == Role::Bootstrap {
-                session.lingers_until = result.is_ok().then(|| now.saturating_add(SILENCE));
+                session.lingers_until = result.is_ok().then(|| now.after_secs(SILENCE));
                 if let Some(reply) = &mut session.reply {
                     reply.release(result.is_ok());
                 }
@@ -439,8 +436,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             // Core 1.1.1 appendix E.1: /0/x/12 counts from the success of the bootstrap.
             let timeout = self.core.accounts.bootstrap().map_or(0, |account| account.account_timeout);
             let timeout = Some(timeout).filter(|timeout| *timeout > 0);
-            self.purge_at =
-                timeout.map(|timeout| now.saturating_add(Duration::from_secs(u64::from(timeout))));
+            self.purge_at = timeout.map(|timeout| now.after_secs(timeout));
         }
     }
 
@@ -505,7 +501,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         session.registration.forget();
         session.registration.state = match then {
-            Then::Disable(timeout) => State::Disabled { until: now.saturating_add(timeout) },
+            Then::Disable(timeout) => State::Disabled { until: now.after_secs(timeout) },
             Then::Stop => State::Idle,
         };
         if !session.close() {

@@ -10,8 +10,6 @@
 //!
 //! Invariant: a location exists exactly from `Registered` to the end of `Deregistering`.
 
-use core::time::Duration;
-
 use heapless::String;
 use lwm2m_coap::Instant;
 
@@ -20,8 +18,8 @@ use crate::account::{Binding, Server};
 /// The longest name of a registration, in bytes.
 pub(crate) const LOCATION_CAPACITY: usize = 48;
 
-/// How long a request may stay without an answer until CoAP gives up (RFC 7252 §4.8.2).
-const MAX_TRANSMIT_WAIT: Duration = Duration::from_secs(93);
+/// For how many seconds a request may stay without an answer until CoAP gives up (RFC 7252 §4.8.2).
+const MAX_TRANSMIT_WAIT: u32 = 93;
 
 /// `/1/x/17` to `/1/x/20`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,18 +58,17 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    /// Counts a failed attempt; how long to wait before the next one, or `None` when the registration failed for good.
-    pub(crate) fn failed(&mut self, policy: RetryPolicy) -> Option<Duration> {
+    /// Counts a failed attempt; how many seconds to wait before the next one, or `None` when the registration failed for good.
+    pub(crate) fn failed(&mut self, policy: RetryPolicy) -> Option<u32> {
         self.attempt = self.attempt.saturating_add(1);
         if self.attempt < policy.count {
             let doublings = self.attempt.saturating_sub(1).min(31);
-            let seconds = u64::from(policy.timer).saturating_mul(1_u64 << doublings);
-            return Some(Duration::from_secs(seconds));
+            return Some(policy.timer.saturating_mul(1 << doublings));
         }
         self.attempt = 0;
         self.sequence = self.sequence.saturating_add(1);
         if self.sequence < policy.sequence_count && policy.sequence_delay != u32::MAX {
-            return Some(Duration::from_secs(u64::from(policy.sequence_delay)));
+            return Some(policy.sequence_delay);
         }
         self.sequence = 0;
         None
@@ -110,8 +107,8 @@ pub(crate) enum State {
 /// What follows a de-registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// Silence for that long, then Register.
-    Disable(Duration),
+    /// Silence for so many seconds, then Register.
+    Disable(u32),
     /// The end.
     Stop,
 }
@@ -142,11 +139,11 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Wants a registration, first tried after `delay`.
-    pub(crate) fn start(&mut self, now: Instant, delay: Duration) {
+    /// Wants a registration, first tried after `delay` seconds.
+    pub(crate) fn start(&mut self, now: Instant, delay: u32) {
         self.retry.reset();
         self.forget();
-        self.state = State::Delayed { until: now.saturating_add(delay) };
+        self.state = State::Delayed { until: now.after_secs(delay) };
     }
 
     /// The server answered Register.
@@ -168,7 +165,7 @@ impl Registration {
         self.forget();
         match self.retry.failed(policy) {
             Some(delay) => {
-                let until = now.saturating_add(delay);
+                let until = now.after_secs(delay);
                 self.state = State::Delayed { until };
                 Some(until)
             }
@@ -195,16 +192,15 @@ impl Registration {
         if self.lifetime == 0 {
             return None;
         }
-        Some(self.refreshed_at.saturating_add(update_after(self.lifetime)))
+        Some(self.refreshed_at.after_millis(update_after(self.lifetime)))
     }
 }
 
-/// How long after the last Register or Update the next Update goes out: early enough that it can be lost until CoAP
+/// How many milliseconds after the last Register or Update the next Update goes out: early enough that it can be lost until CoAP
 /// gives up, and never later than half of a short lifetime.
-fn update_after(lifetime: u32) -> Duration {
-    let lifetime = Duration::from_secs(u64::from(lifetime));
-    let half = lifetime.checked_div(2).unwrap_or_default();
-    lifetime.saturating_sub(MAX_TRANSMIT_WAIT).max(half)
+fn update_after(lifetime: u32) -> u64 {
+    let half = u64::from(lifetime).wrapping_mul(500);
+    u64::from(lifetime.saturating_sub(MAX_TRANSMIT_WAIT)).wrapping_mul(1000).max(half)
 }
 
 /// One server in the order of registration, `/1/x/13` to `/1/x/15`.
@@ -241,7 +237,7 @@ mod tests {
 
     fn delays(policy: RetryPolicy) -> std::vec::Vec<u64> {
         let mut retry = Retry::default();
-        core::iter::from_fn(|| retry.failed(policy)).map(|delay| delay.as_secs()).collect()
+        core::iter::from_fn(|| retry.failed(policy)).map(u64::from).collect()
     }
 
     #[test]
@@ -283,9 +279,9 @@ mod tests {
 
     #[test]
     fn an_update_goes_out_before_the_lifetime_ends() {
-        assert_eq!(update_after(86_400), Duration::from_secs(86_307));
-        assert_eq!(update_after(20), Duration::from_secs(10));
-        assert_eq!(update_after(1), Duration::from_millis(500));
+        assert_eq!(update_after(86_400), 86_307_000);
+        assert_eq!(update_after(20), 10_000);
+        assert_eq!(update_after(1), 500);
         let mut registration = Registration::default();
         registration.registered(Instant::from_millis(1000), 0, Binding::UDP);
         assert_eq!(registration.update_at(), None);

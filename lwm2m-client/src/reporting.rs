@@ -4,7 +4,6 @@
 //! to the session it came by and ends with it.
 
 use core::ops::Range;
-use core::time::Duration;
 
 use heapless::Vec;
 use lwm2m_coap::block::{Head, Serve, ServeError, Szx};
@@ -20,8 +19,8 @@ use crate::account::ShortServerId;
 use crate::client::Client;
 use crate::session::{REQUEST_COPY, ROOM};
 
-/// A Confirmable notification is sent at least this often, so that a vanished observer is noticed (RFC 7641 §4.5).
-const CONFIRMED_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// A Confirmable notification is sent at least every so many seconds, so that a vanished observer is noticed (RFC 7641 §4.5).
+const CONFIRMED_EVERY: u32 = 24 * 3600;
 
 /// The largest block of a Confirmable notification, which is kept with its header, token and options.
 const LARGEST_KEPT: usize = REQUEST_COPY - 48;
@@ -296,7 +295,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Observation { slot, path, format, confirmed_at, .. } = *observation;
         let slot = usize::from(slot);
         let observer = observation.observer.clone();
-        let (delivery, largest) = if now.since(confirmed_at) >= CONFIRMED_EVERY {
+        let (delivery, largest) = if now >= confirmed_at.after_secs(CONFIRMED_EVERY) {
             (Delivery::Confirmable, LARGEST_KEPT)
         } else {
             (Delivery::NonConfirmable, usize::MAX)

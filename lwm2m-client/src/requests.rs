@@ -166,7 +166,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     queue_mode,
                     ..Parameters::default()
                 };
-                return mapping::emit(&Operation::Register { parameters, links: &[] }, writer);
+                return mapping::emit_registration(&Operation::Register { parameters, links: &[] }, writer);
             }
             Request::Update { lifetime, binding } => {
                 let mut parameters = Parameters::default();
@@ -179,10 +179,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     parameters.queue_mode = queue_mode;
                 }
                 let links = if has_links { Some(&[][..]) } else { None };
-                return mapping::emit(&Operation::Update { location, parameters, links }, writer);
+                return mapping::emit_registration(
+                    &Operation::Update { location, parameters, links },
+                    writer,
+                );
             }
         };
-        mapping::emit(&operation, writer)
+        mapping::emit_registration(&operation, writer)
     }
 
     /// `b` and `Q`: in 1.0 the queue mode is a letter of the binding.

@@ -2,8 +2,6 @@
 //!
 //! Invariant: the decision is a pure function of the attributes, the time and what happened since the last notification.
 
-use core::time::Duration;
-
 use lwm2m_coap::{Full, Instant, Sink};
 
 use crate::decimal::{emit_float, emit_unsigned, parse_float, parse_unsigned};
@@ -134,20 +132,21 @@ impl Attributes {
 
     /// Decides what to do now. A spurious call is harmless.
     pub fn decide(&self, now: Instant, progress: &Progress) -> Decision {
-        let after =
-            |start: Instant, seconds: u32| start.saturating_add(Duration::from_secs(u64::from(seconds)));
         let pmin = self.pmin.unwrap_or(0);
         // LwM2M Core 1.2.1 §5.1.2: 0 switches pmax off, and so does a pmin above it.
-        let latest =
-            self.pmax.filter(|pmax| *pmax > 0 && *pmax >= pmin).map(|pmax| after(progress.notified, pmax));
+        let latest = self
+            .pmax
+            .filter(|pmax| *pmax > 0 && *pmax >= pmin)
+            .map(|pmax| progress.notified.after_secs(pmax));
         if latest.is_some_and(|latest| now >= latest) {
             return Decision::Notify;
         }
         let (next, then) = if progress.due {
-            (Some(after(progress.notified, pmin)), Decision::Notify)
+            (Some(progress.notified.after_secs(pmin)), Decision::Notify)
         } else {
-            let changed = progress.changed.then(|| after(progress.evaluated, self.epmin.unwrap_or(0)));
-            let regular = self.epmax.filter(|epmax| *epmax > 0).map(|epmax| after(progress.evaluated, epmax));
+            let changed = progress.changed.then(|| progress.evaluated.after_secs(self.epmin.unwrap_or(0)));
+            let regular =
+                self.epmax.filter(|epmax| *epmax > 0).map(|epmax| progress.evaluated.after_secs(epmax));
             (earlier(changed, regular), Decision::Evaluate)
         };
         if next.is_some_and(|next| now >= next) {

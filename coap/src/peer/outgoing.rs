@@ -2,11 +2,9 @@
 //!
 //! Invariant: a copy is kept exactly as long as the message may have to be sent again.
 
-use core::time::Duration;
-
 use super::{Failure, RequestId, Sent};
 use crate::parameters::Parameters;
-use crate::time::Instant;
+use crate::time::{Instant, millis};
 use crate::token::Token;
 use crate::udp::MessageId;
 use crate::{Delivery, Rng};
@@ -61,9 +59,9 @@ impl<B, K> Outgoing<B, K> {
     ) -> Self {
         let (phase, timeout) = match delivery {
             Delivery::Confirmable => (Phase::Unacknowledged, initial_timeout(parameters, rng)),
-            Delivery::NonConfirmable => (Phase::Unanswered, millis(parameters.response_timeout)),
+            Delivery::NonConfirmable => (Phase::Unanswered, short(parameters.response_timeout)),
         };
-        let deadline = now.saturating_add(Duration::from_millis(timeout.into()));
+        let deadline = now.after_millis(timeout.into());
         let left = parameters.max_retransmit;
         Self { role, phase, left, id, token, timeout, deadline, copy: None, binding }
     }
@@ -71,10 +69,13 @@ impl<B, K> Outgoing<B, K> {
     /// Whether it counts against NSTART (RFC 7252 §4.7). A separate response must not wait for a request. The response to
     /// a Non-confirmable request is expected no longer than an acknowledgement would be: it may well be lost.
     pub(super) fn is_in_flight(&self, now: Instant, parameters: &Parameters) -> bool {
-        let later = parameters.response_timeout.saturating_sub(parameters.ack_timeout);
         match self.phase {
             Phase::Unacknowledged => self.role != Role::Response,
-            Phase::Unanswered => self.deadline > now.saturating_add(later),
+            Phase::Unanswered => {
+                let later =
+                    millis(parameters.response_timeout).saturating_sub(millis(parameters.ack_timeout));
+                self.deadline > now.after_millis(later)
+            }
             _ => false,
         }
     }
@@ -87,7 +88,7 @@ impl<B, K> Outgoing<B, K> {
         let Some(left) = self.left.checked_sub(1) else { return false };
         self.left = left;
         self.timeout = self.timeout.saturating_mul(2);
-        self.deadline = now.saturating_add(Duration::from_millis(self.timeout.into()));
+        self.deadline = now.after_millis(self.timeout.into());
         true
     }
 
@@ -126,14 +127,15 @@ impl<B, K> Outgoing<B, K> {
 fn initial_timeout(parameters: &Parameters, rng: &mut Rng<'_>) -> u32 {
     let mut random = [0; 2];
     rng(&mut random);
-    let least = millis(parameters.ack_timeout);
-    let spread = u64::from(least)
-        .saturating_mul(u64::from(parameters.ack_random_percent.saturating_sub(100)))
-        .saturating_mul(u64::from(u16::from_le_bytes(random)))
-        / (100 << 16);
-    least.saturating_add(u32::try_from(spread).unwrap_or(u32::MAX))
+    let least = short(parameters.ack_timeout);
+    let extra = u32::from(parameters.ack_random_percent.saturating_sub(100));
+    let spread = (least / 100).saturating_mul(extra);
+    // The product of 32 and 16 bits, without its lower 16: it fits in 32.
+    let part = u64::from(spread).wrapping_mul(u64::from(u16::from_le_bytes(random))) >> 16;
+    least.saturating_add(u32::try_from(part).unwrap_or(u32::MAX))
 }
 
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+/// Milliseconds in 32 bits, which are 49 days.
+fn short(duration: core::time::Duration) -> u32 {
+    u32::try_from(millis(duration)).unwrap_or(u32::MAX)
 }
