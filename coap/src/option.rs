@@ -148,11 +148,8 @@ impl<'a> Options<'a> {
     }
 
     /// The values of all options with this number.
-    pub fn all(&self, number: OptionNumber) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
-        self.iter()
-            .skip_while(move |(other, _)| *other < number)
-            .take_while(move |(other, _)| *other == number)
-            .map(|(_, value)| value)
+    pub const fn all(&self, number: OptionNumber) -> OptionValues<'a> {
+        OptionValues { options: self.iter(), number }
     }
 
     /// The first option with this number as an unsigned integer; `None` also when it is longer than 4 bytes.
@@ -162,17 +159,17 @@ impl<'a> Options<'a> {
     }
 
     /// The segments of the path.
-    pub fn uri_path(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+    pub const fn uri_path(&self) -> OptionValues<'a> {
         self.all(OptionNumber::URI_PATH)
     }
 
     /// The arguments of the query.
-    pub fn uri_query(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+    pub const fn uri_query(&self) -> OptionValues<'a> {
         self.all(OptionNumber::URI_QUERY)
     }
 
     /// The segments of the location of what was created.
-    pub fn location_path(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+    pub const fn location_path(&self) -> OptionValues<'a> {
         self.all(OptionNumber::LOCATION_PATH)
     }
 
@@ -258,6 +255,29 @@ impl<'a> IntoIterator for Options<'a> {
 pub struct OptionIter<'a> {
     rest: &'a [u8],
     number: u16,
+}
+
+/// Walks the values of the options with one number.
+#[derive(Clone, Debug)]
+pub struct OptionValues<'a> {
+    options: OptionIter<'a>,
+    number: OptionNumber,
+}
+
+impl<'a> Iterator for OptionValues<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (number, value) = self.options.next()?;
+            if number == self.number {
+                return Some(value);
+            }
+            if number > self.number {
+                self.options.rest = &[];
+            }
+        }
+    }
 }
 
 impl<'a> Iterator for OptionIter<'a> {

@@ -118,12 +118,8 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         let binding = protect.protect_request(&mut draft)?;
         let id = self.next_message_id();
         let range = draft.emit(Header { kind: delivery.into(), id }, token);
-        let what = (Role::Request, delivery);
-        let mut outgoing = Outgoing::new(now, self.parameters, what, (id, token), Some(binding), rng);
-        if delivery == Delivery::Confirmable {
-            outgoing.copy = Some(store(draft.buffer, &range)?);
-        }
-        self.outgoing.push(outgoing).map_err(|_| SendError::Full)?;
+        let sent = draft.buffer.get(range.clone()).unwrap_or_default();
+        self.keep(now, (Role::Request, delivery), (id, token), Some(binding), sent, rng)?;
         Ok((RequestId(id), range))
     }
 
@@ -154,14 +150,11 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
             _ => Header { kind: Kind::Acknowledgement, id: exchange.id },
         };
         let range = draft.emit(header, exchange.token);
+        let sent = draft.buffer.get(range.clone()).unwrap_or_default();
         match answer {
             Answer::Separate(delivery) => {
                 if delivery == Delivery::Confirmable {
-                    let what = (Role::Response, delivery);
-                    let mut outgoing =
-                        Outgoing::new(now, self.parameters, what, (header.id, exchange.token), None, rng);
-                    outgoing.copy = Some(store(draft.buffer, &range)?);
-                    self.outgoing.push(outgoing).map_err(|_| SendError::Full)?;
+                    self.keep(now, (Role::Response, delivery), (header.id, exchange.token), None, sent, rng)?;
                 }
                 let state = match exchange.kind {
                     Kind::Confirmable => State::Acknowledged,
@@ -169,11 +162,11 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
                 };
                 self.answers.set(exchange.id, state, None);
             }
-            _ => match store(draft.buffer, &range) {
-                Ok(copy) => self.answers.set(exchange.id, State::Answered, Some(copy)),
+            _ => match A::store(sent) {
+                Some(copy) => self.answers.set(exchange.id, State::Answered, Some(copy)),
                 // RFC 7252 §4.5: an idempotent request may be executed again instead.
-                Err(_) if exchange.idempotent => self.answers.remove(exchange.id),
-                Err(_) => self.answers.set(exchange.id, State::Silent, None),
+                None if exchange.idempotent => self.answers.remove(exchange.id),
+                None => self.answers.set(exchange.id, State::Silent, None),
             },
         }
         exchange.answer = Answer::Given;
@@ -218,10 +211,8 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         let range = draft.emit(Header { kind: delivery.into(), id }, token);
         match delivery {
             Delivery::Confirmable => {
-                let what = (Role::Notification, delivery);
-                let mut outgoing = Outgoing::new(now, self.parameters, what, (id, token), None, rng);
-                outgoing.copy = Some(store(draft.buffer, &range)?);
-                self.outgoing.push(outgoing).map_err(|_| SendError::Full)?;
+                let sent = draft.buffer.get(range.clone()).unwrap_or_default();
+                self.keep(now, (Role::Notification, delivery), (id, token), None, sent, rng)?;
             }
             Delivery::NonConfirmable => {
                 self.notified.retain(|(_, other)| *other != token);
@@ -357,6 +348,23 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         Ok(())
     }
 
+    /// Keeps a message of ours until it is settled, with a copy if it is Confirmable.
+    fn keep(
+        &mut self,
+        now: Instant,
+        what: (Role, Delivery),
+        name: (MessageId, Token),
+        binding: Option<K>,
+        sent: &[u8],
+        rng: &mut Rng<'_>,
+    ) -> Result<(), SendError> {
+        let mut outgoing = Outgoing::new(now, self.parameters, what, name, binding, rng);
+        if what.1 == Delivery::Confirmable {
+            outgoing.copy = Some(B::store(sent).ok_or(SendError::TooLong)?);
+        }
+        self.outgoing.push(outgoing).map_err(|_| SendError::Full)
+    }
+
     fn next_message_id(&mut self) -> MessageId {
         loop {
             let id = MessageId(self.next_id);
@@ -366,10 +374,6 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
             }
         }
     }
-}
-
-fn store<B: Stored>(buffer: &[u8], range: &Range<usize>) -> Result<B, SendError> {
-    buffer.get(range.clone()).and_then(B::store).ok_or(SendError::TooLong)
 }
 
 /// Holds a copy of a message: an answer for duplicates, or a Confirmable message for retransmissions.

@@ -24,6 +24,23 @@ impl Instant {
         self.0.get().saturating_sub(1)
     }
 
+    /// Whole seconds since the owner's epoch, in 32 bits, which are 136 years; and whether there is a fraction beyond.
+    pub(crate) const fn as_secs(self) -> (u32, bool) {
+        // Long division in three steps that a machine of 32 bits has an instruction for.
+        let millis = self.as_millis();
+        let (mut quotient, mut rest, mut shift) = (0_u64, 0_u64, 48_u32);
+        loop {
+            let part = (rest << 16 | millis >> shift & 0xffff) as u32;
+            quotient = quotient << 16 | (part / 1000) as u64;
+            rest = (part % 1000) as u64;
+            if shift == 0 {
+                break;
+            }
+            shift = shift.saturating_sub(16);
+        }
+        (if quotient > u32::MAX as u64 { u32::MAX } else { quotient as u32 }, rest > 0)
+    }
+
     /// The time that passed since `earlier`; zero when `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Instant) -> Duration {

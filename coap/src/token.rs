@@ -4,10 +4,10 @@ use core::fmt;
 use core::hash::{Hash, Hasher};
 
 /// A token of 0 to 8 bytes.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, Eq, PartialOrd, Ord)]
 pub struct Token {
     length: u8,
-    /// What lies behind `length` is zero, so that the derived comparisons hold.
+    /// What lies behind `length` is zero, so that comparisons may take all of it.
     bytes: [u8; Token::MAX_LENGTH],
 }
 
@@ -45,6 +45,12 @@ impl Token {
     #[must_use]
     pub const fn length(&self) -> u8 {
         self.length
+    }
+}
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.length == other.length && u64::from_ne_bytes(self.bytes) == u64::from_ne_bytes(other.bytes)
     }
 }
 

@@ -58,25 +58,29 @@ pub fn parse(datagram: &[u8]) -> Result<(Header, Message<'_>), Malformed> {
         _ => Kind::Reset,
     };
     let header = Header { kind, id: MessageId(u16::from_be_bytes([*id_high, *id_low])) };
-    let code = Code::from_u8(*code);
-    let malformed = |fault| Malformed { fault, reject: (kind == Kind::Confirmable).then_some(header.id) };
+    match parse_body(Code::from_u8(*code), usize::from(first & 0x0f), rest) {
+        Ok(message) => Ok((header, message)),
+        Err(fault) => Err(Malformed { fault, reject: (kind == Kind::Confirmable).then_some(header.id) }),
+    }
+}
 
-    let token_length = usize::from(first & 0x0f);
+/// Parses what lies behind the header.
+fn parse_body(code: Code, token_length: usize, rest: &[u8]) -> Result<Message<'_>, Fault> {
     if token_length > Token::MAX_LENGTH {
-        return Err(malformed(Fault::TokenLength));
+        return Err(Fault::TokenLength);
     }
     // RFC 7252 §4.1: an empty message ends after its message id.
     if code == Code::EMPTY {
         if token_length != 0 || !rest.is_empty() {
-            return Err(malformed(Fault::Empty));
+            return Err(Fault::Empty);
         }
     } else if !code.is_request() && !code.is_response() {
-        return Err(malformed(Fault::Class));
+        return Err(Fault::Class);
     }
-    let (token, rest) = rest.split_at_checked(token_length).ok_or(malformed(Fault::Truncated))?;
-    let token = Token::new(token).ok_or(malformed(Fault::TokenLength))?;
-    let (options, payload) = Options::parse(rest).map_err(|_| malformed(Fault::Options))?;
-    Ok((header, Message { code, token, options, payload }))
+    let (token, rest) = rest.split_at_checked(token_length).ok_or(Fault::Truncated)?;
+    let token = Token::new(token).ok_or(Fault::TokenLength)?;
+    let (options, payload) = Options::parse(rest).map_err(|_| Fault::Options)?;
+    Ok(Message { code, token, options, payload })
 }
 
 /// An empty message (ACK, RST, or a ping as CON).

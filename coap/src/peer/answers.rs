@@ -62,7 +62,8 @@ impl<B: Stored, const N: usize> Answers<B, N> {
                 self.entries.remove(oldest);
             }
         }
-        let expiry = seconds(now.saturating_add(lifetime).as_millis());
+        let (seconds, has_more) = now.saturating_add(lifetime).as_secs();
+        let expiry = seconds.saturating_add(u32::from(has_more));
         self.entries.push(Entry { bytes: None, expiry, id, state }).is_ok()
     }
 
@@ -87,8 +88,8 @@ impl<B: Stored, const N: usize> Answers<B, N> {
 
     /// Forgets what is past its lifetime.
     pub(super) fn forget(&mut self, now: Instant) {
-        let now = now.as_millis() / 1000;
-        self.entries.retain(|entry| u64::from(entry.expiry) > now);
+        let (now, _) = now.as_secs();
+        self.entries.retain(|entry| entry.expiry > now);
     }
 
     pub(super) fn clear(&mut self) {
@@ -98,10 +99,6 @@ impl<B: Stored, const N: usize> Answers<B, N> {
     /// When the next entry is past its lifetime.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         let expiry = self.entries.iter().map(|entry| entry.expiry).min()?;
-        Some(Instant::from_millis(u64::from(expiry).saturating_mul(1000)))
+        Some(Instant::default().after_secs(expiry))
     }
-}
-
-fn seconds(millis: u64) -> u32 {
-    u32::try_from(millis.div_ceil(1000)).unwrap_or(u32::MAX)
 }
