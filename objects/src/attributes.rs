@@ -2,9 +2,12 @@
 //!
 //! Invariant: the decision is a pure function of the attributes, the time and what happened since the last notification.
 
+use core::cmp::Ordering;
+
 use lwm2m_coap::{Full, Instant, Sink};
 
 use crate::decimal::{emit_float, emit_unsigned, parse_float, parse_unsigned};
+use crate::float::{compare, distance};
 use crate::{Error, Kind, Level};
 
 /// Notification attributes: attached to one level of a path, or merged over all of them.
@@ -96,14 +99,16 @@ impl Attributes {
     pub fn check(&self) -> Result<(), Error> {
         let step = self.st.unwrap_or(0.0);
         let ordered = match (self.lt, self.gt) {
-            (Some(lt), Some(gt)) => lt < gt && lt + 2.0 * step < gt,
+            (Some(lt), Some(gt)) => {
+                is(lt, Ordering::is_lt, gt) && distance(gt, lt, step, 1).is_some_and(Ordering::is_gt)
+            }
             _ => true,
         };
         let periods = match (self.epmin, self.epmax) {
             (Some(least), Some(greatest)) => least < greatest,
             _ => true,
         };
-        if ordered && periods && step >= 0.0 { Ok(()) } else { Err(Error::BadRequest) }
+        if ordered && periods && is(step, Ordering::is_ge, 0.0) { Ok(()) } else { Err(Error::BadRequest) }
     }
 
     /// Checks whether the attributes may be attached there: thresholds want a numeric resource.
@@ -120,14 +125,11 @@ impl Attributes {
     pub fn is_met(&self, samples: Samples) -> bool {
         let Samples { notified, previous, current } = samples;
         if !self.has_thresholds() {
-            return current != notified || current != previous;
+            return !is(current, Ordering::is_eq, notified) || !is(current, Ordering::is_eq, previous);
         }
-        self.gt.is_some_and(|gt| previous <= gt && current > gt)
-            || self.lt.is_some_and(|lt| previous >= lt && current < lt)
-            || self.st.is_some_and(|st| {
-                let difference = current - notified;
-                difference >= st || -difference >= st
-            })
+        self.gt.is_some_and(|gt| is(previous, Ordering::is_le, gt) && is(current, Ordering::is_gt, gt))
+            || self.lt.is_some_and(|lt| is(previous, Ordering::is_ge, lt) && is(current, Ordering::is_lt, lt))
+            || self.st.is_some_and(|st| distance(current, notified, st, 0).is_some_and(Ordering::is_ge))
     }
 
     /// Decides what to do now. A spurious call is harmless.
@@ -206,6 +208,11 @@ impl Number {
             Self::Threshold(threshold) => emit_float(threshold, sink),
         }
     }
+}
+
+/// Whether two numbers compare that way; never when one of them is not a number.
+fn is(one: f64, way: fn(Ordering) -> bool, other: f64) -> bool {
+    compare(one, other).is_some_and(way)
 }
 
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

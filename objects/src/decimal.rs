@@ -17,14 +17,28 @@ pub fn emit_unsigned(mut value: u64, sink: &mut dyn Sink) -> Result<(), Full> {
     let mut text = [0_u8; 20];
     let mut start = text.len();
     for digit in text.iter_mut().rev() {
-        *digit = b'0' | (value % 10) as u8;
-        value /= 10;
+        let (rest, last) = tenth(value);
+        *digit = b'0' | last;
+        value = rest;
         start = start.saturating_sub(1);
         if value == 0 {
             break;
         }
     }
     sink.write(text.get(start..).unwrap_or_default())
+}
+
+/// Divides by ten with remainder, in three steps that a machine of 32 bits has an instruction for.
+fn tenth(value: u64) -> (u64, u8) {
+    let step = |rest: u32, part: u64| {
+        let part = rest << 16 | part as u32;
+        (part % 10, u64::from(part / 10))
+    };
+    let high = (value >> 32) as u32;
+    let (rest, upper) = (high % 10, u64::from(high / 10));
+    let (rest, middle) = step(rest, value >> 16 & 0xffff);
+    let (rest, lower) = step(rest, value & 0xffff);
+    (upper << 32 | middle << 16 | lower, rest as u8)
 }
 
 /// Writes a signed integer.

@@ -2,7 +2,9 @@
 //!
 //! Invariant: a table is constant data; its resources ascend by identifier.
 
-use crate::{Kind, Value};
+use core::cmp::Ordering;
+
+use crate::{Kind, Value, float};
 
 /// The definition of an object. Made by [`object!`](crate::object!).
 #[derive(Debug, PartialEq, Eq)]
@@ -111,7 +113,11 @@ impl ResourceDef {
         match *value {
             Value::Integer(value) | Value::Time(value) => within(value),
             Value::Unsigned(value) => within(i64::try_from(value).unwrap_or(i64::MAX)),
-            Value::Float(value) => (f64::from(least)..=f64::from(greatest)).contains(&value),
+            Value::Float(value) => {
+                let compared = |bound: i32| float::compare(value, float::from_integer(bound.into()));
+                compared(least).is_some_and(Ordering::is_ge)
+                    && compared(greatest).is_some_and(Ordering::is_le)
+            }
             Value::String(text) | Value::CoreLink(text) => i64::try_from(text.len()).is_ok_and(within),
             Value::Opaque(bytes) => i64::try_from(bytes.len()).is_ok_and(within),
             Value::Boolean(_) | Value::ObjectLink(_) => true,

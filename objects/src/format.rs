@@ -10,7 +10,7 @@ mod tlv;
 
 use lwm2m_coap::Sink;
 
-use crate::{At, Content, Error, Format, Kind, Object, ObjectLink, Path, Target, Value};
+use crate::{At, Content, Error, Format, Kind, Object, ObjectLink, Path, Target, Value, float};
 
 pub(crate) use text::decode_base64;
 
@@ -140,16 +140,15 @@ impl<'a> Raw<'a> {
 }
 
 /// Self-describing formats know numbers, not LwM2M's numeric types.
-#[expect(clippy::cast_precision_loss, reason = "a float is written as an integer only where it is one")]
 pub(crate) fn convert(value: Value<'_>, kind: Kind) -> Option<Value<'_>> {
     Some(match (value, kind) {
         (value, kind) if value.kind() == kind => value,
         (Value::Integer(value), Kind::Unsigned) => Value::Unsigned(u64::try_from(value).ok()?),
         (Value::Integer(value), Kind::Time) => Value::Time(value),
-        (Value::Integer(value), Kind::Float) => Value::Float(value as f64),
+        (Value::Integer(value), Kind::Float) => Value::Float(float::from_integer(value)),
         (Value::Unsigned(value), Kind::Integer) => Value::Integer(i64::try_from(value).ok()?),
         (Value::Unsigned(value), Kind::Time) => Value::Time(i64::try_from(value).ok()?),
-        (Value::Unsigned(value), Kind::Float) => Value::Float(value as f64),
+        (Value::Unsigned(value), Kind::Float) => Value::Float(float::from_unsigned(value)),
         (Value::Time(value), Kind::Integer) => Value::Integer(value),
         (Value::String(text), Kind::CoreLink) => Value::CoreLink(text),
         (Value::CoreLink(text), Kind::String) => Value::String(text),
@@ -246,22 +245,6 @@ fn parse_object_link(text: &str) -> Option<ObjectLink> {
     let (object, instance) = text.split_at_checked(text.iter().position(|byte| *byte == b':')?)?;
     let id = |text| crate::decimal::parse_unsigned(text).and_then(|id| u16::try_from(id).ok());
     Some(ObjectLink { object: id(object)?, instance: id(instance.get(1..)?)? })
-}
-
-/// Returns the same number in 32 bits, if it has one: without the float code of the compiler's runtime.
-fn narrow(value: f64) -> Option<f32> {
-    let bits = value.to_bits();
-    let exponent = (bits >> 52 & 0x7ff) as u32;
-    let sign = (bits >> 32) as u32 & 0x8000_0000;
-    let fraction = (bits >> 29) as u32 & 0x7f_ffff;
-    let exponent = match exponent {
-        0 => 0,
-        0x7ff => 0xff,
-        // Subnormal in 32 bits: left as it is.
-        _ => exponent.checked_sub(896).filter(|exponent| (1..0xff).contains(exponent))?,
-    };
-    let exact = bits & 0x1fff_ffff == 0 && (exponent != 0 || fraction == 0);
-    exact.then(|| f32::from_bits(sign | exponent << 23 | fraction))
 }
 
 /// Writes `66:0`.

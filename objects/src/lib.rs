@@ -93,6 +93,7 @@ mod bootstrap;
 pub mod decimal;
 mod definition;
 pub mod defs;
+mod float;
 pub mod format;
 pub mod mapping;
 mod object;

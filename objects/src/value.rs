@@ -4,6 +4,8 @@
 
 use core::fmt;
 
+use crate::float;
+
 /// The data type of a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
@@ -76,11 +78,10 @@ impl Value<'_> {
     }
 
     /// Returns the number that notification thresholds are compared with.
-    #[expect(clippy::cast_precision_loss, reason = "thresholds are floating-point numbers")]
-    pub const fn number(&self) -> Option<f64> {
+    pub fn number(&self) -> Option<f64> {
         match *self {
-            Self::Integer(value) => Some(value as f64),
-            Self::Unsigned(value) => Some(value as f64),
+            Self::Integer(value) => Some(float::from_integer(value)),
+            Self::Unsigned(value) => Some(float::from_unsigned(value)),
             Self::Float(value) => Some(value),
             _ => None,
         }

@@ -6,6 +6,8 @@
 
 use lwm2m_coap::{Full, Sink};
 
+use crate::float;
+
 /// A data item. Of an array, a map or a tag it is the head only.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Item<'a> {
@@ -58,8 +60,8 @@ impl<'a> Reader<'a> {
             (7, Some(value)) => match information {
                 20 => Item::Boolean(false),
                 21 => Item::Boolean(true),
-                25 => Item::Float(half(value)),
-                26 => Item::Float(f64::from(f32::from_bits(value as u32))),
+                25 => Item::Float(float::from_half(value as u16)),
+                26 => Item::Float(float::from_single(value as u32)),
                 27 => Item::Float(f64::from_bits(value)),
                 _ => Item::Simple,
             },
@@ -79,22 +81,6 @@ impl<'a> Reader<'a> {
         self.0 = rest;
         Some(taken)
     }
-}
-
-/// Widens a 16-bit float.
-fn half(bits: u64) -> f64 {
-    let (sign, exponent, fraction) = (bits >> 15 & 1, bits >> 10 & 0x1f, bits & 0x3ff);
-    let (exponent, fraction) = match (exponent, fraction) {
-        (0, 0) => (0, 0),
-        (0, _) => {
-            // Subnormal: the first one-bit becomes the hidden one.
-            let shift = fraction.leading_zeros().saturating_sub(53);
-            (1009_u64.saturating_sub(u64::from(shift)), fraction << shift & 0x3ff)
-        }
-        (0x1f, _) => (0x7ff, fraction),
-        _ => (exponent.saturating_add(1008), fraction),
-    };
-    f64::from_bits(sign << 63 | exponent << 52 | fraction << 42)
 }
 
 /// Writes the head of an item: its major type and its argument, as short as it goes.
@@ -129,7 +115,7 @@ pub(super) fn emit_text(text: &str, sink: &mut dyn Sink) -> Result<(), Full> {
 
 /// Writes a float, with 32 bits where that loses nothing.
 pub(super) fn emit_float(value: f64, sink: &mut dyn Sink) -> Result<(), Full> {
-    match super::narrow(value) {
+    match float::narrow(value) {
         Some(narrow) => {
             sink.write(&[0xfa])?;
             sink.write(&narrow.to_be_bytes())

@@ -4,8 +4,8 @@
 
 use lwm2m_coap::{Count, Full, Sink};
 
-use super::{Item, Leaf, Raw, Source, narrow};
-use crate::{Error, Kind, Level, ObjectLink, Path, UNASSIGNED, Value};
+use super::{Item, Leaf, Raw, Source};
+use crate::{Error, Kind, Level, ObjectLink, Path, UNASSIGNED, Value, float};
 
 /// Bits 7 and 6 of the type byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(crate) fn emit_value(value: Value<'_>, sink: &mut dyn Sink) -> Result<(), Fu
             };
             sink.write(bytes.get(start..).unwrap_or_default())
         }
-        Value::Float(value) => match narrow(value) {
+        Value::Float(value) => match float::narrow(value) {
             Some(narrow) => sink.write(&narrow.to_be_bytes()),
             None => sink.write(&value.to_be_bytes()),
         },
@@ -131,7 +131,7 @@ pub(crate) fn bytes_value(bytes: &[u8], kind: Kind) -> Option<Value<'_>> {
         Kind::Time => Value::Time(signed(bytes)?),
         Kind::Unsigned => Value::Unsigned(unsigned(bytes)?),
         Kind::Float => Value::Float(match bytes.len() {
-            4 => f64::from(f32::from_be_bytes(bytes.try_into().ok()?)),
+            4 => float::from_single(u32::from_be_bytes(bytes.try_into().ok()?)),
             _ => f64::from_be_bytes(bytes.try_into().ok()?),
         }),
         Kind::Boolean => Value::Boolean(match bytes {
