@@ -76,9 +76,7 @@ struct World {
 impl World {
     fn new(victim: Side, is_secure: bool) -> Self {
         let mut storage = Storage::default();
-        let mut server = Server::empty(0);
-        server.short_server_id = ShortServerId::new(1);
-        server.lifetime = Some(300);
+        let server = Server::new(0, ShortServerId::FIRST, 300);
         let (uri, key, listener) = match is_secure {
             true => {
                 ("coaps://192.0.2.1", Some(PresharedKey { identity: IDENTITY, key: KEY }), Listener::Coaps)

@@ -166,9 +166,7 @@ struct Body {
 impl Body {
     fn new(plan: &Plan, endpoint: &'static str, is_traced: bool) -> Option<Self> {
         let mut store = Store::in_memory();
-        let mut server = Server::empty(0);
-        server.short_server_id = ShortServerId::new(1);
-        server.lifetime = Some(plan.lifetime);
+        let server = Server::new(0, ShortServerId::FIRST, plan.lifetime);
         let scheme = if plan.key.is_some() { "coaps" } else { "coap" };
         let uri = format!("{scheme}://{}", plan.server);
         let key = plan.key.as_deref().map(|key| PresharedKey { identity: endpoint.as_bytes(), key });

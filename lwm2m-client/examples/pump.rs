@@ -9,7 +9,7 @@ use lwm2m_client::objects::{
     Arguments, At, Change, Completion, Error, Object, ObjectDef, Path, Value, object, path,
 };
 use lwm2m_client::simulated::Device;
-use lwm2m_client::{Binding, Config, FactoryAccount, Runner, Server, ShortServerId, Store, provision};
+use lwm2m_client::{Config, FactoryAccount, Runner, Server, ShortServerId, Store, provision};
 
 object! {
     /// A pump: an object in the range for private use.
@@ -116,10 +116,7 @@ impl Object for Pump {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let uri = std::env::args().nth(1).unwrap_or_else(|| "coap://127.0.0.1:5683".into());
-    let mut server = Server::empty(0);
-    server.short_server_id = ShortServerId::new(1);
-    server.lifetime = Some(300);
-    server.binding = Some(Binding::UDP);
+    let server = Server::new(0, ShortServerId::FIRST, 300);
     let mut store = Store::in_memory();
     provision(&[FactoryAccount::server(0, &uri, server, None)], &mut |action| store.apply(action))?;
 

@@ -19,6 +19,9 @@ impl ShortServerId {
         if id == 0 || id == u16::MAX { None } else { Some(ShortServerId(id)) }
     }
 
+    /// 1, which the server of a device with only one usually has.
+    pub const FIRST: ShortServerId = ShortServerId(1);
+
     /// The greatest.
     pub(crate) const LAST: ShortServerId = ShortServerId(u16::MAX - 1);
 
@@ -174,37 +177,53 @@ impl<const U: usize> Security<U> {
         }
     }
 
+    /// A number or a boolean of `/0`, or whether a part of the credential is in storage; `None` where there is none.
+    pub(crate) fn value(&self, resource: u16) -> Option<u32> {
+        match resource {
+            1 => Some(u32::from(self.is_bootstrap)),
+            2 => self.mode_value.map(u32::from),
+            3 => Some(u32::from(self.has_identity)),
+            5 => Some(u32::from(self.has_secret)),
+            10 => self.short_server_id.map(|id| u32::from(id.get())),
+            11 => Some(self.hold_off),
+            12 => Some(self.account_timeout),
+            _ => None,
+        }
+    }
+
+    /// Sets what [`Security::value`] tells, 0 being what an instance starts with but for the mode. Any other resource is
+    /// ignored (Core 1.1.1 §6.1.7.3).
+    pub(crate) fn set(&mut self, resource: u16, value: Option<u32>) {
+        let number = value.unwrap_or(0);
+        match resource {
+            1 => self.is_bootstrap = number != 0,
+            2 => self.mode_value = value.and_then(|mode| u8::try_from(mode).ok()),
+            3 => self.has_identity = number != 0,
+            5 => self.has_secret = number != 0,
+            // A bootstrap account has no Short Server ID; some servers write 0 or 65535 for it.
+            10 => self.short_server_id = u16::try_from(number).ok().and_then(ShortServerId::new),
+            11 => self.hold_off = number,
+            12 => self.account_timeout = number,
+            _ => {}
+        }
+    }
+
     pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
         out.bytes(0, self.uri.as_bytes());
-        out.flag(1, Some(self.is_bootstrap));
-        out.number(2, self.mode_value.map(u32::from));
-        out.flag(3, Some(self.has_identity));
-        out.flag(5, Some(self.has_secret));
-        out.number(10, self.short_server_id.map(|id| u32::from(id.get())));
-        out.number(11, Some(self.hold_off));
-        out.number(12, Some(self.account_timeout));
+        for resource in [1, 2, 3, 5, 10, 11, 12] {
+            out.number(resource, self.value(resource.into()));
+        }
     }
 
     pub(crate) fn parse(instance: u16, bytes: &[u8]) -> Option<Self> {
         let mut security = Security::empty(instance);
         for field in RecordReader::new(bytes) {
             let (tag, value) = field?;
-            match tag {
-                0 => {
-                    security.uri.clear();
-                    security.uri.push_str(core::str::from_utf8(value).ok()?).ok()?;
-                }
-                1 => security.is_bootstrap = RecordReader::number(value)? != 0,
-                2 => security.mode_value = Some(u8::try_from(RecordReader::number(value)?).ok()?),
-                3 => security.has_identity = RecordReader::number(value)? != 0,
-                5 => security.has_secret = RecordReader::number(value)? != 0,
-                10 => {
-                    let id = u16::try_from(RecordReader::number(value)?).ok()?;
-                    security.short_server_id = Some(ShortServerId::new(id)?);
-                }
-                11 => security.hold_off = RecordReader::number(value)?,
-                12 => security.account_timeout = RecordReader::number(value)?,
-                _ => {}
+            if tag == 0 {
+                security.uri.clear();
+                security.uri.push_str(core::str::from_utf8(value).ok()?).ok()?;
+            } else {
+                security.set(tag.into(), Some(RecordReader::number(value)?));
             }
         }
         Some(security)
@@ -225,150 +244,138 @@ pub struct ServerAddress<'a> {
 impl<'a> ServerAddress<'a> {
     /// Reads `coap://host[:port][/]` and `coaps://…`; other schemes and any path are refused.
     pub fn parse(uri: &'a str) -> Option<Self> {
-        let (scheme, rest) = uri.split_once("://")?;
-        let is_secure = if scheme.eq_ignore_ascii_case("coap") {
-            false
-        } else if scheme.eq_ignore_ascii_case("coaps") {
-            true
-        } else {
+        let (scheme, rest) = split(uri, b':')?;
+        let is_secure = scheme.eq_ignore_ascii_case("coaps");
+        if !is_secure && !scheme.eq_ignore_ascii_case("coap") {
             return None;
-        };
+        }
+        let rest = rest.strip_prefix("//")?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.contains(['/', '?', '#', '@']) {
+        if authority.bytes().any(|byte| b"/?#@".contains(&byte)) {
             return None;
         }
         let (host, port) = if let Some(bracketed) = authority.strip_prefix('[') {
-            let (host, after) = bracketed.split_once(']')?;
-            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
+            let (host, after) = split(bracketed, b']')?;
+            (host, if after.is_empty() { after } else { after.strip_prefix(':')? })
         } else {
-            match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            }
+            split(authority, b':').unwrap_or((authority, ""))
         };
         let port = match port {
-            None | Some("") => {
-                if is_secure {
-                    5684
-                } else {
-                    5683
-                }
-            }
-            Some(digits) => decimal_port(digits)?,
+            "" if is_secure => 5684,
+            "" => 5683,
+            digits => decimal_port(digits)?,
         };
         if host.is_empty() || port == 0 { None } else { Some(ServerAddress { is_secure, host, port }) }
     }
 }
 
-fn decimal_port(digits: &str) -> Option<u16> {
-    let mut port = 0_u16;
-    for byte in digits.bytes() {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        port = port.checked_mul(10)?.checked_add(u16::from(digit))?;
-    }
-    Some(port)
+/// What lies before and behind the first `separator`, which is ASCII.
+fn split(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|byte| byte == separator)?;
+    Some((text.get(..at)?, text.get(at.checked_add(1)?..)?))
 }
 
-/// The optional numbers of `/1`, in the order they are kept.
-const NUMBERS: [u8; 9] = [2, 3, 5, 13, 14, 17, 18, 19, 20];
-/// The optional booleans of `/1`, in the order they are kept.
-const FLAGS: [u8; 4] = [15, 16, 21, 23];
+fn decimal_port(digits: &str) -> Option<u16> {
+    lwm2m_objects::decimal::parse_unsigned(digits.as_bytes()).and_then(|port| u16::try_from(port).ok())
+}
+
+/// The numbers and booleans of `/1`, in the order they are kept.
+const SETTINGS: [u8; 17] = [0, 1, 2, 3, 5, 6, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23];
+
+/// The last alert of a server's DTLS, which is not kept over a restart.
+pub(crate) const TLS_ALERT: u16 = 11;
 
 /// One instance of the Server object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Instance id in `/1`.
     pub instance: u16,
-    /// `/1/x/0`.
-    pub short_server_id: Option<ShortServerId>,
-    /// `/1/x/1` in seconds; 0 is a registration that never expires.
-    pub lifetime: Option<u32>,
-    /// `/1/x/6`, Notification Storing When Disabled or Offline.
-    pub is_storing: bool,
     /// `/1/x/7`.
     pub binding: Option<Binding>,
-    /// `/1/x/11`: the last alert received from this server.
-    pub alert: Option<u8>,
-    numbers: [Option<u32>; NUMBERS.len()],
-    flags: [Option<bool>; FLAGS.len()],
+    /// In the order of [`SETTINGS`].
+    values: [u32; SETTINGS.len()],
+    /// Bits in the same order: which values are set.
+    present: u32,
 }
 
 impl Server {
+    /// A server with this Short Server ID, to which the device registers over UDP for `lifetime` seconds; 0 is a
+    /// registration that never expires.
+    pub fn new(instance: u16, id: ShortServerId, lifetime: u32) -> Self {
+        let mut server = Server::empty(instance);
+        server.set(0, Some(u32::from(id.get())));
+        server.set(1, Some(lifetime));
+        server.binding = Some(Binding::UDP);
+        server
+    }
+
     /// An instance in which nothing is set yet.
     pub const fn empty(instance: u16) -> Self {
-        Server {
-            instance,
-            short_server_id: None,
-            lifetime: None,
-            is_storing: true,
-            binding: None,
-            alert: None,
-            numbers: [None; NUMBERS.len()],
-            flags: [None; FLAGS.len()],
+        Server { instance, binding: None, values: [0; SETTINGS.len()], present: 0 }
+    }
+
+    /// A number or a boolean, which is 0 or 1; `None` where nothing is set, and for any other resource.
+    pub fn value(&self, resource: u16) -> Option<u32> {
+        let at = place(resource)?;
+        if self.present & 1 << at != 0 { self.values.get(at).copied() } else { None }
+    }
+
+    /// Sets or unsets a number or a boolean; whether `/1` has such a resource here.
+    pub fn set(&mut self, resource: u16, value: Option<u32>) -> bool {
+        let Some(at) = place(resource) else { return false };
+        if let Some(place) = self.values.get_mut(at) {
+            *place = value.unwrap_or(0);
         }
+        self.present = self.present & !(1 << at) | u32::from(value.is_some()) << at;
+        true
     }
 
-    /// The optional number with this resource id.
-    pub fn number(&self, resource: u16) -> Option<u32> {
-        let at = NUMBERS.iter().position(|known| u16::from(*known) == resource)?;
-        self.numbers.get(at).copied().flatten()
+    /// `/1/x/0`.
+    pub fn short_server_id(&self) -> Option<ShortServerId> {
+        ShortServerId::new(u16::try_from(self.value(0)?).ok()?)
     }
 
-    /// The place of the optional number with this resource id; `None` when `/1` has no such number.
-    pub fn number_mut(&mut self, resource: u16) -> Option<&mut Option<u32>> {
-        let at = NUMBERS.iter().position(|known| u16::from(*known) == resource)?;
-        self.numbers.get_mut(at)
+    /// `/1/x/1` in seconds; 0 is a registration that never expires.
+    pub fn lifetime(&self) -> Option<u32> {
+        self.value(1)
     }
 
-    /// The optional boolean with this resource id.
-    pub fn flag(&self, resource: u16) -> Option<bool> {
-        let at = FLAGS.iter().position(|known| u16::from(*known) == resource)?;
-        self.flags.get(at).copied().flatten()
-    }
-
-    /// The place of the optional boolean with this resource id; `None` when `/1` has no such boolean.
-    pub fn flag_mut(&mut self, resource: u16) -> Option<&mut Option<bool>> {
-        let at = FLAGS.iter().position(|known| u16::from(*known) == resource)?;
-        self.flags.get_mut(at)
+    /// `/1/x/6`, Notification Storing When Disabled or Offline; default true.
+    pub fn is_storing(&self) -> bool {
+        self.value(6) != Some(0)
     }
 
     /// `/1/x/5`, for how many seconds the server stays disabled; default 86400.
     pub fn disable_timeout(&self) -> u32 {
-        self.number(5).unwrap_or(86_400)
+        self.value(5).unwrap_or(86_400)
     }
 
     /// `/1/x/13`.
     pub fn priority(&self) -> Option<u32> {
-        self.number(13)
+        self.value(13)
     }
 
     /// `/1/x/14` in seconds, default 0.
     pub fn initial_delay(&self) -> u32 {
-        self.number(14).unwrap_or(0)
+        self.value(14).unwrap_or(0)
     }
 
     /// `/1/x/15`, default false: a failure here stops the servers behind it in the order.
     pub fn is_failure_blocking(&self) -> bool {
-        self.flag(15).unwrap_or(false)
+        self.value(15) == Some(1)
     }
 
     /// `/1/x/16`, default true: bootstrap when the registration failed for good.
     pub fn is_bootstrap_on_failure(&self) -> bool {
-        self.flag(16).unwrap_or(true)
+        self.value(16) != Some(0)
     }
 
     pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
-        out.number(0, self.short_server_id.map(|id| u32::from(id.get())));
-        out.number(1, self.lifetime);
-        out.flag(6, Some(self.is_storing));
         if let Some(binding) = self.binding {
             out.bytes(7, binding.as_str().as_bytes());
         }
-        for (resource, value) in NUMBERS.iter().zip(&self.numbers) {
-            out.number(*resource, *value);
-        }
-        for (resource, value) in FLAGS.iter().zip(&self.flags) {
-            out.flag(*resource, *value);
+        for resource in SETTINGS {
+            out.number(resource, self.value(resource.into()).filter(|_| u16::from(resource) != TLS_ALERT));
         }
     }
 
@@ -378,24 +385,17 @@ impl Server {
             let (tag, value) = field?;
             if tag == 7 {
                 server.binding = Some(Binding::parse(core::str::from_utf8(value).ok()?)?);
-                continue;
-            }
-            let number = RecordReader::number(value)?;
-            match tag {
-                0 => server.short_server_id = Some(ShortServerId::new(u16::try_from(number).ok()?)?),
-                1 => server.lifetime = Some(number),
-                6 => server.is_storing = number != 0,
-                resource => {
-                    if let Some(place) = server.number_mut(u16::from(resource)) {
-                        *place = Some(number);
-                    } else if let Some(place) = server.flag_mut(u16::from(resource)) {
-                        *place = Some(number != 0);
-                    }
-                }
+            } else {
+                server.set(tag.into(), Some(RecordReader::number(value)?));
             }
         }
         Some(server)
     }
+}
+
+/// Where the setting with this resource id is kept.
+fn place(resource: u16) -> Option<usize> {
+    SETTINGS.iter().position(|known| u16::from(*known) == resource)
 }
 
 /// What the client believes about its servers.
@@ -425,13 +425,13 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
 
     /// The `/1` instance of this server.
     pub(crate) fn server_of(&self, id: ShortServerId) -> Option<&Server> {
-        self.servers.iter().find(|server| server.short_server_id == Some(id))
+        self.servers.iter().find(|server| server.short_server_id() == Some(id))
     }
 
     /// The `/1` instance of this server.
     #[cfg(feature = "psk")]
     pub(crate) fn server_of_mut(&mut self, id: ShortServerId) -> Option<&mut Server> {
-        self.servers.iter_mut().find(|server| server.short_server_id == Some(id))
+        self.servers.iter_mut().find(|server| server.short_server_id() == Some(id))
     }
 
     /// The `/0` instance of this management server.
@@ -484,13 +484,13 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
             if self.securities.iter().filter(same).count() != 1 {
                 return Err(Inconsistent::ShortServerId);
             }
-            if self.servers.iter().filter(|server| server.short_server_id == Some(id)).count() != 1 {
+            if self.servers.iter().filter(|server| server.short_server_id() == Some(id)).count() != 1 {
                 return Err(Inconsistent::Unpaired);
             }
         }
         for server in &self.servers {
-            let id = server.short_server_id.ok_or(Inconsistent::ShortServerId)?;
-            if server.lifetime.is_none() || server.binding.is_none() {
+            let id = server.short_server_id().ok_or(Inconsistent::ShortServerId)?;
+            if server.lifetime().is_none() || server.binding.is_none() {
                 return Err(Inconsistent::Server);
             }
             if self.security_of(id).is_none() {
@@ -517,11 +517,7 @@ mod tests {
     }
 
     fn server(instance: u16, id: u16) -> Server {
-        let mut server = Server::empty(instance);
-        server.short_server_id = ShortServerId::new(id);
-        server.lifetime = Some(86_400);
-        server.binding = Some(Binding::UDP);
-        server
+        Server::new(instance, ShortServerId::new(id).unwrap(), 86_400)
     }
 
     #[cfg(feature = "psk")]
@@ -577,7 +573,7 @@ mod tests {
     fn finish_refuses_an_incomplete_server_account() {
         // OMA ETS LightweightM2M-1.1-int-9: only /1/x/5 was written.
         let mut accounts = table();
-        *accounts.server_mut(1).unwrap().number_mut(5).unwrap() = Some(86_400);
+        assert!(accounts.server_mut(1).unwrap().set(5, Some(86_400)));
         assert_eq!(accounts.check(), Err(Inconsistent::ShortServerId));
     }
 
@@ -613,8 +609,8 @@ mod tests {
         security.hold_off = 3;
         security.account_timeout = 100_000;
         let mut server = server(9, 2);
-        *server.number_mut(17).unwrap() = Some(3);
-        *server.flag_mut(16).unwrap() = Some(false);
+        assert!(server.set(17, Some(3)));
+        assert!(server.set(16, Some(0)));
         let mut buffer = [0; crate::persist::RECORD_CAPACITY];
 
         let mut out = RecordWriter::new(&mut buffer);

@@ -5,11 +5,12 @@
 //! [`Staging`] into storage and are never readable.
 
 use heapless::Vec;
-use lwm2m_objects::{Arguments, At, Change, Completion, Error, Object, ObjectDef, Tree, Value, defs};
+use lwm2m_objects::{Arguments, At, Change, Completion, Error, Kind, Object, ObjectDef, Tree, Value, defs};
 use zeroize::Zeroize;
 
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
-use crate::account::{Accounts, Binding, Security, Server, ServerAddress, ShortServerId};
+use crate::account::{Accounts, Binding, Security, Server, ServerAddress};
+use crate::identity::{IDENTITY_CAPACITY, SECRET_CAPACITY};
 use crate::persist::{Action, Key};
 
 /// What the client keeps of itself: three objects and what they leave to do.
@@ -26,6 +27,16 @@ impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
         Core { accounts: Accounts::new(), access: Vec::new(), staging: Staging::new(), executed: None }
     }
 
+    /// The instances of `/2`; without room for any, all that concerns them is left out of the program.
+    pub(crate) fn access(&self) -> &[AccessControl] {
+        if A == 0 { &[] } else { &self.access }
+    }
+
+    /// As [`Core::access`], to be changed.
+    pub(crate) fn access_mut(&mut self) -> Option<&mut Vec<AccessControl, A>> {
+        if A == 0 { None } else { Some(&mut self.access) }
+    }
+
     /// Runs `with` on the tree of all objects. Access Control is in it when it has instances, or when the bootstrap
     /// server may give it some.
     pub(crate) fn with_tree<R>(
@@ -35,17 +46,17 @@ impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
         with: impl FnOnce(&mut Tree<'_, '_, '_>) -> R,
     ) -> R {
         let Core { accounts, access, staging, executed } = self;
-        let is_complete = is_bootstrap || !access.is_empty();
+        let is_complete = A > 0 && (is_bootstrap || !access.is_empty());
         let has_bootstrap = accounts.bootstrap().is_some();
         let mut security = SecurityObject { securities: &mut accounts.securities, staging };
         let mut server =
             ServerObject { servers: &mut accounts.servers, executed, has_bootstrap, is_bootstrap };
         let mut access = AccessObject { table: access };
+        let mut core: Vec<&mut dyn Object, 3> = Vec::from_array([&mut security, &mut server]);
         if is_complete {
-            with(&mut Tree::new(&mut [&mut security, &mut server, &mut access], objects))
-        } else {
-            with(&mut Tree::new(&mut [&mut security, &mut server], objects))
+            let _ = core.push(&mut access);
         }
+        with(&mut Tree::new(&mut core, objects))
     }
 }
 
@@ -140,19 +151,27 @@ fn next_above<'i>(ids: impl Iterator<Item = &'i u16>, after: Option<u16>) -> Opt
     ids.copied().filter(|id| after.is_none_or(|after| *id > after)).min()
 }
 
-fn integer(value: &Value<'_>) -> Result<u32, Error> {
+/// A number or a boolean of the tables.
+fn number(value: &Value<'_>) -> Option<u32> {
     match *value {
-        Value::Integer(value) | Value::Time(value) => u32::try_from(value).map_err(|_| Error::BadRequest),
-        Value::Unsigned(value) => u32::try_from(value).map_err(|_| Error::BadRequest),
-        _ => Err(Error::BadRequest),
+        Value::Integer(value) | Value::Time(value) => u32::try_from(value).ok(),
+        Value::Unsigned(value) => u32::try_from(value).ok(),
+        Value::Boolean(value) => Some(u32::from(value)),
+        _ => None,
     }
 }
 
-fn boolean(value: &Value<'_>) -> Result<bool, Error> {
-    match *value {
-        Value::Boolean(value) => Ok(value),
-        _ => Err(Error::BadRequest),
-    }
+fn short(value: &Value<'_>) -> Result<u16, Error> {
+    number(value).and_then(|value| u16::try_from(value).ok()).ok_or(Error::BadRequest)
+}
+
+/// What a number of the tables is as a value.
+fn value(definition: &ObjectDef, resource: u16, number: u32) -> Option<Value<'static>> {
+    Some(match definition.resource(resource)?.kind {
+        Kind::Boolean => Value::Boolean(number != 0),
+        Kind::Unsigned => Value::Unsigned(u64::from(number)),
+        _ => Value::Integer(i64::from(number)),
+    })
 }
 
 /// The Security object over the account table.
@@ -164,28 +183,6 @@ pub(crate) struct SecurityObject<'a, const SERVERS: usize, const U: usize> {
 impl<const SERVERS: usize, const U: usize> SecurityObject<'_, SERVERS, U> {
     fn find(&self, instance: u16) -> Option<&Security<U>> {
         self.securities.iter().find(|security| security.instance == instance)
-    }
-
-    fn set(security: &mut Security<U>, resource: u16, value: &Value<'_>) -> Result<(), Error> {
-        match resource {
-            0 => {
-                let Value::String(uri) = *value else { return Err(Error::BadRequest) };
-                security.uri.clear();
-                security.uri.push_str(uri).map_err(|_| Error::BadRequest)?;
-            }
-            1 => security.is_bootstrap = boolean(value)?,
-            2 => security.mode_value = Some(u8::try_from(integer(value)?).map_err(|_| Error::BadRequest)?),
-            // A bootstrap account has no Short Server ID; some servers write 0 or 65535 for it.
-            10 => {
-                let id = u16::try_from(integer(value)?).map_err(|_| Error::BadRequest)?;
-                security.short_server_id = ShortServerId::new(id);
-            }
-            11 => security.hold_off = integer(value)?,
-            12 => security.account_timeout = integer(value)?,
-            // Optional resources that this client does not know are ignored (Core 1.1.1 §6.1.7.3).
-            _ => {}
-        }
-        Ok(())
     }
 }
 
@@ -202,12 +199,8 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
         let security = self.find(at.instance)?;
         match at.resource {
             0 => Some(Value::String(&security.uri)),
-            1 => Some(Value::Boolean(security.is_bootstrap)),
-            2 => Some(Value::Integer(i64::from(security.mode_value?))),
-            10 => Some(Value::Integer(i64::from(security.short_server_id?.get()))),
-            11 => Some(Value::Integer(i64::from(security.hold_off))),
-            12 => Some(Value::Integer(i64::from(security.account_timeout))),
-            _ => None,
+            3 | 5 => None,
+            resource => value(&defs::SECURITY, resource, security.value(resource)?),
         }
     }
 
@@ -215,64 +208,53 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
         self.find(instance).is_some_and(|_| matches!(resource, 0..=5 | 10..=12))
     }
 
-    fn validate(&self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
-        let Change::Set { resource, value, .. } = change else { return Ok(()) };
-        if let (3 | 5, Value::Opaque(bytes)) = (resource, value) {
-            let longest = if *resource == 3 {
-                crate::identity::IDENTITY_CAPACITY
-            } else {
-                crate::identity::SECRET_CAPACITY
-            };
-            return if bytes.len() > longest || bytes.len().saturating_add(5) > self.staging.room() {
-                Err(Error::TooLarge)
-            } else {
-                Ok(())
-            };
+    fn validate(&self, _: u16, change: &Change<'_>) -> Result<(), Error> {
+        let Change::Set { resource, ref value, .. } = *change else { return Ok(()) };
+        match (resource, value) {
+            (3 | 5, Value::Opaque(bytes)) => {
+                let longest = if resource == 3 { IDENTITY_CAPACITY } else { SECRET_CAPACITY };
+                let is_fitting =
+                    bytes.len() <= longest && bytes.len().saturating_add(5) <= self.staging.room();
+                if is_fitting { Ok(()) } else { Err(Error::TooLarge) }
+            }
+            (0, Value::String(uri)) if uri.len() > U || ServerAddress::parse(uri).is_none() => {
+                Err(Error::BadRequest)
+            }
+            (1 | 2 | 10..=12, value) if number(value).is_none() => Err(Error::BadRequest),
+            _ => Ok(()),
         }
-        if let (0, Value::String(uri)) = (resource, value)
-            && ServerAddress::parse(uri).is_none()
-        {
-            return Err(Error::BadRequest);
-        }
-        Self::set(&mut Security::empty(instance), *resource, value)
     }
 
     fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
         let found = self.securities.iter_mut().find(|security| security.instance == instance);
         let security = found.ok_or(Error::NotFound)?;
-        match *change {
-            Change::Set { resource: resource @ (3 | 5), value: Value::Opaque(bytes), .. } => {
+        let (resource, value) = match *change {
+            Change::Set { resource, ref value, .. } => (resource, Some(value)),
+            Change::Reset { resource } | Change::Remove { resource, .. } => (resource, None),
+        };
+        match (resource, value) {
+            (0, value) => {
+                security.uri.clear();
+                let Some(Value::String(uri)) = value else { return Ok(()) };
+                security.uri.push_str(uri).map_err(|_| Error::BadRequest)
+            }
+            (3 | 5, value) => {
                 let key = if resource == 3 { Key::Identity(instance) } else { Key::Secret(instance) };
-                let is_there = !bytes.is_empty();
-                let is_staged =
-                    if is_there { self.staging.stage(key, bytes) } else { self.staging.remove(key) };
-                match resource {
-                    3 => security.has_identity = is_there,
-                    _ => security.has_secret = is_there,
-                }
+                let is_staged = match value {
+                    Some(Value::Opaque(bytes)) if !bytes.is_empty() => {
+                        security.set(resource, Some(1));
+                        self.staging.stage(key, bytes)
+                    }
+                    None if security.value(resource) == Some(0) => true,
+                    _ => {
+                        security.set(resource, None);
+                        self.staging.remove(key)
+                    }
+                };
                 if is_staged { Ok(()) } else { Err(Error::Internal) }
             }
-            Change::Set { resource, ref value, .. } => Self::set(security, resource, value),
-            Change::Reset { resource } | Change::Remove { resource, .. } => {
-                match resource {
-                    0 => security.uri.clear(),
-                    1 => security.is_bootstrap = false,
-                    2 => security.mode_value = None,
-                    10 => security.short_server_id = None,
-                    11 => security.hold_off = 0,
-                    12 => security.account_timeout = 0,
-                    3 | 5 => {
-                        let (key, place) = if resource == 3 {
-                            (Key::Identity(instance), &mut security.has_identity)
-                        } else {
-                            (Key::Secret(instance), &mut security.has_secret)
-                        };
-                        if core::mem::take(place) && !self.staging.remove(key) {
-                            return Err(Error::Internal);
-                        }
-                    }
-                    _ => {}
-                }
+            (_, value) => {
+                security.set(resource, value.and_then(number));
                 Ok(())
             }
         }
@@ -313,29 +295,6 @@ pub(crate) struct ServerObject<'a, const SERVERS: usize> {
 }
 
 impl<const SERVERS: usize> ServerObject<'_, SERVERS> {
-    fn set(server: &mut Server, resource: u16, value: &Value<'_>) -> Result<(), Error> {
-        match resource {
-            0 => {
-                let id = u16::try_from(integer(value)?).ok().and_then(ShortServerId::new);
-                server.short_server_id = Some(id.ok_or(Error::BadRequest)?);
-            }
-            1 => server.lifetime = Some(integer(value)?),
-            6 => server.is_storing = boolean(value)?,
-            7 => {
-                let Value::String(text) = *value else { return Err(Error::BadRequest) };
-                server.binding = Some(Binding::parse(text).ok_or(Error::BadRequest)?);
-            }
-            resource => {
-                if let Some(place) = server.number_mut(resource) {
-                    *place = Some(integer(value)?);
-                } else if let Some(place) = server.flag_mut(resource) {
-                    *place = Some(boolean(value)?);
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn find(&self, instance: u16) -> Option<&Server> {
         self.servers.iter().find(|server| server.instance == instance)
     }
@@ -353,16 +312,9 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
     fn read(&self, at: At) -> Option<Value<'_>> {
         let server = self.find(at.instance)?;
         match at.resource {
-            0 => Some(Value::Integer(i64::from(server.short_server_id?.get()))),
-            1 => Some(Value::Integer(i64::from(server.lifetime?))),
-            6 => Some(Value::Boolean(server.is_storing)),
+            6 => Some(Value::Boolean(server.is_storing())),
             7 => server.binding.as_ref().map(|binding| Value::String(binding.as_str())),
-            11 => Some(Value::Unsigned(u64::from(server.alert?))),
-            resource @ (2 | 3 | 5) => server.number(resource).map(|value| Value::Integer(i64::from(value))),
-            resource => server
-                .number(resource)
-                .map(|value| Value::Unsigned(u64::from(value)))
-                .or_else(|| server.flag(resource).map(Value::Boolean)),
+            resource => value(&defs::SERVER, resource, server.value(resource)?),
         }
     }
 
@@ -372,36 +324,31 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
     }
 
     fn validate(&self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
-        match change {
-            Change::Set { resource, value, .. } => Self::set(&mut Server::empty(instance), *resource, value),
-            Change::Reset { .. } | Change::Remove { .. } => Ok(()),
-        }
+        let Change::Set { resource, ref value, .. } = *change else { return Ok(()) };
+        let is_known = Server::empty(instance).set(resource, None);
+        let is_valid = match *value {
+            Value::String(text) if resource == 7 => Binding::parse(text).is_some(),
+            ref value => !is_known || number(value).is_some(),
+        };
+        if is_valid { Ok(()) } else { Err(Error::BadRequest) }
     }
 
     fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
         let server =
             self.servers.iter_mut().find(|server| server.instance == instance).ok_or(Error::NotFound)?;
-        match *change {
-            Change::Set { resource, ref value, .. } => Self::set(server, resource, value),
-            Change::Reset { resource } | Change::Remove { resource, .. } => {
-                match resource {
-                    // A Replace that leaves it out leaves it as it is: there is no instance without it, and no default.
-                    1 | 7 if !self.is_bootstrap => {}
-                    0 => server.short_server_id = None,
-                    1 => server.lifetime = None,
-                    6 => server.is_storing = true,
-                    7 => server.binding = None,
-                    resource => {
-                        if let Some(place) = server.number_mut(resource) {
-                            *place = None;
-                        } else if let Some(place) = server.flag_mut(resource) {
-                            *place = None;
-                        }
-                    }
-                }
-                Ok(())
-            }
+        let (resource, value) = match *change {
+            Change::Set { resource, ref value, .. } => (resource, Some(value)),
+            Change::Reset { resource } | Change::Remove { resource, .. } => (resource, None),
+        };
+        match value {
+            Some(Value::String(text)) if resource == 7 => server.binding = Binding::parse(text),
+            // A Replace that leaves it out leaves it as it is: there is no instance without it, and no default.
+            None if matches!(resource, 1 | 7) && !self.is_bootstrap => {}
+            None if resource == 7 => server.binding = None,
+            // Resources that this client does not keep are ignored.
+            value => _ = server.set(resource, value.and_then(number)),
         }
+        Ok(())
     }
 
     fn execute(&mut self, instance: u16, resource: u16, _: Arguments<'_>) -> Result<Completion, Error> {
@@ -471,16 +418,15 @@ impl<const ACCESS: usize> Object for AccessObject<'_, ACCESS> {
     fn validate(&self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
         match *change {
             Change::Set { resource: 2, resource_instance, ref value } => {
-                Rights::from_value(i64::from(integer(value)?)).ok_or(Error::BadRequest)?;
+                Rights::from_value(i64::from(number(value).ok_or(Error::BadRequest)?))
+                    .ok_or(Error::BadRequest)?;
                 let list = self.find(instance).map(|access| &access.list);
                 let is_full = list.is_some_and(|list| {
                     list.len() == ACL_CAPACITY && list.iter().all(|(server, _)| *server != resource_instance)
                 });
                 if is_full { Err(Error::TooLarge) } else { Ok(()) }
             }
-            Change::Set { ref value, .. } => {
-                u16::try_from(integer(value)?).map(|_| ()).map_err(|_| Error::BadRequest)
-            }
+            Change::Set { ref value, .. } => short(value).map(|_| ()),
             Change::Reset { .. } | Change::Remove { .. } => Ok(()),
         }
     }
@@ -490,14 +436,15 @@ impl<const ACCESS: usize> Object for AccessObject<'_, ACCESS> {
             self.table.iter_mut().find(|access| access.instance == instance).ok_or(Error::NotFound)?;
         match *change {
             Change::Set { resource: 2, resource_instance, ref value } => {
-                let rights = Rights::from_value(i64::from(integer(value)?)).ok_or(Error::BadRequest)?;
+                let rights = Rights::from_value(i64::from(number(value).ok_or(Error::BadRequest)?))
+                    .ok_or(Error::BadRequest)?;
                 match access.list.iter_mut().find(|(server, _)| *server == resource_instance) {
                     Some((_, place)) => *place = rights,
                     None => access.list.push((resource_instance, rights)).map_err(|_| Error::TooLarge)?,
                 }
             }
             Change::Set { resource, ref value, .. } => {
-                let number = Some(u16::try_from(integer(value)?).map_err(|_| Error::BadRequest)?);
+                let number = Some(short(value)?);
                 match resource {
                     0 => access.object = number,
                     1 => access.object_instance = number,

@@ -135,7 +135,7 @@ pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<
         let mut security = Security::<255>::empty(instance);
         security.uri.push_str(account.uri).map_err(|_| failed)?;
         security.is_bootstrap = account.server.is_none();
-        security.short_server_id = account.server.as_ref().and_then(|server| server.short_server_id);
+        security.short_server_id = account.server.as_ref().and_then(|server| server.short_server_id());
         security.hold_off = account.hold_off;
         security.mode_value = Some(if account.credential.is_some() { 0 } else { 3 });
         security.has_identity = account.credential.is_some();

@@ -12,7 +12,7 @@
 //! ```
 //! use lwm2m_client::objects::{At, Object, ObjectDef, Value, defs, path};
 //! use lwm2m_client::{
-//!     Binding, Client, Config, Event, FactoryAccount, Instant, Server, ShortServerId, StoreError, provision,
+//!     Client, Config, Event, FactoryAccount, Instant, Server, ShortServerId, StoreError, provision,
 //! };
 //!
 //! struct Temperature { celsius: f64 }
@@ -44,10 +44,7 @@
 //!
 //! // The account that the device left the factory with, in a storage that keeps the contract of `Action`.
 //! # let mut storage = lwm2m_client::Store::in_memory();
-//! let mut server = Server::empty(0);
-//! server.short_server_id = ShortServerId::new(1);
-//! server.lifetime = Some(86400);
-//! server.binding = Some(Binding::UDP);
+//! let server = Server::new(0, ShortServerId::FIRST, 86400);
 //! let account = FactoryAccount::server(0, "coap://lwm2m.example", server, None);
 //! provision(&[account], &mut |action| storage.apply(action))?;
 //!

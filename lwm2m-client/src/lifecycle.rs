@@ -473,7 +473,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         let server = self.core.accounts.servers.iter().find(|server| server.instance == instance);
         let Some((Some(id), timeout)) =
-            server.map(|server| (server.short_server_id, server.disable_timeout()))
+            server.map(|server| (server.short_server_id(), server.disable_timeout()))
         else {
             return;
         };

@@ -6,9 +6,9 @@
 use lwm2m_coap::block::{Block, Received, Szx};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{Code, Exchange, Input, Instant, Message, Rng, Sent, Sink};
-use lwm2m_objects::{Context, Error, Format, Object, Operation, Outcome, Path, mapping};
+use lwm2m_objects::{Access, Context, Error, Format, Object, Operation, Outcome, Path, mapping};
 
-use crate::access::{AccessControl, Guard, Rights};
+use crate::access::{AccessControl, Alone, Guard, Rights};
 use crate::account::ShortServerId;
 use crate::assembly::Assembly;
 use crate::bootstrap::Phase;
@@ -211,7 +211,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         objects: &mut [&mut dyn Object],
     ) -> Result<Outcome, Error> {
         let guard = self.guard(self.role_of(slot).ok_or(Error::Internal)?);
-        let context = Context { access: &guard, ..Context::default() };
+        let context = Context { access: Self::access(&guard), ..Context::default() };
         let outcome = self
             .core
             .with_tree(false, objects, |tree| tree.write_chunk(path, &context, offset, bytes, last))?;
@@ -229,10 +229,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         objects: &mut [&mut dyn Object],
     ) -> Result<(Body, bool), Error> {
         let role = self.role_of(slot).ok_or(Error::Internal)?;
+        // Borrowed rather than unwrapped: an operation is too large to be moved about.
         let operation = match role {
-            Role::Bootstrap => mapping::bootstrap(message)?,
-            Role::Server(_) => mapping::management(message, "")?,
+            Role::Bootstrap => mapping::bootstrap(message),
+            Role::Server(_) => mapping::management(message, ""),
         };
+        let operation = operation.as_ref().map_err(|error| *error)?;
         let block2 = message.options.block2().map_err(|_| Error::BadRequest)?;
         let content = |what, accept: Option<Format>| {
             let format = match what {
@@ -241,7 +243,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             };
             Ok((Body::Content { what, format, block2 }, false))
         };
-        match operation {
+        match *operation {
             Operation::Read { target, accept } => content(Content::Read(target.path), accept),
             Operation::Discover { target, depth } => content(Content::Discover(target.path, depth), None),
             Operation::BootstrapRead { path, accept } => content(Content::BootstrapRead(path), accept),
@@ -258,7 +260,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 answer
             }
             Operation::BootstrapFinish => self.finish_bootstrap(),
-            operation => self.perform(now, slot, role, &operation, objects),
+            _ => self.perform(now, slot, role, operation, objects),
         }
     }
 
@@ -293,7 +295,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 Role::Server(id) => reporting.attributes_at(id, path),
                 Role::Bootstrap => Default::default(),
             };
-            let context = Context { access: &guard, attributes: &attributes, version, ..Context::default() };
+            let context = Context {
+                access: Self::access(&guard),
+                attributes: &attributes,
+                version,
+                ..Context::default()
+            };
             tree.perform(operation, &context, &mut NoBody)
         })?;
         if let Role::Server(id) = role {
@@ -359,7 +366,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// Core 1.1.1 §7.3.1.2: who creates an instance while access control is on owns it.
     fn grant(&mut self, server: ShortServerId, path: Path) {
-        if !self.is_guarded() {
+        if A == 0 || !self.is_guarded() {
             return;
         }
         let mut instance = 0_u16;
@@ -381,6 +388,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// The rights to an instance go with it.
     fn withdraw(&mut self, object: u16, instance: u16) {
+        if A == 0 {
+            return;
+        }
         let mut gone = None;
         self.core.access.retain(|access| {
             let is_about = access.object == Some(object) && access.object_instance == Some(instance);
@@ -424,11 +434,17 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     /// The rights of a server.
-    pub(crate) fn guard(&self, role: Role) -> Guard {
-        match role {
+    pub(crate) fn guard(&self, role: Role) -> (Guard, Alone) {
+        let guard = match role {
             Role::Server(server) => Guard { server, is_on: self.is_guarded() },
             Role::Bootstrap => Guard { server: ShortServerId::LAST, is_on: false },
-        }
+        };
+        (guard, Alone(!guard.is_on))
+    }
+
+    /// The rights as far as this client has room for them.
+    pub(crate) fn access((guard, alone): &(Guard, Alone)) -> &dyn Access {
+        if A == 0 { alone } else { guard }
     }
 
     /// Core 1.1.1 §7.3.1: access control is on as soon as there are several servers.

@@ -179,10 +179,6 @@ impl<'a> RecordWriter<'a> {
         }
     }
 
-    pub(crate) fn flag(&mut self, tag: u8, value: Option<bool>) {
-        self.number(tag, value.map(u32::from));
-    }
-
     /// The record; `None` when the buffer was too small.
     pub(crate) fn finish(self) -> Option<&'a [u8]> {
         if self.is_full { None } else { self.buffer.get(..self.length) }

@@ -42,10 +42,10 @@ impl RetryPolicy {
     /// The policy of a Server instance, with the defaults for what is absent.
     pub(crate) fn of(server: &Server) -> Self {
         RetryPolicy {
-            count: server.number(17).unwrap_or(Self::DEFAULT.count),
-            timer: server.number(18).unwrap_or(Self::DEFAULT.timer),
-            sequence_delay: server.number(19).unwrap_or(Self::DEFAULT.sequence_delay),
-            sequence_count: server.number(20).unwrap_or(Self::DEFAULT.sequence_count),
+            count: server.value(17).unwrap_or(Self::DEFAULT.count),
+            timer: server.value(18).unwrap_or(Self::DEFAULT.timer),
+            sequence_delay: server.value(19).unwrap_or(Self::DEFAULT.sequence_delay),
+            sequence_count: server.value(20).unwrap_or(Self::DEFAULT.sequence_count),
         }
     }
 }
@@ -230,7 +230,6 @@ pub(crate) fn is_turn(priority: Option<u32>, mut all: impl Iterator<Item = Turn>
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "test")]
     use super::*;
 
     const DEFAULT: RetryPolicy = RetryPolicy::DEFAULT;
@@ -291,7 +290,7 @@ mod tests {
     fn the_defaults_are_those_of_the_server_object() {
         let mut server = Server::empty(0);
         assert_eq!(RetryPolicy::of(&server), DEFAULT);
-        *server.number_mut(17).unwrap() = Some(2);
+        assert!(server.set(17, Some(2)));
         assert_eq!(RetryPolicy::of(&server).count, 2);
     }
 }

@@ -207,7 +207,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 Role::Server(id) => reporting.attributes_at(id, path),
                 Role::Bootstrap => Default::default(),
             };
-            let context = Context { access: &guard, attributes: &attributes, version, ..Context::default() };
+            let context = Context {
+                access: Self::access(&guard),
+                attributes: &attributes,
+                version,
+                ..Context::default()
+            };
             serve.respond(writer, head, |sink| tree.perform(operation, &context, sink).map(|_| ()))
         })
     }

@@ -90,35 +90,36 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
 
     /// Ends the observation with this token.
     pub(crate) fn cancel(&mut self, slot: usize, token: Token) {
-        self.observations.retain(|observation| {
-            usize::from(observation.slot) != slot || observation.observer.token != token
-        });
+        self.end(slot, &|observation| observation.observer.token == token);
     }
 
     /// Ends the observation of this path, whatever its token: some servers cancel with a fresh one.
     pub(crate) fn cancel_path(&mut self, slot: usize, token: Token, path: Path) {
         let is_by_token = self.is_token(slot, token);
-        self.observations.retain(|observation| {
-            let is_meant =
-                if is_by_token { observation.observer.token == token } else { observation.path == path };
-            usize::from(observation.slot) != slot || !is_meant
+        self.end(slot, &|observation| {
+            if is_by_token { observation.observer.token == token } else { observation.path == path }
         });
     }
 
     /// Ends all observations of a session.
     pub(crate) fn forget_session(&mut self, slot: usize) {
-        self.observations.retain(|observation| usize::from(observation.slot) != slot);
+        self.end(slot, &|_| true);
+    }
+
+    fn end(&mut self, slot: usize, is_meant: &dyn Fn(&Observation) -> bool) {
+        self.observations
+            .retain(|observation| usize::from(observation.slot) != slot || !is_meant(observation));
     }
 
     /// Ends what lies below an instance that was deleted, and drops the attributes there.
     pub(crate) fn forget_instance(&mut self, path: Path) {
-        self.attached.retain(|attached| !attached.path.starts_with(path));
+        self.detach(&|attached| attached.path.starts_with(path));
         self.changed(path);
     }
 
     /// Drops the attributes of servers that are no more.
     pub(crate) fn forget_servers(&mut self, is_known: impl Fn(ShortServerId) -> bool) {
-        self.attached.retain(|attached| is_known(attached.server));
+        self.detach(&|attached| !is_known(attached.server));
     }
 
     /// Whether a living observation of this session has the token.
@@ -173,8 +174,12 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
                 self.attached.push(attached).map_err(|_| Error::Internal)?;
             }
         }
-        self.attached.retain(|attached| !attached.attributes.is_empty());
+        self.detach(&|attached| attached.attributes.is_empty());
         Ok(())
+    }
+
+    fn detach(&mut self, is_meant: &dyn Fn(&Attached) -> bool) {
+        self.attached.retain(|attached| !is_meant(attached));
     }
 }
 
@@ -187,7 +192,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match self.core.accounts.server_of(observation.server) {
             Some(server) => {
                 let defaults =
-                    Attributes { pmin: server.number(2), pmax: server.number(3), ..Attributes::default() };
+                    Attributes { pmin: server.value(2), pmax: server.value(3), ..Attributes::default() };
                 attributes.or(&defaults)
             }
             None => attributes,

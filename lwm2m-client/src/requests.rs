@@ -89,7 +89,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     fn wanted(&self, id: ShortServerId, session: &Session<O>) -> (u32, Binding) {
         let server = self.core.accounts.server_of(id).filter(|_| !self.is_table_changing());
         match server {
-            Some(server) => (server.lifetime.unwrap_or(86_400), server.binding.unwrap_or_default()),
+            Some(server) => (server.lifetime().unwrap_or(86_400), server.binding.unwrap_or_default()),
             None => (session.registration.lifetime, session.registration.binding),
         }
     }

@@ -16,6 +16,7 @@ use crate::error::Reason;
 use crate::session::{Link, ROOM};
 #[cfg(feature = "psk")]
 use crate::{
+    account::TLS_ALERT,
     event::{Notice, Role},
     identity::{Identity, Secret},
     persist::Key,
@@ -242,7 +243,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             && let Some(server) = self.core.accounts.server_of_mut(id)
         {
             // Core 1.1.1 appendix E.2: /1/x/11 keeps the last alert.
-            server.alert = Some(alert);
+            server.set(TLS_ALERT, Some(u32::from(alert)));
         }
         let Some(session) = self.session_mut(slot) else { return };
         match role {

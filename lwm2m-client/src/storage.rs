@@ -146,7 +146,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let securities =
             self.core.accounts.securities.iter().map(|security| Key::Security(security.instance));
         let servers = self.core.accounts.servers.iter().map(|server| Key::Server(server.instance));
-        let access = self.core.access.iter().map(|access| Key::AccessControl(access.instance));
+        let access = self.core.access().iter().map(|access| Key::AccessControl(access.instance));
         securities.chain(servers).chain(access).nth(number)
     }
 
@@ -163,13 +163,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 self.core.accounts.servers.iter().find(|server| server.instance == instance)?.emit(&mut out);
             }
             Key::AccessControl(instance) => {
-                self.core.access.iter().find(|access| access.instance == instance)?.emit(&mut out);
+                self.core.access().iter().find(|access| access.instance == instance)?.emit(&mut out);
             }
             _ => emit_index(
                 &mut out,
                 self.core.accounts.securities.iter().map(|security| &security.instance),
                 self.core.accounts.servers.iter().map(|server| &server.instance),
-                self.core.access.iter().map(|access| &access.instance),
+                self.core.access().iter().map(|access| &access.instance),
             ),
         }
         let length = out.finish()?.len();
@@ -178,7 +178,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     fn table_length(&self) -> usize {
         let accounts = self.core.accounts.securities.len().saturating_add(self.core.accounts.servers.len());
-        accounts.saturating_add(self.core.access.len())
+        accounts.saturating_add(self.core.access().len())
     }
 
     /// Answers [`Event::Persist`]. Then go on draining; an answer to anything else is ignored.
@@ -282,7 +282,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                         let _ = self.core.accounts.server_mut(instance);
                     }
                     Key::AccessControl(instance) => {
-                        let _ = self.core.access.push(AccessControl::empty(instance));
+                        let access = self.core.access_mut();
+                        let _ = access.map(|access| access.push(AccessControl::empty(instance)));
                     }
                     _ => {}
                 }
@@ -307,8 +308,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     }
                 }
                 Key::AccessControl(instance) => {
-                    let place = self.core.access.iter_mut().find(|access| access.instance == instance);
-                    if let (Some(place), Some(access)) = (place, AccessControl::parse(instance, record)) {
+                    let place = self
+                        .core
+                        .access_mut()
+                        .and_then(|access| access.iter_mut().find(|access| access.instance == instance));
+                    if let Some(place) = place
+                        && let Some(access) = AccessControl::parse(instance, record)
+                    {
                         *place = access;
                     }
                 }

@@ -62,9 +62,7 @@ impl Application {
     /// A device that left the factory with one server account.
     pub fn new(uri: &str, credential: Option<PresharedKey<'_>>) -> Option<Self> {
         let mut storage = Storage::default();
-        let mut server = Server::empty(0);
-        server.short_server_id = ShortServerId::new(1);
-        server.lifetime = Some(86400);
+        let server = Server::new(0, ShortServerId::FIRST, 86400);
         let account = FactoryAccount::server(1, uri, server, credential);
         lwm2m_client::provision(&[account], &mut |action| storage.apply(action)).ok()?;
         let config = Config { mtu: MTU, ..Config::new("urn:imei:123456") };

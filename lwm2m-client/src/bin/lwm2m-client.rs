@@ -131,11 +131,10 @@ fn prepare(arguments: &Arguments) -> Result<Store, String> {
     let account = if arguments.bootstrap {
         FactoryAccount::bootstrap(0, &arguments.server, credential)
     } else {
-        let mut server = Server::empty(0);
-        server.short_server_id = ShortServerId::new(1);
-        server.lifetime = Some(arguments.lifetime);
-        let is_queue = arguments.binding == Transport::Uq;
-        server.binding = Some(if is_queue { Binding::UDP_QUEUE } else { Binding::UDP });
+        let mut server = Server::new(0, ShortServerId::FIRST, arguments.lifetime);
+        if arguments.binding == Transport::Uq {
+            server.binding = Some(Binding::UDP_QUEUE);
+        }
         FactoryAccount::server(0, &arguments.server, server, credential)
     };
     provision(&[account], &mut |action| store.apply(action)).map_err(|error| error.to_string())?;

@@ -93,9 +93,9 @@ fn what_changes_within_an_instance_sends_no_update() {
 #[test]
 fn without_bootstrap_on_failure_a_failed_registration_begins_anew_some_day() {
     let mut server = server_instance(1, 300);
-    *server.flag_mut(16).unwrap() = Some(false);
-    *server.number_mut(17).unwrap() = Some(1);
-    *server.number_mut(19).unwrap() = Some(1000);
+    assert!(server.set(16, Some(0)));
+    assert!(server.set(17, Some(1)));
+    assert!(server.set(19, Some(1000)));
     let accounts = [crate::world::bootstrap_account(5783, None), account_with(server, PORT)];
     let mut world = World::new(&accounts, vec![Script::new(PORT), Script::new(5783)]);
     world.server(PORT).refusal = Some(Code::FORBIDDEN);
@@ -192,10 +192,10 @@ fn refused_registrations_are_repeated_with_growing_pauses() {
 #[test]
 fn the_retry_resources_rule_the_pauses() {
     let mut server = server_instance(1, 300);
-    *server.number_mut(17).unwrap() = Some(2);
-    *server.number_mut(18).unwrap() = Some(7);
-    *server.number_mut(19).unwrap() = Some(1000);
-    *server.number_mut(20).unwrap() = Some(2);
+    assert!(server.set(17, Some(2)));
+    assert!(server.set(18, Some(7)));
+    assert!(server.set(19, Some(1000)));
+    assert!(server.set(20, Some(2)));
     let mut world = World::new(&[account_with(server, PORT)], vec![Script::new(PORT)]);
     world.server(PORT).refusal = Some(Code::BAD_REQUEST);
     world.run(1500);
@@ -207,7 +207,7 @@ fn the_retry_resources_rule_the_pauses() {
 #[test]
 fn the_initial_delay_is_waited_for() {
     let mut server = server_instance(1, 300);
-    *server.number_mut(14).unwrap() = Some(30);
+    assert!(server.set(14, Some(30)));
     let mut world = World::new(&[account_with(server, PORT)], vec![Script::new(PORT)]);
     world.run(29);
     assert!(world.server(PORT).requests.is_empty());

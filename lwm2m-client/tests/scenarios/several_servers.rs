@@ -12,9 +12,9 @@ const TWO: u16 = 1002;
 
 fn prioritized(id: u16, port: u16, priority: u32, is_blocking: bool) -> FactoryAccount<'static> {
     let mut server = server_instance(id, 86_400);
-    *server.number_mut(13).unwrap() = Some(priority);
-    *server.number_mut(17).unwrap() = Some(1);
-    *server.flag_mut(15).unwrap() = Some(is_blocking);
+    assert!(server.set(13, Some(priority)));
+    assert!(server.set(17, Some(1)));
+    assert!(server.set(15, Some(u32::from(is_blocking))));
     account_with(server, port)
 }
 

@@ -12,8 +12,8 @@ use lwm2m_client::objects::{
     defs, format, mapping,
 };
 use lwm2m_client::{
-    Action, Binding, Client, Config, Event, FactoryAccount, Instant, Notice, PresharedKey, Server,
-    ShortServerId, Store, StoreError, provision,
+    Action, Client, Config, Event, FactoryAccount, Instant, Notice, PresharedKey, Server, ShortServerId,
+    Store, StoreError, provision,
 };
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
@@ -536,11 +536,7 @@ pub struct World {
 }
 
 pub fn server_instance(id: u16, lifetime: u32) -> Server {
-    let mut server = Server::empty(id);
-    server.short_server_id = ShortServerId::new(id);
-    server.lifetime = Some(lifetime);
-    server.binding = Some(Binding::UDP);
-    server
+    Server::new(id, ShortServerId::new(id).unwrap(), lifetime)
 }
 
 /// The URI of the server at this port.
