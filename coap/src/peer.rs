@@ -189,6 +189,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
     /// # Errors
     /// [`SendError::Busy`] also while another Confirmable notification to this observer is outstanding: notify again with
     /// the then newest state once it is acknowledged (RFC 7641 §4.5).
+    #[inline(never)]
     pub fn notify<P: Protect<Binding = K>>(
         &mut self,
         now: Instant,

@@ -125,6 +125,7 @@ impl<'a> FactoryAccount<'a> {
 ///
 /// # Errors
 /// The first error of the storage; [`StoreError::Failed`](crate::StoreError::Failed) also for a URI that is too long.
+#[inline(never)]
 pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<'_>) -> Stored) -> Stored {
     let mut buffer = [0; RECORD_CAPACITY];
     let mut securities = Vec::<u16, 16>::new();

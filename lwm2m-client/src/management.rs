@@ -28,6 +28,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     Client<'_, S, O, T, A, B, U>
 {
     /// Takes a CoAP message of a server, decrypted.
+    #[inline(never)]
     pub(crate) fn receive_message(
         &mut self,
         now: Instant,
@@ -70,6 +71,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
     }
 
+    #[inline(never)]
     fn handle_request(
         &mut self,
         now: Instant,
@@ -121,6 +123,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// Takes the body of a request. `Ok` with the length of an assembled body, or nothing when the message carries all of
     /// it; `Err` with the answer to a block that is not the last, or that is refused.
     #[expect(clippy::type_complexity, reason = "used once")]
+    #[inline(never)]
     fn take_body(
         &mut self,
         now: Instant,

@@ -48,6 +48,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         }
     }
 
+    #[inline(never)]
     fn handle_empty(&mut self, now: Instant, header: Header) -> Input<'static, K> {
         let id = header.id;
         let index = || self.outgoing.iter().position(|outgoing| outgoing.id == id);
@@ -142,6 +143,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         Input::Request { exchange: Exchange { kind, answer, idempotent, id, token, binding }, message }
     }
 
+    #[inline(never)]
     fn handle_response<'m, P: Protect<Binding = K>>(
         &mut self,
         now: Instant,

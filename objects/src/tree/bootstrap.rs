@@ -12,6 +12,7 @@ use crate::{Content, Error, Format, Level, Object, Outcome, Path, UNASSIGNED, Va
 
 impl Tree<'_, '_, '_> {
     /// Bootstrap-Write ignores rights and what exists; of the codes of §6.1.7.3 it answers 4.00 and 4.15.
+    #[inline(never)]
     pub(super) fn bootstrap_write(&mut self, path: Path, content: Content<'_>) -> Result<Outcome, Error> {
         let id = path.object_id().ok_or(Error::BadRequest)?;
         let object = self.object(id).ok_or(Error::BadRequest)?;
