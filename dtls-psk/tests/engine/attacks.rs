@@ -720,6 +720,27 @@ fn a_server_key_exchange_with_a_hint_is_accepted_once() {
 }
 
 #[test]
+fn a_hint_longer_than_the_memory_is_accepted_in_a_record_with_its_neighbours() {
+    // Whole and in its turn, a message needs no memory: neither a hint for the client nor an identity for the server.
+    let mut hello = vec![0xfe, 0xfd];
+    hello.extend([5; 32]);
+    hello.extend([0, 0xc0, 0xa8, 0]);
+    let hint = [&1000_u16.to_be_bytes()[..], &[b'h'; 1000]].concat();
+    let mut client = new_client();
+    transmit(&mut client, at(0), 1200);
+    let messages = [(2, hello.as_slice()), (12, hint.as_slice()), (14, &[])];
+    let flight = (0..).zip(messages).flat_map(|(seq, (code, body))| fragment(code, body.len(), seq, 0, body));
+    receive(&mut client, at(0), &record(HANDSHAKE, 0, 0, &flight.collect::<Vec<u8>>()));
+    assert_eq!(transmit(&mut client, at(0), 1200)[0].len(), 42 + 14 + 53);
+
+    let mut server = Server::new(1);
+    Hello::new().send(&mut server, at(0));
+    let identity = [&5000_u16.to_be_bytes()[..], &[b'i'; 5000]].concat();
+    server.handle(at(0), &message(16, 2, &identity));
+    assert_eq!(server.peer_any().suspicion(), Some(Reason::IdentityTooLong));
+}
+
+#[test]
 fn truncated_handshake_messages_never_count() {
     // Each message of a handshake, cut to each length, with lengths that say so, in the place of the whole one.
     let (mut client, mut server) = (new_client(), Server::new(2));
