@@ -286,7 +286,7 @@ fn a_bootstrap_discovers_writes_and_finishes() {
 #[test]
 fn every_step_that_fails_is_told_with_its_answer() {
     for (refused, code, told) in [
-        (0, Code::BAD_REQUEST, "bootstrap failed a: Bootstrap-Discover / 4.00"),
+        (0, Code::UNAUTHORIZED, "bootstrap failed a: Bootstrap-Discover / 4.01"),
         (1, Code::BAD_REQUEST, "bootstrap failed a: Bootstrap-Write /0/2 4.00"),
         (2, Code::METHOD_NOT_ALLOWED, "bootstrap failed a: Bootstrap-Write /1/1 4.05"),
         (3, Code::BAD_REQUEST, "bootstrap failed a: Bootstrap-Finish 4.00"),
@@ -315,12 +315,14 @@ fn a_step_that_is_not_answered_fails_the_bootstrap() {
 
 #[test]
 fn a_device_without_discover_is_written_blind() {
-    let mut world = World::new(false);
-    let mut device = device(&mut world);
-    let asked = device.asked(&mut world);
-    device.answer(&mut world, &asked, Code::NOT_FOUND, &[], b"");
-    let steps = run(&mut world, &mut device, usize::MAX, None);
-    assert_eq!(steps, ["0.03 /0/1", "0.03 /1/0", "0.02 /bs"]);
+    for code in [Code::NOT_FOUND, Code::BAD_REQUEST, Code::METHOD_NOT_ALLOWED, Code::NOT_IMPLEMENTED] {
+        let mut world = World::new(false);
+        let mut device = device(&mut world);
+        let asked = device.asked(&mut world);
+        device.answer(&mut world, &asked, code, &[], b"");
+        let steps = run(&mut world, &mut device, usize::MAX, None);
+        assert_eq!(steps, ["0.03 /0/1", "0.03 /1/0", "0.02 /bs"]);
+    }
 }
 
 #[test]

@@ -126,15 +126,8 @@ impl Bootstrap {
                 self.arrange()
             }
             // A device without Bootstrap-Discover, or without link-format, is written blind, to the instances the plan
-            // names.
-            (
-                Step::Discover,
-                Code::NOT_FOUND
-                | Code::METHOD_NOT_ALLOWED
-                | Code::NOT_ACCEPTABLE
-                | Code::BAD_OPTION
-                | Code::NOT_IMPLEMENTED,
-            ) => {
+            // names. Devices of 1.0 without it say so with various codes, Wakaama with 4.00.
+            (Step::Discover, code) if !code.is_success() && code != Code::UNAUTHORIZED => {
                 self.is_verified = false;
                 self.arrange()
             }
