@@ -134,15 +134,15 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
         body: &mut dyn Sink,
     ) -> Result<Outcome, Error> {
         match *operation {
-            Operation::Read { target, accept }
-            | Operation::Observe { target, accept }
-            | Operation::CancelObservation { target, accept } => self.read(&target, accept, context, body),
-            Operation::Discover { target, depth } => self.discover(&target, depth, context, body),
-            Operation::Write { target, mode, content } => self.write(&target, mode, content, context),
-            Operation::WriteAttributes { target, change } => {
-                self.write_attributes(target.path, &change, context)
+            Operation::Read { ref target, accept }
+            | Operation::Observe { ref target, accept }
+            | Operation::CancelObservation { ref target, accept } => self.read(target, accept, context, body),
+            Operation::Discover { ref target, depth } => self.discover(target, depth, context, body),
+            Operation::Write { ref target, mode, content } => self.write(target, mode, content, context),
+            Operation::WriteAttributes { ref target, ref change } => {
+                self.write_attributes(target.path, change, context)
             }
-            Operation::Execute { target, arguments } => {
+            Operation::Execute { ref target, arguments } => {
                 if target.path.level() != Level::Resource {
                     return Err(Error::MethodNotAllowed);
                 }
@@ -160,8 +160,8 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
                     Completion::Deferred => Outcome::Deferred,
                 })
             }
-            Operation::Create { target, content } => self.create(&target, content, context),
-            Operation::Delete { target } => self.delete(target.path, context),
+            Operation::Create { ref target, content } => self.create(target, content, context),
+            Operation::Delete { ref target } => self.delete(target.path, context),
             Operation::BootstrapWrite { path, content } => self.bootstrap_write(path, content),
             Operation::BootstrapDiscover { path } => self.bootstrap_discover(path, context, body),
             Operation::BootstrapRead { path, accept } => self.bootstrap_read(path, accept, context, body),
@@ -192,17 +192,23 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
 
     /// Returns an object to change.
     pub fn object_mut(&mut self, id: u16) -> Option<&mut (dyn Object + '_)> {
-        if let Some(object) = self.core.iter_mut().find(|object| object.definition().id == id) {
-            return Some(&mut **object);
+        let index = self.objects().position(|object| object.definition().id == id)?;
+        match index.checked_sub(self.core.len()) {
+            None => self.core.get_mut(index).map(|object| &mut **object as &mut dyn Object),
+            Some(index) => self.objects.get_mut(index).map(|object| &mut **object as &mut dyn Object),
         }
-        let object = self.objects.iter_mut().find(|object| object.definition().id == id)?;
-        Some(&mut **object)
     }
 
     /// Iterates over the objects.
     pub fn objects(&self) -> impl Iterator<Item = &(dyn Object + '_)> {
-        let core = self.core.iter().map(|object| &**object as &dyn Object);
-        core.chain(self.objects.iter().map(|object| &**object as &dyn Object))
+        (0..).map_while(|index| self.nth(index))
+    }
+
+    fn nth(&self, index: usize) -> Option<&(dyn Object + '_)> {
+        match index.checked_sub(self.core.len()) {
+            None => self.core.get(index).map(|object| &**object as &dyn Object),
+            Some(index) => self.objects.get(index).map(|object| &**object as &dyn Object),
+        }
     }
 
     /// Finds what a path of the device management interface names.
