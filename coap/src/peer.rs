@@ -386,7 +386,7 @@ pub trait Stored: Sized {
     fn bytes(&self) -> &[u8];
 }
 
-impl<const N: usize> Stored for heapless::Vec<u8, N> {
+impl<const N: usize, L: heapless::LenType> Stored for heapless::Vec<u8, N, L> {
     fn store(bytes: &[u8]) -> Option<Self> {
         Self::from_slice(bytes).ok()
     }

@@ -50,10 +50,10 @@ impl<'a> Config<'a> {
     }
 }
 
-/// The bound for a device with a bootstrap and a server account, 4 observations, 4 paths with attributes and URIs of up to
-/// 128 bytes, on a machine of 32 bits: 6 KiB for everything that the client keeps.
+/// The bound for a device with a bootstrap and a server account, 4 observations, 4 paths with attributes, bodies of up to
+/// 512 bytes and URIs of up to 255, on a machine of 32 bits: 6 KiB for everything that the client keeps.
 #[cfg(target_pointer_width = "32")]
-const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 304, 128>>() <= 6144);
+const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 512, 255>>() <= 6144);
 
 /// An LwM2M client for `S` accounts (the bootstrap account among them), `O` observations, `T` paths with notification
 /// attributes, `A` instances of Access Control, structured bodies of up to `B` bytes, and server URIs of up to `U` bytes,

@@ -341,8 +341,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 self.is_changed |= matches!(target.path.object_id(), Some(1 | 2));
             }
             Operation::Execute { target, .. } => self.reporting.changed(target.path),
-            Operation::WriteAttributes { target, change } => {
-                self.reporting.write_attributes(server, target.path, &change)?;
+            Operation::WriteAttributes { ref target, ref change } => {
+                self.reporting.write_attributes(server, target.path, change)?;
             }
             Operation::Create { .. } => {
                 if let Outcome::Created(Some(path)) = outcome {

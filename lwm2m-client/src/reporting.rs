@@ -39,11 +39,43 @@ pub(crate) struct Observation {
     confirmed_at: Instant,
 }
 
-/// The attributes that a server attached to one path.
+/// The attributes that a server attached to one path, in half the memory of [`Attributes`].
 struct Attached {
+    thresholds: [f64; 3],
+    periods: [u32; 4],
+    /// Bits: which periods are set, then which thresholds.
+    present: u8,
     server: ShortServerId,
     path: Path,
-    attributes: Attributes,
+}
+
+impl Attached {
+    fn new(server: ShortServerId, path: Path, attributes: &Attributes) -> Self {
+        let Attributes { pmin, pmax, gt, lt, st, epmin, epmax } = *attributes;
+        let (periods, thresholds) = ([pmin, pmax, epmin, epmax], [gt, lt, st]);
+        let is_set = periods.iter().map(Option::is_some).chain(thresholds.iter().map(Option::is_some));
+        Attached {
+            present: is_set.rev().fold(0, |bits, is_set| bits << 1 | u8::from(is_set)),
+            thresholds: thresholds.map(Option::unwrap_or_default),
+            periods: periods.map(Option::unwrap_or_default),
+            server,
+            path,
+        }
+    }
+
+    fn attributes(&self) -> Attributes {
+        let ([pmin, pmax, epmin, epmax], [gt, lt, st]) = (self.periods, self.thresholds);
+        let is_set = |bit: u8| self.present & 1 << bit != 0;
+        Attributes {
+            pmin: is_set(0).then_some(pmin),
+            pmax: is_set(1).then_some(pmax),
+            epmin: is_set(2).then_some(epmin),
+            epmax: is_set(3).then_some(epmax),
+            gt: is_set(4).then_some(gt),
+            lt: is_set(5).then_some(lt),
+            st: is_set(6).then_some(st),
+        }
+    }
 }
 
 /// All observations and attributes.
@@ -141,7 +173,7 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     /// The attributes that a server attached to exactly this path.
     pub(crate) fn attributes_at(&self, server: ShortServerId, path: Path) -> Attributes {
         let found = self.attached.iter().find(|attached| attached.server == server && attached.path == path);
-        found.map(|attached| attached.attributes).unwrap_or_default()
+        found.map(Attached::attributes).unwrap_or_default()
     }
 
     /// The attributes that count for a path: its own, then those of the levels above.
@@ -167,14 +199,14 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
         let found =
             self.attached.iter_mut().find(|attached| attached.server == server && attached.path == path);
         match found {
-            Some(attached) => attached.attributes = attributes,
+            Some(attached) => *attached = Attached::new(server, path, &attributes),
             None if attributes.is_empty() => {}
             None => {
-                let attached = Attached { server, path, attributes };
+                let attached = Attached::new(server, path, &attributes);
                 self.attached.push(attached).map_err(|_| Error::Internal)?;
             }
         }
-        self.detach(&|attached| attached.attributes.is_empty());
+        self.detach(&|attached| attached.present == 0);
         Ok(())
     }
 
@@ -342,5 +374,30 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             }
         }
         Ok(sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attached_attributes_are_those_that_were_written() {
+        let all = Attributes {
+            pmin: Some(0),
+            pmax: Some(60),
+            gt: Some(21.5),
+            lt: Some(-3.0),
+            st: Some(0.0),
+            epmin: Some(1),
+            epmax: Some(u32::MAX),
+        };
+        let some = Attributes { pmax: Some(60), lt: Some(-3.0), epmax: Some(2), ..Attributes::default() };
+        let others = Attributes { pmax: None, lt: None, epmax: None, ..all };
+        for attributes in [all, some, others, Attributes::default()] {
+            let attached = Attached::new(ShortServerId::FIRST, Path::ROOT, &attributes);
+            assert_eq!(attached.attributes(), attributes);
+            assert_eq!(attached.present == 0, attributes.is_empty());
+        }
     }
 }

@@ -153,6 +153,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     /// Takes a datagram of a server.
+    #[cfg_attr(feature = "psk", inline(never))]
     pub(crate) fn receive(
         &mut self,
         now: Instant,
@@ -279,6 +280,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         None
     }
 
+    #[cfg_attr(feature = "psk", inline(never))]
     fn transmit(
         &mut self,
         now: Instant,

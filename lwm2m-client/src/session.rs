@@ -39,7 +39,7 @@ pub(crate) const ROOM: Room = Room::NONE;
 
 /// The CoAP side of a server.
 pub(crate) type ServerPeer<const O: usize> =
-    Peer<Vec<u8, REQUEST_COPY>, REQUESTS, ANSWERS, O, (), Vec<u8, ANSWER_COPY>>;
+    Peer<Vec<u8, REQUEST_COPY, u16>, REQUESTS, ANSWERS, O, (), Vec<u8, ANSWER_COPY, u8>>;
 
 /// A connection while its handshake runs.
 #[cfg(feature = "psk")]
