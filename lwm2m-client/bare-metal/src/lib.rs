@@ -4,4 +4,6 @@
 pub mod application;
 #[cfg(target_os = "none")]
 pub mod board;
+#[cfg(target_os = "none")]
+pub mod line;
 pub mod storage;

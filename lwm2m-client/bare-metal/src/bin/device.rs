@@ -5,6 +5,7 @@
 mod program {
     use lwm2m_bare_metal::application::{Application, Core, MTU};
     use lwm2m_bare_metal::board;
+    use lwm2m_bare_metal::line::{Line, send};
     use lwm2m_client::Instant;
 
     /// What `run` prints: the size of the client, and of all that the application keeps.
@@ -36,46 +37,6 @@ mod program {
             if application.client.is_stopped() {
                 board::exit(true);
             }
-        }
-    }
-
-    fn send(socket: usize, datagram: &[u8]) {
-        board::send(socket as u8);
-        for byte in (datagram.len() as u16).to_be_bytes().iter().chain(datagram) {
-            board::send(*byte);
-        }
-    }
-
-    /// A datagram that comes in byte by byte.
-    #[derive(Default)]
-    struct Line {
-        head: [u8; 3],
-        count: usize,
-    }
-
-    impl Line {
-        /// Takes a byte; the socket and the length once a datagram is whole.
-        fn receive(&mut self, buffer: &mut [u8]) -> Option<(usize, usize)> {
-            let byte = board::receive()?;
-            let place = match self.count.checked_sub(self.head.len()) {
-                None => self.head.get_mut(self.count),
-                Some(at) => buffer.get_mut(at),
-            };
-            if let Some(place) = place {
-                *place = byte;
-            }
-            self.count += 1;
-            let [socket, high, low] = self.head;
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            if self.count < self.head.len() + length || self.count < self.head.len() {
-                return None;
-            }
-            self.count = 0;
-            Some((usize::from(socket), length))
-        }
-
-        fn is_busy(&self) -> bool {
-            self.count > 0
         }
     }
 }
