@@ -1,17 +1,21 @@
 //! The only owner of sockets: runs an endpoint under tokio, asks the credentials what the endpoint asks, and serves the
 //! handle.
 //!
-//! One task reads, answers inline and writes; nothing is handed over between tasks on the way up. Invariant: after each
-//! input everything the endpoint has to say is drained before the task waits again.
+//! One task on a thread of its own reads, answers inline and writes; nothing is handed over between tasks on the way up,
+//! and neither the HTTP interface nor a slow listener takes its time. Invariant: after each input everything the endpoint
+//! has to say is drained before the task waits again.
 
 mod clock;
 mod settle;
 mod sockets;
 
+use core::future::poll_fn;
+use core::pin::pin;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lwm2m_coap::Instant;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -23,7 +27,7 @@ use crate::server::{Answer, Call, RequestError, Server};
 use clock::Clock;
 pub use settle::{execute, settle, tick};
 pub use sockets::{Addresses, StartError};
-use sockets::{Arrival, Sockets};
+use sockets::{Arrival, Bound, Sockets};
 
 /// What a server is started with.
 #[derive(Clone, Debug, Default)]
@@ -45,28 +49,59 @@ pub struct Running {
     pub task: JoinHandle<()>,
 }
 
-/// Opens the sockets and starts the task that owns them. Must be called within a tokio runtime.
+/// Opens the sockets and starts the thread that owns them. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// [`StartError`] when an address cannot be bound.
+/// [`StartError`] when an address cannot be bound or the thread cannot be started.
 pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<Running, StartError> {
-    let sockets = Sockets::open(&settings.addresses)?;
-    let addresses = sockets.addresses();
+    let bound = Bound::open(&settings.addresses)?;
+    let addresses = bound.addresses();
     let (calls, receiver) = mpsc::channel(CALLS);
     let (events, _) = broadcast::channel(EVENTS);
     let (packets, _) = broadcast::channel(EVENTS);
-    let driver = Driver {
-        endpoint: Endpoint::new(settings.endpoint),
-        credentials,
-        sockets,
-        clock: Clock::start(),
-        events: events.clone(),
-        packets: packets.clone(),
-        waiting: HashMap::new(),
-        next_tick: tokio::time::Instant::now(),
+    let server = Server::new(calls, events.clone(), packets.clone());
+    let (ready, is_ready) = oneshot::channel();
+    let (done, ended) = oneshot::channel::<()>();
+    let run = move || {
+        let _done = done;
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let attached = built.and_then(|runtime| {
+            let _guard = runtime.enter();
+            Ok((bound.attach()?, runtime))
+        });
+        let (sockets, runtime) = match attached {
+            Ok(attached) => attached,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let driver = Driver {
+            endpoint: Endpoint::new(settings.endpoint),
+            credentials,
+            sockets,
+            clock: Clock::start(),
+            events,
+            packets,
+            waiting: HashMap::new(),
+            next_tick: tokio::time::Instant::now(),
+        };
+        // Who started it may be gone already; then so are the handles.
+        let _ = ready.send(Ok(()));
+        runtime.block_on(driver.run(receiver));
     };
-    let task = tokio::spawn(driver.run(receiver));
-    Ok(Running { server: Server::new(calls, events, packets), addresses, task })
+    let thread = std::thread::Builder::new()
+        .name("lwm2m-packets".to_owned())
+        .spawn(run)
+        .map_err(StartError::Thread)?;
+    if let Ok(Err(error)) = is_ready.await {
+        return Err(StartError::Thread(error));
+    }
+    let task = tokio::spawn(async move {
+        // Nothing is ever sent: the sender goes with the thread, whose panic is passed on.
+        let _ = ended.await;
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    Ok(Running { server, addresses, task })
 }
 
 /// Calls that may wait for the driver.
@@ -95,24 +130,31 @@ impl Driver {
     async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
         let mut datagram = vec![0; DATAGRAM];
         let mut out = vec![0; DATAGRAM];
+        let mut sleep = pin!(tokio::time::sleep_until(self.next_tick));
         loop {
-            self.drain(&mut out);
+            self.drain(self.clock.now(), &mut out);
+            // Waking too early is harmless, so only an earlier time is worth the way to the runtime's timer.
             let wake = self.wake();
+            if wake < sleep.deadline() || sleep.is_elapsed() {
+                sleep.as_mut().reset(wake);
+            }
             tokio::select! {
-                arrival = self.sockets.readable() => self.receive(arrival, &mut datagram, &mut out),
+                arrival = poll_fn(|context| self.sockets.poll_readable(context)) => {
+                    self.receive(arrival, &mut datagram, &mut out);
+                }
                 call = calls.recv() => match call {
                     Some(call) => self.call(call),
                     None => return,
                 },
-                () = tokio::time::sleep_until(wake) => self.timeout(),
+                () = &mut sleep => self.timeout(),
             }
         }
     }
 
     /// When to wake without input: at the endpoint's next deadline, at the latest for the next tick.
     fn wake(&self) -> tokio::time::Instant {
-        let deadline = self.endpoint.poll_timeout().map(|at| at.since(self.clock.now()));
-        let soon = tokio::time::Instant::now().checked_add(deadline.unwrap_or(TICK));
+        let Some(deadline) = self.endpoint.poll_timeout() else { return self.next_tick };
+        let soon = tokio::time::Instant::now().checked_add(deadline.since(self.clock.now()));
         soon.map_or(self.next_tick, |soon| soon.min(self.next_tick))
     }
 
@@ -129,7 +171,7 @@ impl Driver {
             {
                 self.sockets.send(&transmit, out);
             }
-            self.drain(out);
+            self.drain(now, out);
         }
     }
 
@@ -144,8 +186,7 @@ impl Driver {
     }
 
     /// Asks the credentials, sends what is to be sent and tells callers and listeners, until nothing is left.
-    fn drain(&mut self, out: &mut [u8]) {
-        let now = self.clock.now();
+    fn drain(&mut self, now: Instant, out: &mut [u8]) {
         let sockets = &self.sockets;
         settle(&mut self.endpoint, &self.credentials, now, &mut fill, out, &mut |transmit, out| {
             sockets.send(transmit, out);

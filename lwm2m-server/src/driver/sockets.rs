@@ -1,5 +1,6 @@
 //! The four UDP sockets, without blocking and without copies.
 
+use core::task::{Context, Poll};
 use std::io;
 use std::net::SocketAddr;
 
@@ -33,24 +34,34 @@ impl Addresses {
     }
 }
 
-/// A socket cannot be opened.
+/// The server cannot be started.
 #[derive(Debug)]
-pub struct StartError {
-    /// The address that was asked for.
-    pub address: SocketAddr,
-    /// What the operating system said.
-    pub source: io::Error,
+pub enum StartError {
+    /// A socket cannot be opened.
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The thread of the sockets cannot be started.
+    Thread(io::Error),
 }
 
 impl core::fmt::Display for StartError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "cannot listen on {}: {}", self.address, self.source)
+        match self {
+            Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Thread(source) => write!(f, "cannot start the thread of the sockets: {source}"),
+        }
     }
 }
 
 impl core::error::Error for StartError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        Some(&self.source)
+        match self {
+            Self::Listen { source, .. } | Self::Thread(source) => Some(source),
+        }
     }
 }
 
@@ -64,45 +75,59 @@ impl Arrival {
     }
 }
 
+/// The sockets, bound and not yet waited for.
+pub(crate) struct Bound([Option<std::net::UdpSocket>; 4]);
+
+impl Bound {
+    pub(crate) fn open(addresses: &Addresses) -> Result<Self, StartError> {
+        let mut sockets = [const { None }; 4];
+        for (socket, listener) in sockets.iter_mut().zip(Listener::ALL) {
+            *socket = addresses.of(listener).map(open).transpose()?;
+        }
+        Ok(Self(sockets))
+    }
+
+    pub(crate) fn addresses(&self) -> Addresses {
+        let [coap, coaps, bootstrap_coap, bootstrap_coaps] =
+            self.0.each_ref().map(|socket| socket.as_ref()?.local_addr().ok());
+        Addresses { coap, coaps, bootstrap_coap, bootstrap_coaps }
+    }
+
+    /// Lets the runtime of this thread wait for them.
+    pub(crate) fn attach(self) -> io::Result<Sockets> {
+        let mut sockets = Sockets { sockets: [const { None }; 4], turn: 0 };
+        for (to, from) in sockets.sockets.iter_mut().zip(self.0) {
+            *to = from.map(UdpSocket::from_std).transpose()?;
+        }
+        Ok(sockets)
+    }
+}
+
 pub(crate) struct Sockets {
-    coap: Option<UdpSocket>,
-    coaps: Option<UdpSocket>,
-    bootstrap_coap: Option<UdpSocket>,
-    bootstrap_coaps: Option<UdpSocket>,
+    /// In the order of [`Listener::ALL`].
+    sockets: [Option<UdpSocket>; 4],
+    /// Where the next look at them begins, so that a busy socket leaves the others their turn.
+    turn: usize,
 }
 
 /// Room for a burst of a fleet that comes back at once; the system may grant less.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 impl Sockets {
-    pub(crate) fn open(addresses: &Addresses) -> Result<Self, StartError> {
-        let open = |address: Option<SocketAddr>| address.map(open).transpose();
-        Ok(Self {
-            coap: open(addresses.coap)?,
-            coaps: open(addresses.coaps)?,
-            bootstrap_coap: open(addresses.bootstrap_coap)?,
-            bootstrap_coaps: open(addresses.bootstrap_coaps)?,
-        })
-    }
-
-    pub(crate) fn addresses(&self) -> Addresses {
-        let bound = |listener| self.socket(listener).and_then(|socket| socket.local_addr().ok());
-        Addresses {
-            coap: bound(Listener::Coap),
-            coaps: bound(Listener::Coaps),
-            bootstrap_coap: bound(Listener::BootstrapCoap),
-            bootstrap_coaps: bound(Listener::BootstrapCoaps),
+    /// Whether one of the sockets can be read; one that cannot be waited for is as one without input. Only one task may
+    /// wait.
+    pub(crate) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<Arrival> {
+        let turn = self.turn;
+        let listeners = Listener::ALL.into_iter().enumerate().cycle().skip(turn).take(self.sockets.len());
+        for (index, listener) in listeners {
+            if let Some(socket) = self.socket(listener)
+                && socket.poll_recv_ready(context).map(|ready| ready.is_ok()) == Poll::Ready(true)
+            {
+                self.turn = index.saturating_add(1);
+                return Poll::Ready(Arrival(listener));
+            }
         }
-    }
-
-    /// Waits until one of the sockets can be read.
-    pub(crate) async fn readable(&self) -> Arrival {
-        tokio::select! {
-            () = readable(self.coap.as_ref()) => Arrival(Listener::Coap),
-            () = readable(self.coaps.as_ref()) => Arrival(Listener::Coaps),
-            () = readable(self.bootstrap_coap.as_ref()) => Arrival(Listener::BootstrapCoap),
-            () = readable(self.bootstrap_coaps.as_ref()) => Arrival(Listener::BootstrapCoaps),
-        }
+        Poll::Pending
     }
 
     /// Reads one datagram, if there is one. An error that a former datagram caused (ICMP) is nothing to read.
@@ -121,25 +146,12 @@ impl Sockets {
         }
     }
 
-    const fn socket(&self, listener: Listener) -> Option<&UdpSocket> {
-        match listener {
-            Listener::Coap => self.coap.as_ref(),
-            Listener::Coaps => self.coaps.as_ref(),
-            Listener::BootstrapCoap => self.bootstrap_coap.as_ref(),
-            Listener::BootstrapCoaps => self.bootstrap_coaps.as_ref(),
-        }
+    fn socket(&self, listener: Listener) -> Option<&UdpSocket> {
+        self.sockets.get(listener as usize)?.as_ref()
     }
 }
 
-async fn readable(socket: Option<&UdpSocket>) {
-    match socket {
-        // A socket that cannot be waited for is as one without input.
-        Some(socket) if socket.readable().await.is_ok() => {}
-        _ => core::future::pending().await,
-    }
-}
-
-fn open(address: SocketAddr) -> Result<UdpSocket, StartError> {
+fn open(address: SocketAddr) -> Result<std::net::UdpSocket, StartError> {
     let bind = || {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(address),
@@ -150,7 +162,7 @@ fn open(address: SocketAddr) -> Result<UdpSocket, StartError> {
         // Less than asked for is no fault.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         socket.bind(&address.into())?;
-        UdpSocket::from_std(socket.into())
+        Ok(socket.into())
     };
-    bind().map_err(|source| StartError { address, source })
+    bind().map_err(|source| StartError::Listen { address, source })
 }
