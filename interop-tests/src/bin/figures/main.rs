@@ -14,6 +14,7 @@ mod machine;
 mod security;
 mod server;
 mod table;
+mod traffic;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -89,7 +90,7 @@ async fn main() -> std::io::Result<()> {
         match section {
             Section::Bytes => bytes::measure().await.print(),
             Section::Dtls => security::measure(effort).print(),
-            Section::Server => server::requests(effort, devices).await.print(),
+            Section::Server => server::requests(effort, devices).print(),
             Section::Memory => server::memory(devices).await.print(),
             Section::Device => device()?,
         }

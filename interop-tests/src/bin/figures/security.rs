@@ -40,13 +40,7 @@ pub(crate) fn measure(effort: u32) -> Table {
         "≤ 12 µs".into(),
     ]);
 
-    let (mut client, mut server) = pair();
-    let mut buffer = [0; HEADROOM + 64 + TAILROOM];
-    let ours = least(effort, || {
-        let range = client.seal(&mut buffer, HEADROOM..HEADROOM + 64).expect("the connection is established");
-        let opened = server.handle(now(), &mut Datagram::new(&mut buffer[range]));
-        assert!(matches!(opened, Some(Input::Application(_))));
-    });
+    let ours = record(effort, 64);
     let (mut client, mut server) = dimpl_pair(&configs);
     let mut out = vec![0; 2048];
     let theirs = least(effort, || {
@@ -86,6 +80,18 @@ pub(crate) fn measure(effort: u32) -> Table {
         None => table.note("openssl is not installed: no handshake beside it."),
     }
     table
+}
+
+/// The processor time to seal and open a record of `size` bytes.
+pub(crate) fn record(effort: u32, size: usize) -> Duration {
+    let (mut client, mut server) = pair();
+    let mut buffer = vec![0; HEADROOM + size + TAILROOM];
+    least(effort, || {
+        let range =
+            client.seal(&mut buffer, HEADROOM..HEADROOM + size).expect("the connection is established");
+        let opened = server.handle(now(), &mut Datagram::new(&mut buffer[range]));
+        assert!(matches!(opened, Some(Input::Application(_))));
+    })
 }
 
 /// The least processor time of one call, over rounds that add up to half a second for each step of effort.
