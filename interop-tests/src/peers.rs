@@ -63,6 +63,13 @@ pub fn leshan_bootstrap() -> Option<Program> {
     java("leshan-bootstrap", "leshan-server-cf-")
 }
 
+/// Wakaama's client: `client` without security, `client-dtls` with tinydtls.
+pub fn wakaama(program: &'static str) -> Option<Program> {
+    let folder = cache().join("wakaama");
+    let version = std::fs::read_to_string(folder.join("version")).ok();
+    present("wakaama", version.map(|version| (version.trim().to_owned(), vec![folder.join(program)])))
+}
+
 /// Returns a file of `interop-tests/peers`.
 pub fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(path)
