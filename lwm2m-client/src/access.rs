@@ -65,6 +65,16 @@ impl AccessControl {
         AccessControl { instance, object: None, object_instance: None, list: Vec::new(), owner: None }
     }
 
+    /// Sets or unsets what is a number: `/2/x/0`, `/2/x/1` and `/2/x/3`.
+    pub(crate) const fn set(&mut self, resource: u16, number: Option<u16>) {
+        match resource {
+            0 => self.object = number,
+            1 => self.object_instance = number,
+            3 => self.owner = number,
+            _ => {}
+        }
+    }
+
     pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
         out.number(0, self.object.map(u32::from));
         out.number(1, self.object_instance.map(u32::from));
@@ -85,13 +95,7 @@ impl AccessControl {
                 access.list.push(entry).ok()?;
                 continue;
             }
-            let number = u16::try_from(RecordReader::number(value)?).ok();
-            match tag {
-                0 => access.object = number,
-                1 => access.object_instance = number,
-                3 => access.owner = number,
-                _ => {}
-            }
+            access.set(tag.into(), u16::try_from(RecordReader::number(value)?).ok());
         }
         Some(access)
     }
@@ -219,7 +223,7 @@ mod tests {
         right: Right,
     ) -> bool {
         let mut table: Vec<AccessControl, 4> = table.iter().cloned().collect();
-        let mut access = AccessObject { table: &mut table };
+        let mut access = AccessObject { table: &mut table, is_bootstrap: false };
         let mut core: [&mut dyn Object; 1] = [&mut access];
         let tree = Tree::new(&mut core, &mut []);
         Guard { server: id(server), is_on: true }.allows(&tree, object, instance, right)

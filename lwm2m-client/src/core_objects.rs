@@ -51,7 +51,7 @@ impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
         let mut security = SecurityObject { securities: &mut accounts.securities, staging };
         let mut server =
             ServerObject { servers: &mut accounts.servers, executed, has_bootstrap, is_bootstrap };
-        let mut access = AccessObject { table: access };
+        let mut access = AccessObject { table: access, is_bootstrap };
         let mut core: Vec<&mut dyn Object, 3> = Vec::from_array([&mut security, &mut server]);
         if is_complete {
             let _ = core.push(&mut access);
@@ -377,6 +377,8 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
 /// The Access Control object.
 pub(crate) struct AccessObject<'a, const ACCESS: usize> {
     pub(crate) table: &'a mut Vec<AccessControl, ACCESS>,
+    /// Whether it is the bootstrap server that acts: what it writes starts afresh.
+    pub(crate) is_bootstrap: bool,
 }
 
 impl<const ACCESS: usize> AccessObject<'_, ACCESS> {
@@ -443,16 +445,9 @@ impl<const ACCESS: usize> Object for AccessObject<'_, ACCESS> {
                     None => access.list.push((resource_instance, rights)).map_err(|_| Error::TooLarge)?,
                 }
             }
-            Change::Set { resource, ref value, .. } => {
-                let number = Some(short(value)?);
-                match resource {
-                    0 => access.object = number,
-                    1 => access.object_instance = number,
-                    3 => access.owner = number,
-                    _ => {}
-                }
-            }
+            Change::Set { resource, ref value, .. } => access.set(resource, Some(short(value)?)),
             Change::Reset { resource: 2 } => access.list.clear(),
+            Change::Reset { resource } if self.is_bootstrap => access.set(resource, None),
             // There is no instance without the others, and no default: what is left out stays.
             Change::Reset { .. } => {}
             Change::Remove { resource_instance, .. } => {

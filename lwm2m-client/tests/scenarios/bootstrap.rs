@@ -4,7 +4,7 @@ use lwm2m_client::objects::{Content, Format, Operation, Path, Value, mapping};
 use lwm2m_client::{Notice, Reason};
 use lwm2m_coap::Code;
 
-use crate::world::{BOOT, Script, World, account, bootstrap_account, target};
+use crate::world::{BOOT, Script, World, account, bootstrap_account, target, tlv};
 
 const BS: u16 = 5783;
 const DM: u16 = 5683;
@@ -95,6 +95,24 @@ fn bootstrap_read_shows_objects_1_and_2_only() {
             world.ask(BS, &Operation::BootstrapRead { path: target(path).path, accept: Some(Format::TLV) });
         assert!(!read.code.is_success(), "{path}");
     }
+}
+
+#[test]
+fn an_access_control_instance_starts_afresh_when_it_is_written_at_bootstrap() {
+    let mut world = world();
+    asked(&mut world);
+    let whole = [
+        ("0", Value::Integer(3)),
+        ("1", Value::Integer(0)),
+        ("2/1", Value::Integer(15)),
+        ("3", Value::Integer(101)),
+    ];
+    assert_eq!(world.bootstrap_write(BS, "/2/0", &whole), Code::CHANGED);
+    let list = [("2/2", Value::Integer(1))];
+    assert_eq!(world.bootstrap_write(BS, "/2/0", &list), Code::CHANGED);
+    let path = target("/2/0").path;
+    let read = world.ask(BS, &Operation::BootstrapRead { path, accept: Some(Format::TLV) });
+    assert_eq!(read.payload, tlv("/2/0", &list));
 }
 
 #[test]
