@@ -314,7 +314,7 @@ impl Server {
         Server { instance, binding: None, values: [0; SETTINGS.len()], present: 0 }
     }
 
-    /// A number or a boolean, which is 0 or 1; `None` where nothing is set, and for any other resource.
+    /// A number or a boolean, which is false when it is 0; `None` where nothing is set, and for any other resource.
     pub fn value(&self, resource: u16) -> Option<u32> {
         let at = place(resource)?;
         if self.present & 1 << at != 0 { self.values.get(at).copied() } else { None }
@@ -362,7 +362,7 @@ impl Server {
 
     /// `/1/x/15`, default false: a failure here stops the servers behind it in the order.
     pub fn is_failure_blocking(&self) -> bool {
-        self.value(15) == Some(1)
+        !matches!(self.value(15), None | Some(0))
     }
 
     /// `/1/x/16`, default true: bootstrap when the registration failed for good.
@@ -628,6 +628,18 @@ mod tests {
         assert_eq!(Server::parse(9, bytes).as_ref(), Some(&server));
         for cut in 0..bytes.len() {
             let _ = Server::parse(9, bytes.get(..cut).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_boolean_is_true_for_every_reader_unless_it_is_0() {
+        let mut server = server(9, 2);
+        for (value, is_true) in [(0, false), (1, true), (2, true), (u32::MAX, true)] {
+            for resource in [6, 15, 16] {
+                assert!(server.set(resource, Some(value)));
+            }
+            let read = [server.is_storing(), server.is_failure_blocking(), server.is_bootstrap_on_failure()];
+            assert_eq!(read, [is_true; 3], "{value}");
         }
     }
 
