@@ -6,7 +6,7 @@ use core::borrow::BorrowMut;
 use crate::client_hello::OfferedHello;
 use crate::connection::Connection;
 use crate::crypto::Crypto;
-use crate::error::Dropped;
+use crate::error::{Dropped, OpenError};
 use crate::handshake::Handshake;
 use crate::message::{Fragment, MessageType};
 use crate::record::{ContentType, HEADER, Header};
@@ -64,11 +64,20 @@ where
     match (fitting.next(), fitting.next()) {
         (None, _) => Choice::Dropped(Dropped::Unsupported),
         (Some(only), None) => Choice::Candidate(only),
-        (Some(_), Some(_)) => candidates
-            .clone()
-            .position(|candidate| candidate.open_into(datagram, scratch).is_ok())
+        (Some(_), Some(_)) => {
+            for (index, candidate) in candidates.clone().enumerate() {
+                match candidate.open_into(datagram, scratch) {
+                    Ok(_) => return Choice::Candidate(index),
+                    // It is this candidate's: no other one is to suspect a wrong key for it.
+                    Err(OpenError::Refused(Dropped::Replayed)) => return Choice::Dropped(Dropped::Replayed),
+                    Err(_) => {}
+                }
+            }
             // Or it is a Finished that overtook its keys, or one under another key, which is the handshake's to judge.
-            .or_else(|| candidates.clone().position(Connection::is_handshaking))
-            .map_or(Choice::Dropped(Dropped::Unauthenticated), Choice::Candidate),
+            candidates
+                .clone()
+                .position(Connection::is_handshaking)
+                .map_or(Choice::Dropped(Dropped::Unauthenticated), Choice::Candidate)
+        }
     }
 }

@@ -67,21 +67,21 @@ impl Epoch {
         header: Header,
         body: &'d mut [u8],
     ) -> Result<&'d mut [u8], Dropped> {
+        if !self.window.is_fresh(header.sequence) {
+            return Err(Dropped::Replayed);
+        }
         let plaintext = self.decrypt::<C>(header, body)?;
         self.window.record(header.sequence);
         Ok(plaintext)
     }
 
-    /// As [`Epoch::open`], but leaves the record fresh.
+    /// As [`Epoch::open`], but whether the record is fresh plays no role, and it stays so.
     pub(crate) fn decrypt<'d, C: Crypto>(
         &self,
         header: Header,
         body: &'d mut [u8],
     ) -> Result<&'d mut [u8], Dropped> {
         let Suite::PskAes128Ccm8 = self.suite;
-        if !self.window.is_fresh(header.sequence) {
-            return Err(Dropped::Replayed);
-        }
         let (explicit, rest) = body.split_first_chunk_mut::<EXPLICIT_NONCE>().ok_or(Dropped::Malformed)?;
         let (ciphertext, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Dropped::Malformed)?;
         let length = u16::try_from(ciphertext.len())

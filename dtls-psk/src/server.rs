@@ -95,7 +95,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// `scratch`, which must be as long as the record's body. The record stays fresh for [`Connection::handle`].
     ///
     /// # Errors
-    /// The record is not of this connection, or `scratch` is too short.
+    /// The record is not of this connection, it is and was seen before ([`Dropped::Replayed`]), or `scratch` is too short.
     pub fn open_into<'s>(&self, record: &[u8], scratch: &'s mut [u8]) -> Result<&'s mut [u8], OpenError> {
         let (header, length) = Header::parse(record).ok_or(OpenError::Refused(Dropped::Malformed))?;
         let body = record.get(HEADER..).and_then(|behind| behind.get(..length));
@@ -103,7 +103,13 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         let epoch = self.association.epoch(header.epoch).ok_or(OpenError::Refused(Dropped::Unsupported))?;
         let scratch = scratch.get_mut(..length).ok_or(OpenError::NoRoom)?;
         scratch.copy_from_slice(body);
-        epoch.decrypt::<C>(header, scratch).map_err(OpenError::Refused)
+        let plaintext = epoch.decrypt::<C>(header, scratch).map_err(OpenError::Refused)?;
+        // Told last: the Finished of another handshake, which is not authentic here, has a number that was seen long ago.
+        if epoch.window.is_fresh(header.sequence) {
+            Ok(plaintext)
+        } else {
+            Err(OpenError::Refused(Dropped::Replayed))
+        }
     }
 
     /// Whether the connection has the keys of `epoch`.

@@ -367,6 +367,26 @@ fn a_wrong_key_is_the_reason_beside_a_live_association_too() {
 }
 
 #[test]
+fn a_replay_of_the_live_association_is_not_held_against_a_new_handshake() {
+    let (mut old, mut server) = established();
+    let live = seal(&mut old, b"x");
+    server.handle(at(0), &live);
+    let mut new = client_with(&Config::DEFAULT, Psk { identity: IDENTITY, key: KEY }, 9);
+    // The handshake has keys, and the Finished is lost.
+    talk_with(&mut new, &mut server, at(0), |from_client, datagram| {
+        if from_client && datagram[13] == 16 {
+            let records = records_of(datagram);
+            *datagram = records[..records.len() - 1].concat();
+        }
+        true
+    });
+    assert_eq!(server.peers.len(), 2);
+    assert!(server.handle(at(1), &live).0.is_empty());
+    assert_eq!(server.dropped, [Dropped::Replayed]);
+    assert_eq!(server.peer_any().suspicion(), None);
+}
+
+#[test]
 fn a_look_up_that_is_never_answered_says_so() {
     let (mut client, mut server) = (new_client(), Server::new(2));
     server.answers_at_once = false;
