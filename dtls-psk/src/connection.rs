@@ -161,7 +161,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// [`HEADROOM`](crate::HEADROOM) bytes in front of the payload and [`TAILROOM`](crate::TAILROOM) behind it are written.
     ///
     /// # Errors
-    /// The connection is not established, there is no room, or the sequence numbers are used up.
+    /// The connection is not established, there is no room, the sequence numbers are used up, or the primitives refused,
+    /// and then the payload is lost.
     pub fn seal(&mut self, buffer: &mut [u8], payload: Range<usize>) -> Result<Range<usize>, SealError> {
         if self.association.phase != Phase::Established {
             return Err(SealError::NotEstablished);

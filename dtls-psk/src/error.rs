@@ -231,6 +231,8 @@ pub enum SealError {
     NoRoom,
     /// All 2^48 record sequence numbers are used up: a new handshake is needed.
     SequenceExhausted,
+    /// The primitives refused. The payload is lost: its place in the buffer may hold anything. The next one may succeed.
+    Crypto,
 }
 
 impl fmt::Display for SealError {
@@ -239,6 +241,7 @@ impl fmt::Display for SealError {
             Self::NotEstablished => "the association is not established",
             Self::NoRoom => "no room for the record around the payload",
             Self::SequenceExhausted => "all record sequence numbers are used up",
+            Self::Crypto => "the cryptographic primitives refused",
         })
     }
 }

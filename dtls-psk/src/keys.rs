@@ -54,7 +54,7 @@ impl Epoch {
         self.next_sequence = self.next_sequence.saturating_add(1);
 
         *tag = C::seal(&self.write.key, &nonce(&self.write, header.number()), &aad(header, plaintext), body)
-            .ok_or(SealError::NoRoom)?;
+            .ok_or(SealError::Crypto)?;
         let fragment = plaintext.saturating_add((EXPLICIT_NONCE + TAG) as u16);
         let content = header.emit(fragment).into_iter().chain(header.number());
         front.iter_mut().zip(content).for_each(|(to, from)| *to = from);
@@ -262,5 +262,31 @@ mod tests {
             epoch().seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer, payload),
             Err(SealError::NoRoom)
         );
+    }
+
+    /// Primitives that fail, as hardware does.
+    struct Broken;
+
+    impl Crypto for Broken {
+        type Sha256 = <RustCrypto as Crypto>::Sha256;
+        type Hmac = <RustCrypto as Crypto>::Hmac;
+
+        fn seal(_: &[u8; 16], _: &[u8; 12], _: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]> {
+            buffer.fill(0);
+            None
+        }
+
+        fn open(_: &[u8; 16], _: &[u8; 12], _: &[u8], _: &mut [u8], _: &[u8; 8]) -> Option<()> {
+            None
+        }
+    }
+
+    #[test]
+    fn primitives_that_fail_are_not_told_as_a_lack_of_room() {
+        let mut epoch = epoch();
+        let mut buffer = [7; HEADROOM + 4 + TAILROOM];
+        let sealed = epoch.seal::<Broken>(ContentType::ApplicationData, &mut buffer, HEADROOM..HEADROOM + 4);
+        assert_eq!(sealed, Err(SealError::Crypto));
+        assert_eq!(epoch.next_sequence, 2, "the nonce may have been used");
     }
 }
