@@ -40,7 +40,8 @@ pub(crate) struct Association {
     alert: Option<(Level, Alert)>,
     pub(crate) tag: Option<u64>,
     /// The beginning of the cookie in the ClientHello, to know a late copy of it after the handshake's memory is gone. Not
-    /// of the random: a device with a poor source may start again with the same one.
+    /// of the random: a device with a poor source may start again with the same one. It is let in once the secret of the
+    /// cookies has changed, after a minute at most.
     pub(crate) cookie: [u8; 8],
     pub(crate) counters: Counters,
 }

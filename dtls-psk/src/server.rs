@@ -123,7 +123,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     }
 
     /// Whether this server's handshake started from a ClientHello with this cookie and message_seq; once it is established,
-    /// one with this cookie is a late copy.
+    /// one with this cookie is a late copy. So is, for a minute at most, that of a device that starts again with the same
+    /// random: until the secret of the cookies changes.
     pub(crate) fn started_from(&self, cookie: &[u8], message_seq: u16) -> bool {
         let is_same_seq = |handshake: &H| handshake.borrow().core.hello_seq == message_seq;
         self.association.role == Role::Server
