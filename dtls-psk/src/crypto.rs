@@ -12,7 +12,9 @@ use sha2::Digest as _;
 /// microcontroller.
 ///
 /// The engine takes it as a type and holds none: hardware of which there is one is behind a `static` of the implementation.
-/// Implementations compare tags in constant time and wipe keys that they expanded.
+/// Implementations compare tags in constant time, and should wipe keys that they expanded and the states of [`RunningMac`]
+/// and [`RunningHash`] when these are dropped. [`RustCrypto`] wipes the keys of AES; the states of its HMAC and SHA-256 are
+/// not wiped by their libraries, and leave what was derived from the key in freed memory until it is overwritten.
 ///
 /// ```
 /// use dtls_psk::{Config, Connection, Crypto, Handshake, Instant, Psk, RustCrypto};

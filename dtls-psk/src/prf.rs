@@ -1,5 +1,6 @@
 //! The pseudo-random function and everything derived with it (RFC 5246 §5, §6.3, §7.4.9, §8.1, RFC 4279 §2, RFC 7627 §4;
-//! invariant: the master secret exists only while [`Secrets::derive`] runs).
+//! invariant: the premaster and master secrets exist only while [`Secrets::derive`] runs, and are wiped; the states of the
+//! HMAC that they key are dropped with it, and wiped only if the [`Crypto`] does so, which the default does not).
 
 use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
