@@ -8,7 +8,7 @@ use ccm::aead::{AeadInPlace as _, KeyInit as _};
 use hmac::Mac as _;
 use sha2::Digest as _;
 
-/// Where the primitives come from: [`RustCrypto`] unless a device maker names something else, such as the AES of its
+/// Where the primitives come from: [`RustCrypto`] unless the user of the engine names something else, such as the AES of a
 /// microcontroller.
 ///
 /// The engine takes it as a type and holds none: hardware of which there is one is behind a `static` of the implementation.

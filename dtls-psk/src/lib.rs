@@ -2,7 +2,7 @@
 //! an allocator, without sockets, clocks or threads.
 //!
 //! The cipher suite is TLS_PSK_WITH_AES_128_CCM_8, which LwM2M demands. Both sides offer the extended master secret and
-//! do without it if the peer does. The primitives come from [`Crypto`], which a device maker may implement.
+//! do without it if the peer does. The primitives come from [`Crypto`], which a direct user of this crate may implement.
 //!
 //! # Driving a connection
 //!

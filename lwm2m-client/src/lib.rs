@@ -105,7 +105,8 @@
 //!
 //! # Features
 //!
-//! `psk` adds DTLS, `std` the [`Runner`] with UDP sockets, the [`Store`] of files, the objects of a simulated device
+//! `psk` adds DTLS, with the default primitives of `dtls-psk`: the choice of others is for direct users of that crate so far.
+//! `std` adds the [`Runner`] with UDP sockets, the [`Store`] of files, the objects of a simulated device
 //! ([`simulated`]) and the command line `lwm2m-client`.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
