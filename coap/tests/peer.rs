@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use common::{Random, Side, parsed};
 use lwm2m_coap::protect::Plain;
@@ -66,6 +67,20 @@ fn the_first_timeout_is_spread_over_its_whole_range() {
         .collect();
     timeouts.sort_unstable();
     assert!(timeouts[0] < 2050 && timeouts[100] > 2300 && timeouts[100] < 2700 && timeouts[199] > 2950);
+}
+
+#[test]
+fn a_timeout_below_a_tenth_of_a_second_is_spread_too() {
+    static SHORT: Parameters = Parameters { ack_timeout: Duration::from_millis(99), ..Parameters::DEFAULT };
+    let timeouts = (0..200).map(|seed| {
+        let mut client = Remote::with(seed, &SHORT, TokenPolicy::Random);
+        client.request(Confirmable, Code::GET);
+        client.peer.poll_timeout().unwrap().as_millis() - client.now
+    });
+    let timeouts: Vec<_> = timeouts.collect();
+    // RFC 7252 §4.2: between ACK_TIMEOUT and one and a half of it.
+    assert!(timeouts.iter().all(|timeout| (99..=148).contains(timeout)));
+    assert!(timeouts.iter().any(|timeout| *timeout < 105) && timeouts.iter().any(|timeout| *timeout > 142));
 }
 
 #[test]

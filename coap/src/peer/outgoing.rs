@@ -129,7 +129,7 @@ fn initial_timeout(parameters: &Parameters, rng: &mut Rng<'_>) -> u32 {
     rng(&mut random);
     let least = short(parameters.ack_timeout);
     let extra = u32::from(parameters.ack_random_percent.saturating_sub(100));
-    let spread = (least / 100).saturating_mul(extra);
+    let spread = least.saturating_mul(extra) / 100;
     // The product of 32 and 16 bits, without its lower 16: it fits in 32.
     let part = u64::from(spread).wrapping_mul(u64::from(u16::from_le_bytes(random))) >> 16;
     least.saturating_add(u32::try_from(part).unwrap_or(u32::MAX))
