@@ -157,7 +157,7 @@ mod writer;
 pub use code::Code;
 pub use content_format::ContentFormat;
 pub use message::Message;
-pub use option::{OptionFault, OptionIter, OptionNumber, Options};
+pub use option::{OptionFault, OptionIter, OptionNumber, OptionValues, Options};
 pub use parameters::Parameters;
 pub use peer::{
     Delivery, Event, Exchange, Failure, Ignored, Input, Observer, Peer, RequestId, SendError, Sent, Stored,
