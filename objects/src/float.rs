@@ -1,7 +1,7 @@
 //! Floating-point numbers by their bits: comparison, distance and conversion on integers, without the code that the
 //! compiler's runtime has for machines without a unit of double precision.
 //!
-//! Invariant: results are those of IEEE 754, but for [`distance`], which does not round.
+//! Invariant: results are those of IEEE 754, but for [`distance`], which does not round and takes an infinity for 2^1024.
 
 use core::cmp::Ordering;
 
