@@ -116,6 +116,37 @@ fn a_finish_that_is_refused_with_4_06_is_corrected_once() {
 }
 
 #[test]
+fn no_account_of_another_server_is_deleted_when_the_device_may_not_show_all_of_them() {
+    for found in [
+        // Cut in front of the `/1` instance of server 2.
+        &b"</0/0>,</0/1>;ssid=1,</0/2>;ssid=2,</1/0>;ssid=1,</1/1"[..],
+        b"</0/0>,</0/1>;ssid=1,</0/2>;ssid=2,</1/0>;ssid=1,</1/\xff>",
+        // Short Server IDs at one of the objects only.
+        b"</0/0>,</0/1>;ssid=1,</0/2>;ssid=2,</1/0>,</1/1>",
+        b"</0/2>;ssid=2,</1/1>",
+        b"</0/0>,</0/1>,</0/2>,</1/0>;ssid=1,</1/1>;ssid=2",
+        // Instances of one of the objects only.
+        b"</0/0>,</0/1>;ssid=1,</0/2>;ssid=2,</1>",
+        b"</1/0>;ssid=1,</1/1>;ssid=2",
+    ] {
+        let mut world = World::new(false);
+        let mut device = device(&mut world);
+        let mut finishes = 0;
+        let steps = play(&mut world, &mut device, |step| match step {
+            "0.02 /bs" if finishes == 0 => {
+                finishes = 1;
+                (Code::NOT_ACCEPTABLE, b"")
+            }
+            step => agreed(step, if finishes == 0 { FOUND } else { found }),
+        });
+        let found = String::from_utf8_lossy(found);
+        assert!(!steps.iter().any(|step| step.starts_with("0.04")), "{found}: {steps:?}");
+        assert_eq!(steps.iter().filter(|step| step.starts_with("0.03")).count(), 4, "{found}: {steps:?}");
+        assert_eq!(world.told(), ["bootstrap finished a"], "{found}");
+    }
+}
+
+#[test]
 fn a_second_4_06_fails_the_bootstrap_with_the_reason_in_words() {
     let mut world = World::new(false);
     let mut device = device(&mut world);
@@ -315,7 +346,15 @@ fn a_step_that_is_not_answered_fails_the_bootstrap() {
 
 #[test]
 fn a_device_without_discover_is_written_blind() {
-    for code in [Code::NOT_FOUND, Code::BAD_REQUEST, Code::METHOD_NOT_ALLOWED, Code::NOT_IMPLEMENTED] {
+    for code in [
+        Code::BAD_REQUEST,
+        Code::BAD_OPTION,
+        Code::NOT_FOUND,
+        Code::METHOD_NOT_ALLOWED,
+        Code::NOT_ACCEPTABLE,
+        Code::UNSUPPORTED_CONTENT_FORMAT,
+        Code::NOT_IMPLEMENTED,
+    ] {
         let mut world = World::new(false);
         let mut device = device(&mut world);
         let asked = device.asked(&mut world);
@@ -326,12 +365,37 @@ fn a_device_without_discover_is_written_blind() {
 }
 
 #[test]
+fn a_device_that_cannot_answer_discover_now_is_not_written_blind() {
+    for (code, text) in [
+        (Code::UNAUTHORIZED, "4.01"),
+        (Code::FORBIDDEN, "4.03"),
+        (Code::REQUEST_ENTITY_INCOMPLETE, "4.08"),
+        (Code::new(4, 29), "4.29"),
+        (Code::INTERNAL_SERVER_ERROR, "5.00"),
+        (Code::SERVICE_UNAVAILABLE, "5.03"),
+        (Code::GATEWAY_TIMEOUT, "5.04"),
+    ] {
+        let mut world = World::new(false);
+        let mut device = device(&mut world);
+        let steps = play(&mut world, &mut device, |step| match step {
+            "0.01 " => (code, b""),
+            step => agreed(step, b""),
+        });
+        assert_eq!(steps, ["0.01 "], "{text}");
+        assert_eq!(world.told(), [format!("bootstrap failed a: Bootstrap-Discover / {text}")]);
+        assert_eq!(note(&world), format!("the device answered {text} to Bootstrap-Discover /"));
+    }
+}
+
+#[test]
 fn a_discover_answer_that_cannot_be_read_fails_the_bootstrap() {
-    let mut world = World::new(false);
-    let mut device = device(&mut world);
-    let asked = device.asked(&mut world);
-    device.answer(&mut world, &asked, Code::CONTENT, &[], b"</0/0");
-    assert_eq!(world.told(), ["bootstrap failed a: Bootstrap-Discover / 2.05, malformed"]);
+    for body in [&b"</0/0"[..], b"busy", b"</0/2>;ssid=1,</0/\xff>;ssid=2"] {
+        let mut world = World::new(false);
+        let mut device = device(&mut world);
+        let asked = device.asked(&mut world);
+        device.answer(&mut world, &asked, Code::CONTENT, &[], body);
+        assert_eq!(world.told(), ["bootstrap failed a: Bootstrap-Discover / 2.05, malformed"]);
+    }
 }
 
 #[test]

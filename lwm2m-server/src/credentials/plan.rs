@@ -1,7 +1,8 @@
 //! The bootstrap plan: what a bootstrap writes into `/0` and `/1` (LwM2M Core §6.1; objects `/0` and `/1`).
 //!
-//! Invariant: the bootstrap account's own `/0` instance is never a target; the only thing a plan writes is one server
-//! account, the pair of a `/0` and a `/1` instance with the same Short Server ID.
+//! Invariants: the bootstrap account's own `/0` instance is never a target where a Discover showed it; what is written
+//! blind goes to the instances that the profile names. The only thing a plan writes is one server account, the pair of a
+//! `/0` and a `/1` instance with the same Short Server ID.
 
 use core::fmt;
 use std::sync::Arc;

@@ -8,7 +8,8 @@
 //! 6. Finish: 2.04 ends it; 4.06 means that the device finds the configuration inconsistent.
 //! 7. After a 4.06, once: Discover again, delete also halves of other accounts, write both instances again, Finish.
 //!
-//! Every answer is checked. Invariant: the bootstrap account's own instance is neither written nor deleted.
+//! Every answer is checked. Invariants: nothing is deleted that the device was not seen to have; the bootstrap account's own
+//! instance is neither written nor deleted, unless the device cannot say where it is and its profile names that instance.
 
 use std::collections::VecDeque;
 
@@ -34,6 +35,8 @@ pub(crate) struct Bootstrap {
     is_verified: bool,
     /// What the device is known to have; `None` when it does not say.
     found: Option<Discovered>,
+    /// Whether what is missing in `found` is missing on the device.
+    is_found_whole: bool,
     /// What was done about a 4.06, in words.
     correction: Option<String>,
     /// Whose answer is awaited.
@@ -81,6 +84,7 @@ impl Bootstrap {
             has_other_format: true,
             is_verified,
             found: None,
+            is_found_whole: false,
             correction: None,
             step: Step::Discover,
             rest: VecDeque::new(),
@@ -121,13 +125,24 @@ impl Bootstrap {
     pub(crate) fn answer(&mut self, reply: &Reply) -> Next {
         let is_accepted = match (self.step, reply.code) {
             (Step::Discover | Step::Inspect, Code::CONTENT) => {
-                let Some(found) = discovered(&reply.body) else { return Next::Malformed };
+                let Some((found, is_whole)) = discovered(&reply.body) else { return Next::Malformed };
                 self.found = Some(found);
+                self.is_found_whole = is_whole;
                 self.arrange()
             }
             // A device without Bootstrap-Discover, or without link-format, is written blind, to the instances the plan
-            // names. Devices of 1.0 without it say so with various codes, Wakaama with 4.00.
-            (Step::Discover, code) if !code.is_success() && code != Code::UNAUTHORIZED => {
+            // names. Devices of 1.0 without it say so with various codes, Wakaama with 4.00. One that cannot answer now
+            // may be able to the next time.
+            (
+                Step::Discover,
+                Code::BAD_REQUEST
+                | Code::BAD_OPTION
+                | Code::NOT_FOUND
+                | Code::METHOD_NOT_ALLOWED
+                | Code::NOT_ACCEPTABLE
+                | Code::UNSUPPORTED_CONTENT_FORMAT
+                | Code::NOT_IMPLEMENTED,
+            ) => {
                 self.is_verified = false;
                 self.arrange()
             }
@@ -143,7 +158,7 @@ impl Bootstrap {
             }
             (Step::Write(_), Code::CHANGED) => true,
             (Step::Verify, Code::CONTENT) => {
-                let Some(found) = discovered(&reply.body) else { return Next::Malformed };
+                let Some((found, _)) = discovered(&reply.body) else { return Next::Malformed };
                 let ours = Some(self.plan.short_server_id);
                 let is_there = |accounts: &[(u16, Option<u16>)]| accounts.iter().any(|(_, id)| *id == ours);
                 is_there(&found.security) && is_there(&found.server)
@@ -183,7 +198,9 @@ impl Bootstrap {
             }));
         }
         if self.correction.is_some() {
-            doomed.extend(halves(found, self.plan.short_server_id));
+            if self.is_found_whole {
+                doomed.extend(halves(found, self.plan.short_server_id));
+            }
             let deleted: Vec<String> = doomed.iter().map(|path| format!("{path} deleted, ")).collect();
             let [security, server] = &writes;
             self.correction = Some(format!(
@@ -236,13 +253,18 @@ fn discover() -> Outgoing {
     Outgoing::new(Code::GET, "").accept(Format::LINK)
 }
 
-/// The accounts in the answer to a Bootstrap-Discover. Of one that can only be read in part, the part will do when it
-/// shows the bootstrap account, which is what must not be written over.
-fn discovered(body: &[u8]) -> Option<Discovered> {
-    let is_whole = lwm2m_objects::Discovered::parse(body).is_ok();
+/// The accounts in the answer to a Bootstrap-Discover, and whether what it leaves out is not there. Of one that can only be
+/// read in part, the part will do when it shows the bootstrap account, which is what must not be written over.
+fn discovered(body: &[u8]) -> Option<(Discovered, bool)> {
+    let links = request::links(&String::from_utf8_lossy(body)).links;
+    let mut is_readable =
+        lwm2m_objects::Discovered::parse(body).is_ok() && body.is_empty() == links.is_empty();
     let mut found = Discovered::default();
-    for link in request::links(&String::from_utf8_lossy(body)).links {
-        let Ok(path) = link.target.parse::<Path>() else { continue };
+    for link in links {
+        let Ok(path) = link.target.parse::<Path>() else {
+            is_readable = false;
+            continue;
+        };
         let attribute = |name| link.attributes.iter().find(|(other, _)| other == name)?.1.as_deref();
         // 0 and 65535 name no server: devices show them at the bootstrap account.
         let server = attribute("ssid").and_then(|id| id.parse().ok()).filter(|id| (1..u16::MAX).contains(id));
@@ -252,5 +274,12 @@ fn discovered(body: &[u8]) -> Option<Discovered> {
             _ => {}
         }
     }
-    (is_whole || found.security.iter().any(|(_, id)| id.is_none())).then_some(found)
+    let nameless = |accounts: &[(u16, Option<u16>)]| accounts.iter().filter(|(_, id)| id.is_none()).count();
+    // Some devices list instances without their Short Server IDs, or only those of one of the objects.
+    let is_whole = is_readable
+        && !found.security.is_empty()
+        && !found.server.is_empty()
+        && nameless(&found.security) <= 1
+        && nameless(&found.server) == 0;
+    (is_readable || nameless(&found.security) > 0).then_some((found, is_whole))
 }
