@@ -445,6 +445,23 @@ fn a_server_uri_that_was_not_proven_in_time_is_not_written_again() {
     assert_eq!(bench.credentials.device(EP).unwrap().profile.server_uri, None);
 }
 
+#[test]
+fn a_server_uri_proven_after_the_deadline_stays_as_well() {
+    let mut bench = Bench::in_use();
+    let uri = "coaps://moved.example:5684";
+    let rotate = Rotate { server_uri: Some(uri.into()), ..Rotate::default() };
+    bench.credentials.rotate(bench.now, "test", EP, &rotate).unwrap();
+    bench.bootstrap();
+    bench.tick_after(25 * HOUR);
+    assert!(matches!(bench.state(), State::Unreachable(_)));
+    bench.register(2);
+    bench.tick_after(HOUR);
+    assert_eq!(bench.state(), State::InUse);
+    assert_eq!(bench.credentials.device(EP).unwrap().profile.server_uri.as_deref(), Some(uri));
+    let rows = bench.credentials.audit(Some(EP), None, 100).unwrap();
+    assert!(rows.iter().any(|row| row.what == "profile"), "{rows:?}");
+}
+
 /// A store that fails to write one device.
 struct Failing {
     inner: Arc<dyn Store>,

@@ -76,14 +76,17 @@ pub(super) async fn forget(
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
 ) -> Result<StatusCode, Problem> {
-    if !api.server.forget(&endpoint).await {
+    if api.server.device(&endpoint).await.is_none() {
         return Err(RequestError::UnknownDevice.into());
     }
-    let detail = String::new();
+    // The audit row first: what it tells of is not done without it.
+    let (name, detail) = (endpoint.clone(), String::new());
     api.read_store(move |credentials| {
-        credentials.note(now_ms(), &actor, &endpoint, "registration forgotten", detail)
+        credentials.note(now_ms(), &actor, &name, "registration forgotten", detail)
     })
     .await?;
+    // It may have left meanwhile; then there is nothing to forget.
+    api.server.forget(&endpoint).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -115,6 +115,9 @@ impl core::fmt::Debug for Credentials {
     }
 }
 
+/// Steps of one tick that may fail before the store is taken for broken until the next one.
+const MOST_FAILED: usize = 8;
+
 impl Credentials {
     /// Reads every device from the store.
     ///
@@ -247,10 +250,11 @@ impl Credentials {
             None => self.read_index(|index| index.timed.iter().cloned().collect()),
         };
         let mut commands = Vec::new();
-        for endpoint in endpoints {
+        let mut failed = 0_usize;
+        for (done, endpoint) in endpoints.iter().enumerate() {
             let turn = self.take_turn();
             // Facts about devices that nobody enrolled (plain coap) concern no credential.
-            let Some(device) = self.device(&endpoint) else { continue };
+            let Some(device) = self.device(endpoint) else { continue };
             let mut changed = (*device).clone();
             let outcome = changed.step(now_ms, fact);
             if *device == changed && outcome.commands.is_empty() && !outcome.durable {
@@ -261,7 +265,15 @@ impl Credentials {
             match self.keep(&turn, now_ms, actor, changed, outcome, &[]) {
                 Ok(more) => commands.extend(more),
                 // What others have to do was stored: their old sessions must end.
-                Err(error) if is_tick => tracing::error!(%error, %endpoint, "a step could not be stored"),
+                Err(error) if is_tick => {
+                    tracing::error!(%error, %endpoint, "a step could not be stored");
+                    failed = failed.saturating_add(1);
+                    if failed >= MOST_FAILED {
+                        let left = endpoints.len().saturating_sub(done).saturating_sub(1);
+                        tracing::error!(left, "the store fails: the other steps wait for the next tick");
+                        break;
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -98,6 +98,10 @@ impl Device {
         let mut outcome = Outcome::default();
         let Some(account) = self.management.as_mut() else { return outcome };
         let generation = account.deliverable();
+        if let State::Unreachable(rotation) = &mut account.state {
+            // A URI that was not proven may be why: the bootstrap writes the configured one over it.
+            rotation.server_uri = None;
+        }
         match &mut account.state {
             State::Imported | State::Armed | State::Provisioned => {
                 account.state = State::Bootstrapping;
@@ -314,6 +318,8 @@ impl Device {
                     // Else the next bootstrap would move the device back.
                     if rotation.server_uri.is_some() {
                         self.profile.server_uri = rotation.server_uri;
+                        let proven = "bootstraps write the server URI that was proven";
+                        outcome.note(Role::Management, rotation.to, "profile", proven);
                     }
                     outcome.note(Role::Management, rotation.from, "old retired", "the grace time is over");
                     outcome.note(Role::Management, rotation.to, "in use", "the rotation is complete");
@@ -340,9 +346,7 @@ impl Device {
                     );
                     outcome.note(Role::Management, rotation.to, "unreachable", reason.clone());
                     account.note = Some(reason);
-                    // A URI that was not proven may be why: from now on bootstraps write the configured one.
-                    account.state =
-                        State::Unreachable(Rotation { trigger: None, server_uri: None, ..rotation });
+                    account.state = State::Unreachable(Rotation { trigger: None, ..rotation });
                 }
             }
         }

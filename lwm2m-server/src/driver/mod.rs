@@ -45,7 +45,7 @@ pub struct Running {
     pub server: Server,
     /// The addresses that were bound.
     pub addresses: Addresses,
-    /// Ends when the last handle is dropped.
+    /// Ends with the thread of the sockets, when the last handle is dropped; aborting it stops nothing.
     pub task: JoinHandle<()>,
 }
 

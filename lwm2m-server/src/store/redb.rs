@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use redb::{
@@ -82,6 +82,8 @@ impl RedbStore {
         if !Self::exists(data) {
             make(data, &path)?;
         }
+        // A copy that was put back may have been readable by others; one that is not ours cannot be changed, only used.
+        let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o600));
         // redb repairs after an unclean end, but trusts pages after a clean one and panics when they do not fit together:
         // so every checksum is verified before anything is read.
         let opened = std::panic::catch_unwind(|| -> Result<(Database, bool), DatabaseError> {

@@ -62,18 +62,22 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 /// Tells the story and stays up if that is wanted. The temporary folder, with its keys, goes however it ends.
 async fn show(arguments: &Arguments) -> Result<(), String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(words("SIGINT"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(words("SIGTERM"))?;
+    let mut stop = Box::pin(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    });
     let folder = tempfile::tempdir().map_err(words("a temporary folder"))?;
     // The devices live as long as the demo.
     let (demo, _devices) = tokio::select! {
         told = tell(arguments, folder.path()) => told?,
-        _ = interrupt.recv() => return Err("interrupted before the story was told".to_owned()),
+        () = &mut stop => return Err("interrupted before the story was told".to_owned()),
     };
     if arguments.once {
         return Ok(());
     }
-    let stop = async move {
-        let _ = interrupt.recv().await;
-    };
     demo.stay_up(folder.path(), arguments.devices, stop).await
 }
 
