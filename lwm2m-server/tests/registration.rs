@@ -207,6 +207,27 @@ fn a_device_that_understands_one_message_in_a_record_gets_in_at_its_second_try()
 }
 
 #[test]
+fn who_begins_many_handshakes_and_finishes_none_keeps_nobody_out() {
+    let mut config = lwm2m_server::endpoint::Config::default();
+    config.handshakes = 4;
+    let mut world = World::with(config, false);
+    let identity = world.enrol("a", Role::Management);
+    for port in 1..40 {
+        let mut stalled = Device::plain(Listener::Coaps, port);
+        stalled.begin(&mut world, &identity, &KEY);
+        stalled.step(&mut world);
+        for hello in stalled.due(&world) {
+            world.receive(stalled.local, stalled.address, &hello);
+        }
+        assert!(world.endpoint.associations() <= 4);
+    }
+    let device = Device::secure(&mut world, Listener::Coaps, 40_000, &identity, &KEY);
+    assert!(device.established);
+    world.pass(Duration::from_secs(200));
+    assert_eq!(world.endpoint.associations(), 1);
+}
+
+#[test]
 fn a_flood_of_refused_handshakes_is_counted_and_told_at_a_rate() {
     let mut world = World::new(false);
     let identity = world.enrol("a", Role::Management);

@@ -34,7 +34,7 @@ counters! {
     stale_notifications,
     /// Messages beyond the rate of one peer, and handshakes of one that failed again and again.
     over_rate,
-    /// Peers that were turned away because too many are unregistered.
+    /// Peers that were turned away because too many are unregistered, and handshakes that made room for newer ones.
     over_capacity,
     /// DTLS records that were dropped: not authentic, replayed or malformed.
     dropped_records,

@@ -83,7 +83,7 @@ pub struct Config {
     pub rate: u16,
     /// Whether a bootstrap ends with a second Discover that must show the account written; a round trip more.
     pub verify_bootstrap: bool,
-    /// Handshakes that may be under way at once; beyond it new ones are turned away.
+    /// Handshakes that may be under way at once; beyond it the oldest one makes room.
     pub handshakes: usize,
     /// Timing of handshakes.
     pub dtls: dtls_psk::Config,
@@ -143,6 +143,8 @@ pub struct Endpoint {
     cookies: Option<CookieJar>,
     /// Handshakes begun and neither finished nor given up.
     half_open: usize,
+    /// The handshakes begun, oldest first; some of them ended since.
+    begun: VecDeque<Key>,
     /// The addresses that answered a flight with an alert, the latest first.
     complained: VecDeque<IpAddr>,
     refusals: Refusals,
@@ -190,6 +192,7 @@ impl Endpoint {
             counters: Counters::default(),
             cookies: None,
             half_open: 0,
+            begun: VecDeque::new(),
             complained: VecDeque::new(),
             refusals: Refusals::new(),
             scratch: Vec::new(),

@@ -20,7 +20,8 @@ const LONGEST: Duration = Duration::from_secs(32);
 const REMEMBERED: Duration = Duration::from_secs(300);
 /// Remotes that are remembered at once.
 const MOST: usize = 65_536;
-/// Refusals told of at once, and in a second in the long run; the others are only counted.
+/// Refusals told of at once, and in a second in the long run; the others are only counted. For identities that are known,
+/// and once more for everybody else: who scans the server does not hide why a device is refused.
 const TOLD: (u16, u16) = (100, 10);
 
 /// The remotes that failed lately.
@@ -28,7 +29,8 @@ const TOLD: (u16, u16) = (100, 10);
 pub(crate) struct Refusals {
     failed: HashMap<(Listener, Address), Failed>,
     swept: Instant,
-    told: Rate,
+    told_known: Rate,
+    told_others: Rate,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +50,12 @@ impl Failed {
 
 impl Refusals {
     pub(crate) fn new() -> Self {
-        Self { failed: HashMap::new(), swept: Instant::from_millis(0), told: Rate::full() }
+        Self {
+            failed: HashMap::new(),
+            swept: Instant::from_millis(0),
+            told_known: Rate::full(),
+            told_others: Rate::full(),
+        }
     }
 
     /// Whether a remote is to be answered.
@@ -62,12 +69,16 @@ impl Refusals {
             self.swept = now;
             self.failed.retain(|_, failed| failed.last.saturating_add(REMEMBERED) > now);
         }
-        if self.failed.len() < MOST || self.failed.contains_key(&remote) {
-            let failed = self.failed.entry(remote).or_insert(Failed { times: 0, last: now });
-            let is_forgotten = failed.last.saturating_add(REMEMBERED) <= now;
-            failed.times = if is_forgotten { 1 } else { failed.times.saturating_add(1) };
-            failed.last = now;
+        if self.failed.len() >= MOST
+            && !self.failed.contains_key(&remote)
+            && let Some(any) = self.failed.keys().next().copied()
+        {
+            self.failed.remove(&any);
         }
+        let failed = self.failed.entry(remote).or_insert(Failed { times: 0, last: now });
+        let is_forgotten = failed.last.saturating_add(REMEMBERED) <= now;
+        failed.times = if is_forgotten { 1 } else { failed.times.saturating_add(1) };
+        failed.last = now;
     }
 
     /// A handshake of this remote finished.
@@ -77,9 +88,10 @@ impl Refusals {
         }
     }
 
-    /// Whether one more refusal is told of.
-    pub(crate) fn is_told(&mut self, now: Instant) -> bool {
-        self.told.take(now, TOLD.0, TOLD.1)
+    /// Whether one more refusal is told of, of an identity that is known or of anybody.
+    pub(crate) fn is_told(&mut self, now: Instant, is_known: bool) -> bool {
+        let rate = if is_known { &mut self.told_known } else { &mut self.told_others };
+        rate.take(now, TOLD.0, TOLD.1)
     }
 }
 
@@ -121,6 +133,7 @@ mod tests {
         let other = (Listener::BootstrapCoaps, remote(1).1);
         refusals.failed(now, other);
         assert_eq!(refusals.failed.len(), MOST);
+        assert!(refusals.failed.contains_key(&other), "another one made room");
         now = now.saturating_add(REMEMBERED);
         refusals.failed(now, other);
         assert_eq!(refusals.failed.len(), 1);

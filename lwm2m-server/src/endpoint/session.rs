@@ -21,7 +21,7 @@ use crate::event::Event;
 use super::association::{Admission, Association, Proving, Who};
 use super::counters::Counters;
 use super::question::{Question, Verdict};
-use super::slab::Key;
+use super::slab::{Key, Slab};
 use super::{Address, Candidates, Endpoint, Listener, Transmit};
 
 /// The DTLS state of one association; the handshake's memory is boxed and freed after it.
@@ -31,7 +31,7 @@ pub(crate) type Connection = dtls_psk::Connection<MEMORY, Box<Handshake<MEMORY>>
 const MEMORY: usize = 512;
 
 /// How many addresses are remembered for the alert they answered a flight with.
-const COMPLAINTS: usize = 64;
+const COMPLAINTS: usize = 1024;
 
 pub(crate) const fn dtls(now: Instant) -> dtls_psk::Instant {
     dtls_psk::Instant::from_millis(now.as_millis())
@@ -87,7 +87,7 @@ impl Endpoint {
                 return Some(Transmit { local, to: from, range: 0..length });
             }
             Accepted::Refused { length, reason } => {
-                self.handshake_refused(now, local, from, None, reason.to_string());
+                self.handshake_refused(now, (local, from), None, false, reason.to_string());
                 return Some(Transmit { local, to: from, range: 0..length });
             }
             Accepted::Dropped(_) => {
@@ -104,10 +104,7 @@ impl Endpoint {
         for key in pending {
             self.give_way(now, key);
         }
-        if self.half_open >= self.config.handshakes {
-            Counters::add(&mut self.counters.over_capacity);
-            return None;
-        }
+        self.make_room();
         let memory = Box::new(Handshake::new());
         let shares_records =
             self.config.dtls.shares_records && !self.complained.contains(&from.socket_address().ip());
@@ -117,9 +114,29 @@ impl Endpoint {
         self.by_address
             .insert((local, from), Candidates { newest: key, older: established.first().copied() });
         self.half_open = self.half_open.saturating_add(1);
+        self.begun.push_back(key);
         Counters::add(&mut self.counters.handshakes_begun);
         self.mark_ready(key);
         None
+    }
+
+    /// Sees to it that one more handshake may be under way: the oldest one goes, which had the most time. An honest one takes
+    /// some round trips, so that whoever begins many and finishes none keeps nobody out.
+    fn make_room(&mut self) {
+        let is_pending = |associations: &Slab<Association>, key: &Key| {
+            associations.get(*key).is_some_and(|association| association.who.is_none())
+        };
+        while self.half_open >= self.config.handshakes {
+            let Some(oldest) = self.begun.pop_front() else { break };
+            if is_pending(&self.associations, &oldest) {
+                Counters::add(&mut self.counters.over_capacity);
+                self.remove(oldest);
+            }
+        }
+        // Of those that ended some are still listed, behind one that did not.
+        if self.begun.len() > self.config.handshakes.saturating_mul(2) {
+            self.begun.retain(|key| is_pending(&self.associations, key));
+        }
     }
 
     /// Handles the records of a datagram. One CoAP message in a datagram is answered in `out`; a device that packs several
@@ -150,8 +167,8 @@ impl Endpoint {
         answer
     }
 
-    /// Whoever answers a flight with an alert gets the next one with one message in a record: tinydtls understands no more.
-    /// Anyone may forge such an alert; it costs 13 bytes.
+    /// Whoever answers a flight with an alert gets the next one with one message in a record: devices with tinydtls and the
+    /// extended master secret understand no more. Anyone may forge such an alert; it costs 13 bytes.
     fn note_complaint(&mut self, key: Key) {
         let Some(association) = self.associations.get(key) else { return };
         let suspicion = association.session.as_ref().and_then(Connection::suspicion);
@@ -189,7 +206,7 @@ impl Endpoint {
             Verdict::Refused { reason } => {
                 let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());
                 let provided = session.provide(dtls(now), pending, Answer::Unknown);
-                self.handshake_refused(now, local, from, identity, reason);
+                self.handshake_refused(now, (local, from), identity, false, reason);
                 provided
             }
             _ => session.provide(dtls(now), pending, Answer::Unknown),
@@ -276,7 +293,8 @@ impl Endpoint {
             // A refused identity was told of when it was refused.
             if proving.is_none_or(|proving| proving.who.is_some() || proving.look_up.is_some()) {
                 let identity = proving.map(|proving| String::from_utf8_lossy(&proving.identity).into_owned());
-                self.handshake_refused(now, local, from, identity, reason.to_string());
+                let is_known = proving.is_some_and(|proving| proving.who.is_some());
+                self.handshake_refused(now, (local, from), identity, is_known, reason.to_string());
             }
         }
         self.mark_ready(key);
@@ -304,16 +322,16 @@ impl Endpoint {
     }
 
     /// Tells of a refused handshake. Whoever has an address can have as many refused as he likes: beyond a rate they are
-    /// only counted, so that they do not crowd out the other events.
+    /// only counted, so that they do not crowd out the other events. An identity that is known has a rate of its own.
     fn handshake_refused(
         &mut self,
         now: Instant,
-        local: Listener,
-        from: Address,
+        (local, from): (Listener, Address),
         identity: Option<String>,
+        is_known: bool,
         reason: String,
     ) {
-        if !self.refusals.is_told(now) {
+        if !self.refusals.is_told(now, is_known) {
             Counters::add(&mut self.counters.untold_refusals);
             return;
         }

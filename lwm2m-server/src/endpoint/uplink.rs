@@ -251,7 +251,7 @@ impl Endpoint {
             role: who.role(),
             reason: reason.clone(),
         };
-        if self.refusals.is_told(now) {
+        if self.refusals.is_told(now, who.proven().is_some()) {
             self.events.push_back(refused);
         } else {
             Counters::add(&mut self.counters.untold_refusals);
