@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lwm2m_server::credentials::{
     Authenticated, Command, Credentials, Device, Discovered, Enrol, EnrolAccount, Fact, Happened, Identity,
@@ -462,10 +463,28 @@ fn a_server_uri_proven_after_the_deadline_stays_as_well() {
     assert!(rows.iter().any(|row| row.what == "profile"), "{rows:?}");
 }
 
-/// A store that fails to write one device.
+#[test]
+fn a_server_uri_that_a_bootstrap_wrote_over_stays_so_after_a_restart() {
+    let mut bench = Bench::in_use();
+    let rotate = Rotate { server_uri: Some("coaps://nowhere.example".into()), ..Rotate::default() };
+    bench.credentials.rotate(bench.now, "test", EP, &rotate).unwrap();
+    bench.bootstrap();
+    bench.tick_after(25 * HOUR);
+    assert!(matches!(bench.state(), State::Unreachable(_)));
+    // The server stops before the device acknowledges the Finish.
+    bench.hand_out();
+    bench.restart();
+    bench.register(2);
+    bench.tick_after(HOUR);
+    assert_eq!(bench.state(), State::InUse);
+    assert_eq!(bench.credentials.device(EP).unwrap().profile.server_uri, None);
+}
+
+/// A store that fails to write one device, or all when it is given none.
 struct Failing {
     inner: Arc<dyn Store>,
-    endpoint: &'static str,
+    endpoint: Option<&'static str>,
+    failures: Arc<AtomicUsize>,
 }
 
 impl Store for Failing {
@@ -473,7 +492,8 @@ impl Store for Failing {
         self.inner.devices()
     }
     fn commit(&self, change: &Change<'_>) -> Result<(), StoreError> {
-        if change.device.endpoint == self.endpoint {
+        if self.endpoint.is_none_or(|endpoint| change.device.endpoint == endpoint) {
+            self.failures.fetch_add(1, Ordering::Relaxed);
             Err(StoreError::Conflict)
         } else {
             self.inner.commit(change)
@@ -519,7 +539,8 @@ fn a_device_that_cannot_be_stored_does_not_keep_the_sessions_of_others_open() {
             credentials.report(now, &Fact::Registered { who: who(generation) }).unwrap();
         }
     }
-    let failing = Failing { inner: Arc::clone(&bench.store), endpoint: "broken" };
+    let failing =
+        Failing { inner: Arc::clone(&bench.store), endpoint: Some("broken"), failures: Arc::default() };
     credentials = Credentials::open(Arc::new(failing), Settings::default()).unwrap();
     let mut closed: Vec<String> = credentials
         .report(now + HOUR, &Fact::Tick)
@@ -535,6 +556,32 @@ fn a_device_that_cannot_be_stored_does_not_keep_the_sessions_of_others_open() {
     // Nothing of it is lost: the next tick with a store that works retires the last one too.
     credentials = Credentials::open(Arc::clone(&bench.store), Settings::default()).unwrap();
     assert_eq!(credentials.report(now + HOUR, &Fact::Tick).unwrap().len(), 1);
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_not_asked_for_a_whole_fleet_in_one_tick() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..40).map(|number| format!("fleet-{number}")).collect();
+    for name in &names {
+        let enrol = Enrol { accounts: vec![given(Role::Bootstrap, name, 1)], ..Enrol::default() };
+        bench.credentials.enrol(bench.now, "test", name, &enrol).unwrap();
+        let who = Authenticated { endpoint: name.as_str().into(), role: Role::Management, generation: 1 };
+        bench.credentials.report(bench.now, &Fact::Handshake { who: who.clone(), full: true }).unwrap();
+        bench.credentials.report(bench.now, &Fact::Registered { who }).unwrap();
+        bench.credentials.rotate(bench.now, "test", name, &Rotate::default()).unwrap();
+    }
+    let failures = Arc::<AtomicUsize>::default();
+    let failing =
+        Failing { inner: Arc::clone(&bench.store), endpoint: None, failures: Arc::clone(&failures) };
+    let broken = Credentials::open(Arc::new(failing), Settings::default()).unwrap();
+    assert!(broken.report(bench.now + 25 * HOUR, &Fact::Tick).unwrap().is_empty());
+    assert_eq!(failures.load(Ordering::Relaxed), 8);
+    // Those that were left wait for a store that works.
+    bench.credentials.report(bench.now + 25 * HOUR, &Fact::Tick).unwrap();
+    assert!(names.iter().all(|name| {
+        let device = bench.credentials.device(name).unwrap();
+        device.management.as_ref().unwrap().state == State::InUse
+    }));
 }
 
 #[test]

@@ -23,10 +23,10 @@ fn start(folder: &Path, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStdo
     (child, lines)
 }
 
-/// SIGINT; the exit code, and whether the temporary folder is gone.
-fn interrupt(mut child: Child, folder: &Path) -> (Option<i32>, bool) {
+/// Sends a signal; the exit code, and whether the temporary folder is gone.
+fn stop(mut child: Child, signal: &str, folder: &Path) -> (Option<i32>, bool) {
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     let code = child.wait().unwrap().code();
     (code, fs::read_dir(folder).unwrap().next().is_none())
 }
@@ -70,15 +70,17 @@ fn without_once_it_stays_up_and_does_what_it_tells_to_try() {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success() && text.contains(shown), "{arguments:?}: {text}");
     }
-    assert_eq!(interrupt(child, folder.path()), (Some(0), true));
+    assert_eq!(stop(child, "-INT", folder.path()), (Some(0), true));
 }
 
 #[test]
-fn interrupted_in_the_story_it_leaves_no_keys_behind_and_exits_1() {
-    let folder = tempfile::tempdir().unwrap();
-    let (child, mut lines) = start(folder.path(), &["--once"]);
-    assert!(lines.any(|line| line.unwrap().starts_with("OBSERVE")));
-    // The pipe stays open, or the story ends for want of a reader.
-    std::thread::spawn(move || lines.count());
-    assert_eq!(interrupt(child, folder.path()), (Some(1), true));
+fn stopped_in_the_story_it_leaves_no_keys_behind_and_exits_1() {
+    for signal in ["-INT", "-TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (child, mut lines) = start(folder.path(), &["--once"]);
+        assert!(lines.any(|line| line.unwrap().starts_with("OBSERVE")));
+        // The pipe stays open, or the story ends for want of a reader.
+        std::thread::spawn(move || lines.count());
+        assert_eq!(stop(child, signal, folder.path()), (Some(1), true), "{signal}");
+    }
 }

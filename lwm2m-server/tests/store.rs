@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use lwm2m_server::credentials::{Device, Happened, Key, Role};
@@ -41,6 +42,16 @@ fn two_servers_never_share_a_folder() {
     assert!(matches!(open(folder.path(), 1), Err(StoreError::Locked(_))));
     drop(store);
     open(folder.path(), 1).unwrap();
+}
+
+#[test]
+fn a_store_that_others_could_read_is_for_its_owner_once_it_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    drop(open(folder.path(), 1).unwrap());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    drop(open(folder.path(), 1).unwrap());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

@@ -79,15 +79,19 @@ pub(super) async fn forget(
     if api.server.device(&endpoint).await.is_none() {
         return Err(RequestError::UnknownDevice.into());
     }
-    // The audit row first: what it tells of is not done without it.
-    let (name, detail) = (endpoint.clone(), String::new());
-    api.read_store(move |credentials| {
-        credentials.note(now_ms(), &actor, &name, "registration forgotten", detail)
-    })
-    .await?;
-    // It may have left meanwhile; then there is nothing to forget.
-    api.server.forget(&endpoint).await;
-    Ok(StatusCode::NO_CONTENT)
+    // Both happen also when the caller goes away: the row tells of what is done.
+    let whole = tokio::spawn(async move {
+        // The audit row first: what it tells of is not done without it.
+        let (name, detail) = (endpoint.clone(), String::new());
+        api.read_store(move |credentials| {
+            credentials.note(now_ms(), &actor, &name, "registration forgotten", detail)
+        })
+        .await?;
+        // It may have left meanwhile; then there is nothing to forget.
+        api.server.forget(&endpoint).await;
+        Ok(StatusCode::NO_CONTENT)
+    });
+    whole.await.unwrap_or_else(|_| Err(Problem::internal()))
 }
 
 fn one(api: &Api, endpoint: &str, device: Option<&Device>) -> Value {

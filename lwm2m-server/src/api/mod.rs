@@ -8,10 +8,10 @@
 //! | `GET /devices/{ep}/objects/{path}?format=&timeout=` | Read |
 //! | `PUT /devices/{ep}/objects/{path}?replace=&timeout=` | Write |
 //! | `POST /devices/{ep}/objects/{path}?timeout=` | Create on `/o`, Execute on `/o/i/r` |
-//! | `DELETE /devices/{ep}/objects/{path}` | Delete |
-//! | `GET /devices/{ep}/discover/{path}?depth=` | Discover |
+//! | `DELETE /devices/{ep}/objects/{path}?timeout=` | Delete |
+//! | `GET /devices/{ep}/discover/{path}?depth=&timeout=` | Discover |
 //! | `PUT /devices/{ep}/attributes/{path}?timeout=` | Write-Attributes: `{"pmin": 10, "gt": null}`; `null` unsets |
-//! | `GET`, `POST`, `DELETE /devices/{ep}/observations` | list; `{"path": "/3303/0/5700"}`, `?timeout=`; `?id=` |
+//! | `GET`, `POST`, `DELETE /devices/{ep}/observations` | list; `{"path": "/3303/0/5700"}`, `?timeout=`; `?id=&timeout=` |
 //! | `GET`, `PUT /devices/{ep}/credentials` | masked; enrol |
 //! | `POST …/credentials/rotate`, `/revoke`, `/suspend`, `/resume`, `/decommission` | lifecycle acts, each with a `reason` |
 //! | `GET …/credentials/history?after=&limit=` | audit rows of the device |

@@ -98,9 +98,12 @@ impl Device {
         let mut outcome = Outcome::default();
         let Some(account) = self.management.as_mut() else { return outcome };
         let generation = account.deliverable();
-        if let State::Unreachable(rotation) = &mut account.state {
-            // A URI that was not proven may be why: the bootstrap writes the configured one over it.
-            rotation.server_uri = None;
+        // A URI that was not proven may be why: the bootstrap writes the configured one over it.
+        if let State::Unreachable(rotation) = &mut account.state
+            && rotation.server_uri.take().is_some()
+        {
+            // Else a restart brings it back, and the proof of what was written instead would keep it.
+            outcome.durable = true;
         }
         match &mut account.state {
             State::Imported | State::Armed | State::Provisioned => {
