@@ -256,11 +256,9 @@ fn discover() -> Outgoing {
 /// The accounts in the answer to a Bootstrap-Discover, and whether what it leaves out is not there. Of one that can only be
 /// read in part, the part will do when it shows the bootstrap account, which is what must not be written over.
 fn discovered(body: &[u8]) -> Option<(Discovered, bool)> {
-    let links = request::links(&String::from_utf8_lossy(body)).links;
-    let mut is_readable =
-        lwm2m_objects::Discovered::parse(body).is_ok() && body.is_empty() == links.is_empty();
+    let (shown, mut is_readable) = request::links(body);
     let mut found = Discovered::default();
-    for link in links {
+    for link in shown.links {
         let Ok(path) = link.target.parse::<Path>() else {
             is_readable = false;
             continue;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: what the device would have to refuse as no operation at all is refused here.
 
+use std::borrow::Cow;
+
 use lwm2m_coap::{Code, Token, link};
 use lwm2m_objects::{Format, Path, Target, Version};
 
@@ -175,7 +177,7 @@ impl Meaning {
                 return Err(RequestError::Malformed("the device answered but does not observe"));
             }
             Self::Observing { path, .. } => Answer::Observing(observation, context.decode(*path, reply)?),
-            Self::Discovered => Answer::Discovered(links(&String::from_utf8_lossy(&reply.body))),
+            Self::Discovered => Answer::Discovered(links(&reply.body).0),
         })
     }
 }
@@ -237,17 +239,26 @@ fn created(object: u16, location: &str) -> Option<Path> {
 }
 
 /// Reads link-format as far as it can be read (RFC 6690; LwM2M Core 1.2.1 §6.3.2). What stands in front of the first
-/// link, as in `lwm2m=1.0,</0/0>`, is skipped.
-pub(crate) fn links(text: &str) -> Discovered {
-    let text = text.find('<').and_then(|start| text.get(start..)).unwrap_or_default();
-    let links = link::parse(text).map_while(Result::ok).map(|link| Link {
+/// link, as in `lwm2m=1.0,</0/0>`, is skipped. Tells whether all of it could be read, too.
+pub(crate) fn links(body: &[u8]) -> (Discovered, bool) {
+    let text = String::from_utf8_lossy(body);
+    let mut is_whole = matches!(text, Cow::Borrowed(_));
+    let Some(text) = text.find('<').and_then(|start| text.get(start..)) else {
+        return (Discovered::default(), text.is_empty());
+    };
+    let links = link::parse(text).map_while(|link| {
+        is_whole &= link.is_ok();
+        link.ok()
+    });
+    let links = links.map(|link| Link {
         target: link.path().to_owned(),
         attributes: link
             .attributes()
             .map(|attribute| (attribute.name.to_owned(), attribute.value.map(str::to_owned)))
             .collect(),
     });
-    Discovered { links: links.collect() }
+    let found = Discovered { links: links.collect() };
+    (found, is_whole)
 }
 
 #[cfg(test)]
@@ -256,7 +267,9 @@ mod tests {
 
     #[test]
     fn links_come_with_their_attributes_and_what_is_no_link_is_skipped() {
-        let found = links("lwm2m=1.0,</3/0>;pmin=10;ver=\"1.1\" ,</3/0/1/>;uri=\"coaps://a,b;c\",<");
+        let (found, is_whole) =
+            links(b"lwm2m=1.0,</3/0>;pmin=10;ver=\"1.1\" ,</3/0/1/>;uri=\"coaps://a,b;c\",<");
+        assert!(!is_whole);
         let targets: Vec<&str> = found.links.iter().map(|link| link.target.as_str()).collect();
         assert_eq!(targets, ["/3/0", "/3/0/1"]);
         let attributes = found.links.iter().map(|link| link.attributes.clone()).collect::<Vec<_>>();
@@ -268,7 +281,22 @@ mod tests {
                 ("uri".to_owned(), Some("coaps://a,b;c".to_owned())),
             ]
         );
-        assert_eq!(links(""), Discovered::default());
+        assert_eq!(links(b""), (Discovered::default(), true));
+    }
+
+    #[test]
+    fn links_that_were_not_all_read_are_told_from_those_that_were() {
+        for (body, is_whole) in [
+            (&b"</0/0>,</1/0>;ssid=1,"[..], true),
+            (b"lwm2m=1.0,</0/0>", true),
+            (b"</0/0>,</1/0", false),
+            (b"</0/0>,</1/0>;uri=\"coaps", false),
+            (b"</0/0>;uri=\"\xff\"", false),
+            (b"busy", false),
+            (b" ", false),
+        ] {
+            assert_eq!(links(body).1, is_whole, "{}", String::from_utf8_lossy(body));
+        }
     }
 
     #[test]
