@@ -10,6 +10,7 @@
 mod attacks;
 mod bytes;
 mod crypto;
+mod model;
 mod simulation;
 mod support;
 mod verification;
