@@ -35,6 +35,8 @@ const ROTATION: Duration = Duration::from_secs(60);
 pub struct CookieJar<C: Crypto = RustCrypto> {
     current: [u8; 32],
     previous: [u8; 32],
+    /// What the secrets are derived from, where several jars have the same.
+    root: Option<[u8; 32]>,
     #[zeroize(skip)]
     rotated: Instant,
     #[zeroize(skip)]
@@ -70,14 +72,31 @@ impl CookieJar {
     pub fn new(now: Instant, rng: &mut Rng<'_>) -> Self {
         Self::with_crypto(now, rng)
     }
+
+    /// One of several jars that accept each other's cookies: all that are made of the same `root`, 32 random bytes, and
+    /// are told the time of the same clock.
+    #[must_use]
+    pub fn shared(now: Instant, root: [u8; 32]) -> Self {
+        Self::shared_with_crypto(now, root)
+    }
 }
 
 impl<C: Crypto> CookieJar<C> {
     /// A jar with fresh secrets, whose [`Crypto`] is the caller's choice.
     pub fn with_crypto(now: Instant, rng: &mut Rng<'_>) -> Self {
-        let mut jar = Self { current: [0; 32], previous: [0; 32], rotated: now, crypto: PhantomData };
+        let mut jar =
+            Self { current: [0; 32], previous: [0; 32], root: None, rotated: now, crypto: PhantomData };
         rng(&mut jar.current);
         rng(&mut jar.previous);
+        jar
+    }
+
+    /// As [`shared`](CookieJar::shared), with a [`Crypto`] of the caller's choice.
+    #[must_use]
+    pub fn shared_with_crypto(now: Instant, root: [u8; 32]) -> Self {
+        let mut jar =
+            Self { current: [0; 32], previous: [0; 32], root: Some(root), rotated: now, crypto: PhantomData };
+        jar.derive(now, &root);
         jar
     }
 
@@ -155,12 +174,29 @@ impl<C: Crypto> CookieJar<C> {
         if age < ROTATION {
             return;
         }
+        if let Some(root) = self.root {
+            return self.derive(now, &root);
+        }
         self.previous = self.current;
         rng(&mut self.current);
         if age >= ROTATION.saturating_mul(2) {
             rng(&mut self.previous);
         }
         self.rotated = now;
+    }
+
+    /// The secrets of this period and of the one before it.
+    fn derive(&mut self, now: Instant, root: &[u8; 32]) {
+        let length = ROTATION.as_secs().saturating_mul(1000);
+        let period = now.as_millis().checked_div(length).unwrap_or(0);
+        let secret = |period: u64| {
+            let mut mac = C::Hmac::new(root);
+            mac.update(&period.to_be_bytes());
+            mac.finish()
+        };
+        self.current = secret(period);
+        self.previous = secret(period.wrapping_sub(1));
+        self.rotated = Instant::from_millis(period.saturating_mul(length));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every check of a handshake and of the record layer, each in a test in which exactly that check fails.
 
 use crate::support::*;
-use dtls_psk::{Alert, Answer, Config, Dropped, Handshake, Psk, Reason, SealError, SetUpError};
+use dtls_psk::{Alert, Answer, Config, CookieJar, Dropped, Handshake, Psk, Reason, SealError, SetUpError};
 
 /// Runs a handshake in which the ServerHello is changed.
 fn with_server_hello(change: impl Fn(&mut Vec<u8>)) -> (Talk, Client, Server) {
@@ -111,6 +111,32 @@ fn a_cookie_outlives_one_rotation_of_the_secret_but_not_two() {
         server.handle(at(age), &Hello::new().datagram(0));
     }
     assert_eq!(server.handle(at(120_001), &hello.datagram(1)).1[0][13], 3);
+}
+
+#[test]
+fn servers_of_one_root_accept_each_others_cookies_and_rotate_together() {
+    let shared = |now, root| {
+        let mut server = Server::new(1);
+        server.jar = CookieJar::shared(now, [root; 32]);
+        server
+    };
+    for (made, age, good) in [
+        (59_999, 1, true),
+        (59_999, 60_001, false),
+        (60_000, 59_999, true),
+        (60_000, 119_999, true),
+        (60_000, 120_000, false),
+        (60_000, 10_000_000, false),
+    ] {
+        let mut hello = Hello::new();
+        hello.send(&mut shared(at(0), 7), at(made));
+        for mut other in [shared(at(0), 7), shared(at(made + age), 7)] {
+            let (_, replies) = other.handle(at(made + age), &hello.datagram(1));
+            assert_eq!(replies[0][13] == 2, good, "made at {made} ms, {age} ms old");
+        }
+        let (_, replies) = shared(at(made), 8).handle(at(made), &hello.datagram(1));
+        assert_eq!(replies[0][13], 3, "of another root");
+    }
 }
 
 #[test]
