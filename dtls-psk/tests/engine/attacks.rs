@@ -862,3 +862,29 @@ fn debug_shows_no_secret() {
     );
     assert!(!shown.contains("90, 90") && !shown.contains("5a5a"), "{shown}");
 }
+
+#[test]
+fn a_hello_verify_request_after_the_server_hello_changes_nothing() {
+    let (mut client, mut server, flight) = before_client_key_exchange();
+    assert!(receive(&mut client, at(1), &message(3, 0, &[0xfe, 0xff, 2, 1, 2])).is_empty());
+    assert!(transmit(&mut client, at(1), 1200).is_empty(), "no other ClientHello");
+    finish(&mut server, &mut client, &flight);
+}
+
+#[test]
+fn a_server_hello_done_with_a_body_is_not_answered() {
+    let (mut client, mut server) = (new_client(), Server::new(2));
+    let talk = talk_with(&mut client, &mut server, at(0), |from_client, datagram| {
+        if !from_client && datagram[13] == 2 {
+            // RFC 5246 §7.4.5: it is empty. Here it says that it has one byte, and has it.
+            let end = datagram.len();
+            datagram[12] += 1;
+            datagram[end - 9] = 1;
+            datagram[end - 1] = 1;
+            datagram.push(0);
+        }
+        true
+    });
+    assert!(talk.client.is_empty() && talk.server.is_empty());
+    assert_eq!(talk.from_client.len(), 2, "no ClientKeyExchange");
+}
