@@ -4,9 +4,11 @@
 use core::ops::Range;
 
 use crate::alert::{self, Alert, Level};
+use crate::connection_id::ConnectionId;
 use crate::crypto::Crypto;
-use crate::error::{Counters, Dropped, SealError};
-use crate::keys::{Epoch, HEADROOM};
+use crate::error::{Counters, Dropped, OpenError, SealError};
+use crate::keys::Epoch;
+use crate::path::Path;
 use crate::record::{ContentType, HEADER, Header, SEQUENCE_MAX};
 
 /// Which side of the handshake this is.
@@ -38,6 +40,10 @@ pub(crate) struct Association {
     pub(crate) plain_sequence: u64,
     epochs: [Option<Epoch>; EPOCHS],
     alert: Option<(Level, Alert)>,
+    /// The Connection ID in records to us, and in those to the peer; empty where none was agreed.
+    pub(crate) own_id: ConnectionId,
+    pub(crate) peer_id: ConnectionId,
+    pub(crate) path: Path,
     pub(crate) tag: Option<u64>,
     /// The beginning of the cookie in the ClientHello, to know a late copy of it after the handshake's memory is gone. Not
     /// of the random: a device with a poor source may start again with the same one. It is let in once the secret of the
@@ -55,6 +61,9 @@ impl Association {
             plain_sequence,
             epochs: [const { None }; EPOCHS],
             alert: None,
+            own_id: ConnectionId::EMPTY,
+            peer_id: ConnectionId::EMPTY,
+            path: Path::NONE,
             tag: None,
             cookie: [0; 8],
             counters: Counters {
@@ -90,6 +99,42 @@ impl Association {
         self.epochs.iter_mut().flatten().find(|epoch| epoch.number == number)
     }
 
+    /// Opens a protected record in place and returns what it holds.
+    pub(crate) fn open<'d, C: Crypto>(
+        &mut self,
+        header: Header,
+        body: &'d mut [u8],
+    ) -> Result<(ContentType, &'d mut [u8]), Dropped> {
+        let own = self.own_id;
+        let epoch = self.epoch_mut(header.epoch).ok_or(Dropped::Unsupported)?;
+        let is_newest = epoch.window.is_newest(header.sequence);
+        let opened = epoch.open::<C>(header, &own, body)?;
+        self.path.is_newest = is_newest;
+        Ok(opened)
+    }
+
+    /// Tries whether the record, the first of a datagram, is authentic and fresh, without destroying it: what it holds goes
+    /// to `scratch`.
+    pub(crate) fn open_into<'s, C: Crypto>(
+        &self,
+        record: &[u8],
+        scratch: &'s mut [u8],
+    ) -> Result<&'s mut [u8], OpenError> {
+        let (header, head, length) = Header::parse(record, &self.own_id).map_err(OpenError::Refused)?;
+        let body = record.get(head..).and_then(|behind| behind.get(..length));
+        let body = body.ok_or(OpenError::Refused(Dropped::Malformed))?;
+        let epoch = self.epoch(header.epoch).ok_or(OpenError::Refused(Dropped::Unsupported))?;
+        let scratch = scratch.get_mut(..length).ok_or(OpenError::NoRoom)?;
+        scratch.copy_from_slice(body);
+        let plaintext = epoch.decrypt::<C>(header, &self.own_id, scratch).map_err(OpenError::Refused)?;
+        // Told last: the Finished of another handshake, which is not authentic here, has a number that was seen long ago.
+        if epoch.window.is_fresh(header.sequence) {
+            Ok(plaintext)
+        } else {
+            Err(OpenError::Refused(Dropped::Replayed))
+        }
+    }
+
     pub(crate) fn seal_in<C: Crypto>(
         &mut self,
         epoch: u16,
@@ -97,7 +142,9 @@ impl Association {
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Range<usize>, SealError> {
-        self.epoch_mut(epoch).ok_or(SealError::NotEstablished)?.seal::<C>(content_type, buffer, payload)
+        let peer = self.peer_id;
+        let epoch = self.epoch_mut(epoch).ok_or(SealError::NotEstablished)?;
+        epoch.seal::<C>(content_type, &peer, buffer, payload)
     }
 
     /// Writes a record of epoch 0 to the front of `out`.
@@ -137,15 +184,31 @@ impl Association {
         let body = alert::emit(level, alert);
         let length = match self.write_epoch {
             0 => self.emit_plain(ContentType::Alert, &body, out)?,
-            epoch => {
-                out.get_mut(HEADROOM..)?.first_chunk_mut().map(|to| *to = body)?;
-                let payload = HEADROOM..HEADROOM.saturating_add(body.len());
-                self.seal_in::<C>(epoch, ContentType::Alert, out, payload).ok()?.len()
-            }
+            epoch => self.emit_sealed::<C>(epoch, ContentType::Alert, &body, out)?,
         };
         self.alert = None;
         self.forget_keys_if_done();
         Some(length)
+    }
+
+    /// The bytes in front of and behind a payload in a protected record to the peer.
+    pub(crate) fn room(&self, epoch: u16) -> Option<(usize, usize)> {
+        let epoch = self.epoch(epoch)?;
+        Some((epoch.head(&self.peer_id), epoch.tail(&self.peer_id)))
+    }
+
+    /// Writes a protected record to the front of `out`.
+    pub(crate) fn emit_sealed<C: Crypto>(
+        &mut self,
+        epoch: u16,
+        content_type: ContentType,
+        body: &[u8],
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let (head, _) = self.room(epoch)?;
+        out.get_mut(head..)?.get_mut(..body.len())?.copy_from_slice(body);
+        let payload = head..head.checked_add(body.len())?;
+        self.seal_in::<C>(epoch, content_type, out, payload).ok().map(|record| record.len())
     }
 
     pub(crate) fn forget_keys_if_done(&mut self) {

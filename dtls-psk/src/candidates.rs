@@ -5,6 +5,7 @@ use core::borrow::BorrowMut;
 
 use crate::client_hello::OfferedHello;
 use crate::connection::Connection;
+use crate::connection_id::ConnectionId;
 use crate::crypto::Crypto;
 use crate::error::{Dropped, OpenError};
 use crate::handshake::Handshake;
@@ -37,7 +38,16 @@ where
     H: BorrowMut<Handshake<N, C>> + 'c,
     C: Crypto + 'c,
 {
-    let Some((header, length)) = Header::parse(datagram) else { return Choice::Dropped(Dropped::Malformed) };
+    if datagram.first() == Some(&(ContentType::ConnectionId as u8)) {
+        // Its Connection ID says to whom it belongs; here it can only be a record that comes before it is known.
+        return (candidates.clone())
+            .position(|candidate| Header::parse(datagram, candidate.own_connection_id()).is_ok())
+            .map_or(Choice::Dropped(Dropped::Unsupported), Choice::Candidate);
+    }
+    let (header, length) = match Header::parse(datagram, &ConnectionId::EMPTY) {
+        Ok((header, _, length)) => (header, length),
+        Err(dropped) => return Choice::Dropped(dropped),
+    };
     if header.epoch == 0 {
         if header.content_type == ContentType::Handshake as u8
             && let Some(body) = datagram.get(HEADER..).and_then(|behind| behind.get(..length))

@@ -10,10 +10,11 @@
 //! Invariant: established only after the server's Finished was decrypted and verified.
 
 use crate::association::Role;
+use crate::connection_id::ConnectionId;
 use crate::crypto::{Crypto, RunningHash as _};
 use crate::error::{Dropped, Reason};
-use crate::handshake::{Failure, State, Step};
-use crate::message::{self, Message, MessageType, ServerHello};
+use crate::handshake::{Core, Failure, State, Step};
+use crate::message::{self, HelloExtensions, Message, MessageType, ServerHello};
 use crate::psk::{StoredIdentity, StoredKey};
 use crate::wire::Writer;
 
@@ -26,10 +27,16 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let Self { association, core, flight, now } = self;
         flight.clear();
         core.hello_sequence = association.plain_sequence;
-        let random = core.client_random;
+        let Core { client_random, offered_id, return_routability, .. } = core;
+        let extensions = HelloExtensions {
+            extended_master_secret: true,
+            connection_id: offered_id.as_ref().map(ConnectionId::bytes),
+            return_routability: *return_routability && offered_id.is_some(),
+            ..HelloExtensions::default()
+        };
         let message = flight
             .push(MessageType::ClientHello, core.hello_seq, 0, |out| {
-                message::emit_client_hello(out, &random, cookie)
+                message::emit_client_hello(out, client_random, cookie, &extensions)
             })
             .ok_or(Reason::TooLong)?;
         core.transcript = C::Sha256::new();
@@ -72,7 +79,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 let hello = ServerHello::parse(message.body)?;
                 self.core.server_random = *hello.random;
                 self.core.suite = hello.suite;
-                self.core.extended_master_secret = hello.flags.extended_master_secret;
+                self.core.extended_master_secret = hello.extensions.extended_master_secret;
+                self.take_connection_id(&hello.extensions)?;
                 self.core.absorb(message);
                 self.core.state = State::ServerHelloDone;
             }
@@ -92,6 +100,27 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             _ => return Err(Dropped::Unexpected.into()),
         }
         self.core.suspicion = None;
+        Ok(())
+    }
+
+    /// RFC 9146 §3: with the server's answer each side's records have the other's Connection ID.
+    fn take_connection_id(&mut self, extensions: &HelloExtensions<'_>) -> Result<(), Failure> {
+        let Self { association, core, .. } = self;
+        let Some(peer) = extensions.connection_id else {
+            // RFC 9853 §3: the check goes with Connection IDs.
+            return if extensions.return_routability {
+                Err(Reason::UnofferedExtension.into())
+            } else {
+                Ok(())
+            };
+        };
+        let own = core.offered_id.ok_or(Reason::UnofferedExtension)?;
+        if extensions.return_routability && !core.return_routability {
+            return Err(Reason::UnofferedExtension.into());
+        }
+        association.own_id = own;
+        association.peer_id = ConnectionId::new(peer).ok_or(Reason::TooLong)?;
+        association.path.is_checkable = extensions.return_routability;
         Ok(())
     }
 

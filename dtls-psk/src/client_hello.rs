@@ -1,8 +1,9 @@
 //! What a server reads of a ClientHello and answers to it (RFC 5246 §7.4.1.2, §7.4.1.3, RFC 5746 §3.6, RFC 7627 §5.1; invariant:
 //! only what was offered is chosen, and only what was asked for is answered).
 
+use crate::connection_id::ConnectionId;
 use crate::error::Reason;
-use crate::message::{EXTENDED_MASTER_SECRET, Extensions, HelloFlags, RENEGOTIATION_INFO};
+use crate::message::{Extensions, HelloExtensions};
 use crate::record::Version;
 use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite};
 use crate::wire::{Reader, Writer};
@@ -16,8 +17,20 @@ pub struct ClientHello<'a> {
     pub(crate) random: &'a [u8; 32],
     pub(crate) cookie: &'a [u8],
     pub(crate) suite: Suite,
-    pub(crate) extended_master_secret: bool,
-    pub(crate) secure_renegotiation: bool,
+    pub(crate) extensions: HelloExtensions<'a>,
+}
+
+impl ClientHello<'_> {
+    /// Whether the client offers Connection IDs, so that one for records to this server is of use
+    /// ([`Config::connection_id`](crate::Config::connection_id)).
+    pub fn offers_connection_id(&self) -> bool {
+        self.peer_id().is_some()
+    }
+
+    /// The Connection ID that the client wants in records to it; one that is too long is none.
+    pub(crate) fn peer_id(&self) -> Option<ConnectionId> {
+        self.extensions.connection_id.and_then(ConnectionId::new)
+    }
 }
 
 impl core::fmt::Debug for ClientHello<'_> {
@@ -74,7 +87,7 @@ impl<'a> OfferedHello<'a> {
     }
 
     /// Chooses the parameters of the connection.
-    pub(crate) fn choose(&self) -> Result<(Suite, HelloFlags), Reason> {
+    pub(crate) fn choose(&self) -> Result<(Suite, HelloExtensions<'a>), Reason> {
         // Both minor numbers count down: 0xfefd is 1.2, 0xfeff is 1.0.
         if self.version.0 >> 8 != 0xfe || self.version.0 > Version::DTLS_1_2.0 {
             return Err(Reason::UnsupportedVersion);
@@ -84,9 +97,9 @@ impl<'a> OfferedHello<'a> {
         }
         let offers = |code: u16| self.suites.chunks_exact(2).any(|suite| suite == code.to_be_bytes());
         let suite = Suite::ALL.into_iter().find(|suite| offers(suite.code())).ok_or(Reason::NoCommonSuite)?;
-        let mut flags = HelloFlags::read(self.extensions)?;
-        flags.secure_renegotiation |= offers(EMPTY_RENEGOTIATION_INFO_SCSV);
-        Ok((suite, flags))
+        let mut extensions = HelloExtensions::read(self.extensions)?;
+        extensions.secure_renegotiation |= offers(EMPTY_RENEGOTIATION_INFO_SCSV);
+        Ok((suite, extensions))
     }
 }
 
@@ -95,7 +108,7 @@ pub(crate) fn emit_server_hello(
     buffer: &mut [u8],
     random: &[u8; 32],
     suite: Suite,
-    flags: HelloFlags,
+    extensions: &HelloExtensions<'_>,
 ) -> Option<usize> {
     let mut writer = Writer::new(buffer);
     writer.u16(Version::DTLS_1_2.0)?;
@@ -103,18 +116,6 @@ pub(crate) fn emit_server_hello(
     writer.vector8(&[])?;
     writer.u16(suite.code())?;
     writer.u8(0)?;
-    let length = if flags.extended_master_secret { 4 } else { 0_u16 }
-        .saturating_add(if flags.secure_renegotiation { 5 } else { 0 });
-    if length > 0 {
-        writer.u16(length)?;
-    }
-    if flags.secure_renegotiation {
-        writer.u16(RENEGOTIATION_INFO)?;
-        writer.vector16(&[0])?;
-    }
-    if flags.extended_master_secret {
-        writer.u16(EXTENDED_MASTER_SECRET)?;
-        writer.vector16(&[])?;
-    }
+    writer.optional16_of(|writer| extensions.emit(writer))?;
     Some(writer.len())
 }

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::connection_id::ConnectionId;
+
 /// How handshakes are done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -15,14 +17,22 @@ pub struct Config {
     /// Some small stacks (tinydtls) understand only one message in a record; clients that do not offer the extended master
     /// secret, as those do not, always get separate ones.
     pub shares_records: bool,
+    /// The Connection ID that the peer shall put into its records (RFC 9146). A client with one offers the extension, also
+    /// with an empty one: then it can put the server's into its records and wants none itself. A server with one answers
+    /// the offer; without one it does not.
+    pub connection_id: Option<ConnectionId>,
+    /// Whether the return routability check (RFC 9853) is offered and answered where Connection IDs are.
+    pub return_routability: bool,
 }
 
 impl Config {
-    /// 1 s until the first retransmission, 90 s for the whole handshake, shared records.
+    /// 1 s until the first retransmission, 90 s for the whole handshake, shared records, no Connection ID.
     pub const DEFAULT: Self = Self {
         retransmit_after: Duration::from_secs(1),
         handshake_timeout: Duration::from_secs(90),
         shares_records: true,
+        connection_id: None,
+        return_routability: true,
     };
 
     /// The same with another first retransmission time-out.
@@ -38,6 +48,16 @@ impl Config {
     /// The same with or without shared records.
     pub const fn with_shared_records(self, shares_records: bool) -> Self {
         Self { shares_records, ..self }
+    }
+
+    /// The same with a Connection ID for records to this side.
+    pub const fn with_connection_id(self, connection_id: ConnectionId) -> Self {
+        Self { connection_id: Some(connection_id), ..self }
+    }
+
+    /// The same with or without the return routability check.
+    pub const fn with_return_routability(self, return_routability: bool) -> Self {
+        Self { return_routability, ..self }
     }
 }
 

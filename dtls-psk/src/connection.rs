@@ -9,10 +9,12 @@ use crate::Rng;
 use crate::alert::{Alert, Level};
 use crate::association::{Association, Phase, Role};
 use crate::config::Config;
+use crate::connection_id::ConnectionId;
 use crate::crypto::{Crypto, RustCrypto};
-use crate::error::{Counters, Dropped, Reason, SealError, SetUpError};
+use crate::error::{Counters, Reason, SealError, SetUpError};
 use crate::event::Input;
 use crate::handshake::{Core, Handshake, PROTECTED, State, Step};
+use crate::path::PathMessage;
 use crate::psk::{Psk, StoredIdentity};
 use crate::reassembly::Reassembly;
 use crate::record::{ContentType, Datagram};
@@ -65,6 +67,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         if let Some((mut step, _)) = connection.step(now) {
             step.core.identity = identity;
             step.core.client_random = random;
+            step.core.offered_id = config.connection_id;
+            step.core.return_routability = config.return_routability;
             let pushed = step.push_client_hello(&[]);
             debug_assert!(pushed.is_ok(), "a ClientHello without cookie fits into any handshake memory");
         }
@@ -100,12 +104,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// Call it until it returns `None` (the datagram is used up), then [`Connection::poll_pending`] on a server and
     /// [`Connection::poll_transmit`]. Whatever cannot be processed is dropped and counted.
     pub fn handle<'d>(&mut self, now: Instant, datagram: &mut Datagram<'d>) -> Option<Input<'d>> {
-        while let Some(record) = datagram.next() {
-            let input = match record {
-                Ok((header, body)) => self.handle_record(now, header, body),
-                Err(()) => Err(Dropped::Malformed),
-            };
-            match input {
+        while let Some(record) = datagram.next(&self.association.own_id) {
+            match record.and_then(|(header, body)| self.handle_record(now, header, body)) {
                 Ok(None) => {}
                 Ok(Some(input)) => return Some(input),
                 Err(dropped) => self.association.count(dropped),
@@ -126,7 +126,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 return flight.emit::<C>(&mut self.association, out);
             }
         }
-        self.association.emit_alert::<C>(out)
+        self.association.emit_alert::<C>(out).or_else(|| self.emit_path_response(out))
     }
 
     /// When [`Connection::handle_timeout`] is to be called next.
@@ -168,6 +168,47 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             return Err(SealError::NotEstablished);
         }
         self.association.seal_in::<C>(PROTECTED, ContentType::ApplicationData, buffer, payload)
+    }
+
+    /// The Connection ID in records to this side; empty if there is none.
+    pub const fn own_connection_id(&self) -> &ConnectionId {
+        &self.association.own_id
+    }
+
+    /// The Connection ID in records to the peer; empty if there is none.
+    pub const fn peer_connection_id(&self) -> &ConnectionId {
+        &self.association.peer_id
+    }
+
+    /// Whether the last authentic record is newer than all before it. Only such a one may move the peer to the address that
+    /// it came from (RFC 9146 §6).
+    pub const fn is_newest(&self) -> bool {
+        self.association.path.is_newest
+    }
+
+    /// Whether the peer answers a [`Connection::challenge_path`].
+    pub const fn is_path_checkable(&self) -> bool {
+        self.association.path.is_checkable
+    }
+
+    /// Writes a datagram with a path_challenge to the front of `out` and returns its length (RFC 9853 §4): send it to the
+    /// address that is to be proven. The peer's answer is [`Input::PathResponse`] with the same cookie, 8 fresh random
+    /// bytes. `None` if the peer does not know the check, or `out` is too short.
+    pub fn challenge_path(&mut self, cookie: [u8; 8], out: &mut [u8]) -> Option<usize> {
+        let may = self.association.path.is_checkable && self.is_established();
+        let content_type = ContentType::ReturnRoutabilityCheck;
+        let body = PathMessage::challenge(cookie);
+        may.then(|| self.association.emit_sealed::<C>(PROTECTED, content_type, &body, out)).flatten()
+    }
+
+    fn emit_path_response(&mut self, out: &mut [u8]) -> Option<usize> {
+        let may = self.association.path.is_checkable && self.is_established();
+        let cookie = *self.association.path.answer.first_chunk().filter(|_| may)?;
+        let content_type = ContentType::ReturnRoutabilityCheck;
+        let body = PathMessage::response(cookie);
+        let length = self.association.emit_sealed::<C>(PROTECTED, content_type, &body, out)?;
+        self.association.path.answer.clear();
+        Some(length)
     }
 
     /// Closes the connection: [`Connection::poll_transmit`] has a close_notify if keys were agreed. A call too many is
@@ -283,7 +324,7 @@ mod tests {
         let datagram = sent(client).concat();
         let body = Fragment::parse(&mut Reader::new(&datagram[HEADER..])).unwrap().bytes;
         let offered = OfferedHello::parse(body).unwrap();
-        let (suite, flags) = offered.choose().unwrap();
+        let (suite, extensions) = offered.choose().unwrap();
         let hello = ClientHello {
             record_sequence: 0,
             message_seq: 0,
@@ -291,8 +332,7 @@ mod tests {
             random: offered.random,
             cookie: offered.cookie,
             suite,
-            extended_master_secret: flags.extended_master_secret,
-            secure_renegotiation: flags.secure_renegotiation,
+            extensions,
         };
         Small::server(NOW, &Config::DEFAULT, &hello, &mut |bytes| bytes.fill(4), Handshake::new()).unwrap()
     }
@@ -315,7 +355,7 @@ mod tests {
                 last = match input {
                     Input::Established { full } => Some(Input::Established { full }),
                     Input::Closed(reason) => Some(Input::Closed(reason)),
-                    Input::Application(_) => last,
+                    _ => last,
                 };
             }
             if let Some(id) = to.poll_pending().map(|pending| pending.id) {
@@ -489,7 +529,7 @@ mod tests {
         let mut flight = sent(&mut client).concat();
         let mut records = Vec::new();
         let mut datagram = Datagram::new(&mut flight);
-        while let Some(Ok((header, body))) = datagram.next() {
+        while let Some(Ok((header, body))) = datagram.next(&ConnectionId::EMPTY) {
             let length = u16::try_from(body.len()).unwrap();
             records.push([&header.emit(length)[..], body].concat());
         }

@@ -14,6 +14,7 @@ use zeroize::ZeroizeOnDrop;
 use crate::Rng;
 use crate::alert::{self, Level};
 use crate::client_hello::{ClientHello, OfferedHello};
+use crate::connection_id::ConnectionId;
 use crate::crypto::{Crypto, RunningMac as _, RustCrypto};
 use crate::error::{Dropped, Reason};
 use crate::message::{Fragment, FragmentHeader, MessageType};
@@ -127,15 +128,14 @@ impl<C: Crypto> CookieJar<C> {
             return reply.map_or(Accepted::Dropped(Dropped::NoCookie), Accepted::Reply);
         }
         match hello.choose() {
-            Ok((suite, flags)) => Accepted::Verified(ClientHello {
+            Ok((suite, extensions)) => Accepted::Verified(ClientHello {
                 record_sequence: record.sequence,
                 message_seq,
                 body,
                 random: hello.random,
                 cookie: hello.cookie,
                 suite,
-                extended_master_secret: flags.extended_master_secret,
-                secure_renegotiation: flags.secure_renegotiation,
+                extensions,
             }),
             Err(reason) => {
                 Accepted::Refused { length: emit_alert(out, record.sequence, reason).unwrap_or(0), reason }
@@ -145,7 +145,7 @@ impl<C: Crypto> CookieJar<C> {
 
     /// The ClientHello at the front of `datagram`: whole, in one record (a fragmented one needs memory).
     fn client_hello(datagram: &[u8]) -> Result<(Header, u16, &[u8], OfferedHello<'_>), Dropped> {
-        let (record, length) = Header::parse(datagram).ok_or(Dropped::Malformed)?;
+        let (record, _, length) = Header::parse(datagram, &ConnectionId::EMPTY)?;
         let versions = [Version::DTLS_1_0, Version::DTLS_1_2];
         if record.content_type != ContentType::Handshake as u8
             || record.epoch != 0

@@ -15,6 +15,11 @@ pub enum Input<'d> {
         /// Whether the peer proved its key just now, in a full handshake.
         full: bool,
     },
+    /// The peer answered a [`Connection::challenge_path`](crate::Connection::challenge_path) with this cookie, from the
+    /// address that the datagram came from.
+    PathResponse([u8; 8]),
+    /// The peer answered such a challenge, with this cookie: it does not use that address any more (RFC 9853 §5).
+    PathDrop([u8; 8]),
     /// The connection is over. Drain [`Connection::poll_transmit`](crate::Connection::poll_transmit) once more, for a last alert, and drop it.
     Closed(Reason),
 }

@@ -5,7 +5,6 @@ use heapless::Vec;
 
 use crate::association::Association;
 use crate::crypto::Crypto;
-use crate::keys::{HEADROOM, TAILROOM};
 use crate::message::{self, FragmentHeader, Message, MessageType};
 use crate::record::{self, ContentType};
 use crate::wire::Writer;
@@ -112,7 +111,10 @@ impl<const N: usize> Flight<N> {
             }
             Item::Message { epoch, .. } => epoch,
         };
-        let (head, tail) = if epoch == 0 { (record::HEADER, 0) } else { (HEADROOM, TAILROOM) };
+        let (head, tail) = match epoch {
+            0 => (record::HEADER, 0),
+            _ => association.room(epoch)?,
+        };
         let end = out.len().checked_sub(tail)?.min(record::PLAINTEXT_MAX);
         let length = self.emit_fragments(epoch, out.get_mut(head..end)?, is_first)?;
         let payload = head..head.checked_add(length)?;

@@ -5,6 +5,7 @@ use zeroize::Zeroize as _;
 
 use crate::association::{Association, Role};
 use crate::config::Config;
+use crate::connection_id::ConnectionId;
 use crate::crypto::{Crypto, RunningHash as _, RustCrypto};
 use crate::error::{Dropped, Reason};
 use crate::flight::Flight;
@@ -102,6 +103,9 @@ pub(crate) struct Core<C: Crypto> {
     pub(crate) hello_sequence: u64,
     pub(crate) hello_verify_requests: u8,
     pub(crate) has_server_key_exchange: bool,
+    /// Client: the Connection ID offered, and whether the return routability check is.
+    pub(crate) offered_id: Option<ConnectionId>,
+    pub(crate) return_routability: bool,
     pub(crate) client_random: [u8; 32],
     pub(crate) server_random: [u8; 32],
     pub(crate) transcript: C::Sha256,
@@ -192,6 +196,8 @@ impl<C: Crypto> Core<C> {
             hello_sequence: 0,
             hello_verify_requests: 0,
             has_server_key_exchange: false,
+            offered_id: None,
+            return_routability: false,
             client_random: [0; 32],
             server_random: [0; 32],
             transcript: C::Sha256::new(),

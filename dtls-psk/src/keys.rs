@@ -3,6 +3,7 @@
 
 use core::ops::Range;
 
+use crate::connection_id::ConnectionId;
 use crate::crypto::Crypto;
 use crate::error::{Dropped, SealError};
 use crate::prf::DirectionKeys;
@@ -13,10 +14,11 @@ use crate::suite::Suite;
 const EXPLICIT_NONCE: usize = 8;
 const TAG: usize = 8;
 
-/// Bytes that sealing needs in front of a payload: record header and explicit nonce.
+/// Bytes that sealing needs in front of a payload: record header and explicit nonce. A
+/// [`peer_connection_id`](crate::Connection::peer_connection_id) needs its own bytes besides.
 pub const HEADROOM: usize = HEADER + EXPLICIT_NONCE;
 
-/// Bytes that sealing needs behind a payload: the tag.
+/// Bytes that sealing needs behind a payload: the tag. With a Connection ID the type of content takes one more.
 pub const TAILROOM: usize = TAG;
 
 /// One row of the epoch → keys table.
@@ -31,67 +33,110 @@ pub(crate) struct Epoch {
 }
 
 impl Epoch {
-    /// Seals `payload` of `buffer` in place as a record and returns where the record lies.
+    /// How many bytes stand in front of a payload in a record to the peer.
+    pub(crate) fn head(&self, peer: &ConnectionId) -> usize {
+        HEADER.saturating_add(peer.bytes().len()).saturating_add(EXPLICIT_NONCE)
+    }
+
+    /// How many bytes stand behind it.
+    pub(crate) fn tail(&self, peer: &ConnectionId) -> usize {
+        usize::from(!peer.is_empty()).saturating_add(TAG)
+    }
+
+    /// Seals `payload` of `buffer` in place as a record and returns where the record lies. `peer` is the Connection ID that
+    /// the peer wants in records to it.
     pub(crate) fn seal<C: Crypto>(
         &mut self,
         content_type: ContentType,
+        peer: &ConnectionId,
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Range<usize>, SealError> {
         let Suite::PskAes128Ccm8 = self.suite;
-        let length = payload.len();
-        let start = payload.start.checked_sub(HEADROOM).ok_or(SealError::NoRoom)?;
-        let end = payload.end.checked_add(TAG).ok_or(SealError::NoRoom)?;
+        let has_id = !peer.is_empty();
+        let head = self.head(peer);
+        let start = payload.start.checked_sub(head).ok_or(SealError::NoRoom)?;
+        let end = payload.end.checked_add(self.tail(peer)).ok_or(SealError::NoRoom)?;
         let record = buffer.get_mut(start..end).ok_or(SealError::NoRoom)?;
-        let (front, rest) = record.split_first_chunk_mut::<HEADROOM>().ok_or(SealError::NoRoom)?;
+        let (front, rest) = record.split_at_mut_checked(head).ok_or(SealError::NoRoom)?;
         let (body, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(SealError::NoRoom)?;
-        let plaintext =
-            u16::try_from(length).ok().filter(|_| length <= PLAINTEXT_MAX).ok_or(SealError::NoRoom)?;
+        let length = u16::try_from(body.len()).ok().filter(|_| payload.len() <= PLAINTEXT_MAX);
+        let length = length.ok_or(SealError::NoRoom)?;
         if self.next_sequence > SEQUENCE_MAX {
             return Err(SealError::SequenceExhausted);
         }
-        let header = Header::new(content_type, self.number, self.next_sequence);
+        let outer = if has_id { ContentType::ConnectionId } else { content_type };
+        let header = Header::new(outer, self.number, self.next_sequence);
         self.next_sequence = self.next_sequence.saturating_add(1);
 
-        *tag = C::seal(&self.write.key, &nonce(&self.write, header.number()), &aad(header, plaintext), body)
-            .ok_or(SealError::Crypto)?;
-        let fragment = plaintext.saturating_add((EXPLICIT_NONCE + TAG) as u16);
-        let content = header.emit(fragment).into_iter().chain(header.number());
-        front.iter_mut().zip(content).for_each(|(to, from)| *to = from);
+        if has_id && let Some(last) = body.last_mut() {
+            *last = content_type as u8;
+        }
+        let nonce = nonce(&self.write, header.number());
+        let sealed = with_aad(header, peer, length, |aad| C::seal(&self.write.key, &nonce, aad, body));
+        *tag = sealed.ok_or(SealError::Crypto)?;
+        let fragment = length.saturating_add((EXPLICIT_NONCE + TAG) as u16);
+        let [fields @ .., high, low] = header.emit(fragment);
+        let (length, number) = ([high, low], header.number());
+        let content = fields.iter().chain(peer.bytes()).chain(&length).chain(&number);
+        front.iter_mut().zip(content).for_each(|(to, from)| *to = *from);
         Ok(start..end)
     }
 
-    /// Opens the body of a record in place and returns the plaintext. The body is destroyed if it is not authentic.
+    /// Opens the body of a record in place and returns what it holds. The body is destroyed if it is not authentic. `own` is
+    /// the Connection ID that records to us have.
     pub(crate) fn open<'d, C: Crypto>(
         &mut self,
         header: Header,
+        own: &ConnectionId,
         body: &'d mut [u8],
-    ) -> Result<&'d mut [u8], Dropped> {
+    ) -> Result<(ContentType, &'d mut [u8]), Dropped> {
         if !self.window.is_fresh(header.sequence) {
             return Err(Dropped::Replayed);
         }
-        let plaintext = self.decrypt::<C>(header, body)?;
+        let plaintext = self.decrypt::<C>(header, own, body)?;
         self.window.record(header.sequence);
-        Ok(plaintext)
+        unpack(header, plaintext)
     }
 
-    /// As [`Epoch::open`], but whether the record is fresh plays no role, and it stays so.
+    /// As [`Epoch::open`], but whether the record is fresh plays no role, and it stays so; and a record with a Connection ID
+    /// is not unpacked.
     pub(crate) fn decrypt<'d, C: Crypto>(
         &self,
         header: Header,
+        own: &ConnectionId,
         body: &'d mut [u8],
     ) -> Result<&'d mut [u8], Dropped> {
         let Suite::PskAes128Ccm8 = self.suite;
+        // RFC 9146 §3: once negotiated, there is one in every protected record.
+        if own.is_empty() == (header.content_type == ContentType::ConnectionId as u8) {
+            return Err(Dropped::Unsupported);
+        }
         let (explicit, rest) = body.split_first_chunk_mut::<EXPLICIT_NONCE>().ok_or(Dropped::Malformed)?;
         let (ciphertext, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Dropped::Malformed)?;
+        let longest = PLAINTEXT_MAX.saturating_add(usize::from(!own.is_empty()));
         let length = u16::try_from(ciphertext.len())
             .ok()
-            .filter(|_| ciphertext.len() <= PLAINTEXT_MAX)
+            .filter(|_| ciphertext.len() <= longest)
             .ok_or(Dropped::TooLarge)?;
-        let (nonce, aad) = (nonce(&self.read, *explicit), aad(header, length));
-        C::open(&self.read.key, &nonce, &aad, ciphertext, tag).ok_or(Dropped::Unauthenticated)?;
+        let nonce = nonce(&self.read, *explicit);
+        with_aad(header, own, length, |aad| C::open(&self.read.key, &nonce, aad, ciphertext, tag))
+            .ok_or(Dropped::Unauthenticated)?;
         Ok(ciphertext)
     }
+}
+
+/// The type and content of an authentic record: in one with a Connection ID the type follows the content, and zeros follow
+/// the type (RFC 9146 §4).
+fn unpack(header: Header, plaintext: &mut [u8]) -> Result<(ContentType, &mut [u8]), Dropped> {
+    let outer = ContentType::from_code(header.content_type).ok_or(Dropped::Unsupported)?;
+    if outer != ContentType::ConnectionId {
+        return Ok((outer, plaintext));
+    }
+    let end = plaintext.iter().rposition(|byte| *byte != 0).ok_or(Dropped::Malformed)?;
+    let (content, rest) = plaintext.split_at_mut_checked(end).ok_or(Dropped::Malformed)?;
+    let inner = rest.first().and_then(|code| ContentType::from_code(*code)).ok_or(Dropped::Unsupported)?;
+    if inner == ContentType::ConnectionId { Err(Dropped::Unsupported) } else { Ok((inner, content)) }
 }
 
 fn nonce(keys: &DirectionKeys, explicit: [u8; EXPLICIT_NONCE]) -> [u8; 12] {
@@ -100,12 +145,22 @@ fn nonce(keys: &DirectionKeys, explicit: [u8; EXPLICIT_NONCE]) -> [u8; 12] {
     [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 
-fn aad(header: Header, length: u16) -> [u8; HEADER] {
-    // The additional data holds the number before type and version: the header's fields in another order.
+/// The additional data of RFC 6655 §3, or with a Connection ID that of RFC 9146 §5.3.
+fn with_aad<T>(header: Header, id: &ConnectionId, length: u16, then: impl FnOnce(&[u8]) -> T) -> T {
+    // The header's fields in another order: the number before type and version.
     let [a, b, c, d, e, f, g, h] = header.number();
     let [major, minor] = header.version.0.to_be_bytes();
-    let [high, low] = length.to_be_bytes();
-    [a, b, c, d, e, f, g, h, header.content_type, major, minor, high, low]
+    let length @ [high, low] = length.to_be_bytes();
+    if id.is_empty() {
+        return then(&[a, b, c, d, e, f, g, h, header.content_type, major, minor, high, low]);
+    }
+    const FIXED: usize = 8 + 3 + 2 + 8;
+    let code = ContentType::ConnectionId as u8;
+    let mut aad = [0xff; FIXED + ConnectionId::MAX + 2];
+    let front = [code, id.bytes().len() as u8, code, major, minor, a, b, c, d, e, f, g, h];
+    let content = front.iter().chain(id.bytes()).chain(&length);
+    aad.iter_mut().skip(8).zip(content).for_each(|(to, from)| *to = *from);
+    then(aad.get(..FIXED.saturating_add(id.bytes().len()).saturating_add(2)).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -118,6 +173,9 @@ mod tests {
     use crate::crypto::RustCrypto;
     use crate::prf::tests::hex;
     use crate::record::Datagram;
+
+    const NONE: ConnectionId = ConnectionId::EMPTY;
+    const DATA: ContentType = ContentType::ApplicationData;
 
     /// The client's side of the independently computed key schedule.
     fn epoch() -> Epoch {
@@ -141,16 +199,17 @@ mod tests {
 
     fn open(epoch: &mut Epoch, record: &[u8]) -> Result<Vec<u8>, Dropped> {
         let mut record = record.to_vec();
-        let (header, body) = Datagram::new(&mut record).next().unwrap().unwrap();
-        epoch.open::<RustCrypto>(header, body).map(|plaintext| plaintext.to_vec())
+        let (header, body) = Datagram::new(&mut record).next(&NONE).unwrap().unwrap();
+        let (content_type, plaintext) = epoch.open::<RustCrypto>(header, &NONE, body)?;
+        assert_eq!(content_type, ContentType::ApplicationData);
+        Ok(plaintext.to_vec())
     }
 
     fn seal(epoch: &mut Epoch, payload: &[u8]) -> Vec<u8> {
         let mut buffer = vec![0; HEADROOM + payload.len() + TAILROOM];
         buffer[HEADROOM..HEADROOM + payload.len()].copy_from_slice(payload);
-        let record = epoch
-            .seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer, HEADROOM..HEADROOM + payload.len())
-            .unwrap();
+        let record =
+            epoch.seal::<RustCrypto>(DATA, &NONE, &mut buffer, HEADROOM..HEADROOM + payload.len()).unwrap();
         buffer[record].to_vec()
     }
 
@@ -206,9 +265,12 @@ mod tests {
     #[test]
     fn a_record_opens_once() {
         let mut epoch = epoch();
-        let (header, _) = Header::parse(&hex(RECORD)).unwrap();
+        let (header, ..) = Header::parse(&hex(RECORD), &NONE).unwrap();
         let body = hex(RECORD)[HEADER..].to_vec();
-        assert!(epoch.decrypt::<RustCrypto>(header, &mut body.clone()).is_ok(), "a look leaves it fresh");
+        assert!(
+            epoch.decrypt::<RustCrypto>(header, &NONE, &mut body.clone()).is_ok(),
+            "a look leaves it fresh"
+        );
         assert!(open(&mut epoch, &hex(RECORD)).is_ok());
         assert_eq!(open(&mut epoch, &hex(RECORD)), Err(Dropped::Replayed));
     }
@@ -224,44 +286,137 @@ mod tests {
         assert_eq!(records[1][13..21], records[1][3..11]);
         let mut buffer = [0; HEADROOM + TAILROOM];
         for _ in 0..2 {
-            let sealed =
-                epoch.seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer, HEADROOM..HEADROOM);
+            let sealed = epoch.seal::<RustCrypto>(DATA, &NONE, &mut buffer, HEADROOM..HEADROOM);
             assert_eq!(sealed, Err(SealError::SequenceExhausted));
         }
     }
 
     #[test]
     fn sealing_needs_its_room_exactly() {
-        for length in [0, 1, 64, PLAINTEXT_MAX] {
-            let mut epoch = epoch();
-            let mut buffer = vec![0; HEADROOM + length + TAILROOM];
-            let payload = HEADROOM..HEADROOM + length;
-            let short = buffer.len() - 1;
-            let no_room = Err(SealError::NoRoom);
-            assert_eq!(
-                epoch.seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer[..short], payload.clone()),
-                no_room
-            );
-            assert_eq!(
-                epoch.seal::<RustCrypto>(
-                    ContentType::ApplicationData,
-                    &mut buffer,
-                    payload.start - 1..payload.end
-                ),
-                no_room
-            );
-            assert_eq!(epoch.next_sequence, 1, "a failure uses up no number");
-            assert_eq!(
-                epoch.seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer, payload),
-                Ok(0..buffer.len())
-            );
+        for length in [0, ConnectionId::MAX] {
+            let id = ConnectionId::new(&[7; 16][..length]).unwrap();
+            let (head, tail) = (epoch().head(&id), epoch().tail(&id));
+            for length in [0, 1, 64, PLAINTEXT_MAX] {
+                let mut epoch = epoch();
+                let mut buffer = vec![0; head + length + tail];
+                let payload = head..head + length;
+                let (early, short) = (payload.start - 1..payload.end, buffer.len() - 1);
+                let no_room = Err(SealError::NoRoom);
+                assert_eq!(
+                    epoch.seal::<RustCrypto>(DATA, &id, &mut buffer[..short], payload.clone()),
+                    no_room
+                );
+                assert_eq!(epoch.seal::<RustCrypto>(DATA, &id, &mut buffer, early), no_room);
+                assert_eq!(epoch.next_sequence, 1, "a failure uses up no number");
+                assert_eq!(epoch.seal::<RustCrypto>(DATA, &id, &mut buffer, payload), Ok(0..buffer.len()));
+            }
+            let mut buffer = vec![0; head + PLAINTEXT_MAX + 1 + tail];
+            let payload = head..head + PLAINTEXT_MAX + 1;
+            let sealed = epoch().seal::<RustCrypto>(DATA, &id, &mut buffer, payload);
+            assert_eq!(sealed, Err(SealError::NoRoom));
         }
-        let mut buffer = vec![0; HEADROOM + PLAINTEXT_MAX + 1 + TAILROOM];
-        let payload = HEADROOM..HEADROOM + PLAINTEXT_MAX + 1;
-        assert_eq!(
-            epoch().seal::<RustCrypto>(ContentType::ApplicationData, &mut buffer, payload),
-            Err(SealError::NoRoom)
-        );
+        assert_eq!((epoch().head(&NONE), epoch().tail(&NONE)), (HEADROOM, TAILROOM));
+    }
+
+    #[cfg(feature = "connection-id")]
+    #[test]
+    fn records_with_a_connection_id_match_an_independent_computation() {
+        let records = [
+            (
+                "01020304",
+                2,
+                DATA,
+                PLAINTEXT,
+                "19fefd00010000000000020102030400210001000000000002561b2f65e177bc2082cdff51738a69f68683c54bb0b90d6e55",
+            ),
+            (
+                "01020304",
+                4,
+                ContentType::Alert,
+                "0100",
+                "19fefd00010000000000040102030400130001000000000004eecfbbe005e3071958abac",
+            ),
+        ];
+        for (id, sequence, content_type, plaintext, record) in records {
+            let id = ConnectionId::new(&hex(id)).unwrap();
+            let mut epoch = epoch();
+            epoch.next_sequence = sequence;
+            let plaintext = hex(plaintext);
+            let head = epoch.head(&id);
+            let mut buffer = vec![0; head + plaintext.len() + epoch.tail(&id)];
+            let payload = head..head + plaintext.len();
+            buffer[payload.clone()].copy_from_slice(&plaintext);
+            let sealed = epoch.seal::<RustCrypto>(content_type, &id, &mut buffer, payload).unwrap();
+            assert_eq!(buffer[sealed], hex(record));
+            assert_eq!(open_with(&id, &hex(record)), Ok((content_type, plaintext)));
+        }
+        // Three zeros behind the type.
+        let padded = "19fefd0001000000000003010203040506070800240001000000000003\
+                      981ee1d9eb4474d3628a3d88f71699e39098f95bebe65db5a817d312";
+        let id = ConnectionId::new(&hex("0102030405060708")).unwrap();
+        assert_eq!(open_with(&id, &hex(padded)), Ok((DATA, hex(PLAINTEXT))));
+    }
+
+    #[cfg(feature = "connection-id")]
+    fn open_with(id: &ConnectionId, record: &[u8]) -> Result<(ContentType, Vec<u8>), Dropped> {
+        let mut record = record.to_vec();
+        let (header, body) = Datagram::new(&mut record).next(id).unwrap()?;
+        let (content_type, plaintext) = epoch().open::<RustCrypto>(header, id, body)?;
+        Ok((content_type, plaintext.to_vec()))
+    }
+
+    #[cfg(feature = "connection-id")]
+    /// A record of type tls12_cid with this inner plaintext.
+    fn record_of(inner: &[u8], id: &ConnectionId) -> Vec<u8> {
+        let Some((code, content)) = inner.split_last() else {
+            // Without even a type: nothing seals such a one, so the tag is made by hand.
+            let header = Header::new(ContentType::ConnectionId, 1, 1);
+            let nonce = nonce(&epoch().write, header.number());
+            let tag =
+                with_aad(header, id, 0, |aad| RustCrypto::seal(&epoch().write.key, &nonce, aad, &mut []));
+            let mut record = header.emit(16)[..11].to_vec();
+            record.extend(id.bytes().iter().chain(&[0, 16]).chain(&header.number()).chain(&tag.unwrap()));
+            return record;
+        };
+        let mut epoch = epoch();
+        let head = epoch.head(id);
+        let mut record = vec![0; head + content.len() + epoch.tail(id)];
+        record[head..head + content.len()].copy_from_slice(content);
+        // The type is whatever byte is last.
+        let content_type = ContentType::from_code(*code).unwrap_or(ContentType::ConnectionId);
+        let range =
+            epoch.seal::<RustCrypto>(content_type, id, &mut record, head..head + content.len()).unwrap();
+        record[range].to_vec()
+    }
+
+    #[cfg(feature = "connection-id")]
+    #[test]
+    fn a_record_without_a_type_inside_or_with_that_of_the_outside_is_dropped() {
+        let id = ConnectionId::new(&[9; 6]).unwrap();
+        assert_eq!(open_with(&id, &record_of(&[], &id)), Err(Dropped::Malformed));
+        assert_eq!(open_with(&id, &record_of(&[1, 2, 25], &id)), Err(Dropped::Unsupported));
+        assert_eq!(open_with(&id, &record_of(&[1, 2, 0, 23], &id)), Ok((DATA, vec![1, 2, 0])));
+    }
+
+    #[cfg(feature = "connection-id")]
+    #[test]
+    fn a_record_needs_exactly_the_connection_id_that_was_agreed_12() {
+        let id = ConnectionId::new(&[9; 6]).unwrap();
+        let record = record_of(&[1, 2, 23], &id);
+        assert!(open_with(&id, &record).is_ok());
+        // Of another length, another one, none at all, and one where none was agreed.
+        for other in [&[9; 7][..], &[9, 9, 9, 9, 9, 8], &[]] {
+            let other = ConnectionId::new(other).unwrap();
+            assert_eq!(open_with(&other, &record), Err(Dropped::Unsupported), "{other:?}");
+        }
+        for length in 1..6 {
+            let shorter = ConnectionId::new(&[9; 6][..length]).unwrap();
+            assert!(open_with(&shorter, &record).is_err());
+        }
+        assert_eq!(open_with(&id, &hex(RECORD)), Err(Dropped::Unsupported));
+        for length in 1..record.len() {
+            assert!(open_with(&id, &record[..length]).is_err());
+        }
     }
 
     /// Primitives that fail, as hardware does.
@@ -285,7 +440,7 @@ mod tests {
     fn primitives_that_fail_are_not_told_as_a_lack_of_room() {
         let mut epoch = epoch();
         let mut buffer = [7; HEADROOM + 4 + TAILROOM];
-        let sealed = epoch.seal::<Broken>(ContentType::ApplicationData, &mut buffer, HEADROOM..HEADROOM + 4);
+        let sealed = epoch.seal::<Broken>(DATA, &NONE, &mut buffer, HEADROOM..HEADROOM + 4);
         assert_eq!(sealed, Err(SealError::Crypto));
         assert_eq!(epoch.next_sequence, 2, "the nonce may have been used");
     }

@@ -2,7 +2,8 @@
 //! an allocator, without sockets, clocks or threads.
 //!
 //! The cipher suite is TLS_PSK_WITH_AES_128_CCM_8, which LwM2M demands. Both sides offer the extended master secret and
-//! do without it if the peer does. The primitives come from [`Crypto`], which a direct user of this crate may implement.
+//! do without it if the peer does. [`Config::connection_id`] turns Connection IDs (RFC 9146) on, with the messages of the
+//! return routability check (RFC 9853). The primitives come from [`Crypto`], which a direct user of this crate may implement.
 //!
 //! # Driving a connection
 //!
@@ -103,6 +104,7 @@
 //! # Features
 //!
 //! - `server` (default): the server's role. Without it the engine is a client only, and smaller.
+//! - `connection-id`: room for Connection IDs in every association.
 //!
 //! # What an attacker cannot do
 //!
@@ -131,6 +133,7 @@ mod client;
 mod client_hello;
 mod config;
 mod connection;
+mod connection_id;
 #[cfg(feature = "server")]
 mod cookie;
 mod crypto;
@@ -140,6 +143,7 @@ mod flight;
 mod handshake;
 mod keys;
 mod message;
+mod path;
 mod prf;
 mod psk;
 mod reassembly;
@@ -160,6 +164,7 @@ pub use candidates::{Choice, choose};
 pub use client_hello::ClientHello;
 pub use config::Config;
 pub use connection::Connection;
+pub use connection_id::ConnectionId;
 #[cfg(feature = "server")]
 pub use cookie::{Accepted, CookieJar, REPLY_MAX};
 pub use crypto::{Crypto, RunningHash, RunningMac, RustCrypto};

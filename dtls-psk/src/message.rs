@@ -108,41 +108,88 @@ impl<'a> Fragment<'a> {
     }
 }
 
-pub(crate) const EXTENDED_MASTER_SECRET: u16 = 0x0017;
-pub(crate) const RENEGOTIATION_INFO: u16 = 0xff01;
+/// Numbers of extensions.
+pub(crate) mod extension {
+    pub(crate) const EXTENDED_MASTER_SECRET: u16 = 0x0017;
+    pub(crate) const CONNECTION_ID: u16 = 0x0036;
+    /// RFC 9853 §3
+    pub(crate) const RETURN_ROUTABILITY_CHECK: u16 = 0x003d;
+    pub(crate) const RENEGOTIATION_INFO: u16 = 0xff01;
+}
 
 /// The extensions of a hello that matter here.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct HelloFlags {
+pub(crate) struct HelloExtensions<'a> {
     pub(crate) extended_master_secret: bool,
     pub(crate) secure_renegotiation: bool,
+    /// The Connection ID that the sender wants in records to it.
+    pub(crate) connection_id: Option<&'a [u8]>,
+    pub(crate) return_routability: bool,
     /// Something else was there too.
     pub(crate) others: bool,
 }
 
-impl HelloFlags {
-    pub(crate) fn read(extensions: &[u8]) -> Result<Self, Reason> {
-        let mut flags = Self::default();
+impl<'a> HelloExtensions<'a> {
+    pub(crate) fn read(extensions: &'a [u8]) -> Result<Self, Reason> {
+        let mut read = Self::default();
         for extension in Extensions(Reader::new(extensions)) {
             let (number, value) = extension.ok_or(Reason::ProtocolViolation)?;
-            let flag = match number {
-                EXTENDED_MASTER_SECRET if value.is_empty() => &mut flags.extended_master_secret,
+            let is_repeated = match number {
+                extension::EXTENDED_MASTER_SECRET if value.is_empty() => {
+                    core::mem::replace(&mut read.extended_master_secret, true)
+                }
                 // RFC 5746 §3.6: in an initial handshake it is one zero byte.
-                RENEGOTIATION_INFO if value == [0] => &mut flags.secure_renegotiation,
-                RENEGOTIATION_INFO => return Err(Reason::InsecureRenegotiation),
-                EXTENDED_MASTER_SECRET => return Err(Reason::ProtocolViolation),
+                extension::RENEGOTIATION_INFO if value == [0] => {
+                    core::mem::replace(&mut read.secure_renegotiation, true)
+                }
+                extension::RENEGOTIATION_INFO => return Err(Reason::InsecureRenegotiation),
+                extension::CONNECTION_ID => {
+                    let id = message_vector8(value).ok_or(Reason::ProtocolViolation)?;
+                    read.connection_id.replace(id).is_some()
+                }
+                extension::RETURN_ROUTABILITY_CHECK if value.is_empty() => {
+                    core::mem::replace(&mut read.return_routability, true)
+                }
+                extension::EXTENDED_MASTER_SECRET | extension::RETURN_ROUTABILITY_CHECK => {
+                    return Err(Reason::ProtocolViolation);
+                }
                 _ => {
-                    flags.others = true;
-                    continue;
+                    read.others = true;
+                    false
                 }
             };
             // RFC 5246 §7.4.1.4: no extension twice.
-            if core::mem::replace(flag, true) {
+            if is_repeated {
                 return Err(Reason::ProtocolViolation);
             }
         }
-        Ok(flags)
+        Ok(read)
     }
+
+    /// Writes them, and nothing of `others`.
+    pub(crate) fn emit(&self, writer: &mut Writer<'_>) -> Option<()> {
+        let flag = |writer: &mut Writer<'_>, is_there: bool, number: u16, value: &[u8]| {
+            if is_there {
+                writer.u16(number)?;
+                writer.vector16(value)?;
+            }
+            Some(())
+        };
+        flag(writer, self.secure_renegotiation, extension::RENEGOTIATION_INFO, &[0])?;
+        flag(writer, self.extended_master_secret, extension::EXTENDED_MASTER_SECRET, &[])?;
+        if let Some(id) = self.connection_id {
+            writer.u16(extension::CONNECTION_ID)?;
+            writer.vector16_of(|writer| writer.vector8(id))?;
+        }
+        flag(writer, self.return_routability, extension::RETURN_ROUTABILITY_CHECK, &[])
+    }
+}
+
+/// The one vector with a length of one byte that `value` consists of.
+fn message_vector8(value: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(value);
+    let content = reader.vector8()?;
+    reader.is_empty().then_some(content)
 }
 
 /// Numbers and values of extensions; `None` in place of the first that cannot be decoded, and then it ends.
@@ -163,23 +210,26 @@ impl<'a> Iterator for Extensions<'a> {
     }
 }
 
-/// Writes our ClientHello: one suite, the SCSV, extended master secret.
-pub(crate) fn emit_client_hello(buffer: &mut [u8], random: &[u8; 32], cookie: &[u8]) -> Option<usize> {
+/// Writes our ClientHello: the suites, the SCSV, and `extensions`.
+pub(crate) fn emit_client_hello(
+    buffer: &mut [u8],
+    random: &[u8; 32],
+    cookie: &[u8],
+    extensions: &HelloExtensions<'_>,
+) -> Option<usize> {
     let mut writer = Writer::new(buffer);
     writer.u16(Version::DTLS_1_2.0)?;
     writer.bytes(random)?;
     writer.vector8(&[])?;
     writer.vector8(cookie)?;
-    // The suites and the SCSV, two bytes each.
-    writer.u16(const { 2 * (Suite::ALL.len() as u16 + 1) })?;
-    for suite in Suite::ALL {
-        writer.u16(suite.code())?;
-    }
-    writer.u16(EMPTY_RENEGOTIATION_INFO_SCSV)?;
+    writer.vector16_of(|writer| {
+        for suite in Suite::ALL {
+            writer.u16(suite.code())?;
+        }
+        writer.u16(EMPTY_RENEGOTIATION_INFO_SCSV)
+    })?;
     writer.vector8(&[0])?;
-    writer.u16(4)?;
-    writer.u16(EXTENDED_MASTER_SECRET)?;
-    writer.vector16(&[])?;
+    writer.optional16_of(|writer| extensions.emit(writer))?;
     Some(writer.len())
 }
 
@@ -196,7 +246,7 @@ pub(crate) fn own_cookie(body: &[u8]) -> Option<&[u8]> {
 pub(crate) struct ServerHello<'a> {
     pub(crate) random: &'a [u8; 32],
     pub(crate) suite: Suite,
-    pub(crate) flags: HelloFlags,
+    pub(crate) extensions: HelloExtensions<'a>,
 }
 
 impl<'a> ServerHello<'a> {
@@ -217,14 +267,14 @@ impl<'a> ServerHello<'a> {
             return Err(Reason::UnsupportedVersion);
         }
         let suite = Suite::from_code(suite).ok_or(Reason::NoCommonSuite)?;
-        let flags = HelloFlags::read(extensions)?;
+        let extensions = HelloExtensions::read(extensions)?;
         if compression != 0 {
             return Err(Reason::ProtocolViolation);
         }
-        if flags.others {
+        if extensions.others {
             return Err(Reason::UnofferedExtension);
         }
-        Ok(Self { random, suite, flags })
+        Ok(Self { random, suite, extensions })
     }
 }
 

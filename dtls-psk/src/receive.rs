@@ -11,6 +11,7 @@ use crate::error::{Dropped, Reason};
 use crate::event::Input;
 use crate::handshake::{Failure, Handshake, PROTECTED, State};
 use crate::message::{Fragment, Message, MessageType};
+use crate::path::PathMessage;
 use crate::record::{ContentType, Header, Version};
 use crate::time::Instant;
 use crate::wire::Reader;
@@ -34,15 +35,12 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         if header.epoch == 0 {
             return self.handle_plain(now, content_type, header, body);
         }
-        let Some(epoch) = self.association.epoch_mut(header.epoch) else {
-            #[cfg(feature = "server")]
-            if self.keep_early(content_type, header, body) {
-                return Ok(None);
-            }
-            return Err(Dropped::Unsupported);
-        };
-        let plaintext = match epoch.open::<C>(header, body) {
-            Ok(plaintext) => plaintext,
+        #[cfg(feature = "server")]
+        if self.association.epoch(header.epoch).is_none() && self.keep_early(content_type, header, body) {
+            return Ok(None);
+        }
+        let (content_type, plaintext) = match self.association.open::<C>(header, body) {
+            Ok(opened) => opened,
             Err(dropped) => {
                 // A server that answers our Finished has our key: what cannot be decrypted on a client is forged.
                 if dropped == Dropped::Unauthenticated && self.association.role == Role::Server {
@@ -57,7 +55,15 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 self.handshake = None;
                 Ok(Some(Input::Application(plaintext)))
             }
-            ContentType::ApplicationData | ContentType::ChangeCipherSpec => Err(Dropped::Unexpected),
+            ContentType::ReturnRoutabilityCheck
+                if self.association.phase == Phase::Established && self.association.path.is_checkable =>
+            {
+                self.handle_path_message(plaintext)
+            }
+            ContentType::ApplicationData
+            | ContentType::ChangeCipherSpec
+            | ContentType::ReturnRoutabilityCheck
+            | ContentType::ConnectionId => Err(Dropped::Unexpected),
             ContentType::Alert => match alert::parse(plaintext).ok_or(Dropped::Malformed)? {
                 (_, Alert::CLOSE_NOTIFY) => {
                     // RFC 5246 §7.2.1: answered with one of our own.
@@ -71,6 +77,18 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         }
     }
 
+    fn handle_path_message(&mut self, body: &[u8]) -> Result<Option<Input<'static>>, Dropped> {
+        match PathMessage::parse(body).ok_or(Dropped::Malformed)? {
+            PathMessage::Challenge(cookie) => {
+                self.association.path.answer = heapless::Vec::from_slice(&cookie).unwrap_or_default();
+                Ok(None)
+            }
+            PathMessage::Response(cookie) => Ok(Some(Input::PathResponse(cookie))),
+            PathMessage::Drop(cookie) => Ok(Some(Input::PathDrop(cookie))),
+            PathMessage::Other => Err(Dropped::Unexpected),
+        }
+    }
+
     /// A record in the clear: anyone may have sent it.
     fn handle_plain(
         &mut self,
@@ -80,7 +98,9 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         body: &[u8],
     ) -> Result<Option<Input<'static>>, Dropped> {
         match content_type {
-            ContentType::ApplicationData => Err(Dropped::Unexpected),
+            ContentType::ApplicationData
+            | ContentType::ReturnRoutabilityCheck
+            | ContentType::ConnectionId => Err(Dropped::Unexpected),
             ContentType::Handshake => self.handle_fragments(now, header, body),
             ContentType::Alert => {
                 let (level, alert) = alert::parse(body).ok_or(Dropped::Malformed)?;

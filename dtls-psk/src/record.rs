@@ -1,10 +1,15 @@
 //! The record layer's outside (RFC 6347 §4.1): headers, and the records of one datagram (invariant: a header that was
 //! parsed has its whole body behind it).
 
-use crate::wire::{Reader, Writer};
+use crate::connection_id::ConnectionId;
+use crate::error::Dropped;
+use crate::wire::Reader;
 
 /// Type, version, epoch, sequence number, length.
 pub(crate) const HEADER: usize = 13;
+
+/// Where the Connection ID of a record lies that has one: in front of the length.
+pub(crate) const CONNECTION_ID: usize = HEADER - 2;
 
 /// The largest plaintext of a record.
 pub(crate) const PLAINTEXT_MAX: usize = 1 << 14;
@@ -29,6 +34,10 @@ pub(crate) enum ContentType {
     Alert = 21,
     Handshake = 22,
     ApplicationData = 23,
+    /// tls12_cid (RFC 9146 §5): the true type is inside, under protection.
+    ConnectionId = 25,
+    /// RFC 9853 §4
+    ReturnRoutabilityCheck = 27,
 }
 
 impl ContentType {
@@ -38,6 +47,8 @@ impl ContentType {
             21 => Some(Self::Alert),
             22 => Some(Self::Handshake),
             23 => Some(Self::ApplicationData),
+            25 => Some(Self::ConnectionId),
+            27 => Some(Self::ReturnRoutabilityCheck),
             _ => None,
         }
     }
@@ -59,29 +70,35 @@ impl Header {
         Self { content_type: content_type as u8, version: Version::DTLS_1_2, epoch, sequence }
     }
 
-    /// Parses a header and returns the length of the body behind it, which `bytes` is known to hold.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+    /// Parses a header and returns the lengths of itself and of the body behind it, which `bytes` is known to hold. `own` is
+    /// the Connection ID that a record to this receiver has, if it has one.
+    pub(crate) fn parse(bytes: &[u8], own: &ConnectionId) -> Result<(Self, usize, usize), Dropped> {
         let mut reader = Reader::new(bytes);
-        let header = Self {
-            content_type: reader.u8()?,
-            version: Version(reader.u16()?),
-            epoch: reader.u16()?,
-            sequence: reader.u48()?,
+        let mut fields = || {
+            let content_type = reader.u8()?;
+            let version = Version(reader.u16()?);
+            Some(Self { content_type, version, epoch: reader.u16()?, sequence: reader.u48()? })
         };
-        Some((header, reader.vector16()?.len()))
+        let header = fields().ok_or(Dropped::Malformed)?;
+        let mut length = HEADER;
+        if header.content_type == ContentType::ConnectionId as u8 {
+            // RFC 9146 §3: such records exist only once a Connection ID was negotiated, and have no other.
+            let is_own = !own.is_empty() && reader.take(own.bytes().len()) == Some(own.bytes());
+            if !is_own {
+                return Err(Dropped::Unsupported);
+            }
+            length = HEADER.saturating_add(own.bytes().len());
+        }
+        let body = reader.vector16().ok_or(Dropped::Malformed)?;
+        Ok((header, length, body.len()))
     }
 
-    /// The header in front of `length` bytes of body.
+    /// The header in front of `length` bytes of body, without a Connection ID.
     pub(crate) fn emit(self, length: u16) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
-        let mut writer = Writer::new(&mut bytes);
-        let written = writer
-            .u8(self.content_type)
-            .and_then(|()| writer.u16(self.version.0))
-            .and_then(|()| writer.bytes(&self.number()))
-            .and_then(|()| writer.u16(length));
-        debug_assert!(written.is_some(), "the header has 13 bytes");
-        bytes
+        let [major, minor] = self.version.0.to_be_bytes();
+        let [a, b, c, d, e, f, g, h] = self.number();
+        let [high, low] = length.to_be_bytes();
+        [self.content_type, major, minor, a, b, c, d, e, f, g, h, high, low]
     }
 
     /// Epoch and sequence number as one 64-bit number, big-endian.
@@ -103,14 +120,19 @@ impl<'d> Datagram<'d> {
     }
 
     /// Takes the next record: its header and body. `Err` drops the rest of the datagram, which cannot be decoded.
-    pub(crate) fn next(&mut self) -> Option<Result<(Header, &'d mut [u8]), ()>> {
+    pub(crate) fn next(&mut self, own: &ConnectionId) -> Option<Result<(Header, &'d mut [u8]), Dropped>> {
         if self.0.is_empty() {
             return None;
         }
         let bytes = core::mem::take(&mut self.0);
-        let Some((header, length)) = Header::parse(bytes) else { return Some(Err(())) };
-        let Some((_, behind)) = bytes.split_at_mut_checked(HEADER) else { return Some(Err(())) };
-        let Some((body, rest)) = behind.split_at_mut_checked(length) else { return Some(Err(())) };
+        let (header, head, length) = match Header::parse(bytes, own) {
+            Ok(parsed) => parsed,
+            Err(dropped) => return Some(Err(dropped)),
+        };
+        let behind = bytes.split_at_mut_checked(head).map(|(_, behind)| behind);
+        let Some((body, rest)) = behind.and_then(|behind| behind.split_at_mut_checked(length)) else {
+            return Some(Err(Dropped::Malformed));
+        };
         self.0 = rest;
         Some(Ok((header, body)))
     }

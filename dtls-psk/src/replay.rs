@@ -18,6 +18,11 @@ impl ReplayWindow {
         }
     }
 
+    /// Whether `sequence` is greater than any that was recorded.
+    pub(crate) const fn is_newest(&self, sequence: u64) -> bool {
+        sequence >= self.next
+    }
+
     /// Records an authentic `sequence`.
     pub(crate) fn record(&mut self, sequence: u64) {
         match self.next.checked_sub(sequence).and_then(|distance| distance.checked_sub(1)) {

@@ -16,13 +16,14 @@ use crate::association::{Phase, Role};
 use crate::client_hello::{self, ClientHello, OfferedHello};
 use crate::config::Config;
 use crate::connection::{Connection, random};
+use crate::connection_id::ConnectionId;
 use crate::crypto::Crypto;
 use crate::error::{Dropped, OpenError, ProvideError, Reason, SetUpError};
 use crate::event::{Answer, Input, Operation, Pending, PendingId};
 use crate::handshake::{Failure, Handshake, PROTECTED, State, Step};
-use crate::message::{self, Fragment, HelloFlags, Message, MessageType};
+use crate::message::{self, Fragment, HelloExtensions, Message, MessageType};
 use crate::psk::{PSK_MAX, StoredIdentity, StoredKey};
-use crate::record::{ContentType, HEADER, Header};
+use crate::record::{ContentType, Header};
 use crate::time::Instant;
 
 impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
@@ -42,12 +43,19 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         let decoy = Zeroizing::new(random::<16>(rng)?);
         // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
         // Among the clients from before RFC 7627 are some that understand only one message in a record.
-        let shares_records = config.shares_records && hello.extended_master_secret;
+        let shares_records = config.shares_records && hello.extensions.extended_master_secret;
         let config = config.with_shared_records(shares_records);
         let mut connection = Self::start(Role::Server, hello.record_sequence, now, &config, handshake);
         connection.set_key(&*decoy).ok_or(SetUpError::KeyLength)?;
         if let Some((mut step, reassembly)) = connection.step(now) {
             step.core.server_random = server_random;
+            if let (Some(own), Some(peer)) = (config.connection_id, hello.peer_id()) {
+                step.association.own_id = own;
+                step.association.peer_id = peer;
+                step.core.offered_id = Some(own);
+                step.association.path.is_checkable =
+                    config.return_routability && hello.extensions.return_routability;
+            }
             let answered = step.answer_client_hello(hello);
             debug_assert!(answered.is_ok(), "ServerHello and ServerHelloDone fit into any handshake memory");
             reassembly.restart(hello.message_seq.wrapping_add(1));
@@ -97,19 +105,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// # Errors
     /// The record is not of this connection, it is and was seen before ([`Dropped::Replayed`]), or `scratch` is too short.
     pub fn open_into<'s>(&self, record: &[u8], scratch: &'s mut [u8]) -> Result<&'s mut [u8], OpenError> {
-        let (header, length) = Header::parse(record).ok_or(OpenError::Refused(Dropped::Malformed))?;
-        let body = record.get(HEADER..).and_then(|behind| behind.get(..length));
-        let body = body.ok_or(OpenError::Refused(Dropped::Malformed))?;
-        let epoch = self.association.epoch(header.epoch).ok_or(OpenError::Refused(Dropped::Unsupported))?;
-        let scratch = scratch.get_mut(..length).ok_or(OpenError::NoRoom)?;
-        scratch.copy_from_slice(body);
-        let plaintext = epoch.decrypt::<C>(header, scratch).map_err(OpenError::Refused)?;
-        // Told last: the Finished of another handshake, which is not authentic here, has a number that was seen long ago.
-        if epoch.window.is_fresh(header.sequence) {
-            Ok(plaintext)
-        } else {
-            Err(OpenError::Refused(Dropped::Replayed))
-        }
+        self.association.open_into::<C>(record, scratch)
     }
 
     /// Whether the connection has the keys of `epoch`.
@@ -146,7 +142,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     pub(crate) fn keep_early(&mut self, content_type: ContentType, header: Header, body: &[u8]) -> bool {
         let Some(handshake) = &mut self.handshake else { return false };
         let Ok(body) = heapless::Vec::from_slice(body) else { return false };
-        let is_wanted = content_type == ContentType::Handshake && header.epoch == PROTECTED;
+        let is_of_type = matches!(content_type, ContentType::Handshake | ContentType::ConnectionId);
+        let is_wanted = is_of_type && header.epoch == PROTECTED;
         if is_wanted {
             handshake.borrow_mut().core.waiting.early = Some(EarlyRecord { header, body });
         }
@@ -158,10 +155,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         let (step, _) = self.step(now)?;
         let EarlyRecord { header, mut body } = step.core.waiting.early.take()?;
         match self.handle_record(now, header, &mut body) {
-            // A handshake record never holds application data.
-            Ok(None | Some(Input::Application(_))) => None,
+            // A record of a handshake holds nothing else.
             Ok(Some(Input::Established { full })) => Some(Input::Established { full }),
             Ok(Some(Input::Closed(reason))) => Some(Input::Closed(reason)),
+            Ok(_) => None,
             Err(dropped) => {
                 self.association.count(dropped);
                 None
@@ -177,7 +174,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         association.cookie = *hello.cookie.first_chunk().unwrap_or(&[0; 8]);
         core.state = State::ClientKeyExchange;
         core.suite = hello.suite;
-        core.extended_master_secret = hello.extended_master_secret;
+        core.extended_master_secret = hello.extensions.extended_master_secret;
         core.client_random = *hello.random;
         core.hello_seq = hello.message_seq;
         core.absorb(&Message {
@@ -185,16 +182,16 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             message_seq: hello.message_seq,
             body: hello.body,
         });
-        let flags = HelloFlags {
-            extended_master_secret: hello.extended_master_secret,
-            secure_renegotiation: hello.secure_renegotiation,
+        let extensions = HelloExtensions {
+            connection_id: core.offered_id.as_ref().map(ConnectionId::bytes),
+            return_routability: association.path.is_checkable,
             others: false,
+            ..hello.extensions
         };
-        let random = core.server_random;
         flight.clear();
         let message = flight
             .push(MessageType::ServerHello, hello.message_seq, 0, |out| {
-                client_hello::emit_server_hello(out, &random, hello.suite, flags)
+                client_hello::emit_server_hello(out, &core.server_random, hello.suite, &extensions)
             })
             .ok_or(Reason::TooLong)?;
         core.absorb(&message);

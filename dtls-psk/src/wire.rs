@@ -102,6 +102,26 @@ impl<'b> Writer<'b> {
         self.bytes(bytes)
     }
 
+    /// A vector with a length of two bytes and the content that `write` writes.
+    pub(crate) fn vector16_of(&mut self, write: impl FnOnce(&mut Self) -> Option<()>) -> Option<()> {
+        let start = self.length;
+        self.u16(0)?;
+        write(self)?;
+        let length = u16::try_from(self.length.checked_sub(start)?.checked_sub(2)?).ok()?;
+        *self.buffer.get_mut(start..)?.first_chunk_mut()? = length.to_be_bytes();
+        Some(())
+    }
+
+    /// The same, but nothing at all if the content is empty.
+    pub(crate) fn optional16_of(&mut self, write: impl FnOnce(&mut Self) -> Option<()>) -> Option<()> {
+        let start = self.length;
+        self.vector16_of(write)?;
+        if self.length.checked_sub(start) == Some(2) {
+            self.length = start;
+        }
+        Some(())
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.length
     }

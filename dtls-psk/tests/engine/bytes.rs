@@ -4,6 +4,8 @@
 //! 16-byte cookie, 15-byte identity, no ServerKeyExchange, ServerHello and ServerHelloDone in one record.
 
 use crate::support::*;
+#[cfg(feature = "connection-id")]
+use dtls_psk::Config;
 
 #[test]
 fn a_handshake_with_cookie_is_472_bytes() {
@@ -39,6 +41,31 @@ fn a_record_costs_29_bytes() {
     let (mut client, _) = established();
     assert_eq!(seal(&mut client, &[0; 64]).len(), 64 + 29);
     assert_eq!(dtls_psk::HEADROOM + dtls_psk::TAILROOM, 29);
+}
+
+#[cfg(feature = "connection-id")]
+#[test]
+fn a_connection_id_of_6_bytes_towards_the_server_costs_28_in_the_handshake_and_7_in_each_record() {
+    for (return_routability, total) in [(false, 500), (true, 512)] {
+        let config = Config::DEFAULT.with_return_routability(return_routability);
+        let (mut client, mut server) = with_connection_ids(&config, &[], &[1; 6]);
+        let talk = talk(&mut client, &mut server);
+        let sent = talk.from_client.iter().chain(&talk.from_server).map(Vec::len).sum::<usize>();
+        assert_eq!(sent, total);
+        assert_eq!(seal(&mut client, &[0; 64]).len(), 64 + 30 + 6);
+        assert_eq!(seal(server.peer(), &[0; 64]).len(), 64 + 29);
+    }
+}
+
+#[cfg(feature = "connection-id")]
+#[test]
+fn an_offer_that_is_not_answered_costs_5_bytes_a_client_hello() {
+    let config = Config::DEFAULT.with_return_routability(false);
+    let (mut client, mut server) = with_connection_ids(&config, &[], &[1; 6]);
+    server.config = Config::DEFAULT;
+    let talk = talk(&mut client, &mut server);
+    assert_eq!(talk.from_client.iter().chain(&talk.from_server).map(Vec::len).sum::<usize>(), 482);
+    assert_eq!(seal(&mut client, &[0; 64]).len(), 64 + 29);
 }
 
 #[test]

@@ -9,6 +9,8 @@
 
 mod attacks;
 mod bytes;
+#[cfg(feature = "connection-id")]
+mod connection_id;
 mod crypto;
 mod model;
 mod simulation;

@@ -111,6 +111,7 @@ fn run(seed: u64, loss: u64) -> Outcome {
             match event {
                 Event::Established => server_ready = true,
                 Event::Application(bytes) => outcome.received_by_server.extend(bytes),
+                Event::PathResponse(_) => unreachable!("nobody challenges"),
                 Event::Closed(reason) => {
                     assert!(matches!(reason, Reason::Stalled | Reason::LookUpUnanswered), "{seed}: {reason}");
                 }
@@ -123,6 +124,7 @@ fn run(seed: u64, loss: u64) -> Outcome {
                     outcome.finished = now;
                 }
                 Event::Application(bytes) => outcome.received_by_client.extend(bytes),
+                Event::PathResponse(_) => unreachable!("nobody challenges"),
                 Event::Closed(_) => {
                     outcome.attempts += 1;
                     server_ready = false;

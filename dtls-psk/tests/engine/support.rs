@@ -46,6 +46,7 @@ pub(crate) fn at(milliseconds: u64) -> Instant {
 pub(crate) enum Event {
     Established,
     Application(Vec<u8>),
+    PathResponse([u8; 8]),
     Closed(Reason),
 }
 
@@ -57,6 +58,7 @@ impl Event {
                 Self::Established
             }
             Input::Application(bytes) => Self::Application(bytes.to_vec()),
+            Input::PathResponse(cookie) => Self::PathResponse(cookie),
             Input::Closed(reason) => Self::Closed(reason),
             other => panic!("{other:?}"),
         }
@@ -99,8 +101,10 @@ pub(crate) fn seal<const N: usize, H: std::borrow::BorrowMut<Handshake<N>>>(
     connection: &mut Connection<N, H>,
     payload: &[u8],
 ) -> Vec<u8> {
-    let mut buffer = vec![0; HEADROOM + payload.len() + TAILROOM];
-    let range = HEADROOM..HEADROOM + payload.len();
+    let id = connection.peer_connection_id().bytes().len();
+    let head = HEADROOM + id;
+    let mut buffer = vec![0; head + payload.len() + usize::from(id > 0) + TAILROOM];
+    let range = head..head + payload.len();
     buffer.get_mut(range.clone()).unwrap().copy_from_slice(payload);
     let record = connection.seal(&mut buffer, range).unwrap();
     buffer.get(record).unwrap().to_vec()
@@ -276,6 +280,16 @@ pub(crate) fn talk_with(
 
 pub(crate) fn talk(client: &mut Client, server: &mut Server) -> Talk {
     talk_with(client, server, at(0), |_, _| true)
+}
+
+#[cfg(feature = "connection-id")]
+/// A client that wants `client_id` in records to it and a server that wants `server_id`, before they talk.
+pub(crate) fn with_connection_ids(config: &Config, client_id: &[u8], server_id: &[u8]) -> (Client, Server) {
+    let config = |id| config.with_connection_id(dtls_psk::ConnectionId::new(id).unwrap());
+    let client = client_with(&config(client_id), Psk { identity: IDENTITY, key: KEY }, 1);
+    let mut server = Server::new(2);
+    server.config = config(server_id);
+    (client, server)
 }
 
 /// A client and its server after a handshake.
