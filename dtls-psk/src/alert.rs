@@ -32,6 +32,12 @@ impl Alert {
     /// The server does not know the PSK identity.
     pub const UNKNOWN_PSK_IDENTITY: Self = Self(115);
 
+    /// Whether a server may send it: nobody offers compression, 41 and 60 are of older protocols, and extensions are the
+    /// client's to refuse.
+    pub(crate) const fn is_from_a_server(self) -> bool {
+        !matches!(self.0, 30 | 41 | 60 | 110)
+    }
+
     /// The name in RFC 5246, or `"unknown alert"`.
     pub const fn name(self) -> &'static str {
         match self.0 {

@@ -104,7 +104,9 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             ContentType::Handshake => self.handle_fragments(now, header, body),
             ContentType::Alert => {
                 let (level, alert) = alert::parse(body).ok_or(Dropped::Malformed)?;
-                if level == Level::Fatal || alert == Alert::CLOSE_NOTIFY {
+                let is_end = level == Level::Fatal || alert == Alert::CLOSE_NOTIFY;
+                let is_possible = self.association.role == Role::Server || alert.is_from_a_server();
+                if is_end && is_possible {
                     self.suspect(Reason::PeerAlert(alert));
                 }
                 Err(Dropped::Unexpected)

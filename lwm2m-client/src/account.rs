@@ -135,6 +135,8 @@ pub(crate) struct Security<const U: usize> {
     pub(crate) has_identity: bool,
     /// Whether `/0/x/5` is in storage.
     pub(crate) has_secret: bool,
+    /// The bootstrap that is under way changed it.
+    pub(crate) is_touched: bool,
 }
 
 impl<const U: usize> Security<U> {
@@ -150,6 +152,7 @@ impl<const U: usize> Security<U> {
             account_timeout: 0,
             has_identity: false,
             has_secret: false,
+            is_touched: false,
         }
     }
 
@@ -280,10 +283,13 @@ fn decimal_port(digits: &str) -> Option<u16> {
 }
 
 /// The numbers and booleans of `/1`, in the order they are kept.
-const SETTINGS: [u8; 17] = [0, 1, 2, 3, 5, 6, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23];
+const SETTINGS: [u8; 18] = [0, 1, 2, 3, 5, 6, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23];
 
 /// The last alert of a server's DTLS, which is not kept over a restart.
 pub(crate) const TLS_ALERT: u16 = 11;
+
+/// When a bootstrap server changed the account for the last time, in seconds since 1970; 0 while it is at work on it.
+pub(crate) const LAST_BOOTSTRAPPED: u16 = 12;
 
 /// One instance of the Server object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -463,6 +469,32 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
             }
         };
         self.servers.get_mut(at)
+    }
+
+    /// Notes when the accounts that a bootstrap has changed were changed, which is now; without a clock that stays unknown.
+    pub(crate) fn date(&mut self, clock: Option<u32>) {
+        let Accounts { securities, servers } = self;
+        for server in servers.iter_mut() {
+            let id = server.short_server_id();
+            let is_half = |half: &Security<U>| half.is_touched && half.short_server_id == id;
+            if server.value(LAST_BOOTSTRAPPED) == Some(0) || securities.iter().any(is_half) {
+                server.set(LAST_BOOTSTRAPPED, clock);
+            }
+        }
+        for half in securities {
+            half.is_touched = false;
+        }
+    }
+
+    /// Leaves of the instances of `/1` nothing but the last alerts, and only of those that stay.
+    pub(crate) fn clear(&mut self, mut stays: impl FnMut(u16) -> bool) {
+        self.securities.clear();
+        self.servers.retain_mut(|server| {
+            let alert = server.value(TLS_ALERT);
+            *server = Server::empty(server.instance);
+            server.set(TLS_ALERT, alert);
+            stays(server.instance)
+        });
     }
 
     /// Says whether the table is a configuration that can work: LwM2M Core 1.1.1 §6.1.7.6, the check behind

@@ -9,7 +9,7 @@ use lwm2m_objects::{Arguments, At, Change, Completion, Error, Kind, Object, Obje
 use zeroize::Zeroize;
 
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
-use crate::account::{Accounts, Binding, Security, Server, ServerAddress};
+use crate::account::{Accounts, Binding, LAST_BOOTSTRAPPED, Security, Server, ServerAddress, TLS_ALERT};
 use crate::identity::{IDENTITY_CAPACITY, SECRET_CAPACITY};
 use crate::persist::{Action, Key};
 
@@ -151,6 +151,12 @@ fn next_above<'i>(ids: impl Iterator<Item = &'i u16>, after: Option<u16>) -> Opt
     ids.copied().filter(|id| after.is_none_or(|after| *id > after)).min()
 }
 
+/// What the device's own clock says (`/3/0/13`), in seconds since 1970, where it has one that was set.
+pub(crate) fn clock(objects: &[&mut dyn Object]) -> Option<u32> {
+    let device = objects.iter().find(|object| object.definition().id == defs::DEVICE.id)?;
+    number(&device.read(At { instance: 0, resource: 13, resource_instance: 0 })?).filter(|time| *time > 0)
+}
+
 /// A number or a boolean of the tables.
 fn number(value: &Value<'_>) -> Option<u32> {
     match *value {
@@ -170,6 +176,7 @@ fn value(definition: &ObjectDef, resource: u16, number: u32) -> Option<Value<'st
     Some(match definition.resource(resource)?.kind {
         Kind::Boolean => Value::Boolean(number != 0),
         Kind::Unsigned => Value::Unsigned(u64::from(number)),
+        Kind::Time => Value::Time(i64::from(number)),
         _ => Value::Integer(i64::from(number)),
     })
 }
@@ -228,6 +235,7 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
     fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
         let found = self.securities.iter_mut().find(|security| security.instance == instance);
         let security = found.ok_or(Error::NotFound)?;
+        security.is_touched = true;
         let (resource, value) = match *change {
             Change::Set { resource, ref value, .. } => (resource, Some(value)),
             Change::Reset { resource } | Change::Remove { resource, .. } => (resource, None),
@@ -314,6 +322,7 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
         match at.resource {
             6 => Some(Value::Boolean(server.is_storing())),
             7 => server.binding.as_ref().map(|binding| Value::String(binding.as_str())),
+            LAST_BOOTSTRAPPED if server.value(LAST_BOOTSTRAPPED) == Some(0) => None,
             resource => value(&defs::SERVER, resource, server.value(resource)?),
         }
     }
@@ -345,8 +354,13 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
             // A Replace that leaves it out leaves it as it is: there is no instance without it, and no default.
             None if matches!(resource, 1 | 7) && !self.is_bootstrap => {}
             None if resource == 7 => server.binding = None,
+            // Core 1.1.1 appendix E.2: these are the client's to say. An account that is written anew has seen no alert.
+            Some(_) if matches!(resource, TLS_ALERT | LAST_BOOTSTRAPPED) => {}
             // Resources that this client does not keep are ignored.
             value => _ = server.set(resource, value.and_then(number)),
+        }
+        if self.is_bootstrap {
+            server.set(LAST_BOOTSTRAPPED, Some(0));
         }
         Ok(())
     }

@@ -78,7 +78,7 @@ pub enum Reason {
     NoCredential,
     /// The security handshake got no answer.
     HandshakeTimeout,
-    /// The server broke the handshake off with this alert.
+    /// The server broke the handshake, or the association, off with this alert.
     Alert(u8),
     /// The server's Finished did not verify, or its messages made no sense.
     Handshake,
@@ -100,6 +100,14 @@ pub enum Reason {
     Inconsistent(Inconsistent),
 }
 
+impl Reason {
+    /// Whether only a new configuration can help, so that the same credential is not tried again and again: the alerts
+    /// about credentials (LwM2M Transport 1.1.1 §5.2, the action "Fail").
+    pub const fn needs_configuration(self) -> bool {
+        matches!(self, Reason::Alert(42..=46 | 48 | 49 | 112..=115))
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,7 +116,12 @@ impl fmt::Display for Reason {
             Reason::HandshakeTimeout => {
                 f.write_str("the handshake got no answer (unreachable, unknown identity or wrong key)")
             }
-            Reason::Alert(alert) => write!(f, "the server broke the handshake off with alert {alert}"),
+            Reason::Alert(alert) => {
+                write!(f, "the server broke the connection off with alert {alert}")?;
+                #[cfg(feature = "psk")]
+                write!(f, " ({})", dtls_psk::Alert(*alert).name())?;
+                Ok(())
+            }
             Reason::Handshake => f.write_str("the handshake failed"),
             Reason::Timeout => f.write_str("the server did not answer"),
             Reason::Refused(code) => write!(f, "the server answered {}.{:02}", code >> 5, code & 0x1F),

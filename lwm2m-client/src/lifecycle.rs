@@ -254,7 +254,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(session) = self.session_mut(slot) else { return };
         let Role::Server(server) = session.role else { return self.bootstrap_failed(now, reason, rng) };
         session.disconnect();
-        let next = session.registration.failed(now, policy);
+        let next = if reason.needs_configuration() {
+            session.registration.give_up(now);
+            None
+        } else {
+            session.registration.failed(now, policy)
+        };
         if is_stopping {
             session.registration.state = State::Idle;
         }

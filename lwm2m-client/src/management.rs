@@ -13,6 +13,7 @@ use crate::account::ShortServerId;
 use crate::assembly::Assembly;
 use crate::bootstrap::Phase;
 use crate::client::Client;
+use crate::core_objects;
 use crate::error::Reason;
 use crate::event::Role;
 use crate::persist::Key;
@@ -262,7 +263,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 self.reporting.cancel_path(slot, exchange.token(), target.path);
                 answer
             }
-            Operation::BootstrapFinish => self.finish_bootstrap(),
+            Operation::BootstrapFinish => self.finish_bootstrap(objects),
             _ => self.perform(now, slot, role, operation, objects),
         }
     }
@@ -408,10 +409,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     /// Core 1.1.1 §6.1.7.6: 2.04 waits for the commit; 4.06 for a configuration that cannot work.
-    fn finish_bootstrap(&mut self) -> Result<(Body, bool), Error> {
+    fn finish_bootstrap(&mut self, objects: &[&mut dyn Object]) -> Result<(Body, bool), Error> {
         if self.core.accounts.check().is_err() {
             return Err(Error::NotAcceptable);
         }
+        self.core.accounts.date(core_objects::clock(objects));
         self.bootstrap.phase = Phase::Saving;
         self.storage.start(Job::Save { number: 0, then: AfterSave::Bootstrap });
         Ok((Body::Code(Code::CHANGED), true))

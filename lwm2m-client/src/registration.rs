@@ -100,7 +100,7 @@ pub(crate) enum State {
     Deregistering { then: Then },
     /// Executed /1/x/4: silent until then.
     Disabled { until: Instant },
-    /// All attempts failed, at that time.
+    /// All attempts failed, or one in a way that another cannot mend, at that time.
     Failed { at: Instant },
 }
 
@@ -174,6 +174,13 @@ impl Registration {
                 None
             }
         }
+    }
+
+    /// It makes no sense to try again with what there is.
+    pub(crate) fn give_up(&mut self, now: Instant) {
+        self.forget();
+        self.retry.reset();
+        self.state = State::Failed { at: now };
     }
 
     /// The registration exists no more.

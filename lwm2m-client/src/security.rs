@@ -9,6 +9,8 @@ use core::ops::Range;
 use dtls_psk::{Config, Connection, Datagram, Handshake, Input, Psk, Reason as Closed};
 use lwm2m_coap::{Instant, Rng, TokenPolicy};
 use lwm2m_objects::Object;
+#[cfg(feature = "psk")]
+use lwm2m_objects::{Path, defs};
 
 use crate::account::SecurityMode;
 use crate::client::Client;
@@ -245,6 +247,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         {
             // Core 1.1.1 appendix E.2: /1/x/11 keeps the last alert.
             server.set(TLS_ALERT, Some(u32::from(alert)));
+            let instance = server.instance;
+            self.reporting.changed(Path::resource(defs::SERVER.id, instance, TLS_ALERT));
         }
         let Some(session) = self.session_mut(slot) else { return };
         match role {
@@ -252,7 +256,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 self.deregistered(now, slot);
             }
             // Core 1.1.1 §6.2.1: a new security context means a new registration.
-            Role::Server(_) if is_alive => self.reconnect(now, slot, reason),
+            Role::Server(_) if is_alive && !reason.needs_configuration() => {
+                self.reconnect(now, slot, reason);
+            }
             _ if session.lingers_until.is_some() => self.drop_session(slot),
             _ => self.attempt_failed(now, slot, reason, rng),
         }

@@ -7,7 +7,7 @@
 //! Invariant: the answer to a request is taken only for the request that is out.
 
 use crate::access::AccessControl;
-use crate::account::{Security, Server};
+use crate::account::{Security, Server, TLS_ALERT};
 use crate::client::Client;
 use crate::error::StoreError;
 use crate::event::{Event, Notice};
@@ -268,12 +268,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     fn record_loaded(&mut self, record: Option<&[u8]>) {
         let Job::Load { number, then } = self.storage.job else { return };
         let Some(number) = number else {
-            self.core.accounts.securities.clear();
-            self.core.accounts.servers.clear();
+            let index = record.unwrap_or_default();
+            let keys = || (0..).map_while(|number| index_entry(index, number));
+            self.core.accounts.clear(|instance| keys().any(|key| key == Key::Server(instance)));
             self.core.access.clear();
             // What does not fit was not written by this client: it is left out.
-            let index = record.unwrap_or_default();
-            for key in (0..).map_while(|number| index_entry(index, number)) {
+            for key in keys() {
                 match key {
                     Key::Security(instance) => {
                         let _ = self.core.accounts.security_mut(instance);
@@ -304,7 +304,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     if let (Some(place), Some(server)) =
                         (self.core.accounts.server_mut(instance), Server::parse(instance, record))
                     {
+                        let alert = place.value(TLS_ALERT);
                         *place = server;
+                        place.set(TLS_ALERT, alert);
                     }
                 }
                 Key::AccessControl(instance) => {

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod alerts;
 mod bootstrap;
 mod bytes;
 mod management;

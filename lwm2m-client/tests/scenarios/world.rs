@@ -89,8 +89,12 @@ pub struct Script {
     jar: Option<CookieJar>,
     connections: Vec<Connection<512, Box<Handshake<512>>>>,
     pub handshakes: usize,
+    /// Datagrams that an alert answered.
+    pub hellos: usize,
     /// Nothing arrives and nothing leaves.
     pub is_dead: bool,
+    /// Answers every ClientHello with this fatal alert instead.
+    pub alert: Option<u8>,
     /// Answers Register and Bootstrap-Request with that instead.
     pub refusal: Option<Code>,
     /// Answers Update with that instead.
@@ -114,7 +118,9 @@ impl Script {
             jar: None,
             connections: Vec::new(),
             handshakes: 0,
+            hellos: 0,
             is_dead: false,
+            alert: None,
             refusal: None,
             update_code: Code::CHANGED,
             reject_notifications: false,
@@ -141,6 +147,10 @@ impl Script {
         }
         if self.keys.is_empty() {
             return self.handle_message(now, datagram);
+        }
+        if let Some(alert) = self.alert {
+            self.hellos += 1;
+            return self.deliver.push_back([21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, alert].into());
         }
         let mut rng = self.rng();
         let time = dtls_psk::Instant::from_millis(now.as_millis());
@@ -358,6 +368,7 @@ impl Objects {
 #[derive(Default)]
 pub struct Device {
     pub reboots: usize,
+    pub clock: Option<i64>,
 }
 
 impl Object for Device {
@@ -373,6 +384,7 @@ impl Object for Device {
         match (at.resource, at.resource_instance) {
             (0, _) => Some(Value::String("Acme")),
             (11, 0) => Some(Value::Integer(0)),
+            (13, _) => self.clock.map(Value::Time),
             (16, _) => Some(Value::String("U")),
             _ => None,
         }
