@@ -26,7 +26,7 @@ where
         let mut datagram = Datagram::new(out.get_mut(..length).unwrap());
         while to.handle(NOW, &mut datagram).is_some() {}
         if let Some(id) = to.poll_pending().map(|pending| pending.id) {
-            to.provide(NOW, id, Answer::Psk { key: KEY, tag: 1 }).unwrap();
+            to.provide(NOW, id, Answer::Psk { key: KEY }).unwrap();
         }
     }
 }

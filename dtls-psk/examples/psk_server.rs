@@ -102,7 +102,7 @@ fn main() -> Result<(), Failure> {
                 if let Some(pending) = peer.poll_pending() {
                     let answer = match pending.operation {
                         Operation::LookUpPsk { identity } if identity == known.0 => {
-                            Answer::Psk { key: &known.1, tag: 1 }
+                            Answer::Psk { key: &known.1 }
                         }
                         _ => Answer::Unknown,
                     };

@@ -4,7 +4,7 @@
 use core::ops::Range;
 
 use crate::alert::{self, Alert, Level};
-use crate::connection_id::ConnectionId;
+use crate::connection_id::{ConnectionId, ENABLED, PeerId};
 use crate::crypto::Crypto;
 use crate::error::{Counters, Dropped, OpenError, SealError};
 use crate::keys::Epoch;
@@ -41,10 +41,9 @@ pub(crate) struct Association {
     epochs: [Option<Epoch>; EPOCHS],
     alert: Option<(Level, Alert)>,
     /// The Connection ID in records to us, and in those to the peer; empty where none was agreed.
-    pub(crate) own_id: ConnectionId,
-    pub(crate) peer_id: ConnectionId,
+    own_id: ConnectionId,
+    peer_id: PeerId,
     pub(crate) path: Path,
-    pub(crate) tag: Option<u64>,
     /// The beginning of the cookie in the ClientHello, to know a late copy of it after the handshake's memory is gone. Not
     /// of the random: a device with a poor source may start again with the same one. It is let in once the secret of the
     /// cookies has changed, after a minute at most.
@@ -62,9 +61,8 @@ impl Association {
             epochs: [const { None }; EPOCHS],
             alert: None,
             own_id: ConnectionId::EMPTY,
-            peer_id: ConnectionId::EMPTY,
+            peer_id: PeerId::new(),
             path: Path::NONE,
-            tag: None,
             cookie: [0; 8],
             counters: Counters {
                 malformed: 0,
@@ -77,6 +75,23 @@ impl Association {
                 no_cookie: 0,
             },
         }
+    }
+
+    /// Each side's records have the other's Connection ID from now on; whether the return routability check goes with it.
+    pub(crate) fn agree_ids(&mut self, own: ConnectionId, peer: PeerId, is_checkable: bool) {
+        self.own_id = own;
+        self.peer_id = peer;
+        self.path.is_checkable = is_checkable;
+    }
+
+    /// The Connection ID in records to us.
+    pub(crate) fn own_id(&self) -> &[u8] {
+        self.own_id.bytes()
+    }
+
+    /// The Connection ID in records to the peer.
+    pub(crate) fn peer_id(&self) -> &[u8] {
+        if ENABLED { &self.peer_id } else { &[] }
     }
 
     pub(crate) fn count(&mut self, dropped: Dropped) {
@@ -108,7 +123,7 @@ impl Association {
         let own = self.own_id;
         let epoch = self.epoch_mut(header.epoch).ok_or(Dropped::Unsupported)?;
         let is_newest = epoch.window.is_newest(header.sequence);
-        let opened = epoch.open::<C>(header, &own, body)?;
+        let opened = epoch.open::<C>(header, own.bytes(), body)?;
         self.path.is_newest = is_newest;
         Ok(opened)
     }
@@ -120,13 +135,13 @@ impl Association {
         record: &[u8],
         scratch: &'s mut [u8],
     ) -> Result<&'s mut [u8], OpenError> {
-        let (header, head, length) = Header::parse(record, &self.own_id).map_err(OpenError::Refused)?;
+        let (header, head, length) = Header::parse(record, self.own_id()).map_err(OpenError::Refused)?;
         let body = record.get(head..).and_then(|behind| behind.get(..length));
         let body = body.ok_or(OpenError::Refused(Dropped::Malformed))?;
         let epoch = self.epoch(header.epoch).ok_or(OpenError::Refused(Dropped::Unsupported))?;
         let scratch = scratch.get_mut(..length).ok_or(OpenError::NoRoom)?;
         scratch.copy_from_slice(body);
-        let plaintext = epoch.decrypt::<C>(header, &self.own_id, scratch).map_err(OpenError::Refused)?;
+        let plaintext = epoch.decrypt::<C>(header, self.own_id(), scratch).map_err(OpenError::Refused)?;
         // Told last: the Finished of another handshake, which is not authentic here, has a number that was seen long ago.
         if epoch.window.is_fresh(header.sequence) {
             Ok(plaintext)
@@ -142,9 +157,10 @@ impl Association {
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Range<usize>, SealError> {
-        let peer = self.peer_id;
-        let epoch = self.epoch_mut(epoch).ok_or(SealError::NotEstablished)?;
-        epoch.seal::<C>(content_type, &peer, buffer, payload)
+        let Self { epochs, peer_id, .. } = self;
+        let peer = if ENABLED { peer_id.as_slice() } else { &[] };
+        let epoch = epochs.iter_mut().flatten().find(|row| row.number == epoch);
+        epoch.ok_or(SealError::NotEstablished)?.seal::<C>(content_type, peer, buffer, payload)
     }
 
     /// Writes a record of epoch 0 to the front of `out`.
@@ -194,7 +210,7 @@ impl Association {
     /// The bytes in front of and behind a payload in a protected record to the peer.
     pub(crate) fn room(&self, epoch: u16) -> Option<(usize, usize)> {
         let epoch = self.epoch(epoch)?;
-        Some((epoch.head(&self.peer_id), epoch.tail(&self.peer_id)))
+        Some((epoch.head(self.peer_id()), epoch.tail(self.peer_id())))
     }
 
     /// Writes a protected record to the front of `out`.

@@ -5,7 +5,6 @@ use core::borrow::BorrowMut;
 
 use crate::client_hello::OfferedHello;
 use crate::connection::Connection;
-use crate::connection_id::ConnectionId;
 use crate::crypto::Crypto;
 use crate::error::{Dropped, OpenError};
 use crate::handshake::Handshake;
@@ -44,7 +43,7 @@ where
             .position(|candidate| Header::parse(datagram, candidate.own_connection_id()).is_ok())
             .map_or(Choice::Dropped(Dropped::Unsupported), Choice::Candidate);
     }
-    let (header, length) = match Header::parse(datagram, &ConnectionId::EMPTY) {
+    let (header, length) = match Header::parse(datagram, &[]) {
         Ok((header, _, length)) => (header, length),
         Err(dropped) => return Choice::Dropped(dropped),
     };

@@ -10,7 +10,7 @@
 //! Invariant: established only after the server's Finished was decrypted and verified.
 
 use crate::association::Role;
-use crate::connection_id::ConnectionId;
+use crate::connection_id::{ConnectionId, PeerId};
 use crate::crypto::{Crypto, RunningHash as _};
 use crate::error::{Dropped, Reason};
 use crate::handshake::{Core, Failure, State, Step};
@@ -118,9 +118,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         if extensions.return_routability && !core.return_routability {
             return Err(Reason::UnofferedExtension.into());
         }
-        association.own_id = own;
-        association.peer_id = ConnectionId::new(peer).ok_or(Reason::TooLong)?;
-        association.path.is_checkable = extensions.return_routability;
+        let peer = PeerId::from_slice(peer).map_err(|_| Reason::TooLong)?;
+        association.agree_ids(own, peer, extensions.return_routability);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What a server reads of a ClientHello and answers to it (RFC 5246 §7.4.1.2, §7.4.1.3, RFC 5746 §3.6, RFC 7627 §5.1; invariant:
 //! only what was offered is chosen, and only what was asked for is answered).
 
-use crate::connection_id::ConnectionId;
+use crate::connection_id::PeerId;
 use crate::error::Reason;
 use crate::message::{Extensions, HelloExtensions};
 use crate::record::Version;
@@ -28,8 +28,8 @@ impl ClientHello<'_> {
     }
 
     /// The Connection ID that the client wants in records to it; one that is too long is none.
-    pub(crate) fn peer_id(&self) -> Option<ConnectionId> {
-        self.extensions.connection_id.and_then(ConnectionId::new)
+    pub(crate) fn peer_id(&self) -> Option<PeerId> {
+        self.extensions.connection_id.and_then(|id| PeerId::from_slice(id).ok())
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Config {
     pub shares_records: bool,
     /// The Connection ID that the peer shall put into its records (RFC 9146). A client with one offers the extension, also
     /// with an empty one: then it can put the server's into its records and wants none itself. A server with one answers
-    /// the offer; without one it does not. Without the feature `connection-id` only an empty one can be had.
+    /// the offer; without one it does not. Without the feature `connection-id` it has no effect.
     pub connection_id: Option<ConnectionId>,
     /// Whether the return routability check (RFC 9853) is offered and answered where Connection IDs are.
     pub return_routability: bool,

@@ -9,7 +9,7 @@ use crate::Rng;
 use crate::alert::{Alert, Level};
 use crate::association::{Association, Phase, Role};
 use crate::config::Config;
-use crate::connection_id::ConnectionId;
+use crate::connection_id::ENABLED;
 use crate::crypto::{Crypto, RustCrypto};
 use crate::error::{Counters, Reason, SealError, SetUpError};
 use crate::event::Input;
@@ -67,7 +67,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         if let Some((mut step, _)) = connection.step(now) {
             step.core.identity = identity;
             step.core.client_random = random;
-            step.core.offered_id = config.connection_id;
+            step.core.offered_id = config.connection_id.filter(|_| ENABLED);
             step.core.return_routability = config.return_routability;
             let pushed = step.push_client_hello(&[]);
             debug_assert!(pushed.is_ok(), "a ClientHello without cookie fits into any handshake memory");
@@ -104,7 +104,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// Call it until it returns `None` (the datagram is used up), then [`Connection::poll_pending`] on a server and
     /// [`Connection::poll_transmit`]. Whatever cannot be processed is dropped and counted.
     pub fn handle<'d>(&mut self, now: Instant, datagram: &mut Datagram<'d>) -> Option<Input<'d>> {
-        while let Some(record) = datagram.next(&self.association.own_id) {
+        while let Some(record) = datagram.next(self.association.own_id()) {
             match record.and_then(|(header, body)| self.handle_record(now, header, body)) {
                 Ok(None) => {}
                 Ok(Some(input)) => return Some(input),
@@ -158,7 +158,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     }
 
     /// Seals `buffer[payload]` in place as a record of application data and returns where the record lies in `buffer`:
-    /// [`HEADROOM`](crate::HEADROOM) bytes in front of the payload and [`TAILROOM`](crate::TAILROOM) behind it are written.
+    /// at most [`HEADROOM`](crate::HEADROOM) bytes in front of the payload and [`TAILROOM`](crate::TAILROOM) behind it are
+    /// written.
     ///
     /// # Errors
     /// The connection is not established, there is no room, the sequence numbers are used up, or the primitives refused,
@@ -171,13 +172,13 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     }
 
     /// The Connection ID in records to this side; empty if there is none.
-    pub const fn own_connection_id(&self) -> &ConnectionId {
-        &self.association.own_id
+    pub fn own_connection_id(&self) -> &[u8] {
+        self.association.own_id()
     }
 
     /// The Connection ID in records to the peer; empty if there is none.
-    pub const fn peer_connection_id(&self) -> &ConnectionId {
-        &self.association.peer_id
+    pub fn peer_connection_id(&self) -> &[u8] {
+        self.association.peer_id()
     }
 
     /// Whether the last authentic record is newer than all before it. Only such a one may move the peer to the address that
@@ -242,11 +243,6 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// Whether the connection is over.
     pub fn is_closed(&self) -> bool {
         self.association.phase == Phase::Closed
-    }
-
-    /// What the caller gave with the key, once the peer has proven that it has the key.
-    pub fn tag(&self) -> Option<u64> {
-        self.association.tag.filter(|_| self.is_established())
     }
 
     /// The peer's identity (on a client: its own) while the handshake's memory lives, which on a server includes the moment
@@ -359,7 +355,7 @@ mod tests {
                 };
             }
             if let Some(id) = to.poll_pending().map(|pending| pending.id) {
-                last = to.provide(NOW, id, Answer::Psk { key: PSK.key, tag: 0 }).unwrap();
+                last = to.provide(NOW, id, Answer::Psk { key: PSK.key }).unwrap();
             }
         }
         last
@@ -529,14 +525,14 @@ mod tests {
         let mut flight = sent(&mut client).concat();
         let mut records = Vec::new();
         let mut datagram = Datagram::new(&mut flight);
-        while let Some(Ok((header, body))) = datagram.next(&ConnectionId::EMPTY) {
+        while let Some(Ok((header, body))) = datagram.next(&[]) {
             let length = u16::try_from(body.len()).unwrap();
             records.push([&header.emit(length)[..], body].concat());
         }
         let mut key_exchange = records.remove(0);
         assert_eq!(server.handle(NOW, &mut Datagram::new(&mut key_exchange)), None);
         let id = server.poll_pending().unwrap().id;
-        assert_eq!(server.provide(NOW, id, Answer::Psk { key: PSK.key, tag: 0 }), Ok(None));
+        assert_eq!(server.provide(NOW, id, Answer::Psk { key: PSK.key }), Ok(None));
         // Authentic, but the ChangeCipherSpec is missing.
         assert_eq!(server.handle(NOW, &mut Datagram::new(&mut records[1])), None);
         assert!(!server.is_established());

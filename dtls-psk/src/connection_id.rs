@@ -1,20 +1,30 @@
-//! Connection IDs (RFC 9146): how a record finds its association whatever address it came from (invariant: never longer
-//! than [`ConnectionId::MAX`] bytes).
+//! Connection IDs (RFC 9146): how a record finds its association whatever address it came from (invariant: without the
+//! feature `connection-id` there is none, and no code for them).
 
 use crate::record::{self, ContentType};
 
-/// A Connection ID of 0 to [`ConnectionId::MAX`] bytes. One of zero length in a hello says that the sender can put the
-/// peer's into its records and wants none in those that it receives.
-#[derive(Clone, Copy)]
+/// Whether Connection IDs are compiled in.
+pub(crate) const ENABLED: bool = cfg!(feature = "connection-id");
+
+/// The longest Connection ID that a peer may want in records to it, in bytes. A client that wants a longer one is served
+/// without; a handshake with a server that does ends.
+pub(crate) const PEER_MAX: usize = if ENABLED { 16 } else { 0 };
+
+/// The Connection ID that the peer wants.
+pub(crate) type PeerId = heapless::Vec<u8, PEER_MAX, u8>;
+
+/// The Connection ID that this side wants in records to it, of 0 to [`ConnectionId::MAX`] bytes. One of zero length in a
+/// hello says that the sender can put the peer's into its records and wants none in those that it receives.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionId {
+    /// Zeros behind `length`.
     bytes: [u8; Self::MAX],
     length: u8,
 }
 
 impl ConnectionId {
-    /// The longest Connection ID that this engine takes, in bytes: 16, or none without the feature `connection-id`. A client
-    /// that wants a longer one is served without.
-    pub const MAX: usize = if cfg!(feature = "connection-id") { 16 } else { 0 };
+    /// The longest one, in bytes: 8, or none without the feature `connection-id`.
+    pub const MAX: usize = if ENABLED { 8 } else { 0 };
 
     /// The one of zero length.
     pub const EMPTY: Self = Self { bytes: [0; Self::MAX], length: 0 };
@@ -29,14 +39,7 @@ impl ConnectionId {
 
     /// The bytes, as they stand in records.
     pub fn bytes(&self) -> &[u8] {
-        let length = if Self::MAX == 0 { 0 } else { usize::from(self.length) };
-        self.bytes.get(..length).unwrap_or_default()
-    }
-
-    /// Whether its length is zero.
-    pub const fn is_empty(&self) -> bool {
-        // The constant lets the compiler leave out what is not there.
-        Self::MAX == 0 || self.length == 0
+        if ENABLED { self.bytes.get(..self.length.into()).unwrap_or_default() } else { &[] }
     }
 
     /// The Connection ID in the first record of `datagram`, if it has one, given that those of the receiver have `length`
@@ -46,14 +49,6 @@ impl ConnectionId {
         datagram.get(record::CONNECTION_ID..)?.get(..length).filter(|_| is_there)
     }
 }
-
-impl PartialEq for ConnectionId {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes() == other.bytes()
-    }
-}
-
-impl Eq for ConnectionId {}
 
 impl core::fmt::Debug for ConnectionId {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

@@ -14,7 +14,6 @@ use zeroize::ZeroizeOnDrop;
 use crate::Rng;
 use crate::alert::{self, Level};
 use crate::client_hello::{ClientHello, OfferedHello};
-use crate::connection_id::ConnectionId;
 use crate::crypto::{Crypto, RunningMac as _, RustCrypto};
 use crate::error::{Dropped, Reason};
 use crate::message::{Fragment, FragmentHeader, MessageType};
@@ -145,7 +144,7 @@ impl<C: Crypto> CookieJar<C> {
 
     /// The ClientHello at the front of `datagram`: whole, in one record (a fragmented one needs memory).
     fn client_hello(datagram: &[u8]) -> Result<(Header, u16, &[u8], OfferedHello<'_>), Dropped> {
-        let (record, _, length) = Header::parse(datagram, &ConnectionId::EMPTY)?;
+        let (record, _, length) = Header::parse(datagram, &[])?;
         let versions = [Version::DTLS_1_0, Version::DTLS_1_2];
         if record.content_type != ContentType::Handshake as u8
             || record.epoch != 0

@@ -138,25 +138,25 @@ pub enum Dropped {
     NoCookie,
 }
 
-/// How many records, messages or datagrams were dropped, by reason.
+/// How many records, messages or datagrams were dropped, by reason; each count ends at 65,535.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
     /// Counts [`Dropped::Malformed`].
-    pub malformed: u32,
+    pub malformed: u16,
     /// Counts [`Dropped::Unsupported`].
-    pub unsupported: u32,
+    pub unsupported: u16,
     /// Counts [`Dropped::Replayed`].
-    pub replayed: u32,
+    pub replayed: u16,
     /// Counts [`Dropped::Unauthenticated`].
-    pub unauthenticated: u32,
+    pub unauthenticated: u16,
     /// Counts [`Dropped::Unexpected`].
-    pub unexpected: u32,
+    pub unexpected: u16,
     /// Counts [`Dropped::Duplicate`].
-    pub duplicate: u32,
+    pub duplicate: u16,
     /// Counts [`Dropped::TooLarge`].
-    pub too_large: u32,
+    pub too_large: u16,
     /// Counts [`Dropped::NoCookie`].
-    pub no_cookie: u32,
+    pub no_cookie: u16,
 }
 
 impl Counters {
@@ -226,8 +226,8 @@ impl core::error::Error for ProvideError {}
 pub enum SealError {
     /// The handshake is not finished, or the connection is closed.
     NotEstablished,
-    /// Less than [`HEADROOM`](crate::HEADROOM) bytes in front of the payload, less than
-    /// [`TAILROOM`](crate::TAILROOM) behind it, or more than 2^14 bytes of payload.
+    /// Less room around the payload than the record needs ([`HEADROOM`](crate::HEADROOM) and
+    /// [`TAILROOM`](crate::TAILROOM) are always enough), or more than 2^14 bytes of payload.
     NoRoom,
     /// All 2^48 record sequence numbers are used up: a new handshake is needed.
     SequenceExhausted,

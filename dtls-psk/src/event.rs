@@ -60,8 +60,6 @@ pub enum Answer<'a> {
     Psk {
         /// 1 to 64 bytes.
         key: &'a [u8],
-        /// Whatever the caller wants to find again in [`Connection::tag`](crate::Connection::tag) once the key is proven.
-        tag: u64,
     },
     /// There is none. The handshake goes on with a random key, so that the client cannot tell.
     Unknown,
@@ -70,7 +68,7 @@ pub enum Answer<'a> {
 impl core::fmt::Debug for Answer<'_> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Psk { tag, .. } => formatter.debug_struct("Psk").field("tag", tag).finish_non_exhaustive(),
+            Self::Psk { .. } => formatter.debug_struct("Psk").finish_non_exhaustive(),
             Self::Unknown => formatter.write_str("Unknown"),
         }
     }

@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use crate::connection_id::ConnectionId;
+use crate::connection_id::{ENABLED, PEER_MAX};
 use crate::crypto::Crypto;
 use crate::error::{Dropped, SealError};
 use crate::prf::DirectionKeys;
@@ -14,12 +14,12 @@ use crate::suite::Suite;
 const EXPLICIT_NONCE: usize = 8;
 const TAG: usize = 8;
 
-/// Bytes that sealing needs in front of a payload: record header and explicit nonce. A
-/// [`peer_connection_id`](crate::Connection::peer_connection_id) needs its own bytes besides.
-pub const HEADROOM: usize = HEADER + EXPLICIT_NONCE;
+/// Bytes that sealing needs in front of a payload at most: record header, explicit nonce, and the longest Connection ID of
+/// a peer where those are compiled in.
+pub const HEADROOM: usize = HEADER + PEER_MAX + EXPLICIT_NONCE;
 
-/// Bytes that sealing needs behind a payload: the tag. With a Connection ID the type of content takes one more.
-pub const TAILROOM: usize = TAG;
+/// Bytes that sealing needs behind a payload at most: the type of content where Connection IDs are compiled in, and the tag.
+pub const TAILROOM: usize = ENABLED as usize + TAG;
 
 /// One row of the epoch → keys table.
 pub(crate) struct Epoch {
@@ -34,12 +34,12 @@ pub(crate) struct Epoch {
 
 impl Epoch {
     /// How many bytes stand in front of a payload in a record to the peer.
-    pub(crate) fn head(&self, peer: &ConnectionId) -> usize {
-        HEADER.saturating_add(peer.bytes().len()).saturating_add(EXPLICIT_NONCE)
+    pub(crate) fn head(&self, peer: &[u8]) -> usize {
+        HEADER.saturating_add(peer.len()).saturating_add(EXPLICIT_NONCE)
     }
 
     /// How many bytes stand behind it.
-    pub(crate) fn tail(&self, peer: &ConnectionId) -> usize {
+    pub(crate) fn tail(&self, peer: &[u8]) -> usize {
         usize::from(!peer.is_empty()).saturating_add(TAG)
     }
 
@@ -48,7 +48,7 @@ impl Epoch {
     pub(crate) fn seal<C: Crypto>(
         &mut self,
         content_type: ContentType,
-        peer: &ConnectionId,
+        peer: &[u8],
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Range<usize>, SealError> {
@@ -78,7 +78,7 @@ impl Epoch {
         let fragment = length.saturating_add((EXPLICIT_NONCE + TAG) as u16);
         let [fields @ .., high, low] = header.emit(fragment);
         let (length, number) = ([high, low], header.number());
-        let content = fields.iter().chain(peer.bytes()).chain(&length).chain(&number);
+        let content = fields.iter().chain(peer).chain(&length).chain(&number);
         front.iter_mut().zip(content).for_each(|(to, from)| *to = *from);
         Ok(start..end)
     }
@@ -88,7 +88,7 @@ impl Epoch {
     pub(crate) fn open<'d, C: Crypto>(
         &mut self,
         header: Header,
-        own: &ConnectionId,
+        own: &[u8],
         body: &'d mut [u8],
     ) -> Result<(ContentType, &'d mut [u8]), Dropped> {
         if !self.window.is_fresh(header.sequence) {
@@ -104,7 +104,7 @@ impl Epoch {
     pub(crate) fn decrypt<'d, C: Crypto>(
         &self,
         header: Header,
-        own: &ConnectionId,
+        own: &[u8],
         body: &'d mut [u8],
     ) -> Result<&'d mut [u8], Dropped> {
         let Suite::PskAes128Ccm8 = self.suite;
@@ -146,21 +146,21 @@ fn nonce(keys: &DirectionKeys, explicit: [u8; EXPLICIT_NONCE]) -> [u8; 12] {
 }
 
 /// The additional data of RFC 6655 §3, or with a Connection ID that of RFC 9146 §5.3.
-fn with_aad<T>(header: Header, id: &ConnectionId, length: u16, then: impl FnOnce(&[u8]) -> T) -> T {
+fn with_aad<T>(header: Header, id: &[u8], length: u16, then: impl FnOnce(&[u8]) -> T) -> T {
     // The header's fields in another order: the number before type and version.
     let [a, b, c, d, e, f, g, h] = header.number();
     let [major, minor] = header.version.0.to_be_bytes();
     let length @ [high, low] = length.to_be_bytes();
-    if id.is_empty() {
+    if !ENABLED || id.is_empty() {
         return then(&[a, b, c, d, e, f, g, h, header.content_type, major, minor, high, low]);
     }
     const FIXED: usize = 8 + 3 + 2 + 8;
     let code = ContentType::ConnectionId as u8;
-    let mut aad = [0xff; FIXED + ConnectionId::MAX + 2];
-    let front = [code, id.bytes().len() as u8, code, major, minor, a, b, c, d, e, f, g, h];
-    let content = front.iter().chain(id.bytes()).chain(&length);
+    let mut aad = [0xff; FIXED + PEER_MAX + 2];
+    let front = [code, id.len() as u8, code, major, minor, a, b, c, d, e, f, g, h];
+    let content = front.iter().chain(id).chain(&length);
     aad.iter_mut().skip(8).zip(content).for_each(|(to, from)| *to = *from);
-    then(aad.get(..FIXED.saturating_add(id.bytes().len()).saturating_add(2)).unwrap_or_default())
+    then(aad.get(..FIXED.saturating_add(id.len()).saturating_add(2)).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
     use crate::prf::tests::hex;
     use crate::record::Datagram;
 
-    const NONE: ConnectionId = ConnectionId::EMPTY;
+    const NONE: [u8; 0] = [];
     const DATA: ContentType = ContentType::ApplicationData;
 
     /// The client's side of the independently computed key schedule.
@@ -293,8 +293,8 @@ mod tests {
 
     #[test]
     fn sealing_needs_its_room_exactly() {
-        for length in [0, ConnectionId::MAX] {
-            let id = ConnectionId::new(&[7; 16][..length]).unwrap();
+        for length in [0, PEER_MAX] {
+            let id = [7; 16][..length].to_vec();
             let (head, tail) = (epoch().head(&id), epoch().tail(&id));
             for length in [0, 1, 64, PLAINTEXT_MAX] {
                 let mut epoch = epoch();
@@ -315,7 +315,8 @@ mod tests {
             let sealed = epoch().seal::<RustCrypto>(DATA, &id, &mut buffer, payload);
             assert_eq!(sealed, Err(SealError::NoRoom));
         }
-        assert_eq!((epoch().head(&NONE), epoch().tail(&NONE)), (HEADROOM, TAILROOM));
+        assert_eq!((epoch().head(&NONE), epoch().tail(&NONE)), (21, 8));
+        assert_eq!((epoch().head(&[1; PEER_MAX]), epoch().tail(&[1; PEER_MAX])), (HEADROOM, TAILROOM));
     }
 
     #[cfg(feature = "connection-id")]
@@ -338,7 +339,7 @@ mod tests {
             ),
         ];
         for (id, sequence, content_type, plaintext, record) in records {
-            let id = ConnectionId::new(&hex(id)).unwrap();
+            let id = hex(id);
             let mut epoch = epoch();
             epoch.next_sequence = sequence;
             let plaintext = hex(plaintext);
@@ -353,12 +354,12 @@ mod tests {
         // Three zeros behind the type.
         let padded = "19fefd0001000000000003010203040506070800240001000000000003\
                       981ee1d9eb4474d3628a3d88f71699e39098f95bebe65db5a817d312";
-        let id = ConnectionId::new(&hex("0102030405060708")).unwrap();
+        let id = hex("0102030405060708");
         assert_eq!(open_with(&id, &hex(padded)), Ok((DATA, hex(PLAINTEXT))));
     }
 
     #[cfg(feature = "connection-id")]
-    fn open_with(id: &ConnectionId, record: &[u8]) -> Result<(ContentType, Vec<u8>), Dropped> {
+    fn open_with(id: &[u8], record: &[u8]) -> Result<(ContentType, Vec<u8>), Dropped> {
         let mut record = record.to_vec();
         let (header, body) = Datagram::new(&mut record).next(id).unwrap()?;
         let (content_type, plaintext) = epoch().open::<RustCrypto>(header, id, body)?;
@@ -367,7 +368,7 @@ mod tests {
 
     #[cfg(feature = "connection-id")]
     /// A record of type tls12_cid with this inner plaintext.
-    fn record_of(inner: &[u8], id: &ConnectionId) -> Vec<u8> {
+    fn record_of(inner: &[u8], id: &[u8]) -> Vec<u8> {
         let Some((code, content)) = inner.split_last() else {
             // Without even a type: nothing seals such a one, so the tag is made by hand.
             let header = Header::new(ContentType::ConnectionId, 1, 1);
@@ -375,7 +376,7 @@ mod tests {
             let tag =
                 with_aad(header, id, 0, |aad| RustCrypto::seal(&epoch().write.key, &nonce, aad, &mut []));
             let mut record = header.emit(16)[..11].to_vec();
-            record.extend(id.bytes().iter().chain(&[0, 16]).chain(&header.number()).chain(&tag.unwrap()));
+            record.extend(id.iter().chain(&[0, 16]).chain(&header.number()).chain(&tag.unwrap()));
             return record;
         };
         let mut epoch = epoch();
@@ -392,7 +393,7 @@ mod tests {
     #[cfg(feature = "connection-id")]
     #[test]
     fn a_record_without_a_type_inside_or_with_that_of_the_outside_is_dropped() {
-        let id = ConnectionId::new(&[9; 6]).unwrap();
+        let id = [9; 6];
         assert_eq!(open_with(&id, &record_of(&[], &id)), Err(Dropped::Malformed));
         assert_eq!(open_with(&id, &record_of(&[1, 2, 25], &id)), Err(Dropped::Unsupported));
         assert_eq!(open_with(&id, &record_of(&[1, 2, 0, 23], &id)), Ok((DATA, vec![1, 2, 0])));
@@ -401,17 +402,15 @@ mod tests {
     #[cfg(feature = "connection-id")]
     #[test]
     fn a_record_needs_exactly_the_connection_id_that_was_agreed_12() {
-        let id = ConnectionId::new(&[9; 6]).unwrap();
+        let id = [9; 6];
         let record = record_of(&[1, 2, 23], &id);
         assert!(open_with(&id, &record).is_ok());
         // Of another length, another one, none at all, and one where none was agreed.
         for other in [&[9; 7][..], &[9, 9, 9, 9, 9, 8], &[]] {
-            let other = ConnectionId::new(other).unwrap();
-            assert_eq!(open_with(&other, &record), Err(Dropped::Unsupported), "{other:?}");
+            assert_eq!(open_with(other, &record), Err(Dropped::Unsupported), "{other:?}");
         }
         for length in 1..6 {
-            let shorter = ConnectionId::new(&[9; 6][..length]).unwrap();
-            assert!(open_with(&shorter, &record).is_err());
+            assert!(open_with(&id[..length], &record).is_err());
         }
         assert_eq!(open_with(&id, &hex(RECORD)), Err(Dropped::Unsupported));
         for length in 1..record.len() {

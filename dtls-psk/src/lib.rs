@@ -86,7 +86,7 @@
 //!         }
 //!         if let Some(pending) = peer.poll_pending() {
 //!             let (id, Operation::LookUpPsk { identity }) = (pending.id, pending.operation) else { unreachable!() };
-//!             let answer = if identity == b"urn:dev:1" { Answer::Psk { key: &[1; 16], tag: 1 } } else { Answer::Unknown };
+//!             let answer = if identity == b"urn:dev:1" { Answer::Psk { key: &[1; 16] } } else { Answer::Unknown };
 //!             // May be called much later as well; may return `Established`.
 //!             let input = peer.provide(now(), id, answer);
 //!         }

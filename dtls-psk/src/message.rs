@@ -1,6 +1,7 @@
 //! Handshake messages (RFC 6347 §4.2.2, RFC 5246 §7.4, RFC 4279 §2; invariant: a parsed message was consumed to its last
 //! byte).
 
+use crate::connection_id::ENABLED;
 use crate::error::{Dropped, Reason};
 use crate::record::Version;
 use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite};
@@ -143,16 +144,15 @@ impl<'a> HelloExtensions<'a> {
                     core::mem::replace(&mut read.secure_renegotiation, true)
                 }
                 extension::RENEGOTIATION_INFO => return Err(Reason::InsecureRenegotiation),
-                extension::CONNECTION_ID => {
+                extension::CONNECTION_ID if ENABLED => {
                     let id = message_vector8(value).ok_or(Reason::ProtocolViolation)?;
                     read.connection_id.replace(id).is_some()
                 }
-                extension::RETURN_ROUTABILITY_CHECK if value.is_empty() => {
+                extension::RETURN_ROUTABILITY_CHECK if ENABLED && value.is_empty() => {
                     core::mem::replace(&mut read.return_routability, true)
                 }
-                extension::EXTENDED_MASTER_SECRET | extension::RETURN_ROUTABILITY_CHECK => {
-                    return Err(Reason::ProtocolViolation);
-                }
+                extension::EXTENDED_MASTER_SECRET => return Err(Reason::ProtocolViolation),
+                extension::RETURN_ROUTABILITY_CHECK if ENABLED => return Err(Reason::ProtocolViolation),
                 _ => {
                     read.others = true;
                     false

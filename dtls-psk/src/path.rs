@@ -2,11 +2,11 @@
 
 use heapless::Vec;
 
-use crate::connection_id::ConnectionId;
+use crate::connection_id::ENABLED;
 use crate::wire::Reader;
 
 /// Room for a cookie where there can be a check.
-const COOKIE: usize = if ConnectionId::MAX == 0 { 0 } else { 8 };
+const COOKIE: usize = if ENABLED { 8 } else { 0 };
 
 /// What goes over the path to a peer that may have moved.
 pub(crate) struct Path {

@@ -1,7 +1,6 @@
 //! The record layer's outside (RFC 6347 §4.1): headers, and the records of one datagram (invariant: a header that was
 //! parsed has its whole body behind it).
 
-use crate::connection_id::ConnectionId;
 use crate::error::Dropped;
 use crate::wire::Reader;
 
@@ -72,7 +71,7 @@ impl Header {
 
     /// Parses a header and returns the lengths of itself and of the body behind it, which `bytes` is known to hold. `own` is
     /// the Connection ID that a record to this receiver has, if it has one.
-    pub(crate) fn parse(bytes: &[u8], own: &ConnectionId) -> Result<(Self, usize, usize), Dropped> {
+    pub(crate) fn parse(bytes: &[u8], own: &[u8]) -> Result<(Self, usize, usize), Dropped> {
         let mut reader = Reader::new(bytes);
         let mut fields = || {
             let content_type = reader.u8()?;
@@ -83,11 +82,11 @@ impl Header {
         let mut length = HEADER;
         if header.content_type == ContentType::ConnectionId as u8 {
             // RFC 9146 §3: such records exist only once a Connection ID was negotiated, and have no other.
-            let is_own = !own.is_empty() && reader.take(own.bytes().len()) == Some(own.bytes());
+            let is_own = !own.is_empty() && reader.take(own.len()) == Some(own);
             if !is_own {
                 return Err(Dropped::Unsupported);
             }
-            length = HEADER.saturating_add(own.bytes().len());
+            length = HEADER.saturating_add(own.len());
         }
         let body = reader.vector16().ok_or(Dropped::Malformed)?;
         Ok((header, length, body.len()))
@@ -120,7 +119,7 @@ impl<'d> Datagram<'d> {
     }
 
     /// Takes the next record: its header and body. `Err` drops the rest of the datagram, which cannot be decoded.
-    pub(crate) fn next(&mut self, own: &ConnectionId) -> Option<Result<(Header, &'d mut [u8]), Dropped>> {
+    pub(crate) fn next(&mut self, own: &[u8]) -> Option<Result<(Header, &'d mut [u8]), Dropped>> {
         if self.0.is_empty() {
             return None;
         }

@@ -16,7 +16,7 @@ use crate::association::{Phase, Role};
 use crate::client_hello::{self, ClientHello, OfferedHello};
 use crate::config::Config;
 use crate::connection::{Connection, random};
-use crate::connection_id::ConnectionId;
+use crate::connection_id::{ConnectionId, ENABLED};
 use crate::crypto::Crypto;
 use crate::error::{Dropped, OpenError, ProvideError, Reason, SetUpError};
 use crate::event::{Answer, Input, Operation, Pending, PendingId};
@@ -49,12 +49,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         connection.set_key(&*decoy).ok_or(SetUpError::KeyLength)?;
         if let Some((mut step, reassembly)) = connection.step(now) {
             step.core.server_random = server_random;
-            if let (Some(own), Some(peer)) = (config.connection_id, hello.peer_id()) {
-                step.association.own_id = own;
-                step.association.peer_id = peer;
+            if let (true, Some(own), Some(peer)) = (ENABLED, config.connection_id, hello.peer_id()) {
                 step.core.offered_id = Some(own);
-                step.association.path.is_checkable =
-                    config.return_routability && hello.extensions.return_routability;
+                let is_checkable = config.return_routability && hello.extensions.return_routability;
+                step.association.agree_ids(own, peer, is_checkable);
             }
             let answered = step.answer_client_hello(hello);
             debug_assert!(answered.is_ok(), "ServerHello and ServerHelloDone fit into any handshake memory");
@@ -86,12 +84,11 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             return Err(ProvideError::NotPending);
         }
         match answer {
-            Answer::Psk { key, tag } => {
+            Answer::Psk { key } => {
                 if key.is_empty() || key.len() > PSK_MAX {
                     return Err(ProvideError::KeyLength);
                 }
                 step.use_key(key);
-                step.association.tag = Some(tag);
             }
             Answer::Unknown => step.use_decoy(Reason::UnknownIdentity),
         }

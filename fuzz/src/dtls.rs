@@ -219,7 +219,7 @@ impl Pair {
 
     fn provide(&mut self) {
         let (Some((id, is_known)), Some(server)) = (self.pending.take(), &mut self.server) else { return };
-        let answer = if is_known { Answer::Psk { key: KEY, tag: 7 } } else { Answer::Unknown };
+        let answer = if is_known { Answer::Psk { key: KEY } } else { Answer::Unknown };
         if let Ok(Some(Input::Established { .. })) =
             server.provide(Instant::from_millis(self.now), id, answer)
         {

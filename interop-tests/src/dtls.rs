@@ -174,7 +174,7 @@ impl<T: Transport> Secure<T> {
             (pending.id, self.keys.iter().find(|(known, _)| known == identity))
         });
         if let Some((id, known)) = found {
-            let answer = known.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key, tag: 1 });
+            let answer = known.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key });
             if let Ok(Some(Input::Established { .. })) = connection.provide(now, id, answer) {
                 self.established = self.established.saturating_add(1);
             }

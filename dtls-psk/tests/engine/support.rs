@@ -12,7 +12,6 @@ pub(crate) type Peer = Connection<1024, Box<Handshake<1024>>>;
 
 pub(crate) const IDENTITY: &[u8] = b"urn:dev:os:0001";
 pub(crate) const KEY: &[u8] = &[0x5a; 16];
-pub(crate) const TAG: u64 = 0x7ab;
 pub(crate) const ADDRESS: &[u8] = &[192, 0, 2, 1, 0x16, 0x34];
 
 /// A deterministic stand-in for randomness (splitmix64).
@@ -101,10 +100,8 @@ pub(crate) fn seal<const N: usize, H: std::borrow::BorrowMut<Handshake<N>>>(
     connection: &mut Connection<N, H>,
     payload: &[u8],
 ) -> Vec<u8> {
-    let id = connection.peer_connection_id().bytes().len();
-    let head = HEADROOM + id;
-    let mut buffer = vec![0; head + payload.len() + usize::from(id > 0) + TAILROOM];
-    let range = head..head + payload.len();
+    let mut buffer = vec![0; HEADROOM + payload.len() + TAILROOM];
+    let range = HEADROOM..HEADROOM + payload.len();
     buffer.get_mut(range.clone()).unwrap().copy_from_slice(payload);
     let record = connection.seal(&mut buffer, range).unwrap();
     buffer.get(record).unwrap().to_vec()
@@ -201,7 +198,7 @@ impl Server {
         identity: &[u8],
     ) -> Option<Event> {
         let found = self.keys.iter().find(|(known, _)| known == identity);
-        let answer = found.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key, tag: TAG });
+        let answer = found.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key });
         self.peers.get_mut(index).unwrap().provide(now, id, answer).unwrap().map(Event::of)
     }
 

@@ -193,7 +193,7 @@ impl Script {
                 });
                 if let Some((id, key)) = answer {
                     let answer = match &key {
-                        Some(key) => Answer::Psk { key, tag: 0 },
+                        Some(key) => Answer::Psk { key },
                         None => Answer::Unknown,
                     };
                     if let Some(dtls_psk::Input::Established { .. }) =

@@ -201,7 +201,7 @@ impl Endpoint {
         let provided = match verdict {
             Verdict::Key { key: psk, who } => {
                 proving.who = Some(who);
-                session.provide(dtls(now), pending, Answer::Psk { key: &psk, tag: 0 })
+                session.provide(dtls(now), pending, Answer::Psk { key: &psk })
             }
             Verdict::Refused { reason } => {
                 let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());

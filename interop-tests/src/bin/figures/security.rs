@@ -169,7 +169,7 @@ fn feed_server(server: &mut Server, bytes: &mut [u8]) {
     while server.handle(now(), &mut datagram).is_some() {}
     if let Some(pending) = server.poll_pending() {
         let id = pending.id;
-        let _ = server.provide(now(), id, Answer::Psk { key: KEY, tag: 1 });
+        let _ = server.provide(now(), id, Answer::Psk { key: KEY });
     }
 }
 

@@ -172,7 +172,7 @@ impl Line {
                 }
                 if let Some(pending) = connection.poll_pending() {
                     let id = pending.id;
-                    connection.provide(now, id, Answer::Psk { key: KEY.key, tag: 0 }).ok()?;
+                    connection.provide(now, id, Answer::Psk { key: KEY.key }).ok()?;
                 }
                 connection
             }
