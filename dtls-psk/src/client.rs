@@ -7,6 +7,8 @@
 //! 5. ClientKeyExchange, ChangeCipherSpec, Finished →
 //! 6. ← ChangeCipherSpec, Finished
 //!
+//! Module `resume` has the abbreviated one.
+//!
 //! Invariant: established only after the server's Finished was decrypted and verified.
 
 use crate::association::Role;
@@ -28,6 +30,10 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         flight.clear();
         core.hello_sequence = association.plain_sequence;
         let Core { client_random, offered_id, return_routability, .. } = core;
+        #[cfg(feature = "resumption")]
+        let session_id = core.resuming.offered_id();
+        #[cfg(not(feature = "resumption"))]
+        let session_id = &[];
         let extensions = HelloExtensions {
             extended_master_secret: true,
             connection_id: offered_id.as_ref().map(ConnectionId::bytes),
@@ -36,7 +42,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         };
         let message = flight
             .push(MessageType::ClientHello, core.hello_seq, 0, |out| {
-                message::emit_client_hello(out, client_random, cookie, &extensions)
+                message::emit_client_hello(out, client_random, session_id, cookie, &extensions)
             })
             .ok_or(Reason::TooLong)?;
         core.transcript = C::Sha256::new();
@@ -83,6 +89,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 self.take_connection_id(&hello.extensions)?;
                 self.core.absorb(message);
                 self.core.state = State::ServerHelloDone;
+                #[cfg(feature = "resumption")]
+                self.take_up_session(hello.session_id)?;
             }
             (State::ServerHelloDone, MessageType::ServerKeyExchange)
                 if !self.core.has_server_key_exchange =>
@@ -96,7 +104,18 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 self.core.absorb(message);
                 self.answer_server_hello_done()?;
             }
-            (State::Finished, MessageType::Finished) => self.verify_finished(message, Role::Server)?,
+            (State::Finished, MessageType::Finished) => {
+                self.verify_finished(message, Role::Server)?;
+                let Self { core, flight, now, .. } = self;
+                if core.is_needed_by(Role::Client) {
+                    flight.clear();
+                    core.timers.last_flight(*now);
+                }
+                if core.is_abbreviated() {
+                    let message_seq = core.hello_seq.wrapping_add(1);
+                    self.push_finished(message_seq)?;
+                }
+            }
             _ => return Err(Dropped::Unexpected.into()),
         }
         self.core.suspicion = None;

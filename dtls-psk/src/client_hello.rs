@@ -44,6 +44,8 @@ impl core::fmt::Debug for ClientHello<'_> {
 pub(crate) struct OfferedHello<'a> {
     pub(crate) version: Version,
     pub(crate) random: &'a [u8; 32],
+    #[cfg(feature = "resumption")]
+    pub(crate) session_id: &'a [u8],
     /// Everything in front of the cookie.
     pub(crate) before_cookie: &'a [u8],
     pub(crate) cookie: &'a [u8],
@@ -77,6 +79,8 @@ impl<'a> OfferedHello<'a> {
         well_formed.then_some(Self {
             version,
             random,
+            #[cfg(feature = "resumption")]
+            session_id,
             before_cookie,
             cookie,
             behind_cookie,
@@ -95,25 +99,31 @@ impl<'a> OfferedHello<'a> {
         if !self.compressions.contains(&0) {
             return Err(Reason::ProtocolViolation);
         }
-        let offers = |code: u16| self.suites.chunks_exact(2).any(|suite| suite == code.to_be_bytes());
-        let suite = Suite::ALL.into_iter().find(|suite| offers(suite.code())).ok_or(Reason::NoCommonSuite)?;
+        let suite =
+            Suite::ALL.into_iter().find(|suite| self.offers(suite.code())).ok_or(Reason::NoCommonSuite)?;
         let mut extensions = HelloExtensions::read(self.extensions)?;
-        extensions.secure_renegotiation |= offers(EMPTY_RENEGOTIATION_INFO_SCSV);
+        extensions.secure_renegotiation |= self.offers(EMPTY_RENEGOTIATION_INFO_SCSV);
         Ok((suite, extensions))
+    }
+
+    /// Whether a cipher suite is among those offered.
+    pub(crate) fn offers(&self, code: u16) -> bool {
+        self.suites.chunks_exact(2).any(|suite| suite == code.to_be_bytes())
     }
 }
 
-/// Writes our ServerHello with an empty session id.
+/// Writes our ServerHello.
 pub(crate) fn emit_server_hello(
     buffer: &mut [u8],
     random: &[u8; 32],
+    session_id: &[u8],
     suite: Suite,
     extensions: &HelloExtensions<'_>,
 ) -> Option<usize> {
     let mut writer = Writer::new(buffer);
     writer.u16(Version::DTLS_1_2.0)?;
     writer.bytes(random)?;
-    writer.vector8(&[])?;
+    writer.vector8(session_id)?;
     writer.u16(suite.code())?;
     writer.u8(0)?;
     writer.optional16_of(|writer| extensions.emit(writer))?;

@@ -60,6 +60,18 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         rng: &mut Rng<'_>,
         handshake: H,
     ) -> Result<Self, SetUpError> {
+        Self::start_client(now, config, psk, rng, handshake, |_| ())
+    }
+
+    /// A client, whose first ClientHello is made after `prepare`.
+    pub(crate) fn start_client(
+        now: Instant,
+        config: &Config,
+        psk: Psk<'_>,
+        rng: &mut Rng<'_>,
+        handshake: H,
+        prepare: impl FnOnce(&mut Core<C>),
+    ) -> Result<Self, SetUpError> {
         let identity = StoredIdentity::from_slice(psk.identity).map_err(|_| SetUpError::IdentityTooLong)?;
         let random = random(rng)?;
         let mut connection = Self::start(Role::Client, 0, now, config, handshake);
@@ -69,6 +81,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             step.core.client_random = random;
             step.core.offered_id = config.connection_id.filter(|_| ENABLED);
             step.core.return_routability = config.return_routability;
+            prepare(step.core);
             let pushed = step.push_client_hello(&[]);
             debug_assert!(pushed.is_ok(), "a ClientHello without cookie fits into any handshake memory");
         }

@@ -40,6 +40,8 @@ pub enum Reason {
     UnofferedExtension,
     /// The renegotiation_info of the peer is not that of an initial handshake.
     InsecureRenegotiation,
+    /// The peer takes up a session under another cipher suite, or without the extended master secret.
+    ResumedDifferently,
     /// Handshake messages too long for the memory given.
     TooLong,
     /// The peer sent more HelloVerifyRequests than a handshake can need.
@@ -77,7 +79,7 @@ impl Reason {
             // RFC 5246 §7.4.1.4
             Self::UnofferedExtension => Some(Alert::UNSUPPORTED_EXTENSION),
             Self::UnsupportedVersion => Some(Alert::PROTOCOL_VERSION),
-            Self::ProtocolViolation => Some(Alert::ILLEGAL_PARAMETER),
+            Self::ProtocolViolation | Self::ResumedDifferently => Some(Alert::ILLEGAL_PARAMETER),
             Self::TooLong => Some(Alert::INTERNAL_ERROR),
             _ => None,
         }
@@ -108,6 +110,7 @@ impl fmt::Display for Reason {
             Self::ProtocolViolation => "the peer violated the protocol",
             Self::UnofferedExtension => "the server answered with an extension that was not offered",
             Self::InsecureRenegotiation => "the peer takes the handshake for a renegotiation",
+            Self::ResumedDifferently => "the peer takes up a session with other parameters than it was made with",
             Self::TooLong => "the peer's handshake messages are too long",
             Self::CookieLoop => "the peer keeps asking for another cookie",
         })

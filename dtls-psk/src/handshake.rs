@@ -11,7 +11,7 @@ use crate::error::{Dropped, Reason};
 use crate::flight::Flight;
 use crate::keys::Epoch;
 use crate::message::{Message, MessageType};
-use crate::prf::{Inputs, Secrets, VerifyData};
+use crate::prf::{Inputs, KeyBlock, Secrets, VerifyData};
 use crate::psk::{StoredIdentity, StoredKey};
 use crate::reassembly::Reassembly;
 use crate::replay::ReplayWindow;
@@ -112,7 +112,9 @@ pub(crate) struct Core<C: Crypto> {
     pub(crate) identity: StoredIdentity,
     /// Client: its key. Server: a random key for unknown identities.
     pub(crate) key: StoredKey,
-    verify_data: VerifyData,
+    pub(crate) verify_data: VerifyData,
+    #[cfg(feature = "resumption")]
+    pub(crate) resuming: crate::resume::Resuming,
     #[cfg(feature = "server")]
     pub(crate) waiting: crate::server::Waiting,
     /// What will be the reason unless the handshake gets on.
@@ -204,6 +206,8 @@ impl<C: Crypto> Core<C> {
             identity: StoredIdentity::new(),
             key: StoredKey::EMPTY,
             verify_data: VerifyData::default(),
+            #[cfg(feature = "resumption")]
+            resuming: crate::resume::Resuming::No,
             #[cfg(feature = "server")]
             waiting: crate::server::Waiting::NONE,
             suspicion: None,
@@ -223,7 +227,7 @@ impl<C: Crypto> Core<C> {
             message_seq: self.hello_seq.wrapping_add(2),
             body: &[0; 12],
         };
-        let Secrets { keys, verify_data } = Secrets::derive::<C>(Inputs {
+        let secrets = Secrets::derive::<C>(Inputs {
             psk,
             client_random: &self.client_random,
             server_random: &self.server_random,
@@ -232,7 +236,14 @@ impl<C: Crypto> Core<C> {
             client_finished_header: finished.header(),
         });
         self.key.clear();
-        self.verify_data = verify_data;
+        self.verify_data = secrets.verify_data;
+        #[cfg(feature = "resumption")]
+        self.keep_session(&secrets.master_secret);
+        self.install(association, &secrets.keys);
+    }
+
+    /// Puts the keys of the protected epoch in their place.
+    pub(crate) fn install(&self, association: &mut Association, keys: &KeyBlock) {
         let (write, read) = match association.role {
             Role::Client => (&keys.client, &keys.server),
             Role::Server => (&keys.server, &keys.client),
@@ -260,12 +271,31 @@ impl<C: Crypto> Core<C> {
         self.verify_data.server = [0; 12];
     }
 
+    /// Whether a session is taken up: the server's Finished comes before the client's, and each side's ChangeCipherSpec right
+    /// before its Finished.
+    pub(crate) const fn is_abbreviated(&self) -> bool {
+        #[cfg(feature = "resumption")]
+        return matches!(self.resuming, crate::resume::Resuming::Accepted(_));
+        #[cfg(not(feature = "resumption"))]
+        false
+    }
+
+    /// Whether there is something to keep when both Finished were verified: the last flight, on the side `role` that sent it,
+    /// or a session that waits to be taken.
+    pub(crate) const fn is_needed_by(&self, role: Role) -> bool {
+        #[cfg(feature = "resumption")]
+        if matches!(self.resuming, crate::resume::Resuming::Made(_)) {
+            return true;
+        }
+        matches!(role, Role::Client) == self.is_abbreviated()
+    }
+
     /// Why the handshake failed if its deadline passed now.
     pub(crate) fn reason(&self, role: Role) -> Reason {
         self.suspicion.unwrap_or(match (self.state, role) {
             (State::ServerHello, _) if self.hello_verify_requests == 0 => Reason::NoAnswer,
             (State::LookUp, _) => Reason::LookUpUnanswered,
-            (State::Finished, Role::Client) => Reason::FinishedUnanswered,
+            (State::Finished, Role::Client) if !self.is_abbreviated() => Reason::FinishedUnanswered,
             _ => Reason::Stalled,
         })
     }

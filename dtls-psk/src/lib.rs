@@ -105,6 +105,8 @@
 //!
 //! - `server` (default): the server's role. Without it the engine is a client only, and smaller.
 //! - `connection-id`: room for Connection IDs in every association.
+//! - `resumption`: `Connection::take_session` has what of a full handshake is kept, and `Connection::resuming_client` and
+//!   `Connection::resuming_server` take it up again.
 //!
 //! # What an attacker cannot do
 //!
@@ -150,6 +152,8 @@ mod reassembly;
 mod receive;
 mod record;
 mod replay;
+#[cfg(feature = "resumption")]
+mod resume;
 #[cfg(feature = "server")]
 mod server;
 mod suite;
@@ -174,6 +178,10 @@ pub use handshake::{Handshake, NoHandshake};
 pub use keys::{HEADROOM, TAILROOM};
 pub use psk::{IDENTITY_MAX, PSK_MAX, Psk};
 pub use record::Datagram;
+#[cfg(all(feature = "resumption", feature = "server"))]
+pub use resume::Resumption;
+#[cfg(feature = "resumption")]
+pub use resume::{SESSION_ID_MAX, Session};
 pub use suite::Suite;
 pub use time::Instant;
 

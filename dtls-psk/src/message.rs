@@ -214,13 +214,14 @@ impl<'a> Iterator for Extensions<'a> {
 pub(crate) fn emit_client_hello(
     buffer: &mut [u8],
     random: &[u8; 32],
+    session_id: &[u8],
     cookie: &[u8],
     extensions: &HelloExtensions<'_>,
 ) -> Option<usize> {
     let mut writer = Writer::new(buffer);
     writer.u16(Version::DTLS_1_2.0)?;
     writer.bytes(random)?;
-    writer.vector8(&[])?;
+    writer.vector8(session_id)?;
     writer.vector8(cookie)?;
     writer.vector16_of(|writer| {
         for suite in Suite::ALL {
@@ -236,8 +237,9 @@ pub(crate) fn emit_client_hello(
 /// The cookie in a ClientHello that [`emit_client_hello`] wrote.
 pub(crate) fn own_cookie(body: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader::new(body);
-    // Version, random, and the length of the empty session id.
-    reader.take(2 + 32 + 1)?;
+    // Version, random and session id.
+    reader.take(2 + 32)?;
+    reader.vector8()?;
     reader.vector8()
 }
 
@@ -245,6 +247,8 @@ pub(crate) fn own_cookie(body: &[u8]) -> Option<&[u8]> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerHello<'a> {
     pub(crate) random: &'a [u8; 32],
+    #[cfg(feature = "resumption")]
+    pub(crate) session_id: &'a [u8],
     pub(crate) suite: Suite,
     pub(crate) extensions: HelloExtensions<'a>,
 }
@@ -260,9 +264,10 @@ impl<'a> ServerHello<'a> {
             let compression = reader.u8()?;
             let extensions = if reader.is_empty() { &[] } else { reader.vector16()? };
             let is_whole = session_id.len() <= 32 && reader.is_empty();
-            is_whole.then_some((version, random, suite, compression, extensions))
+            is_whole.then_some((version, random, session_id, suite, compression, extensions))
         };
-        let (version, random, suite, compression, extensions) = fields().ok_or(Reason::ProtocolViolation)?;
+        let (version, random, _session_id, suite, compression, extensions) =
+            fields().ok_or(Reason::ProtocolViolation)?;
         if version != Version::DTLS_1_2 {
             return Err(Reason::UnsupportedVersion);
         }
@@ -274,7 +279,13 @@ impl<'a> ServerHello<'a> {
         if extensions.others {
             return Err(Reason::UnofferedExtension);
         }
-        Ok(Self { random, suite, extensions })
+        Ok(Self {
+            random,
+            #[cfg(feature = "resumption")]
+            session_id: _session_id,
+            suite,
+            extensions,
+        })
     }
 }
 

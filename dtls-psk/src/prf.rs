@@ -1,6 +1,7 @@
 //! The pseudo-random function and everything derived with it (RFC 5246 §5, §6.3, §7.4.9, §8.1, RFC 4279 §2, RFC 7627 §4;
-//! invariant: the premaster and master secrets exist only while [`Secrets::derive`] runs, and are wiped; the states of the
-//! HMAC that they key are dropped with it, and wiped only if the [`Crypto`] does so, which the default does not).
+//! invariant: the premaster secret exists only while [`Secrets::derive`] runs, and so does the master secret unless sessions
+//! are to be resumed; both are wiped. The states of the HMAC that they key are dropped with them, and wiped only if the
+//! [`Crypto`] does so, which the default does not).
 
 use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
@@ -81,6 +82,8 @@ pub(crate) struct Inputs<'a, C: Crypto> {
 pub(crate) struct Secrets {
     pub(crate) keys: KeyBlock,
     pub(crate) verify_data: VerifyData,
+    #[cfg(feature = "resumption")]
+    pub(crate) master_secret: Zeroizing<[u8; 48]>,
 }
 
 impl Secrets {
@@ -103,10 +106,47 @@ impl Secrets {
             }
         }
         let prf = Prf::<C>::new(&*master);
+        let keys = KeyBlock::expand(&prf, client_random, server_random);
 
+        let mut verify_data = VerifyData::default();
+        prf.expand(b"client finished", &[&session_hash], &mut verify_data.client);
+        transcript.update(&inputs.client_finished_header);
+        transcript.update(&verify_data.client);
+        prf.expand(b"server finished", &[&transcript.finish()], &mut verify_data.server);
+        Self {
+            keys,
+            verify_data,
+            #[cfg(feature = "resumption")]
+            master_secret: master,
+        }
+    }
+
+    /// The same for a session that is taken up (RFC 5246 §7.3). `transcript` holds ClientHello and ServerHello; the server's
+    /// Finished, whose header is given, comes before the client's.
+    #[cfg(feature = "resumption")]
+    pub(crate) fn resume<C: Crypto>(
+        master_secret: &[u8; 48],
+        client_random: &[u8; 32],
+        server_random: &[u8; 32],
+        mut transcript: C::Sha256,
+        server_finished_header: &[u8; 12],
+    ) -> (KeyBlock, VerifyData) {
+        let prf = Prf::<C>::new(master_secret);
+        let keys = KeyBlock::expand(&prf, client_random, server_random);
+        let mut verify_data = VerifyData::default();
+        prf.expand(b"server finished", &[&transcript.clone().finish()], &mut verify_data.server);
+        transcript.update(server_finished_header);
+        transcript.update(&verify_data.server);
+        prf.expand(b"client finished", &[&transcript.finish()], &mut verify_data.client);
+        (keys, verify_data)
+    }
+}
+
+impl KeyBlock {
+    fn expand<C: Crypto>(prf: &Prf<C>, client_random: &[u8; 32], server_random: &[u8; 32]) -> Self {
         let mut block = Zeroizing::new([0; 40]);
         prf.expand(b"key expansion", &[server_random, client_random], &mut *block);
-        let mut keys = KeyBlock::default();
+        let mut keys = Self::default();
         let mut rest = block.as_slice();
         for part in [
             &mut keys.client.key[..],
@@ -119,13 +159,7 @@ impl Secrets {
                 rest = after;
             }
         }
-
-        let mut verify_data = VerifyData::default();
-        prf.expand(b"client finished", &[&session_hash], &mut verify_data.client);
-        transcript.update(&inputs.client_finished_header);
-        transcript.update(&verify_data.client);
-        prf.expand(b"server finished", &[&transcript.finish()], &mut verify_data.server);
-        Self { keys, verify_data }
+        keys
     }
 }
 

@@ -246,15 +246,15 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 Err(Failure::Refused(reason)) => return Some(self.close_for(reason)),
             }
         }
-        let is_finished = self.handshake.as_ref()?.borrow().core.state == State::Kept;
-        if self.association.phase != Phase::Handshaking || !is_finished {
+        let core = &self.handshake.as_ref()?.borrow().core;
+        if self.association.phase != Phase::Handshaking || core.state != State::Kept {
             return None;
         }
-        self.association.phase = Phase::Established;
-        if self.association.role == Role::Client {
-            // The server sent the last flight: there is nothing to keep.
+        let full = !core.is_abbreviated();
+        if !core.is_needed_by(self.association.role) {
             self.handshake = None;
         }
-        Some(Input::Established { full: true })
+        self.association.phase = Phase::Established;
+        Some(Input::Established { full })
     }
 }

@@ -5,6 +5,8 @@
 //! 3. ← ClientKeyExchange: the identity is looked up; ChangeCipherSpec, Finished
 //! 4. ChangeCipherSpec, Finished →, kept until the client's application data shows that they arrived
 //!
+//! Module `resume` has the abbreviated one.
+//!
 //! Invariant: an unknown identity goes on with a random key, so that nothing tells it from a wrong key.
 
 use core::borrow::BorrowMut;
@@ -20,7 +22,7 @@ use crate::connection_id::{ConnectionId, ENABLED};
 use crate::crypto::Crypto;
 use crate::error::{Dropped, OpenError, ProvideError, Reason, SetUpError};
 use crate::event::{Answer, Input, Operation, Pending, PendingId};
-use crate::handshake::{Failure, Handshake, PROTECTED, State, Step};
+use crate::handshake::{Core, Failure, Handshake, PROTECTED, State, Step};
 use crate::message::{self, Fragment, HelloExtensions, Message, MessageType};
 use crate::psk::{PSK_MAX, StoredIdentity, StoredKey};
 use crate::record::{ContentType, Header};
@@ -39,6 +41,18 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         rng: &mut Rng<'_>,
         handshake: H,
     ) -> Result<Self, SetUpError> {
+        Self::start_server(now, config, hello, rng, handshake, |_| ())
+    }
+
+    /// A server, which answers the ClientHello after `prepare`.
+    pub(crate) fn start_server(
+        now: Instant,
+        config: &Config,
+        hello: &ClientHello<'_>,
+        rng: &mut Rng<'_>,
+        handshake: H,
+        prepare: impl FnOnce(&mut Core<C>),
+    ) -> Result<Self, SetUpError> {
         let server_random = random(rng)?;
         let decoy = Zeroizing::new(random::<16>(rng)?);
         // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
@@ -54,6 +68,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 let is_checkable = config.return_routability && hello.extensions.return_routability;
                 step.association.agree_ids(own, peer, is_checkable);
             }
+            prepare(step.core);
             let answered = step.answer_client_hello(hello);
             debug_assert!(answered.is_ok(), "ServerHello and ServerHelloDone fit into any handshake memory");
             reassembly.restart(hello.message_seq.wrapping_add(1));
@@ -186,17 +201,28 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             ..hello.extensions
         };
         flight.clear();
+        #[cfg(feature = "resumption")]
+        let session_id = {
+            core.suite = core.resuming.suite().unwrap_or(hello.suite);
+            core.resuming.answered_id(hello)
+        };
+        #[cfg(not(feature = "resumption"))]
+        let session_id = &[];
         let message = flight
             .push(MessageType::ServerHello, hello.message_seq, 0, |out| {
-                client_hello::emit_server_hello(out, &core.server_random, hello.suite, &extensions)
+                client_hello::emit_server_hello(out, &core.server_random, session_id, core.suite, &extensions)
             })
             .ok_or(Reason::TooLong)?;
         core.absorb(&message);
+        core.timers.flight(*now);
+        #[cfg(feature = "resumption")]
+        if core.is_abbreviated() {
+            return self.go_on_with_session();
+        }
         let message = flight
             .push(MessageType::ServerHelloDone, hello.message_seq.wrapping_add(1), 0, |_| Some(0))
             .ok_or(Reason::TooLong)?;
         core.absorb(&message);
-        core.timers.flight(*now);
         Ok(())
     }
 
@@ -208,7 +234,9 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         if !is_repeated {
             return Err(Dropped::Unexpected);
         }
-        if core.state == State::ClientKeyExchange && core.timers.may_repeat(*now) {
+        let is_answered = core.state == State::ClientKeyExchange
+            || (core.state == State::Finished && core.is_abbreviated());
+        if is_answered && core.timers.may_repeat(*now) {
             flight.rewind();
         }
         Err(Dropped::Duplicate)
@@ -239,11 +267,12 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 }
                 self.verify_finished(message, Role::Client)?;
                 let Self { core, flight, now, .. } = self;
-                core.state = State::Kept;
                 core.timers.last_flight(*now);
                 flight.clear();
-                let message_seq = core.hello_seq.wrapping_add(2);
-                self.push_finished(message_seq)?;
+                if !core.is_abbreviated() {
+                    let message_seq = core.hello_seq.wrapping_add(2);
+                    self.push_finished(message_seq)?;
+                }
             }
             _ => return Err(Dropped::Unexpected.into()),
         }

@@ -13,6 +13,8 @@ mod bytes;
 mod connection_id;
 mod crypto;
 mod model;
+#[cfg(feature = "resumption")]
+mod resumption;
 mod simulation;
 mod support;
 mod verification;

@@ -208,7 +208,7 @@ impl Model {
 fn names(events: &[Event], data: &[u8]) -> Option<&'static str> {
     match events {
         [] => None,
-        [Event::Established] => Some("established"),
+        [Event::Established | Event::Resumed] => Some("established"),
         [Event::Application(bytes)] => {
             assert_eq!(bytes, data);
             Some("data")
@@ -356,4 +356,168 @@ fn a_client_completes_in_the_specified_order_only() {
         }
     }
     assert!(completed > seeds() / 3, "{completed}");
+}
+
+#[cfg(feature = "resumption")]
+mod resumed {
+    use super::*;
+    use crate::resumption::{client_with_session, with_session};
+
+    /// The records of one abbreviated handshake and of what followed.
+    struct Abbreviated {
+        hellos: [Vec<u8>; 2],
+        hello_verify_request: Vec<u8>,
+        server_hello: Vec<u8>,
+        change_cipher_spec: Vec<u8>,
+        client_finished: Vec<u8>,
+        server_finished: Vec<u8>,
+        client_data: Vec<u8>,
+        server_data: Vec<u8>,
+        client_close: Vec<u8>,
+        server_close: Vec<u8>,
+    }
+
+    /// A server that has the session of the clients, and nobody connected.
+    fn server() -> (Server, dtls_psk::Session) {
+        let (mut server, session) = with_session();
+        server.peers.clear();
+        (server, session)
+    }
+
+    fn client(seed: u64) -> Client {
+        client_with_session(at(0), Some(&server().1), seed)
+    }
+
+    impl Abbreviated {
+        fn of(mut client: Client, mut server: Server) -> Self {
+            let talk = talk(&mut client, &mut server);
+            assert_eq!((talk.client, talk.server), (vec![Event::Resumed], vec![Event::Resumed]));
+            let up: Vec<_> = talk.from_client.iter().flat_map(|datagram| records_of(datagram)).collect();
+            let down: Vec<_> = talk.from_server.iter().flat_map(|datagram| records_of(datagram)).collect();
+            let [first, second, change_cipher_spec, client_finished] = up.try_into().unwrap();
+            let [hello_verify_request, server_hello, _, server_finished] = <[_; 4]>::try_from(down).unwrap();
+            let (client_data, server_data) = (seal(&mut client, b"up"), seal(server.peer(), b"down"));
+            client.close();
+            server.peer().close();
+            Self {
+                hellos: [first, second],
+                hello_verify_request,
+                server_hello,
+                change_cipher_spec,
+                client_finished,
+                server_finished,
+                client_data,
+                server_data,
+                client_close: transmit(&mut client, at(1), 1200).remove(0),
+                server_close: transmit(server.peer_any(), at(1), 1200).remove(0),
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_takes_a_session_up_in_the_specified_order_only() {
+        let recording = Abbreviated::of(client(5), server().0);
+        let other = Abbreviated::of(client(7), server().0);
+        let mut completed = 0;
+        for seed in 0..seeds() {
+            let mut random = Random(seed);
+            let (mut server, _) = server();
+            for hello in &recording.hellos {
+                server.handle(at(0), hello);
+            }
+            let mut model = Model::default();
+            let mut order = Vec::new();
+            for symbol in symbols(&mut random, 1) {
+                // The server waits for nothing in the clear but the ChangeCipherSpec.
+                let symbol = if matches!(symbol, Symbol::InOrder(_) | Symbol::Spoilt(_)) {
+                    Symbol::Idle
+                } else {
+                    symbol
+                };
+                order.push(symbol);
+                let datagram = match symbol {
+                    Symbol::ChangeCipherSpec => recording.change_cipher_spec.clone(),
+                    Symbol::Finished => recording.client_finished.clone(),
+                    Symbol::Data => recording.client_data.clone(),
+                    Symbol::Close => recording.client_close.clone(),
+                    Symbol::Displacing => random_message(&mut random, 0, &[]),
+                    _ => match random.below(7) {
+                        0 => recording.hellos[0].clone(),
+                        1 if !model.closed => recording.hellos[1].clone(),
+                        2 => other.client_data.clone(),
+                        3 => other.client_finished.clone(),
+                        4 => recording.server_finished.clone(),
+                        5 => recording.server_hello.clone(),
+                        _ => forged(&mut random),
+                    },
+                };
+                let expected = model.step(symbol, 0, b"up");
+                let (events, _) = server.handle(at(1), &datagram);
+                let came = names(&events, b"up");
+                assert!(
+                    model.check(expected, came, &order),
+                    "seed {seed}: {came:?} for {expected:?} after {order:?}"
+                );
+                if came == Some("established") {
+                    completed += 1;
+                    // The same keys as the client has.
+                    assert_eq!(seal(server.peer(), b"down"), recording.server_data, "seed {seed}");
+                }
+            }
+        }
+        assert!(completed > seeds() / 3, "{completed}");
+    }
+
+    #[test]
+    fn a_client_takes_a_session_up_in_the_specified_order_only() {
+        let recording = Abbreviated::of(client(5), server().0);
+        let mut others = server().0;
+        others.random = Random(99);
+        let other = Abbreviated::of(client(7), others);
+        let mut completed = 0;
+        for seed in 0..seeds() {
+            let mut random = Random(seed);
+            let mut client = client(5);
+            transmit(&mut client, at(0), 1200);
+            let mut model = Model::default();
+            let mut order = Vec::new();
+            for symbol in symbols(&mut random, 2) {
+                let symbol = if symbol == Symbol::Spoilt(0) { Symbol::Idle } else { symbol };
+                order.push(symbol);
+                let datagram = match symbol {
+                    Symbol::InOrder(0) => recording.hello_verify_request.clone(),
+                    Symbol::InOrder(_) => recording.server_hello.clone(),
+                    Symbol::ChangeCipherSpec => recording.change_cipher_spec.clone(),
+                    Symbol::Finished => recording.server_finished.clone(),
+                    Symbol::Data => recording.server_data.clone(),
+                    Symbol::Close => recording.server_close.clone(),
+                    // Takes the session up, with another random.
+                    Symbol::Spoilt(_) => other.server_hello.clone(),
+                    Symbol::Displacing => random_message(&mut random, 0, &[2, 3]),
+                    Symbol::Idle => match random.below(5) {
+                        0 => other.server_finished.clone(),
+                        1 => other.server_data.clone(),
+                        2 => recording.client_finished.clone(),
+                        3 => recording.hellos[1].clone(),
+                        _ => forged(&mut random),
+                    },
+                };
+                let expected = model.step(symbol, 2, b"down");
+                let events = receive(&mut client, at(1), &datagram);
+                let came = names(&events, b"down");
+                assert!(
+                    model.check(expected, came, &order),
+                    "seed {seed}: {came:?} for {expected:?} after {order:?}"
+                );
+                let sent = transmit(&mut client, at(1), 1200);
+                if came == Some("established") {
+                    completed += 1;
+                    assert_eq!(records_of(&sent[0])[1], recording.client_finished, "seed {seed}");
+                    // The same keys as the server has.
+                    assert_eq!(seal(&mut client, b"up"), recording.client_data, "seed {seed}");
+                }
+            }
+        }
+        assert!(completed > seeds() / 3, "{completed}");
+    }
 }

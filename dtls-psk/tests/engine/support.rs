@@ -44,6 +44,8 @@ pub(crate) fn at(milliseconds: u64) -> Instant {
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub(crate) enum Event {
     Established,
+    /// By an abbreviated handshake.
+    Resumed,
     Application(Vec<u8>),
     PathResponse([u8; 8]),
     Closed(Reason),
@@ -52,10 +54,8 @@ pub(crate) enum Event {
 impl Event {
     pub(crate) fn of(input: Input<'_>) -> Self {
         match input {
-            Input::Established { full } => {
-                assert!(full);
-                Self::Established
-            }
+            Input::Established { full: true } => Self::Established,
+            Input::Established { full: false } => Self::Resumed,
             Input::Application(bytes) => Self::Application(bytes.to_vec()),
             Input::PathResponse(cookie) => Self::PathResponse(cookie),
             Input::Closed(reason) => Self::Closed(reason),
@@ -123,6 +123,9 @@ pub(crate) struct Server {
     pub(crate) dropped: Vec<Dropped>,
     pub(crate) refused: Vec<Reason>,
     pub(crate) address: Vec<u8>,
+    /// The sessions that can be taken up; `None` if there are to be none.
+    #[cfg(feature = "resumption")]
+    pub(crate) sessions: Option<Vec<dtls_psk::Session>>,
 }
 
 impl Server {
@@ -140,6 +143,8 @@ impl Server {
             dropped: Vec::new(),
             refused: Vec::new(),
             address: ADDRESS.to_vec(),
+            #[cfg(feature = "resumption")]
+            sessions: None,
         }
     }
 
@@ -161,6 +166,23 @@ impl Server {
                     }
                     Accepted::Verified(hello) => {
                         let handshake = Box::new(Handshake::new());
+                        #[cfg(feature = "resumption")]
+                        let peer = {
+                            use dtls_psk::Resumption;
+                            let mut id = [0; 8];
+                            rng(&mut id);
+                            let known = self.sessions.as_deref().unwrap_or_default();
+                            let known = known.iter().find(|session| session.id() == hello.session_id());
+                            let resumption = match known {
+                                Some(session) => Resumption::Accept(session),
+                                None if self.sessions.is_some() => Resumption::Offer(&id),
+                                None => Resumption::No,
+                            };
+                            let config = &self.config;
+                            Peer::resuming_server(now, config, &hello, resumption, &mut rng, handshake)
+                                .unwrap()
+                        };
+                        #[cfg(not(feature = "resumption"))]
                         let peer = Peer::server(now, &self.config, &hello, &mut rng, handshake).unwrap();
                         // At most one that is established and one under way.
                         self.peers.retain(Connection::is_established);
@@ -214,7 +236,13 @@ impl Server {
         let mtu = self.mtu;
         let sent = self.peers.iter_mut().flat_map(|peer| transmit(peer, now, mtu)).collect();
         self.peers.retain(|peer| !peer.is_closed());
-        if events.contains(&Event::Established) {
+        #[cfg(feature = "resumption")]
+        if let Some(sessions) = &mut self.sessions
+            && events.contains(&Event::Established)
+        {
+            sessions.extend(self.peers.first_mut().and_then(Connection::take_session));
+        }
+        if events.iter().any(|event| matches!(event, Event::Established | Event::Resumed)) {
             self.peers.truncate(1);
         }
         sent
