@@ -42,7 +42,8 @@ fn handshake(jar: &mut CookieJar, counter: &mut u64) -> (Client, Server) {
     let address = [127, 0, 0, 1, 1, 2];
     loop {
         let length = client.poll_transmit(NOW, &mut hello).unwrap();
-        match jar.accept(NOW, &mut rng, &address, hello.get(..length).unwrap(), &mut reply) {
+        match jar.accept(NOW, &Config::DEFAULT, &mut rng, &address, hello.get(..length).unwrap(), &mut reply)
+        {
             Accepted::Reply(length) => {
                 assert!(client.handle(NOW, &mut Datagram::new(reply.get_mut(..length).unwrap())).is_none());
             }
@@ -89,7 +90,12 @@ fn benches(criterion: &mut Criterion) {
         let mut rng = |bytes: &mut [u8]| bytes.fill(9);
         bencher.iter_batched_ref(
             || [0; 64],
-            |out| matches!(jar.accept(NOW, &mut rng, &[1; 6], &hello, out), Accepted::Reply(44)),
+            |out| {
+                matches!(
+                    jar.accept(NOW, &Config::DEFAULT, &mut rng, &[1; 6], &hello, out),
+                    Accepted::Reply(44)
+                )
+            },
             BatchSize::SmallInput,
         );
     });

@@ -61,7 +61,14 @@ fn main() -> Result<(), Failure> {
         let candidates = peers.get(&address).map_or(&[][..], Vec::as_slice);
         match choose(candidates.iter(), received, &mut scratch) {
             Choice::New => {
-                match jar.accept(now(), &mut rng, address.to_string().as_bytes(), received, &mut out) {
+                match jar.accept(
+                    now(),
+                    &Config::DEFAULT,
+                    &mut rng,
+                    address.to_string().as_bytes(),
+                    received,
+                    &mut out,
+                ) {
                     Accepted::Reply(length) => {
                         socket.send_to(out.get(..length).unwrap_or_default(), address)?;
                     }

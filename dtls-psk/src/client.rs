@@ -29,7 +29,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let Self { association, core, flight, now } = self;
         flight.clear();
         core.hello_sequence = association.plain_sequence;
-        let Core { client_random, offered_id, return_routability, .. } = core;
+        let Core { client_random, suites, offered_id, return_routability, .. } = core;
         #[cfg(feature = "resumption")]
         let session_id = core.resuming.offered_id();
         #[cfg(not(feature = "resumption"))]
@@ -42,7 +42,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         };
         let message = flight
             .push(MessageType::ClientHello, core.hello_seq, 0, |out| {
-                message::emit_client_hello(out, client_random, session_id, cookie, &extensions)
+                message::emit_client_hello(out, client_random, session_id, cookie, suites, &extensions)
             })
             .ok_or(Reason::TooLong)?;
         core.transcript = C::Sha256::new();
@@ -83,6 +83,9 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         match (self.core.state, message.message_type) {
             (State::ServerHello, MessageType::ServerHello) => {
                 let hello = ServerHello::parse(message.body)?;
+                if !self.core.suites.contains(hello.suite) {
+                    return Err(Reason::NoCommonSuite.into());
+                }
                 self.core.server_random = *hello.random;
                 self.core.suite = hello.suite;
                 self.core.extended_master_secret = hello.extensions.extended_master_secret;

@@ -5,7 +5,7 @@ use crate::connection_id::PeerId;
 use crate::error::Reason;
 use crate::message::{Extensions, HelloExtensions};
 use crate::record::Version;
-use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite};
+use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite, Suites};
 use crate::wire::{Reader, Writer};
 
 /// A parsed ClientHello that carries a valid cookie: what a server's handshake starts from.
@@ -90,8 +90,8 @@ impl<'a> OfferedHello<'a> {
         })
     }
 
-    /// Chooses the parameters of the connection.
-    pub(crate) fn choose(&self) -> Result<(Suite, HelloExtensions<'a>), Reason> {
+    /// Chooses the parameters of the connection; of `suites` the first that is offered.
+    pub(crate) fn choose(&self, suites: &Suites) -> Result<(Suite, HelloExtensions<'a>), Reason> {
         // Both minor numbers count down: 0xfefd is 1.2, 0xfeff is 1.0.
         if self.version.0 >> 8 != 0xfe || self.version.0 > Version::DTLS_1_2.0 {
             return Err(Reason::UnsupportedVersion);
@@ -99,8 +99,8 @@ impl<'a> OfferedHello<'a> {
         if !self.compressions.contains(&0) {
             return Err(Reason::ProtocolViolation);
         }
-        let suite =
-            Suite::ALL.into_iter().find(|suite| self.offers(suite.code())).ok_or(Reason::NoCommonSuite)?;
+        let mut accepted = suites.as_slice().iter().copied();
+        let suite = accepted.find(|suite| self.offers(suite.code())).ok_or(Reason::NoCommonSuite)?;
         let mut extensions = HelloExtensions::read(self.extensions)?;
         extensions.secure_renegotiation |= self.offers(EMPTY_RENEGOTIATION_INFO_SCSV);
         Ok((suite, extensions))

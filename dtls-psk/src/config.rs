@@ -3,11 +3,15 @@
 use core::time::Duration;
 
 use crate::connection_id::ConnectionId;
+use crate::suite::Suites;
 
 /// How handshakes are done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Config {
+    /// The cipher suites, the preferred one first: what a client offers, in this order, and what a server takes. A server
+    /// chooses by its own order.
+    pub suites: Suites,
     /// The first retransmission time-out, which doubles up to 60 s: 1 ms to 60 s. RFC 6347 has 1 s; RFC 7925 advises 9 s
     /// on slow networks.
     pub retransmit_after: Duration,
@@ -26,14 +30,20 @@ pub struct Config {
 }
 
 impl Config {
-    /// 1 s until the first retransmission, 90 s for the whole handshake, shared records, no Connection ID.
+    /// TLS_PSK_WITH_AES_128_CCM_8 alone, 1 s until the first retransmission, 90 s for the whole handshake, shared records, no Connection ID.
     pub const DEFAULT: Self = Self {
+        suites: Suites::DEFAULT,
         retransmit_after: Duration::from_secs(1),
         handshake_timeout: Duration::from_secs(90),
         shares_records: true,
         connection_id: None,
         return_routability: true,
     };
+
+    /// The same with other cipher suites.
+    pub const fn with_suites(self, suites: Suites) -> Self {
+        Self { suites, ..self }
+    }
 
     /// The same with another first retransmission time-out.
     pub const fn with_retransmit_after(self, retransmit_after: Duration) -> Self {

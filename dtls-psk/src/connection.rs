@@ -18,6 +18,7 @@ use crate::path::PathMessage;
 use crate::psk::{Psk, StoredIdentity};
 use crate::reassembly::Reassembly;
 use crate::record::{ContentType, Datagram};
+use crate::suite::Suite;
 use crate::time::Instant;
 
 /// A DTLS 1.2 connection in either role.
@@ -79,6 +80,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         if let Some((mut step, _)) = connection.step(now) {
             step.core.identity = identity;
             step.core.client_random = random;
+            step.core.suites = config.suites;
             step.core.offered_id = config.connection_id.filter(|_| ENABLED);
             step.core.return_routability = config.return_routability;
             prepare(step.core);
@@ -243,6 +245,11 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         handshake.is_none().then_some(Connection { association, handshake: None, crypto })
     }
 
+    /// The cipher suite whose keys are in use, once there are keys.
+    pub fn suite(&self) -> Option<Suite> {
+        Some(self.association.epoch(PROTECTED)?.suite)
+    }
+
     /// The role in the handshake.
     pub const fn role(&self) -> Role {
         self.association.role
@@ -333,7 +340,7 @@ mod tests {
         let datagram = sent(client).concat();
         let body = Fragment::parse(&mut Reader::new(&datagram[HEADER..])).unwrap().bytes;
         let offered = OfferedHello::parse(body).unwrap();
-        let (suite, extensions) = offered.choose().unwrap();
+        let (suite, extensions) = offered.choose(&Config::DEFAULT.suites).unwrap();
         let hello = ClientHello {
             record_sequence: 0,
             message_seq: 0,
@@ -565,8 +572,9 @@ mod tests {
     fn an_exhausted_connection_says_so() {
         let (mut client, _) = established();
         client.association.epoch_mut(1).unwrap().next_sequence = crate::record::SEQUENCE_MAX;
-        let mut buffer = [0; 29];
-        assert!(client.seal(&mut buffer, 21..21).is_ok());
-        assert_eq!(client.seal(&mut buffer, 21..21), Err(SealError::SequenceExhausted));
+        let mut buffer = [0; crate::HEADROOM + crate::TAILROOM];
+        let nothing = crate::HEADROOM..crate::HEADROOM;
+        assert!(client.seal(&mut buffer, nothing.clone()).is_ok());
+        assert_eq!(client.seal(&mut buffer, nothing), Err(SealError::SequenceExhausted));
     }
 }

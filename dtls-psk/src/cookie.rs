@@ -14,6 +14,7 @@ use zeroize::ZeroizeOnDrop;
 use crate::Rng;
 use crate::alert::{self, Level};
 use crate::client_hello::{ClientHello, OfferedHello};
+use crate::config::Config;
 use crate::crypto::{Crypto, RunningMac as _, RustCrypto};
 use crate::error::{Dropped, Reason};
 use crate::message::{Fragment, FragmentHeader, MessageType};
@@ -103,10 +104,12 @@ impl<C: Crypto> CookieJar<C> {
     /// Judges `datagram`, which came from `address` (any byte string that names the sender) and belongs to no handshake
     /// under way. The reply goes to the front of `out`, which should have [`REPLY_MAX`] bytes.
     ///
-    /// The cookie is judged before anything else in the ClientHello, and no reply is longer than the datagram.
+    /// The cookie is judged before anything else in the ClientHello, and no reply is longer than the datagram. `config` is
+    /// that of the connection which comes of it.
     pub fn accept<'d>(
         &mut self,
         now: Instant,
+        config: &Config,
         rng: &mut Rng<'_>,
         address: &[u8],
         datagram: &'d [u8],
@@ -126,7 +129,7 @@ impl<C: Crypto> CookieJar<C> {
                 .filter(|length| *length <= datagram.len());
             return reply.map_or(Accepted::Dropped(Dropped::NoCookie), Accepted::Reply);
         }
-        match hello.choose() {
+        match hello.choose(&config.suites) {
             Ok((suite, extensions)) => Accepted::Verified(ClientHello {
                 record_sequence: record.sequence,
                 message_seq,

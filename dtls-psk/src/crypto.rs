@@ -1,10 +1,11 @@
-//! The primitives of RFC 6655 and RFC 5246 §5: AES-128-CCM with an 8-byte tag, SHA-256 and HMAC-SHA-256 (invariant: this
-//! is the only module that names a cryptographic library; everything else goes through [`Crypto`]).
+//! The primitives of RFC 6655, RFC 5288 and RFC 5246 §5: AES-128 with authentication, SHA-256 and HMAC-SHA-256 (invariant:
+//! this is the only module that names a cryptographic library; everything else goes through [`Crypto`]).
 
 use aes::Aes128Enc;
-use aes::cipher::consts::{U8, U12};
+use aes::cipher::Unsigned as _;
+use aes::cipher::consts::{U8, U12, U16};
 use ccm::Ccm;
-use ccm::aead::{AeadInPlace as _, KeyInit as _};
+use ccm::aead::{AeadInPlace, KeyInit, Tag};
 use hmac::Mac as _;
 use sha2::Digest as _;
 
@@ -17,7 +18,7 @@ use sha2::Digest as _;
 /// not wiped by their libraries, and leave what was derived from the key in freed memory until it is overwritten.
 ///
 /// ```
-/// use dtls_psk::{Config, Connection, Crypto, Handshake, Instant, Psk, RustCrypto};
+/// use dtls_psk::{Aead, Config, Connection, Crypto, Handshake, Instant, Psk, RustCrypto};
 ///
 /// struct MyChip;
 ///
@@ -25,13 +26,27 @@ use sha2::Digest as _;
 ///     type Sha256 = <RustCrypto as Crypto>::Sha256;
 ///     type Hmac = <RustCrypto as Crypto>::Hmac;
 ///
-///     fn seal(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]> {
+///     fn seal(
+///         aead: Aead,
+///         key: &[u8; 16],
+///         nonce: &[u8; 12],
+///         aad: &[u8],
+///         buffer: &mut [u8],
+///         tag: &mut [u8],
+///     ) -> Option<()> {
 ///         // Here the peripheral of the chip would be driven.
-///         RustCrypto::seal(key, nonce, aad, buffer)
+///         RustCrypto::seal(aead, key, nonce, aad, buffer, tag)
 ///     }
 ///
-///     fn open(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8], tag: &[u8; 8]) -> Option<()> {
-///         RustCrypto::open(key, nonce, aad, buffer, tag)
+///     fn open(
+///         aead: Aead,
+///         key: &[u8; 16],
+///         nonce: &[u8; 12],
+///         aad: &[u8],
+///         buffer: &mut [u8],
+///         tag: &[u8],
+///     ) -> Option<()> {
+///         RustCrypto::open(aead, key, nonce, aad, buffer, tag)
 ///     }
 /// }
 ///
@@ -48,12 +63,57 @@ pub trait Crypto {
     /// A running HMAC-SHA-256.
     type Hmac: RunningMac;
 
-    /// Encrypts `buffer` in place with AES-128-CCM and returns the tag of 8 bytes; `None` if it cannot: the record is not
-    /// sent.
-    fn seal(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]>;
+    /// Encrypts `buffer` in place with `aead` and fills `tag`, which has its [`Aead::tag_length`]; `None` if it cannot: the
+    /// record is not sent.
+    fn seal(
+        aead: Aead,
+        key: &[u8; 16],
+        nonce: &[u8; 12],
+        aad: &[u8],
+        buffer: &mut [u8],
+        tag: &mut [u8],
+    ) -> Option<()>;
 
-    /// Decrypts `buffer` in place; `None` if the tag is wrong, and then `buffer` may hold anything.
-    fn open(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8], tag: &[u8; 8]) -> Option<()>;
+    /// Decrypts `buffer` in place; `None` if the tag is wrong or of another length, and then `buffer` may hold anything.
+    fn open(
+        aead: Aead,
+        key: &[u8; 16],
+        nonce: &[u8; 12],
+        aad: &[u8],
+        buffer: &mut [u8],
+        tag: &[u8],
+    ) -> Option<()>;
+}
+
+/// A way to encrypt and authenticate with AES-128 and a nonce of 12 bytes. An implementation of [`Crypto`] that does not
+/// know one answers `None`, or asks [`RustCrypto`]; which there are is decided by the suites that are configured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Aead {
+    /// CCM with a tag of 8 bytes.
+    Ccm8,
+    /// CCM with a tag of 16 bytes.
+    #[cfg(feature = "ccm16")]
+    Ccm,
+    /// GCM with a tag of 16 bytes.
+    #[cfg(feature = "gcm")]
+    Gcm,
+}
+
+impl Aead {
+    /// The longest tag that this build has.
+    pub(crate) const TAG_MAX: usize = if cfg!(any(feature = "ccm16", feature = "gcm")) { 16 } else { 8 };
+
+    /// The length of the tag, in bytes.
+    pub const fn tag_length(self) -> usize {
+        match self {
+            Self::Ccm8 => 8,
+            #[cfg(feature = "ccm16")]
+            Self::Ccm => 16,
+            #[cfg(feature = "gcm")]
+            Self::Gcm => 16,
+        }
+    }
 }
 
 /// A hash that is fed piece by piece; a clone goes on from the same point.
@@ -80,22 +140,73 @@ pub trait RunningMac: Clone {
 #[derive(Clone, Copy, Debug)]
 pub enum RustCrypto {}
 
-/// AES-128-CCM with a 12-byte nonce and an 8-byte tag. CCM never decrypts a block: the key schedule of that direction is not
-/// made.
+/// Neither CCM nor GCM ever decrypts a block: the key schedule of that direction is not made.
 type Ccm8 = Ccm<Aes128Enc, U8, U12>;
+#[cfg(feature = "ccm16")]
+type Ccm16 = Ccm<Aes128Enc, U16, U12>;
+#[cfg(feature = "gcm")]
+type Gcm = aes_gcm::AesGcm<Aes128Enc, U12>;
 
 impl Crypto for RustCrypto {
     type Sha256 = sha2::Sha256;
     type Hmac = hmac::Hmac<sha2::Sha256>;
 
-    fn seal(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]> {
-        Some(Ccm8::new(key.into()).encrypt_in_place_detached(nonce.into(), aad, buffer).ok()?.into())
+    fn seal(
+        aead: Aead,
+        key: &[u8; 16],
+        nonce: &[u8; 12],
+        aad: &[u8],
+        buffer: &mut [u8],
+        tag: &mut [u8],
+    ) -> Option<()> {
+        match aead {
+            Aead::Ccm8 => seal_with::<Ccm8>(key, nonce, aad, buffer, tag),
+            #[cfg(feature = "ccm16")]
+            Aead::Ccm => seal_with::<Ccm16>(key, nonce, aad, buffer, tag),
+            #[cfg(feature = "gcm")]
+            Aead::Gcm => seal_with::<Gcm>(key, nonce, aad, buffer, tag),
+        }
     }
 
-    fn open(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8], tag: &[u8; 8]) -> Option<()> {
-        // The tag is compared in constant time.
-        Ccm8::new(key.into()).decrypt_in_place_detached(nonce.into(), aad, buffer, tag.into()).ok()
+    fn open(
+        aead: Aead,
+        key: &[u8; 16],
+        nonce: &[u8; 12],
+        aad: &[u8],
+        buffer: &mut [u8],
+        tag: &[u8],
+    ) -> Option<()> {
+        match aead {
+            Aead::Ccm8 => open_with::<Ccm8>(key, nonce, aad, buffer, tag),
+            #[cfg(feature = "ccm16")]
+            Aead::Ccm => open_with::<Ccm16>(key, nonce, aad, buffer, tag),
+            #[cfg(feature = "gcm")]
+            Aead::Gcm => open_with::<Gcm>(key, nonce, aad, buffer, tag),
+        }
     }
+}
+
+fn seal_with<A: AeadInPlace<NonceSize = U12> + KeyInit<KeySize = U16>>(
+    key: &[u8; 16],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    buffer: &mut [u8],
+    tag: &mut [u8],
+) -> Option<()> {
+    let made = A::new(key.into()).encrypt_in_place_detached(nonce.into(), aad, buffer).ok()?;
+    (tag.len() == made.len()).then(|| tag.copy_from_slice(&made))
+}
+
+/// The tag is compared in constant time.
+fn open_with<A: AeadInPlace<NonceSize = U12> + KeyInit<KeySize = U16>>(
+    key: &[u8; 16],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    buffer: &mut [u8],
+    tag: &[u8],
+) -> Option<()> {
+    let tag = (tag.len() == A::TagSize::USIZE).then(|| Tag::<A>::from_slice(tag))?;
+    A::new(key.into()).decrypt_in_place_detached(nonce.into(), aad, buffer, tag).ok()
 }
 
 impl RunningHash for sha2::Sha256 {

@@ -15,7 +15,7 @@ use crate::prf::{Inputs, KeyBlock, Secrets, VerifyData};
 use crate::psk::{StoredIdentity, StoredKey};
 use crate::reassembly::Reassembly;
 use crate::replay::ReplayWindow;
-use crate::suite::Suite;
+use crate::suite::{Suite, Suites};
 use crate::time::{Instant, milliseconds};
 
 /// The longest time between two retransmissions (RFC 6347 §4.2.4.1), in milliseconds.
@@ -94,6 +94,8 @@ pub(crate) enum State {
 /// The state of a handshake without its buffers.
 pub(crate) struct Core<C: Crypto> {
     pub(crate) state: State,
+    /// Client: what was offered.
+    pub(crate) suites: Suites,
     pub(crate) suite: Suite,
     pub(crate) extended_master_secret: bool,
     pub(crate) change_cipher_spec: bool,
@@ -191,6 +193,7 @@ impl<C: Crypto> Core<C> {
     pub(crate) fn new() -> Self {
         Self {
             state: State::ServerHello,
+            suites: Suites::DEFAULT,
             suite: Suite::default(),
             extended_master_secret: false,
             change_cipher_spec: false,

@@ -1,10 +1,10 @@
-//! Record protection (RFC 6655 §3, RFC 5246 §6.2.3.3): the keys of an epoch, sealing and opening in place, and the replay
+//! Record protection (RFC 6655 §3, RFC 5288 §3, RFC 5246 §6.2.3.3): the keys of an epoch, sealing and opening in place, and the replay
 //! window (invariant: a sequence number is used once for sealing, and accepted once when opening).
 
 use core::ops::Range;
 
 use crate::connection_id::{ENABLED, PEER_MAX};
-use crate::crypto::Crypto;
+use crate::crypto::{Aead, Crypto};
 use crate::error::{Dropped, SealError};
 use crate::prf::DirectionKeys;
 use crate::record::{ContentType, HEADER, Header, PLAINTEXT_MAX, SEQUENCE_MAX};
@@ -12,14 +12,14 @@ use crate::replay::ReplayWindow;
 use crate::suite::Suite;
 
 const EXPLICIT_NONCE: usize = 8;
-const TAG: usize = 8;
 
 /// Bytes that sealing needs in front of a payload at most: record header, explicit nonce, and the longest Connection ID of
 /// a peer where those are compiled in.
 pub const HEADROOM: usize = HEADER + PEER_MAX + EXPLICIT_NONCE;
 
-/// Bytes that sealing needs behind a payload at most: the type of content where Connection IDs are compiled in, and the tag.
-pub const TAILROOM: usize = ENABLED as usize + TAG;
+/// Bytes that sealing needs behind a payload at most: the type of content where Connection IDs are compiled in, and the
+/// longest tag of the suites that are.
+pub const TAILROOM: usize = ENABLED as usize + Aead::TAG_MAX;
 
 /// One row of the epoch → keys table.
 pub(crate) struct Epoch {
@@ -40,7 +40,7 @@ impl Epoch {
 
     /// How many bytes stand behind it.
     pub(crate) fn tail(&self, peer: &[u8]) -> usize {
-        usize::from(!peer.is_empty()).saturating_add(TAG)
+        usize::from(!peer.is_empty()).saturating_add(self.suite.aead().tag_length())
     }
 
     /// Seals `payload` of `buffer` in place as a record and returns where the record lies. `peer` is the Connection ID that
@@ -52,14 +52,14 @@ impl Epoch {
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Range<usize>, SealError> {
-        let Suite::PskAes128Ccm8 = self.suite;
+        let aead = self.suite.aead();
         let has_id = !peer.is_empty();
         let head = self.head(peer);
         let start = payload.start.checked_sub(head).ok_or(SealError::NoRoom)?;
         let end = payload.end.checked_add(self.tail(peer)).ok_or(SealError::NoRoom)?;
         let record = buffer.get_mut(start..end).ok_or(SealError::NoRoom)?;
         let (front, rest) = record.split_at_mut_checked(head).ok_or(SealError::NoRoom)?;
-        let (body, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(SealError::NoRoom)?;
+        let (body, tag) = split_tag(aead, rest).ok_or(SealError::NoRoom)?;
         let length = u16::try_from(body.len()).ok().filter(|_| payload.len() <= PLAINTEXT_MAX);
         let length = length.ok_or(SealError::NoRoom)?;
         if self.next_sequence > SEQUENCE_MAX {
@@ -73,9 +73,11 @@ impl Epoch {
             *last = content_type as u8;
         }
         let nonce = nonce(&self.write, header.number());
-        let sealed = with_aad(header, peer, length, |aad| C::seal(&self.write.key, &nonce, aad, body));
-        *tag = sealed.ok_or(SealError::Crypto)?;
-        let fragment = length.saturating_add((EXPLICIT_NONCE + TAG) as u16);
+        let key = &self.write.key;
+        with_aad(header, peer, length, |aad| C::seal(aead, key, &nonce, aad, body, tag))
+            .ok_or(SealError::Crypto)?;
+        let around = EXPLICIT_NONCE.saturating_add(aead.tag_length());
+        let fragment = length.saturating_add(around as u16);
         let [fields @ .., high, low] = header.emit(fragment);
         let (length, number) = ([high, low], header.number());
         let content = fields.iter().chain(peer).chain(&length).chain(&number);
@@ -107,23 +109,28 @@ impl Epoch {
         own: &[u8],
         body: &'d mut [u8],
     ) -> Result<&'d mut [u8], Dropped> {
-        let Suite::PskAes128Ccm8 = self.suite;
+        let aead = self.suite.aead();
         // RFC 9146 §3: once negotiated, there is one in every protected record.
         if own.is_empty() == (header.content_type == ContentType::ConnectionId as u8) {
             return Err(Dropped::Unsupported);
         }
         let (explicit, rest) = body.split_first_chunk_mut::<EXPLICIT_NONCE>().ok_or(Dropped::Malformed)?;
-        let (ciphertext, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Dropped::Malformed)?;
+        let (ciphertext, tag) = split_tag(aead, rest).ok_or(Dropped::Malformed)?;
         let longest = PLAINTEXT_MAX.saturating_add(usize::from(!own.is_empty()));
         let length = u16::try_from(ciphertext.len())
             .ok()
             .filter(|_| ciphertext.len() <= longest)
             .ok_or(Dropped::TooLarge)?;
         let nonce = nonce(&self.read, *explicit);
-        with_aad(header, own, length, |aad| C::open(&self.read.key, &nonce, aad, ciphertext, tag))
+        with_aad(header, own, length, |aad| C::open(aead, &self.read.key, &nonce, aad, ciphertext, tag))
             .ok_or(Dropped::Unauthenticated)?;
         Ok(ciphertext)
     }
+}
+
+/// A record's content and the tag behind it.
+fn split_tag(aead: Aead, body: &mut [u8]) -> Option<(&mut [u8], &mut [u8])> {
+    body.split_at_mut_checked(body.len().checked_sub(aead.tag_length())?)
 }
 
 /// The type and content of an authentic record: in one with a Connection ID the type follows the content, and zeros follow
@@ -177,15 +184,19 @@ mod tests {
     const NONE: [u8; 0] = [];
     const DATA: ContentType = ContentType::ApplicationData;
 
-    /// The client's side of the independently computed key schedule.
     fn epoch() -> Epoch {
+        epoch_of(Suite::PskAes128Ccm8)
+    }
+
+    /// The client's side of the independently computed key schedule.
+    fn epoch_of(suite: Suite) -> Epoch {
         let keys = DirectionKeys {
             key: hex("242e1497c946f066767b03b8ad79adf6").try_into().unwrap(),
             iv: hex("175b2737").try_into().unwrap(),
         };
         Epoch {
             number: 1,
-            suite: Suite::PskAes128Ccm8,
+            suite,
             write: keys.clone(),
             read: keys,
             next_sequence: 1,
@@ -219,10 +230,11 @@ mod tests {
         let nonce = hex("101112131415161718191a1b").try_into().unwrap();
         let aad = hex("000102030405060708090a0b0c0d0e0f10111213");
         let mut buffer = hex("202122232425262728292a2b2c2d2e2f3031323334353637");
-        let tag = RustCrypto::seal(&key, &nonce, &aad, &mut buffer).unwrap();
+        let mut tag = [0; 8];
+        RustCrypto::seal(Aead::Ccm8, &key, &nonce, &aad, &mut buffer, &mut tag).unwrap();
         assert_eq!(buffer, hex("e3b201a9f5b71a7a9b1ceaeccd97e70b6176aad9a4428aa5"));
         assert_eq!(tag.as_slice(), hex("484392fbc1b09951"));
-        RustCrypto::open(&key, &nonce, &aad, &mut buffer, &tag).unwrap();
+        RustCrypto::open(Aead::Ccm8, &key, &nonce, &aad, &mut buffer, &tag).unwrap();
         assert_eq!(buffer, hex("202122232425262728292a2b2c2d2e2f3031323334353637"));
     }
 
@@ -230,6 +242,24 @@ mod tests {
     fn a_sealed_record_matches_an_independent_computation() {
         assert_eq!(seal(&mut epoch(), &hex(PLAINTEXT)), hex(RECORD));
         assert_eq!(open(&mut epoch(), &hex(RECORD)), Ok(hex(PLAINTEXT)));
+    }
+
+    #[cfg(feature = "ccm16")]
+    #[test]
+    fn a_record_with_a_tag_of_16_bytes_matches_an_independent_computation() {
+        let record = "17fefd0001000000000001002800010000000000019d5dbb15e619e8ec72a90f429c143ed4\
+                      e5cf487daa62fbb5cc62fdeb54ae1b0e";
+        assert_eq!(seal(&mut epoch_of(Suite::PskAes128Ccm), &hex(PLAINTEXT)), hex(record));
+        assert_eq!(open(&mut epoch_of(Suite::PskAes128Ccm), &hex(record)), Ok(hex(PLAINTEXT)));
+    }
+
+    #[cfg(feature = "gcm")]
+    #[test]
+    fn a_record_under_gcm_matches_an_independent_computation() {
+        let record = "17fefd0001000000000001002800010000000000019f48173a34335d517a39fcab86c30225\
+                      7519c52db5bd6b8efcfc861cd919c675";
+        assert_eq!(seal(&mut epoch_of(Suite::PskAes128Gcm), &hex(PLAINTEXT)), hex(record));
+        assert_eq!(open(&mut epoch_of(Suite::PskAes128Gcm), &hex(record)), Ok(hex(PLAINTEXT)));
     }
 
     #[test]
@@ -293,7 +323,8 @@ mod tests {
 
     #[test]
     fn sealing_needs_its_room_exactly() {
-        for length in [0, PEER_MAX] {
+        for (suite, length) in Suite::ALL.iter().flat_map(|suite| [(*suite, 0), (*suite, PEER_MAX)]) {
+            let epoch = || epoch_of(suite);
             let id = [7; 16][..length].to_vec();
             let (head, tail) = (epoch().head(&id), epoch().tail(&id));
             for length in [0, 1, 64, PLAINTEXT_MAX] {
@@ -316,7 +347,9 @@ mod tests {
             assert_eq!(sealed, Err(SealError::NoRoom));
         }
         assert_eq!((epoch().head(&NONE), epoch().tail(&NONE)), (21, 8));
-        assert_eq!((epoch().head(&[1; PEER_MAX]), epoch().tail(&[1; PEER_MAX])), (HEADROOM, TAILROOM));
+        let most = |room: fn(&Epoch) -> usize| Suite::ALL.iter().map(|suite| room(&epoch_of(*suite))).max();
+        assert_eq!(most(|epoch| epoch.head(&[1; PEER_MAX])), Some(HEADROOM));
+        assert_eq!(most(|epoch| epoch.tail(&[1; PEER_MAX])), Some(TAILROOM));
     }
 
     #[cfg(feature = "connection-id")]
@@ -373,10 +406,13 @@ mod tests {
             // Without even a type: nothing seals such a one, so the tag is made by hand.
             let header = Header::new(ContentType::ConnectionId, 1, 1);
             let nonce = nonce(&epoch().write, header.number());
-            let tag =
-                with_aad(header, id, 0, |aad| RustCrypto::seal(&epoch().write.key, &nonce, aad, &mut []));
+            let mut tag = [0; 8];
+            let key = epoch().write.key;
+            with_aad(header, id, 0, |aad| {
+                RustCrypto::seal(Aead::Ccm8, &key, &nonce, aad, &mut [], &mut tag).unwrap()
+            });
             let mut record = header.emit(16)[..11].to_vec();
-            record.extend(id.iter().chain(&[0, 16]).chain(&header.number()).chain(&tag.unwrap()));
+            record.extend(id.iter().chain(&[0, 16]).chain(&header.number()).chain(&tag));
             return record;
         };
         let mut epoch = epoch();
@@ -425,12 +461,19 @@ mod tests {
         type Sha256 = <RustCrypto as Crypto>::Sha256;
         type Hmac = <RustCrypto as Crypto>::Hmac;
 
-        fn seal(_: &[u8; 16], _: &[u8; 12], _: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]> {
+        fn seal(
+            _: Aead,
+            _: &[u8; 16],
+            _: &[u8; 12],
+            _: &[u8],
+            buffer: &mut [u8],
+            _: &mut [u8],
+        ) -> Option<()> {
             buffer.fill(0);
             None
         }
 
-        fn open(_: &[u8; 16], _: &[u8; 12], _: &[u8], _: &mut [u8], _: &[u8; 8]) -> Option<()> {
+        fn open(_: Aead, _: &[u8; 16], _: &[u8; 12], _: &[u8], _: &mut [u8], _: &[u8]) -> Option<()> {
             None
         }
     }

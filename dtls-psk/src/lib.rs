@@ -1,7 +1,7 @@
 //! A DTLS 1.2 engine with pre-shared keys (RFC 6347, RFC 4279, RFC 6655, RFC 7627): client and server, without `std`, without
 //! an allocator, without sockets, clocks or threads.
 //!
-//! The cipher suite is TLS_PSK_WITH_AES_128_CCM_8, which LwM2M demands. Both sides offer the extended master secret and
+//! The cipher suite is TLS_PSK_WITH_AES_128_CCM_8, which LwM2M demands, unless [`Config::suites`] names others. Both sides offer the extended master secret and
 //! do without it if the peer does. [`Config::connection_id`] turns Connection IDs (RFC 9146) on, with the messages of the
 //! return routability check (RFC 9853). The primitives come from [`Crypto`], which a direct user of this crate may implement.
 //!
@@ -70,7 +70,7 @@
 //! let mut peers: Vec<Peer> = Vec::new();
 //!
 //! match dtls_psk::choose(peers.iter(), &received, &mut scratch) {
-//!     Choice::New => match jar.accept(now(), &mut rng, &address, &received, &mut out) {
+//!     Choice::New => match jar.accept(now(), &Config::DEFAULT, &mut rng, &address, &received, &mut out) {
 //!         Accepted::Reply(length) | Accepted::Refused { length, .. } => send(&out[..length]),
 //!         Accepted::Verified(hello) => {
 //!             let handshake = Box::new(Handshake::new());
@@ -104,6 +104,7 @@
 //! # Features
 //!
 //! - `server` (default): the server's role. Without it the engine is a client only, and smaller.
+//! - `ccm16`, `gcm`: the suites TLS_PSK_WITH_AES_128_CCM and TLS_PSK_WITH_AES_128_GCM_SHA256.
 //! - `connection-id`: room for Connection IDs in every association.
 //! - `resumption`: `Connection::take_session` has what of a full handshake is kept, and `Connection::resuming_client` and
 //!   `Connection::resuming_server` take it up again.
@@ -171,7 +172,7 @@ pub use connection::Connection;
 pub use connection_id::ConnectionId;
 #[cfg(feature = "server")]
 pub use cookie::{Accepted, CookieJar, REPLY_MAX};
-pub use crypto::{Crypto, RunningHash, RunningMac, RustCrypto};
+pub use crypto::{Aead, Crypto, RunningHash, RunningMac, RustCrypto};
 pub use error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, SetUpError, Side};
 pub use event::{Answer, Input, Operation, Pending, PendingId};
 pub use handshake::{Handshake, NoHandshake};
@@ -182,7 +183,7 @@ pub use record::Datagram;
 pub use resume::Resumption;
 #[cfg(feature = "resumption")]
 pub use resume::{SESSION_ID_MAX, Session};
-pub use suite::Suite;
+pub use suite::{Suite, Suites};
 pub use time::Instant;
 
 /// A source of cryptographically secure random bytes: it fills the slice.

@@ -4,7 +4,7 @@
 use crate::connection_id::ENABLED;
 use crate::error::{Dropped, Reason};
 use crate::record::Version;
-use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite};
+use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite, Suites};
 use crate::wire::{Reader, Writer};
 
 /// Type, length, message_seq, fragment_offset, fragment_length.
@@ -216,6 +216,7 @@ pub(crate) fn emit_client_hello(
     random: &[u8; 32],
     session_id: &[u8],
     cookie: &[u8],
+    suites: &Suites,
     extensions: &HelloExtensions<'_>,
 ) -> Option<usize> {
     let mut writer = Writer::new(buffer);
@@ -224,7 +225,7 @@ pub(crate) fn emit_client_hello(
     writer.vector8(session_id)?;
     writer.vector8(cookie)?;
     writer.vector16_of(|writer| {
-        for suite in Suite::ALL {
+        for suite in suites.as_slice() {
             writer.u16(suite.code())?;
         }
         writer.u16(EMPTY_RENEGOTIATION_INFO_SCSV)

@@ -117,7 +117,8 @@ pub enum Resumption<'s> {
     /// A full handshake. The client is told this id, of 1 to [`SESSION_ID_MAX`] bytes and not in use for another session, and
     /// [`Connection::take_session`] has the session. Without the extended master secret it is as with [`Resumption::No`].
     Offer(&'s [u8]),
-    /// The abbreviated handshake, if the client still offers the session's cipher suite; else as with [`Resumption::No`].
+    /// The abbreviated handshake, if the client still offers the session's cipher suite and the configuration still has it;
+    /// else as with [`Resumption::No`].
     Accept(&'s Session),
 }
 
@@ -174,7 +175,9 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         handshake: H,
     ) -> Result<Self, SetUpError> {
         let resuming = match session {
-            Some(session) if !session.id.is_empty() => Resuming::Offered(session.clone()),
+            Some(session) if !session.id.is_empty() && config.suites.contains(session.suite) => {
+                Resuming::Offered(session.clone())
+            }
             _ => Resuming::Wanted(SessionId::new()),
         };
         Self::start_client(now, config, psk, rng, handshake, |core| core.resuming = resuming)
@@ -198,7 +201,11 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             Resumption::Offer(id) if hello.extensions.extended_master_secret => {
                 SessionId::from_slice(id).map_or(Resuming::No, Resuming::Wanted)
             }
-            Resumption::Accept(session) if hello.offers(session.suite) => Resuming::Accepted(session.clone()),
+            Resumption::Accept(session)
+                if config.suites.contains(session.suite) && hello.offers(session.suite) =>
+            {
+                Resuming::Accepted(session.clone())
+            }
             _ => Resuming::No,
         };
         Self::start_server(now, config, hello, rng, handshake, |core| core.resuming = resuming)
@@ -335,7 +342,7 @@ mod tests {
         let datagram = sent(client).concat();
         let body = Fragment::parse(&mut Reader::new(&datagram[HEADER..])).unwrap().bytes;
         let offered = OfferedHello::parse(body).unwrap();
-        let (suite, extensions) = offered.choose().unwrap();
+        let (suite, extensions) = offered.choose(&Config::DEFAULT.suites).unwrap();
         let hello = ClientHello {
             record_sequence: 0,
             message_seq: 0,

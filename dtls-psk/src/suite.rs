@@ -1,30 +1,168 @@
-//! The cipher suites this engine speaks, in order of preference (RFC 6655 §4; invariant: a suite is chosen only from what
-//! the client offered, and accepted only from what we offered).
+//! The cipher suites this engine speaks, and lists of them (RFC 6655 §4, RFC 5487 §3; invariant: a suite is chosen only from
+//! what the client offered, and accepted only from what we offered).
 
-/// A cipher suite.
+use crate::crypto::Aead;
+
+/// A cipher suite. Those beyond the first come with features of this crate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Suite {
-    /// TLS_PSK_WITH_AES_128_CCM_8: eight bytes of explicit nonce, eight of tag.
+    /// TLS_PSK_WITH_AES_128_CCM_8, which LwM2M demands: eight bytes of explicit nonce, eight of tag.
     #[default]
     PskAes128Ccm8,
+    /// TLS_PSK_WITH_AES_128_CCM: the same with a tag of 16 bytes.
+    #[cfg(feature = "ccm16")]
+    PskAes128Ccm,
+    /// TLS_PSK_WITH_AES_128_GCM_SHA256.
+    #[cfg(feature = "gcm")]
+    PskAes128Gcm,
 }
 
+/// How many suites there are.
+const COUNT: usize = Suite::ALL.len();
+
 impl Suite {
-    /// All suites, the preferred one first.
-    pub(crate) const ALL: [Self; 1] = [Self::PskAes128Ccm8];
+    /// All suites, the cheapest first.
+    pub const ALL: &'static [Self] = &[
+        Self::PskAes128Ccm8,
+        #[cfg(feature = "ccm16")]
+        Self::PskAes128Ccm,
+        #[cfg(feature = "gcm")]
+        Self::PskAes128Gcm,
+    ];
 
     /// The number on the wire.
     pub const fn code(self) -> u16 {
         match self {
             Self::PskAes128Ccm8 => 0xc0a8,
+            #[cfg(feature = "ccm16")]
+            Self::PskAes128Ccm => 0xc0a4,
+            #[cfg(feature = "gcm")]
+            Self::PskAes128Gcm => 0x00a8,
         }
     }
 
-    pub(crate) fn from_code(code: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.code() == code)
+    /// The name in the register of cipher suites.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PskAes128Ccm8 => "TLS_PSK_WITH_AES_128_CCM_8",
+            #[cfg(feature = "ccm16")]
+            Self::PskAes128Ccm => "TLS_PSK_WITH_AES_128_CCM",
+            #[cfg(feature = "gcm")]
+            Self::PskAes128Gcm => "TLS_PSK_WITH_AES_128_GCM_SHA256",
+        }
+    }
+
+    /// The suite with this number; `None` if this build has none.
+    pub fn from_code(code: u16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|suite| suite.code() == code)
+    }
+
+    /// The suite with this name; `None` if this build has none.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|suite| suite.name() == name)
+    }
+
+    pub(crate) const fn aead(self) -> Aead {
+        match self {
+            Self::PskAes128Ccm8 => Aead::Ccm8,
+            #[cfg(feature = "ccm16")]
+            Self::PskAes128Ccm => Aead::Ccm,
+            #[cfg(feature = "gcm")]
+            Self::PskAes128Gcm => Aead::Gcm,
+        }
+    }
+}
+
+/// One or more suites, each once, the preferred one first.
+#[derive(Clone, Copy)]
+pub struct Suites {
+    list: [Suite; COUNT],
+    length: u8,
+}
+
+impl Suites {
+    /// TLS_PSK_WITH_AES_128_CCM_8 alone.
+    pub const DEFAULT: Self = Self { list: [Suite::PskAes128Ccm8; COUNT], length: 1 };
+
+    /// Every suite of this build, the cheapest first.
+    pub const ALL: Self = {
+        let mut all = Self { list: [Suite::PskAes128Ccm8; COUNT], length: COUNT as u8 };
+        all.list.copy_from_slice(Suite::ALL);
+        all
+    };
+
+    /// `None` if the list is empty or has one twice.
+    pub fn new(suites: &[Suite]) -> Option<Self> {
+        let mut list = [Suite::PskAes128Ccm8; COUNT];
+        list.get_mut(..suites.len())?.copy_from_slice(suites);
+        let mut rest = suites;
+        while let Some((first, behind)) = rest.split_first() {
+            if behind.contains(first) {
+                return None;
+            }
+            rest = behind;
+        }
+        let length = u8::try_from(suites.len()).ok().filter(|length| *length > 0)?;
+        Some(Self { list, length })
+    }
+
+    /// The suites, the preferred one first.
+    pub fn as_slice(&self) -> &[Suite] {
+        // The constant lets the compiler leave out what is not there.
+        let length = if COUNT == 1 { 1 } else { usize::from(self.length) };
+        self.list.get(..length).unwrap_or_default()
+    }
+
+    /// Whether `suite` is among them.
+    pub fn contains(&self, suite: Suite) -> bool {
+        self.as_slice().contains(&suite)
+    }
+}
+
+impl Default for Suites {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl PartialEq for Suites {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Suites {}
+
+impl core::fmt::Debug for Suites {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.debug_list().entries(self.as_slice()).finish()
     }
 }
 
 /// Says that the client knows RFC 5746, in place of an empty renegotiation_info.
 pub(crate) const EMPTY_RENEGOTIATION_INFO_SCSV: u16 = 0x00ff;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_lead_back_to_their_suite() {
+        for suite in Suite::ALL.iter().copied() {
+            assert_eq!(Suite::from_code(suite.code()), Some(suite));
+            assert_eq!(Suite::from_name(suite.name()), Some(suite));
+        }
+        assert_eq!(Suite::from_code(0x00ff), None);
+        assert_eq!(Suite::from_name("TLS_NULL_WITH_NULL_NULL"), None);
+    }
+
+    #[test]
+    fn a_list_is_not_empty_and_names_nothing_twice() {
+        assert_eq!(Suites::new(&[]), None);
+        assert_eq!(Suites::new(&[Suite::default(); 2]), None);
+        assert_eq!(Suites::new(&[Suite::default(); 40]), None);
+        assert_eq!(Suites::new(&[Suite::default()]), Some(Suites::DEFAULT));
+        assert_eq!(Suites::new(Suite::ALL), Some(Suites::ALL));
+    }
+}

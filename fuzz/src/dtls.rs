@@ -169,7 +169,7 @@ impl Pair {
                     server
                 } else {
                     let mut out = [0; 256];
-                    match self.jar.accept(now, &mut rng, ADDRESS, &bytes, &mut out) {
+                    match self.jar.accept(now, &Config::DEFAULT, &mut rng, ADDRESS, &bytes, &mut out) {
                         Accepted::Reply(length) => {
                             assert!(length <= bytes.len(), "nobody is sent more than he sent");
                             let reply = out[..length].to_vec();

@@ -145,7 +145,7 @@ impl<T: Transport> Secure<T> {
         let idle = self.connection.as_ref().is_none_or(|one| one.is_established() || one.is_closed());
         if let (true, true, Some(jar)) = (begins, idle, &mut self.jar) {
             let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
-            match jar.accept(now, rng, b"the only peer", bytes, &mut out) {
+            match jar.accept(now, &CONFIG, rng, b"the only peer", bytes, &mut out) {
                 Accepted::Reply(length) | Accepted::Refused { length, .. } => {
                     self.transport.send(out.get(..length).unwrap_or_default());
                 }

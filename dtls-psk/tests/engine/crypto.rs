@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::*;
 use dtls_psk::{
-    Config, Connection, Crypto, Datagram, Handshake, Input, Psk, RunningHash, RunningMac, RustCrypto,
+    Aead, Config, Connection, Crypto, Datagram, Handshake, Input, Psk, RunningHash, RunningMac, RustCrypto,
 };
 
 /// Counts how often it is asked.
@@ -55,14 +55,28 @@ impl Crypto for Chip {
     type Sha256 = Hash;
     type Hmac = Mac;
 
-    fn seal(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8]) -> Option<[u8; 8]> {
+    fn seal(
+        aead: Aead,
+        key: &[u8; 16],
+        nonce: &[u8; 12],
+        aad: &[u8],
+        buffer: &mut [u8],
+        tag: &mut [u8],
+    ) -> Option<()> {
         SEALED.fetch_add(1, Ordering::Relaxed);
-        RustCrypto::seal(key, nonce, aad, buffer)
+        RustCrypto::seal(aead, key, nonce, aad, buffer, tag)
     }
 
-    fn open(key: &[u8; 16], nonce: &[u8; 12], aad: &[u8], buffer: &mut [u8], tag: &[u8; 8]) -> Option<()> {
+    fn open(
+        aead: Aead,
+        key: &[u8; 16],
+        nonce: &[u8; 12],
+        aad: &[u8],
+        buffer: &mut [u8],
+        tag: &[u8],
+    ) -> Option<()> {
         OPENED.fetch_add(1, Ordering::Relaxed);
-        RustCrypto::open(key, nonce, aad, buffer, tag)
+        RustCrypto::open(aead, key, nonce, aad, buffer, tag)
     }
 }
 

@@ -16,5 +16,6 @@ mod model;
 #[cfg(feature = "resumption")]
 mod resumption;
 mod simulation;
+mod suites;
 mod support;
 mod verification;

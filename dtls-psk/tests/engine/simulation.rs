@@ -1,7 +1,7 @@
 //! Two parties over a link that loses, repeats, delays and reorders datagrams, in virtual time.
 
 use crate::support::*;
-use dtls_psk::{Config, Instant, Psk, Reason};
+use dtls_psk::{Config, Instant, Psk, Reason, Suite, Suites};
 
 /// Datagrams under way, each with the time of its arrival.
 struct Link {
@@ -60,11 +60,14 @@ impl Parties for Full {
         let mut random = Random(seed);
         let mut rng = |bytes: &mut [u8]| random.fill(bytes);
         let psk = Psk { identity: IDENTITY, key: KEY };
-        Client::client(now, &Config::DEFAULT, psk, &mut rng, dtls_psk::Handshake::new()).unwrap()
+        // The suites take turns.
+        let suite = Suite::ALL[seed as usize % Suite::ALL.len()];
+        let config = Config::DEFAULT.with_suites(Suites::new(&[suite]).unwrap());
+        Client::client(now, &config, psk, &mut rng, dtls_psk::Handshake::new()).unwrap()
     }
 
     fn server(&self, seed: u64) -> Server {
-        Server::new(seed)
+        Server { config: Config::DEFAULT.with_suites(Suites::ALL), ..Server::new(seed) }
     }
 }
 

@@ -158,7 +158,7 @@ impl Server {
                 let mut out = vec![0; dtls_psk::REPLY_MAX];
                 let Self { jar, random, .. } = self;
                 let mut rng = |bytes: &mut [u8]| random.fill(bytes);
-                match jar.accept(now, &mut rng, &self.address, datagram, &mut out) {
+                match jar.accept(now, &self.config, &mut rng, &self.address, datagram, &mut out) {
                     Accepted::Reply(length) => sent.push(out.get(..length).unwrap().to_vec()),
                     Accepted::Refused { length, reason } => {
                         self.refused.push(reason);

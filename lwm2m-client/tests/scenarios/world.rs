@@ -159,10 +159,10 @@ impl Script {
             Choice::New => {
                 let jar = self.jar.get_or_insert_with(|| CookieJar::new(time, &mut rng));
                 let mut out = [0; 256];
-                match jar.accept(time, &mut rng, b"address", datagram, &mut out) {
+                let config = dtls_psk::Config::DEFAULT;
+                match jar.accept(time, &config, &mut rng, b"address", datagram, &mut out) {
                     Accepted::Reply(length) => self.deliver.push_back(out[..length].to_vec()),
                     Accepted::Verified(hello) => {
-                        let config = dtls_psk::Config::DEFAULT;
                         let connection =
                             Connection::server(time, &config, &hello, &mut rng, Box::new(Handshake::new()))
                                 .unwrap();

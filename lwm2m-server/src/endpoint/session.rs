@@ -80,7 +80,7 @@ impl Endpoint {
             return None;
         }
         let cookies = self.cookies.get_or_insert_with(|| CookieJar::new(dtls(now), rng));
-        let hello = match cookies.accept(dtls(now), rng, from.bytes(), datagram, out) {
+        let hello = match cookies.accept(dtls(now), &self.config.dtls, rng, from.bytes(), datagram, out) {
             Accepted::Verified(hello) => hello,
             Accepted::Reply(length) => {
                 Counters::add(&mut self.counters.cookies_sent);

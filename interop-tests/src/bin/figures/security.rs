@@ -133,7 +133,14 @@ fn pair() -> (Client, Server) {
     for _ in 0..8 {
         while let Some(length) = client.poll_transmit(now(), &mut out) {
             match &mut server {
-                None => match jar.accept(now(), &mut random, b"address", &out[..length], &mut reply) {
+                None => match jar.accept(
+                    now(),
+                    &Config::DEFAULT,
+                    &mut random,
+                    b"address",
+                    &out[..length],
+                    &mut reply,
+                ) {
                     Accepted::Reply(length) => feed(&mut client, &mut reply[..length]),
                     Accepted::Verified(hello) => {
                         let memory = Box::new(Handshake::new());
@@ -293,7 +300,7 @@ pub(crate) fn serve() -> std::io::Result<()> {
         let Some(peer) = peers.get_mut(&from) else {
             let SocketAddr::V4(address) = from else { continue };
             let name = [&address.ip().octets()[..], &address.port().to_be_bytes()].concat();
-            match jar.accept(time(), &mut random, &name, bytes, &mut out) {
+            match jar.accept(time(), &Config::DEFAULT, &mut random, &name, bytes, &mut out) {
                 Accepted::Reply(length) => drop(socket.send_to(&out[..length], from)?),
                 Accepted::Verified(hello) => {
                     let memory = Box::new(Handshake::new());
