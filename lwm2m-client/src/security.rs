@@ -5,6 +5,8 @@
 
 use core::ops::Range;
 
+#[cfg(feature = "connection-id")]
+use dtls_psk::ConnectionId;
 #[cfg(feature = "psk")]
 use dtls_psk::{Config, Connection, Datagram, Handshake, Input, Psk, Reason as Closed};
 use lwm2m_coap::{Instant, Rng, TokenPolicy};
@@ -29,6 +31,20 @@ use crate::{
 #[cfg(feature = "psk")]
 fn time(now: Instant) -> dtls_psk::Instant {
     dtls_psk::Instant::from_millis(now.as_millis())
+}
+
+/// How a handshake is done that offers a Connection ID of `length` bytes, drawn anew for each.
+#[cfg(feature = "connection-id")]
+fn offering(length: Option<u8>, rng: &mut Rng<'_>) -> Config {
+    let mut bytes = [0; ConnectionId::MAX];
+    let own = length.map(|length| bytes.split_at_mut(usize::from(length).min(ConnectionId::MAX)).0);
+    let own = own.and_then(|own| {
+        if !own.is_empty() {
+            rng(own);
+        }
+        ConnectionId::new(own)
+    });
+    own.map_or(Config::DEFAULT, |own| Config::DEFAULT.with_connection_id(own))
 }
 
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
@@ -91,7 +107,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match &mut place.stage {
             Stage::Loaded { identity, secret } => {
                 let psk = Psk { identity: identity.bytes(), key: secret.bytes() };
-                match Connection::client(time(now), &Config::DEFAULT, psk, rng, Handshake::new()) {
+                #[cfg(feature = "connection-id")]
+                let config = offering(self.config.connection_id, rng);
+                #[cfg(not(feature = "connection-id"))]
+                let config = Config::DEFAULT;
+                match Connection::client(time(now), &config, psk, rng, Handshake::new()) {
                     Ok(connection) => place.stage = Stage::Running(connection),
                     Err(_) => self.attempt_failed(now, slot, Reason::NoCredential, rng),
                 }

@@ -67,7 +67,7 @@ fn bad_arguments_end_with_2_and_say_why() {
     refused(&[&server[..], &["--binding", "T"]].concat(), "binding");
     refused(&[&server[..], &["--lifetime", "soon"]].concat(), "lifetime");
     // Options of later versions are not accepted in silence.
-    refused(&[&server[..], &["--cid", "6"]].concat(), "--cid");
+    refused(&[&server[..], &["--cid", "9"]].concat(), "--cid");
     refused(&[&server[..], &["--oscore-secret", "00"]].concat(), "--oscore-secret");
     refused(&[&server[..], &["--state", "/dev/null/x"]].concat(), "--state");
 }

@@ -67,6 +67,17 @@ pub enum Event {
         /// Whether it was a full handshake; a resumption proves nothing about a new credential.
         full: bool,
     },
+    /// A session goes on from another address: the device moved, or a translator in between forgot it.
+    AddressChanged {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which of the two servers it talks to.
+        role: Role,
+        /// The former address and port, as text.
+        from: String,
+        /// The address and port now, as text.
+        to: String,
+    },
     /// A handshake did not come to its end. The peer was told nothing.
     HandshakeRefused {
         /// Which of the two servers refused.

@@ -47,6 +47,13 @@ struct Arguments {
     /// Pre-shared key in hexadecimal digits.
     #[arg(long, value_name = "HEX", requires = "psk_identity")]
     psk_key: Option<String>,
+    /// Connection ID: how many bytes to ask for in records to this client, 0 to 8. 0 keeps the session as well when the
+    /// address of this client changes.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=8))]
+    cid: u8,
+    /// Offer no Connection ID.
+    #[arg(long, conflicts_with = "cid")]
+    no_cid: bool,
     /// Folder that keeps the accounts over restarts; accounts in it win over --server.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -150,6 +157,7 @@ fn run(arguments: &Arguments, store: Store) -> ExitCode {
         is_queue_mode: arguments.binding == Transport::Uq,
         mtu: 1280,
         block_size: 1024,
+        connection_id: (!arguments.no_cid).then_some(arguments.cid),
         ..Config::new(&arguments.endpoint)
     };
     let is_interrupted = Arc::new(AtomicBool::new(false));

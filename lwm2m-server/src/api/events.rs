@@ -118,6 +118,9 @@ fn emit(event: &Event) -> (&'static str, Value) {
         Event::SessionEstablished { endpoint, role, full } => {
             ("session-established", json!({ "endpoint": endpoint, "role": role, "full": full }))
         }
+        Event::AddressChanged { endpoint, role, from, to } => {
+            ("address-changed", json!({ "endpoint": endpoint, "role": role, "from": from, "to": to }))
+        }
         Event::HandshakeRefused { role, address, identity, reason } => (
             "handshake-refused",
             json!({ "role": role, "address": address, "identity": identity, "reason": reason }),

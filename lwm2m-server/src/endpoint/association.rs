@@ -12,6 +12,7 @@ use lwm2m_coap::{Instant, Parameters, Peer, Rng, Room, Stored, TokenPolicy};
 use crate::credentials::{Authenticated, Role};
 
 use super::downlink::Downlink;
+use super::path::Unproven;
 use super::session::{Connection, dtls};
 use super::slab::Key;
 use super::timer::NEVER;
@@ -23,6 +24,10 @@ use super::{Address, Listener};
 pub(crate) struct Association {
     pub(crate) local: Listener,
     pub(crate) address: Address,
+    /// Whether it is found by its address.
+    pub(crate) is_indexed: bool,
+    /// Where it was heard from last, when that is not proven.
+    pub(crate) unproven: Option<Box<Unproven>>,
     /// The DTLS session; `None` without security.
     pub(crate) session: Option<Connection>,
     /// What is known of the peer while the handshake is under way.
@@ -60,6 +65,8 @@ impl Association {
         session: Option<Connection>,
         rng: &mut Rng<'_>,
     ) -> Self {
+        // A handshake proves the address by its cookie.
+        let unproven = session.is_none().then(|| Box::new(Unproven::new(address)));
         let tokens = if session.is_some() { TokenPolicy::SECURED } else { TokenPolicy::Random };
         Self {
             session,
@@ -67,6 +74,8 @@ impl Association {
             admission: Admission::Settled,
             local,
             address,
+            is_indexed: true,
+            unproven,
             coap: Peer::new(&Parameters::DEFAULT, tokens, rng),
             who: None,
             registration: None,
@@ -129,6 +138,15 @@ impl Association {
         let idle = self.registration.is_none().then_some(self.kept_until);
         let jobs = self.downlink.as_ref().and_then(|downlink| downlink.next_deadline());
         [session, self.coap.poll_timeout(), self.coap.next_expiry(), jobs, idle].into_iter().flatten().min()
+    }
+
+    /// Whether every record of its peer has a Connection ID from now on: nothing of the handshake can come any more.
+    pub(crate) fn is_found_by_id_alone(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| {
+            session.is_established()
+                && session.poll_timeout().is_none()
+                && !session.own_connection_id().is_empty()
+        })
     }
 
     /// Whether it was silent for too long without a registration, or its session is closed.

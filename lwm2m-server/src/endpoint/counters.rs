@@ -36,6 +36,12 @@ counters! {
     over_rate,
     /// Peers that were turned away because too many are unregistered, and handshakes that made room for newer ones.
     over_capacity,
+    /// Datagrams that were not sent: an address that is not proven to be the peer's had three times what came from it.
+    over_amplification,
+    /// Sessions that moved to another address.
+    moved,
+    /// Challenges to an address that a session was heard from newly.
+    path_challenges,
     /// DTLS records that were dropped: not authentic, replayed or malformed.
     dropped_records,
     /// Answers to a ClientHello without a valid cookie.

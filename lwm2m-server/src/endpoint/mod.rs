@@ -11,6 +11,7 @@
 mod address;
 mod association;
 mod bootstrap;
+mod connection_id;
 mod content;
 mod counters;
 mod downlink;
@@ -18,6 +19,7 @@ mod exchange;
 mod location;
 mod notification;
 mod observation;
+mod path;
 mod question;
 mod refusal;
 mod registration;
@@ -55,6 +57,7 @@ pub use trace::{Direction, Packet};
 pub use content::{Kinds, known_kind};
 
 use association::{Admission, Association};
+use connection_id::ConnectionIds;
 use refusal::Refusals;
 use registry::Registry;
 use slab::{Key, Slab};
@@ -85,6 +88,8 @@ pub struct Config {
     pub verify_bootstrap: bool,
     /// Handshakes that may be under way at once; beyond it the oldest one makes room.
     pub handshakes: usize,
+    /// Whether peers that offer it get a Connection ID, by which their sessions survive a change of their address.
+    pub connection_ids: bool,
     /// Timing of handshakes.
     pub dtls: dtls_psk::Config,
     /// What types resources have where a payload does not say: TLV and text.
@@ -104,6 +109,7 @@ impl Default for Config {
             rate: 50,
             verify_bootstrap: false,
             handshakes: 10_000,
+            connection_ids: true,
             dtls: dtls_psk::Config::DEFAULT,
             kinds: content::known_kind,
         }
@@ -141,6 +147,7 @@ pub struct Endpoint {
     outcomes: VecDeque<(RequestId, Result<Answer, RequestError>)>,
     counters: Counters,
     cookies: Option<CookieJar>,
+    connection_ids: Option<ConnectionIds>,
     /// Handshakes begun and neither finished nor given up.
     half_open: usize,
     /// The handshakes begun, oldest first; some of them ended since.
@@ -191,6 +198,7 @@ impl Endpoint {
             outcomes: VecDeque::new(),
             counters: Counters::default(),
             cookies: None,
+            connection_ids: None,
             half_open: 0,
             begun: VecDeque::new(),
             complained: VecDeque::new(),
@@ -224,9 +232,12 @@ impl Endpoint {
                 Err(range) => return range.map(|range| Transmit { local, to: from, range }),
             },
         };
+        if let Some(association) = self.associations.get_mut(key) {
+            association.count_received(from, datagram.len());
+        }
         let range = self.message(now, key, datagram, rng, out);
         self.mark_ready(key);
-        Some(Transmit { local, to: from, range: range? })
+        self.transmit(key, local, from, range?)
     }
 
     /// Takes the answer to a question. What is returned lies in `out` and is to be sent first; then drain the `poll_*`
@@ -243,7 +254,7 @@ impl Endpoint {
         if association.questions != id.number {
             return None;
         }
-        let (local, to) = (association.local, association.address);
+        let (local, to) = (association.local, association.answer_address());
         if association.proving.as_ref().is_some_and(|proving| proving.look_up.is_some()) {
             self.looked_up(now, id.association, verdict);
             self.mark_ready(id.association);
@@ -260,7 +271,7 @@ impl Endpoint {
         }
         let range = self.resume(now, id.association, verdict, rng, out);
         self.mark_ready(id.association);
-        Some(Transmit { local, to, range: range? })
+        self.transmit(id.association, local, to, range?)
     }
 
     /// The next question to the owner. Call until `None`.
@@ -286,19 +297,32 @@ impl Endpoint {
     /// The next datagram to send, in `out`. Call until `None`; a spurious call is harmless.
     pub fn poll_transmit(&mut self, now: Instant, rng: &mut Rng<'_>, out: &mut [u8]) -> Option<Transmit> {
         while let Some(&key) = self.ready.front() {
-            if let Some(association) = self.associations.get_mut(key) {
-                let (local, to) = (association.local, association.address);
-                if let Some(range) = association.poll_transmit(now, out, &mut self.trace) {
-                    return Some(Transmit { local, to, range });
-                }
-                if let Some(range) = self.start_next(now, key, rng, out) {
-                    return Some(Transmit { local, to, range });
-                }
+            let Some((local, to, range)) = self.next_datagram(now, key, rng, out) else {
+                self.ready.pop_front();
+                self.settle(now, key);
+                continue;
+            };
+            if let Some(transmit) = self.transmit(key, local, to, range) {
+                return Some(transmit);
             }
-            self.ready.pop_front();
-            self.settle(now, key);
         }
         None
+    }
+
+    fn next_datagram(
+        &mut self,
+        now: Instant,
+        key: Key,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<(Listener, Address, Range<usize>)> {
+        let association = self.associations.get_mut(key)?;
+        let (local, to) = (association.local, association.address);
+        if let Some((to, range)) = association.poll_challenge(out) {
+            return Some((local, to, range));
+        }
+        let range = association.poll_transmit(now, out, &mut self.trace);
+        Some((local, to, range.or_else(|| self.start_next(now, key, rng, out))?))
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) if nothing happens before; may be in the past.
@@ -386,7 +410,11 @@ impl Endpoint {
             Input::Request { exchange, message } => {
                 return self.handle_request(now, key, exchange, &message, rng, out);
             }
-            Input::Response { request, message } => self.answered(now, key, request, &message),
+            Input::Response { request, message } => {
+                // Whoever has the token is where the request went.
+                association.unproven.take_if(|_| association.session.is_none());
+                self.answered(now, key, request, &message);
+            }
             Input::Unsolicited { header, message } => self.handle_notification(now, key, header, &message),
             Input::Reset(Sent::Request(request)) => {
                 let error = RequestError::Malformed("the device rejected it with a Reset");
@@ -512,6 +540,10 @@ impl Endpoint {
         }
         association.is_ready = false;
         association.downlink.take_if(|downlink| downlink.is_empty());
+        if association.is_found_by_id_alone() {
+            self.forget_address(key);
+        }
+        let Some(association) = self.associations.get_mut(key) else { return };
         if let Some(at) = association.next_timeout() {
             self.timers.arm(&mut association.armed, at, key);
         }
@@ -563,7 +595,7 @@ mod tests {
             .saturating_add(size_of::<[observation::Observation; 2]>());
         // The name; the indexes by address, by name and of the registry at half load; the list of associations of the
         // name; the entries of two timers at half load. The object list is shared.
-        let index = (18 + 2 + 24) * 2 + (16 + 24) * 2 + (16 + 8) * 2 + 32 + 2 * 24;
+        let index = (18 + 2 + 16) * 2 + (16 + 24) * 2 + (16 + 8) * 2 + 32 + 2 * 24;
         let total = structures.saturating_add(32).saturating_add(index);
         assert!(total <= 1024, "{total}");
     }

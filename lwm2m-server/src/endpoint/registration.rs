@@ -175,19 +175,10 @@ impl Endpoint {
     /// Forgets an association. A registration bound to it stays, without a way to reach the device.
     pub(crate) fn remove(&mut self, key: Key) {
         self.interrupt(key);
+        self.forget_address(key);
         let Some(association) = self.associations.remove(key) else { return };
-        let address = (association.local, association.address);
         if association.session.is_some() && association.who.is_none() {
             self.half_open = self.half_open.saturating_sub(1);
-        }
-        if let Some(candidates) = self.by_address.get_mut(&address) {
-            candidates.older.take_if(|older| *older == key);
-            if candidates.newest == key {
-                match candidates.older.take() {
-                    Some(older) => candidates.newest = older,
-                    None => drop(self.by_address.remove(&address)),
-                }
-            }
         }
         if let Some(who) = &association.who {
             self.forget_name(who.endpoint(), key);

@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     const V1_1: Version = Version::new(1, 1);
-    const ASSOCIATION: Key = Key { slot: 0, generation: 0 };
+    const ASSOCIATION: Key = Key { slot: 0, generation: std::num::NonZeroU32::MIN };
 
     fn change(lifetime: u32, links: &str) -> Change {
         Change { lifetime: Some(lifetime), objects: ObjectList::parse(links.as_bytes()), ..Change::default() }

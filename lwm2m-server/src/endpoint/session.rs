@@ -10,16 +10,18 @@
 //!
 //! Invariant: what is forged or unfinished changes nothing of an established association.
 
-use std::ops::Range;
-
-use dtls_psk::{Accepted, Answer, Choice, CookieJar, Datagram, Handshake, Input, Operation, Reason, choose};
+use dtls_psk::{
+    Accepted, Answer, Choice, ConnectionId, CookieJar, Datagram, Handshake, Input, Operation, Reason, choose,
+};
 use lwm2m_coap::{Instant, Rng};
 
 use crate::credentials::{Fact, Role};
 use crate::event::Event;
 
 use super::association::{Admission, Association, Proving, Who};
+use super::connection_id::{self, ConnectionIds};
 use super::counters::Counters;
+use super::location::VirtualShard;
 use super::question::{Question, Verdict};
 use super::slab::{Key, Slab};
 use super::{Address, Candidates, Endpoint, Listener, Transmit};
@@ -47,6 +49,13 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Transmit> {
+        if let Some(id) = ConnectionId::of_datagram(datagram, connection_id::LENGTH) {
+            let Some(key) = self.find_by_id(local, id) else {
+                Counters::add(&mut self.counters.dropped_records);
+                return None;
+            };
+            return self.handle_records(now, key, from, datagram, rng, out);
+        }
         let keys = self.by_address.get(&(local, from)).map(Candidates::newest_first).unwrap_or_default();
         let sessions = keys.iter().flatten().filter_map(|key| self.associations.get(*key)?.session.as_ref());
         self.scratch.resize(datagram.len(), 0);
@@ -54,9 +63,7 @@ impl Endpoint {
             Choice::New => self.greet(now, local, from, datagram, rng, out),
             Choice::Candidate(index) => {
                 let key = keys.get(index).copied().flatten()?;
-                let range = self.handle_records(now, key, datagram, rng, out);
-                self.mark_ready(key);
-                Some(Transmit { local, to: from, range: range? })
+                self.handle_records(now, key, from, datagram, rng, out)
             }
             Choice::Dropped(_) => {
                 Counters::add(&mut self.counters.dropped_records);
@@ -104,11 +111,28 @@ impl Endpoint {
         for key in pending {
             self.give_way(now, key);
         }
+        // One with a Connection ID is found by that, and needs the address no longer.
+        let has_id = |key: &Key| {
+            let session = self.associations.get(*key).and_then(|association| association.session.as_ref());
+            session.is_some_and(|session| !session.own_connection_id().is_empty())
+        };
+        let (found_by_id, established): (Vec<Key>, Vec<Key>) = established.into_iter().partition(has_id);
+        for key in found_by_id {
+            self.forget_address(key);
+        }
         self.make_room();
         let memory = Box::new(Handshake::new());
         let shares_records =
             self.config.dtls.shares_records && !self.complained.contains(&from.socket_address().ip());
         let config = self.config.dtls.with_shared_records(shares_records);
+        let config = match self.associations.next_key().filter(|_| self.config.connection_ids) {
+            Some(key) => {
+                let shard = VirtualShard(0);
+                let ids = self.connection_ids.get_or_insert_with(|| ConnectionIds::new(shard, rng));
+                ids.emit(key).map_or(config, |id| config.with_connection_id(id))
+            }
+            None => config,
+        };
         let session = Connection::server(dtls(now), &config, &hello, rng, memory).ok()?;
         let key = self.associations.insert(Association::new(now, local, from, Some(session), rng))?;
         self.by_address
@@ -145,26 +169,47 @@ impl Endpoint {
         &mut self,
         now: Instant,
         key: Key,
+        from: Address,
         bytes: &mut [u8],
         rng: &mut Rng<'_>,
         out: &mut [u8],
-    ) -> Option<Range<usize>> {
+    ) -> Option<Transmit> {
+        let length = bytes.len();
         let mut datagram = Datagram::new(bytes);
         let mut answer = None;
+        let mut is_heard = false;
+        let association = self.associations.get_mut(key)?;
+        association.count_received(from, length);
+        let local = association.local;
         loop {
             let session = self.associations.get_mut(key)?.session.as_mut()?;
-            match session.handle(dtls(now), &mut datagram) {
-                Some(Input::Application(message)) if answer.is_none() => {
+            let Some(input) = session.handle(dtls(now), &mut datagram) else { break };
+            let is_authentic = matches!(input, Input::Application(_) | Input::PathResponse(_));
+            if is_authentic && !core::mem::replace(&mut is_heard, true) {
+                self.heard(now, key, from, length, rng);
+            }
+            match input {
+                Input::Application(message) if answer.is_none() => {
                     answer = self.message(now, key, message, rng, out);
                 }
-                Some(Input::Application(_)) => Counters::add(&mut self.counters.over_rate),
-                Some(input) => self.session_changed(now, key, &input),
-                None => break,
+                Input::Application(_) => Counters::add(&mut self.counters.over_rate),
+                Input::PathResponse(cookie) => self.path_answered(key, from, cookie),
+                input => self.session_changed(now, key, &input),
             }
         }
         self.note_complaint(key);
         self.look_up(key);
-        answer
+        self.mark_ready(key);
+        let to = self.associations.get(key).map_or(from, Association::answer_address);
+        self.transmit(key, local, to, answer?)
+    }
+
+    /// The association with a Connection ID that this server gave out.
+    fn find_by_id(&self, local: Listener, id: &[u8]) -> Option<Key> {
+        let (slot, generation) = self.connection_ids.as_ref()?.parse(id)?;
+        let (key, association) = self.associations.at(slot)?;
+        let has_id = association.session.as_ref().is_some_and(|session| session.own_connection_id() == id);
+        (association.local == local && has_id && ConnectionIds::is_of(key, generation)).then_some(key)
     }
 
     /// Whoever answers a flight with an alert gets the next one with one message in a record: devices with tinydtls and the

@@ -1,0 +1,187 @@
+//! Addresses that a peer is heard from and has not proven to be reachable at: moving a session to another one (RFC 9146 §6,
+//! RFC 9853), and the limit on what goes there until then.
+//!
+//! 1. Only an authentic record that is newer than all before it may move a session.
+//! 2. A peer that knows the return routability check gets a challenge at the new address; the answer moves the session.
+//!    Until then only answers to what came from there go there.
+//! 3. Any other peer moves at once, and counts as proven with the next newer record from there; without security with its
+//!    first answer to a message of ours.
+//!
+//! Invariant: never more than three times the bytes that came from an unproven address go to it.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use lwm2m_coap::{Instant, Rng};
+
+use crate::event::Event;
+
+use super::association::Association;
+use super::counters::Counters;
+use super::slab::Key;
+use super::{Address, Endpoint, Listener, Transmit};
+
+/// How many bytes may go to an unproven address for each that came from there (RFC 9853 §6).
+const AMPLIFICATION: u32 = 3;
+
+/// How long an answer to a challenge is waited for before there is another one, with the next record (RFC 9853 §5.5).
+const CHALLENGE: Duration = Duration::from_secs(1);
+
+/// An address that is not proven.
+#[derive(Debug)]
+pub(crate) struct Unproven {
+    pub(crate) address: Address,
+    received: u32,
+    sent: u32,
+    challenge: Option<Challenge>,
+}
+
+/// A challenge to the address.
+#[derive(Debug)]
+struct Challenge {
+    cookie: [u8; 8],
+    at: Instant,
+    is_sent: bool,
+}
+
+impl Unproven {
+    pub(crate) fn new(address: Address) -> Self {
+        Self { address, received: 0, sent: 0, challenge: None }
+    }
+
+    fn count_received(&mut self, bytes: usize) {
+        self.received = self.received.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Whether that many bytes may go there; they are counted.
+    fn take(&mut self, bytes: usize) -> bool {
+        let sent = self.sent.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let may = sent <= self.received.saturating_mul(AMPLIFICATION);
+        if may {
+            self.sent = sent;
+        }
+        may
+    }
+}
+
+impl Association {
+    /// Notes that a datagram came from an address.
+    pub(crate) fn count_received(&mut self, from: Address, bytes: usize) {
+        if let Some(unproven) = self.unproven.as_mut().filter(|unproven| unproven.address == from) {
+            unproven.count_received(bytes);
+        }
+    }
+
+    /// Where an answer to what came last goes.
+    pub(crate) fn answer_address(&self) -> Address {
+        self.unproven.as_ref().map_or(self.address, |unproven| unproven.address)
+    }
+
+    /// The challenge that is to go to the new address.
+    pub(crate) fn poll_challenge(&mut self, out: &mut [u8]) -> Option<(Address, Range<usize>)> {
+        let unproven = self.unproven.as_mut()?;
+        let challenge = unproven.challenge.as_mut().filter(|challenge| !challenge.is_sent)?;
+        challenge.is_sent = true;
+        let length = self.session.as_mut()?.challenge_path(challenge.cookie, out)?;
+        Some((unproven.address, 0..length))
+    }
+}
+
+impl Endpoint {
+    /// A datagram to `to`, unless that is unproven and had its share. It is lost then as on the way.
+    pub(crate) fn transmit(
+        &mut self,
+        key: Key,
+        local: Listener,
+        to: Address,
+        range: Range<usize>,
+    ) -> Option<Transmit> {
+        let unproven = self.associations.get_mut(key).and_then(|association| association.unproven.as_mut());
+        if let Some(unproven) = unproven.filter(|unproven| unproven.address == to)
+            && !unproven.take(range.len())
+        {
+            Counters::add(&mut self.counters.over_amplification);
+            return None;
+        }
+        Some(Transmit { local, to, range })
+    }
+
+    /// An authentic record came from an address: it may move the session there, or prove that it is there.
+    pub(crate) fn heard(&mut self, now: Instant, key: Key, from: Address, bytes: usize, rng: &mut Rng<'_>) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let Some(session) = association.session.as_ref().filter(|session| session.is_newest()) else {
+            return;
+        };
+        if from == association.address {
+            // Without the check the session is here already, and this is the second record from here. With it the peer is
+            // where it was.
+            association.unproven = None;
+            return;
+        }
+        let is_checkable = session.is_path_checkable();
+        let mut unproven =
+            association.unproven.take().filter(|unproven| unproven.address == from).unwrap_or_else(|| {
+                let mut unproven = Box::new(Unproven::new(from));
+                unproven.count_received(bytes);
+                unproven
+            });
+        if is_checkable {
+            let is_due = |challenge: &Challenge| now.since(challenge.at) >= CHALLENGE;
+            if unproven.challenge.as_ref().is_none_or(is_due) {
+                let mut cookie = [0; 8];
+                rng(&mut cookie);
+                unproven.challenge = Some(Challenge { cookie, at: now, is_sent: false });
+                Counters::add(&mut self.counters.path_challenges);
+            }
+            association.unproven = Some(unproven);
+        } else {
+            association.unproven = Some(unproven);
+            self.move_to(key, from);
+        }
+    }
+
+    /// The peer answered a challenge: it is where that went.
+    pub(crate) fn path_answered(&mut self, key: Key, from: Address, cookie: [u8; 8]) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let is_answer = association.unproven.as_ref().is_some_and(|unproven| {
+            let challenge = unproven.challenge.as_ref().filter(|challenge| challenge.is_sent);
+            unproven.address == from && challenge.is_some_and(|challenge| challenge.cookie == cookie)
+        });
+        if is_answer {
+            association.unproven = None;
+            self.move_to(key, from);
+        }
+    }
+
+    fn move_to(&mut self, key: Key, to: Address) {
+        self.forget_address(key);
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let from = core::mem::replace(&mut association.address, to);
+        Counters::add(&mut self.counters.moved);
+        if let Some(who) = &association.who {
+            self.events.push_back(Event::AddressChanged {
+                endpoint: who.endpoint().clone(),
+                role: who.role(),
+                from: from.to_string(),
+                to: to.to_string(),
+            });
+        }
+    }
+
+    /// Forgets that an association is found by its address.
+    pub(crate) fn forget_address(&mut self, key: Key) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        if !core::mem::replace(&mut association.is_indexed, false) {
+            return;
+        }
+        let address = (association.local, association.address);
+        let Some(candidates) = self.by_address.get_mut(&address) else { return };
+        candidates.older.take_if(|older| *older == key);
+        if candidates.newest == key {
+            match candidates.older.take() {
+                Some(older) => candidates.newest = older,
+                None => drop(self.by_address.remove(&address)),
+            }
+        }
+    }
+}
