@@ -11,6 +11,7 @@
 //! keeps only the block; a hash tells whether it was the same body each time.
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 mod download;
 mod receive;
@@ -64,21 +65,26 @@ impl Szx {
 }
 
 /// The value of a Block1 or Block2 option (RFC 7959 §2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Block {
-    number: u32,
-    more: bool,
-    szx: Szx,
-}
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Block(
+    /// The value of the option and 1: an optional block takes no more memory than one.
+    NonZeroU32,
+);
 
 impl Block {
     /// The largest block number: 20 bits.
     pub const MAX_NUMBER: u32 = 0xf_ffff;
 
+    /// The first block of 16 bytes.
+    const FIRST: Block = Block(NonZeroU32::MIN);
+
     /// Block `number` of the size `szx`, or `None` past [`Block::MAX_NUMBER`].
     #[must_use]
     pub const fn new(number: u32, more: bool, szx: Szx) -> Option<Self> {
-        if number <= Self::MAX_NUMBER { Some(Self { number, more, szx }) } else { None }
+        if number > Self::MAX_NUMBER {
+            return None;
+        }
+        Some(Self(NonZeroU32::MIN.saturating_add(number << 4 | (more as u32) << 3 | szx.0 as u32)))
     }
 
     /// The block of the size `szx` at `offset` of the body, or `None` when no block starts there.
@@ -89,6 +95,12 @@ impl Block {
         if number << shift == offset { Self::new(number, more, szx) } else { None }
     }
 
+    /// The same block with another size exponent, as an answer asks for smaller ones.
+    #[must_use]
+    pub(crate) const fn resized(self, szx: Szx) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(self.value() & !0x07 | szx.0 as u32))
+    }
+
     /// Reads the value of the option.
     ///
     /// # Errors
@@ -96,38 +108,47 @@ impl Block {
     pub fn parse(value: &[u8]) -> Result<Self, BadBlock> {
         let value =
             Some(value).filter(|value| value.len() <= 3).and_then(crate::option::uint).ok_or(BadBlock)?;
-        let szx = Szx::new(value.to_be_bytes()[3] & 0x07).ok_or(BadBlock)?;
-        Ok(Self { number: value >> 4, more: value & 0x08 != 0, szx })
+        if value & 0x07 > u32::from(Szx::LARGEST.0) {
+            return Err(BadBlock);
+        }
+        Ok(Self(NonZeroU32::MIN.saturating_add(value)))
     }
 
     /// The option as an unsigned integer.
     #[must_use]
     pub const fn value(self) -> u32 {
-        self.number << 4 | (self.more as u32) << 3 | self.szx.0 as u32
+        self.0.get().saturating_sub(1)
     }
 
     /// The number of the block, in blocks of its size.
     #[must_use]
     pub const fn number(self) -> u32 {
-        self.number
+        self.value() >> 4
     }
 
     /// Whether more blocks follow.
     #[must_use]
     pub const fn more(self) -> bool {
-        self.more
+        self.value() & 0x08 != 0
     }
 
     /// The size of the block.
     #[must_use]
     pub const fn szx(self) -> Szx {
-        self.szx
+        Szx(self.value().to_be_bytes()[3] & 0x07)
     }
 
     /// Where in the body the block starts: below 2³⁰, so it cannot overflow.
     #[must_use]
     pub const fn offset(self) -> u32 {
-        self.number << (self.szx.0.saturating_add(4))
+        self.number() << (self.szx().0.saturating_add(4))
+    }
+}
+
+/// As the published sequences have it: number, more, size.
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.number(), u8::from(self.more()), self.szx().size())
     }
 }
 

@@ -335,9 +335,11 @@ fn a_block_of_a_transfer_that_is_not_there_is_incomplete() {
     receive.handle(&message(&put(b"a", block(0, true, 64), 64))).unwrap();
     assert_eq!(refusal(&mut receive, &put(b"a", block(2, true, 64), 64)), ("4.08".into(), None));
     assert!(!receive.is_active());
-    // Another resource.
+    // Another resource; what is under way goes on.
     receive.handle(&message(&put(b"a", block(0, true, 64), 64))).unwrap();
     assert_eq!(refusal(&mut receive, &put(b"b", block(1, true, 64), 64)), ("4.08".into(), None));
+    assert!(receive.is_active());
+    receive.handle(&message(&put(b"a", block(1, true, 64), 64))).unwrap();
     // After the end, and after the owner gave it up.
     receive.handle(&message(&put(b"a", block(0, false, 64), 64))).unwrap();
     assert_eq!(refusal(&mut receive, &put(b"a", block(1, false, 64), 64)), ("4.08".into(), None));
@@ -389,6 +391,67 @@ fn a_repeated_block_is_answered_and_a_repeated_first_one_begins_again() {
 }
 
 #[test]
+fn a_late_copy_of_any_former_block_is_answered_and_taken_once() {
+    let mut receive = Receive::new(Szx::LARGEST, 1000);
+    for number in 0..5 {
+        receive.handle(&message(&put(b"a", block(number, true, 64), 64))).unwrap();
+    }
+    // RFC 7959 §2.9.2: 4.08 is for blocks that are missing; these are here. One may span others, or lie within.
+    for late in [block(1, true, 64), block(1, true, 128), block(12, true, 16)] {
+        let copy = put(b"a", late, late.szx().size());
+        assert_eq!(receive.handle(&message(&copy)), Ok(Received::Repeated { answer: late }));
+    }
+    // One that overlaps the end is neither here nor next.
+    assert_eq!(refusal(&mut receive, &put(b"a", block(1, true, 256), 256)), ("4.08".into(), None));
+}
+
+/// A block of a PUT with these Request-Tag options.
+fn tagged(tags: &[&[u8]], block: Block) -> Vec<u8> {
+    datagram(Code::PUT, |writer| {
+        writer.option(OptionNumber::URI_PATH, b"a").unwrap().block1(block).unwrap();
+        for tag in tags {
+            writer.option(OptionNumber::REQUEST_TAG, tag).unwrap();
+        }
+        writer.payload(&[0; 64]).unwrap();
+    })
+}
+
+#[test]
+fn blocks_with_other_request_tags_are_not_put_together() {
+    // RFC 9175 §3.3: identical sets of Request-Tag options, none and an empty one being different sets.
+    let sets: [&[&[u8]]; 5] = [&[], &[b""], &[b"1"], &[b"2"], &[b"1", b"2"]];
+    for first in sets {
+        for second in sets {
+            let mut receive = Receive::new(Szx::LARGEST, 1000);
+            receive.handle(&message(&tagged(first, block(0, true, 64)))).unwrap();
+            let is_taken = receive.handle(&message(&tagged(second, block(1, false, 64)))).is_ok();
+            assert_eq!(is_taken, first == second, "{first:?} {second:?}");
+            assert_eq!(receive.is_active(), first != second);
+        }
+    }
+}
+
+#[test]
+fn each_of_several_blocks_carries_the_tag_of_its_body() {
+    let tag_of = |upload: &mut Upload, body: &[u8]| {
+        let mut space = [0; 64];
+        let mut window = upload.window(&mut space);
+        produce(body)(&mut window).unwrap();
+        upload.portion(&window).unwrap().tag
+    };
+    let goes_on = datagram(Code::CONTINUE, |_| {});
+    let mut upload = Upload::new(szx(64));
+    let first = tag_of(&mut upload, &body(300));
+    upload.handle(&message(&goes_on)).unwrap();
+    assert_eq!((tag_of(&mut upload, &body(300)), first.is_some()), (first, true));
+    // RFC 9175 §3.4, §3.5.1: another body, another tag; what comes late of the former one cannot be mixed with it.
+    upload.restart();
+    assert_ne!(tag_of(&mut upload, &body(301)), first);
+    upload.restart();
+    assert_eq!(tag_of(&mut upload, &body(64)), None);
+}
+
+#[test]
 fn a_request_without_blocks_leaves_a_transfer_in_place() {
     let mut receive = Receive::new(Szx::LARGEST, 1000);
     receive.handle(&message(&put(b"a", block(0, true, 64), 64))).unwrap();
@@ -417,6 +480,24 @@ fn an_upload_takes_smaller_blocks_and_final_answers() {
     assert_eq!(upload.handle(&message(&too_large)), Ok(Uploaded::Continue));
     assert_eq!(text_of(&mut upload), "0/1/64");
     assert_eq!(upload.handle(&message(&too_large)), Ok(Uploaded::Done));
+    // The same to a body that went whole, until it is as small as can be; another 4.13 is final.
+    let mut upload = Upload::new(szx(512));
+    assert_eq!(text_of(&mut upload), "-");
+    let too_large = answer(Code::REQUEST_ENTITY_TOO_LARGE, Some(block(0, false, 16)));
+    assert_eq!(upload.handle(&message(&too_large)), Ok(Uploaded::Continue));
+    assert_eq!(text_of(&mut upload), "0/1/16");
+    assert_eq!(upload.handle(&message(&too_large)), Ok(Uploaded::Done));
+    assert_eq!(
+        Upload::new(szx(512)).handle(&message(&answer(Code::CONTINUE, None))),
+        Ok(Uploaded::Done),
+        "nothing was sent"
+    );
+    let mut upload = Upload::new(szx(512));
+    text_of(&mut upload);
+    assert_eq!(
+        upload.handle(&message(&answer(Code::CONTINUE, Some(block(0, false, 512))))),
+        Err(UploadError::Unexpected)
+    );
     // A side without state answers each block with the final code.
     let mut upload = Upload::new(szx(64));
     text_of(&mut upload);

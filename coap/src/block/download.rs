@@ -36,7 +36,7 @@ impl Download {
     #[must_use]
     pub fn next_block(&self) -> Block {
         // An offset that has no block is refused in `handle`.
-        Block::at(self.offset, false, self.szx).unwrap_or(Block { number: 0, more: false, szx: self.szx })
+        Block::at(self.offset, false, self.szx).unwrap_or(Block::FIRST)
     }
 
     /// Takes a successful response, or a notification that is the first block of its body.

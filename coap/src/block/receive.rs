@@ -1,7 +1,7 @@
 //! Block1 where the body is wanted (RFC 7959 §2.5): takes block after block in order and hands each on as it comes.
 //!
 //! 1. The first block begins a transfer, whatever was before.
-//! 2. Each further one must be the next of the same transfer, else 4.08; past the cap 4.13.
+//! 2. Each further one must be the next of the same transfer, or one that is here already, else 4.08; past the cap 4.13.
 //! 3. The owner answers 2.31 with [`Received::answer`](Received) to all but the last.
 
 use super::window::Hash;
@@ -33,7 +33,8 @@ impl Receive {
     /// Takes a request with or without a Block1 option. At offset 0 the owner begins its body anew.
     ///
     /// # Errors
-    /// [`Refusal`], to be written as the response; a transfer that was under way has ended.
+    /// [`Refusal`], to be written as the response. A transfer that was under way has ended, unless the block belongs to
+    /// another one: [`Receive::is_active`] tells.
     pub fn handle<'m>(&mut self, message: &Message<'m>) -> Result<Received<'m>, Refusal> {
         let bytes = message.payload;
         let Ok(block) = message.options.block1() else {
@@ -44,12 +45,13 @@ impl Receive {
         };
         let key = transfer_key(message);
         let offset = block.offset();
+        // RFC 7959 §2.9.2, RFC 9175 §3.3: of a transfer that is not this one the blocks in front are missing.
+        if offset > 0 && self.key != Some(key) {
+            return Err(Refusal::new(Code::REQUEST_ENTITY_INCOMPLETE));
+        }
         let current = self.key.take();
         if offset == 0 {
             self.offset = 0;
-        } else if current != Some(key) {
-            // RFC 7959 §2.9.2: blocks that this one follows are missing.
-            return Err(Refusal::new(Code::REQUEST_ENTITY_INCOMPLETE));
         }
         let size = block.szx().size();
         // RFC 7959 §2.2: only the last block may be shorter than its size.
@@ -58,10 +60,10 @@ impl Receive {
         }
         // The size is negotiated with the first block only (RFC 7959 §2.5).
         let szx = if offset == 0 { block.szx().min(self.largest) } else { block.szx() };
-        let answer = Block { szx, ..block };
+        let answer = block.resized(szx);
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let end = offset.saturating_add(length);
-        if end == self.offset && block.more() && offset > 0 {
+        if end <= self.offset && block.more() && offset > 0 {
             self.key = current;
             return Ok(Received::Repeated { answer });
         }
@@ -102,7 +104,7 @@ pub enum Received<'m> {
         /// The Block1 option of the response.
         answer: Option<Block>,
     },
-    /// The part that came before, again: answer 2.31 and nothing else.
+    /// A part that came before, again: answer 2.31 and nothing else.
     Repeated {
         /// The Block1 option of the response.
         answer: Block,

@@ -47,18 +47,17 @@ impl Upload {
         if more && window.length() != self.szx.size() {
             return Err(UploadError::Space);
         }
-        let whole = !more && self.offset == 0;
+        let is_whole = !more && self.offset == 0;
         if self.offset == 0 {
             self.etag = Some(window.etag());
         } else if self.etag != Some(window.etag()) {
             return Err(UploadError::Changed);
         }
-        self.sent = match whole {
-            true => None,
-            false => Some(Block::at(self.offset, more, self.szx).ok_or(UploadError::TooLarge)?),
-        };
-        let size = (!whole && self.offset == 0).then(|| window.total());
-        Ok(Portion { length: window.length(), block: self.sent, size })
+        let block = Block::at(self.offset, more, self.szx).ok_or(UploadError::TooLarge)?;
+        self.sent = Some(block);
+        let size = (!is_whole && self.offset == 0).then(|| window.total());
+        let (block, tag) = if is_whole { (None, None) } else { (Some(block), self.etag) };
+        Ok(Portion { length: window.length(), block, size, tag })
     }
 
     /// Takes the response to the last portion.
@@ -69,7 +68,7 @@ impl Upload {
         let Some(sent) = self.sent.take() else { return Ok(Uploaded::Done) };
         let block = message.options.block1()?;
         match (message.code, block) {
-            // RFC 7959 §2.5, §2.9.3: the very first block was too large, a smaller one may do.
+            // RFC 7959 §2.5, §2.9.3: the very first block, or the whole body, was too large, a smaller one may do.
             (Code::REQUEST_ENTITY_TOO_LARGE, Some(block))
                 if sent.offset() == 0 && block.szx() < sent.szx() =>
             {
@@ -112,6 +111,9 @@ pub struct Portion {
     pub block: Option<Block>,
     /// The Size1 option, with the first of several blocks.
     pub size: Option<u32>,
+    /// The Request-Tag option, with each of several blocks (RFC 9175 §3.4): a late block of another body is not mixed with
+    /// these. It follows from the body, as one of the same body does no harm.
+    pub tag: Option<[u8; 4]>,
 }
 
 /// What a response to a portion means.
