@@ -1,4 +1,4 @@
-//! Method and response codes (RFC 7252 §12.1, RFC 7959 §2.9, RFC 8132): a class of 3 bits and a detail of 5 bits.
+//! Method and response codes (RFC 7252 §12.1, RFC 7959 §2.9, RFC 8132, RFC 8768): a class of 3 bits and a detail of 5 bits.
 
 use core::fmt;
 
@@ -76,6 +76,8 @@ impl Code {
     pub const GATEWAY_TIMEOUT: Code = Code::new(5, 4);
     /// 5.05 Proxying Not Supported.
     pub const PROXYING_NOT_SUPPORTED: Code = Code::new(5, 5);
+    /// 5.08 Hop Limit Reached (RFC 8768).
+    pub const HOP_LIMIT_REACHED: Code = Code::new(5, 8);
 
     /// The code `class.detail`; `class` is taken modulo 8 and `detail` modulo 32.
     #[must_use]

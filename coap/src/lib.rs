@@ -1,4 +1,4 @@
-//! A CoAP endpoint (RFC 7252, 7641, 7959) without std and without an allocator.
+//! A CoAP endpoint (RFC 7252, 7641, 7959, 9175) without std and without an allocator.
 //!
 //! Everything is a state machine driven by `(now, bytes in, buffer out)`: no socket, no clock, no randomness of its own.
 //!
@@ -66,6 +66,7 @@
 //! - [`Input::Acknowledged`] and [`Input::Reset`] tell what of ours they hit; a Reset to a notification ends the observation.
 //! - An answer that takes longer: [`Peer::defer`], keep the [`Exchange`], later [`Peer::respond`] as ever.
 //! - [`SendError::Busy`]: NSTART is reached. The owner queues and tries again when something of ours is settled.
+//! - [`Peer::suppress`] ends an exchange without a response, where [`Options::no_response`] covers it.
 //! - [`Peer::poll_event`] tells what failed. [`Peer::fail_all`] when the association was replaced.
 //!
 //! # Bodies larger than a message
@@ -116,6 +117,9 @@
 //! if let Some(size) = portion.size {
 //!     writer.uint(OptionNumber::SIZE1, size)?;
 //! }
+//! if let Some(tag) = portion.tag {
+//!     writer.option(OptionNumber::REQUEST_TAG, &tag)?;
+//! }
 //! # let range = writer.finish()?.emit(header, Token::EMPTY);
 //! # let request = buffer[range].to_vec();
 //! // then Peer::request, and with its response `upload.handle(&message)?`
@@ -141,6 +145,7 @@
 pub mod block;
 mod code;
 mod content_format;
+pub mod echo;
 pub mod link;
 mod message;
 pub mod observe;
@@ -157,7 +162,7 @@ mod writer;
 pub use code::Code;
 pub use content_format::ContentFormat;
 pub use message::Message;
-pub use option::{OptionFault, OptionIter, OptionNumber, OptionValues, Options};
+pub use option::{NoResponse, OptionFault, OptionIter, OptionNumber, OptionValues, Options};
 pub use parameters::Parameters;
 pub use peer::{
     Delivery, Event, Exchange, Failure, Ignored, Input, Observer, Peer, RequestId, SendError, Sent, Stored,

@@ -3,6 +3,7 @@
 //! Invariant: the bytes in [`Options`] are well-formed, so walking them cannot fail.
 
 use crate::block::{BadBlock, Block};
+use crate::code::Code;
 use crate::content_format::ContentFormat;
 
 /// The number of an option; its low bits say how a receiver treats an unknown one.
@@ -34,6 +35,8 @@ impl OptionNumber {
     pub const MAX_AGE: OptionNumber = OptionNumber(14);
     /// Uri-Query.
     pub const URI_QUERY: OptionNumber = OptionNumber(15);
+    /// Hop-Limit (RFC 8768): for proxies; an endpoint ignores it.
+    pub const HOP_LIMIT: OptionNumber = OptionNumber(16);
     /// Accept.
     pub const ACCEPT: OptionNumber = OptionNumber(17);
     /// Location-Query.
@@ -225,6 +228,19 @@ impl<'a> Options<'a> {
         self.uint(OptionNumber::SIZE2)
     }
 
+    /// Echo, 1 to 40 bytes (RFC 9175 §2.2.1). Any other length is as absent.
+    #[must_use]
+    pub fn echo(&self) -> Option<&'a [u8]> {
+        self.get(OptionNumber::ECHO).filter(|value| (1..=crate::echo::MAX_LENGTH).contains(&value.len()))
+    }
+
+    /// Which responses the client does not want (RFC 7967 §2). Over-long is as absent.
+    #[must_use]
+    pub fn no_response(&self) -> NoResponse {
+        let value = self.get(OptionNumber::NO_RESPONSE).filter(|value| value.len() <= 1);
+        NoResponse(value.and_then(|value| value.first().copied()).unwrap_or(0))
+    }
+
     /// The first critical option that must be treated as unrecognised: not in `known`, of a forbidden length, or
     /// repeated where it must not be (RFC 7252 §5.4.1, §5.4.3, §5.4.5).
     #[must_use]
@@ -287,6 +303,24 @@ impl<'a> Iterator for OptionIter<'a> {
         let value;
         (self.number, value, self.rest) = take(self.rest, self.number)?;
         Some((OptionNumber(self.number), value))
+    }
+}
+
+/// The classes of responses that a client does not want (RFC 7967 §2.1); none by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoResponse(u8);
+
+impl NoResponse {
+    /// Whether a response of this code is one of them. 2.31 never is: without it a block-wise transfer ends.
+    #[must_use]
+    pub const fn covers(self, code: Code) -> bool {
+        let bit = match code.class() {
+            2 if code.as_u8() != Code::CONTINUE.as_u8() => 0x02,
+            4 => 0x08,
+            5 => 0x10,
+            _ => 0,
+        };
+        self.0 & bit != 0
     }
 }
 
@@ -414,10 +448,34 @@ mod tests {
     }
 
     #[test]
+    fn no_response_covers_the_classes_of_its_bits() {
+        // RFC 7967 §2.1: 2, 8 and 16 stand for the classes 2, 4 and 5; empty and 0 for an interest in all.
+        let no_response = |bytes: &[u8]| Options::parse(bytes).unwrap().0.no_response();
+        let covered = |no_response: NoResponse| {
+            [Code::CHANGED, Code::CONTINUE, Code::NOT_FOUND, Code::INTERNAL_SERVER_ERROR, Code::EMPTY]
+                .map(|code| no_response.covers(code))
+        };
+        assert_eq!(covered(no_response(&[])), [false; 5]);
+        assert_eq!(covered(no_response(&[0xd0, 245])), [false; 5]);
+        assert_eq!(covered(no_response(&[0xd1, 245, 0x02])), [true, false, false, false, false]);
+        assert_eq!(covered(no_response(&[0xd1, 245, 0x08])), [false, false, true, false, false]);
+        assert_eq!(covered(no_response(&[0xd1, 245, 0x1a])), [true, false, true, true, false]);
+        assert_eq!(covered(no_response(&[0xd1, 245, 0xe5])), [false; 5]);
+        // Over-long is as absent.
+        assert_eq!(covered(no_response(&[0xd2, 245, 0, 0x1a])), [false; 5]);
+    }
+
+    #[test]
     fn the_number_tells_the_class() {
         assert!(OptionNumber::URI_PATH.is_critical() && OptionNumber::URI_PATH.is_unsafe_to_forward());
         assert!(!OptionNumber::OBSERVE.is_critical());
         assert!(OptionNumber::SIZE1.is_no_cache_key() && OptionNumber::SIZE2.is_no_cache_key());
         assert!(!OptionNumber::REQUEST_TAG.is_no_cache_key() && !OptionNumber::URI_QUERY.is_no_cache_key());
+        // RFC 9175 §2.2, §3.2; RFC 7967 §2; RFC 8768 §3.
+        for number in [OptionNumber::ECHO, OptionNumber::REQUEST_TAG, OptionNumber::NO_RESPONSE] {
+            assert!(!number.is_critical());
+        }
+        assert!(OptionNumber::ECHO.is_no_cache_key() && OptionNumber::NO_RESPONSE.is_unsafe_to_forward());
+        assert!(!OptionNumber::HOP_LIMIT.is_critical() && !OptionNumber::HOP_LIMIT.is_unsafe_to_forward());
     }
 }

@@ -184,6 +184,19 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         }
     }
 
+    /// Ends an exchange without a response because its client does not want one (RFC 7967 §2): a Confirmable request is
+    /// acknowledged with the next [`Peer::poll_transmit`], a Non-confirmable one is left in silence.
+    pub fn suppress(&mut self, exchange: &mut Exchange<K>) {
+        let state = match exchange.kind {
+            Kind::Confirmable => State::Acknowledged,
+            _ => State::Silent,
+        };
+        if core::mem::replace(&mut exchange.answer, Answer::Given) == Answer::Piggybacked {
+            self.due = Due::Acknowledge(exchange.id);
+        }
+        self.answers.set(exchange.id, state, None);
+    }
+
     /// Notifies an observer. Send the bytes at once.
     ///
     /// # Errors

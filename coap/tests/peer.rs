@@ -435,6 +435,39 @@ fn an_answer_without_room_for_its_copy_is_never_executed_twice_unless_that_does_
     assert_eq!((peer.next_expiry(), HELD.load(Ordering::Relaxed)), (None, 0));
 }
 
+#[test]
+fn a_client_that_wants_no_response_gets_an_acknowledgement_at_most() {
+    let mut server = Remote::new(1);
+    // RFC 7967 §2: a Confirmable request is acknowledged all the same, and so are its duplicates.
+    let request = raw(0, Code::POST, 1);
+    let (mut exchange, _) = server.hears_request(&request);
+    server.peer.suppress(&mut exchange);
+    for _ in 0..2 {
+        assert_eq!(server.transmit().unwrap(), empty(Kind::Acknowledgement, MessageId(1)));
+        assert_eq!(server.hears(&request), "Duplicate");
+    }
+    server.transmit();
+    assert_eq!(server.try_respond(&mut exchange, Code::CHANGED, b""), Err(SendError::Answered));
+    server.peer.suppress(&mut exchange);
+    assert_eq!(server.transmit(), None);
+    // A Non-confirmable one is left in silence.
+    let request = raw(1, Code::POST, 2);
+    let (mut exchange, _) = server.hears_request(&request);
+    server.peer.suppress(&mut exchange);
+    assert_eq!((server.transmit(), server.hears(&request)), (None, "Duplicate".into()));
+    assert_eq!(server.transmit(), None);
+    // What was deferred was acknowledged already.
+    let (mut exchange, _) = server.hears_request(&raw(0, Code::POST, 3));
+    server.peer.defer(&mut exchange, Confirmable);
+    server.transmit();
+    server.peer.suppress(&mut exchange);
+    assert_eq!((server.transmit(), server.peer.is_idle()), (None, true));
+    // None of them keeps its place: a full memory forgets them.
+    for id in 4..=7 {
+        server.hears_request(&raw(0, Code::POST, id));
+    }
+}
+
 // --- Observations
 
 #[test]
@@ -517,6 +550,65 @@ fn an_unexpected_response_is_the_owners_to_judge() {
     assert_eq!(client.hears(&raw(2, Code::CONTENT, 79)), "Ignored(Unknown)");
 }
 
+#[test]
+fn a_response_whose_acknowledgement_is_lost_comes_again_and_is_acknowledged_again() {
+    // RFC 7252 §4.2, §5.2.2: the separate response is sent until it is acknowledged, and reaches the owner once.
+    let mut client = Remote::new(1);
+    let mut server = Remote::new(2);
+    let (id, request) = client.request(Confirmable, Code::POST);
+    let (mut exchange, _) = server.hears_request(&request);
+    server.peer.defer(&mut exchange, Confirmable);
+    // The empty acknowledgement is lost: the request comes again and is acknowledged again, even when the answer is given.
+    server.transmit();
+    server.respond(&mut exchange, Code::CHANGED, b"1");
+    client.now += 3000;
+    assert_eq!(client.transmit().unwrap(), request);
+    assert_eq!(server.hears(&request), "Duplicate");
+    let acknowledgement = server.transmit().unwrap();
+    assert_eq!(client.hears(&acknowledgement), format!("Acknowledged({:?})", Sent::Request(id)));
+    server.now += 3000;
+    let response = server.transmit().unwrap();
+    assert_eq!(client.hears_response(&response).0, id);
+    // So is the acknowledgement of the response.
+    client.transmit();
+    server.now += 6000;
+    assert_eq!(server.transmit().unwrap(), response);
+    assert_eq!(client.hears(&response), "Duplicate");
+    server.hears(&client.transmit().unwrap());
+    assert!(client.peer.is_idle() && server.peer.is_idle());
+}
+
+#[test]
+fn the_token_of_a_former_request_matches_no_later_one() {
+    // RFC 7252 §5.3.1, §5.3.2: a late response to a request that was given up is not the answer to the next one.
+    let mut client = Remote::new(1);
+    let mut server = Remote::new(2);
+    let (id, request) = client.request(Confirmable, Code::GET);
+    let (mut exchange, _) = server.hears_request(&request);
+    client.peer.cancel(id);
+    let (later, _) = client.request(Confirmable, Code::GET);
+    server.peer.defer(&mut exchange, Confirmable);
+    server.transmit();
+    let (header, message) = client.hears_unsolicited(&server.respond(&mut exchange, Code::CONTENT, b"late"));
+    assert_eq!(message.token, exchange.token());
+    client.peer.reject(header);
+    server.hears(&client.transmit().unwrap());
+    assert!(server.peer.is_idle());
+    assert_ne!(later, id);
+    assert!(!client.peer.is_idle());
+}
+
+#[test]
+fn a_response_from_another_endpoint_finds_no_request() {
+    // RFC 7252 §5.3.2: the source must be the endpoint the request went to. A peer is that endpoint.
+    let (mut asked, mut other, mut server) = (Remote::new(1), Remote::new(3), Remote::new(2));
+    let (_, request) = asked.request(Confirmable, Code::GET);
+    let (mut exchange, _) = server.hears_request(&request);
+    let response = server.respond(&mut exchange, Code::CONTENT, b"forged");
+    assert_eq!(other.hears(&response), "Ignored(Unknown)");
+    assert!(!asked.peer.is_idle());
+}
+
 // --- What is no proper message
 
 #[test]
@@ -575,6 +667,42 @@ fn an_unknown_critical_option_in_a_request_is_refused() {
     let mut datagram = raw(0, Code::GET, 2);
     datagram.extend([0xe0, 0x06, 0xf3]);
     server.hears_request(&datagram);
+}
+
+#[test]
+fn elective_options_of_any_kind_change_nothing() {
+    // RFC 7252 §5.4.1, §5.4.5; RFC 8768 §3: Hop-Limit is for proxies. RFC 7967, RFC 9175: an endpoint may ignore the
+    // option. Over-long, empty and repeated ones are as absent.
+    let mut server = Remote::new(1);
+    for (id, options) in [
+        &[0xd1, 3, 0][..],
+        &[0xd2, 3, 1, 1],
+        &[0xd1, 3, 16, 0x01, 16],
+        &[0xd1, 239, 1],
+        &[0xd1, 245, 26],
+        &[0xe0, 0, 23],
+        &[0x69, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut datagram = raw(0, Code::POST, u16::try_from(id).unwrap());
+        datagram.extend(options);
+        let (mut exchange, _) = server.hears_request(&datagram);
+        server.respond(&mut exchange, Code::CHANGED, b"");
+    }
+}
+
+#[test]
+fn options_that_make_a_request_conditional_are_refused_rather_than_ignored() {
+    // RFC 7252 §5.10.8, §5.4.1: If-Match and If-None-Match are critical, and nothing here is conditional.
+    let mut server = Remote::new(1);
+    for options in [&[0x11, 7][..], &[0x10], &[0x50]] {
+        let mut datagram = raw(0, Code::PUT, 1);
+        datagram.extend(options);
+        assert!(server.hears(&datagram).starts_with("Ignored(BadOption"));
+        assert_eq!(parsed(&server.transmit().unwrap()).1, Code::BAD_OPTION);
+    }
 }
 
 #[test]
