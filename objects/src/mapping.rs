@@ -127,7 +127,9 @@ pub fn registration<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
             }
             Ok(Operation::BootstrapRequest { endpoint: parameters()?.endpoint, preferred })
         }
+        // RFC 7252 §5.8: 4.05 to a method that is unknown or not supported, whatever it is asked of.
         ([Some("rd"), _, None] | [Some("bs"), None, None], _) => Err(Error::MethodNotAllowed),
+        _ if message.code > Code::DELETE => Err(Error::MethodNotAllowed),
         ([Some("bspack"), None, None], _) => Err(Error::NotImplemented),
         _ => Err(Error::NotFound),
     }
@@ -352,16 +354,17 @@ struct Head<'a> {
 
 impl<'a> Head<'a> {
     fn read(message: &Message<'a>, prefix: &str) -> Result<Self, Error> {
+        // RFC 7252 §5.8: 4.05 to a method that is unknown or not supported, whatever it is asked of.
+        if message.code > Code::DELETE {
+            return Err(Error::MethodNotAllowed);
+        }
         let mut head =
             Self { path: Path::ROOT, content: None, accept: None, observe: None, has_query: false };
         let mut prefix = prefix.as_bytes();
         let mut segments = Segments::default();
         for (number, value) in message.options {
-            // A number that is too long stands for one that nobody knows.
-            let number_of = |value: &[u8]| match value.len() {
-                0..=3 => value.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)),
-                _ => u32::MAX,
-            };
+            let number_of =
+                |value: &[u8]| value.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
             let format_of = |value| current(Format(u16::try_from(number_of(value)).unwrap_or(u16::MAX)));
             match number {
                 OptionNumber::URI_PATH if prefix.is_empty() => segments.push(value)?,
@@ -372,12 +375,12 @@ impl<'a> Head<'a> {
                         _ => return Err(Error::NotFound),
                     };
                 }
-                // Of what may come once the first counts (RFC 7252 §5.4.5).
-                OptionNumber::CONTENT_FORMAT if head.content.is_none() => {
+                // Of what may come once the first counts (RFC 7252 §5.4.5). Over-long is as absent where the option is
+                // elective (§5.4.3).
+                OptionNumber::CONTENT_FORMAT if value.len() <= 2 && head.content.is_none() => {
                     head.content = Some(Content { format: format_of(value), payload: message.payload });
                 }
                 OptionNumber::ACCEPT => head.accept = Some(format_of(value)),
-                // Over-long is as absent: the option is elective.
                 OptionNumber::OBSERVE if value.len() <= 3 && head.observe.is_none() => {
                     head.observe = Some(number_of(value));
                 }

@@ -249,6 +249,9 @@ fn requests_that_are_no_operation_are_refused() {
         (Code::PUT, "3/0", &[], b"x", Error::UnsupportedFormat),
         (Code::PUT, "3/0", &[(15, b"edge=1")], b"", Error::BadRequest),
         (Code::PUT, "3/0", &[(12, b""), (15, b"pmin=1")], b"x", Error::BadRequest),
+        // RFC 7252 §5.4.3: an elective option of a wrong length is as absent.
+        (Code::PUT, "3/0", &[(12, b"\x00\x00\x2a")], b"x", Error::UnsupportedFormat),
+        (Code::PUT, "3/0", &[(12, b"\x00\x00\x2a")], b"", Error::BadRequest),
         (Code::POST, "", &[], b"", Error::MethodNotAllowed),
         (Code::POST, "3/0", &[], b"", Error::BadRequest),
         (Code::POST, "3/0/6/0", &[], b"", Error::MethodNotAllowed),
@@ -256,6 +259,8 @@ fn requests_that_are_no_operation_are_refused() {
         (Code::FETCH, "", &[], b"", Error::MethodNotAllowed),
         (Code::IPATCH, "", &[], b"", Error::MethodNotAllowed),
         (Code::new(0, 9), "3", &[], b"", Error::MethodNotAllowed),
+        (Code::FETCH, "x", &[], b"x", Error::MethodNotAllowed),
+        (Code::new(0, 31), "x", &[], b"", Error::MethodNotAllowed),
     ] {
         let result =
             request(code, path, options, payload, |message| mapping::management(message, "").map(|_| ()));
@@ -283,6 +288,7 @@ fn requests_that_are_no_operation_are_refused() {
         (Code::GET, "bspack", "ep=node1", Error::NotImplemented),
         (Code::POST, "rd/a/b", "", Error::NotFound),
         (Code::POST, "dp", "", Error::NotFound),
+        (Code::FETCH, "dp", "", Error::MethodNotAllowed),
         (Code::GET, "", "", Error::NotFound),
     ] {
         let options: Vec<(u16, &[u8])> =
