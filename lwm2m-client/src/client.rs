@@ -16,7 +16,7 @@ use crate::event::{AccountId, Counters, Event, Notice};
 use crate::persist::RECORD_OVERHEAD;
 use crate::registration::{State, Then};
 use crate::reporting::Reporting;
-use crate::session::{Link, Session};
+use crate::session::{Echo, Link, Session};
 use crate::storage::Storage;
 
 /// Notices that wait to be polled.
@@ -84,6 +84,8 @@ pub struct Client<
     #[cfg(feature = "psk")]
     pub(crate) handshake: Option<crate::session::Place>,
     pub(crate) assembly: Assembly,
+    /// What a server wants back with the next request.
+    pub(crate) echo: Option<Echo>,
     /// A body that is being assembled, or a record on its way to storage.
     pub(crate) body: Vec<u8, B>,
     /// Bits by slot: accounts whose sockets can be closed.
@@ -126,6 +128,7 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             #[cfg(feature = "psk")]
             handshake: None,
             assembly: Assembly::default(),
+            echo: None,
             body: Vec::new(),
             closed: 0,
             notices: Deque::new(),

@@ -152,6 +152,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             State::Delayed { until } if until <= now && is_free && is_turn => {
                 session.registration.state = State::Connecting;
                 session.connect();
+                self.echo = None;
             }
             State::Registered if session.registration.update_at().is_some_and(|at| at <= now) => {
                 session.registration.due.refresh = true;
@@ -322,6 +323,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 };
                 let mut session = Session::new(Role::Bootstrap, security);
                 session.connect();
+                self.echo = None;
                 if let Some(place) = self.sessions.get_mut(slot) {
                     *place = Some(session);
                 }

@@ -148,7 +148,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Ok(Received::Part { offset, bytes, last, answer }) => (offset, bytes, last, answer),
             Ok(Received::Repeated { answer }) => return Err((Some(answer), Body::Code(Code::CONTINUE))),
             Err(refusal) => {
-                self.reset_assembly();
+                if !receive.is_active() {
+                    self.reset_assembly();
+                }
                 return Err((None, Body::Refused(refusal)));
             }
         };

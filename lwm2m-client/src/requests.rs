@@ -4,6 +4,7 @@
 
 use core::ops::Range;
 
+use heapless::Vec;
 use lwm2m_coap::block::{Szx, Upload, UploadError, Uploaded, Window};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
@@ -17,10 +18,10 @@ use crate::client::Client;
 use crate::error::Reason;
 use crate::event::{Notice, Role};
 use crate::registration::{Due, State, Then};
-use crate::session::{Outstanding, REQUEST_COPY, ROOM, Request, Session};
+use crate::session::{Echo, Outstanding, REQUEST_COPY, ROOM, Request, Session};
 
-/// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options.
-const REQUEST_OVERHEAD: usize = 64;
+/// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options, Echo.
+const REQUEST_OVERHEAD: usize = 112;
 
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
     Client<'_, S, O, T, A, B, U>
@@ -43,7 +44,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         match sent {
             Ok(range) => {
-                if what == Request::Bootstrap {
+                if what == Request::Bootstrap && self.echo.is_none() {
                     self.notice(Notice::BootstrapStarted);
                 }
                 Some(range)
@@ -114,6 +115,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         let mut writer = Writer::new(out, ROOM, Code::POST);
         self.write_parameters(session, what, has_links, &mut writer)?;
+        let mut tag = None;
         if has_links {
             let room =
                 REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).saturating_sub(self.config.endpoint.len());
@@ -122,8 +124,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 session.registration.links = self.links(objects);
             }
             let mut upload = session.upload.take().unwrap_or(Upload::new(largest));
-            self.write_links(&mut upload, &mut writer, objects)?;
+            tag = self.write_links(&mut upload, &mut writer, objects)?;
             session.upload = Some(upload);
+        }
+        if let Some(echo) = self.echo.as_ref().filter(|echo| usize::from(echo.slot) == slot) {
+            writer.option(OptionNumber::ECHO, &echo.value)?;
+        }
+        if let Some(tag) = tag {
+            writer.option(OptionNumber::REQUEST_TAG, &tag)?;
         }
         let peer = session.peer.as_mut().ok_or(SendError::Full)?;
         let token = peer.next_token(rng, |token| self.reporting.is_token(slot, token));
@@ -224,14 +232,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         window.etag()
     }
 
-    /// The list of objects, or the block of it that is due.
+    /// The list of objects, or the block of it that is due; the Request-Tag that belongs to it.
     fn write_links(
         &mut self,
         upload: &mut Upload,
         writer: &mut Writer<'_>,
         objects: &mut [&mut dyn Object],
-    ) -> Result<(), SendError> {
-        const BLOCK_OPTIONS: usize = 12;
+    ) -> Result<Option<[u8; 4]>, SendError> {
+        const BLOCK_OPTIONS: usize = 61;
         let version = self.config.version;
         let mut window = upload.window(writer.body(BLOCK_OPTIONS));
         let emitted = self
@@ -254,7 +262,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if let Some(size) = portion.size {
             writer.uint(OptionNumber::SIZE1, size)?;
         }
-        Ok(())
+        Ok(portion.tag)
     }
 
     /// Takes the response to a request of ours.
@@ -270,7 +278,25 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(request) = session.request.take_if(|request| request.id == id) else { return };
         self.is_due = true;
         let code = message.code;
+        let is_echoed = self.echo.take_if(|echo| usize::from(echo.slot) == slot).is_some();
         let Some(session) = self.session_mut(slot) else { return };
+        // RFC 9175 §2.3: the same request once more, with the value. Who refuses that too refuses the request.
+        if code == Code::UNAUTHORIZED
+            && !is_echoed
+            && let Some(value) = message.options.echo()
+        {
+            match request.what {
+                Request::Bootstrap => session.is_asked = false,
+                Request::Update { .. } => {
+                    session.registration.state = State::Registered;
+                    session.registration.due.refresh = true;
+                }
+                Request::Register { .. } | Request::Deregister => {}
+            }
+            let value = Vec::from_slice(value).unwrap_or_default();
+            self.echo = Some(Echo { slot: u8::try_from(slot).unwrap_or_default(), value });
+            return;
+        }
         let uploaded = session.upload.as_mut().map(|upload| upload.handle(message));
         match uploaded {
             Some(Ok(Uploaded::Continue)) => {

@@ -188,6 +188,13 @@ pub(crate) struct Outstanding {
     pub(crate) what: Request,
 }
 
+/// The Echo value that a server wants to see with the request that it did not take yet (RFC 9175 §2.3). There is memory
+/// for one at a time: a server whose value had to give way sends another.
+pub(crate) struct Echo {
+    pub(crate) slot: u8,
+    pub(crate) value: Vec<u8, { lwm2m_coap::echo::MAX_LENGTH }, u8>,
+}
+
 /// What we asked a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {

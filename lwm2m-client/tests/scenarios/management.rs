@@ -332,6 +332,55 @@ fn a_block_out_of_order_is_refused() {
     assert_eq!(answer.code, Code::REQUEST_ENTITY_INCOMPLETE);
 }
 
+/// One block of 64 bytes of a Write, and how it is answered.
+fn write_block(world: &mut World, path: &str, number: u32, byte: u8) -> Code {
+    let answer = world.ask_with(DM, |writer| {
+        writer.set_code(Code::PUT);
+        writer.split(OptionNumber::URI_PATH, path, '/').unwrap();
+        writer.uint(OptionNumber::CONTENT_FORMAT, 42).unwrap();
+        writer.block1(Block::new(number, number < 3, Szx::fitting(64)).unwrap()).unwrap();
+        writer.payload(&[byte; 64]).unwrap();
+    });
+    answer.code
+}
+
+#[test]
+fn neither_late_blocks_nor_those_of_other_transfers_end_the_one_under_way() {
+    let mut world = world();
+    world.objects.notes.list.insert(0, Default::default());
+    let mut codes = Vec::new();
+    for (path, number, byte) in [
+        ("42800/0/3", 0, 0),
+        ("42800/0/3", 1, 1),
+        ("42800/0/1", 1, 9),
+        ("42800/0/3", 2, 2),
+        ("42800/0/3", 1, 1),
+        ("42800/0/3", 3, 3),
+    ] {
+        codes.push(write_block(&mut world, path, number, byte).to_string());
+    }
+    // RFC 7959 §2.9.2
+    assert_eq!(codes, ["2.31", "2.31", "4.08", "2.31", "2.31", "2.04"]);
+    let whole: Vec<u8> = (0..4).flat_map(|byte| [byte; 64]).collect();
+    assert_eq!(world.objects.notes.streamed, whole);
+}
+
+#[test]
+fn a_method_that_is_not_supported_is_refused_whatever_it_is_asked_of() {
+    // RFC 7252 §5.8; RFC 8132 for 0.05 to 0.07.
+    let mut world = world();
+    for detail in 5..32 {
+        for path in ["3/0", "nothing/there"] {
+            let answer = world.ask_with(DM, |writer| {
+                writer.set_code(Code::new(0, detail));
+                writer.split(OptionNumber::URI_PATH, path, '/').unwrap();
+                writer.payload(b"x").unwrap();
+            });
+            assert_eq!(answer.code, Code::METHOD_NOT_ALLOWED, "0.{detail:02} {path}");
+        }
+    }
+}
+
 #[test]
 fn an_invalid_write_changes_nothing() {
     let mut world = world();

@@ -4,7 +4,7 @@ use lwm2m_client::objects::Path;
 use lwm2m_client::{Notice, Reason, ShortServerId};
 use lwm2m_coap::Code;
 
-use crate::world::{OLD, Script, World, account, account_with, server_instance};
+use crate::world::{OLD, Script, World, account, account_with, bootstrap_account, server_instance};
 
 const PORT: u16 = 5683;
 
@@ -288,6 +288,84 @@ fn a_long_list_goes_in_blocks() {
     let list = String::from_utf8(list).unwrap();
     assert!(list.starts_with("</1/1>,</3/0>") && list.ends_with("</42800/59>"), "{list}");
     assert!(requests.iter().all(|request| request.query == requests[0].query));
+    // RFC 9175 §3.4: blocks of another list that come late are not taken for these.
+    assert!(requests.iter().all(|request| request.tag == requests[0].tag && request.tag.is_some()));
+}
+
+#[test]
+fn a_list_that_is_too_large_as_a_whole_goes_in_blocks() {
+    let mut world = plain();
+    world.server(PORT).smaller = Some(32);
+    assert!(world.run_until(5, |world| world.client.is_registered()));
+    let requests = world.server(PORT).requests.clone();
+    // RFC 7959 §2.9.3: the size in 4.13 is a hint for the same request.
+    let list: Vec<u8> = requests.iter().skip(1).flat_map(|request| request.payload.clone()).collect();
+    assert!(requests.len() > 2 && requests.iter().skip(1).all(|request| request.payload.len() <= 32));
+    assert_eq!(list, requests[0].payload);
+}
+
+#[test]
+fn a_request_is_repeated_with_the_echo_that_the_server_wants() {
+    // RFC 9175 §2.3, with the longest value; every request is challenged, whatever it is.
+    let mut world = plain();
+    world.server(PORT).challenge = Some((1..=40).collect());
+    let requests = |world: &mut World| std::mem::take(&mut world.server(PORT).requests);
+    assert!(world.run_until(5, |world| world.client.is_registered()));
+    let register = requests(&mut world);
+    assert_eq!(register.len(), 2);
+    assert_eq!((&register[0].path, &register[0].query), (&register[1].path, &register[1].query));
+    assert_eq!((register[0].echo.is_none(), &register[1].payload), (true, &register[0].payload));
+
+    world.write_text(PORT, "/1/1/1", "300");
+    world.run(1);
+    let update = requests(&mut world);
+    assert_eq!(update.iter().map(|request| request.query.join("&")).collect::<Vec<_>>(), ["lt=300"; 2]);
+    assert!(world.client.is_registered());
+
+    // A list in blocks: each of them.
+    for instance in 0..60 {
+        world.objects.notes.list.insert(instance, Default::default());
+    }
+    world.client.changed(Path::object(42_800));
+    world.run(1);
+    let list: Vec<_> = requests(&mut world);
+    assert!(list.len() > 4 && list.iter().all(|request| request.tag == list[0].tag));
+    let whole = |is_echoed| -> Vec<u8> {
+        let with = list.iter().filter(|request| request.echo.is_some() == is_echoed);
+        with.flat_map(|request| request.payload.clone()).collect()
+    };
+    assert!(whole(true) == whole(false) && whole(true).ends_with(b"</42800/59>"));
+
+    world.client.deregister();
+    assert!(world.run_until(5, |world| world.client.is_stopped()));
+    assert_eq!(
+        requests(&mut world).iter().map(|request| request.code).collect::<Vec<_>>(),
+        [Code::DELETE; 2]
+    );
+}
+
+#[test]
+fn a_bootstrap_request_is_repeated_with_the_echo_and_told_once() {
+    let mut world = World::new(&[bootstrap_account(5783, None)], vec![Script::new(5783)]);
+    world.server(5783).challenge = Some(vec![7; 12]);
+    world.run(1);
+    let asked: Vec<_> = world.server(5783).requests.iter().map(|request| request.path.clone()).collect();
+    assert_eq!(asked, ["/bs"; 2]);
+    assert_eq!(world.notices, [Notice::BootstrapStarted]);
+}
+
+#[test]
+fn a_server_that_takes_no_echo_at_all_refuses() {
+    let mut world = plain();
+    world.server(PORT).challenge = Some(vec![7]);
+    world.server(PORT).is_never_convinced = true;
+    world.run(1);
+    assert_eq!(world.server(PORT).requests.len(), 2);
+    let reason = Reason::Refused(Code::UNAUTHORIZED.as_u8());
+    assert!(world.notices.contains(&Notice::RegistrationRetry { server: one(), reason }));
+    // The next attempt begins without what was of no use.
+    world.run(600);
+    assert_eq!(world.server(PORT).requests[2].echo, None);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use lwm2m_client::{
     Action, Client, Config, Event, FactoryAccount, Instant, Notice, PresharedKey, Server, ShortServerId,
     Store, StoreError, provision,
 };
+use lwm2m_coap::block::{Block, Szx};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Code, Delivery, Exchange, Input, OptionNumber, Parameters, Peer, Room, TokenPolicy, Writer,
@@ -32,6 +33,8 @@ pub struct Received {
     pub token: Vec<u8>,
     pub observe: Option<u32>,
     pub format: Option<u16>,
+    pub echo: Option<Vec<u8>>,
+    pub tag: Option<Vec<u8>>,
     pub at: Instant,
 }
 
@@ -50,6 +53,8 @@ impl Received {
             token: message.token.bytes().to_vec(),
             observe: message.options.observe(),
             format: message.options.content_format().map(|format| format.0),
+            echo: message.options.echo().map(<[u8]>::to_vec),
+            tag: message.options.get(OptionNumber::REQUEST_TAG).map(<[u8]>::to_vec),
             at,
         }
     }
@@ -95,6 +100,12 @@ pub struct Script {
     pub is_dead: bool,
     /// Answers every ClientHello with this fatal alert instead.
     pub alert: Option<u8>,
+    /// Answers what comes without this Echo value with 4.01 and the value.
+    pub challenge: Option<Vec<u8>>,
+    /// Takes no Echo value at all.
+    pub is_never_convinced: bool,
+    /// Answers the next request with 4.13 and blocks of this size.
+    pub smaller: Option<usize>,
     /// Answers Register and Bootstrap-Request with that instead.
     pub refusal: Option<Code>,
     /// Answers Update with that instead.
@@ -120,6 +131,9 @@ impl Script {
             handshakes: 0,
             hellos: 0,
             is_dead: false,
+            challenge: None,
+            is_never_convinced: false,
+            smaller: None,
             alert: None,
             refusal: None,
             update_code: Code::CHANGED,
@@ -273,7 +287,14 @@ impl Script {
     ) {
         let mut buffer = [0; 256];
         let mut writer = Writer::new(&mut buffer, ROOM, Code::CHANGED);
-        if let Some(block) = block1.filter(|block| block.more()) {
+        let is_new = |value: &Vec<u8>| self.is_never_convinced || received.echo.as_ref() != Some(value);
+        if let Some(value) = self.challenge.clone().filter(is_new) {
+            writer.set_code(Code::UNAUTHORIZED);
+            writer.option(OptionNumber::ECHO, &value).unwrap();
+        } else if let Some(size) = self.smaller.take() {
+            writer.set_code(Code::REQUEST_ENTITY_TOO_LARGE);
+            writer.block1(Block::new(0, false, Szx::fitting(size)).unwrap()).unwrap();
+        } else if let Some(block) = block1.filter(|block| block.more()) {
             writer.set_code(Code::CONTINUE);
             writer.block1(block).unwrap();
         } else {
