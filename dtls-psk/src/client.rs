@@ -3,7 +3,7 @@
 //! 1. ClientHello →
 //! 2. ← HelloVerifyRequest (some servers leave it out)
 //! 3. ClientHello with the cookie →
-//! 4. ← ServerHello, ServerKeyExchange with an identity hint (mostly left out), ServerHelloDone
+//! 4. ← ServerHello, ServerKeyExchange with an identity hint (mostly left out) or a share, ServerHelloDone
 //! 5. ClientKeyExchange, ChangeCipherSpec, Finished →
 //! 6. ← ChangeCipherSpec, Finished
 //!
@@ -38,6 +38,10 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             extended_master_secret: true,
             connection_id: offered_id.as_ref().map(ConnectionId::bytes),
             return_routability: *return_routability && offered_id.is_some(),
+            #[cfg(feature = "ecdhe")]
+            groups: suites.has_ecdhe().then_some(crate::ecdhe::GROUPS),
+            #[cfg(feature = "ecdhe")]
+            point_formats: suites.has_ecdhe().then_some(crate::ecdhe::POINT_FORMATS),
             ..HelloExtensions::default()
         };
         let message = flight
@@ -86,6 +90,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 if !self.core.suites.contains(hello.suite) {
                     return Err(Reason::NoCommonSuite.into());
                 }
+                #[cfg(feature = "ecdhe")]
+                self.check_curves(&hello.extensions)?;
                 self.core.server_random = *hello.random;
                 self.core.suite = hello.suite;
                 self.core.extended_master_secret = hello.extensions.extended_master_secret;
@@ -98,12 +104,14 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             (State::ServerHelloDone, MessageType::ServerKeyExchange)
                 if !self.core.has_server_key_exchange =>
             {
-                // RFC 4279 §5.2: without an agreed meaning the hint is ignored.
-                message::or_malformed(message::parse_vector(message.body))?;
+                self.take_server_key_exchange(message.body)?;
                 self.core.has_server_key_exchange = true;
                 self.core.absorb(message);
             }
-            (State::ServerHelloDone, MessageType::ServerHelloDone) if message.body.is_empty() => {
+            (State::ServerHelloDone, MessageType::ServerHelloDone)
+                if message.body.is_empty()
+                    && (self.core.has_server_key_exchange || !self.core.suite.is_ecdhe()) =>
+            {
                 self.core.absorb(message);
                 self.answer_server_hello_done()?;
             }
@@ -123,6 +131,29 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         }
         self.core.suspicion = None;
         Ok(())
+    }
+
+    fn take_server_key_exchange(&mut self, body: &[u8]) -> Result<(), Failure> {
+        #[cfg(feature = "ecdhe")]
+        if self.core.suite.is_ecdhe() {
+            let share = message::or_malformed(crate::ecdhe::parse_server_key_exchange(body))?;
+            let agreed = share.and_then(|share| self.core.agreement.agree(share));
+            return agreed.ok_or(Reason::InvalidShare.into());
+        }
+        // RFC 4279 §5.2: without an agreed meaning the hint is ignored.
+        message::or_malformed(message::parse_vector(body))?;
+        Ok(())
+    }
+
+    /// RFC 8422 §5.2: a server that says which forms of points it reads must read the one that there is.
+    #[cfg(feature = "ecdhe")]
+    fn check_curves(&self, extensions: &HelloExtensions<'_>) -> Result<(), Reason> {
+        let HelloExtensions { groups, point_formats, .. } = extensions;
+        if (groups.is_some() || point_formats.is_some()) && !self.core.suites.has_ecdhe() {
+            return Err(Reason::UnofferedExtension);
+        }
+        let is_possible = crate::ecdhe::is_possible(None, *point_formats);
+        is_possible.then_some(()).ok_or(Reason::ProtocolViolation)
     }
 
     /// RFC 9146 §3: with the server's answer each side's records have the other's Connection ID.
@@ -149,10 +180,16 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let Self { association, core, flight, now } = self;
         flight.clear();
         let identity: &StoredIdentity = &core.identity;
+        #[cfg(feature = "ecdhe")]
+        let share = if core.suite.is_ecdhe() { core.agreement.share() } else { None };
         let message = flight
             .push(MessageType::ClientKeyExchange, core.hello_seq.wrapping_add(1), 0, |out| {
                 let mut writer = Writer::new(out);
                 writer.vector16(identity)?;
+                #[cfg(feature = "ecdhe")]
+                if let Some(share) = share {
+                    writer.vector8(&share)?;
+                }
                 Some(writer.len())
             })
             .ok_or(Reason::TooLong)?;

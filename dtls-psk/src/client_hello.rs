@@ -99,9 +99,14 @@ impl<'a> OfferedHello<'a> {
         if !self.compressions.contains(&0) {
             return Err(Reason::ProtocolViolation);
         }
-        let mut accepted = suites.as_slice().iter().copied();
-        let suite = accepted.find(|suite| self.offers(suite.code())).ok_or(Reason::NoCommonSuite)?;
         let mut extensions = HelloExtensions::read(self.extensions)?;
+        #[cfg(feature = "ecdhe")]
+        let can_agree = crate::ecdhe::is_possible(extensions.groups, extensions.point_formats);
+        #[cfg(not(feature = "ecdhe"))]
+        let can_agree = false;
+        let suite = (suites.as_slice().iter().copied())
+            .find(|suite| self.offers(suite.code()) && (can_agree || !suite.is_ecdhe()))
+            .ok_or(Reason::NoCommonSuite)?;
         extensions.secure_renegotiation |= self.offers(EMPTY_RENEGOTIATION_INFO_SCSV);
         Ok((suite, extensions))
     }

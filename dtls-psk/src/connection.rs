@@ -11,6 +11,8 @@ use crate::association::{Association, Phase, Role};
 use crate::config::Config;
 use crate::connection_id::ENABLED;
 use crate::crypto::{Crypto, RustCrypto};
+#[cfg(feature = "ecdhe")]
+use crate::ecdhe::Agreement;
 use crate::error::{Counters, Reason, SealError, SetUpError};
 use crate::event::Input;
 use crate::handshake::{Core, Handshake, PROTECTED, State, Step};
@@ -75,12 +77,18 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     ) -> Result<Self, SetUpError> {
         let identity = StoredIdentity::from_slice(psk.identity).map_err(|_| SetUpError::IdentityTooLong)?;
         let random = random(rng)?;
+        #[cfg(feature = "ecdhe")]
+        let agreement = if config.suites.has_ecdhe() { Agreement::new(rng)? } else { Agreement::NONE };
         let mut connection = Self::start(Role::Client, 0, now, config, handshake);
         connection.set_key(psk.key).ok_or(SetUpError::KeyLength)?;
         if let Some((mut step, _)) = connection.step(now) {
             step.core.identity = identity;
             step.core.client_random = random;
             step.core.suites = config.suites;
+            #[cfg(feature = "ecdhe")]
+            {
+                step.core.agreement = agreement;
+            }
             step.core.offered_id = config.connection_id.filter(|_| ENABLED);
             step.core.return_routability = config.return_routability;
             prepare(step.core);

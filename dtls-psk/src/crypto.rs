@@ -7,6 +7,8 @@ use aes::cipher::consts::{U8, U12, U16};
 use ccm::Ccm;
 use ccm::aead::{AeadInPlace, KeyInit, Tag};
 use hmac::Mac as _;
+#[cfg(feature = "ecdhe")]
+use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use sha2::Digest as _;
 
 /// Where the primitives come from: [`RustCrypto`] unless the user of the engine names something else, such as the AES of a
@@ -83,7 +85,30 @@ pub trait Crypto {
         buffer: &mut [u8],
         tag: &[u8],
     ) -> Option<()>;
+
+    /// The public key of a secret of P-256, in the uncompressed form; `None` if the secret, big-endian, is not between zero
+    /// and the order of the group. In constant time but for that.
+    #[cfg(feature = "ecdhe")]
+    fn p256_public(secret: &[u8; 32]) -> Option<[u8; 65]> {
+        let secret = Option::<p256::NonZeroScalar>::from(p256::NonZeroScalar::from_repr((*secret).into()))?;
+        let public = p256::PublicKey::from_secret_scalar(&secret);
+        public.to_encoded_point(false).as_bytes().try_into().ok()
+    }
+
+    /// The first coordinate of the product of `secret` and the point `public`; `None` if that is no point of P-256 in the
+    /// uncompressed form. In constant time but for that.
+    #[cfg(feature = "ecdhe")]
+    fn p256_shared(secret: &[u8; 32], public: &[u8; 65]) -> Option<[u8; 32]> {
+        let secret = Option::<p256::NonZeroScalar>::from(p256::NonZeroScalar::from_repr((*secret).into()))?;
+        let public = p256::PublicKey::from_sec1_bytes(public).ok()?;
+        let shared = p256::ecdh::diffie_hellman(secret, public.as_affine());
+        Some((*shared.raw_secret_bytes()).into())
+    }
 }
+
+/// The length of a point of P-256 in the uncompressed form, in bytes.
+#[cfg(feature = "ecdhe")]
+pub(crate) const POINT: usize = 1 + 2 * 32;
 
 /// A way to encrypt and authenticate with AES-128 and a nonce of 12 bytes. An implementation of [`Crypto`] that does not
 /// know one answers `None`, or asks [`RustCrypto`]; which there are is decided by the suites that are configured.

@@ -38,6 +38,8 @@ pub enum Reason {
     ProtocolViolation,
     /// The server answered with an extension that was not offered.
     UnofferedExtension,
+    /// The peer's half of the key agreement is no point of the curve that was agreed.
+    InvalidShare,
     /// The renegotiation_info of the peer is not that of an initial handshake.
     InsecureRenegotiation,
     /// The peer takes up a session under another cipher suite, or without the extended master secret.
@@ -79,7 +81,10 @@ impl Reason {
             // RFC 5246 §7.4.1.4
             Self::UnofferedExtension => Some(Alert::UNSUPPORTED_EXTENSION),
             Self::UnsupportedVersion => Some(Alert::PROTOCOL_VERSION),
-            Self::ProtocolViolation | Self::ResumedDifferently => Some(Alert::ILLEGAL_PARAMETER),
+            // RFC 8422 §5.11 for a share.
+            Self::ProtocolViolation | Self::ResumedDifferently | Self::InvalidShare => {
+                Some(Alert::ILLEGAL_PARAMETER)
+            }
             Self::TooLong => Some(Alert::INTERNAL_ERROR),
             _ => None,
         }
@@ -109,6 +114,7 @@ impl fmt::Display for Reason {
             Self::UnsupportedVersion => "the peer does not speak DTLS 1.2",
             Self::ProtocolViolation => "the peer violated the protocol",
             Self::UnofferedExtension => "the server answered with an extension that was not offered",
+            Self::InvalidShare => "the peer's half of the key agreement is no point of the curve",
             Self::InsecureRenegotiation => "the peer takes the handshake for a renegotiation",
             Self::ResumedDifferently => "the peer takes up a session with other parameters than it was made with",
             Self::TooLong => "the peer's handshake messages are too long",

@@ -115,6 +115,8 @@ pub(crate) struct Core<C: Crypto> {
     /// Client: its key. Server: a random key for unknown identities.
     pub(crate) key: StoredKey,
     pub(crate) verify_data: VerifyData,
+    #[cfg(feature = "ecdhe")]
+    pub(crate) agreement: crate::ecdhe::Agreement<C>,
     #[cfg(feature = "resumption")]
     pub(crate) resuming: crate::resume::Resuming,
     #[cfg(feature = "server")]
@@ -209,6 +211,8 @@ impl<C: Crypto> Core<C> {
             identity: StoredIdentity::new(),
             key: StoredKey::EMPTY,
             verify_data: VerifyData::default(),
+            #[cfg(feature = "ecdhe")]
+            agreement: crate::ecdhe::Agreement::NONE,
             #[cfg(feature = "resumption")]
             resuming: crate::resume::Resuming::No,
             #[cfg(feature = "server")]
@@ -232,12 +236,18 @@ impl<C: Crypto> Core<C> {
         };
         let secrets = Secrets::derive::<C>(Inputs {
             psk,
+            #[cfg(feature = "ecdhe")]
+            shared: self.agreement.shared(),
             client_random: &self.client_random,
             server_random: &self.server_random,
             extended_master_secret: self.extended_master_secret,
             transcript: core::mem::replace(&mut self.transcript, C::Sha256::new()),
             client_finished_header: finished.header(),
         });
+        #[cfg(feature = "ecdhe")]
+        {
+            self.agreement = crate::ecdhe::Agreement::NONE;
+        }
         self.key.clear();
         self.verify_data = secrets.verify_data;
         #[cfg(feature = "resumption")]

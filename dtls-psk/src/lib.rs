@@ -105,6 +105,8 @@
 //!
 //! - `server` (default): the server's role. Without it the engine is a client only, and smaller.
 //! - `ccm16`, `gcm`: the suites TLS_PSK_WITH_AES_128_CCM and TLS_PSK_WITH_AES_128_GCM_SHA256.
+//! - `ecdhe`: forward secrecy, by the suites TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256 and, with `ccm16`,
+//!   TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256.
 //! - `connection-id`: room for Connection IDs in every association.
 //! - `resumption`: `Connection::take_session` has what of a full handshake is kept, and `Connection::resuming_client` and
 //!   `Connection::resuming_server` take it up again.
@@ -140,6 +142,8 @@ mod connection_id;
 #[cfg(feature = "server")]
 mod cookie;
 mod crypto;
+#[cfg(feature = "ecdhe")]
+mod ecdhe;
 mod error;
 mod event;
 mod flight;

@@ -111,6 +111,10 @@ impl<'a> Fragment<'a> {
 
 /// Numbers of extensions.
 pub(crate) mod extension {
+    #[cfg(feature = "ecdhe")]
+    pub(crate) const SUPPORTED_GROUPS: u16 = 0x000a;
+    #[cfg(feature = "ecdhe")]
+    pub(crate) const EC_POINT_FORMATS: u16 = 0x000b;
     pub(crate) const EXTENDED_MASTER_SECRET: u16 = 0x0017;
     pub(crate) const CONNECTION_ID: u16 = 0x0036;
     /// RFC 9853 §3
@@ -126,6 +130,11 @@ pub(crate) struct HelloExtensions<'a> {
     /// The Connection ID that the sender wants in records to it.
     pub(crate) connection_id: Option<&'a [u8]>,
     pub(crate) return_routability: bool,
+    /// The lists of supported_groups and ec_point_formats.
+    #[cfg(feature = "ecdhe")]
+    pub(crate) groups: Option<&'a [u8]>,
+    #[cfg(feature = "ecdhe")]
+    pub(crate) point_formats: Option<&'a [u8]>,
     /// Something else was there too.
     pub(crate) others: bool,
 }
@@ -147,6 +156,16 @@ impl<'a> HelloExtensions<'a> {
                 extension::CONNECTION_ID if ENABLED => {
                     let id = message_vector8(value).ok_or(Reason::ProtocolViolation)?;
                     read.connection_id.replace(id).is_some()
+                }
+                #[cfg(feature = "ecdhe")]
+                extension::SUPPORTED_GROUPS => {
+                    let groups = parse_vector(value).filter(|groups| groups.len().is_multiple_of(2));
+                    read.groups.replace(groups.ok_or(Reason::ProtocolViolation)?).is_some()
+                }
+                #[cfg(feature = "ecdhe")]
+                extension::EC_POINT_FORMATS => {
+                    let formats = message_vector8(value).ok_or(Reason::ProtocolViolation)?;
+                    read.point_formats.replace(formats).is_some()
                 }
                 extension::RETURN_ROUTABILITY_CHECK if ENABLED && value.is_empty() => {
                     core::mem::replace(&mut read.return_routability, true)
@@ -180,6 +199,16 @@ impl<'a> HelloExtensions<'a> {
         if let Some(id) = self.connection_id {
             writer.u16(extension::CONNECTION_ID)?;
             writer.vector16_of(|writer| writer.vector8(id))?;
+        }
+        #[cfg(feature = "ecdhe")]
+        if let Some(groups) = self.groups {
+            writer.u16(extension::SUPPORTED_GROUPS)?;
+            writer.vector16_of(|writer| writer.vector16(groups))?;
+        }
+        #[cfg(feature = "ecdhe")]
+        if let Some(formats) = self.point_formats {
+            writer.u16(extension::EC_POINT_FORMATS)?;
+            writer.vector16_of(|writer| writer.vector8(formats))?;
         }
         flag(writer, self.return_routability, extension::RETURN_ROUTABILITY_CHECK, &[])
     }

@@ -1,4 +1,5 @@
-//! The pseudo-random function and everything derived with it (RFC 5246 §5, §6.3, §7.4.9, §8.1, RFC 4279 §2, RFC 7627 §4;
+//! The pseudo-random function and everything derived with it (RFC 5246 §5, §6.3, §7.4.9, §8.1, RFC 4279 §2, RFC 5489 §2,
+//! RFC 7627 §4;
 //! invariant: the premaster secret exists only while [`Secrets::derive`] runs, and so does the master secret unless sessions
 //! are to be resumed; both are wiped. The states of the HMAC that they key are dropped with them, and wiped only if the
 //! [`Crypto`] does so, which the default does not).
@@ -69,6 +70,9 @@ pub(crate) struct VerifyData {
 /// What goes into the derivation.
 pub(crate) struct Inputs<'a, C: Crypto> {
     pub(crate) psk: &'a [u8],
+    /// What the key agreement gave, where the suite has one.
+    #[cfg(feature = "ecdhe")]
+    pub(crate) shared: Option<&'a [u8; 32]>,
     pub(crate) client_random: &'a [u8; 32],
     pub(crate) server_random: &'a [u8; 32],
     pub(crate) extended_master_secret: bool,
@@ -97,6 +101,10 @@ impl Secrets {
 
         let mut master = Zeroizing::new([0; 48]);
         {
+            #[cfg(feature = "ecdhe")]
+            let premaster =
+                inputs.shared.map_or_else(|| Premaster::new(psk), |shared| Premaster::agreed(shared, psk));
+            #[cfg(not(feature = "ecdhe"))]
             let premaster = Premaster::new(psk);
             let prf = Prf::<C>::new(premaster.bytes());
             if extended_master_secret {
@@ -163,7 +171,8 @@ impl KeyBlock {
     }
 }
 
-/// The PSK premaster secret: length, as many zeros, length, key (RFC 4279 §2).
+/// The PSK premaster secret: length, as many zeros, length, key (RFC 4279 §2); with a key agreement its secret is in place of
+/// the zeros (RFC 5489 §2).
 struct Premaster {
     bytes: Zeroizing<[u8; PREMASTER_MAX]>,
     length: usize,
@@ -182,6 +191,18 @@ impl Premaster {
             *to = *from;
         }
         Self { bytes, length: length.saturating_mul(2).saturating_add(4) }
+    }
+
+    #[cfg(feature = "ecdhe")]
+    fn agreed(shared: &[u8; 32], psk: &[u8]) -> Self {
+        let prefix = |length: usize| u16::try_from(length).unwrap_or(0).to_be_bytes();
+        let mut bytes = Zeroizing::new([0; PREMASTER_MAX]);
+        let (front, back) = (prefix(shared.len()), prefix(psk.len()));
+        let content = front.iter().chain(shared).chain(&back).chain(psk);
+        for (to, from) in bytes.iter_mut().zip(content) {
+            *to = *from;
+        }
+        Self { bytes, length: psk.len().saturating_add(2 + 32 + 2) }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -246,6 +267,8 @@ pub(crate) mod tests {
     fn the_key_block_matches_an_independent_computation() {
         let secrets = derive(Inputs {
             psk: &sequence::<16>(1),
+            #[cfg(feature = "ecdhe")]
+            shared: None,
             client_random: &sequence(0),
             server_random: &sequence(0x20),
             extended_master_secret: false,
@@ -289,11 +312,34 @@ pub(crate) mod tests {
         assert_eq!(server.as_slice(), hex("777f4e64c77a27136fe7d54c"));
     }
 
+    /// What an independent implementation derives if the two sides also agreed on a secret.
+    #[cfg(feature = "ecdhe")]
+    #[test]
+    fn the_key_block_after_a_key_agreement_matches_an_independent_computation() {
+        let shared = hex("7434f2c52e0d08dc73394aae3d2d55d5b88bc570f21cc2b8f8b80b273ddbf76f");
+        let secrets = derive(Inputs {
+            psk: &sequence::<16>(1),
+            shared: Some(shared.as_slice().try_into().unwrap()),
+            client_random: &sequence(0),
+            server_random: &sequence(0x20),
+            extended_master_secret: false,
+            transcript: <RustCrypto as Crypto>::Sha256::new(),
+            client_finished_header: [0; 12],
+        });
+        let KeyBlock { client, server } = &secrets.keys;
+        assert_eq!(client.key.as_slice(), hex("1ebb0e5956bd7c7d3e2dccdabf137c37"));
+        assert_eq!(server.key.as_slice(), hex("682fa7073cb033ea69453c94a345d723"));
+        assert_eq!(client.iv.as_slice(), hex("54776cbe"));
+        assert_eq!(server.iv.as_slice(), hex("afebfc01"));
+    }
+
     #[test]
     fn the_extended_master_secret_and_the_plain_one_differ_in_every_key() {
         let derive = |extended_master_secret| {
             derive(Inputs {
                 psk: &[1; 16],
+                #[cfg(feature = "ecdhe")]
+                shared: None,
                 client_random: &[2; 32],
                 server_random: &[3; 32],
                 extended_master_secret,

@@ -1,7 +1,7 @@
 //! The server's side of a PSK handshake, from the ClientHello with a valid cookie on (RFC 6347 §4.2, RFC 4279 §2).
 //!
 //! 1. → ClientHello with the cookie: [`CookieJar::accept`](crate::CookieJar::accept) did what comes before
-//! 2. ServerHello, ServerHelloDone →
+//! 2. ServerHello, ServerKeyExchange with a share where the suite has one, ServerHelloDone →
 //! 3. ← ClientKeyExchange: the identity is looked up; ChangeCipherSpec, Finished
 //! 4. ChangeCipherSpec, Finished →, kept until the client's application data shows that they arrived
 //!
@@ -20,6 +20,8 @@ use crate::config::Config;
 use crate::connection::{Connection, random};
 use crate::connection_id::{ConnectionId, ENABLED};
 use crate::crypto::Crypto;
+#[cfg(feature = "ecdhe")]
+use crate::ecdhe::{self, Agreement};
 use crate::error::{Dropped, OpenError, ProvideError, Reason, SetUpError};
 use crate::event::{Answer, Input, Operation, Pending, PendingId};
 use crate::handshake::{Core, Failure, Handshake, PROTECTED, State, Step};
@@ -55,6 +57,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     ) -> Result<Self, SetUpError> {
         let server_random = random(rng)?;
         let decoy = Zeroizing::new(random::<16>(rng)?);
+        #[cfg(feature = "ecdhe")]
+        let agreement = if hello.suite.is_ecdhe() { Agreement::new(rng)? } else { Agreement::NONE };
         // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
         // Among the clients from before RFC 7627 are some that understand only one message in a record.
         let shares_records = config.shares_records && hello.extensions.extended_master_secret;
@@ -63,6 +67,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         connection.set_key(&*decoy).ok_or(SetUpError::KeyLength)?;
         if let Some((mut step, reassembly)) = connection.step(now) {
             step.core.server_random = server_random;
+            #[cfg(feature = "ecdhe")]
+            {
+                step.core.agreement = agreement;
+            }
             if let (true, Some(own), Some(peer)) = (ENABLED, config.connection_id, hello.peer_id()) {
                 step.core.offered_id = Some(own);
                 let is_checkable = config.return_routability && hello.extensions.return_routability;
@@ -197,6 +205,11 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let extensions = HelloExtensions {
             connection_id: core.offered_id.as_ref().map(ConnectionId::bytes),
             return_routability: association.path.is_checkable,
+            #[cfg(feature = "ecdhe")]
+            groups: None,
+            // Departure: RFC 8422 §5.2 wants the answer, which would say that the only form there is can be read.
+            #[cfg(feature = "ecdhe")]
+            point_formats: None,
             others: false,
             ..hello.extensions
         };
@@ -219,9 +232,20 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         if core.is_abbreviated() {
             return self.go_on_with_session();
         }
-        let message = flight
-            .push(MessageType::ServerHelloDone, hello.message_seq.wrapping_add(1), 0, |_| Some(0))
-            .ok_or(Reason::TooLong)?;
+        #[cfg(feature = "ecdhe")]
+        if core.suite.is_ecdhe() {
+            let share = core.agreement.share().ok_or(Reason::InvalidShare)?;
+            let message_seq = hello.message_seq.wrapping_add(1);
+            let message = flight
+                .push(MessageType::ServerKeyExchange, message_seq, 0, |out| {
+                    ecdhe::emit_server_key_exchange(out, &share)
+                })
+                .ok_or(Reason::TooLong)?;
+            core.absorb(&message);
+        }
+        let message_seq = hello.message_seq.wrapping_add(1).wrapping_add(core.suite.is_ecdhe().into());
+        let message =
+            flight.push(MessageType::ServerHelloDone, message_seq, 0, |_| Some(0)).ok_or(Reason::TooLong)?;
         core.absorb(&message);
         Ok(())
     }
@@ -245,7 +269,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
     pub(crate) fn handle_as_server(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         match (self.core.state, message.message_type) {
             (State::ClientKeyExchange, MessageType::ClientKeyExchange) => {
-                let identity = message::or_malformed(message::parse_vector(message.body))?;
+                let identity = self.take_client_key_exchange(message.body)?;
                 self.core.absorb(message);
                 // The client repeats its flight by itself from here on.
                 self.core.timers.retransmit = None;
@@ -270,13 +294,24 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 core.timers.last_flight(*now);
                 flight.clear();
                 if !core.is_abbreviated() {
-                    let message_seq = core.hello_seq.wrapping_add(2);
+                    let message_seq =
+                        core.hello_seq.wrapping_add(2).wrapping_add(core.suite.is_ecdhe().into());
                     self.push_finished(message_seq)?;
                 }
             }
             _ => return Err(Dropped::Unexpected.into()),
         }
         Ok(())
+    }
+
+    /// The identity; a share besides goes into the agreement.
+    fn take_client_key_exchange<'m>(&mut self, body: &'m [u8]) -> Result<&'m [u8], Failure> {
+        #[cfg(feature = "ecdhe")]
+        if self.core.suite.is_ecdhe() {
+            let (identity, share) = message::or_malformed(ecdhe::parse_client_key_exchange(body))?;
+            return self.core.agreement.agree(share).map(|()| identity).ok_or(Reason::InvalidShare.into());
+        }
+        Ok(message::or_malformed(message::parse_vector(body))?)
     }
 
     /// The key was found: the handshake goes on with it.

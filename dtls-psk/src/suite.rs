@@ -1,4 +1,4 @@
-//! The cipher suites this engine speaks, and lists of them (RFC 6655 §4, RFC 5487 §3; invariant: a suite is chosen only from
+//! The cipher suites this engine speaks, and lists of them (RFC 6655 §4, RFC 5487 §3, RFC 8442 §3; invariant: a suite is chosen only from
 //! what the client offered, and accepted only from what we offered).
 
 use crate::crypto::Aead;
@@ -16,6 +16,13 @@ pub enum Suite {
     /// TLS_PSK_WITH_AES_128_GCM_SHA256.
     #[cfg(feature = "gcm")]
     PskAes128Gcm,
+    /// TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256: as the first, with a key agreement on P-256 besides, so that who learns the
+    /// key later cannot read what was sent before.
+    #[cfg(feature = "ecdhe")]
+    EcdhePskAes128Ccm8,
+    /// TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256: the same with a tag of 16 bytes.
+    #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
+    EcdhePskAes128Ccm,
 }
 
 /// How many suites there are.
@@ -29,6 +36,10 @@ impl Suite {
         Self::PskAes128Ccm,
         #[cfg(feature = "gcm")]
         Self::PskAes128Gcm,
+        #[cfg(feature = "ecdhe")]
+        Self::EcdhePskAes128Ccm8,
+        #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
+        Self::EcdhePskAes128Ccm,
     ];
 
     /// The number on the wire.
@@ -39,6 +50,10 @@ impl Suite {
             Self::PskAes128Ccm => 0xc0a4,
             #[cfg(feature = "gcm")]
             Self::PskAes128Gcm => 0x00a8,
+            #[cfg(feature = "ecdhe")]
+            Self::EcdhePskAes128Ccm8 => 0xd003,
+            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
+            Self::EcdhePskAes128Ccm => 0xd005,
         }
     }
 
@@ -50,6 +65,10 @@ impl Suite {
             Self::PskAes128Ccm => "TLS_PSK_WITH_AES_128_CCM",
             #[cfg(feature = "gcm")]
             Self::PskAes128Gcm => "TLS_PSK_WITH_AES_128_GCM_SHA256",
+            #[cfg(feature = "ecdhe")]
+            Self::EcdhePskAes128Ccm8 => "TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256",
+            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
+            Self::EcdhePskAes128Ccm => "TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256",
         }
     }
 
@@ -70,6 +89,21 @@ impl Suite {
             Self::PskAes128Ccm => Aead::Ccm,
             #[cfg(feature = "gcm")]
             Self::PskAes128Gcm => Aead::Gcm,
+            #[cfg(feature = "ecdhe")]
+            Self::EcdhePskAes128Ccm8 => Aead::Ccm8,
+            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
+            Self::EcdhePskAes128Ccm => Aead::Ccm,
+        }
+    }
+
+    /// Whether the two sides agree on a secret besides the pre-shared key.
+    pub(crate) const fn is_ecdhe(self) -> bool {
+        match self {
+            #[cfg(feature = "ecdhe")]
+            Self::EcdhePskAes128Ccm8 => true,
+            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
+            Self::EcdhePskAes128Ccm => true,
+            _ => false,
         }
     }
 }
@@ -112,6 +146,12 @@ impl Suites {
         // The constant lets the compiler leave out what is not there.
         let length = if COUNT == 1 { 1 } else { usize::from(self.length) };
         self.list.get(..length).unwrap_or_default()
+    }
+
+    /// Whether one of them needs a key agreement.
+    #[cfg(feature = "ecdhe")]
+    pub(crate) fn has_ecdhe(&self) -> bool {
+        self.as_slice().iter().any(|suite| suite.is_ecdhe())
     }
 
     /// Whether `suite` is among them.

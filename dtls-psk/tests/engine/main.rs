@@ -12,6 +12,8 @@ mod bytes;
 #[cfg(feature = "connection-id")]
 mod connection_id;
 mod crypto;
+#[cfg(feature = "ecdhe")]
+mod ecdhe;
 mod model;
 #[cfg(feature = "resumption")]
 mod resumption;
