@@ -230,6 +230,8 @@ pub(crate) struct Device {
     pub(crate) session: Option<Connection<512, Box<Handshake<512>>>>,
     pub(crate) got: VecDeque<Got>,
     pub(crate) established: bool,
+    /// How handshakes are done.
+    pub(crate) dtls: dtls_psk::Config,
     next_id: u16,
 }
 
@@ -245,6 +247,7 @@ impl Device {
             session: None,
             got: VecDeque::new(),
             established: false,
+            dtls: dtls_psk::Config::DEFAULT,
             next_id: port,
         }
     }
@@ -268,7 +271,7 @@ impl Device {
         let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
         let psk = Psk { identity: identity.as_bytes(), key };
         let now = dtls_psk::Instant::from_millis(world.now.as_millis());
-        let session = Connection::client(now, &dtls_psk::Config::DEFAULT, psk, &mut rng, Box::default());
+        let session = Connection::client(now, &self.dtls, psk, &mut rng, Box::default());
         self.session = Some(session.unwrap());
         self.established = false;
     }
