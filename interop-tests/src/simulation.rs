@@ -139,6 +139,17 @@ pub struct World {
 impl World {
     /// A server and `devices` devices fresh from the factory; nothing has been sent yet.
     pub fn new(seed: u64, devices: usize, conditions: Conditions, settings: Settings) -> Self {
+        Self::with(seed, devices, conditions, settings, Config::default())
+    }
+
+    /// As [`World::new`], with limits and times of the server's.
+    pub fn with(
+        seed: u64,
+        devices: usize,
+        conditions: Conditions,
+        settings: Settings,
+        config: Config,
+    ) -> Self {
         let sealer = Sealer::new(&[1; 32], "simulation").expect("32 bytes are a key");
         let store = RedbStore::in_memory(sealer).expect("a store in memory opens");
         let settings = Settings { server_uri: "coaps://server:5684".to_owned(), ..settings };
@@ -146,7 +157,7 @@ impl World {
             Credentials::open(Arc::new(store), settings).expect("an empty store has no bad record");
         let mut world = Self {
             link: Link::new(seed, conditions),
-            endpoint: Endpoint::new(Config::default()),
+            endpoint: Endpoint::new(config),
             credentials,
             devices: Vec::new(),
             events: Vec::new(),
@@ -226,6 +237,25 @@ impl World {
         }
     }
 
+    /// Gives a device another address, as a translator does that forgot it: nothing sent to the former one arrives.
+    pub fn translate(&mut self, device: usize) {
+        let Some(device) = self.devices.get_mut(device) else { return };
+        for (host, _) in device.sockets.iter_mut().flatten() {
+            if let Some(owner) = self.sockets.remove(host) {
+                self.sockets.insert(self.next_socket, owner);
+            }
+            *host = self.next_socket;
+            self.next_socket = self.next_socket.saturating_add(1);
+        }
+    }
+
+    /// The ledger's state changes by itself.
+    pub fn change(&mut self, device: usize, value: i64) {
+        let Some(device) = self.devices.get_mut(device) else { return };
+        device.ledger.state = value;
+        device.client.changed(Path::resource(LEDGER.id, 0, 0));
+    }
+
     /// What became of a request, once it is known.
     pub fn take_outcome(&mut self, id: RequestId) -> Option<Result<Answer, RequestError>> {
         self.outcomes.remove(&id)
@@ -282,7 +312,8 @@ impl World {
             let mut rng = |bytes: &mut [u8]| random.fill(bytes);
             let answer = self.endpoint.handle(now, listener, address(from), &mut bytes, &mut rng, &mut out);
             if let Some(answer) = answer {
-                self.link.send(to, from, out.get(answer.range).unwrap_or_default());
+                let bytes = out.get(answer.range).unwrap_or_default();
+                self.link.send(to, host_of(answer.to), bytes);
             }
             self.drain_server();
         } else if let Some(&(number, account)) = self.sockets.get(&to) {
