@@ -38,6 +38,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             extended_master_secret: true,
             connection_id: offered_id.as_ref().map(ConnectionId::bytes),
             return_routability: *return_routability && offered_id.is_some(),
+            #[cfg(feature = "cbc")]
+            encrypt_then_mac: suites.has_cbc(),
             #[cfg(feature = "ecdhe")]
             groups: suites.has_ecdhe().then_some(crate::ecdhe::GROUPS),
             #[cfg(feature = "ecdhe")]
@@ -92,6 +94,17 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 }
                 #[cfg(feature = "ecdhe")]
                 self.check_curves(&hello.extensions)?;
+                #[cfg(feature = "cbc")]
+                if hello.extensions.encrypt_then_mac {
+                    // RFC 7366 §2: it was offered with such a suite, and answered with one.
+                    if !self.core.suites.has_cbc() {
+                        return Err(Reason::UnofferedExtension.into());
+                    }
+                    if !hello.suite.is_cbc() {
+                        return Err(Reason::ProtocolViolation.into());
+                    }
+                    self.core.encrypt_then_mac = true;
+                }
                 self.core.server_random = *hello.random;
                 self.core.suite = hello.suite;
                 self.core.extended_master_secret = hello.extensions.extended_master_secret;

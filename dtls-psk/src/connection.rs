@@ -55,7 +55,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// Starts a handshake as a client: [`Connection::poll_transmit`] has the ClientHello.
     ///
     /// # Errors
-    /// The identity or key is too long, the key is empty, or `rng` returns only zeros.
+    /// The identity or key is too long, the key is empty, `rng` returns only zeros, or a suite is for servers only.
     pub fn client(
         now: Instant,
         config: &Config,
@@ -76,6 +76,9 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         prepare: impl FnOnce(&mut Core<C>),
     ) -> Result<Self, SetUpError> {
         let identity = StoredIdentity::from_slice(psk.identity).map_err(|_| SetUpError::IdentityTooLong)?;
+        if !config.suites.as_slice().iter().all(|suite| suite.is_for_clients()) {
+            return Err(SetUpError::ServerSuite);
+        }
         let random = random(rng)?;
         #[cfg(feature = "ecdhe")]
         let agreement = if config.suites.has_ecdhe() { Agreement::new(rng)? } else { Agreement::NONE };
@@ -332,6 +335,8 @@ mod tests {
     use crate::event::Answer;
     use crate::message::{Fragment, Message, MessageType};
     use crate::record::{Datagram, HEADER};
+    #[cfg(feature = "cbc")]
+    use crate::suite::Suites;
     use crate::wire::Reader;
 
     type Small = Connection<384>;
@@ -345,10 +350,17 @@ mod tests {
 
     /// A server that takes the client's first flight without a cookie exchange.
     fn server(client: &mut Small) -> Small {
+        server_with(&Config::DEFAULT, client)
+    }
+
+    fn server_with(config: &Config, client: &mut Small) -> Small {
         let datagram = sent(client).concat();
-        let body = Fragment::parse(&mut Reader::new(&datagram[HEADER..])).unwrap().bytes;
+        server_for(config, Fragment::parse(&mut Reader::new(&datagram[HEADER..])).unwrap().bytes)
+    }
+
+    fn server_for(config: &Config, body: &[u8]) -> Small {
         let offered = OfferedHello::parse(body).unwrap();
-        let (suite, extensions) = offered.choose(&Config::DEFAULT.suites).unwrap();
+        let (suite, extensions) = offered.choose(&config.suites).unwrap();
         let hello = ClientHello {
             record_sequence: 0,
             message_seq: 0,
@@ -358,7 +370,7 @@ mod tests {
             suite,
             extensions,
         };
-        Small::server(NOW, &Config::DEFAULT, &hello, &mut |bytes| bytes.fill(4), Handshake::new()).unwrap()
+        Small::server(NOW, config, &hello, &mut |bytes| bytes.fill(4), Handshake::new()).unwrap()
     }
 
     fn sent(connection: &mut Small) -> Vec<Vec<u8>> {
@@ -440,6 +452,112 @@ mod tests {
         assert!(!client.handshake.as_ref().unwrap().core.extended_master_secret);
         assert_eq!(deliver(&mut client, &mut server), ESTABLISHED);
         assert_eq!(deliver(&mut server, &mut client), ESTABLISHED);
+    }
+
+    /// A client that offers a suite of CBC, also one that none offers, and a server that takes it.
+    #[cfg(feature = "cbc")]
+    fn with_cbc(suite: Suite, encrypt_then_mac: bool) -> (Small, Small) {
+        let config = Config::DEFAULT.with_suites(Suites::new(&[Suite::EcdhePskAes128CbcSha256]).unwrap());
+        let rng = &mut |bytes: &mut [u8]| bytes.fill(3);
+        let mut client = Small::client(NOW, &config, PSK, rng, Handshake::new()).unwrap();
+        let config = config.with_suites(Suites::new(&[suite]).unwrap());
+        let (step, _) = client.step(NOW).unwrap();
+        step.core.suites = config.suites;
+        let mut body = step.flight.first_body().unwrap().to_vec();
+        // Behind version, random, empty session id and cookie, and the length of the suites.
+        body[2 + 32 + 1 + 1 + 2..][..2].copy_from_slice(&suite.code().to_be_bytes());
+        if !encrypt_then_mac {
+            let place = body.windows(4).position(|window| window == [0, 0x16, 0, 0]).unwrap();
+            // An extension that nobody knows.
+            body[place] = 0x7f;
+        }
+        step.flight.clear();
+        let message = step.flight.push(MessageType::ClientHello, 0, 0, |out| {
+            out.get_mut(..body.len())?.copy_from_slice(&body);
+            Some(body.len())
+        });
+        step.core.transcript = crate::crypto::RunningHash::new();
+        step.core.absorb(&message.unwrap());
+        let server = server_with(&config, &mut client);
+        (client, server)
+    }
+
+    #[cfg(feature = "cbc")]
+    #[test]
+    fn suites_of_cbc_establish_with_and_without_encrypt_then_mac() {
+        for suite in [Suite::EcdhePskAes128CbcSha256, Suite::PskAes128CbcSha256] {
+            for encrypt_then_mac in [true, false] {
+                let (mut client, mut server) = with_cbc(suite, encrypt_then_mac);
+                assert_eq!(deliver(&mut server, &mut client), None);
+                assert_eq!(deliver(&mut client, &mut server), ESTABLISHED);
+                assert_eq!(deliver(&mut server, &mut client), ESTABLISHED);
+                let epoch = client.association.epoch(1).unwrap();
+                assert_eq!((epoch.suite, epoch.encrypt_then_mac), (suite, encrypt_then_mac));
+                // 5 bytes and a code of 32 need 11 of padding behind them; 5 bytes alone 11 in front of the code.
+                let mut record = protected(&mut client, ContentType::ApplicationData, b"hello");
+                assert_eq!(record.len(), HEADER + 16 + 48);
+                let mut datagram = Datagram::new(&mut record);
+                let came = server.handle(NOW, &mut datagram);
+                assert_eq!(came, Some(Input::Application(&mut b"hello".to_vec())));
+            }
+        }
+    }
+
+    #[cfg(feature = "cbc")]
+    #[test]
+    fn encrypt_then_mac_is_answered_only_to_who_offered_it_and_has_a_use_for_it() {
+        let answer = |extensions: &[u8], suites: &[u16]| {
+            let suites = suites.iter().flat_map(|suite| suite.to_be_bytes()).collect::<Vec<_>>();
+            let count = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap().to_be_bytes();
+            let front = [&[0xfe, 0xfd][..], &[7; 32], &[0, 0]].concat();
+            let (suite_count, count) = (count(&suites), count(extensions));
+            let body = [&front[..], &suite_count, &suites, &[1, 0], &count, extensions].concat();
+            let config = Config::DEFAULT.with_suites(Suites::new(Suite::ALL).unwrap());
+            let mut server = server_for(&config, &body);
+            let hello = sent(&mut server).concat();
+            hello.windows(4).any(|window| window == [0, 0x16, 0, 0])
+        };
+        assert!(answer(&[0, 0x16, 0, 0], &[0x00ae]));
+        assert!(!answer(&[0, 0x17, 0, 0], &[0x00ae]));
+        // RFC 7366 §2: not with a suite of authenticated encryption.
+        assert!(!answer(&[0, 0x16, 0, 0], &[0x00ae, 0xc0a8]));
+    }
+
+    #[cfg(feature = "cbc")]
+    #[test]
+    fn a_client_takes_encrypt_then_mac_only_where_it_offered_it_and_the_suite_has_a_use_for_it() {
+        for (offered, chosen, expected) in [
+            (&[Suite::PskAes128Ccm8][..], 0xc0a8_u16, Some(Reason::UnofferedExtension)),
+            (
+                &[Suite::PskAes128Ccm8, Suite::EcdhePskAes128CbcSha256],
+                0xc0a8,
+                Some(Reason::ProtocolViolation),
+            ),
+            (&[Suite::EcdhePskAes128CbcSha256], 0xc037, None),
+        ] {
+            let config = Config::DEFAULT.with_suites(Suites::new(offered).unwrap());
+            let rng = &mut |bytes: &mut [u8]| bytes.fill(3);
+            let mut client = Small::client(NOW, &config, PSK, rng, Handshake::new()).unwrap();
+            let body = [&[0xfe, 0xfd][..], &[7; 32], &[0], &chosen.to_be_bytes(), &[0, 0, 4, 0, 0x16, 0, 0]]
+                .concat();
+            let message = Message { message_type: MessageType::ServerHello, message_seq: 0, body: &body };
+            let (mut step, _) = client.step(NOW).unwrap();
+            let refused = match step.handle(&message) {
+                Err(crate::handshake::Failure::Refused(reason)) => Some(reason),
+                _ => None,
+            };
+            assert_eq!(refused, expected, "{chosen:04x}");
+        }
+    }
+
+    #[cfg(feature = "cbc")]
+    #[test]
+    fn a_client_offers_no_suite_that_is_for_servers() {
+        let suites = Suites::new(&[Suite::PskAes128Ccm8, Suite::PskAes128CbcSha256]).unwrap();
+        let config = Config::DEFAULT.with_suites(suites);
+        let rng = &mut |bytes: &mut [u8]| bytes.fill(3);
+        let refused = Small::client(NOW, &config, PSK, rng, Handshake::new());
+        assert_eq!(refused.err(), Some(SetUpError::ServerSuite));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use aes::Aes128Enc;
 use aes::cipher::Unsigned as _;
 use aes::cipher::consts::{U8, U12, U16};
+#[cfg(feature = "cbc")]
+use aes::cipher::{BlockDecryptMut as _, BlockEncryptMut as _, KeyIvInit as _, block_padding::NoPadding};
 use ccm::Ccm;
 use ccm::aead::{AeadInPlace, KeyInit, Tag};
 use hmac::Mac as _;
@@ -85,6 +87,21 @@ pub trait Crypto {
         buffer: &mut [u8],
         tag: &[u8],
     ) -> Option<()>;
+
+    /// Encrypts `buffer` in place with AES-128-CBC; `None` if it cannot, or `buffer` is not made of whole blocks.
+    #[cfg(feature = "cbc")]
+    fn cbc_encrypt(key: &[u8; 16], iv: &[u8; 16], buffer: &mut [u8]) -> Option<()> {
+        let length = buffer.len();
+        let cipher = cbc::Encryptor::<Aes128Enc>::new(key.into(), iv.into());
+        cipher.encrypt_padded_mut::<NoPadding>(buffer, length).ok().map(|_| ())
+    }
+
+    /// Decrypts `buffer` in place with AES-128-CBC; `None` if it is not made of whole blocks.
+    #[cfg(feature = "cbc")]
+    fn cbc_decrypt(key: &[u8; 16], iv: &[u8; 16], buffer: &mut [u8]) -> Option<()> {
+        let cipher = cbc::Decryptor::<aes::Aes128Dec>::new(key.into(), iv.into());
+        cipher.decrypt_padded_mut::<NoPadding>(buffer).ok().map(|_| ())
+    }
 
     /// The public key of a secret of P-256, in the uncompressed form; `None` if the secret, big-endian, is not between zero
     /// and the order of the group. In constant time but for that.

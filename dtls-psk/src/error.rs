@@ -194,6 +194,8 @@ pub enum SetUpError {
     KeyLength,
     /// The random source returned only zeros.
     NotRandom,
+    /// A client is to offer a suite that is for servers only.
+    ServerSuite,
 }
 
 impl fmt::Display for SetUpError {
@@ -202,6 +204,7 @@ impl fmt::Display for SetUpError {
             Self::IdentityTooLong => "the PSK identity is longer than 128 bytes",
             Self::KeyLength => "the PSK is empty or longer than 64 bytes",
             Self::NotRandom => "the random source returned only zeros",
+            Self::ServerSuite => "a client does not offer a cipher suite that is for servers only",
         })
     }
 }

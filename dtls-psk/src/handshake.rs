@@ -98,6 +98,8 @@ pub(crate) struct Core<C: Crypto> {
     pub(crate) suites: Suites,
     pub(crate) suite: Suite,
     pub(crate) extended_master_secret: bool,
+    #[cfg(feature = "cbc")]
+    pub(crate) encrypt_then_mac: bool,
     pub(crate) change_cipher_spec: bool,
     /// The message_seq of our last (client) or the peer's accepted (server) ClientHello.
     pub(crate) hello_seq: u16,
@@ -198,6 +200,8 @@ impl<C: Crypto> Core<C> {
             suites: Suites::DEFAULT,
             suite: Suite::default(),
             extended_master_secret: false,
+            #[cfg(feature = "cbc")]
+            encrypt_then_mac: false,
             change_cipher_spec: false,
             hello_seq: 0,
             hello_sequence: 0,
@@ -235,6 +239,7 @@ impl<C: Crypto> Core<C> {
             body: &[0; 12],
         };
         let secrets = Secrets::derive::<C>(Inputs {
+            suite: self.suite,
             psk,
             #[cfg(feature = "ecdhe")]
             shared: self.agreement.shared(),
@@ -264,6 +269,8 @@ impl<C: Crypto> Core<C> {
         association.install(Epoch {
             number: PROTECTED,
             suite: self.suite,
+            #[cfg(feature = "cbc")]
+            encrypt_then_mac: self.encrypt_then_mac,
             write: write.clone(),
             read: read.clone(),
             next_sequence: 0,

@@ -13,18 +13,32 @@ use crate::suite::Suite;
 
 const EXPLICIT_NONCE: usize = 8;
 
-/// Bytes that sealing needs in front of a payload at most: record header, explicit nonce, and the longest Connection ID of
+/// The most that stands in front of the ciphertext in a record's body, and the most behind it.
+const AROUND: (usize, usize) =
+    if cfg!(feature = "cbc") { (16, 32 + 16) } else { (EXPLICIT_NONCE, Aead::TAG_MAX) };
+
+/// Bytes that sealing needs in front of a payload at most: record header, explicit nonce or initialisation vector, and the longest Connection ID of
 /// a peer where those are compiled in.
-pub const HEADROOM: usize = HEADER + PEER_MAX + EXPLICIT_NONCE;
+pub const HEADROOM: usize = HEADER + PEER_MAX + AROUND.0;
 
 /// Bytes that sealing needs behind a payload at most: the type of content where Connection IDs are compiled in, and the
-/// longest tag of the suites that are.
-pub const TAILROOM: usize = ENABLED as usize + Aead::TAG_MAX;
+/// longest tag, or code and padding, of the suites that are.
+pub const TAILROOM: usize = ENABLED as usize + AROUND.1;
+
+/// How the suite protects records.
+#[derive(Clone, Copy)]
+pub(crate) enum Protection {
+    Aead(Aead),
+    #[cfg(feature = "cbc")]
+    Cbc,
+}
 
 /// One row of the epoch → keys table.
 pub(crate) struct Epoch {
     pub(crate) number: u16,
     pub(crate) suite: Suite,
+    #[cfg(feature = "cbc")]
+    pub(crate) encrypt_then_mac: bool,
     pub(crate) write: DirectionKeys,
     pub(crate) read: DirectionKeys,
     /// The next sequence number to write.
@@ -35,12 +49,20 @@ pub(crate) struct Epoch {
 impl Epoch {
     /// How many bytes stand in front of a payload in a record to the peer.
     pub(crate) fn head(&self, peer: &[u8]) -> usize {
-        HEADER.saturating_add(peer.len()).saturating_add(EXPLICIT_NONCE)
+        HEADER.saturating_add(peer.len()).saturating_add(match self.suite.protection() {
+            Protection::Aead(_) => EXPLICIT_NONCE,
+            #[cfg(feature = "cbc")]
+            Protection::Cbc => AROUND.0,
+        })
     }
 
-    /// How many bytes stand behind it.
+    /// How many bytes stand behind it at most.
     pub(crate) fn tail(&self, peer: &[u8]) -> usize {
-        usize::from(!peer.is_empty()).saturating_add(self.suite.aead().tag_length())
+        usize::from(!peer.is_empty()).saturating_add(match self.suite.protection() {
+            Protection::Aead(aead) => aead.tag_length(),
+            #[cfg(feature = "cbc")]
+            Protection::Cbc => AROUND.1,
+        })
     }
 
     /// Seals `payload` of `buffer` in place as a record and returns where the record lies. `peer` is the Connection ID that
@@ -52,7 +74,21 @@ impl Epoch {
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Range<usize>, SealError> {
-        let aead = self.suite.aead();
+        match self.suite.protection() {
+            Protection::Aead(aead) => self.seal_aead::<C>(aead, content_type, peer, buffer, payload),
+            #[cfg(feature = "cbc")]
+            Protection::Cbc => self.seal_cbc::<C>(content_type, peer, buffer, payload),
+        }
+    }
+
+    fn seal_aead<C: Crypto>(
+        &mut self,
+        aead: Aead,
+        content_type: ContentType,
+        peer: &[u8],
+        buffer: &mut [u8],
+        payload: Range<usize>,
+    ) -> Result<Range<usize>, SealError> {
         let has_id = !peer.is_empty();
         let head = self.head(peer);
         let start = payload.start.checked_sub(head).ok_or(SealError::NoRoom)?;
@@ -62,12 +98,7 @@ impl Epoch {
         let (body, tag) = split_tag(aead, rest).ok_or(SealError::NoRoom)?;
         let length = u16::try_from(body.len()).ok().filter(|_| payload.len() <= PLAINTEXT_MAX);
         let length = length.ok_or(SealError::NoRoom)?;
-        if self.next_sequence > SEQUENCE_MAX {
-            return Err(SealError::SequenceExhausted);
-        }
-        let outer = if has_id { ContentType::ConnectionId } else { content_type };
-        let header = Header::new(outer, self.number, self.next_sequence);
-        self.next_sequence = self.next_sequence.saturating_add(1);
+        let header = self.next_header(if has_id { ContentType::ConnectionId } else { content_type })?;
 
         if has_id && let Some(last) = body.last_mut() {
             *last = content_type as u8;
@@ -78,11 +109,18 @@ impl Epoch {
             .ok_or(SealError::Crypto)?;
         let around = EXPLICIT_NONCE.saturating_add(aead.tag_length());
         let fragment = length.saturating_add(around as u16);
-        let [fields @ .., high, low] = header.emit(fragment);
-        let (length, number) = ([high, low], header.number());
-        let content = fields.iter().chain(peer).chain(&length).chain(&number);
-        front.iter_mut().zip(content).for_each(|(to, from)| *to = *from);
+        header.emit_into(front, peer, fragment, &header.number());
         Ok(start..end)
+    }
+
+    /// The header of the next record.
+    pub(crate) fn next_header(&mut self, outer: ContentType) -> Result<Header, SealError> {
+        if self.next_sequence > SEQUENCE_MAX {
+            return Err(SealError::SequenceExhausted);
+        }
+        let header = Header::new(outer, self.number, self.next_sequence);
+        self.next_sequence = self.next_sequence.saturating_add(1);
+        Ok(header)
     }
 
     /// Opens the body of a record in place and returns what it holds. The body is destroyed if it is not authentic. `own` is
@@ -109,11 +147,24 @@ impl Epoch {
         own: &[u8],
         body: &'d mut [u8],
     ) -> Result<&'d mut [u8], Dropped> {
-        let aead = self.suite.aead();
         // RFC 9146 §3: once negotiated, there is one in every protected record.
         if own.is_empty() == (header.content_type == ContentType::ConnectionId as u8) {
             return Err(Dropped::Unsupported);
         }
+        match self.suite.protection() {
+            Protection::Aead(aead) => self.decrypt_aead::<C>(aead, header, own, body),
+            #[cfg(feature = "cbc")]
+            Protection::Cbc => self.decrypt_cbc::<C>(header, own, body),
+        }
+    }
+
+    fn decrypt_aead<'d, C: Crypto>(
+        &self,
+        aead: Aead,
+        header: Header,
+        own: &[u8],
+        body: &'d mut [u8],
+    ) -> Result<&'d mut [u8], Dropped> {
         let (explicit, rest) = body.split_first_chunk_mut::<EXPLICIT_NONCE>().ok_or(Dropped::Malformed)?;
         let (ciphertext, tag) = split_tag(aead, rest).ok_or(Dropped::Malformed)?;
         let longest = PLAINTEXT_MAX.saturating_add(usize::from(!own.is_empty()));
@@ -152,8 +203,9 @@ fn nonce(keys: &DirectionKeys, explicit: [u8; EXPLICIT_NONCE]) -> [u8; 12] {
     [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 
-/// The additional data of RFC 6655 §3, or with a Connection ID that of RFC 9146 §5.3.
-fn with_aad<T>(header: Header, id: &[u8], length: u16, then: impl FnOnce(&[u8]) -> T) -> T {
+/// The additional data of RFC 6655 §3, or with a Connection ID that of RFC 9146 §5.3; a code over content begins with the same
+/// (RFC 5246 §6.2.3.1, RFC 9146 §5.1, §5.2).
+pub(crate) fn with_aad<T>(header: Header, id: &[u8], length: u16, then: impl FnOnce(&[u8]) -> T) -> T {
     // The header's fields in another order: the number before type and version.
     let [a, b, c, d, e, f, g, h] = header.number();
     let [major, minor] = header.version.0.to_be_bytes();
@@ -172,7 +224,7 @@ fn with_aad<T>(header: Header, id: &[u8], length: u16, then: impl FnOnce(&[u8]) 
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
-mod tests {
+pub(crate) mod tests {
     use std::vec;
     use std::vec::Vec;
 
@@ -189,14 +241,18 @@ mod tests {
     }
 
     /// The client's side of the independently computed key schedule.
-    fn epoch_of(suite: Suite) -> Epoch {
+    pub(crate) fn epoch_of(suite: Suite) -> Epoch {
         let keys = DirectionKeys {
             key: hex("242e1497c946f066767b03b8ad79adf6").try_into().unwrap(),
             iv: hex("175b2737").try_into().unwrap(),
+            #[cfg(feature = "cbc")]
+            mac: core::array::from_fn(|index| 0x80 + index as u8),
         };
         Epoch {
             number: 1,
             suite,
+            #[cfg(feature = "cbc")]
+            encrypt_then_mac: false,
             write: keys.clone(),
             read: keys,
             next_sequence: 1,
@@ -323,7 +379,8 @@ mod tests {
 
     #[test]
     fn sealing_needs_its_room_exactly() {
-        for (suite, length) in Suite::ALL.iter().flat_map(|suite| [(*suite, 0), (*suite, PEER_MAX)]) {
+        let suites = Suite::ALL.iter().filter(|suite| matches!(suite.protection(), Protection::Aead(_)));
+        for (suite, length) in suites.flat_map(|suite| [(*suite, 0), (*suite, PEER_MAX)]) {
             let epoch = || epoch_of(suite);
             let id = [7; 16][..length].to_vec();
             let (head, tail) = (epoch().head(&id), epoch().tail(&id));

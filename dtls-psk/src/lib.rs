@@ -107,6 +107,8 @@
 //! - `ccm16`, `gcm`: the suites TLS_PSK_WITH_AES_128_CCM and TLS_PSK_WITH_AES_128_GCM_SHA256.
 //! - `ecdhe`: forward secrecy, by the suites TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256 and, with `ccm16`,
 //!   TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256.
+//! - `cbc`: TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, and TLS_PSK_WITH_AES_128_CBC_SHA256 in a server, for peers that know
+//!   nothing newer. Every association has room for its keys then.
 //! - `connection-id`: room for Connection IDs in every association.
 //! - `resumption`: `Connection::take_session` has what of a full handshake is kept, and `Connection::resuming_client` and
 //!   `Connection::resuming_server` take it up again.
@@ -133,6 +135,8 @@ mod alert;
 mod association;
 #[cfg(feature = "server")]
 mod candidates;
+#[cfg(feature = "cbc")]
+mod cbc;
 mod client;
 #[cfg(feature = "server")]
 mod client_hello;

@@ -115,6 +115,8 @@ pub(crate) mod extension {
     pub(crate) const SUPPORTED_GROUPS: u16 = 0x000a;
     #[cfg(feature = "ecdhe")]
     pub(crate) const EC_POINT_FORMATS: u16 = 0x000b;
+    #[cfg(feature = "cbc")]
+    pub(crate) const ENCRYPT_THEN_MAC: u16 = 0x0016;
     pub(crate) const EXTENDED_MASTER_SECRET: u16 = 0x0017;
     pub(crate) const CONNECTION_ID: u16 = 0x0036;
     /// RFC 9853 §3
@@ -135,6 +137,8 @@ pub(crate) struct HelloExtensions<'a> {
     pub(crate) groups: Option<&'a [u8]>,
     #[cfg(feature = "ecdhe")]
     pub(crate) point_formats: Option<&'a [u8]>,
+    #[cfg(feature = "cbc")]
+    pub(crate) encrypt_then_mac: bool,
     /// Something else was there too.
     pub(crate) others: bool,
 }
@@ -170,6 +174,12 @@ impl<'a> HelloExtensions<'a> {
                 extension::RETURN_ROUTABILITY_CHECK if ENABLED && value.is_empty() => {
                     core::mem::replace(&mut read.return_routability, true)
                 }
+                #[cfg(feature = "cbc")]
+                extension::ENCRYPT_THEN_MAC if value.is_empty() => {
+                    core::mem::replace(&mut read.encrypt_then_mac, true)
+                }
+                #[cfg(feature = "cbc")]
+                extension::ENCRYPT_THEN_MAC => return Err(Reason::ProtocolViolation),
                 extension::EXTENDED_MASTER_SECRET => return Err(Reason::ProtocolViolation),
                 extension::RETURN_ROUTABILITY_CHECK if ENABLED => return Err(Reason::ProtocolViolation),
                 _ => {
@@ -200,6 +210,8 @@ impl<'a> HelloExtensions<'a> {
             writer.u16(extension::CONNECTION_ID)?;
             writer.vector16_of(|writer| writer.vector8(id))?;
         }
+        #[cfg(feature = "cbc")]
+        flag(writer, self.encrypt_then_mac, extension::ENCRYPT_THEN_MAC, &[])?;
         #[cfg(feature = "ecdhe")]
         if let Some(groups) = self.groups {
             writer.u16(extension::SUPPORTED_GROUPS)?;

@@ -7,7 +7,9 @@
 use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 use crate::crypto::{Crypto, RunningHash as _, RunningMac as _};
+use crate::keys::Protection;
 use crate::psk::PSK_MAX;
+use crate::suite::Suite;
 
 /// The PRF of TLS 1.2 (P_SHA256) under one secret.
 struct Prf<C: Crypto>(C::Hmac);
@@ -46,18 +48,21 @@ impl<C: Crypto> Prf<C> {
     }
 }
 
-/// Both directions' keys and implicit nonces of one epoch (RFC 6655 §3: 40 bytes, no MAC keys).
+/// Both directions' keys and implicit nonces of one epoch (RFC 6655 §3: 40 bytes, no MAC keys; RFC 5246 §6.3: 96 bytes with
+/// MAC keys, and no nonces).
 #[derive(Clone, Default, ZeroizeOnDrop)]
 pub(crate) struct KeyBlock {
     pub(crate) client: DirectionKeys,
     pub(crate) server: DirectionKeys,
 }
 
-/// One direction's write key and implicit nonce.
+/// One direction's write key, implicit nonce and MAC key; the suite has one of the two.
 #[derive(Clone, Default, ZeroizeOnDrop)]
 pub(crate) struct DirectionKeys {
     pub(crate) key: [u8; 16],
     pub(crate) iv: [u8; 4],
+    #[cfg(feature = "cbc")]
+    pub(crate) mac: [u8; crate::cbc::MAC],
 }
 
 /// What the two Finished messages must hold.
@@ -69,6 +74,7 @@ pub(crate) struct VerifyData {
 
 /// What goes into the derivation.
 pub(crate) struct Inputs<'a, C: Crypto> {
+    pub(crate) suite: Suite,
     pub(crate) psk: &'a [u8],
     /// What the key agreement gave, where the suite has one.
     #[cfg(feature = "ecdhe")]
@@ -114,7 +120,7 @@ impl Secrets {
             }
         }
         let prf = Prf::<C>::new(&*master);
-        let keys = KeyBlock::expand(&prf, client_random, server_random);
+        let keys = KeyBlock::expand(inputs.suite, &prf, client_random, server_random);
 
         let mut verify_data = VerifyData::default();
         prf.expand(b"client finished", &[&session_hash], &mut verify_data.client);
@@ -133,6 +139,7 @@ impl Secrets {
     /// Finished, whose header is given, comes before the client's.
     #[cfg(feature = "resumption")]
     pub(crate) fn resume<C: Crypto>(
+        suite: Suite,
         master_secret: &[u8; 48],
         client_random: &[u8; 32],
         server_random: &[u8; 32],
@@ -140,7 +147,7 @@ impl Secrets {
         server_finished_header: &[u8; 12],
     ) -> (KeyBlock, VerifyData) {
         let prf = Prf::<C>::new(master_secret);
-        let keys = KeyBlock::expand(&prf, client_random, server_random);
+        let keys = KeyBlock::expand(suite, &prf, client_random, server_random);
         let mut verify_data = VerifyData::default();
         prf.expand(b"server finished", &[&transcript.clone().finish()], &mut verify_data.server);
         transcript.update(server_finished_header);
@@ -151,17 +158,25 @@ impl Secrets {
 }
 
 impl KeyBlock {
-    fn expand<C: Crypto>(prf: &Prf<C>, client_random: &[u8; 32], server_random: &[u8; 32]) -> Self {
-        let mut block = Zeroizing::new([0; 40]);
-        prf.expand(b"key expansion", &[server_random, client_random], &mut *block);
+    fn expand<C: Crypto>(
+        suite: Suite,
+        prf: &Prf<C>,
+        client_random: &[u8; 32],
+        server_random: &[u8; 32],
+    ) -> Self {
         let mut keys = Self::default();
-        let mut rest = block.as_slice();
-        for part in [
-            &mut keys.client.key[..],
-            &mut keys.server.key[..],
-            &mut keys.client.iv[..],
-            &mut keys.server.iv[..],
-        ] {
+        let Self { client, server } = &mut keys;
+        let parts = match suite.protection() {
+            Protection::Aead(_) => [&mut client.key[..], &mut server.key, &mut client.iv, &mut server.iv],
+            #[cfg(feature = "cbc")]
+            Protection::Cbc => [&mut client.mac[..], &mut server.mac, &mut client.key, &mut server.key],
+        };
+        let mut block = Zeroizing::new([0; BLOCK_MAX]);
+        let length = parts.iter().map(|part| part.len()).sum();
+        let block = block.get_mut(..length).unwrap_or_default();
+        prf.expand(b"key expansion", &[server_random, client_random], block);
+        let mut rest = &*block;
+        for part in parts {
             if let Some((from, after)) = rest.split_at_checked(part.len()) {
                 part.copy_from_slice(from);
                 rest = after;
@@ -170,6 +185,9 @@ impl KeyBlock {
         keys
     }
 }
+
+/// The longest key block of the suites of this build.
+const BLOCK_MAX: usize = if cfg!(feature = "cbc") { 96 } else { 40 };
 
 /// The PSK premaster secret: length, as many zeros, length, key (RFC 4279 §2); with a key agreement its secret is in place of
 /// the zeros (RFC 5489 §2).
@@ -266,6 +284,7 @@ pub(crate) mod tests {
     #[test]
     fn the_key_block_matches_an_independent_computation() {
         let secrets = derive(Inputs {
+            suite: Suite::PskAes128Ccm8,
             psk: &sequence::<16>(1),
             #[cfg(feature = "ecdhe")]
             shared: None,
@@ -318,6 +337,7 @@ pub(crate) mod tests {
     fn the_key_block_after_a_key_agreement_matches_an_independent_computation() {
         let shared = hex("7434f2c52e0d08dc73394aae3d2d55d5b88bc570f21cc2b8f8b80b273ddbf76f");
         let secrets = derive(Inputs {
+            suite: Suite::PskAes128Ccm8,
             psk: &sequence::<16>(1),
             shared: Some(shared.as_slice().try_into().unwrap()),
             client_random: &sequence(0),
@@ -337,6 +357,7 @@ pub(crate) mod tests {
     fn the_extended_master_secret_and_the_plain_one_differ_in_every_key() {
         let derive = |extended_master_secret| {
             derive(Inputs {
+                suite: Suite::PskAes128Ccm8,
                 psk: &[1; 16],
                 #[cfg(feature = "ecdhe")]
                 shared: None,

@@ -100,6 +100,14 @@ impl Header {
         [self.content_type, major, minor, a, b, c, d, e, f, g, h, high, low]
     }
 
+    /// Writes the header of a protected record with the peer's Connection ID, and what its body of `length` bytes begins with.
+    pub(crate) fn emit_into(self, front: &mut [u8], peer: &[u8], length: u16, explicit: &[u8]) {
+        let [fields @ .., high, low] = self.emit(length);
+        let length = [high, low];
+        let content = fields.iter().chain(peer).chain(&length).chain(explicit);
+        front.iter_mut().zip(content).for_each(|(to, from)| *to = *from);
+    }
+
     /// Epoch and sequence number as one 64-bit number, big-endian.
     pub(crate) fn number(self) -> [u8; 8] {
         ((u64::from(self.epoch) << 48) | (self.sequence & SEQUENCE_MAX)).to_be_bytes()

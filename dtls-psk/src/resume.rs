@@ -260,6 +260,7 @@ impl<C: Crypto> Core<C> {
             body: &[0; 12],
         };
         let (keys, verify_data) = Secrets::resume::<C>(
+            self.suite,
             &session.master_secret,
             &self.client_random,
             &self.server_random,

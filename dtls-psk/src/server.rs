@@ -202,9 +202,23 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             message_seq: hello.message_seq,
             body: hello.body,
         });
+        #[cfg(feature = "resumption")]
+        let session_id = {
+            core.suite = core.resuming.suite().unwrap_or(hello.suite);
+            core.resuming.answered_id(hello)
+        };
+        #[cfg(not(feature = "resumption"))]
+        let session_id = &[];
+        #[cfg(feature = "cbc")]
+        {
+            core.encrypt_then_mac = hello.extensions.encrypt_then_mac && core.suite.is_cbc();
+        }
         let extensions = HelloExtensions {
             connection_id: core.offered_id.as_ref().map(ConnectionId::bytes),
             return_routability: association.path.is_checkable,
+            // RFC 7366 §2: only where the suite has a use for it.
+            #[cfg(feature = "cbc")]
+            encrypt_then_mac: core.encrypt_then_mac,
             #[cfg(feature = "ecdhe")]
             groups: None,
             // Departure: RFC 8422 §5.2 wants the answer, which would say that the only form there is can be read.
@@ -214,13 +228,6 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             ..hello.extensions
         };
         flight.clear();
-        #[cfg(feature = "resumption")]
-        let session_id = {
-            core.suite = core.resuming.suite().unwrap_or(hello.suite);
-            core.resuming.answered_id(hello)
-        };
-        #[cfg(not(feature = "resumption"))]
-        let session_id = &[];
         let message = flight
             .push(MessageType::ServerHello, hello.message_seq, 0, |out| {
                 client_hello::emit_server_hello(out, &core.server_random, session_id, core.suite, &extensions)
@@ -355,5 +362,5 @@ struct EarlyRecord {
     body: heapless::Vec<u8, EARLY_MAX>,
 }
 
-/// The longest early record kept: a Finished has 40 bytes.
-const EARLY_MAX: usize = 64;
+/// The longest early record kept: a Finished has 40 bytes, and 80 with a code and padding.
+const EARLY_MAX: usize = if cfg!(feature = "cbc") { 96 } else { 64 };

@@ -1,7 +1,9 @@
-//! The cipher suites this engine speaks, and lists of them (RFC 6655 §4, RFC 5487 §3, RFC 8442 §3; invariant: a suite is chosen only from
+//! The cipher suites this engine speaks, and lists of them (RFC 6655 §4, RFC 5487 §3, RFC 8442 §3,
+//! RFC 5489 §3; invariant: a suite is chosen only from
 //! what the client offered, and accepted only from what we offered).
 
 use crate::crypto::Aead;
+use crate::keys::Protection;
 
 /// A cipher suite. Those beyond the first come with features of this crate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -23,6 +25,12 @@ pub enum Suite {
     /// TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256: the same with a tag of 16 bytes.
     #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
     EcdhePskAes128Ccm,
+    /// TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256.
+    #[cfg(feature = "cbc")]
+    EcdhePskAes128CbcSha256,
+    /// TLS_PSK_WITH_AES_128_CBC_SHA256: only for servers, whose clients may know LwM2M 1.0 alone. No client offers it.
+    #[cfg(all(feature = "cbc", feature = "server"))]
+    PskAes128CbcSha256,
 }
 
 /// How many suites there are.
@@ -40,6 +48,10 @@ impl Suite {
         Self::EcdhePskAes128Ccm8,
         #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
         Self::EcdhePskAes128Ccm,
+        #[cfg(feature = "cbc")]
+        Self::EcdhePskAes128CbcSha256,
+        #[cfg(all(feature = "cbc", feature = "server"))]
+        Self::PskAes128CbcSha256,
     ];
 
     /// The number on the wire.
@@ -54,6 +66,10 @@ impl Suite {
             Self::EcdhePskAes128Ccm8 => 0xd003,
             #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
             Self::EcdhePskAes128Ccm => 0xd005,
+            #[cfg(feature = "cbc")]
+            Self::EcdhePskAes128CbcSha256 => 0xc037,
+            #[cfg(all(feature = "cbc", feature = "server"))]
+            Self::PskAes128CbcSha256 => 0x00ae,
         }
     }
 
@@ -69,6 +85,10 @@ impl Suite {
             Self::EcdhePskAes128Ccm8 => "TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256",
             #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
             Self::EcdhePskAes128Ccm => "TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256",
+            #[cfg(feature = "cbc")]
+            Self::EcdhePskAes128CbcSha256 => "TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256",
+            #[cfg(all(feature = "cbc", feature = "server"))]
+            Self::PskAes128CbcSha256 => "TLS_PSK_WITH_AES_128_CBC_SHA256",
         }
     }
 
@@ -82,18 +102,36 @@ impl Suite {
         Self::ALL.iter().copied().find(|suite| suite.name() == name)
     }
 
-    pub(crate) const fn aead(self) -> Aead {
+    /// Whether a client may offer it.
+    pub const fn is_for_clients(self) -> bool {
         match self {
-            Self::PskAes128Ccm8 => Aead::Ccm8,
-            #[cfg(feature = "ccm16")]
-            Self::PskAes128Ccm => Aead::Ccm,
-            #[cfg(feature = "gcm")]
-            Self::PskAes128Gcm => Aead::Gcm,
-            #[cfg(feature = "ecdhe")]
-            Self::EcdhePskAes128Ccm8 => Aead::Ccm8,
-            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
-            Self::EcdhePskAes128Ccm => Aead::Ccm,
+            #[cfg(all(feature = "cbc", feature = "server"))]
+            Self::PskAes128CbcSha256 => false,
+            _ => true,
         }
+    }
+
+    pub(crate) const fn protection(self) -> Protection {
+        match self {
+            Self::PskAes128Ccm8 => Protection::Aead(Aead::Ccm8),
+            #[cfg(feature = "ccm16")]
+            Self::PskAes128Ccm => Protection::Aead(Aead::Ccm),
+            #[cfg(feature = "gcm")]
+            Self::PskAes128Gcm => Protection::Aead(Aead::Gcm),
+            #[cfg(feature = "ecdhe")]
+            Self::EcdhePskAes128Ccm8 => Protection::Aead(Aead::Ccm8),
+            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
+            Self::EcdhePskAes128Ccm => Protection::Aead(Aead::Ccm),
+            #[cfg(feature = "cbc")]
+            Self::EcdhePskAes128CbcSha256 => Protection::Cbc,
+            #[cfg(all(feature = "cbc", feature = "server"))]
+            Self::PskAes128CbcSha256 => Protection::Cbc,
+        }
+    }
+
+    #[cfg(feature = "cbc")]
+    pub(crate) const fn is_cbc(self) -> bool {
+        matches!(self.protection(), Protection::Cbc)
     }
 
     /// Whether the two sides agree on a secret besides the pre-shared key.
@@ -103,6 +141,8 @@ impl Suite {
             Self::EcdhePskAes128Ccm8 => true,
             #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
             Self::EcdhePskAes128Ccm => true,
+            #[cfg(feature = "cbc")]
+            Self::EcdhePskAes128CbcSha256 => true,
             _ => false,
         }
     }
@@ -119,10 +159,15 @@ impl Suites {
     /// TLS_PSK_WITH_AES_128_CCM_8 alone.
     pub const DEFAULT: Self = Self { list: [Suite::PskAes128Ccm8; COUNT], length: 1 };
 
-    /// Every suite of this build, the cheapest first.
+    /// Every suite of this build that a client may offer, the cheapest first. What is for servers only is to be asked for
+    /// by name.
     pub const ALL: Self = {
         let mut all = Self { list: [Suite::PskAes128Ccm8; COUNT], length: COUNT as u8 };
         all.list.copy_from_slice(Suite::ALL);
+        // The last, if it is there.
+        if cfg!(all(feature = "cbc", feature = "server")) {
+            all.length -= 1;
+        }
         all
     };
 
@@ -142,16 +187,24 @@ impl Suites {
     }
 
     /// The suites, the preferred one first.
-    pub fn as_slice(&self) -> &[Suite] {
+    pub const fn as_slice(&self) -> &[Suite] {
         // The constant lets the compiler leave out what is not there.
-        let length = if COUNT == 1 { 1 } else { usize::from(self.length) };
-        self.list.get(..length).unwrap_or_default()
+        let length = if COUNT == 1 { 1 } else { self.length as usize };
+        match self.list.split_at_checked(length) {
+            Some((suites, _)) => suites,
+            None => &[],
+        }
     }
 
     /// Whether one of them needs a key agreement.
     #[cfg(feature = "ecdhe")]
     pub(crate) fn has_ecdhe(&self) -> bool {
         self.as_slice().iter().any(|suite| suite.is_ecdhe())
+    }
+
+    #[cfg(feature = "cbc")]
+    pub(crate) fn has_cbc(&self) -> bool {
+        self.as_slice().iter().any(|suite| suite.is_cbc())
     }
 
     /// Whether `suite` is among them.
@@ -198,11 +251,16 @@ mod tests {
     }
 
     #[test]
+    fn all_suites_together_are_those_that_a_client_may_offer() {
+        assert!(Suite::ALL.iter().all(|suite| Suites::ALL.contains(*suite) == suite.is_for_clients()));
+    }
+
+    #[test]
     fn a_list_is_not_empty_and_names_nothing_twice() {
         assert_eq!(Suites::new(&[]), None);
         assert_eq!(Suites::new(&[Suite::default(); 2]), None);
         assert_eq!(Suites::new(&[Suite::default(); 40]), None);
         assert_eq!(Suites::new(&[Suite::default()]), Some(Suites::DEFAULT));
-        assert_eq!(Suites::new(Suite::ALL), Some(Suites::ALL));
+        assert_eq!(Suites::new(Suite::ALL).map(|all| all.as_slice().len()), Some(Suite::ALL.len()));
     }
 }

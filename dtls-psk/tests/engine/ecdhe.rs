@@ -10,7 +10,7 @@ const CLIENT_KEY_EXCHANGE: u8 = 16;
 const SHARE: usize = 65;
 
 fn suites() -> impl Iterator<Item = Suite> {
-    Suite::ALL.iter().copied().filter(|suite| suite.name().starts_with("TLS_ECDHE_PSK"))
+    Suites::ALL.as_slice().iter().copied().filter(|suite| suite.name().starts_with("TLS_ECDHE_PSK"))
 }
 
 fn pair(suite: Suite) -> (Client, Server) {
@@ -146,7 +146,7 @@ fn a_server_hello_done_without_a_share_before_it_is_not_its_turn() {
 #[test]
 fn a_client_without_the_group_gets_a_suite_without_agreement() {
     let mut server = Server { config: Config::DEFAULT.with_suites(Suites::ALL), ..Server::new(2) };
-    let reversed: Vec<_> = Suite::ALL.iter().rev().copied().collect();
+    let reversed: Vec<_> = Suites::ALL.as_slice().iter().rev().copied().collect();
     server.config = server.config.with_suites(Suites::new(&reversed).unwrap());
     for (extensions, suite) in [
         // secp256r1 and uncompressed; x25519 alone; compressed alone; neither named.
