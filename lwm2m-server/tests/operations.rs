@@ -7,11 +7,11 @@ mod support;
 
 use std::time::Duration;
 
-use lwm2m_coap::{Code, Kind, OptionNumber};
+use lwm2m_coap::{Code, Header, Kind, MessageId, OptionNumber};
 use lwm2m_server::credentials::Role;
 use lwm2m_server::endpoint::{Config, Listener};
 use lwm2m_server::{Answer, Content, Operation, Path, RequestError, Value, WriteMode};
-use support::{Device, KEY, World};
+use support::{Device, KEY, World, build};
 
 const TEXT: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[]);
 const TLV: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[0x2d, 0x16]);
@@ -358,9 +358,186 @@ fn a_notification_that_comes_while_the_first_answer_is_fetched_does_not_end_the_
     device.notify(&mut world, Kind::Confirmable, first.token, 6, &[TEXT], b"new");
     assert_eq!(device.got.pop_front().unwrap().kind, Kind::Acknowledgement);
     device.answer(&mut world, &rest, Code::CONTENT, &[TEXT, (OptionNumber::BLOCK2, &[0x10])], b"gh");
-    assert!(matches!(world.outcome(id), Ok(Answer::Observing(..))));
+    // RFC 7641 §1.3, RFC 7959 §3.4: what it says is newer than what was being fetched, and no part of that.
+    let outcome = world.outcome(id);
+    let Ok(Answer::Observing(_, content)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(content.items, [(path("/3/0/0"), Value::String("new".to_owned()))]);
     device.notify(&mut world, Kind::NonConfirmable, first.token, 7, &[TEXT], b"newer");
     assert_eq!(world.told(), [r#"notification a /3/0/0: [(/3/0/0, String("newer"))]"#]);
+}
+
+#[test]
+fn a_long_notification_that_comes_while_the_first_answer_is_fetched_takes_its_place() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let id = world.request("a", observe("/3/0/0")).unwrap();
+    let first = device.asked(&mut world);
+    let block =
+        |sequence: &'static [u8]| [(OptionNumber::OBSERVE, sequence), TEXT, (OptionNumber::BLOCK2, &[8][..])];
+    device.answer(&mut world, &first, Code::CONTENT, &block(&[5]), b"old old old old ");
+    let of_old = device.asked(&mut world);
+    // One that is older changes nothing, a newer one begins anew; without an ETag nothing else would tell them apart.
+    device.notify(&mut world, Kind::NonConfirmable, first.token, 4, &block(&[])[1..], b"older older old ");
+    device.notify(&mut world, Kind::NonConfirmable, first.token, 6, &block(&[])[1..], b"new new new new ");
+    // NSTART is 1: what is asked already is answered first, and its answer is nobody's.
+    device.run(&mut world);
+    assert!(device.got.is_empty());
+    device.answer(&mut world, &of_old, Code::CONTENT, &[TEXT, (OptionNumber::BLOCK2, &[0x10])], b"old");
+    let of_new = device.asked(&mut world);
+    assert_eq!(of_new.option(OptionNumber::BLOCK2), of_old.option(OptionNumber::BLOCK2));
+    device.answer(&mut world, &of_new, Code::CONTENT, &[TEXT, (OptionNumber::BLOCK2, &[0x10])], b"new");
+    let outcome = world.outcome(id);
+    let Ok(Answer::Observing(_, content)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(content.items, [(path("/3/0/0"), Value::String("new new new new new".to_owned()))]);
+}
+
+#[test]
+fn a_newer_notification_replaces_the_rest_of_an_older_one() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = observed(&mut world, &mut device, "/3/0/0");
+    let block = [TEXT, (OptionNumber::BLOCK2, &[8][..])];
+    let last = [TEXT, (OptionNumber::BLOCK2, &[0x10][..])];
+    // One after the other, each in two blocks: only the newest is told, and as a whole.
+    device.notify(&mut world, Kind::NonConfirmable, token, 6, &block, b"1111111111111111");
+    let of_first = device.asked(&mut world);
+    device.notify(&mut world, Kind::NonConfirmable, token, 7, &block, b"2222222222222222");
+    device.notify(&mut world, Kind::NonConfirmable, token, 8, &block, b"3333333333333333");
+    device.answer(&mut world, &of_first, Code::CONTENT, &last, b"1");
+    let of_last = device.asked(&mut world);
+    device.answer(&mut world, &of_last, Code::CONTENT, &last, b"3");
+    device.run(&mut world);
+    assert!(device.got.is_empty());
+    assert_eq!(world.told(), [r#"notification a /3/0/0: [(/3/0/0, String("33333333333333333"))]"#]);
+    // One in a single message, and one that ends the observation.
+    for (sequence, told) in
+        [(10, r#"notification a /3/0/0: [(/3/0/0, String("short"))]"#), (12, "observation ended a: ")]
+    {
+        device.notify(&mut world, Kind::NonConfirmable, token, sequence - 1, &block, b"4444444444444444");
+        let rest = device.asked(&mut world);
+        if sequence == 10 {
+            device.notify(&mut world, Kind::NonConfirmable, token, sequence, &[TEXT], b"short");
+        } else {
+            let header = Header { kind: Kind::NonConfirmable, id: MessageId(7) };
+            device.send(&mut world, &build(header, Code::NOT_FOUND, token, &[], b""));
+        }
+        device.answer(&mut world, &rest, Code::CONTENT, &last, b"4");
+        let events = world.told();
+        assert!(events.len() == 1 && events[0].starts_with(told), "{events:?}");
+    }
+}
+
+#[test]
+fn the_rest_of_a_notification_is_not_told_once_the_observation_is_cancelled() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = observed(&mut world, &mut device, "/3/0/0");
+    let block = [TEXT, (OptionNumber::BLOCK2, &[8][..])];
+    device.notify(&mut world, Kind::NonConfirmable, token, 6, &block, b"0123456789abcdef");
+    let rest = device.asked(&mut world);
+    let (observation, _) = world.endpoint.observations("a")[0];
+    assert!(world.endpoint.forget_observation("a", observation));
+    device.answer(&mut world, &rest, Code::CONTENT, &[TEXT, (OptionNumber::BLOCK2, &[0x10])], b"gh");
+    assert!(world.told().is_empty());
+}
+
+#[test]
+fn an_observation_asked_again_keeps_its_token_and_takes_the_new_format() {
+    // RFC 7641 §3.3, §4.1: the same token replaces the observation instead of adding one.
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = observed(&mut world, &mut device, "/3/0/0");
+    let again = Operation::Observe { path: path("/3/0/0"), format: Some(0) };
+    let id = world.request("a", again).unwrap();
+    let asked = device.asked(&mut world);
+    assert_eq!((asked.token, asked.option(OptionNumber::ACCEPT)), (token, Some(&[][..])));
+    device.answer(&mut world, &asked, Code::CONTENT, &[(OptionNumber::OBSERVE, &[9]), TEXT], b"x");
+    assert!(matches!(world.outcome(id), Ok(Answer::Observing(..))));
+    assert_eq!(world.endpoint.observations("a").len(), 1);
+    let block = [TEXT, (OptionNumber::BLOCK2, &[8][..])];
+    device.notify(&mut world, Kind::NonConfirmable, token, 10, &block, b"0123456789abcdef");
+    assert_eq!(device.asked(&mut world).option(OptionNumber::ACCEPT), Some(&[][..]));
+}
+
+#[test]
+fn a_request_is_repeated_with_the_echo_that_the_device_wants() {
+    // RFC 9175 §2.3, for a read and for each block of a write, which carries its Request-Tag besides (§3.4).
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let id = world.request("a", read("/3/0/9")).unwrap();
+    let asked = device.asked(&mut world);
+    device.answer(&mut world, &asked, Code::UNAUTHORIZED, &[(OptionNumber::ECHO, &[7; 40])], b"");
+    let again = device.asked(&mut world);
+    assert_eq!(again.option(OptionNumber::ECHO), Some(&[7; 40][..]));
+    assert_eq!((again.uri(), again.token != asked.token), (asked.uri(), true));
+    device.answer(&mut world, &again, Code::CONTENT, &[TEXT], b"1");
+    assert!(world.outcome(id).is_ok());
+
+    let id = world.request("a", write(1100)).unwrap();
+    let mut tags = Vec::new();
+    for (block, code) in [(&[0x0e][..], Code::CONTINUE), (&[0x16], Code::CHANGED)] {
+        let asked = device.asked(&mut world);
+        device.answer(&mut world, &asked, Code::UNAUTHORIZED, &[(OptionNumber::ECHO, &[8])], b"");
+        let again = device.asked(&mut world);
+        assert_eq!(again.option(OptionNumber::ECHO), Some(&[8][..]));
+        assert_eq!((again.option(OptionNumber::BLOCK1), &again.payload), (Some(block), &asked.payload));
+        tags.extend([&asked, &again].map(|got| got.option(OptionNumber::REQUEST_TAG).map(<[u8]>::to_vec)));
+        device.answer(&mut world, &again, code, &[(OptionNumber::BLOCK1, block)], b"");
+    }
+    assert_eq!(world.outcome(id), Ok(Answer::Done));
+    assert!(tags[0].is_some() && tags.iter().all(|tag| *tag == tags[0]));
+
+    // Whoever does not take his own value refuses, and so does 4.01 without one.
+    let id = world.request("a", read("/3/0/9")).unwrap();
+    for _ in 0..2 {
+        let asked = device.asked(&mut world);
+        device.answer(&mut world, &asked, Code::UNAUTHORIZED, &[(OptionNumber::ECHO, &[9])], b"");
+    }
+    assert_eq!(world.outcome(id), Err(RequestError::Refused((4, 1), String::new())));
+}
+
+fn write(length: usize) -> Operation {
+    let values = vec![(path("/5/0/0"), Value::Opaque(vec![7; length]))];
+    Operation::Write { path: path("/5/0/0"), mode: WriteMode::Replace, values }
+}
+
+#[test]
+fn a_device_that_lost_blocks_gets_them_from_the_beginning_once() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let id = world.request("a", write(2500)).unwrap();
+    let mut numbers = Vec::new();
+    // RFC 7959 §2.9.2
+    for code in
+        [Code::CONTINUE, Code::REQUEST_ENTITY_INCOMPLETE, Code::CONTINUE, Code::REQUEST_ENTITY_INCOMPLETE]
+    {
+        let asked = device.asked(&mut world);
+        let block = asked.option(OptionNumber::BLOCK1).unwrap().to_vec();
+        numbers.push(block[0] >> 4);
+        let options = [(OptionNumber::BLOCK1, block.as_slice())];
+        device.answer(&mut world, &asked, code, if code == Code::CONTINUE { &options } else { &[] }, b"");
+    }
+    assert_eq!(numbers, [0, 1, 0, 1]);
+    assert_eq!(world.outcome(id), Err(RequestError::Refused((4, 8), String::new())));
+}
+
+#[test]
+fn a_whole_body_that_is_too_large_goes_in_the_blocks_that_the_device_wants() {
+    // RFC 7959 §2.9.3: 4.13 with a size is a hint, without one, or with one that does not help, it is final.
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let id = world.request("a", write(40)).unwrap();
+    let asked = device.asked(&mut world);
+    assert_eq!(asked.option(OptionNumber::BLOCK1), None);
+    let too_large = Code::REQUEST_ENTITY_TOO_LARGE;
+    device.answer(&mut world, &asked, too_large, &[(OptionNumber::BLOCK1, &[1])], b"");
+    let asked = device.asked(&mut world);
+    assert_eq!((asked.option(OptionNumber::BLOCK1), asked.payload.len()), (Some(&[0x09][..]), 32));
+    assert_eq!(asked.option(OptionNumber::SIZE1), Some(&[40][..]));
+    device.answer(&mut world, &asked, too_large, &[(OptionNumber::SIZE1, &[16])], b"");
+    assert_eq!(world.outcome(id), Err(RequestError::Refused((4, 13), String::new())));
+    let (_, outcome) = ask(write(40), too_large, &[(OptionNumber::BLOCK1, &[2])], b"");
+    assert_eq!(outcome, Err(RequestError::Refused((4, 13), String::new())));
 }
 
 #[test]

@@ -39,6 +39,13 @@ impl Download {
         Block::at(self.offset, false, self.szx).unwrap_or(Block::FIRST)
     }
 
+    /// Begins again with a newer body: a notification that came while the rest of the former one was fetched. Unlike a body
+    /// that is found to have changed this is not counted.
+    pub fn restart(&mut self) {
+        self.offset = 0;
+        self.etag = None;
+    }
+
     /// Takes a successful response, or a notification that is the first block of its body.
     ///
     /// # Errors
@@ -64,8 +71,7 @@ impl Download {
         {
             // RFC 7959 §2.4: blocks of different versions must not be put together.
             self.restarts = self.restarts.saturating_add(1);
-            self.offset = 0;
-            self.etag = None;
+            self.restart();
             return match self.restarts > Self::MAX_RESTARTS {
                 true => Err(DownloadError::Changing),
                 false => Ok(Downloaded::Restart),

@@ -81,10 +81,28 @@ impl Downlink {
         self.queue.is_empty() && self.active.is_none() && self.bootstrap.is_none()
     }
 
-    /// Whether a job under way began with this token.
-    pub(crate) fn is_begun(&self, token: Token) -> bool {
-        let active = self.active.as_ref().map(|active| &active.job);
-        self.queue.iter().chain(active).any(|job| job.first_token == Some(token))
+    /// The job that began with this token, whose answer is still being fetched.
+    pub(crate) fn begun(&mut self, token: Token) -> Option<&mut Job> {
+        let active = self.active.as_mut().map(|active| &mut active.job);
+        self.queue.iter_mut().chain(active).find(|job| job.first_token == Some(token))
+    }
+
+    /// Takes it out. What it has in flight stays in flight (NSTART), and its answer is nobody's any more.
+    pub(crate) fn take_begun(&mut self, token: Token) -> Option<Job> {
+        self.take(|job| job.first_token == Some(token))
+    }
+
+    /// Takes out the job that fetches the rest of a notification of this observation, in the same way.
+    pub(crate) fn take_rest(&mut self, of: ObservationId) -> Option<Job> {
+        self.take(|job| matches!(job.purpose, Purpose::Rest { observation, .. } if observation == of))
+    }
+
+    fn take(&mut self, is_meant: impl Fn(&Job) -> bool) -> Option<Job> {
+        if let Some(active) = self.active.take_if(|active| is_meant(&active.job)) {
+            return Some(active.job);
+        }
+        let index = self.queue.iter().position(is_meant)?;
+        self.queue.remove(index)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -223,7 +241,13 @@ impl Endpoint {
     /// Takes the response to the request in flight.
     pub(crate) fn answered(&mut self, now: Instant, key: Key, sent: Sent, message: &Message<'_>) {
         let Some(mut job) = self.take_active(key, sent) else { return };
-        match job.exchange.answer(message) {
+        let progress = job.exchange.answer(message);
+        self.proceed(now, key, job, progress);
+    }
+
+    /// Goes on with a job as its answer wants.
+    pub(crate) fn proceed(&mut self, now: Instant, key: Key, job: Job, progress: Progress) {
+        match progress {
             Progress::Again => {
                 if let Some(association) = self.associations.get_mut(key) {
                     association.downlink.get_or_insert_default().queue.push_front(job);
@@ -272,7 +296,13 @@ impl Endpoint {
                 self.outcomes.push_back((id, outcome));
             }
             Purpose::Rest { observation, path } if reply.code.is_success() => {
-                self.notified(key, observation, path, reply);
+                let device = self.registration_of(key);
+                // It may have been cancelled meanwhile.
+                if device
+                    .is_some_and(|device| device.observations.iter().any(|other| other.id == observation))
+                {
+                    self.notified(key, observation, path, reply);
+                }
             }
             // What is gone meanwhile is told by a notification of its own.
             Purpose::Rest { .. } => Counters::add(&mut self.counters.requests_failed),
@@ -346,7 +376,8 @@ impl Endpoint {
         };
         let newest = Freshness::new(now, sequence);
         if let Some(observation) = known.and_then(|index| observations.get_mut(index)) {
-            observation.newest = newest;
+            // RFC 7641 §3.3: with the same token it is the same observation, of what was asked last.
+            (observation.newest, observation.format) = (newest, format);
             return Ok(observation.id);
         }
         if observations.len() >= most {

@@ -3,11 +3,15 @@
 //! 1. The request, or its first block: Block1 `more` until the last one, 2.31 to each before it.
 //! 2. The answer, or its first block: further GETs with Block2 until the last one.
 //!
+//! A device that wants to see the request again with an Echo value gets it (RFC 9175 §2.3), and one that lost blocks gets
+//! the body from its beginning, once.
+//!
 //! Invariants: a body longer than the cap is never assembled; blocks come in order, of one representation (ETag), or the
 //! transfer starts over.
 
-use lwm2m_coap::block::{Block, Download, DownloadError, Downloaded, Szx};
-use lwm2m_coap::{Code, ContentFormat, Message, OptionNumber, WriteError, Writer};
+use lwm2m_coap::block::{Block, Download, DownloadError, Downloaded, Szx, Window};
+use lwm2m_coap::observe::Freshness;
+use lwm2m_coap::{Code, ContentFormat, Instant, Message, OptionNumber, Sink as _, WriteError, Writer};
 use lwm2m_objects::Format;
 
 use crate::server::RequestError;
@@ -45,6 +49,12 @@ pub(crate) struct Exchange {
     szx: Szx,
     /// Where in the body the block under way starts.
     offset: usize,
+    /// The Request-Tag of the blocks (RFC 9175 §3.4). It follows from the body: late blocks of the same one do no harm.
+    tag: [u8; 4],
+    /// The value that the device wants to see.
+    echo: Option<Vec<u8>>,
+    /// The body was begun again.
+    is_restarted: bool,
     download: Download,
     /// The answer as far as it came; `None` until its first block.
     reply: Option<Reply>,
@@ -89,7 +99,17 @@ impl Exchange {
     /// An answer of more than `cap` bytes will be given up.
     pub(crate) fn new(outgoing: Outgoing, cap: u32) -> Self {
         let download = Download::new(Szx::LARGEST, cap);
-        Self { outgoing, szx: Szx::LARGEST, offset: 0, download, reply: None }
+        let tag = tag(&outgoing.body);
+        Self {
+            outgoing,
+            szx: Szx::LARGEST,
+            offset: 0,
+            tag,
+            echo: None,
+            is_restarted: false,
+            download,
+            reply: None,
+        }
     }
 
     pub(crate) const fn code(&self) -> Code {
@@ -112,12 +132,11 @@ impl Exchange {
         if let Some(accept) = request.accept {
             writer.accept(ContentFormat(accept.0))?;
         }
+        let block1 = if is_fetching { None } else { self.block1()? };
         if is_fetching {
             writer.block2(self.download.next_block())?;
-            return Ok(());
         }
-        let rest = request.body.get(self.offset..).unwrap_or_default();
-        if let Some(block) = self.block1()? {
+        if let Some(block) = block1 {
             writer.block1(block)?;
             if self.offset == 0 {
                 writer.uint(
@@ -126,6 +145,16 @@ impl Exchange {
                 )?;
             }
         }
+        if let Some(echo) = &self.echo {
+            writer.option(OptionNumber::ECHO, echo)?;
+        }
+        if block1.is_some() {
+            writer.option(OptionNumber::REQUEST_TAG, &self.tag)?;
+        }
+        if is_fetching {
+            return Ok(());
+        }
+        let rest = request.body.get(self.offset..).unwrap_or_default();
         writer.payload(rest.get(..self.szx.size().min(rest.len())).unwrap_or_default())
     }
 
@@ -134,15 +163,33 @@ impl Exchange {
         let Ok(acknowledged) = message.options.block1() else {
             return Progress::Failed(RequestError::Malformed("a Block1 option of a reserved form"));
         };
+        // RFC 9175 §2.3: the same message once more, with the value. Who refuses that too refuses the request.
+        let is_echoed = self.echo.take().is_some();
+        if message.code == Code::UNAUTHORIZED
+            && !is_echoed
+            && let Some(value) = message.options.echo()
+        {
+            self.echo = Some(value.to_vec());
+            return Progress::Again;
+        }
+        // RFC 7959 §2.9.3: the first block, or the whole body, was too large, a smaller one may do.
+        if let (Code::REQUEST_ENTITY_TOO_LARGE, Some(block)) = (message.code, acknowledged)
+            && self.reply.is_none()
+            && self.offset == 0
+            && block.szx() < self.szx
+            && block.szx().size() < self.outgoing.body.len()
+        {
+            self.szx = block.szx();
+            return Progress::Again;
+        }
         if self.reply.is_none()
             && let Ok(Some(sent)) = self.block1()
         {
             match (message.code, acknowledged) {
-                // RFC 7959 §2.9.3: the first block was too large, a smaller one may do.
-                (Code::REQUEST_ENTITY_TOO_LARGE, Some(block))
-                    if self.offset == 0 && block.szx() < self.szx =>
-                {
-                    self.szx = block.szx();
+                // RFC 7959 §2.9.2: the device has lost the blocks in front of this one.
+                (Code::REQUEST_ENTITY_INCOMPLETE, _) if self.offset > 0 && !self.is_restarted => {
+                    self.offset = 0;
+                    self.is_restarted = true;
                     return Progress::Again;
                 }
                 // RFC 7959 §3.2: a device that keeps no state answers every block with the final code.
@@ -184,6 +231,20 @@ impl Exchange {
         }
     }
 
+    /// Takes a notification that came while the rest of what it replaces was fetched (RFC 7959 §3.4): the former body is
+    /// not completed. `None` when it is older than that.
+    pub(crate) fn renew(&mut self, now: Instant, message: &Message<'_>) -> Option<Progress> {
+        let former = self.reply.as_ref().and_then(|reply| reply.observe);
+        if let (Some(former), Some(sequence)) = (former, message.options.observe())
+            && !Freshness::new(now, former).update(now, sequence)
+        {
+            return None;
+        }
+        self.reply = None;
+        self.download.restart();
+        Some(self.answer(message))
+    }
+
     /// The Block1 option of the message under way; `None` when the body fits in one. The blocks are cut here and not by
     /// [`lwm2m_coap::block::Upload`], which hashes the whole body for each block because a device holds none.
     fn block1(&self) -> Result<Option<Block>, WriteError> {
@@ -195,6 +256,13 @@ impl Exchange {
         let more = total.saturating_sub(self.offset) > size;
         Block::at(offset, more, self.szx).ok_or(WriteError::Full).map(Some)
     }
+}
+
+fn tag(body: &[u8]) -> [u8; 4] {
+    let mut window = Window::new(&mut [], 0);
+    // A window without space takes everything.
+    let _ = window.write(body);
+    window.etag()
 }
 
 fn reply(message: &Message<'_>) -> Reply {

@@ -31,19 +31,30 @@ impl Endpoint {
         });
         let Some((registration, index)) = found else {
             // An observation whose first answer is still being fetched stands: a Reset would end it at the device.
-            if association.downlink.as_ref().is_some_and(|downlink| downlink.is_begun(message.token)) {
-                return association.coap.accept(header);
+            if let Some(downlink) = association.downlink.as_deref_mut()
+                && let Some(job) = downlink.begun(message.token)
+            {
+                association.coap.accept(header);
+                let progress = job.exchange.renew(now, message);
+                if let Some(progress) = progress
+                    && let Some(job) = downlink.take_begun(message.token)
+                {
+                    self.proceed(now, key, job, progress);
+                }
+                return;
             }
             Counters::add(&mut self.counters.unknown_notifications);
             association.coap.reject(header);
             return;
         };
         association.coap.accept(header);
+        let downlink = association.downlink.as_deref_mut();
         let Some(observation) = registration.observations.get_mut(index) else { return };
         if !message.code.is_success() || message.options.observe().is_none() {
             // RFC 7641 §3.2: an error, or a response without Observe, ends the observation.
             let (id, path) = (observation.id, observation.path);
             registration.observations.remove(index);
+            downlink.and_then(|downlink| downlink.take_rest(id));
             self.events.push_back(Event::ObservationEnded {
                 endpoint: registration.endpoint.clone(),
                 observation: id,
@@ -57,6 +68,10 @@ impl Endpoint {
             return;
         }
         let (id, path) = (observation.id, observation.path);
+        // RFC 7641 §3.4: the rest of an older one is of no use, and must not be told after this one.
+        if downlink.and_then(|downlink| downlink.take_rest(id)).is_some() {
+            Counters::add(&mut self.counters.stale_notifications);
+        }
         let outgoing = Outgoing::new(Code::GET, request::uri(registration.objects.prefix.as_deref(), path))
             .accept(observation.format);
         let mut exchange = Exchange::new(outgoing, self.config.longest_answer);
