@@ -169,7 +169,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn count(&mut self, dropped: Dropped) {
+    /// Counts one drop.
+    pub fn count(&mut self, dropped: Dropped) {
         let counter = match dropped {
             Dropped::Malformed => &mut self.malformed,
             Dropped::Unsupported => &mut self.unsupported,

@@ -118,3 +118,75 @@ pub enum Event {
         code: Option<String>,
     },
 }
+
+impl Event {
+    /// Writes to the log why a device did not get in, with quotes around what a peer may have said.
+    pub(crate) fn log(&self) {
+        match self {
+            Self::HandshakeRefused { role, address, identity, reason } => {
+                tracing::warn!(?role, address, identity, ?reason, "a handshake was refused");
+            }
+            Self::RegistrationRefused { endpoint, role, reason } => {
+                tracing::warn!(?endpoint, ?role, ?reason, "a registration was refused");
+            }
+            Self::SessionClosed { endpoint, role, reason } => {
+                tracing::debug!(?endpoint, ?role, ?reason, "a session was closed");
+            }
+            Self::BootstrapFailed { endpoint, step, code } => {
+                tracing::warn!(?endpoint, step, code, "a bootstrap failed");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_log_tells_why_a_handshake_was_refused_and_a_peer_cannot_forge_a_line() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            Event::HandshakeRefused {
+                role: Role::Management,
+                address: "192.0.2.1:5684".to_owned(),
+                identity: Some("a\n2026 INFO all is well".to_owned()),
+                reason: "the identity is not known".to_owned(),
+            }
+            .log();
+            Event::RegistrationRefused {
+                endpoint: "b\u{1b}[2J".into(),
+                role: Role::Bootstrap,
+                reason: "revoked".to_owned(),
+            }
+            .log();
+        });
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        for part in ["192.0.2.1:5684", "\"the identity is not known\"", "revoked", "a\\n2026", "b\\u{1b}"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}

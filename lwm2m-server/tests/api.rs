@@ -299,6 +299,12 @@ fn a_rotation_survives_kill_9_and_a_revocation_cuts_the_session() {
         })
     });
     assert!(refused.is_some_and(|line| line.contains("reason=revoked")));
+    let (status, metrics) = served.call("GET", "/metrics", None).unwrap();
+    let metrics = metrics.as_str().unwrap();
+    assert_eq!(status, 200);
+    for line in ["# TYPE lwm2m_handshakes_failed_total counter", "lwm2m_bootstraps_finished_total 1"] {
+        assert!(metrics.lines().any(|each| each == line), "{line} in {metrics}");
+    }
     ctl.kill().unwrap();
     ctl.wait().unwrap();
     let (_, answer) = served.call("GET", "/devices/three", None).unwrap();

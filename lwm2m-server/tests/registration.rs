@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lwm2m_coap::{Code, Kind, OptionNumber};
 use lwm2m_server::credentials::Role;
-use lwm2m_server::endpoint::{Listener, Question, Verdict, Who};
+use lwm2m_server::endpoint::{Config, Listener, Question, Verdict, Who};
 use support::{Device, KEY, World};
 
 const LINKS: &str = "</1/0>,</3/0>";
@@ -268,7 +268,7 @@ fn who_is_refused_again_and_again_is_answered_ever_more_rarely_and_others_as_bef
     assert_eq!(begun[0], begun[1], "nothing shows why one is refused");
     assert_eq!(begun[1], begun[2]);
     assert!((5..15).contains(&begun[0]), "{begun:?}");
-    assert!(world.endpoint.counters().over_rate > 200);
+    assert!(world.endpoint.counters().handshakes_silenced > 200);
 
     // From the same address, once it waited; and from another one at once.
     world.pass(Duration::from_secs(32));
@@ -280,6 +280,62 @@ fn who_is_refused_again_and_again_is_answered_ever_more_rarely_and_others_as_bef
     liar.connect(&mut world, "good-management", &[8; 16]);
     let device = Device::secure(&mut world, Listener::Coaps, 3, "good-management", &KEY);
     assert!(device.established, "a success starts the count anew");
+}
+
+#[test]
+fn every_refused_register_is_told_of_with_its_reason() {
+    let mut config = Config::default();
+    config.devices = 1;
+    let mut world = World::with(config, true);
+    let mut device = Device::plain(Listener::Coap, 1);
+    for (uri, links, code, told) in [
+        ("rd?ep=a&lt=60&lwm2m=2.0", LINKS, Code::PRECONDITION_FAILED, "refused a: it speaks LwM2M 2.0"),
+        ("rd?ep=a&lt=60&lwm2m=1.1", "", Code::BAD_REQUEST, "refused a: the Register has no object list"),
+        ("rd?ep=a&lt=60&lwm2m=1.2", "", Code::CONFLICT, "refused a: the Register has no object list"),
+        (
+            "rd?ep=a&lt=60&lwm2m=1.1",
+            "no list",
+            Code::BAD_REQUEST,
+            "refused a: the parameters or the object list of the Register cannot be read",
+        ),
+        ("rd?lt=60&lwm2m=1.1", LINKS, Code::BAD_REQUEST, "refused : it does not say its name"),
+    ] {
+        let answer = device.request(&mut world, Code::POST, uri, links.as_bytes()).unwrap();
+        assert_eq!((answer.code, world.told().as_slice()), (code, [told.to_owned()].as_slice()), "{uri}");
+    }
+    device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    world.told();
+    let mut other = Device::plain(Listener::Coap, 2);
+    let answer = other.request(&mut world, Code::POST, "rd?ep=b&lt=60&lwm2m=1.1", LINKS.as_bytes()).unwrap();
+    assert_eq!(answer.code, Code::SERVICE_UNAVAILABLE);
+    assert_eq!(world.told(), ["refused b: as many devices are registered as this server takes"]);
+    assert_eq!((world.endpoint.counters().registers_turned_away, world.endpoint.counters().refused), (1, 6));
+}
+
+#[test]
+fn what_is_dropped_is_counted_by_its_reason() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 1, &identity, &KEY);
+    let (local, from) = (device.local, device.address);
+    let record = device.sealed(&support::request(1, Code::GET, "x", b""));
+    let mut forged = record.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let before = *world.endpoint.counters();
+    world.receive(local, from, b"\x17\xfe\xfd no record");
+    world.receive(local, from, &forged);
+    world.receive(local, from, &record);
+    world.receive(local, from, &record);
+    let counters = *world.endpoint.counters();
+    let since = |count: fn(&lwm2m_server::endpoint::Counters) -> u64| count(&counters) - count(&before);
+    assert_eq!(since(|counters| counters.datagrams), 4);
+    assert_eq!(since(|counters| counters.records_unauthenticated), 1);
+    assert_eq!(since(|counters| counters.records_replayed), 1);
+    let all = since(|counters| {
+        let listed = counters.list().into_iter().filter(|(name, _)| name.starts_with("records_"));
+        listed.map(|(_, count)| count).sum()
+    });
+    assert_eq!(all, 3, "{counters:?}");
 }
 
 #[test]

@@ -18,6 +18,7 @@
 //! | `GET /devices/{ep}/trace` | its messages from now on, decoded, as server-sent events |
 //! | `GET /audit?after=&limit=` | audit rows |
 //! | `GET /events?endpoint=` | server-sent events |
+//! | `GET /metrics` | what was counted since the start, in the text format of Prometheus |
 //!
 //! Values are documented in [`values`], credential bodies in [`credentials`]. Secrets appear once, in the answer to the
 //! `PUT` that generated them.
@@ -126,7 +127,8 @@ pub fn router(api: Api) -> Router {
         .route("/devices/{endpoint}/credentials/history", get(credentials::history))
         .route("/devices/{endpoint}/trace", get(trace::stream))
         .route("/audit", get(events::audit))
-        .route("/events", get(events::stream));
+        .route("/events", get(events::stream))
+        .route("/metrics", get(metrics));
     Router::new()
         .nest("/api/v1", v1)
         .fallback(no_such_route)
@@ -161,6 +163,14 @@ async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Resp
 
 async fn health() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn metrics(State(api): State<Api>) -> impl axum::response::IntoResponse {
+    let mut text = String::new();
+    for (name, value) in api.server.counters().await {
+        text.push_str(&format!("# TYPE lwm2m_{name}_total counter\nlwm2m_{name}_total {value}\n"));
+    }
+    ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 fn no_such_device(endpoint: &str) -> Problem {

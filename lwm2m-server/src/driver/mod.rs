@@ -164,6 +164,7 @@ impl Driver {
             let Some((length, from)) = self.sockets.receive(arrival, datagram) else { return };
             // One that fills the buffer was cut, and what is left of it means something else.
             let Some(bytes) = datagram.get_mut(..length).filter(|bytes| bytes.len() < DATAGRAM) else {
+                self.sockets.oversized = self.sockets.oversized.saturating_add(1);
                 continue;
             };
             let now = self.clock.now();
@@ -201,6 +202,7 @@ impl Driver {
             }
         }
         while let Some(event) = self.endpoint.poll_event() {
+            event.log();
             // Nobody may be listening.
             let _ = self.events.send(event);
         }
@@ -243,7 +245,12 @@ impl Driver {
                 }
                 let _ = answer.send(());
             }
-            Call::Counters { answer } => drop(answer.send(self.endpoint.counters().list())),
+            Call::Counters { answer } => {
+                let mut counters = *self.endpoint.counters();
+                counters.oversized = self.sockets.oversized;
+                counters.unsent = self.sockets.unsent.get();
+                let _ = answer.send(counters.list());
+            }
         }
     }
 }

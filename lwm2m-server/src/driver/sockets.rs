@@ -1,5 +1,6 @@
 //! The four UDP sockets, without blocking and without copies.
 
+use core::cell::Cell;
 use core::task::{Context, Poll};
 use std::io;
 use std::net::SocketAddr;
@@ -95,7 +96,8 @@ impl Bound {
 
     /// Lets the runtime of this thread wait for them.
     pub(crate) fn attach(self) -> io::Result<Sockets> {
-        let mut sockets = Sockets { sockets: [const { None }; 4], turn: 0 };
+        let mut sockets =
+            Sockets { sockets: [const { None }; 4], turn: 0, oversized: 0, unsent: Cell::new(0) };
         for (to, from) in sockets.sockets.iter_mut().zip(self.0) {
             *to = from.map(UdpSocket::from_std).transpose()?;
         }
@@ -108,6 +110,10 @@ pub(crate) struct Sockets {
     sockets: [Option<UdpSocket>; 4],
     /// Where the next look at them begins, so that a busy socket leaves the others their turn.
     turn: usize,
+    /// Datagrams that were longer than the buffer to read them.
+    pub(crate) oversized: u64,
+    /// Datagrams that the system did not take.
+    pub(crate) unsent: Cell<u64>,
 }
 
 /// Room for a burst of a fleet that comes back at once; the system may grant less.
@@ -142,6 +148,7 @@ impl Sockets {
             && let Some(bytes) = out.get(transmit.range.clone())
             && let Err(error) = socket.try_send_to(bytes, transmit.to.socket_address())
         {
+            self.unsent.set(self.unsent.get().saturating_add(1));
             tracing::debug!(%error, to = %transmit.to, "a datagram was not sent");
         }
     }

@@ -1,5 +1,7 @@
 //! What was counted since the start: what came, what was dropped and why.
 
+use dtls_psk::Dropped;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counts since the start.
@@ -32,18 +34,48 @@ counters! {
     unknown_notifications,
     /// Notifications that came after a newer one.
     stale_notifications,
-    /// Messages beyond the rate of one peer, and handshakes of one that failed again and again.
+    /// Datagrams that were longer than any this server takes.
+    oversized,
+    /// Datagrams that the system did not take to send.
+    unsent,
+    /// Messages beyond the rate of one peer.
     over_rate,
-    /// Peers that were turned away because too many are unregistered, and handshakes that made room for newer ones.
-    over_capacity,
     /// Datagrams that were not sent: an address that is not proven to be the peer's had three times what came from it.
     over_amplification,
     /// Sessions that moved to another address.
     moved,
     /// Challenges to an address that a session was heard from newly.
     path_challenges,
-    /// DTLS records that were dropped: not authentic, replayed or malformed.
-    dropped_records,
+    /// CoAP messages beside another one in a datagram: the device repeats them.
+    crowded,
+    /// Blocks of a notification that were not fetched because too many requests wait for the device.
+    unfetched_blocks,
+    /// Peers without security that were turned away because too many are unregistered.
+    turned_away,
+    /// Registers that were turned away because too many devices are registered.
+    registers_turned_away,
+    /// Datagrams with a Connection ID that no session has.
+    records_without_session,
+    /// DTLS records that could not be decoded.
+    records_malformed,
+    /// DTLS records of a version, type or epoch that is not in use.
+    records_unsupported,
+    /// DTLS records that came before, or too late.
+    records_replayed,
+    /// DTLS records that could not be authenticated.
+    records_unauthenticated,
+    /// DTLS messages that have no place where they came.
+    records_unexpected,
+    /// Handshake messages that came before: retransmissions of the peer.
+    records_duplicate,
+    /// Handshake messages too long for the memory they have.
+    records_too_large,
+    /// ClientHellos without a valid cookie that could not be answered with one.
+    hellos_without_cookie,
+    /// Handshakes of a remote that failed again and again and has to wait.
+    handshakes_silenced,
+    /// Handshakes that made room for newer ones.
+    handshakes_displaced,
     /// Answers to a ClientHello without a valid cookie.
     cookies_sent,
     /// Handshakes begun: the cookie came back.
@@ -77,6 +109,32 @@ counters! {
 }
 
 impl Counters {
+    /// Counts a record or datagram that no session took.
+    pub(crate) fn dropped(&mut self, dropped: Dropped) {
+        let mut counted = dtls_psk::Counters::default();
+        counted.count(dropped);
+        self.records(&dtls_psk::Counters::default(), &counted);
+    }
+
+    /// Counts what a session dropped, which had counted `before` until then.
+    pub(crate) fn records(&mut self, before: &dtls_psk::Counters, after: &dtls_psk::Counters) {
+        if before == after {
+            return;
+        }
+        for (counter, before, after) in [
+            (&mut self.records_malformed, before.malformed, after.malformed),
+            (&mut self.records_unsupported, before.unsupported, after.unsupported),
+            (&mut self.records_replayed, before.replayed, after.replayed),
+            (&mut self.records_unauthenticated, before.unauthenticated, after.unauthenticated),
+            (&mut self.records_unexpected, before.unexpected, after.unexpected),
+            (&mut self.records_duplicate, before.duplicate, after.duplicate),
+            (&mut self.records_too_large, before.too_large, after.too_large),
+            (&mut self.hellos_without_cookie, before.no_cookie, after.no_cookie),
+        ] {
+            *counter = counter.saturating_add(u64::from(after.saturating_sub(before)));
+        }
+    }
+
     pub(crate) fn add(counter: &mut u64) {
         *counter = counter.saturating_add(1);
     }

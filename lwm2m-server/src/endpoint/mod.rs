@@ -477,7 +477,7 @@ impl Endpoint {
         let association = Association::new(now, local, from, None, rng);
         let key = if is_full { None } else { self.associations.insert(association) };
         let Some(key) = key else {
-            Counters::add(&mut self.counters.over_capacity);
+            Counters::add(&mut self.counters.turned_away);
             return Err(None);
         };
         self.by_address.insert((local, from), Candidates { newest: key, older: None });

@@ -82,7 +82,7 @@ impl Endpoint {
                 let is_full =
                     association.downlink.as_ref().is_some_and(|d| d.queue.len() >= self.config.queue);
                 if is_full {
-                    Counters::add(&mut self.counters.over_rate);
+                    Counters::add(&mut self.counters.unfetched_blocks);
                 } else {
                     self.enqueue(key, Job::new(purpose, exchange, deadline));
                 }

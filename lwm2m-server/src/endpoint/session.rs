@@ -51,7 +51,7 @@ impl Endpoint {
     ) -> Option<Transmit> {
         if let Some(id) = ConnectionId::of_datagram(datagram, connection_id::LENGTH) {
             let Some(key) = self.find_by_id(local, id) else {
-                Counters::add(&mut self.counters.dropped_records);
+                Counters::add(&mut self.counters.records_without_session);
                 return None;
             };
             return self.handle_records(now, key, from, datagram, rng, out);
@@ -65,8 +65,8 @@ impl Endpoint {
                 let key = keys.get(index).copied().flatten()?;
                 self.handle_records(now, key, from, datagram, rng, out)
             }
-            Choice::Dropped(_) => {
-                Counters::add(&mut self.counters.dropped_records);
+            Choice::Dropped(dropped) => {
+                self.counters.dropped(dropped);
                 None
             }
         }
@@ -83,7 +83,7 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Transmit> {
         if !self.refusals.is_answered(now, (local, from)) {
-            Counters::add(&mut self.counters.over_rate);
+            Counters::add(&mut self.counters.handshakes_silenced);
             return None;
         }
         let cookies = self.cookies.get_or_insert_with(|| CookieJar::new(dtls(now), rng));
@@ -97,8 +97,8 @@ impl Endpoint {
                 self.handshake_refused(now, (local, from), None, false, reason.to_string());
                 return Some(Transmit { local, to: from, range: 0..length });
             }
-            Accepted::Dropped(_) => {
-                Counters::add(&mut self.counters.dropped_records);
+            Accepted::Dropped(dropped) => {
+                self.counters.dropped(dropped);
                 return None;
             }
         };
@@ -120,7 +120,7 @@ impl Endpoint {
         for key in found_by_id {
             self.forget_address(key);
         }
-        self.make_room();
+        self.make_room(now);
         let memory = Box::new(Handshake::new());
         let shares_records =
             self.config.dtls.shares_records && !self.complained.contains(&from.socket_address().ip());
@@ -133,8 +133,20 @@ impl Endpoint {
             }
             None => config,
         };
-        let session = Connection::server(dtls(now), &config, &hello, rng, memory).ok()?;
-        let key = self.associations.insert(Association::new(now, local, from, Some(session), rng))?;
+        let session = match Connection::server(dtls(now), &config, &hello, rng, memory) {
+            Ok(session) => session,
+            Err(error) => {
+                Counters::add(&mut self.counters.handshakes_failed);
+                self.handshake_refused(now, (local, from), None, false, error.to_string());
+                return None;
+            }
+        };
+        let Some(key) = self.associations.insert(Association::new(now, local, from, Some(session), rng))
+        else {
+            Counters::add(&mut self.counters.handshakes_failed);
+            self.handshake_refused(now, (local, from), None, false, "too many devices are known".to_owned());
+            return None;
+        };
         self.by_address
             .insert((local, from), Candidates { newest: key, older: established.first().copied() });
         self.half_open = self.half_open.saturating_add(1);
@@ -146,15 +158,15 @@ impl Endpoint {
 
     /// Sees to it that one more handshake may be under way: the oldest one goes, which had the most time. An honest one takes
     /// some round trips, so that whoever begins many and finishes none keeps nobody out.
-    fn make_room(&mut self) {
+    fn make_room(&mut self, now: Instant) {
         let is_pending = |associations: &Slab<Association>, key: &Key| {
             associations.get(*key).is_some_and(|association| association.who.is_none())
         };
         while self.half_open >= self.config.handshakes {
             let Some(oldest) = self.begun.pop_front() else { break };
             if is_pending(&self.associations, &oldest) {
-                Counters::add(&mut self.counters.over_capacity);
-                self.remove(oldest);
+                Counters::add(&mut self.counters.handshakes_displaced);
+                self.give_way(now, oldest);
             }
         }
         // Of those that ended some are still listed, behind one that did not.
@@ -183,7 +195,10 @@ impl Endpoint {
         let local = association.local;
         loop {
             let session = self.associations.get_mut(key)?.session.as_mut()?;
-            let Some(input) = session.handle(dtls(now), &mut datagram) else { break };
+            let counted = *session.counters();
+            let input = session.handle(dtls(now), &mut datagram);
+            self.counters.records(&counted, session.counters());
+            let Some(input) = input else { break };
             let is_authentic = matches!(input, Input::Application(_) | Input::PathResponse(_));
             if is_authentic && !core::mem::replace(&mut is_heard, true) {
                 self.heard(now, key, from, length, rng);
@@ -192,7 +207,7 @@ impl Endpoint {
                 Input::Application(message) if answer.is_none() => {
                     answer = self.message(now, key, message, rng, out);
                 }
-                Input::Application(_) => Counters::add(&mut self.counters.over_rate),
+                Input::Application(_) => Counters::add(&mut self.counters.crowded),
                 Input::PathResponse(cookie) => self.path_answered(key, from, cookie),
                 input => self.session_changed(now, key, &input),
             }

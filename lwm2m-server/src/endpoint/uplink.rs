@@ -108,24 +108,41 @@ impl Endpoint {
             Ok(operation) => operation,
             Err(error) => return Next::Reply(mapping::code(&Err(error)).into()),
         };
-        let asked = match (role, operation) {
+        let (claimed, asked) = match (role, operation) {
             (Some(Role::Management), Operation::Register { parameters, .. }) => {
-                self.read_register(key, &parameters, message)
+                (parameters.endpoint, self.read_register(key, &parameters, message))
             }
             (Some(Role::Bootstrap), Operation::BootstrapRequest { endpoint, preferred }) => {
-                self.read_bootstrap_request(key, endpoint, preferred)
+                (endpoint, self.read_bootstrap_request(key, endpoint, preferred))
             }
             (Some(Role::Management), Operation::Update { location, parameters, .. }) => {
-                Err(self.update(now, key, location, &parameters, message).into())
+                return Next::Reply(self.update(now, key, location, &parameters, message).into());
             }
             (Some(Role::Management), Operation::Deregister { location }) => {
-                Err(self.deregister(now, key, location).into())
+                return Next::Reply(self.deregister(now, key, location).into());
             }
-            _ => Err(Code::NOT_FOUND.into()),
+            _ => return Next::Reply(Code::NOT_FOUND.into()),
         };
         match asked {
             Ok((who, what)) => Next::Park(who, what),
-            Err(reply) => Next::Reply(reply),
+            Err((code, reason)) => {
+                self.registration_refused(now, key, claimed, reason);
+                Next::Reply(code.into())
+            }
+        }
+    }
+
+    /// Counts and tells of a Register or Bootstrap-Request that is refused, to the peer by a code at most.
+    fn registration_refused(&mut self, now: Instant, key: Key, claimed: Option<&str>, reason: String) {
+        Counters::add(&mut self.counters.refused);
+        let Some(association) = self.associations.get(key) else { return };
+        let (role, who) = (association.local.role(), association.who.as_ref());
+        let is_known = who.is_some_and(|who| who.proven().is_some());
+        let endpoint = claimed.map(Arc::from).or_else(|| who.map(Who::endpoint).cloned()).unwrap_or_default();
+        if self.refusals.is_told(now, is_known) {
+            self.events.push_back(Event::RegistrationRefused { endpoint, role, reason });
+        } else {
+            Counters::add(&mut self.counters.untold_refusals);
         }
     }
 
@@ -245,17 +262,7 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Range<usize>> {
-        Counters::add(&mut self.counters.refused);
-        let refused = Event::RegistrationRefused {
-            endpoint: who.endpoint().clone(),
-            role: who.role(),
-            reason: reason.clone(),
-        };
-        if self.refusals.is_told(now, who.proven().is_some()) {
-            self.events.push_back(refused);
-        } else {
-            Counters::add(&mut self.counters.untold_refusals);
-        }
+        self.registration_refused(now, key, Some(who.endpoint()), reason.clone());
         if who.proven().is_some() {
             self.close(now, key, &reason);
             return None;
@@ -273,17 +280,21 @@ impl Endpoint {
         key: Key,
         parameters: &Parameters<'_>,
         message: &Message<'_>,
-    ) -> Result<(Who, What), Reply> {
+    ) -> Result<(Who, What), (Code, String)> {
         let who = self.claim(key, parameters.endpoint)?;
         let version = parameters.version.unwrap_or(Version::new(1, 0));
         if version.major != 1 {
-            return Err(Code::PRECONDITION_FAILED.into());
+            let reason = format!("it speaks LwM2M {}.{}", version.major, version.minor);
+            return Err((Code::PRECONDITION_FAILED, reason));
         }
-        let change = change(parameters, message)?;
+        let change = change(parameters, message).map_err(|code| {
+            (code, "the parameters or the object list of the Register cannot be read".to_owned())
+        })?;
         // §6.2.1: the list may be left out from 1.2 on, when it can be determined otherwise; here it cannot.
         if change.objects.is_none() {
             let is_optional = version >= Version::new(1, 2);
-            return Err(if is_optional { Code::CONFLICT } else { Code::BAD_REQUEST }.into());
+            let code = if is_optional { Code::CONFLICT } else { Code::BAD_REQUEST };
+            return Err((code, "the Register has no object list".to_owned()));
         }
         Ok((who, What::Register { version, change, block: None }))
     }
@@ -293,32 +304,32 @@ impl Endpoint {
         key: Key,
         endpoint: Option<&str>,
         preferred: Option<Format>,
-    ) -> Result<(Who, What), Reply> {
+    ) -> Result<(Who, What), (Code, String)> {
         let who = self.claim(key, endpoint)?;
         // §6.1.7.1: 4.15 when the format the device wants to be written in is not supported.
         if preferred.is_some_and(|format| ![Format::TLV, Format::SENML_CBOR].contains(&format)) {
-            return Err(Code::UNSUPPORTED_CONTENT_FORMAT.into());
+            let reason = "it wants to be written in a format that this server does not write";
+            return Err((Code::UNSUPPORTED_CONTENT_FORMAT, reason.to_owned()));
         }
         Ok((who, What::Bootstrap { preferred }))
     }
 
     /// Who asks: what the handshake proved, and never another one (LwM2M Core 1.2.1 §6.2.1: ep must match).
-    fn claim(&mut self, key: Key, endpoint: Option<&str>) -> Result<Who, Reply> {
-        let association = self.associations.get(key).ok_or(Code::INTERNAL_SERVER_ERROR)?;
+    fn claim(&self, key: Key, endpoint: Option<&str>) -> Result<Who, (Code, String)> {
+        let association = self.associations.get(key);
+        let association =
+            association.ok_or_else(|| (Code::INTERNAL_SERVER_ERROR, "its session is gone".to_owned()))?;
         match (&association.who, endpoint) {
             (Some(who @ Who::Proven(_)), None) => Ok(who.clone()),
             (Some(who @ Who::Proven(_)), Some(claimed)) if **who.endpoint() == *claimed => Ok(who.clone()),
             (Some(who @ Who::Proven(_)), Some(claimed)) => {
                 let reason = format!("{} proved its name and claimed {claimed}", who.endpoint());
-                let (endpoint, role) = (Arc::from(claimed), who.role());
-                Counters::add(&mut self.counters.refused);
-                self.events.push_back(Event::RegistrationRefused { endpoint, role, reason });
-                Err(Code::BAD_REQUEST.into())
+                Err((Code::BAD_REQUEST, reason))
             }
             (_, Some(claimed)) if !association.local.is_secure() => {
                 Ok(Who::Unsecured { role: association.local.role(), endpoint: claimed.into() })
             }
-            _ => Err(Code::BAD_REQUEST.into()),
+            _ => Err((Code::BAD_REQUEST, "it does not say its name".to_owned())),
         }
     }
 
@@ -331,7 +342,9 @@ impl Endpoint {
             self.end_registration(now, former, "the address registered under another name");
         }
         if self.registry.len() >= self.config.devices && self.registry.find(&endpoint).is_none() {
-            Counters::add(&mut self.counters.over_capacity);
+            Counters::add(&mut self.counters.registers_turned_away);
+            let reason = "as many devices are registered as this server takes".to_owned();
+            self.registration_refused(now, key, Some(&endpoint), reason);
             return Code::SERVICE_UNAVAILABLE.into();
         }
         let (registered, former) = self.registry.register(now, endpoint.clone(), key, version, change);

@@ -127,7 +127,7 @@ impl Client {
         };
         let mut response = sent.ok()?;
         let text = response.body_mut().read_to_string().ok()?;
-        Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null)))
+        Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
     /// Reads the event stream until `is_so` holds, which is asked once at first and then after every event.

@@ -305,7 +305,7 @@ impl Demo {
         let step =
             Step::begin("revoke", &format!("{endpoint}: its session is cut and its next record is refused"));
         let mut events = self.server.events();
-        let (updates, dropped) = (device.updates(), self.counter("dropped_records").await);
+        let (updates, dropped) = (device.updates(), self.dropped_records().await);
         let commands = self
             .credentials
             .revoke(api::now_ms(), "demo", endpoint, None, "demo")
@@ -317,7 +317,7 @@ impl Demo {
         }
         // The device still believes in its session: its next record meets silence.
         device.update();
-        while self.counter("dropped_records").await == dropped {
+        while self.dropped_records().await == dropped {
             if cut.elapsed() > Duration::from_secs(1) {
                 return Err("the next record was not refused within a second".to_owned());
             }
@@ -379,9 +379,10 @@ impl Demo {
         Ok(())
     }
 
-    async fn counter(&self, name: &str) -> u64 {
+    /// How many records the server dropped, for whatever reason.
+    async fn dropped_records(&self) -> u64 {
         let counters = self.server.counters().await;
-        counters.into_iter().find(|(each, _)| *each == name).map_or(0, |(_, value)| value)
+        counters.into_iter().filter(|(name, _)| name.starts_with("records_")).map(|(_, count)| count).sum()
     }
 
     async fn value(&self, endpoint: &str, path: Path) -> Result<Value, String> {
