@@ -82,6 +82,8 @@ counters! {
     handshakes_begun,
     /// Handshakes finished.
     handshakes_finished,
+    /// Handshakes among them that took a session up again.
+    sessions_resumed,
     /// Handshakes that were refused or not finished.
     handshakes_failed,
     /// Refusals that no event told of, because there were too many.

@@ -25,6 +25,7 @@ mod refusal;
 mod registration;
 mod registry;
 mod request;
+mod resumption;
 mod session;
 mod slab;
 mod timer;
@@ -52,6 +53,7 @@ pub use association::Who;
 pub use counters::Counters;
 pub use location::VirtualShard;
 pub use question::{Question, QuestionId, Verdict};
+pub use resumption::Sessions;
 pub use trace::{Direction, Packet};
 
 pub use content::{Kinds, known_kind};
@@ -90,6 +92,8 @@ pub struct Config {
     pub handshakes: usize,
     /// Whether peers that offer it get a Connection ID, by which their sessions survive a change of their address.
     pub connection_ids: bool,
+    /// The DTLS sessions that devices may take up again. Clones of a configuration share them.
+    pub sessions: Sessions,
     /// Timing of handshakes.
     pub dtls: dtls_psk::Config,
     /// What types resources have where a payload does not say: TLV and text.
@@ -110,6 +114,7 @@ impl Default for Config {
             verify_bootstrap: false,
             handshakes: 10_000,
             connection_ids: true,
+            sessions: Sessions::default(),
             dtls: dtls_psk::Config::DEFAULT,
             kinds: content::known_kind,
         }
@@ -263,8 +268,11 @@ impl Endpoint {
         if let Admission::Asked { full } = core::mem::replace(&mut association.admission, Admission::Settled)
         {
             match verdict {
-                Verdict::Refused { reason } => self.close(now, id.association, &reason),
-                _ => self.adopt(id.association, full),
+                Verdict::Refused { reason } => {
+                    self.forget_session_of(id.association);
+                    self.close(now, id.association, &reason);
+                }
+                _ => self.adopt(now, id.association, full),
             }
             self.mark_ready(id.association);
             return None;
@@ -354,7 +362,8 @@ impl Endpoint {
     }
 
     /// Closes the sessions of an endpoint with what hangs on them: the registration made in them, its observations and
-    /// requests. With `generation` only those of that credential. Answers how many were closed.
+    /// requests. With `generation` only those of that credential. Answers how many were closed. Those that could be taken up
+    /// again cannot any more.
     pub fn close_sessions(
         &mut self,
         now: Instant,
@@ -363,6 +372,7 @@ impl Endpoint {
         generation: Option<u32>,
         reason: &str,
     ) -> usize {
+        self.config.sessions.forget(endpoint, role, generation);
         let Some(keys) = self.by_name.get(endpoint).cloned() else { return 0 };
         let is_meant = |key: &Key| {
             let who = self.associations.get(*key).and_then(|association| association.who.as_ref());

@@ -2,7 +2,8 @@
 //! §4.2.8; LwM2M Transport 1.2.1 §5).
 //!
 //! 1. A ClientHello without a good cookie gets one; nothing is kept.
-//! 2. The cookie came back: an association is made, beside an established one of the same address.
+//! 2. The cookie came back: an association is made, beside an established one of the same address. With a session that is
+//!    known it is asked at the end whether its credential is still good; the identity is not asked for.
 //! 3. The identity is asked for by a question; an unknown or refused one goes on with a random key, so that its peer
 //!    cannot tell.
 //! 4. The Finished verified: only now the new association replaces the old one, and only the registration of the same
@@ -121,7 +122,6 @@ impl Endpoint {
             self.forget_address(key);
         }
         self.make_room(now);
-        let memory = Box::new(Handshake::new());
         let shares_records =
             self.config.dtls.shares_records && !self.complained.contains(&from.socket_address().ip());
         let config = self.config.dtls.with_shared_records(shares_records);
@@ -133,16 +133,15 @@ impl Endpoint {
             }
             None => config,
         };
-        let session = match Connection::server(dtls(now), &config, &hello, rng, memory) {
-            Ok(session) => session,
+        let association = match self.begin_session(now, (local, from), &config, &hello, rng) {
+            Ok(association) => association,
             Err(error) => {
                 Counters::add(&mut self.counters.handshakes_failed);
                 self.handshake_refused(now, (local, from), None, false, error.to_string());
                 return None;
             }
         };
-        let Some(key) = self.associations.insert(Association::new(now, local, from, Some(session), rng))
-        else {
+        let Some(key) = self.associations.insert(association) else {
             Counters::add(&mut self.counters.handshakes_failed);
             self.handshake_refused(now, (local, from), None, false, "too many devices are known".to_owned());
             return None;
@@ -307,14 +306,18 @@ impl Endpoint {
         association.admission = Admission::Asked { full };
         self.half_open = self.half_open.saturating_sub(1);
         Counters::add(&mut self.counters.handshakes_finished);
+        if !full {
+            Counters::add(&mut self.counters.sessions_resumed);
+        }
         self.name(key, who.clone());
         self.ask(key, Question::Admit { who });
     }
 
     /// A session may go on: it replaces what was on its address, and the registration of its identity, and of no other,
     /// goes on in it.
-    pub(crate) fn adopt(&mut self, key: Key, full: bool) {
-        let Some(association) = self.associations.get(key) else { return };
+    pub(crate) fn adopt(&mut self, now: Instant, key: Key, full: bool) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let made = association.session.as_mut().and_then(Connection::take_session);
         let Some(who) = association.who.as_ref().and_then(Who::proven).cloned() else { return };
         let address = (association.local, association.address);
         if who.role == Role::Management
@@ -335,6 +338,9 @@ impl Endpoint {
             role: who.role,
             full,
         });
+        if let Some(session) = made {
+            self.config.sessions.keep(now, &session, who.clone());
+        }
         self.facts.push_back(Fact::Handshake { who, full });
     }
 

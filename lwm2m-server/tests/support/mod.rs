@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dtls_psk::{Connection, Datagram, Handshake, Input, Psk};
+use dtls_psk::{Connection, Datagram, Handshake, Input, Psk, Session};
 use lwm2m_coap::{Code, Header, Instant, Kind, MessageId, OptionNumber, Room, Token, Writer, udp};
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
@@ -159,8 +159,8 @@ pub(crate) fn describe(event: &Event) -> String {
             format!("notification {endpoint} {path}: {:?}", content.items)
         }
         Event::ObservationEnded { endpoint, reason, .. } => format!("observation ended {endpoint}: {reason}"),
-        Event::SessionEstablished { endpoint, role, .. } => {
-            format!("established {endpoint} {}", role.as_str())
+        Event::SessionEstablished { endpoint, role, full } => {
+            format!("{} {endpoint} {}", if *full { "established" } else { "resumed" }, role.as_str())
         }
         Event::HandshakeRefused { identity, reason, .. } => {
             format!("handshake refused {}: {reason}", identity.as_deref().unwrap_or("?"))
@@ -232,6 +232,8 @@ pub(crate) struct Device {
     pub(crate) established: bool,
     /// How handshakes are done.
     pub(crate) dtls: dtls_psk::Config,
+    /// The session of the last full handshake begun by [`Device::begin_resuming`].
+    pub(crate) kept: Option<Session>,
     next_id: u16,
 }
 
@@ -248,6 +250,7 @@ impl Device {
             got: VecDeque::new(),
             established: false,
             dtls: dtls_psk::Config::DEFAULT,
+            kept: None,
             next_id: port,
         }
     }
@@ -272,6 +275,18 @@ impl Device {
         let psk = Psk { identity: identity.as_bytes(), key };
         let now = dtls_psk::Instant::from_millis(world.now.as_millis());
         let session = Connection::client(now, &self.dtls, psk, &mut rng, Box::default());
+        self.session = Some(session.unwrap());
+        self.established = false;
+    }
+
+    /// Begins a new session with an offer to take the former one up again; nothing is sent yet.
+    pub(crate) fn begin_resuming(&mut self, world: &mut World, identity: &str, key: &[u8]) {
+        let random = &mut world.random;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        let psk = Psk { identity: identity.as_bytes(), key };
+        let now = dtls_psk::Instant::from_millis(world.now.as_millis());
+        let kept = self.kept.as_ref();
+        let session = Connection::resuming_client(now, &self.dtls, psk, kept, &mut rng, Box::default());
         self.session = Some(session.unwrap());
         self.established = false;
     }
@@ -324,7 +339,10 @@ impl Device {
         while let Some(input) = session.handle(now, &mut datagram) {
             match input {
                 Input::Application(message) => self.got.push_back(Got::parse(message)),
-                Input::Established { .. } => self.established = true,
+                Input::Established { .. } => {
+                    self.established = true;
+                    self.kept = session.take_session().or(self.kept.take());
+                }
                 _ => {}
             }
         }
