@@ -158,32 +158,41 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         self.association.phase == Phase::Handshaking
     }
 
-    /// A Finished may overtake what its keys come from, or wait for a look-up.
+    /// A Finished may overtake what its keys come from, or wait for a look-up. Which of several is the genuine one cannot be
+    /// told before. Mostly it follows its ClientKeyExchange at once: of those that follow it the first ones are kept, of
+    /// those before it the last one, so that no flood before or after displaces it.
     pub(crate) fn keep_early(&mut self, content_type: ContentType, header: Header, body: &[u8]) -> bool {
         let Some(handshake) = &mut self.handshake else { return false };
         let Ok(body) = heapless::Vec::from_slice(body) else { return false };
-        let is_of_type = matches!(content_type, ContentType::Handshake | ContentType::ConnectionId);
-        let is_wanted = is_of_type && header.epoch == PROTECTED;
-        if is_wanted {
-            handshake.borrow_mut().core.waiting.early = Some(EarlyRecord { header, body });
+        if !matches!(content_type, ContentType::Handshake | ContentType::ConnectionId)
+            || header.epoch != PROTECTED
+        {
+            return false;
         }
-        is_wanted
+        let core = &mut handshake.borrow_mut().core;
+        let early = &mut core.waiting.early;
+        if core.state == State::ClientKeyExchange {
+            early.clear();
+        }
+        early.push(EarlyRecord { header, body }).is_ok()
     }
 
-    /// Processes the record that waited for its keys.
+    /// Processes the records that waited for their keys.
     fn handle_early(&mut self, now: Instant) -> Option<Input<'static>> {
         let (step, _) = self.step(now)?;
-        let EarlyRecord { header, mut body } = step.core.waiting.early.take()?;
-        match self.handle_record(now, header, &mut body) {
-            // A record of a handshake holds nothing else.
-            Ok(Some(Input::Established { full })) => Some(Input::Established { full }),
-            Ok(Some(Input::Closed(reason))) => Some(Input::Closed(reason)),
-            Ok(_) => None,
-            Err(dropped) => {
-                self.association.count(dropped);
-                None
+        let early = core::mem::take(&mut step.core.waiting.early);
+        early.into_iter().find_map(|EarlyRecord { header, mut body }| {
+            match self.handle_record(now, header, &mut body) {
+                // A record of a handshake holds nothing else.
+                Ok(Some(Input::Established { full })) => Some(Input::Established { full }),
+                Ok(Some(Input::Closed(reason))) => Some(Input::Closed(reason)),
+                Ok(_) => None,
+                Err(dropped) => {
+                    self.association.count(dropped);
+                    None
+                }
             }
-        }
+        })
     }
 }
 
@@ -339,11 +348,11 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
 /// What only a server waits with.
 pub(crate) struct Waiting {
     look_up: LookUp,
-    early: Option<EarlyRecord>,
+    early: heapless::Vec<EarlyRecord, EARLY, u8>,
 }
 
 impl Waiting {
-    pub(crate) const NONE: Self = Self { look_up: LookUp::None, early: None };
+    pub(crate) const NONE: Self = Self { look_up: LookUp::None, early: heapless::Vec::new() };
 }
 
 /// The look-up of a PSK.
@@ -361,6 +370,9 @@ struct EarlyRecord {
     header: Header,
     body: heapless::Vec<u8, EARLY_MAX>,
 }
+
+/// How many early records are kept.
+const EARLY: usize = 3;
 
 /// The longest early record kept: a Finished has 40 bytes, and 80 with a code and padding.
 const EARLY_MAX: usize = if cfg!(feature = "cbc") { 96 } else { 64 };

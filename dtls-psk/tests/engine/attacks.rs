@@ -61,6 +61,61 @@ fn a_record_of_a_large_epoch_blocks_nothing_2() {
     finish(&mut server, &mut client, &flight);
 }
 
+/// Gives a server the client's flight, and so many forged Finished before the ClientKeyExchange, between it and the genuine
+/// Finished, and behind that; what came of it once the key is there.
+fn with_forged(before: usize, between: usize, behind: usize) -> (Client, Server, Vec<Event>) {
+    let (client, mut server, flight) = before_client_key_exchange();
+    let [key_exchange, change_cipher_spec, finished] = <[_; 3]>::try_from(records_of(&flight)).unwrap();
+    let mut forged = finished.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    server.answers_at_once = false;
+    let mut records = vec![&forged; before];
+    records.extend([&key_exchange, &change_cipher_spec]);
+    records.extend(vec![&forged; between]);
+    records.push(&finished);
+    records.extend(vec![&forged; behind]);
+    for record in records {
+        assert!(server.handle(at(1), record).0.is_empty());
+    }
+    let (id, identity) = server.asked.pop().unwrap();
+    let events = server.provide(at(1), 0, id, &identity).into_iter().collect();
+    (client, server, events)
+}
+
+#[test]
+fn forged_records_do_not_displace_a_finished_that_waits_for_its_keys_2() {
+    for (before, between, behind) in [(0, 0, 0), (1000, 0, 1000), (1000, 1, 1000), (0, 2, 1)] {
+        let (_, _, events) = with_forged(before, between, behind);
+        assert_eq!(events, [Event::Established], "{before}, {between}, {behind}");
+    }
+}
+
+#[test]
+fn a_finished_that_overtook_its_key_exchange_is_not_displaced_by_what_follows_that_2() {
+    let (_, mut server, flight) = before_client_key_exchange();
+    let [key_exchange, change_cipher_spec, finished] = <[_; 3]>::try_from(records_of(&flight)).unwrap();
+    let mut forged = finished.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    server.answers_at_once = false;
+    for record in [&forged, &finished, &change_cipher_spec, &key_exchange, &forged, &forged, &forged] {
+        assert!(server.handle(at(1), record).0.is_empty());
+    }
+    let (id, identity) = server.asked.pop().unwrap();
+    assert_eq!(server.provide(at(1), 0, id, &identity), Some(Event::Established));
+}
+
+#[test]
+fn a_flood_that_displaces_a_finished_costs_a_retransmission_and_no_memory_2() {
+    let (mut client, mut server, events) = with_forged(0, 1000, 0);
+    assert!(events.is_empty());
+    let counters = server.peers[0].counters();
+    assert_eq!(counters.unsupported, 998, "what there is no room for is dropped");
+    assert_eq!(counters.unauthenticated, 3, "what there was room for is not authentic");
+    client.handle_timeout(at(1000));
+    let flight = transmit(&mut client, at(1000), 1200).remove(0);
+    finish(&mut server, &mut client, &flight);
+}
+
 #[test]
 fn odd_and_lying_lengths_in_a_client_hello_are_malformed_3() {
     for suites in [vec![], vec![0xc0], vec![0xc0, 0xa8, 0]] {
