@@ -164,6 +164,47 @@ fn a_wrong_key_and_an_unknown_identity_look_the_same_to_the_device() {
     );
 }
 
+/// Everything the server sends, and when, to a device that tries for 200 seconds with this identity and key.
+fn sent_to_a_stranger(identity: &str, key: &[u8]) -> (Vec<(u64, Vec<u8>)>, Vec<String>) {
+    let mut world = World::new(false);
+    world.enrol("a", Role::Management);
+    world.enrol("b", Role::Management);
+    world.credentials.suspend(world.now.as_millis(), "test", "b", "stolen").unwrap();
+    let mut device = Device::plain(Listener::Coaps, 1);
+    device.begin(&mut world, identity, key);
+    let (began, mut sent) = (world.now, Vec::new());
+    for _ in 0..200 {
+        let mut quiet = false;
+        while !quiet {
+            let due = device.due(&world);
+            quiet = due.is_empty() && world.sent.is_empty();
+            due.iter().for_each(|datagram| world.receive(device.local, device.address, datagram));
+            for (_, _, datagram) in std::mem::take(&mut world.sent) {
+                device.take(&world, &datagram);
+                sent.push((world.now.as_millis().saturating_sub(began.as_millis()), datagram));
+            }
+        }
+        world.pass(Duration::from_secs(1));
+        device.wait(&world);
+    }
+    assert!(!device.established);
+    assert_eq!(world.endpoint.associations(), 0);
+    (sent, world.told())
+}
+
+#[test]
+fn whoever_has_no_key_gets_the_same_bytes_at_the_same_times_whatever_the_reason() {
+    let (unknown, told) = sent_to_a_stranger("c-management", &KEY);
+    assert_eq!(told, ["handshake refused c-management: unknown identity"]);
+    assert_eq!(unknown.len(), 2, "a cookie, and the ServerHello: {unknown:?}");
+    let (wrong, told) = sent_to_a_stranger("a-management", &[8; 16]);
+    assert_eq!(told, ["handshake refused a-management: the peer has another key for this identity"]);
+    let (suspended, told) = sent_to_a_stranger("b-management", &KEY);
+    assert!(told.iter().any(|told| told.contains("suspended")), "{told:?}");
+    assert_eq!(unknown, wrong);
+    assert_eq!(unknown, suspended);
+}
+
 #[test]
 fn a_wrong_key_is_told_although_the_device_begins_anew_before_the_deadline() {
     let mut world = World::new(false);

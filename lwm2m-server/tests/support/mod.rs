@@ -321,6 +321,19 @@ impl Device {
             .collect()
     }
 
+    /// Takes in what a test caught on its way here.
+    pub(crate) fn take(&mut self, world: &World, datagram: &[u8]) {
+        self.handle(world, datagram);
+    }
+
+    /// Lets the time of the world pass for the session.
+    pub(crate) fn wait(&mut self, world: &World) {
+        let now = dtls_psk::Instant::from_millis(world.now.as_millis());
+        if let Some(session) = &mut self.session {
+            session.handle_timeout(now);
+        }
+    }
+
     fn next_datagram(&mut self, world: &mut World) -> Option<Vec<u8>> {
         let is_mine =
             |(local, to, _): &(Listener, Address, Vec<u8>)| *local == self.local && *to == self.address;
