@@ -38,6 +38,9 @@ pub fn tick(endpoint: &mut Endpoint, credentials: &Credentials, now: Instant) {
     report(endpoint, credentials, now, &Fact::Tick);
 }
 
+/// Why a session is closed whose credential was revoked, retired or suspended.
+pub(crate) const RETIRED: &str = "the credential is no longer good";
+
 fn judge(credentials: &Credentials, now: Instant, question: &Question) -> Verdict {
     let verdict = match question {
         Question::LookUp { role, identity, .. } => credentials
@@ -80,7 +83,8 @@ pub fn execute(endpoint: &mut Endpoint, now: Instant, command: Command) {
     match command {
         Command::TriggerBootstrap { endpoint: name } => endpoint.trigger_bootstrap(now, &name),
         Command::CloseSessions { endpoint: name, role, generation } => {
-            endpoint.close_sessions(now, &name, role, generation, "the credential is no longer good");
+            endpoint.close_sessions(now, &name, role, generation, RETIRED);
+            endpoint.close_sessions_elsewhere(&name, role, generation, RETIRED);
         }
     }
 }

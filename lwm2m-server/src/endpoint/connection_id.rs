@@ -9,7 +9,7 @@ use aes::cipher::{BlockEncrypt, KeyInit};
 use dtls_psk::ConnectionId;
 use lwm2m_coap::Rng;
 
-use super::location::VirtualShard;
+use super::shard::Part;
 use super::slab::Key;
 
 /// The length of every Connection ID of this server, in bytes.
@@ -25,15 +25,15 @@ const ROUNDS: u8 = 4;
 
 /// Makes and reads them. Their key lives as long as the sessions.
 pub(crate) struct ConnectionIds {
-    shard: VirtualShard,
+    part: Part,
     cipher: Aes128,
 }
 
 impl ConnectionIds {
-    pub(crate) fn new(shard: VirtualShard, rng: &mut Rng<'_>) -> Self {
+    pub(crate) fn new(part: Part, rng: &mut Rng<'_>) -> Self {
         let mut key = [0; 16];
         rng(&mut key);
-        Self { shard, cipher: Aes128::new(&key.into()) }
+        Self { part, cipher: Aes128::new(&key.into()) }
     }
 
     /// The id of what is kept at `key`; `None` for one of the slots beyond 2²⁴.
@@ -44,16 +44,17 @@ impl ConnectionIds {
         let generation = u64::from(key.generation.get() & ((1 << GENERATION_BITS) - 1));
         let number = (u64::from(key.slot) << (GENERATION_BITS + NODE_BITS)) | (generation << NODE_BITS);
         let [.., a, b, c, d, e] = self.encrypt(number).to_be_bytes();
-        ConnectionId::new(&[self.shard.0, a, b, c, d, e])
+        ConnectionId::new(&[self.part.shard(key.slot).0, a, b, c, d, e])
     }
 
     /// The slot that an id names, and the low bits of its generation; `None` for what this server did not give out.
     pub(crate) fn parse(&self, id: &[u8]) -> Option<(u32, u32)> {
         let &[shard, a, b, c, d, e] = id else { return None };
         let number = self.decrypt(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]));
-        let is_ours = shard == self.shard.0 && number & ((1 << NODE_BITS) - 1) == 0;
+        let slot = (number >> (GENERATION_BITS + NODE_BITS)) as u32;
         let generation = (number >> NODE_BITS) as u32 & ((1 << GENERATION_BITS) - 1);
-        is_ours.then_some(((number >> (GENERATION_BITS + NODE_BITS)) as u32, generation))
+        let is_ours = shard == self.part.shard(slot).0 && number & ((1 << NODE_BITS) - 1) == 0;
+        is_ours.then_some((slot, generation))
     }
 
     /// Whether the generation of a key has these low bits.
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     fn ids(seed: u8) -> ConnectionIds {
-        ConnectionIds::new(VirtualShard(7), &mut |bytes| bytes.fill(seed))
+        ConnectionIds::new(Part { index: 7, of: 128 }, &mut |bytes| bytes.fill(seed))
     }
 
     fn key(slot: u32, generation: u32) -> Key {
@@ -114,7 +115,8 @@ mod tests {
         for (slot, generation) in [(0, 1), (1, 4095), (0x00ff_ffff, 4096), (70_000, u32::MAX)] {
             let key = key(slot, generation);
             let id = ids.emit(key).unwrap();
-            assert_eq!((id.bytes().len(), id.bytes().first()), (LENGTH, Some(&7)));
+            assert_eq!(id.bytes().len(), LENGTH);
+            assert!([7, 135].contains(id.bytes().first().unwrap()), "a virtual shard of this part");
             let (found, low) = ids.parse(id.bytes()).unwrap();
             assert_eq!(found, slot);
             assert!(ConnectionIds::is_of(key, low));

@@ -44,6 +44,8 @@ counters! {
     over_amplification,
     /// Sessions that moved to another address.
     moved,
+    /// Datagrams that came in on another thread than their session's.
+    passed_on,
     /// Challenges to an address that a session was heard from newly.
     path_challenges,
     /// CoAP messages beside another one in a datagram: the device repeats them.

@@ -151,7 +151,7 @@ impl Endpoint {
         if waiting.downlink.as_ref().is_some_and(|downlink| downlink.queue.len() >= self.config.queue) {
             return Err(RequestError::QueueFull);
         }
-        let id = RequestId(self.next_request);
+        let id = RequestId(self.part.number(self.next_request));
         self.next_request = self.next_request.wrapping_add(1);
         let mut job =
             Job::new(Purpose::Caller { id, meaning }, self.exchange(outgoing), now.saturating_add(timeout));
@@ -167,6 +167,9 @@ impl Endpoint {
         let device = self.registry.find(endpoint).and_then(|key| self.registry.get(key));
         let device = device.filter(|device| self.associations.get(device.association).is_some());
         let Some(device) = device else {
+            if self.is_triggered_elsewhere(endpoint) {
+                return;
+            }
             self.facts.push_back(Fact::TriggerAnswered {
                 endpoint: endpoint.into(),
                 answer: TriggerAnswer::Unanswered,
@@ -293,7 +296,7 @@ impl Endpoint {
                 if outcome.is_err() {
                     Counters::add(&mut self.counters.requests_failed);
                 }
-                self.outcomes.push_back((id, outcome));
+                self.settle_request(id, outcome);
             }
             Purpose::Rest { observation, path } if reply.code.is_success() => {
                 let device = self.registration_of(key);
@@ -322,7 +325,7 @@ impl Endpoint {
     pub(crate) fn fail(&mut self, key: Key, job: Job, error: RequestError) {
         Counters::add(&mut self.counters.requests_failed);
         match job.purpose {
-            Purpose::Caller { id, .. } => self.outcomes.push_back((id, Err(error))),
+            Purpose::Caller { id, .. } => self.settle_request(id, Err(error)),
             Purpose::Rest { .. } => {}
             Purpose::Bootstrap => self.bootstrap_unanswered(key),
             Purpose::Trigger | Purpose::FindServer => self.trigger_answered(key, TriggerAnswer::Unanswered),
@@ -365,7 +368,7 @@ impl Endpoint {
         sequence: Option<u32>,
     ) -> Result<ObservationId, RequestError> {
         let most = self.config.observations;
-        let next = ObservationId(self.next_observation);
+        let next = ObservationId(self.part.number(self.next_observation));
         let observations = &mut self.registration_of(key).ok_or(RequestError::Interrupted)?.observations;
         let known = observations.iter().position(|other| other.path == path);
         let (Some(token), Some(sequence)) = (job.first_token, sequence) else {

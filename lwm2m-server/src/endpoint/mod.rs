@@ -14,6 +14,7 @@ mod bootstrap;
 mod connection_id;
 mod content;
 mod counters;
+mod directory;
 mod downlink;
 mod exchange;
 mod location;
@@ -27,6 +28,7 @@ mod registry;
 mod request;
 mod resumption;
 mod session;
+mod shard;
 mod slab;
 mod timer;
 mod trace;
@@ -54,6 +56,7 @@ pub use counters::Counters;
 pub use location::VirtualShard;
 pub use question::{Question, QuestionId, Verdict};
 pub use resumption::Sessions;
+pub use shard::{Parcel, Part, Shared};
 pub use trace::{Direction, Packet};
 
 pub use content::{Kinds, known_kind};
@@ -139,10 +142,15 @@ pub struct RequestId(u64);
 /// The server side of any number of devices.
 pub struct Endpoint {
     config: Config,
+    part: Part,
+    shared: Arc<Shared>,
+    parcels: VecDeque<(u8, Parcel)>,
+    /// The sessions whose registration is on its way from another part, each with what its device said meanwhile.
+    fetching: HashMap<Key, Option<Box<[u8]>>>,
     associations: Slab<Association>,
     by_address: HashMap<(Listener, Address), Candidates>,
     /// The associations of each endpoint name, oldest first.
-    by_name: HashMap<Arc<str>, Vec<Key>>,
+    by_name: HashMap<Arc<str>, Box<[Key]>>,
     registry: Registry,
     timers: Timers<Key>,
     ready: VecDeque<Key>,
@@ -189,12 +197,30 @@ impl Endpoint {
     /// An endpoint that knows nobody.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        Self::part(config, Part::WHOLE, Arc::new(Shared::new()))
+    }
+
+    /// One of several endpoints that are one server to the outside. Beside the other `poll_*` methods drain
+    /// [`poll_parcel`](Self::poll_parcel), and hand each parcel to [`accept`](Self::accept) of the part it is for. Limits
+    /// are those of the server; each part has its share.
+    #[must_use]
+    pub fn part(config: Config, part: Part, shared: Arc<Shared>) -> Self {
+        let config = Config {
+            unregistered: part.share(config.unregistered),
+            devices: part.share(config.devices),
+            handshakes: part.share(config.handshakes),
+            ..config
+        };
         Self {
             config,
+            part,
+            parcels: VecDeque::new(),
+            fetching: HashMap::new(),
             associations: Slab::new(),
             by_address: HashMap::new(),
             by_name: HashMap::new(),
-            registry: Registry::new(),
+            registry: Registry::new(Arc::clone(&shared), part.index),
+            shared,
             timers: Timers::new(),
             ready: VecDeque::new(),
             questions: VecDeque::new(),
@@ -413,6 +439,10 @@ impl Endpoint {
             Counters::add(&mut self.counters.over_rate);
             return None;
         }
+        if self.is_fetching(key, datagram) {
+            return None;
+        }
+        let association = self.associations.get_mut(key)?;
         association.last_heard = now;
         association.kept_until = association.kept_until.max(now.saturating_add(association::UNREGISTERED));
         self.trace.record(now, association, Direction::FromDevice, Some(datagram));
@@ -518,8 +548,7 @@ impl Endpoint {
         let is_idle =
             |key: &Key| self.associations.get(*key).is_none_or(|other| other.registration.is_none());
         let oldest = keys.iter().copied().find(is_idle).filter(|_| keys.len() >= ASSOCIATIONS_OF_ONE);
-        keys.reserve_exact(1);
-        keys.push(key);
+        *keys = keys.iter().copied().chain([key]).collect();
         if let Some(oldest) = oldest {
             self.remove(oldest);
         }
@@ -527,7 +556,7 @@ impl Endpoint {
 
     fn forget_name(&mut self, name: &str, key: Key) {
         if let Some(keys) = self.by_name.get_mut(name) {
-            keys.retain(|other| *other != key);
+            *keys = keys.iter().copied().filter(|other| *other != key).collect();
             if keys.is_empty() {
                 self.by_name.remove(name);
             }
@@ -603,9 +632,9 @@ mod tests {
         let structures = size_of::<Association>()
             .saturating_add(size_of::<registry::Registration>())
             .saturating_add(size_of::<[observation::Observation; 2]>());
-        // The name; the indexes by address, by name and of the registry at half load; the list of associations of the
+        // The name; the indexes by address, by name and of the directory at half load; the list of associations of the
         // name; the entries of two timers at half load. The object list is shared.
-        let index = (18 + 2 + 16) * 2 + (16 + 24) * 2 + (16 + 8) * 2 + 32 + 2 * 24;
+        let index = (18 + 2 + 16) * 2 + (16 + 16) * 2 + (16 + 16) * 2 + 32 + 2 * 24;
         let total = structures.saturating_add(32).saturating_add(index);
         assert!(total <= 1024, "{total}");
     }

@@ -63,7 +63,6 @@ impl Endpoint {
 
     fn describe(&self, device: &Registration) -> Device {
         let association = self.associations.get(device.association);
-        let location = self.registry.find(&device.endpoint).and_then(|key| self.registry.location(key));
         let who = association.and_then(|association| association.who.as_ref());
         Device {
             endpoint: device.endpoint.clone(),
@@ -75,7 +74,7 @@ impl Endpoint {
             binding: device.binding.as_str().to_owned(),
             queue: device.queue,
             objects: device.objects.links.clone().into(),
-            location: location.map(|id| format!("/rd/{id}")).unwrap_or_default(),
+            location: format!("/rd/{}", device.location()),
             registered_at: device.registered_at.as_millis(),
             last_heard: association.map_or(device.updated_at, |known| known.last_heard).as_millis(),
             observations: device.observations.len(),

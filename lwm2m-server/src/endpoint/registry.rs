@@ -3,15 +3,17 @@
 //! Invariants: one registration for each endpoint name; a registration belongs to an endpoint name that was proven (or
 //! admitted without security), never to an address; equal object lists are kept once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lwm2m_coap::Instant;
 use lwm2m_objects::{Format, Path, Registered, Version};
 
-use super::location::{Location, VirtualShard};
+use super::directory::Claim;
+use super::location::Location;
 use super::observation::Observation;
+use super::shard::Shared;
 use super::slab::{Key, Slab};
 use super::timer::{NEVER, Timers};
 
@@ -31,6 +33,7 @@ pub(crate) struct Registration {
     /// When it was registered or updated last: what the lifetime counts from.
     pub(crate) updated_at: Instant,
     pub(crate) observations: Vec<Observation>,
+    location: Location,
     /// What the expiry timer is armed for.
     armed: Instant,
 }
@@ -59,11 +62,13 @@ pub(crate) struct Change {
     pub(crate) objects: Option<ObjectList>,
 }
 
-/// All registrations.
+/// The registrations of one part of the server.
 #[derive(Debug)]
 pub(crate) struct Registry {
     registrations: Slab<Registration>,
-    by_endpoint: HashMap<Arc<str>, Key>,
+    shared: Arc<Shared>,
+    /// The number of this part.
+    index: u8,
     lists: HashSet<SharedList>,
     timers: Timers<Key>,
 }
@@ -72,17 +77,12 @@ pub(crate) struct Registry {
 pub(crate) const DEFAULT_LIFETIME: u32 = 86_400;
 
 impl Registry {
-    pub(crate) fn new() -> Self {
-        Self {
-            registrations: Slab::new(),
-            by_endpoint: HashMap::new(),
-            lists: HashSet::new(),
-            timers: Timers::new(),
-        }
+    pub(crate) fn new(shared: Arc<Shared>, index: u8) -> Self {
+        Self { registrations: Slab::new(), shared, index, lists: HashSet::new(), timers: Timers::new() }
     }
 
-    /// Registers a device. A former registration of the same name is replaced and returned: its observations are gone
-    /// (§6.2.1). `None` in the first place when no slot is left.
+    /// Registers a device. A former registration of the same name is replaced: its observations are gone (§6.2.1). `None`
+    /// in the first place when no slot is left.
     pub(crate) fn register(
         &mut self,
         now: Instant,
@@ -90,8 +90,8 @@ impl Registry {
         association: Key,
         version: Version,
         change: Change,
-    ) -> (Option<Key>, Option<Registration>) {
-        let former = self.by_endpoint.get(&endpoint).copied().and_then(|key| self.remove(key));
+    ) -> (Option<Key>, Former) {
+        let Some(location) = self.shared.directory.locate(&endpoint) else { return (None, Former::None) };
         let objects = self.intern(change.objects.unwrap_or_default());
         let key = self.registrations.insert(Registration {
             endpoint: Arc::clone(&endpoint),
@@ -104,13 +104,51 @@ impl Registry {
             registered_at: now,
             updated_at: now,
             observations: Vec::new(),
+            location,
             armed: NEVER,
         });
-        if let Some(key) = key {
-            self.by_endpoint.insert(endpoint, key);
-            self.arm(key);
+        let Some(key) = key else {
+            self.shared.directory.vacate(location);
+            return (None, Former::None);
+        };
+        self.arm(key);
+        let claim = self.shared.directory.claim(&endpoint, Claim { owner: self.index, key });
+        let former = match claim {
+            Some(former) if former.owner == self.index => {
+                self.remove(former.key).map_or(Former::None, |former| Former::Here(Box::new(former)))
+            }
+            Some(former) => Former::Elsewhere(former),
+            None => Former::None,
+        };
+        (Some(key), former)
+    }
+
+    /// Takes a registration out for another part, which takes the claim as well.
+    pub(crate) fn give_away(&mut self, endpoint: &str) -> Option<(Registration, Claim)> {
+        let key = self.find(endpoint)?;
+        let registration = self.registrations.remove(key)?;
+        self.release(&registration.objects);
+        Some((registration, Claim { owner: self.index, key }))
+    }
+
+    /// Takes a registration that another part gave away under its `claim`; gives it back when its device has registered
+    /// elsewhere meanwhile, or no slot is left.
+    pub(crate) fn take_over(
+        &mut self,
+        registration: Registration,
+        association: Key,
+        claim: Claim,
+    ) -> Result<Key, Box<Registration>> {
+        let Some(key) = self.registrations.next_key() else { return Err(Box::new(registration)) };
+        let own = Claim { owner: self.index, key };
+        if !self.shared.directory.pass_on(&registration.endpoint, claim, own) {
+            self.shared.directory.vacate(registration.location);
+            return Err(Box::new(registration));
         }
-        (key, former)
+        let objects = self.share(registration.objects);
+        self.registrations.insert(Registration { objects, association, armed: NEVER, ..registration });
+        self.arm(key);
+        Ok(key)
     }
 
     /// Refreshes a registration and changes what the Update names (§6.2.2).
@@ -136,7 +174,8 @@ impl Registry {
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<Registration> {
         let registration = self.registrations.remove(key)?;
-        self.by_endpoint.remove(&registration.endpoint);
+        self.shared.directory.release(&registration.endpoint, Claim { owner: self.index, key });
+        self.shared.directory.vacate(registration.location);
         self.release(&registration.objects);
         Some(registration)
     }
@@ -162,20 +201,9 @@ impl Registry {
         self.timers.next()
     }
 
+    /// The registration of a device of this part.
     pub(crate) fn find(&self, endpoint: &str) -> Option<Key> {
-        self.by_endpoint.get(endpoint).copied()
-    }
-
-    /// The registration a location names; who may use it is for the caller to check.
-    pub(crate) fn locate(&self, id: &[u8]) -> Option<(Key, &Registration)> {
-        let location = Location::parse(id)?;
-        let (key, registration) = self.registrations.at(location.slot)?;
-        (VirtualShard::of(&registration.endpoint) == location.shard).then_some((key, registration))
-    }
-
-    pub(crate) fn location(&self, key: Key) -> Option<String> {
-        let registration = self.registrations.get(key)?;
-        Some(Location { shard: VirtualShard::of(&registration.endpoint), slot: key.slot }.emit())
+        self.shared.directory.find(endpoint).filter(|claim| claim.owner == self.index).map(|claim| claim.key)
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&Registration> {
@@ -203,10 +231,16 @@ impl Registry {
     }
 
     fn intern(&mut self, list: ObjectList) -> Arc<ObjectList> {
+        match self.lists.get(&*list.links) {
+            Some(shared) => Arc::clone(&shared.0),
+            None => self.share(Arc::new(list)),
+        }
+    }
+
+    fn share(&mut self, list: Arc<ObjectList>) -> Arc<ObjectList> {
         if let Some(shared) = self.lists.get(&*list.links) {
             return Arc::clone(&shared.0);
         }
-        let list = Arc::new(list);
         self.lists.insert(SharedList(Arc::clone(&list)));
         list
     }
@@ -219,7 +253,27 @@ impl Registry {
     }
 }
 
+/// What a Register replaced.
+#[derive(Debug)]
+pub(crate) enum Former {
+    None,
+    /// A registration of this part.
+    Here(Box<Registration>),
+    /// One of another part, which does not know yet.
+    Elsewhere(Claim),
+}
+
 impl Registration {
+    /// The `<id>` of `/rd/<id>`.
+    pub(crate) fn location(&self) -> String {
+        self.location.emit()
+    }
+
+    /// Whether an `<id>` names it; who may use it is for the caller to check.
+    pub(crate) fn is_at(&self, id: &[u8]) -> bool {
+        Location::parse(id) == Some(self.location)
+    }
+
     pub(crate) fn expires(&self) -> Option<Instant> {
         (self.lifetime > 0)
             .then(|| self.updated_at.saturating_add(Duration::from_secs(u64::from(self.lifetime))))
@@ -299,6 +353,10 @@ mod tests {
     const V1_1: Version = Version::new(1, 1);
     const ASSOCIATION: Key = Key { slot: 0, generation: std::num::NonZeroU32::MIN };
 
+    fn registry() -> Registry {
+        Registry::new(Arc::new(Shared::new()), 0)
+    }
+
     fn change(lifetime: u32, links: &str) -> Change {
         Change { lifetime: Some(lifetime), objects: ObjectList::parse(links.as_bytes()), ..Change::default() }
     }
@@ -309,11 +367,11 @@ mod tests {
 
     #[test]
     fn a_registration_ends_with_its_lifetime_unless_updated() {
-        let mut registry = Registry::new();
+        let mut registry = registry();
         let (key, former) =
             registry.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(60, "</1/0>"));
         let key = key.unwrap();
-        assert!(former.is_none());
+        assert!(matches!(former, Former::None));
         assert_eq!(registry.next_expiry(), Some(seconds(60)));
         registry.update(seconds(50), key, Change::default());
         assert!(registry.expire(seconds(100)).is_none());
@@ -325,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_shorter_lifetime_in_an_update_counts_at_once() {
-        let mut registry = Registry::new();
+        let mut registry = registry();
         let key = registry.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(1000, "")).0.unwrap();
         registry.update(seconds(1), key, Change { lifetime: Some(9), ..Change::default() });
         assert!(registry.expire(seconds(9)).is_none());
@@ -335,28 +393,51 @@ mod tests {
 
     #[test]
     fn lifetime_zero_never_ends() {
-        let mut registry = Registry::new();
+        let mut registry = registry();
         registry.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(0, ""));
         assert!(registry.expire(Instant::from_millis(u64::MAX)).is_none());
     }
 
     #[test]
     fn registering_again_replaces_and_the_old_location_finds_nothing_of_another_name() {
-        let mut registry = Registry::new();
+        let mut registry = registry();
         let first = registry.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(60, "")).0.unwrap();
-        let location = registry.location(first).unwrap();
-        assert_eq!(registry.locate(location.as_bytes()).unwrap().0, first);
+        let location = registry.get(first).unwrap().location();
         let (second, former) = registry.register(seconds(1), "a".into(), ASSOCIATION, V1_1, change(60, ""));
-        assert_eq!(former.unwrap().registered_at, seconds(0));
+        let Former::Here(former) = former else { unreachable!("it was registered here") };
+        assert_eq!(former.registered_at, seconds(0));
         assert_ne!(second, Some(first));
         assert_eq!(registry.len(), 1);
+        assert!(!registry.get(second.unwrap()).unwrap().is_at(location.as_bytes()));
         registry.remove(second.unwrap());
-        assert!(registry.locate(location.as_bytes()).is_none());
+        assert_eq!(registry.find("a"), None);
+    }
+
+    #[test]
+    fn a_registration_moves_between_parts_with_its_location() {
+        let shared = Arc::new(Shared::new());
+        let mut parts = [0, 1].map(|index| Registry::new(Arc::clone(&shared), index));
+        let [one, other] = &mut parts;
+        let first = one.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(60, "</1/0>")).0.unwrap();
+        let location = one.get(first).unwrap().location();
+        let (registration, claim) = one.give_away("a").unwrap();
+        assert_eq!((one.len(), one.lists.len()), (0, 0));
+        let taken = other.take_over(registration, ASSOCIATION, claim).unwrap();
+        assert_eq!((shared.owner("a"), other.find("a")), (Some(1), Some(taken)));
+        assert!(other.get(taken).unwrap().is_at(location.as_bytes()));
+        assert_eq!(other.next_expiry(), Some(seconds(60)));
+
+        // On its way back it comes too late: the device has registered again.
+        let (registration, claim) = other.give_away("a").unwrap();
+        let (_, former) = other.register(seconds(1), "a".into(), ASSOCIATION, V1_1, change(60, ""));
+        assert!(matches!(former, Former::None), "it is gone from here");
+        assert!(one.take_over(registration, ASSOCIATION, claim).is_err());
+        assert_eq!(shared.owner("a"), Some(1));
     }
 
     #[test]
     fn equal_object_lists_are_kept_once() {
-        let mut registry = Registry::new();
+        let mut registry = registry();
         for n in 0..100 {
             let name = format!("device-{n}").into();
             registry.register(seconds(0), name, ASSOCIATION, V1_1, change(60, "</1/0>,</3/0>"));

@@ -22,7 +22,6 @@ use crate::event::Event;
 use super::association::{Admission, Association, Proving, Who};
 use super::connection_id::{self, ConnectionIds};
 use super::counters::Counters;
-use super::location::VirtualShard;
 use super::question::{Question, Verdict};
 use super::slab::{Key, Slab};
 use super::{Address, Candidates, Endpoint, Listener, Transmit};
@@ -51,6 +50,9 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Transmit> {
         if let Some(id) = ConnectionId::of_datagram(datagram, connection_id::LENGTH) {
+            if self.is_passed_on(local, from, id, datagram) {
+                return None;
+            }
             let Some(key) = self.find_by_id(local, id) else {
                 Counters::add(&mut self.counters.records_without_session);
                 return None;
@@ -87,7 +89,8 @@ impl Endpoint {
             Counters::add(&mut self.counters.handshakes_silenced);
             return None;
         }
-        let cookies = self.cookies.get_or_insert_with(|| CookieJar::new(dtls(now), rng));
+        let cookies =
+            self.cookies.get_or_insert_with(|| CookieJar::shared(dtls(now), *self.shared.cookie_root(rng)));
         let hello = match cookies.accept(dtls(now), &self.config.dtls, rng, from.bytes(), datagram, out) {
             Accepted::Verified(hello) => hello,
             Accepted::Reply(length) => {
@@ -127,8 +130,8 @@ impl Endpoint {
         let config = self.config.dtls.with_shared_records(shares_records);
         let config = match self.associations.next_key().filter(|_| self.config.connection_ids) {
             Some(key) => {
-                let shard = VirtualShard(0);
-                let ids = self.connection_ids.get_or_insert_with(|| ConnectionIds::new(shard, rng));
+                let part = self.part;
+                let ids = self.connection_ids.get_or_insert_with(|| ConnectionIds::new(part, rng));
                 ids.emit(key).map_or(config, |id| config.with_connection_id(id))
             }
             None => config,
@@ -320,10 +323,11 @@ impl Endpoint {
         let made = association.session.as_mut().and_then(Connection::take_session);
         let Some(who) = association.who.as_ref().and_then(Who::proven).cloned() else { return };
         let address = (association.local, association.address);
-        if who.role == Role::Management
-            && let Some(registered) = self.registry.find(&who.endpoint)
-        {
-            self.rebind(registered, key);
+        if who.role == Role::Management {
+            match self.registry.find(&who.endpoint) {
+                Some(registered) => self.rebind(registered, key),
+                None => self.fetch(key, &who.endpoint),
+            }
         }
         // The former session of this address cannot be reached any more, whoever it belonged to. The registration of
         // another identity stays, without a session.

@@ -22,7 +22,7 @@ use super::bootstrap::Bootstrap;
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
 use super::question::{Question, Verdict};
-use super::registry::{Binding, Change, ObjectList};
+use super::registry::{Binding, Change, Former, ObjectList, Registration};
 use super::slab::Key;
 use super::trace::Direction;
 use super::{BOOTSTRAP_LIMIT, Endpoint};
@@ -207,6 +207,7 @@ impl Endpoint {
         if who.proven().is_none() {
             return;
         }
+        self.end_bootstraps_elsewhere(who.endpoint());
         for key in self.by_name.get(who.endpoint()).cloned().unwrap_or_default() {
             if self.associations.get(key).is_some_and(|other| other.local.role() == Role::Bootstrap) {
                 self.interrupt(key);
@@ -349,13 +350,17 @@ impl Endpoint {
         }
         let (registered, former) = self.registry.register(now, endpoint.clone(), key, version, change);
         let Some(registered) = registered else { return Code::SERVICE_UNAVAILABLE.into() };
-        if let Some(former) = former {
-            self.observations_ended(&former, "the device registered again");
-            // §6.2.1: what was asked of the former registration is not answered in the new one.
-            self.interrupt(former.association);
-            if former.association != key {
-                self.supersede(former.association, key);
+        match former {
+            Former::None => {}
+            Former::Here(former) => {
+                self.observations_ended(&former, "the device registered again");
+                // §6.2.1: what was asked of the former registration is not answered in the new one.
+                self.interrupt(former.association);
+                if former.association != key {
+                    self.supersede(former.association, key);
+                }
             }
+            Former::Elsewhere(former) => self.supersede_elsewhere(former, endpoint.clone()),
         }
         if let Some(proven) = who.proven() {
             self.facts.push_back(Fact::Registered { who: proven.clone() });
@@ -366,7 +371,8 @@ impl Endpoint {
         self.name(key, who);
         Counters::add(&mut self.counters.registered);
         self.events.push_back(Event::Registered { endpoint });
-        Reply { location: self.registry.location(registered), ..Code::CREATED.into() }
+        let location = self.registry.get(registered).map(Registration::location);
+        Reply { location, ..Code::CREATED.into() }
     }
 
     fn update(
@@ -403,11 +409,10 @@ impl Endpoint {
     /// The registration a location names, when it belongs to who asks: the association that registered, or another one
     /// of the same proven identity.
     fn owned(&self, key: Key, location: Location<'_>) -> Option<Key> {
-        let (registered, registration) = self.registry.locate(location.0.as_bytes())?;
-        let who = self.associations.get(key)?.who.as_ref()?;
-        let is_owner = registration.association == key
-            || (who.proven().is_some() && *who.endpoint() == registration.endpoint);
-        is_owner.then_some(registered)
+        let association = self.associations.get(key)?;
+        let proven = || association.who.as_ref()?.proven();
+        let registered = association.registration.or_else(|| self.registry.find(&proven()?.endpoint))?;
+        self.registry.get(registered)?.is_at(location.0.as_bytes()).then_some(registered)
     }
 
     fn begin_bootstrap(&mut self, key: Key, mut bootstrap: Bootstrap) -> Reply {

@@ -12,7 +12,9 @@ use lwm2m_coap::{Code, Header, Instant, Kind, MessageId, OptionNumber, Room, Tok
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
-use lwm2m_server::endpoint::{Address, Config, Endpoint, Listener, Question, RequestId, Verdict};
+use lwm2m_server::endpoint::{
+    Address, Config, Endpoint, Listener, Parcel, Part, Question, RequestId, Shared, Verdict,
+};
 use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Answer, Event, Operation, RequestError};
 
@@ -21,6 +23,10 @@ pub(crate) const KEY: [u8; 16] = [7; 16];
 /// The server's side, with a clock of its own.
 pub(crate) struct World {
     pub(crate) endpoint: Endpoint,
+    /// The other parts of the server, if it has several.
+    pub(crate) others: Vec<Endpoint>,
+    pub(crate) shared: Arc<Shared>,
+    parcels: VecDeque<(u8, Parcel)>,
     pub(crate) credentials: Credentials,
     pub(crate) now: Instant,
     pub(crate) events: Vec<Event>,
@@ -39,12 +45,31 @@ impl World {
         let settings = Settings { allow_nosec, ..Settings::default() };
         Self {
             endpoint: Endpoint::new(config),
+            others: Vec::new(),
+            shared: Arc::default(),
+            parcels: VecDeque::new(),
             credentials: Credentials::open(Arc::new(store), settings).unwrap(),
             now: Instant::from_millis(1_800_000_000_000),
             events: Vec::new(),
             outcomes: Vec::new(),
             sent: VecDeque::new(),
             random: 0x9e37_79b9_7f4a_7c15,
+        }
+    }
+
+    /// A server of several parts. The port of a device says which of them its datagrams come to.
+    pub(crate) fn of_parts(of: u8) -> Self {
+        let mut world = Self::new(false);
+        let part = |index| Endpoint::part(Config::default(), Part { index, of }, Arc::clone(&world.shared));
+        let (endpoint, others) = (part(0), (1..of).map(part).collect());
+        (world.endpoint, world.others) = (endpoint, others);
+        world
+    }
+
+    pub(crate) fn part(&mut self, index: usize) -> &mut Endpoint {
+        match index.checked_sub(1) {
+            None => &mut self.endpoint,
+            Some(other) => &mut self.others[other],
         }
     }
 
@@ -83,43 +108,77 @@ impl World {
     pub(crate) fn receive_unsettled(&mut self, local: Listener, from: Address, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         let mut out = vec![0; 2048];
-        let random = &mut self.random;
-        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
-        let answer = self.endpoint.handle(self.now, local, from, &mut bytes, &mut rng, &mut out);
+        let mut random = self.random;
+        let mut rng = |bytes: &mut [u8]| fill(&mut random, bytes);
+        let now = self.now;
+        let parts = self.others.len().saturating_add(1);
+        let index = usize::from(from.socket_address().port()).checked_rem(parts).unwrap_or(0);
+        let endpoint = self.part(index);
+        let answer = endpoint.handle(now, local, from, &mut bytes, &mut rng, &mut out);
+        self.random = random;
         if let Some(answer) = answer {
             self.sent.push_back((answer.local, answer.to, out[answer.range].to_vec()));
         }
     }
 
     pub(crate) fn settle(&mut self) {
+        loop {
+            for index in 0..=self.others.len() {
+                self.settle_part(index);
+            }
+            let Some((to, parcel)) = self.parcels.pop_front() else { return };
+            let mut out = vec![0; 2048];
+            let mut random = self.random;
+            let mut rng = |bytes: &mut [u8]| fill(&mut random, bytes);
+            let now = self.now;
+            let sent = self.part(to.into()).accept(now, parcel, &mut rng, &mut out);
+            self.sent
+                .extend(sent.map(|transmit| (transmit.local, transmit.to, out[transmit.range].to_vec())));
+            self.random = random;
+        }
+    }
+
+    /// Lets one part finish; what it has for the others stays where it is.
+    pub(crate) fn settle_part(&mut self, index: usize) {
         let mut out = vec![0; 2048];
-        let random = &mut self.random;
+        let Self { endpoint, others, sent, random, credentials, now, .. } = self;
         let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
-        let sent = &mut self.sent;
+        let endpoint = match index.checked_sub(1) {
+            None => endpoint,
+            Some(other) => &mut others[other],
+        };
         lwm2m_server::driver::settle(
-            &mut self.endpoint,
-            &self.credentials,
-            self.now,
+            endpoint,
+            credentials,
+            *now,
             &mut rng,
             &mut out,
             &mut |transmit, out| {
                 sent.push_back((transmit.local, transmit.to, out[transmit.range.clone()].to_vec()))
             },
         );
-        while let Some(transmit) = self.endpoint.poll_transmit(self.now, &mut rng, &mut out) {
-            self.sent.push_back((transmit.local, transmit.to, out[transmit.range].to_vec()));
+        while let Some(transmit) = endpoint.poll_transmit(*now, &mut rng, &mut out) {
+            sent.push_back((transmit.local, transmit.to, out[transmit.range].to_vec()));
         }
-        assert_eq!(self.endpoint.poll_fact(), None, "settle reports every fact");
-        self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
-        self.outcomes.extend(std::iter::from_fn(|| self.endpoint.poll_outcome()));
+        assert_eq!(endpoint.poll_fact(), None, "settle reports every fact");
+        self.events.extend(std::iter::from_fn(|| endpoint.poll_event()));
+        self.outcomes.extend(std::iter::from_fn(|| endpoint.poll_outcome()));
+        self.parcels.extend(std::iter::from_fn(|| endpoint.poll_parcel()));
     }
 
     /// Lets time pass, with everything that becomes due on the way.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now.saturating_add(time);
-        while let Some(at) = self.endpoint.poll_timeout().filter(|at| *at <= end) {
+        let next = |world: &Self| {
+            let parts = core::iter::once(&world.endpoint).chain(&world.others);
+            parts.filter_map(Endpoint::poll_timeout).min().filter(|at| *at <= end)
+        };
+        while let Some(at) = next(self) {
             self.now = self.now.max(at);
-            self.endpoint.handle_timeout(self.now);
+            for index in 0..=self.others.len() {
+                let now = self.now;
+                self.part(index).handle_timeout(now);
+            }
             self.settle();
         }
         self.now = end;
@@ -132,7 +191,8 @@ impl World {
         endpoint: &str,
         operation: Operation,
     ) -> Result<RequestId, RequestError> {
-        let id = self.endpoint.request(self.now, endpoint, operation, Duration::from_secs(93));
+        let (owner, now) = (self.shared.owner(endpoint).unwrap_or(0), self.now);
+        let id = self.part(owner.into()).request(now, endpoint, operation, Duration::from_secs(93));
         self.settle();
         id
     }
@@ -332,6 +392,14 @@ impl Device {
         if let Some(session) = &mut self.session {
             session.handle_timeout(now);
         }
+    }
+
+    /// Takes in what was sent to it, and answers nothing; everything it was told.
+    pub(crate) fn take_all(&mut self, world: &mut World) -> Vec<Got> {
+        while let Some(bytes) = self.next_datagram(world) {
+            self.handle(world, &bytes);
+        }
+        self.got.drain(..).collect()
     }
 
     fn next_datagram(&mut self, world: &mut World) -> Option<Vec<u8>> {

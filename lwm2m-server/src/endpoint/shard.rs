@@ -1,0 +1,384 @@
+//! Several endpoints as parts of one server, each on a thread of its own: what they share, and what one hands to another.
+//!
+//! 1. The kernel brings the datagrams of one address to one thread. A record with a Connection ID names its thread; one that
+//!    came in elsewhere, because its device moved, is handed over.
+//! 2. A device belongs to the thread where it registered last. When its session is established on another one, the former
+//!    owner hands over registration, observations and waiting requests; what the device says meanwhile waits.
+//! 3. Answers to callers go back to the thread that was asked, and a session that is closed is closed on all.
+//!
+//! Invariant: a device has one owner; nothing on a packet's way waits for another thread.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use lwm2m_coap::{Instant, Rng};
+use zeroize::Zeroizing;
+
+use crate::credentials::Role;
+use crate::event::Event;
+use crate::server::{Answer, RequestError};
+
+use super::counters::Counters;
+use super::directory::{Claim, Directory};
+use super::downlink::Job;
+use super::location::VirtualShard;
+use super::registry::Registration;
+use super::slab::Key;
+use super::{Address, Endpoint, Listener, RequestId, Transmit};
+
+/// What the parts of one server have in common.
+pub struct Shared {
+    pub(crate) directory: Directory,
+    cookie_root: OnceLock<Zeroizing<[u8; 32]>>,
+}
+
+impl Shared {
+    /// What a new server's parts have in common.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { directory: Directory::new(), cookie_root: OnceLock::new() }
+    }
+
+    /// Where the secrets of the cookies come from: each part takes the cookies of the others.
+    pub(crate) fn cookie_root(&self, rng: &mut Rng<'_>) -> &[u8; 32] {
+        self.cookie_root.get_or_init(|| {
+            let mut root = Zeroizing::new([0; 32]);
+            rng(&mut *root);
+            root
+        })
+    }
+
+    /// Which part a registered device belongs to.
+    #[must_use]
+    pub fn owner(&self, endpoint: &str) -> Option<u8> {
+        self.directory.find(endpoint).map(|claim| claim.owner)
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl core::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Which part of a server an endpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its number, from 0 on.
+    pub index: u8,
+    /// How many there are, 1 or more.
+    pub of: u8,
+}
+
+impl Part {
+    /// The only one.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// The part that owns a virtual shard.
+    pub(crate) fn owner(self, shard: VirtualShard) -> u8 {
+        shard.0.checked_rem(self.of).unwrap_or(0)
+    }
+
+    /// One of the virtual shards of this part.
+    pub(crate) fn shard(self, number: u32) -> VirtualShard {
+        let each = u32::from(u8::MAX).saturating_add(1).checked_div(self.of.into()).unwrap_or(1).max(1);
+        let turn = number.checked_rem(each).unwrap_or(0).saturating_mul(self.of.into());
+        VirtualShard(u8::try_from(turn).unwrap_or(0).saturating_add(self.index))
+    }
+
+    /// The `number`th of the numbers that only this part gives out.
+    pub(crate) fn number(self, number: u64) -> u64 {
+        number.wrapping_mul(self.of.into()).wrapping_add(self.index.into())
+    }
+
+    /// The part that gave a number out.
+    pub(crate) fn giver(self, number: u64) -> u8 {
+        u8::try_from(number.checked_rem(self.of.into()).unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// A limit's share.
+    pub(crate) fn share(self, limit: usize) -> usize {
+        limit.div_ceil(usize::from(self.of).max(1)).max(1)
+    }
+}
+
+/// What one part hands to another: to be given to its [`Endpoint::accept`].
+#[derive(Debug)]
+pub struct Parcel(Content);
+
+#[derive(Debug)]
+enum Content {
+    /// A datagram of a session there.
+    Datagram { local: Listener, from: Address, bytes: Box<[u8]> },
+    /// A device has registered elsewhere.
+    Superseded { endpoint: Arc<str> },
+    /// A device has a new session elsewhere.
+    Fetch { endpoint: Arc<str>, to: u8, association: Key },
+    /// The answer: its registration.
+    HandOver { association: Key, moved: Option<Box<Moved>> },
+    /// The outcome of a request that was asked of the receiver.
+    Outcome { id: RequestId, outcome: Result<Answer, RequestError> },
+    /// Sessions that may not go on.
+    CloseSessions { endpoint: Arc<str>, role: Role, generation: Option<u32>, reason: Arc<str> },
+    /// A bootstrap was begun elsewhere.
+    EndBootstraps { endpoint: Arc<str> },
+    /// A device is to be told to bootstrap.
+    Trigger { endpoint: Arc<str> },
+}
+
+impl Parcel {
+    /// Whether it may be lost, as a datagram on its way.
+    #[must_use]
+    pub const fn is_datagram(&self) -> bool {
+        matches!(self.0, Content::Datagram { .. })
+    }
+}
+
+/// A registration on its way from one part to another.
+#[derive(Debug)]
+struct Moved {
+    registration: Registration,
+    waiting: VecDeque<Job>,
+    claim: Claim,
+}
+
+impl Endpoint {
+    /// The next parcel and the number of the part that it is for. Call until `None`.
+    pub fn poll_parcel(&mut self) -> Option<(u8, Parcel)> {
+        self.parcels.pop_front()
+    }
+
+    /// Takes a parcel from another part. What is returned lies in `out` and is to be sent first; then drain the `poll_*`
+    /// methods.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        Parcel(content): Parcel,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        match content {
+            Content::Datagram { local, from, mut bytes } => {
+                return self.handle_secure(now, local, from, &mut bytes, rng, out);
+            }
+            Content::Superseded { endpoint } => self.superseded(now, &endpoint),
+            Content::Fetch { endpoint, to, association } => self.hand_over(&endpoint, to, association),
+            Content::HandOver { association, moved } => {
+                return self.take_over(now, association, moved, rng, out);
+            }
+            Content::Outcome { id, outcome } => self.outcomes.push_back((id, outcome)),
+            Content::CloseSessions { endpoint, role, generation, reason } => {
+                self.close_sessions(now, &endpoint, role, generation, &reason);
+            }
+            Content::EndBootstraps { endpoint } => self.drop_bootstraps(&endpoint),
+            Content::Trigger { endpoint } => self.trigger_bootstrap(now, &endpoint),
+        }
+        None
+    }
+
+    fn send_parcel(&mut self, to: u8, content: Content) {
+        self.parcels.push_back((to, Parcel(content)));
+    }
+
+    fn others(&self) -> impl Iterator<Item = u8> + use<> {
+        let Part { index, of } = self.part;
+        (0..of).filter(move |other| *other != index)
+    }
+
+    /// Whether a datagram belongs to another part; then it is on its way there.
+    pub(crate) fn is_passed_on(
+        &mut self,
+        local: Listener,
+        from: Address,
+        id: &[u8],
+        datagram: &[u8],
+    ) -> bool {
+        let Some(owner) = id.first().map(|shard| self.part.owner(VirtualShard(*shard))) else { return false };
+        let is_other = owner != self.part.index;
+        if is_other {
+            Counters::add(&mut self.counters.passed_on);
+            self.send_parcel(owner, Content::Datagram { local, from, bytes: datagram.into() });
+        }
+        is_other
+    }
+
+    /// Tells the former owner of a device that it has registered here.
+    pub(crate) fn supersede_elsewhere(&mut self, former: Claim, endpoint: Arc<str>) {
+        self.send_parcel(former.owner, Content::Superseded { endpoint });
+    }
+
+    /// Fetches the registration of a device whose session was established here, if another part has it.
+    pub(crate) fn fetch(&mut self, key: Key, endpoint: &Arc<str>) {
+        let Some(claim) = self.shared.directory.find(endpoint) else { return };
+        if claim.owner != self.part.index {
+            let content =
+                Content::Fetch { endpoint: Arc::clone(endpoint), to: self.part.index, association: key };
+            self.send_parcel(claim.owner, content);
+            self.fetching.insert(key, None);
+        }
+    }
+
+    /// Keeps what a device says whose registration is on its way here; more than one message it has to repeat.
+    pub(crate) fn is_fetching(&mut self, key: Key, datagram: &[u8]) -> bool {
+        if self.fetching.is_empty() {
+            return false;
+        }
+        let Some(kept) = self.fetching.get_mut(&key) else { return false };
+        kept.get_or_insert_with(|| datagram.into());
+        true
+    }
+
+    /// The outcome of a request for whoever asked.
+    pub(crate) fn settle_request(&mut self, id: RequestId, outcome: Result<Answer, RequestError>) {
+        let giver = self.part.giver(id.0);
+        if giver == self.part.index {
+            self.outcomes.push_back((id, outcome));
+        } else {
+            self.send_parcel(giver, Content::Outcome { id, outcome });
+        }
+    }
+
+    /// Tells the other parts to close sessions as [`close_sessions`](Self::close_sessions) does here.
+    pub fn close_sessions_elsewhere(
+        &mut self,
+        endpoint: &str,
+        role: Role,
+        generation: Option<u32>,
+        reason: &str,
+    ) {
+        for other in self.others() {
+            let (endpoint, reason) = (endpoint.into(), reason.into());
+            self.send_parcel(other, Content::CloseSessions { endpoint, role, generation, reason });
+        }
+    }
+
+    /// Tells the other parts that a device has begun a bootstrap here.
+    pub(crate) fn end_bootstraps_elsewhere(&mut self, endpoint: &Arc<str>) {
+        for other in self.others() {
+            self.send_parcel(other, Content::EndBootstraps { endpoint: Arc::clone(endpoint) });
+        }
+    }
+
+    /// Whether another part is to trigger the bootstrap of a device; then it is told.
+    pub(crate) fn is_triggered_elsewhere(&mut self, endpoint: &str) -> bool {
+        let owner = self.shared.directory.find(endpoint).map(|claim| claim.owner);
+        let other = owner.filter(|owner| *owner != self.part.index);
+        if let Some(other) = other {
+            self.send_parcel(other, Content::Trigger { endpoint: endpoint.into() });
+        }
+        other.is_some()
+    }
+
+    /// A device has registered elsewhere: what was asked of the former registration is not answered in the new one.
+    fn superseded(&mut self, now: Instant, endpoint: &str) {
+        let keys = self.by_name.get(endpoint).cloned().unwrap_or_default();
+        let registered = |key: &Key| self.associations.get(*key)?.registration;
+        let Some(registered) = keys.iter().find_map(registered) else { return };
+        if let Some(registration) = self.registry.remove(registered) {
+            self.observations_ended(&registration, "the device registered again");
+            self.forget_registration(now, &registration);
+        }
+    }
+
+    fn hand_over(&mut self, endpoint: &str, to: u8, association: Key) {
+        let moved = self.registry.give_away(endpoint).map(|(registration, claim)| {
+            let former = registration.association;
+            let mut waiting = VecDeque::new();
+            if let Some(association) = self.associations.get_mut(former) {
+                association.registration = None;
+                if let Some(downlink) = &mut association.downlink {
+                    waiting = core::mem::take(&mut downlink.queue);
+                }
+            }
+            self.interrupt(former);
+            self.mark_ready(former);
+            Box::new(Moved { registration, waiting, claim })
+        });
+        self.send_parcel(to, Content::HandOver { association, moved });
+    }
+
+    /// Goes on with a registration from another part, and with what its device said meanwhile.
+    fn take_over(
+        &mut self,
+        now: Instant,
+        key: Key,
+        moved: Option<Box<Moved>>,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        if let Some(moved) = moved {
+            let Moved { registration, waiting, claim } = *moved;
+            match self.registry.take_over(registration, key, claim) {
+                Ok(registered) => {
+                    if let Some(association) = self.associations.get_mut(key) {
+                        association.registration = Some(registered);
+                    }
+                    for job in waiting {
+                        self.enqueue(key, job);
+                    }
+                }
+                Err(registration) => {
+                    self.observations_ended(&registration, "the device registered again");
+                    for job in waiting {
+                        self.fail(key, job, RequestError::Interrupted);
+                    }
+                }
+            }
+        }
+        let mut kept = self.fetching.remove(&key)??;
+        let association = self.associations.get(key)?;
+        let (local, to) = (association.local, association.answer_address());
+        let range = self.message(now, key, &mut kept, rng, out);
+        self.mark_ready(key);
+        self.transmit(key, local, to, range?)
+    }
+
+    /// Bootstraps of a device that has begun another one elsewhere. The credentials are not told: for them there is but one.
+    fn drop_bootstraps(&mut self, endpoint: &str) {
+        for key in self.by_name.get(endpoint).cloned().unwrap_or_default() {
+            let Some(association) = self.associations.get_mut(key) else { continue };
+            let downlink =
+                association.downlink.as_mut().filter(|_| association.local.role() == Role::Bootstrap);
+            let Some(bootstrap) = downlink.and_then(|downlink| downlink.bootstrap.take()) else { continue };
+            Counters::add(&mut self.counters.bootstraps_failed);
+            self.events.push_back(Event::BootstrapFailed {
+                endpoint: bootstrap.who.endpoint().clone(),
+                step: bootstrap.step(),
+                code: None,
+            });
+            self.interrupt(key);
+            self.mark_ready(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_virtual_shard_has_one_owner_and_every_part_gives_out_its_own() {
+        for of in [1, 2, 3, 7, 64, 255] {
+            for index in 0..of {
+                let part = Part { index, of };
+                for number in 0..600 {
+                    assert_eq!(part.owner(part.shard(number)), index, "{part:?}");
+                    assert_eq!(part.giver(part.number(number.into())), index);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn limits_are_shared_and_never_nothing() {
+        assert_eq!(Part::WHOLE.share(10), 10);
+        assert_eq!(Part { index: 1, of: 3 }.share(10), 4);
+        assert_eq!(Part { index: 1, of: 3 }.share(0), 1);
+    }
+}
