@@ -1,15 +1,19 @@
 //! The engine: cookies, Finished, records, sessions, and what an unknown identity leads to.
 
 use std::hint::black_box;
+use std::sync::atomic::Ordering;
 
 use dtls_psk::{Answer, Reason, Suite};
 
 use crate::Findings;
 use crate::parties::*;
+use crate::secret::IS_VERIFIED_FIRST;
 
 pub(crate) fn run(findings: &mut Findings) {
     cookies(findings);
-    for suite in Suite::ALL {
+    unpadding(findings);
+    // The one that is left out is a server's only; its records are those of the suite with ECDHE.
+    for suite in Suite::ALL.iter().filter(|suite| suite.is_for_clients()) {
         proofs(findings, *suite);
         refusals(findings, *suite);
         sessions(findings, *suite);
@@ -44,7 +48,7 @@ fn proofs(findings: &mut Findings, suite: Suite) {
     let mut server = server_of(&mut party, None, |_| {});
     let answer = Answer::Psk { key: &right };
     let case = format!("{name}, server: the right key");
-    let came = findings.case(&case, 2, || prove(&mut party, &mut server, answer));
+    let came = findings.case(&case, 2 + agreement(suite), || prove(&mut party, &mut server, answer));
     assert_eq!(came, Some(Came::Established));
     let flight = sent(&mut server);
     let case = format!("{name}, client: the server's Finished");
@@ -61,12 +65,9 @@ fn proofs(findings: &mut Findings, suite: Suite) {
 
     // An extension is renamed on the way: the keys agree and the transcripts do not.
     let mut party = client(suite, IDENTITY, &right);
-    let mut server = server_of(&mut party, None, |hello| {
-        let at = hello.len() - 4;
-        hello.splice(at..at + 2, [0x77, 0x77]);
-    });
+    let mut server = server_of(&mut party, None, |hello| rename(hello, EXTENDED_MASTER_SECRET));
     let case = format!("{name}, server: an authentic Finished of another transcript");
-    let came = findings.case(&case, 2, || prove(&mut party, &mut server, answer));
+    let came = findings.case(&case, 2 + agreement(suite), || prove(&mut party, &mut server, answer));
     assert_eq!(came, Some(Came::Closed(Reason::BadFinished)));
 }
 
@@ -81,8 +82,15 @@ fn refusals(findings: &mut Findings, suite: Suite) {
         let mut party = client(suite, identity, &wrong);
         let mut server = server_of(&mut party, None, |_| {});
         let case = format!("{name}, server: {who}");
-        assert_eq!(findings.case(&case, 1, || prove(&mut party, &mut server, answer)), None);
+        let came = findings.case(&case, 1 + agreement(suite), || prove(&mut party, &mut server, answer));
+        assert_eq!(came, None);
     }
+}
+
+/// The results of an agreement on P-256, which both sides compute from fresh secrets: that each of three factors is between
+/// zero and the order of the group, and that no product is the neutral element. Nobody ever sees it otherwise.
+fn agreement(suite: Suite) -> usize {
+    if suite.name().contains("ECDHE") { 6 } else { 0 }
 }
 
 fn sessions(findings: &mut Findings, suite: Suite) {
@@ -113,11 +121,12 @@ fn records(findings: &mut Findings, suite: Suite) {
         let payload = vec![7; length];
         let case = format!("{name}, {length} bytes: seal");
         let record = findings.case(&case, 0, || sealed(&mut client, &payload));
-        let tag = 13 + 8 + length;
         for (what, at) in [
             ("first byte of the nonce", 13),
-            ("first byte of the tag", tag),
-            ("last byte of the tag", record.len() - 1),
+            ("byte 32 from the end", record.len().saturating_sub(32)),
+            ("byte 16 from the end", record.len() - 16),
+            ("byte 8 from the end", record.len() - 8),
+            ("last byte", record.len() - 1),
         ] {
             let forged = changed(&record, at);
             let case = format!("{name}, {length} bytes: the {what} wrong");
@@ -132,6 +141,54 @@ fn records(findings: &mut Findings, suite: Suite) {
     let came = findings.case(&format!("{name}: a close_notify arrives"), 1, || receive(&mut server, &close));
     assert_eq!(came, Some(Came::Closed(Reason::PeerClosed)));
     findings.case(&format!("{name}: the parties are dropped"), 0, || drop(black_box((client, server))));
+}
+
+/// AES-CBC without encrypt-then-mac: how long the padding is must not be seen before the code was verified, nor which of the
+/// two was wrong (Lucky Thirteen).
+fn unpadding(findings: &mut Findings) {
+    IS_VERIFIED_FIRST.store(false, Ordering::Relaxed);
+    let right = key(1);
+    let mut party = client(Suite::EcdhePskAes128CbcSha256, IDENTITY, &right);
+    // Both extensions are renamed on the way. The keys agree without them, and the transcripts do not.
+    let mut server = server_of(&mut party, None, |hello| {
+        rename(hello, EXTENDED_MASTER_SECRET);
+        rename(hello, ENCRYPT_THEN_MAC);
+    });
+    assert_eq!(receive(&mut party, &sent(&mut server)), None);
+    let mut flight = sent(&mut party);
+    let finished = flight.split_off(flight.len() - 13 - 16 - 64);
+    receive(&mut server, &flight);
+    let id = server.poll_pending().expect("the identity is looked up").id;
+    server.provide(NOW, id, Answer::Psk { key: &right }).expect("it is pending");
+    let end = finished.len();
+    for (what, at, bits) in [
+        ("the code wrong", 13 + 16 + 1, 1),
+        // A change in a block of ciphertext is one in the same place of the next plaintext.
+        ("the length of the padding 0", end - 16 - 1, 7),
+        ("the length of the padding 1", end - 16 - 1, 7 ^ 1),
+        ("the length of the padding 255", end - 16 - 1, 7 ^ 255),
+        ("the first byte of the padding wrong", end - 16 - 8, 1),
+        ("the last byte of the padding wrong", end - 16 - 2, 1),
+    ] {
+        let mut forged = finished.clone();
+        if let Some(byte) = forged.get_mut(at) {
+            *byte ^= bits;
+        }
+        let case = format!("AES-CBC without encrypt-then-mac: {what}");
+        assert_eq!(findings.case(&case, 1, || receive(&mut server, &forged)), None);
+    }
+    // So far the records were as they should be but for that.
+    assert_eq!(receive(&mut server, &finished), Some(Came::Closed(Reason::BadFinished)));
+    IS_VERIFIED_FIRST.store(true, Ordering::Relaxed);
+}
+
+const ENCRYPT_THEN_MAC: [u8; 4] = [0, 0x16, 0, 0];
+const EXTENDED_MASTER_SECRET: [u8; 4] = [0, 0x17, 0, 0];
+
+/// Makes an extension without content one that nobody knows.
+fn rename(hello: &mut Vec<u8>, extension: [u8; 4]) {
+    let at = hello.windows(4).rposition(|window| window == extension).expect("it is offered");
+    hello.splice(at..at + 1, [0x77]);
 }
 
 /// The same with one bit wrong in the byte at `at`.

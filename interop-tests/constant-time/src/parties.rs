@@ -2,16 +2,13 @@
 
 use dtls_psk::{
     Accepted, Answer, Config, Connection, CookieJar, Datagram, HEADROOM, Handshake, Input, Instant, Psk,
-    Reason, Resumption, Session, Suite, Suites,
+    Reason, Resumption, Session, Suite, Suites, TAILROOM,
 };
 
 use crate::secret::{Watched, hide, show};
 
 pub(crate) const IDENTITY: &[u8] = b"urn:dev:1";
 pub(crate) const NOW: Instant = Instant::from_millis(0);
-
-/// The longest tag.
-const TAG_MAX: usize = 16;
 
 pub(crate) type Party = Connection<512, Handshake<512, Watched>, Watched>;
 
@@ -147,7 +144,9 @@ pub(crate) fn established(suite: Suite, key: &[u8]) -> (Party, Party) {
 }
 
 pub(crate) fn sealed(party: &mut Party, payload: &[u8]) -> Vec<u8> {
-    let mut buffer = [&[0; HEADROOM], payload, &[0; TAG_MAX]].concat();
+    let mut buffer = [&[0; HEADROOM], payload, &[0; TAILROOM]].concat();
     let record = party.seal(&mut buffer, HEADROOM..HEADROOM + payload.len()).expect("it can be sealed");
-    buffer.get(record).unwrap_or_default().to_vec()
+    let record = buffer.get_mut(record).unwrap_or_default();
+    show(record);
+    record.to_vec()
 }

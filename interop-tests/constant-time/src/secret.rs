@@ -1,5 +1,7 @@
 //! What memcheck is told: which bytes are secret, and which ones are not any more.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dtls_psk::{Aead, Crypto, RustCrypto};
 
 #[cfg(feature = "valgrind")]
@@ -79,4 +81,35 @@ impl Crypto for Watched {
         show(&mut is_authentic);
         (is_authentic == [1]).then(|| show(buffer))
     }
+
+    fn cbc_encrypt(key: &[u8; 16], iv: &[u8; 16], buffer: &mut [u8]) -> Option<()> {
+        RustCrypto::cbc_encrypt(key, iv, buffer)?;
+        show(buffer);
+        Some(())
+    }
+
+    fn cbc_decrypt(key: &[u8; 16], iv: &[u8; 16], buffer: &mut [u8]) -> Option<()> {
+        RustCrypto::cbc_decrypt(key, iv, buffer)?;
+        if IS_VERIFIED_FIRST.load(Ordering::Relaxed) {
+            show(buffer);
+        }
+        Some(())
+    }
+
+    fn p256_public(secret: &[u8; 32]) -> Option<[u8; 65]> {
+        let mut secret = *secret;
+        hide(&mut secret);
+        let mut public = RustCrypto::p256_public(&secret)?;
+        show(&mut public);
+        Some(public)
+    }
+
+    fn p256_shared(secret: &[u8; 32], public: &[u8; 65]) -> Option<[u8; 32]> {
+        let mut secret = *secret;
+        hide(&mut secret);
+        RustCrypto::p256_shared(&secret, public)
+    }
 }
+
+/// Whether AES-CBC decrypts only what was verified before (encrypt-then-mac).
+pub(crate) static IS_VERIFIED_FIRST: AtomicBool = AtomicBool::new(true);
