@@ -197,6 +197,12 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         self.association.seal_in::<C>(PROTECTED, ContentType::ApplicationData, buffer, payload)
     }
 
+    /// How many bytes [`Connection::seal`] writes in front of a payload, and how many behind it at most:
+    /// [`HEADROOM`](crate::HEADROOM) and [`TAILROOM`](crate::TAILROOM) are never less.
+    pub fn room(&self) -> (usize, usize) {
+        self.association.room(PROTECTED).unwrap_or((crate::HEADROOM, crate::TAILROOM))
+    }
+
     /// The Connection ID in records to this side; empty if there is none.
     pub fn own_connection_id(&self) -> &[u8] {
         self.association.own_id()

@@ -7,6 +7,8 @@
 use heapless::{String, Vec};
 
 use crate::error::Inconsistent;
+#[cfg(feature = "suites")]
+use crate::persist::SUITES;
 use crate::persist::{RecordReader, RecordWriter};
 
 /// `Short Server ID` of 1 to 65534 (`/0/x/10`, `/1/x/0`).
@@ -131,6 +133,10 @@ pub(crate) struct Security<const U: usize> {
     pub(crate) hold_off: u32,
     /// `/0/x/12` in seconds; 0 keeps the bootstrap account for ever.
     pub(crate) account_timeout: u32,
+    /// `/0/x/16`: resource instances and the cipher suites that the client offers, in the order of the former. All that it
+    /// was made for if there are none.
+    #[cfg(feature = "suites")]
+    pub(crate) suites: Vec<(u16, u16), SUITES>,
     /// Whether `/0/x/3` is in storage.
     pub(crate) has_identity: bool,
     /// Whether `/0/x/5` is in storage.
@@ -150,6 +156,8 @@ impl<const U: usize> Security<U> {
             short_server_id: None,
             hold_off: 0,
             account_timeout: 0,
+            #[cfg(feature = "suites")]
+            suites: Vec::new(),
             has_identity: false,
             has_secret: false,
             is_touched: false,
@@ -211,8 +219,47 @@ impl<const U: usize> Security<U> {
         }
     }
 
+    /// Sets the cipher suite of a resource instance of `/0/x/16`, or takes it away. One too many is left out: none is offered
+    /// that is not named.
+    #[cfg(feature = "suites")]
+    pub(crate) fn set_suite(&mut self, instance: u16, suite: Option<u16>) {
+        self.suites.retain(|(known, _)| *known != instance);
+        if let Some(suite) = suite {
+            let at = self.suites.iter().position(|(known, _)| *known > instance);
+            let _ = self.suites.insert(at.unwrap_or(self.suites.len()), (instance, suite));
+        }
+    }
+
+    /// The cipher suites to offer: of those of `/0/x/16` the ones that this client has, else `default`. `None` if it has none
+    /// of them.
+    #[cfg(feature = "suites")]
+    pub(crate) fn offered(&self, default: dtls_psk::Suites) -> Option<dtls_psk::Suites> {
+        if self.suites.is_empty() {
+            return Some(default);
+        }
+        let mut known = Vec::<_, SUITES>::new();
+        for (_, code) in &self.suites {
+            if let Some(suite) = dtls_psk::Suite::from_code(*code)
+                && suite.is_for_clients()
+                && !known.contains(&suite)
+            {
+                let _ = known.push(suite);
+            }
+        }
+        dtls_psk::Suites::new(&known)
+    }
+
     pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
         out.bytes(0, self.uri.as_bytes());
+        #[cfg(feature = "suites")]
+        if !self.suites.is_empty() {
+            let mut bytes = Vec::<u8, { 4 * SUITES }>::new();
+            for (instance, suite) in &self.suites {
+                let _ = bytes.extend_from_slice(&instance.to_be_bytes());
+                let _ = bytes.extend_from_slice(&suite.to_be_bytes());
+            }
+            out.bytes(16, &bytes);
+        }
         for resource in [1, 2, 3, 5, 10, 11, 12] {
             out.number(resource, self.value(resource.into()));
         }
@@ -225,9 +272,20 @@ impl<const U: usize> Security<U> {
             if tag == 0 {
                 security.uri.clear();
                 security.uri.push_str(core::str::from_utf8(value).ok()?).ok()?;
-            } else {
-                security.set(tag.into(), Some(RecordReader::number(value)?));
+                continue;
             }
+            #[cfg(feature = "suites")]
+            if tag == 16 {
+                for entry in value.chunks(4) {
+                    let &[high, low, first, second] = entry else { return None };
+                    security.set_suite(
+                        u16::from_be_bytes([high, low]),
+                        Some(u16::from_be_bytes([first, second])),
+                    );
+                }
+                continue;
+            }
+            security.set(tag.into(), Some(RecordReader::number(value)?));
         }
         Some(security)
     }
@@ -639,6 +697,10 @@ mod tests {
     fn records_round_trip_and_survive_truncation() {
         let mut security = psk(7, 2);
         security.hold_off = 3;
+        #[cfg(feature = "suites")]
+        for instance in [7, 0, 65_535] {
+            security.set_suite(instance, Some(0xc0a8));
+        }
         security.account_timeout = 100_000;
         let mut server = server(9, 2);
         assert!(server.set(17, Some(3)));

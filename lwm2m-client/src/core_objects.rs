@@ -181,6 +181,10 @@ fn value(definition: &ObjectDef, resource: u16, number: u32) -> Option<Value<'st
     })
 }
 
+/// DTLS/TLS Ciphersuite.
+#[cfg(feature = "suites")]
+const SUITE: u16 = 16;
+
 /// The Security object over the account table.
 pub(crate) struct SecurityObject<'a, const SERVERS: usize, const U: usize> {
     pub(crate) securities: &'a mut Vec<Security<U>, SERVERS>,
@@ -207,12 +211,29 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
         match at.resource {
             0 => Some(Value::String(&security.uri)),
             3 | 5 => None,
+            #[cfg(feature = "suites")]
+            SUITE => {
+                let suite = security.suites.iter().find(|(known, _)| *known == at.resource_instance);
+                suite.map(|(_, suite)| Value::Unsigned(u64::from(*suite)))
+            }
             resource => value(&defs::SECURITY, resource, security.value(resource)?),
         }
     }
 
     fn has(&self, instance: u16, resource: u16) -> bool {
+        #[cfg(feature = "suites")]
+        if resource == SUITE {
+            return self.find(instance).is_some_and(|security| !security.suites.is_empty());
+        }
         self.find(instance).is_some_and(|_| matches!(resource, 0..=5 | 10..=12))
+    }
+
+    #[cfg(feature = "suites")]
+    fn next_resource_instance(&self, instance: u16, resource: u16, after: Option<u16>) -> Option<u16> {
+        if resource != SUITE {
+            return None;
+        }
+        next_above(self.find(instance)?.suites.iter().map(|(known, _)| known), after)
     }
 
     fn validate(&self, _: u16, change: &Change<'_>) -> Result<(), Error> {
@@ -228,6 +249,8 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
                 Err(Error::BadRequest)
             }
             (1 | 2 | 10..=12, value) if number(value).is_none() => Err(Error::BadRequest),
+            #[cfg(feature = "suites")]
+            (SUITE, value) => short(value).map(|_| ()),
             _ => Ok(()),
         }
     }
@@ -236,6 +259,22 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
         let found = self.securities.iter_mut().find(|security| security.instance == instance);
         let security = found.ok_or(Error::NotFound)?;
         security.is_touched = true;
+        #[cfg(feature = "suites")]
+        match *change {
+            Change::Set { resource: SUITE, resource_instance, ref value } => {
+                security.set_suite(resource_instance, Some(short(value)?));
+                return Ok(());
+            }
+            Change::Reset { resource: SUITE } => {
+                security.suites.clear();
+                return Ok(());
+            }
+            Change::Remove { resource: SUITE, resource_instance } => {
+                security.set_suite(resource_instance, None);
+                return Ok(());
+            }
+            _ => {}
+        }
         let (resource, value) = match *change {
             Change::Set { resource, ref value, .. } => (resource, Some(value)),
             Change::Reset { resource } | Change::Remove { resource, .. } => (resource, None),

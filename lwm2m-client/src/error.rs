@@ -94,6 +94,8 @@ pub enum Reason {
     BootstrapTimeout,
     /// The account is not whole, or of a kind that this build does not support.
     Unsupported,
+    /// None of the cipher suites of `/0/x/16` is one that this build has.
+    NoSuite,
     /// The storage failed.
     Storage,
     /// The configuration contradicts itself.
@@ -131,6 +133,7 @@ impl fmt::Display for Reason {
             Reason::Unsupported => {
                 f.write_str("the account is incomplete or its security mode is not supported")
             }
+            Reason::NoSuite => f.write_str("none of the cipher suites that the account allows is supported"),
             Reason::Storage => f.write_str("the storage failed"),
             Reason::Inconsistent(reason) => fmt::Display::fmt(reason, f),
         }

@@ -86,6 +86,9 @@ pub enum Notice {
     Secured {
         /// With whom.
         role: Role,
+        /// Under which cipher suite.
+        #[cfg(feature = "psk")]
+        suite: dtls_psk::Suite,
     },
     /// A server accepted the registration.
     Registered {

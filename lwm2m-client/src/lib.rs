@@ -147,5 +147,7 @@ pub use runner::{Runner, StdClient};
 #[cfg(feature = "std")]
 pub use store::Store;
 
+#[cfg(feature = "psk")]
+pub use dtls_psk::Suite;
 pub use lwm2m_coap::{Instant, Rng};
 pub use lwm2m_objects as objects;

@@ -19,7 +19,10 @@ use crate::error::StoreError;
 pub const RECORD_CAPACITY: usize = 255 + RECORD_OVERHEAD;
 
 /// What a record takes beside a server's URI, in bytes.
-pub(crate) const RECORD_OVERHEAD: usize = 48;
+pub(crate) const RECORD_OVERHEAD: usize = 48 + if cfg!(feature = "suites") { 2 + 4 * SUITES } else { 0 };
+
+/// How many cipher suites `/0/x/16` may name.
+pub(crate) const SUITES: usize = 8;
 
 /// The name of a record. Names are stable over versions of this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,7 +12,7 @@ use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Value, deci
 
 use crate::client::Client;
 use crate::event::Role;
-use crate::session::{Deferred, ROOM};
+use crate::session::Deferred;
 
 /// One answer.
 pub(crate) struct Reply {
@@ -102,6 +102,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         rng: &mut Rng<'_>,
     ) -> Option<Range<usize>> {
         let session = self.session_mut(slot)?;
+        let room = session.room();
         if session.reply.is_none()
             && let Some(Deferred { exchange, code: Some(code), block1, .. }) =
                 session.deferred.take_if(|deferred| deferred.code.is_some())
@@ -115,7 +116,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 Some(Deferred { exchange: reply.exchange, path, block1: reply.block1, code: None });
             return None;
         }
-        let mut writer = Writer::new(out, ROOM, Code::CONTENT);
+        let mut writer = Writer::new(out, room, Code::CONTENT);
         let code = match self.write_reply(now, slot, &reply, &mut writer, objects) {
             Ok(code) => code,
             Err(code) => {

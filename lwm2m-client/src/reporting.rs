@@ -17,7 +17,7 @@ use lwm2m_objects::{
 
 use crate::account::ShortServerId;
 use crate::client::Client;
-use crate::session::{REQUEST_COPY, ROOM};
+use crate::session::REQUEST_COPY;
 
 /// A Confirmable notification is sent at least every so many seconds, so that a vanished observer is noticed (RFC 7641 §4.5).
 const CONFIRMED_EVERY: u32 = 24 * 3600;
@@ -344,7 +344,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             content_format: Some(ContentFormat(format.0)),
             max_age: None,
         };
-        let mut writer = Writer::new(out, ROOM, Code::CONTENT);
+        let room = self.session_mut(slot).ok_or(SendError::Full)?.room();
+        let mut writer = Writer::new(out, room, Code::CONTENT);
         let read = Operation::Read { target: path.into(), accept: Some(format) };
         let served = self.write_content(slot, &read, Serve::new(None, szx), &head, &mut writer, objects);
         let number = self.number_at(path, objects);

@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::error::Reason;
 use crate::event::{Notice, Role};
 use crate::registration::{Due, State, Then};
-use crate::session::{Echo, Outstanding, REQUEST_COPY, ROOM, Request, Session};
+use crate::session::{Echo, Outstanding, REQUEST_COPY, Request, Session};
 
 /// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options, Echo.
 const REQUEST_OVERHEAD: usize = 112;
@@ -113,7 +113,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             }
             Request::Bootstrap | Request::Deregister => false,
         };
-        let mut writer = Writer::new(out, ROOM, Code::POST);
+        let mut writer = Writer::new(out, session.room(), Code::POST);
         self.write_parameters(session, what, has_links, &mut writer)?;
         let mut tag = None;
         if has_links {

@@ -17,7 +17,7 @@ use lwm2m_objects::{Path, defs};
 use crate::account::SecurityMode;
 use crate::client::Client;
 use crate::error::Reason;
-use crate::session::{Link, ROOM};
+use crate::session::Link;
 #[cfg(feature = "psk")]
 use crate::{
     account::TLS_ALERT,
@@ -111,6 +111,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 let config = offering(self.config.connection_id, rng);
                 #[cfg(not(feature = "connection-id"))]
                 let config = Config::DEFAULT;
+                // Core 1.1.1 appendix E.1: /0/x/16 limits what is offered.
+                #[cfg(feature = "suites")]
+                let Some(config) = (self.sessions.get(slot).and_then(Option::as_ref))
+                    .and_then(|session| self.core.accounts.security(session.security))
+                    .and_then(|security| security.offered(config.suites))
+                    .map(|suites| config.with_suites(suites))
+                else {
+                    return self.attempt_failed(now, slot, Reason::NoSuite, rng);
+                };
                 match Connection::client(time(now), &config, psk, rng, Handshake::new()) {
                     Ok(connection) => place.stage = Stage::Running(connection),
                     Err(_) => self.attempt_failed(now, slot, Reason::NoCredential, rng),
@@ -220,12 +229,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(Place { stage: Stage::Running(connection), .. }) = place else { return };
         let Some(session) = self.session_mut(slot) else { return };
         let role = session.role;
+        let suite = connection.suite().unwrap_or_default();
         match connection.without_handshake() {
             Some(connection) => session.open(Link::Secured(connection), TokenPolicy::SECURED, rng),
             // A client's last flight is never the last of a full handshake.
             None => return self.connection_failed(slot, Reason::Handshake),
         }
-        self.notice(Notice::Secured { role });
+        self.notice(Notice::Secured { role, suite });
         self.connected(slot);
         self.is_due = true;
     }
@@ -319,19 +329,21 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if let Some(length) = self.transmit_record(now, slot, out) {
             return Some(0..length);
         }
-        let behind = out.get_mut(ROOM.head..)?;
-        let room = behind.len().saturating_sub(ROOM.tail);
-        let range = match self.session_mut(slot)?.peer.as_mut()?.poll_transmit(now, behind.get_mut(..room)?) {
-            Some(length) => ROOM.head..ROOM.head.saturating_add(length),
+        let room = self.session_mut(slot)?.room();
+        let behind = out.get_mut(room.head..)?;
+        let length = behind.len().saturating_sub(room.tail);
+        let range = match self.session_mut(slot)?.peer.as_mut()?.poll_transmit(now, behind.get_mut(..length)?)
+        {
+            Some(length) => room.head..room.head.saturating_add(length),
             None => self
                 .poll_reply(now, slot, out, objects, rng)
                 .or_else(|| self.poll_request(now, slot, out, objects, rng))
                 .or_else(|| self.poll_notification(now, slot, out, objects, rng))
                 // A deferred answer is acknowledged by the peer.
                 .or_else(|| {
-                    let behind = out.get_mut(ROOM.head..)?;
+                    let behind = out.get_mut(room.head..)?;
                     let length = self.session_mut(slot)?.peer.as_mut()?.poll_transmit(now, behind)?;
-                    Some(ROOM.head..ROOM.head.saturating_add(length))
+                    Some(room.head..room.head.saturating_add(length))
                 })?,
         };
         match &mut self.session_mut(slot)?.link {

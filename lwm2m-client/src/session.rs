@@ -4,7 +4,9 @@
 //! new peer.
 
 #[cfg(feature = "psk")]
-use dtls_psk::{Connection, HEADROOM, Handshake, NoHandshake, TAILROOM};
+use dtls_psk::{Connection, Handshake, NoHandshake};
+#[cfg(all(feature = "psk", not(feature = "suites")))]
+use dtls_psk::{HEADROOM, TAILROOM};
 use heapless::Vec;
 use lwm2m_coap::block::{Block, Upload};
 use lwm2m_coap::{Code, Exchange, Instant, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
@@ -30,12 +32,12 @@ const REQUESTS: usize = 1;
 /// Bytes of a handshake's flight.
 #[cfg(feature = "psk")]
 pub(crate) const HANDSHAKE: usize = 384;
-/// What a message leaves free for the record around it.
-#[cfg(feature = "psk")]
-pub(crate) const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
+/// What a message leaves free for the record around it at most.
+#[cfg(all(feature = "psk", not(feature = "suites")))]
+const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
 /// There are no records.
 #[cfg(not(feature = "psk"))]
-pub(crate) const ROOM: Room = Room::NONE;
+const ROOM: Room = Room::NONE;
 
 /// The CoAP side of a server.
 pub(crate) type ServerPeer<const O: usize> =
@@ -70,6 +72,10 @@ static PARAMETERS: Parameters = Parameters::DEFAULT;
 
 /// The way to a server, in the order in which it is made.
 #[derive(Default)]
+#[cfg_attr(
+    all(feature = "connection-id", feature = "suites"),
+    expect(clippy::large_enum_variant, reason = "there is no allocator, and the usual link is the largest")
+)]
 pub(crate) enum Link {
     /// There is none.
     #[default]
@@ -113,6 +119,21 @@ pub(crate) struct Session<const O: usize> {
 }
 
 impl<const O: usize> Session<O> {
+    /// What a message leaves free for the record around it.
+    pub(crate) fn room(&self) -> Room {
+        // Suites differ in what they need; a build of one suite knows it beforehand.
+        #[cfg(feature = "suites")]
+        return match &self.link {
+            Link::Secured(connection) => {
+                let (head, tail) = connection.room();
+                Room { head, tail }
+            }
+            _ => Room::NONE,
+        };
+        #[cfg(not(feature = "suites"))]
+        ROOM
+    }
+
     pub(crate) fn new(role: Role, security: u16) -> Self {
         Session {
             role,

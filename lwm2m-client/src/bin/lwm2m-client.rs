@@ -236,7 +236,7 @@ impl Patience {
 
     fn failed(&mut self, what: &str, reason: Reason) {
         self.last = Some(reason);
-        if let Reason::Refused(_) | Reason::Unsupported | Reason::NoCredential = reason {
+        if let Reason::Refused(_) | Reason::Unsupported | Reason::NoSuite | Reason::NoCredential = reason {
             self.refused = Some(format!("{what} was refused: {reason}"));
         }
     }
@@ -273,7 +273,9 @@ fn log(notice: &Notice) {
         Notice::BootstrapStarted => tracing::info!("asking the bootstrap server"),
         Notice::Bootstrapped => tracing::info!("bootstrapped: trying the new accounts"),
         Notice::BootstrapFailed { reason } => tracing::warn!("bootstrap failed: {reason}"),
-        Notice::Secured { role } => tracing::info!("secured: {} holds the same key", name(role)),
+        Notice::Secured { role, suite } => {
+            tracing::info!("secured: {} holds the same key, {}", name(role), suite.name());
+        }
         Notice::Registered { server } => tracing::info!("registered with server {}", server.get()),
         Notice::Updated { server } => tracing::info!("registration updated with server {}", server.get()),
         Notice::RegistrationRetry { server, reason } => {

@@ -17,4 +17,6 @@ mod registration;
 mod rekey;
 mod reporting;
 mod several_servers;
+#[cfg(feature = "suites")]
+mod suites;
 mod world;

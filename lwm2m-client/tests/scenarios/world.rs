@@ -94,6 +94,10 @@ pub struct Script {
     jar: Option<CookieJar>,
     connections: Vec<Connection<512, Box<Handshake<512>>>>,
     pub handshakes: usize,
+    /// The cipher suites that the server takes.
+    pub suites: dtls_psk::Suites,
+    /// The list of them in the last ClientHello with a cookie.
+    pub offered: Vec<u8>,
     /// Datagrams that an alert answered.
     pub hellos: usize,
     /// Nothing arrives and nothing leaves.
@@ -129,6 +133,8 @@ impl Script {
             jar: None,
             connections: Vec::new(),
             handshakes: 0,
+            suites: dtls_psk::Suites::DEFAULT,
+            offered: Vec::new(),
             hellos: 0,
             is_dead: false,
             challenge: None,
@@ -173,7 +179,11 @@ impl Script {
             Choice::New => {
                 let jar = self.jar.get_or_insert_with(|| CookieJar::new(time, &mut rng));
                 let mut out = [0; 256];
-                let config = dtls_psk::Config::DEFAULT;
+                let config = dtls_psk::Config::DEFAULT.with_suites(self.suites);
+                // Behind the headers, version, random and empty session id: the cookie, then the suites.
+                let behind = datagram.get(13 + 12 + 2 + 32 + 1..).unwrap_or_default();
+                let behind = behind.get(1 + usize::from(behind[0])..).unwrap_or_default();
+                self.offered = behind[2..][..usize::from(behind[1])].to_vec();
                 match jar.accept(time, &config, &mut rng, b"address", datagram, &mut out) {
                     Accepted::Reply(length) => self.deliver.push_back(out[..length].to_vec()),
                     Accepted::Verified(hello) => {
@@ -183,6 +193,7 @@ impl Script {
                         self.connections.insert(0, connection);
                         self.connections.truncate(2);
                     }
+                    Accepted::Refused { length, .. } => self.deliver.push_back(out[..length].to_vec()),
                     other => panic!("{other:?}"),
                 }
             }

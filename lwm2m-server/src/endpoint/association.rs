@@ -92,9 +92,12 @@ impl Association {
     }
 
     /// The bytes to leave free around a message for the record it goes into.
-    pub(crate) const fn room(&self) -> Room {
-        match self.session {
-            Some(_) => Room { head: dtls_psk::HEADROOM, tail: dtls_psk::TAILROOM },
+    pub(crate) fn room(&self) -> Room {
+        match &self.session {
+            Some(session) => {
+                let (head, tail) = session.room();
+                Room { head, tail }
+            }
             None => Room::NONE,
         }
     }
@@ -125,9 +128,10 @@ impl Association {
         if !session.is_established() {
             return None;
         }
-        let end = out.len().checked_sub(dtls_psk::TAILROOM)?;
-        let length = self.coap.poll_transmit(now, out.get_mut(dtls_psk::HEADROOM..end)?)?;
-        let range = dtls_psk::HEADROOM..dtls_psk::HEADROOM.saturating_add(length);
+        let (head, tail) = session.room();
+        let end = out.len().checked_sub(tail)?;
+        let length = self.coap.poll_transmit(now, out.get_mut(head..end)?)?;
+        let range = head..head.saturating_add(length);
         trace.record(now, self, Direction::ToDevice, out.get(range.clone()));
         self.seal(out, range)
     }
