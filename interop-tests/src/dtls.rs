@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as Clock};
 
 use dtls_psk::{
     Accepted, Answer, Config, Connection, CookieJar, Counters, Datagram, HEADROOM, Handshake, Input, Instant,
-    Operation, Psk, Reason, TAILROOM,
+    Operation, Psk, Reason, Suite, Suites, TAILROOM,
 };
 
 use crate::coap::Transport;
@@ -24,6 +24,7 @@ type Inner = Connection<MEMORY, Box<Handshake<MEMORY>>>;
 pub struct Secure<T> {
     transport: T,
     connection: Option<Inner>,
+    config: Config,
     jar: Option<CookieJar>,
     keys: Vec<(Vec<u8>, Vec<u8>)>,
     random: Random,
@@ -37,12 +38,17 @@ pub struct Secure<T> {
 impl<T: Transport> Secure<T> {
     /// Begins a handshake with the server behind `transport`.
     pub fn client(transport: T, identity: &[u8], key: &[u8]) -> Self {
-        let mut secure = Self::new(transport, None);
+        Self::client_offering(transport, identity, key, Suites::DEFAULT.as_slice())
+    }
+
+    /// As [`Secure::client`], with the cipher suites that are offered.
+    pub fn client_offering(transport: T, identity: &[u8], key: &[u8], suites: &[Suite]) -> Self {
+        let mut secure = Self::new(transport, None).with_suites(suites);
         let now = secure.now();
         let rng = &mut |bytes: &mut [u8]| secure.random.fill(bytes);
         let psk = Psk { identity, key };
         secure.connection = Some(
-            Inner::client(now, &CONFIG, psk, rng, Box::new(Handshake::new()))
+            Inner::client(now, &secure.config, psk, rng, Box::new(Handshake::new()))
                 .expect("identity and key have possible lengths"),
         );
         secure
@@ -55,6 +61,13 @@ impl<T: Transport> Secure<T> {
         let mut secure = Self::new(transport, Some(jar));
         secure.keys = keys.iter().map(|(identity, key)| (identity.to_vec(), key.to_vec())).collect();
         secure
+    }
+
+    /// Takes these cipher suites, the preferred one first, in the handshakes to come.
+    #[must_use]
+    pub fn with_suites(mut self, suites: &[Suite]) -> Self {
+        self.config = self.config.with_suites(Suites::new(suites).expect("suites, each once"));
+        self
     }
 
     /// Drives the handshake to its end.
@@ -101,6 +114,11 @@ impl<T: Transport> Secure<T> {
         self.established
     }
 
+    /// Returns the cipher suite of the connection, once it has keys.
+    pub fn suite(&self) -> Option<Suite> {
+        self.connection.as_ref()?.suite()
+    }
+
     /// Returns the counters of the connection.
     pub fn counters(&self) -> Option<&Counters> {
         self.connection.as_ref().map(Inner::counters)
@@ -110,6 +128,7 @@ impl<T: Transport> Secure<T> {
         Self {
             transport,
             connection: None,
+            config: CONFIG,
             jar,
             keys: Vec::new(),
             random: Random::new(u64::from(std::process::id()).wrapping_add(1)),
@@ -145,13 +164,13 @@ impl<T: Transport> Secure<T> {
         let idle = self.connection.as_ref().is_none_or(|one| one.is_established() || one.is_closed());
         if let (true, true, Some(jar)) = (begins, idle, &mut self.jar) {
             let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
-            match jar.accept(now, &CONFIG, rng, b"the only peer", bytes, &mut out) {
+            match jar.accept(now, &self.config, rng, b"the only peer", bytes, &mut out) {
                 Accepted::Reply(length) | Accepted::Refused { length, .. } => {
                     self.transport.send(out.get(..length).unwrap_or_default());
                 }
                 Accepted::Verified(hello) => {
                     let memory = Box::new(Handshake::new());
-                    self.connection = Inner::server(now, &CONFIG, &hello, rng, memory).ok();
+                    self.connection = Inner::server(now, &self.config, &hello, rng, memory).ok();
                 }
                 Accepted::Dropped(_) => {}
             }

@@ -1,6 +1,6 @@
-//! OpenSSL 3.0 (`openssl s_server`, `openssl s_client`) in both roles: DTLS 1.2, PSK_WITH_AES_128_CCM_8.
+//! OpenSSL 3.0 (`openssl s_server`, `openssl s_client`) in both roles: DTLS 1.2 with every PSK suite that both sides have.
 
-use dtls_psk::Reason;
+use dtls_psk::{Reason, Suite};
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::peers;
@@ -11,15 +11,28 @@ const KEY: &str = "000102030405060708090a0b0c0d0e0f";
 // CCM_8 has a short tag, so OpenSSL offers it only at level 0.
 const SUITE: &str = "PSK-AES128-CCM8:@SECLEVEL=0";
 
+/// The suites that OpenSSL has, and its names for them.
+const SUITES: &[(Suite, &str)] = &[
+    (Suite::PskAes128Ccm8, "PSK-AES128-CCM8"),
+    (Suite::PskAes128Ccm, "PSK-AES128-CCM"),
+    (Suite::PskAes128Gcm, "PSK-AES128-GCM-SHA256"),
+    (Suite::EcdhePskAes128CbcSha256, "ECDHE-PSK-AES128-CBC-SHA256"),
+    (Suite::PskAes128CbcSha256, "PSK-AES128-CBC-SHA256"),
+];
+
 fn key() -> Vec<u8> {
     hex::decode(KEY).expect("hexadecimal")
 }
 
 fn server(arguments: &[&str]) -> Option<(Process, u16)> {
+    server_with(SUITE, arguments)
+}
+
+fn server_with(suite: &str, arguments: &[&str]) -> Option<(Process, u16)> {
     let program = peers::openssl()?;
     let port = free_udp_port();
     let mut command = program.command();
-    command.args(["s_server", "-dtls1_2", "-nocert", "-accept", &local(port).to_string(), "-cipher", SUITE]);
+    command.args(["s_server", "-dtls1_2", "-nocert", "-accept", &local(port).to_string(), "-cipher", suite]);
     command.args(["-psk_identity", IDENTITY, "-psk", KEY]).args(arguments);
     let mut server = Process::spawn("openssl s_server", command);
     server.wait_for_text("ACCEPT");
@@ -34,15 +47,24 @@ fn connect(port: u16, key: &[u8]) -> Secure<std::net::UdpSocket> {
 }
 
 fn exchange_lines_and_close(arguments: &[&str]) {
-    let Some((mut server, port)) = server(arguments) else { return };
-    let mut client = connect(port, &key());
+    let Some((server, port)) = server(arguments) else { return };
+    exchange_with(server, &mut connect(port, &key()));
+}
+
+fn with_and_without_encrypt_then_mac(name: &str) -> &'static [&'static [&'static str]] {
+    if name.contains("CBC") { &[&[], &["-no_etm"]] } else { &[&[]] }
+}
+
+fn exchange_with(mut server: Process, client: &mut Secure<std::net::UdpSocket>) -> Option<Suite> {
     client.establish().expect("both have the key");
+    let suite = client.suite();
     client.send(b"from the client\n");
     server.wait_for_text("from the client");
     server.say("from the server");
     assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
     client.close();
     server.wait_for_text("DONE");
+    suite
 }
 
 #[test]
@@ -61,6 +83,19 @@ fn our_client_takes_the_identity_hint_of_an_openssl_server() {
 }
 
 #[test]
+fn our_client_talks_to_an_openssl_server_under_every_suite_that_it_offers() {
+    for (suite, name) in SUITES.iter().filter(|(suite, _)| suite.is_for_clients()) {
+        for arguments in with_and_without_encrypt_then_mac(name) {
+            let Some((server, port)) = server_with(&format!("{name}:@SECLEVEL=0"), arguments) else { return };
+            let socket = socket();
+            socket.connect(local(port)).expect("loopback is reachable");
+            let mut client = Secure::client_offering(socket, IDENTITY.as_bytes(), &key(), &[*suite]);
+            assert_eq!(exchange_with(server, &mut client), Some(*suite), "{name} {arguments:?}");
+        }
+    }
+}
+
+#[test]
 fn our_client_is_refused_by_an_openssl_server_with_another_key() {
     let Some((_server, port)) = server(&[]) else { return };
     let mut client = connect(port, &[7; 16]);
@@ -69,12 +104,16 @@ fn our_client_is_refused_by_an_openssl_server_with_another_key() {
 }
 
 fn openssl_client(key: &str, suite: &str) -> Option<(Process, Secure<Listener>)> {
+    openssl_client_with(key, suite, &[])
+}
+
+fn openssl_client_with(key: &str, suite: &str, arguments: &[&str]) -> Option<(Process, Secure<Listener>)> {
     let program = peers::openssl()?;
     let socket = socket();
     let address = socket.local_addr().expect("a bound socket").to_string();
     let mut command = program.command();
     command.args(["s_client", "-dtls1_2", "-connect", &address, "-cipher", suite]);
-    command.args(["-psk_identity", IDENTITY, "-psk", key]);
+    command.args(["-psk_identity", IDENTITY, "-psk", key]).args(arguments);
     let client = Process::spawn("openssl s_client", command);
     let server = Secure::server(Listener::new(&socket), &[(IDENTITY.as_bytes(), &self::key())]);
     Some((client, server))
@@ -88,12 +127,45 @@ fn an_openssl_client_talks_to_our_server() {
         server.establish().expect("both have the key");
         client.wait_for_text("PSK-AES128-CCM8");
         client.wait_for_text("Extended master secret: yes");
-        client.say("from the client");
-        assert_eq!(server.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
-        server.send(b"from the server\n");
-        client.wait_for_text("from the server");
-        client.say("Q");
-        assert_eq!(server.wait_for_close(), Reason::PeerClosed);
+        talk_and_close(&mut client, &mut server);
+    }
+}
+
+fn talk_and_close(client: &mut Process, server: &mut Secure<Listener>) {
+    client.say("from the client");
+    assert_eq!(server.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
+    server.send(b"from the server\n");
+    client.wait_for_text("from the server");
+    client.say("Q");
+    assert_eq!(server.wait_for_close(), Reason::PeerClosed);
+}
+
+#[test]
+fn an_openssl_client_talks_to_our_server_under_every_suite() {
+    let accepted: Vec<_> = SUITES.iter().map(|(suite, _)| *suite).collect();
+    for (suite, name) in SUITES {
+        for arguments in with_and_without_encrypt_then_mac(name) {
+            let peers = openssl_client_with(KEY, &format!("{name}:@SECLEVEL=0"), arguments);
+            let Some((mut client, server)) = peers else { return };
+            let mut server = server.with_suites(&accepted);
+            assert_eq!(server.establish(), Ok(()), "{name} {arguments:?}");
+            assert_eq!(server.suite(), Some(*suite), "{name} {arguments:?}");
+            client.wait_for_text(name);
+            talk_and_close(&mut client, &mut server);
+        }
+    }
+}
+
+#[test]
+fn an_openssl_client_that_offers_everything_gets_what_our_server_prefers() {
+    for (suite, name) in SUITES {
+        let Some((mut client, server)) = openssl_client(KEY, "PSK:@SECLEVEL=0") else { return };
+        let others = SUITES.iter().map(|(other, _)| *other).filter(|other| other != suite);
+        let accepted: Vec<_> = [*suite].into_iter().chain(others).collect();
+        let mut server = server.with_suites(&accepted);
+        assert_eq!(server.establish(), Ok(()), "{name}");
+        assert_eq!(server.suite(), Some(*suite));
+        client.wait_for_text(name);
     }
 }
 
