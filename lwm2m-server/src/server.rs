@@ -238,7 +238,7 @@ pub enum RequestError {
     Refused((u8, u8), String),
     /// The device registered again or its session ended while the request was under way; it may have been executed.
     Interrupted,
-    /// The answer is longer than the server accepts.
+    /// The answer is longer than the server accepts, or has memory for now.
     TooLarge,
     /// The answer cannot be understood; says why.
     Malformed(&'static str),

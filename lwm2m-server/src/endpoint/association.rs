@@ -141,7 +141,9 @@ impl Association {
         let session = session.map(|at| Instant::from_millis(at.as_millis()));
         let idle = self.registration.is_none().then_some(self.kept_until);
         let jobs = self.downlink.as_ref().and_then(|downlink| downlink.next_deadline());
-        [session, self.coap.poll_timeout(), self.coap.next_expiry(), jobs, idle].into_iter().flatten().min()
+        let upload = self.upload.as_ref().map(|upload| upload.deadline());
+        let coap = [self.coap.poll_timeout(), self.coap.next_expiry()];
+        [session, idle, jobs, upload].into_iter().chain(coap).flatten().min()
     }
 
     /// Whether every record of its peer has a Connection ID from now on: nothing of the handshake can come any more.

@@ -30,6 +30,8 @@ counters! {
     duplicates,
     /// Messages of unknown senders that were no Register and no Bootstrap-Request.
     strangers,
+    /// Registers and Bootstrap-Requests without security that were answered with an Echo value.
+    challenged,
     /// Notifications of no observation, answered with a Reset.
     unknown_notifications,
     /// Notifications that came after a newer one.
@@ -56,6 +58,8 @@ counters! {
     turned_away,
     /// Registers that were turned away because too many devices are registered.
     registers_turned_away,
+    /// Blocks of object lists that there was no memory for.
+    blocks_turned_away,
     /// Datagrams with a Connection ID that no session has.
     records_without_session,
     /// DTLS records that could not be decoded.

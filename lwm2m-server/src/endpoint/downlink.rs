@@ -190,7 +190,7 @@ impl Endpoint {
 
     /// A request to a device, with the longest answer that is taken.
     pub(crate) fn exchange(&self, outgoing: Outgoing) -> Exchange {
-        Exchange::new(outgoing, self.config.longest_answer)
+        Exchange::new(outgoing, self.config.longest_answer, &self.budget)
     }
 
     pub(crate) fn enqueue(&mut self, key: Key, job: Job) {

@@ -16,6 +16,8 @@ use lwm2m_objects::Format;
 
 use crate::server::RequestError;
 
+use super::budget::{Body, Budget};
+
 /// A request as it is to be sent, with its whole body.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
@@ -56,8 +58,10 @@ pub(crate) struct Exchange {
     /// The body was begun again.
     is_restarted: bool,
     download: Download,
-    /// The answer as far as it came; `None` until its first block.
+    /// The head of the answer; `None` until its first block.
     reply: Option<Reply>,
+    /// Its body as far as it came.
+    body: Body,
 }
 
 /// What follows from a response.
@@ -96,8 +100,8 @@ impl Outgoing {
 }
 
 impl Exchange {
-    /// An answer of more than `cap` bytes will be given up.
-    pub(crate) fn new(outgoing: Outgoing, cap: u32) -> Self {
+    /// An answer of more than `cap` bytes, or beyond the budget of all, will be given up.
+    pub(crate) fn new(outgoing: Outgoing, cap: u32, budget: &Budget) -> Self {
         let download = Download::new(Szx::LARGEST, cap);
         let tag = tag(&outgoing.body);
         Self {
@@ -109,6 +113,7 @@ impl Exchange {
             is_restarted: false,
             download,
             reply: None,
+            body: Body::new(budget),
         }
     }
 
@@ -214,18 +219,21 @@ impl Exchange {
             return Progress::Done(reply(message));
         }
         match self.download.handle(message) {
-            Ok(Downloaded::Part { bytes, last, .. }) => {
-                let reply = self.reply.get_or_insert_with(|| Reply { body: Vec::new(), ..reply(message) });
-                reply.body.extend_from_slice(bytes);
+            Ok(Downloaded::Part { offset: 0, last: true, .. }) if self.reply.is_none() => {
+                Progress::Done(reply(message))
+            }
+            Ok(Downloaded::Part { offset, bytes, last }) => {
+                if self.body.put(offset, bytes).is_err() {
+                    return Progress::Failed(RequestError::TooLarge);
+                }
+                let head = || Reply { body: Vec::new(), ..reply(message) };
+                self.reply.get_or_insert_with(head);
                 match self.reply.take_if(|_| last) {
-                    Some(reply) => Progress::Done(reply),
+                    Some(head) => Progress::Done(Reply { body: self.body.take(), ..head }),
                     None => Progress::Again,
                 }
             }
-            Ok(Downloaded::Restart) => {
-                self.reply.get_or_insert_with(|| reply(message)).body.clear();
-                Progress::Again
-            }
+            Ok(Downloaded::Restart) => Progress::Again,
             Err(DownloadError::TooLarge) => Progress::Failed(RequestError::TooLarge),
             Err(_) => Progress::Failed(RequestError::Malformed("the blocks make no whole answer")),
         }

@@ -11,6 +11,7 @@
 mod address;
 mod association;
 mod bootstrap;
+mod budget;
 mod connection_id;
 mod content;
 mod counters;
@@ -61,6 +62,7 @@ pub use trace::{Direction, Packet};
 pub use content::{Kinds, known_kind};
 
 use association::{Admission, Association};
+use budget::Budget;
 use connection_id::ConnectionIds;
 use refusal::Refusals;
 use registry::Registry;
@@ -80,6 +82,11 @@ pub struct Config {
     pub observations: usize,
     /// The longest body taken from a device, in bytes.
     pub longest_answer: u32,
+    /// Bytes that bodies on their way here in blocks may take at once, over all devices.
+    pub assembling: usize,
+    /// Whether a device without security first has to prove by Echo that it receives what is sent to its address
+    /// (RFC 9175). Many devices do not know how.
+    pub challenge: bool,
     /// Remotes without a registration that may be kept at once; beyond it new ones are turned away.
     pub unregistered: usize,
     /// Devices that may be registered at once; beyond it a Register is answered 5.03.
@@ -109,6 +116,8 @@ impl Default for Config {
             queue: 16,
             observations: 64,
             longest_answer: 1 << 20,
+            assembling: 64 << 20,
+            challenge: false,
             unregistered: 10_000,
             devices: 1_000_000,
             burst: 200,
@@ -159,6 +168,8 @@ pub struct Endpoint {
     outcomes: VecDeque<(RequestId, Result<Answer, RequestError>)>,
     counters: Counters,
     cookies: Option<CookieJar>,
+    /// What bodies in blocks may take.
+    budget: Budget,
     connection_ids: Option<ConnectionIds>,
     /// Handshakes begun and neither finished nor given up.
     half_open: usize,
@@ -208,8 +219,10 @@ impl Endpoint {
             unregistered: part.share(config.unregistered),
             devices: part.share(config.devices),
             handshakes: part.share(config.handshakes),
+            assembling: part.share(config.assembling),
             ..config
         };
+        let budget = Budget::new(config.assembling);
         Self {
             config,
             part,
@@ -228,6 +241,7 @@ impl Endpoint {
             outcomes: VecDeque::new(),
             counters: Counters::default(),
             cookies: None,
+            budget,
             connection_ids: None,
             half_open: 0,
             begun: VecDeque::new(),
@@ -373,6 +387,7 @@ impl Endpoint {
             }
             association.armed = NEVER;
             association.coap.forget(now);
+            association.upload.take_if(|upload| upload.is_over(now));
             self.session_timeout(now, key);
             self.failures(now, key);
             self.expire_jobs(now, key);

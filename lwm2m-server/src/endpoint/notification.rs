@@ -74,7 +74,7 @@ impl Endpoint {
         }
         let outgoing = Outgoing::new(Code::GET, request::uri(registration.objects.prefix.as_deref(), path))
             .accept(observation.format);
-        let mut exchange = Exchange::new(outgoing, self.config.longest_answer);
+        let mut exchange = Exchange::new(outgoing, self.config.longest_answer, &self.budget);
         match exchange.answer(message) {
             Progress::Again => {
                 let purpose = Purpose::Rest { observation: id, path };

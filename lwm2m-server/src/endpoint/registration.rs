@@ -192,7 +192,7 @@ impl Endpoint {
         let endpoint = bootstrap.who.endpoint().clone();
         match bootstrap.answer(reply) {
             Next::Send(outgoing) => {
-                let exchange = Exchange::new(outgoing, self.config.longest_answer);
+                let exchange = Exchange::new(outgoing, self.config.longest_answer, &self.budget);
                 let job = Job::new(Purpose::Bootstrap, exchange, bootstrap.deadline);
                 downlink.bootstrap = Some(bootstrap);
                 self.enqueue(key, job);

@@ -1,11 +1,17 @@
 //! Remotes without security that are not known: who registers or asks to be bootstrapped is kept, everybody else gets an
 //! answer out of nothing but the message.
 //!
-//! Invariant: no answer to a stranger is longer than what it answers.
+//! With [`Config::challenge`](super::Config) a remote proves first that it receives what is sent to its address (RFC 9175
+//! §2.4): 4.01 with an Echo value, and nothing is kept of it until that comes back.
+//!
+//! Invariant: no answer to a stranger has more than three times the bytes of what it answers.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use lwm2m_coap::{Code, Header, Instant, Kind, Message, Rng, Room, Writer, udp};
+use dtls_psk::{Crypto, RunningMac as _, RustCrypto};
+use lwm2m_coap::echo::Challenge;
+use lwm2m_coap::{Code, Header, Instant, Kind, Message, OptionNumber, Parameters, Rng, Room, Writer, udp};
 
 use crate::credentials::Role;
 
@@ -45,6 +51,14 @@ impl Endpoint {
             Counters::add(&mut self.counters.strangers);
             return Err(answer_stranger(header, &message, out));
         }
+        if self.config.challenge {
+            // RFC 9175 §2.4: who did not show the value that was sent to its address may not be there.
+            let challenge = challenge(self.shared.cookie_root(rng), from);
+            if !challenge.accepts(now, message.options.echo()) {
+                Counters::add(&mut self.counters.challenged);
+                return Err(challenge_stranger(now, &challenge, header, &message, out));
+            }
+        }
         let is_full = self.associations.len().saturating_sub(self.registry.len()) >= self.config.unregistered;
         let association = Association::new(now, local, from, None, rng);
         let key = if is_full { None } else { self.associations.insert(association) };
@@ -57,6 +71,39 @@ impl Endpoint {
     }
 }
 
+/// Asks a stranger to show a value. A Non-confirmable request is left in silence: its sender will try again.
+fn challenge_stranger(
+    now: Instant,
+    challenge: &Challenge<impl Fn(&[u8; 4]) -> [u8; 8]>,
+    header: Header,
+    message: &Message<'_>,
+    out: &mut [u8],
+) -> Option<Range<usize>> {
+    if header.kind != Kind::Confirmable {
+        return None;
+    }
+    let mut writer = Writer::new(out, Room::NONE, Code::UNAUTHORIZED);
+    challenge.refuse(now, &mut writer).ok()?;
+    let header = Header { kind: Kind::Acknowledgement, id: header.id };
+    Some(writer.finish().ok()?.emit(header, message.token))
+}
+
+/// For how long a value is good: as long as the request may be sent again (MAX_TRANSMIT_SPAN).
+const ECHO_WINDOW: Duration = Duration::from_secs(45);
+
+/// The values for one address.
+fn challenge(key: &[u8; 32], from: Address) -> Challenge<impl Fn(&[u8; 4]) -> [u8; 8]> {
+    Challenge::new(ECHO_WINDOW, move |time: &[u8; 4]| {
+        // The same secret makes the cookies of handshakes, of other words.
+        let mut mac = <RustCrypto as Crypto>::Hmac::new(key);
+        mac.update(b"echo");
+        mac.update(time);
+        mac.update(from.bytes());
+        let [a, b, c, d, e, f, g, h, ..] = mac.finish();
+        [a, b, c, d, e, f, g, h]
+    })
+}
+
 fn put(out: &mut [u8], bytes: &[u8]) -> Option<Range<usize>> {
     out.get_mut(..bytes.len())?.copy_from_slice(bytes);
     Some(0..bytes.len())
@@ -67,7 +114,14 @@ fn put(out: &mut [u8], bytes: &[u8]) -> Option<Range<usize>> {
 fn answer_stranger(header: Header, message: &Message<'_>, out: &mut [u8]) -> Option<Range<usize>> {
     match header.kind {
         Kind::Confirmable if message.code.is_request() => {
-            let mut draft = Writer::new(out, Room::NONE, Code::NOT_FOUND).finish().ok()?;
+            // RFC 7252 §5.4.1, §5.8, §5.10.2 count for strangers too.
+            let code = match message.options.first_unknown_critical(Parameters::DEFAULT.known) {
+                Some(OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME) => Code::PROXYING_NOT_SUPPORTED,
+                Some(_) => Code::BAD_OPTION,
+                None if message.code > Code::DELETE => Code::METHOD_NOT_ALLOWED,
+                None => Code::NOT_FOUND,
+            };
+            let mut draft = Writer::new(out, Room::NONE, code).finish().ok()?;
             Some(draft.emit(Header { kind: Kind::Acknowledgement, id: header.id }, message.token))
         }
         Kind::NonConfirmable if message.code.is_request() || message.code == Code::EMPTY => None,

@@ -8,10 +8,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lwm2m_coap::block::{Block, Receive, Received, Szx};
 use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{Code, ContentFormat, Exchange, Instant, Message, OptionNumber, Rng, Writer};
+use lwm2m_coap::{Code, ContentFormat, Exchange, Instant, Message, NoResponse, OptionNumber, Rng, Writer};
 use lwm2m_objects::{Format, Location, Operation, Parameters, Version, mapping};
 
 use crate::credentials::{Fact, Role};
@@ -19,6 +20,7 @@ use crate::event::Event;
 
 use super::association::Who;
 use super::bootstrap::Bootstrap;
+use super::budget::{Body, Budget};
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
 use super::question::{Question, Verdict};
@@ -30,6 +32,7 @@ use super::{BOOTSTRAP_LIMIT, Endpoint};
 /// A request that waits for the owner's answer.
 pub(crate) struct Parked {
     exchange: Exchange,
+    no_response: NoResponse,
     who: Who,
     what: What,
 }
@@ -45,16 +48,22 @@ enum Next {
     Park(Who, What),
 }
 
-/// What a request is answered with: a code, the id of a location, and the block it acknowledges.
+/// What a request is answered with.
 struct Reply {
     code: Code,
+    /// The id of a location.
     location: Option<String>,
+    /// The block it acknowledges.
     block: Option<Block>,
+    /// The longest body that is taken.
+    size: Option<u32>,
+    /// Whether the device wants to hear of it at all.
+    no_response: NoResponse,
 }
 
 impl From<Code> for Reply {
     fn from(code: Code) -> Self {
-        Self { code, location: None, block: None }
+        Self { code, location: None, block: None, size: None, no_response: NoResponse::default() }
     }
 }
 
@@ -73,30 +82,40 @@ impl Endpoint {
         // RFC 7959 §2.3: the final answer acknowledges the last block.
         let mut block = None;
         let next = match message.options.block1() {
-            Ok(None) => {
-                association.upload = None;
-                self.operate(key, now, message)
-            }
+            Ok(None) => self.operate(key, now, message),
             // An object list longer than one message comes in blocks (RFC 7959 §2.5).
-            _ => match association.upload.get_or_insert_default().take(message) {
-                Ok((body, answer)) => {
-                    association.upload = None;
-                    block = answer;
-                    self.operate(key, now, &Message { payload: &body, ..*message })
+            _ => {
+                let budget = &self.budget;
+                let upload = association.upload.get_or_insert_with(|| Box::new(Upload::new(budget)));
+                let taken = upload.take(now, message);
+                association.upload.take_if(|upload| !upload.receive.is_active());
+                match taken {
+                    Ok((body, answer)) => {
+                        block = answer;
+                        self.operate(key, now, &Message { payload: &body, ..*message })
+                    }
+                    Err(reply) => {
+                        if reply.code == Code::SERVICE_UNAVAILABLE {
+                            Counters::add(&mut self.counters.blocks_turned_away);
+                        }
+                        Next::Reply(reply)
+                    }
                 }
-                Err(reply) => Next::Reply(reply),
-            },
+            }
         };
+        let no_response = message.options.no_response();
         match next {
             Next::Reply(mut reply) => {
                 reply.block = reply.block.or(block);
+                reply.no_response = no_response;
                 self.respond(now, key, &mut exchange, &reply, rng, out)
             }
             Next::Park(who, mut what) => {
                 if let What::Register { block: place, .. } = &mut what {
                     *place = block;
                 }
-                self.park(now, key, exchange, who, what, rng, out)
+                let parked = Parked { exchange, no_response, who, what };
+                self.park(now, key, parked, rng, out)
             }
         }
     }
@@ -156,6 +175,11 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Range<usize>> {
         let association = self.associations.get_mut(key)?;
+        // RFC 7967 §2: the server may leave out a response that its client does not want.
+        if reply.no_response.covers(reply.code) {
+            association.coap.suppress(exchange);
+            return None;
+        }
         let mut writer = Writer::new(out, association.room(), reply.code);
         if let Some(id) = &reply.location {
             writer.option(OptionNumber::LOCATION_PATH, b"rd").ok()?;
@@ -164,38 +188,37 @@ impl Endpoint {
         if let Some(block) = reply.block {
             writer.block1(block).ok()?;
         }
+        if let Some(size) = reply.size {
+            writer.uint(OptionNumber::SIZE1, size).ok()?;
+        }
         let range = association.coap.respond(now, exchange, writer, &mut Plain, rng).ok()?;
         self.trace.record(now, association, Direction::ToDevice, out.get(range.clone()));
         association.seal(out, range)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the direct path hands time, randomness and the buffer down"
-    )]
     fn park(
         &mut self,
         now: Instant,
         key: Key,
-        mut exchange: Exchange,
-        who: Who,
-        what: What,
+        mut parked: Parked,
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Range<usize>> {
         let association = self.associations.get_mut(key)?;
         if association.parked.is_some() {
-            return self.respond(now, key, &mut exchange, &Code::SERVICE_UNAVAILABLE.into(), rng, out);
+            let reply = Reply { no_response: parked.no_response, ..Code::SERVICE_UNAVAILABLE.into() };
+            return self.respond(now, key, &mut parked.exchange, &reply, rng, out);
         }
-        let question = match what {
-            What::Register { .. } => Question::Admit { who: who.clone() },
+        let who = parked.who.clone();
+        let question = match parked.what {
+            What::Register { .. } => Question::Admit { who },
             What::Bootstrap { .. } => {
                 self.end_bootstraps(&who);
-                Question::Plan { who: who.clone() }
+                Question::Plan { who }
             }
         };
         if let Some(association) = self.associations.get_mut(key) {
-            association.parked = Some(Box::new(Parked { exchange, who, what }));
+            association.parked = Some(Box::new(parked));
         }
         self.ask(key, question);
         None
@@ -224,7 +247,8 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Range<usize>> {
-        let Parked { mut exchange, who, what } = *self.associations.get_mut(key)?.parked.take()?;
+        let parked = *self.associations.get_mut(key)?.parked.take()?;
+        let Parked { mut exchange, no_response, who, what } = parked;
         let reply = match (verdict, what) {
             (Verdict::Admitted, What::Register { version, change, block }) => {
                 Reply { block, ..self.register(now, key, who, version, change) }
@@ -244,7 +268,7 @@ impl Endpoint {
             }
             _ => Code::INTERNAL_SERVER_ERROR.into(),
         };
-        self.respond(now, key, &mut exchange, &reply, rng, out)
+        self.respond(now, key, &mut exchange, &Reply { no_response, ..reply }, rng, out)
     }
 
     /// Refuses a Register or Bootstrap-Request. A proven peer that may not come in has a credential that is no longer
@@ -454,32 +478,53 @@ fn change(parameters: &Parameters<'_>, message: &Message<'_>) -> Result<Change, 
 #[derive(Debug)]
 pub(crate) struct Upload {
     receive: Receive,
-    body: Vec<u8>,
+    body: Body,
+    /// When it has stood still for too long.
+    deadline: Instant,
 }
 
 /// The longest object list, in bytes.
 const LONGEST_LIST: u32 = 16_384;
 
-impl Default for Upload {
-    fn default() -> Self {
-        Self { receive: Receive::new(Szx::LARGEST, LONGEST_LIST), body: Vec::new() }
-    }
-}
+/// For how long it may stand still: EXCHANGE_LIFETIME (RFC 7959 §2.5 leaves it open).
+const PATIENCE: Duration = Duration::from_secs(247);
 
 impl Upload {
+    fn new(budget: &Budget) -> Self {
+        Self {
+            receive: Receive::new(Szx::LARGEST, LONGEST_LIST),
+            body: Body::new(budget),
+            deadline: Instant::default(),
+        }
+    }
+
     /// Takes a block; the whole body once it is complete, with the block to acknowledge, else what to answer.
-    fn take(&mut self, message: &Message<'_>) -> Result<(Vec<u8>, Option<Block>), Reply> {
+    fn take(&mut self, now: Instant, message: &Message<'_>) -> Result<(Vec<u8>, Option<Block>), Reply> {
         match self.receive.handle(message) {
             Ok(Received::Part { offset, bytes, last, answer }) => {
-                self.body.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
-                self.body.extend_from_slice(bytes);
+                self.deadline = now.saturating_add(PATIENCE);
+                // RFC 7252 §5.9.3.4: not now.
+                if self.body.put(offset, bytes).is_err() {
+                    self.receive.abort();
+                    return Err(Code::SERVICE_UNAVAILABLE.into());
+                }
                 match last {
-                    true => Ok((core::mem::take(&mut self.body), answer)),
+                    true => Ok((self.body.take(), answer)),
                     false => Err(Reply { block: answer, ..Code::CONTINUE.into() }),
                 }
             }
             Ok(Received::Repeated { answer }) => Err(Reply { block: Some(answer), ..Code::CONTINUE.into() }),
-            Err(refusal) => Err(refusal.code.into()),
+            // RFC 7959 §2.9.3: 4.13 says how much is taken.
+            Err(refusal) => Err(Reply { size: refusal.size, ..refusal.code.into() }),
         }
+    }
+
+    pub(crate) const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether it has stood still for too long.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.deadline <= now
     }
 }
