@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use lwm2m_client::objects::{Arguments, At, Change, Completion, Error, Object, ObjectDef, Value as Resource};
 use lwm2m_client::{
-    AccountId, Client, Config as ClientConfig, Event as ClientEvent, FactoryAccount, Notice, PresharedKey,
-    Store as ClientStore, provision, simulated,
+    AccountId, Action, Client, Config as ClientConfig, Event as ClientEvent, FactoryAccount, Notice,
+    PresharedKey, Store as ClientStore, provision, simulated,
 };
 use lwm2m_coap::Instant;
 use lwm2m_server::credentials::{
@@ -115,6 +115,20 @@ pub struct Device {
     /// By account: our socket and the server's listener.
     sockets: [Option<(Host, Listener)>; 2],
     random: Random,
+}
+
+impl Device {
+    /// A record of its storage.
+    pub fn stored(&self, key: lwm2m_client::Key) -> Option<Vec<u8>> {
+        self.store.load(key).map(<[u8]>::to_vec)
+    }
+
+    /// Puts a record into its storage, whatever the client thinks.
+    pub fn store(&mut self, key: lwm2m_client::Key, bytes: &[u8]) {
+        for action in [Action::Stage { key, bytes }, Action::Commit, Action::Confirm] {
+            self.store.apply(&action).expect("memory does not fail");
+        }
+    }
 }
 
 /// Server, devices and the link between them.
@@ -247,6 +261,22 @@ impl World {
             *host = self.next_socket;
             self.next_socket = self.next_socket.saturating_add(1);
         }
+    }
+
+    /// A device loses its power and starts again: its storage is all that it has.
+    pub fn restart_device(&mut self, device: usize) {
+        let Some(device) = self.devices.get_mut(device) else { return };
+        for (host, _) in device.sockets.iter_mut().filter_map(Option::take) {
+            self.sockets.remove(&host);
+        }
+        let name: &'static str = String::leak(device.name.clone());
+        *device.client = Client::new(ClientConfig::new(name));
+    }
+
+    /// The server loses its power and starts again: what the credentials are is all that it has.
+    pub fn restart_server(&mut self, config: Config) {
+        self.endpoint = Endpoint::new(config);
+        self.outcomes.clear();
     }
 
     /// The ledger's state changes by itself.

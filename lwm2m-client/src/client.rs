@@ -103,6 +103,9 @@ pub struct Client<
     pub(crate) is_unproven: bool,
     /// New accounts came from a bootstrap of this run.
     pub(crate) is_trial: bool,
+    /// The accounts before came back: the sessions kept for them are not offered.
+    #[cfg(feature = "resumption")]
+    pub(crate) is_session_doubted: bool,
     /// A server changed `/1` or `/2`.
     pub(crate) is_changed: bool,
     /// When the bootstrap account is purged.
@@ -140,6 +143,8 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             is_resume_due: false,
             is_unproven: true,
             is_trial: false,
+            #[cfg(feature = "resumption")]
+            is_session_doubted: false,
             is_changed: false,
             purge_at: None,
             is_stopping: false,

@@ -241,8 +241,8 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
         match (resource, value) {
             (3 | 5, Value::Opaque(bytes)) => {
                 let longest = if resource == 3 { IDENTITY_CAPACITY } else { SECRET_CAPACITY };
-                let is_fitting =
-                    bytes.len() <= longest && bytes.len().saturating_add(5) <= self.staging.room();
+                let is_fitting = bytes.len() <= longest
+                    && bytes.len().saturating_add(if RESUMES { 10 } else { 5 }) <= self.staging.room();
                 if is_fitting { Ok(()) } else { Err(Error::TooLarge) }
             }
             (0, Value::String(uri)) if uri.len() > U || ServerAddress::parse(uri).is_none() => {
@@ -290,7 +290,9 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
                 let is_staged = match value {
                     Some(Value::Opaque(bytes)) if !bytes.is_empty() => {
                         security.set(resource, Some(1));
-                        self.staging.stage(key, bytes)
+                        // What was agreed under the former credential ends with it.
+                        let is_ended = !RESUMES || self.staging.remove(Key::Session(instance));
+                        is_ended && self.staging.stage(key, bytes)
                     }
                     None if security.value(resource) == Some(0) => true,
                     _ => {
@@ -316,9 +318,17 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
     fn delete(&mut self, instance: u16) -> Result<(), Error> {
         self.securities.retain(|security| security.instance != instance);
         let keys = [Key::Security(instance), Key::Identity(instance), Key::Secret(instance)];
-        if keys.into_iter().all(|key| self.staging.remove(key)) { Ok(()) } else { Err(Error::Internal) }
+        let session = RESUMES.then_some(Key::Session(instance));
+        if keys.into_iter().chain(session).all(|key| self.staging.remove(key)) {
+            Ok(())
+        } else {
+            Err(Error::Internal)
+        }
     }
 }
+
+/// Whether there may be sessions in storage.
+const RESUMES: bool = cfg!(feature = "resumption");
 
 /// What a server executed on `/1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

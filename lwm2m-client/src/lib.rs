@@ -126,6 +126,8 @@ mod registration;
 mod reply;
 mod reporting;
 mod requests;
+#[cfg(feature = "resumption")]
+mod resumption;
 #[cfg(feature = "std")]
 mod runner;
 mod security;

@@ -44,6 +44,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         self.settle(now);
         self.purge(now);
         self.save_changes();
+        #[cfg(feature = "resumption")]
+        self.keep_sessions();
         self.assembly.expire(now);
     }
 
@@ -74,6 +76,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             let Some(slot) = self.free_slot() else { continue };
             let mut session = Session::new(Role::Server(id), instance);
             session.registration.start(now, delay);
+            #[cfg(feature = "resumption")]
+            {
+                session.resumption.is_doubted = self.is_session_doubted;
+            }
             if let Some(place) = self.sessions.get_mut(slot) {
                 *place = Some(session);
             }

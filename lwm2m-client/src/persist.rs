@@ -40,6 +40,8 @@ pub enum Key {
     Server(u16),
     /// One instance of `/2`.
     AccessControl(u16),
+    /// The DTLS session with the server of this instance of `/0`, as secret as its key.
+    Session(u16),
 }
 
 impl Key {
@@ -52,6 +54,7 @@ impl Key {
             Key::Secret(instance) => (0x03, instance),
             Key::Server(instance) => (0x04, instance),
             Key::AccessControl(instance) => (0x05, instance),
+            Key::Session(instance) => (0x06, instance),
         };
         let [high, low] = instance.to_be_bytes();
         [kind, high, low]
@@ -68,13 +71,14 @@ impl Key {
             0x03 => Some(Key::Secret(instance)),
             0x04 => Some(Key::Server(instance)),
             0x05 => Some(Key::AccessControl(instance)),
+            0x06 => Some(Key::Session(instance)),
             _ => None,
         }
     }
 
     /// Whether the record is a secret.
     pub const fn is_secret(self) -> bool {
-        matches!(self, Key::Secret(_))
+        matches!(self, Key::Secret(_) | Key::Session(_))
     }
 }
 
@@ -272,6 +276,7 @@ mod tests {
             Key::Secret(65_534),
             Key::Server(0),
             Key::AccessControl(3),
+            Key::Session(4),
         ] {
             assert_eq!(Key::from_bytes(key.to_bytes()), Some(key));
         }

@@ -344,6 +344,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         session.registration.location = location;
         session.registration.registered(now, lifetime, binding);
+        #[cfg(feature = "resumption")]
+        {
+            session.resumption.is_doubted = false;
+        }
         if is_stopping {
             session.registration.state = State::Deregistering { then: Then::Stop };
         }

@@ -1,7 +1,7 @@
 //! Handshakes and records: from the credential in storage to messages, and messages to datagrams.
 //!
-//! LwM2M Transport 1.1.1 §5.2, DTLS 1.2 with pre-shared keys. Invariant: a new association starts with a full handshake
-//! and a new CoAP peer; nothing of an old one is resumed, so that a changed key is proven.
+//! LwM2M Transport 1.1.1 §5.2, DTLS 1.2 with pre-shared keys. Invariant: a new association starts with a new CoAP peer, and
+//! with a full handshake whenever a key was written, so that a changed key is proven.
 
 use core::ops::Range;
 
@@ -75,8 +75,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 }
             }
             #[cfg(feature = "psk")]
-            Link::Handshaking => {
-                session.link = Link::Handshaking;
+            link if link.has_place() => {
+                session.link = link;
                 self.advance_handshake(now, slot, rng);
             }
             link => session.link = link,
@@ -89,7 +89,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         {
             let sessions = &self.sessions;
             let link = |slot: usize| sessions.get(slot)?.as_ref().map(|session| &session.link);
-            self.handshake.take_if(|place| !matches!(link(place.slot), Some(Link::Handshaking)));
+            self.handshake.take_if(|place| !link(place.slot).is_some_and(Link::has_place));
         }
     }
 
@@ -98,14 +98,21 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     fn advance_handshake(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
         let is_wanted = |place: &Place| {
             let session = self.sessions.get(place.slot).and_then(Option::as_ref);
-            session.is_some_and(|session| matches!(session.link, Link::Handshaking))
+            session.is_some_and(|session| session.link.has_place())
         };
         if !self.handshake.as_ref().is_some_and(is_wanted) {
             self.handshake = Some(Place { slot, stage: Stage::LoadingIdentity });
         }
         let Some(place) = self.handshake.as_mut().filter(|place| place.slot == slot) else { return };
         match &mut place.stage {
-            Stage::Loaded { identity, secret } => {
+            #[cfg(feature = "resumption")]
+            Stage::LoadingSession { .. } => {}
+            Stage::Loaded {
+                identity,
+                secret,
+                #[cfg(feature = "resumption")]
+                    session: offered,
+            } => {
                 let psk = Psk { identity: identity.bytes(), key: secret.bytes() };
                 #[cfg(feature = "connection-id")]
                 let config = offering(self.config.connection_id, rng);
@@ -120,13 +127,29 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 else {
                     return self.attempt_failed(now, slot, Reason::NoSuite, rng);
                 };
-                match Connection::client(time(now), &config, psk, rng, Handshake::new()) {
-                    Ok(connection) => place.stage = Stage::Running(connection),
+                #[cfg(feature = "resumption")]
+                let (is_offered, offered) = (offered.is_some(), offered.as_ref());
+                #[cfg(feature = "resumption")]
+                let started =
+                    Connection::resuming_client(time(now), &config, psk, offered, rng, Handshake::new());
+                #[cfg(not(feature = "resumption"))]
+                let started = Connection::client(time(now), &config, psk, rng, Handshake::new());
+                match started {
+                    Ok(connection) => {
+                        place.stage = Stage::Running(connection);
+                        #[cfg(feature = "resumption")]
+                        if let Some(session) = self.session_mut(slot) {
+                            session.resumption.is_doubted |= is_offered;
+                        }
+                    }
                     Err(_) => self.attempt_failed(now, slot, Reason::NoCredential, rng),
                 }
             }
             Stage::Running(connection) => {
-                if let Some(Input::Closed(reason)) = connection.handle_timeout(time(now)) {
+                let ended = connection.handle_timeout(time(now));
+                #[cfg(feature = "resumption")]
+                self.release_resumed(slot);
+                if let Some(Input::Closed(reason)) = ended {
                     self.association_closed(now, slot, reason, rng);
                 }
             }
@@ -156,6 +179,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match place.stage {
             Stage::LoadingIdentity => Some((place.slot, Key::Identity(security))),
             Stage::LoadingSecret { .. } => Some((place.slot, Key::Secret(security))),
+            #[cfg(feature = "resumption")]
+            Stage::LoadingSession { .. } => Some((place.slot, Key::Session(security))),
             Stage::Loaded { .. } | Stage::Running(_) => None,
         }
     }
@@ -167,13 +192,27 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if self.wanted_credential() != Some((slot, key)) {
             return;
         }
+        #[cfg(feature = "resumption")]
+        let is_session_wanted = self.is_session_wanted(slot);
         let Some(stage) = self.stage(slot) else { return };
         let next = match core::mem::replace(stage, Stage::LoadingIdentity) {
             Stage::LoadingIdentity => {
                 record.and_then(Identity::new).map(|identity| Stage::LoadingSecret { identity })
             }
-            Stage::LoadingSecret { identity } => {
-                record.and_then(Secret::new).map(|secret| Stage::Loaded { identity, secret })
+            #[cfg(feature = "resumption")]
+            Stage::LoadingSecret { identity } if is_session_wanted => {
+                record.and_then(Secret::new).map(|secret| Stage::LoadingSession { identity, secret })
+            }
+            Stage::LoadingSecret { identity } => record.and_then(Secret::new).map(|secret| Stage::Loaded {
+                identity,
+                secret,
+                #[cfg(feature = "resumption")]
+                session: None,
+            }),
+            #[cfg(feature = "resumption")]
+            Stage::LoadingSession { identity, secret } => {
+                let session = record.and_then(dtls_psk::Session::parse);
+                Some(Stage::Loaded { identity, secret, session })
             }
             other => Some(other),
         };
@@ -197,12 +236,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match &session.link {
             Link::Plain => self.receive_message(now, slot, datagram, objects, rng),
             #[cfg(feature = "psk")]
-            Link::Handshaking | Link::Secured(_) => {
+            link if link.has_place() || matches!(link, Link::Secured(_)) => {
                 let mut records = Datagram::new(datagram);
                 while let Some(input) = self.next_input(now, slot, &mut records) {
                     match input {
                         Input::Application(message) => self.receive_message(now, slot, message, objects, rng),
-                        Input::Established { .. } => self.established(slot, rng),
+                        Input::Established { full } => self.established(slot, full, rng),
                         Input::Closed(reason) => return self.association_closed(now, slot, reason, rng),
                         _ => {}
                     }
@@ -217,23 +256,30 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let session = self.sessions.get_mut(slot)?.as_mut()?;
         match &mut session.link {
             Link::Secured(connection) => connection.handle(time(now), records),
-            Link::Handshaking => self.running(slot)?.handle(time(now), records),
+            link if link.has_place() => self.running(slot)?.handle(time(now), records),
             _ => None,
         }
     }
 
     /// The handshake is over: its memory is free for the next one.
     #[cfg(feature = "psk")]
-    fn established(&mut self, slot: usize, rng: &mut Rng<'_>) {
+    fn established(&mut self, slot: usize, full: bool, rng: &mut Rng<'_>) {
         let place = self.handshake.take_if(|place| place.slot == slot);
         let Some(Place { stage: Stage::Running(connection), .. }) = place else { return };
         let Some(session) = self.session_mut(slot) else { return };
         let role = session.role;
         let suite = connection.suite().unwrap_or_default();
-        match connection.without_handshake() {
-            Some(connection) => session.open(Link::Secured(connection), TokenPolicy::SECURED, rng),
-            // A client's last flight is never the last of a full handshake.
-            None => return self.connection_failed(slot, Reason::Handshake),
+        #[cfg(feature = "resumption")]
+        let connection = self.take_session(slot, connection, full, rng);
+        #[cfg(not(feature = "resumption"))]
+        let connection = full.then_some(connection);
+        if let Some(connection) = connection {
+            let Some(session) = self.session_mut(slot) else { return };
+            match connection.without_handshake() {
+                Some(connection) => session.open(Link::Secured(connection), TokenPolicy::SECURED, rng),
+                // A client's last flight is never the last of a full handshake.
+                None => return self.connection_failed(slot, Reason::Handshake),
+            }
         }
         self.notice(Notice::Secured { role, suite });
         self.connected(slot);
@@ -349,6 +395,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match &mut self.session_mut(slot)?.link {
             #[cfg(feature = "psk")]
             Link::Secured(connection) => connection.seal(out, range).ok(),
+            #[cfg(feature = "resumption")]
+            Link::Resumed => self.running(slot)?.seal(out, range).ok(),
             Link::Plain => Some(range),
             _ => None,
         }
@@ -367,7 +415,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 }
                 length
             }
-            Link::Handshaking => self.running(slot)?.poll_transmit(time(now), out),
+            link if link.has_place() => self.running(slot)?.poll_transmit(time(now), out),
             _ => None,
         }
     }

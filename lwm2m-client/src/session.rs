@@ -62,8 +62,16 @@ pub(crate) enum Stage {
     LoadingIdentity,
     /// The key is on its way from storage.
     LoadingSecret { identity: Identity },
+    /// The session to be taken up is on its way from storage.
+    #[cfg(feature = "resumption")]
+    LoadingSession { identity: Identity, secret: Secret },
     /// It can start.
-    Loaded { identity: Identity, secret: Secret },
+    Loaded {
+        identity: Identity,
+        secret: Secret,
+        #[cfg(feature = "resumption")]
+        session: Option<dtls_psk::Session>,
+    },
     /// It runs.
     Running(Running),
 }
@@ -90,6 +98,9 @@ pub(crate) enum Link {
     /// Messages go through an association.
     #[cfg(feature = "psk")]
     Secured(Connection<HANDSHAKE, NoHandshake>),
+    /// Messages go through an association that keeps the last flight of its handshake, in the place of the handshake.
+    #[cfg(feature = "resumption")]
+    Resumed,
     /// Messages go as they are.
     Plain,
     /// It came to nothing.
@@ -116,6 +127,20 @@ pub(crate) struct Session<const O: usize> {
     pub(crate) is_asked: bool,
     /// The bootstrap is over; until then duplicates are still answered.
     pub(crate) lingers_until: Option<Instant>,
+    #[cfg(feature = "resumption")]
+    pub(crate) resumption: crate::resumption::Resumption,
+}
+
+#[cfg(feature = "psk")]
+impl Link {
+    /// Whether the place of the handshake is its.
+    pub(crate) const fn has_place(&self) -> bool {
+        #[cfg(feature = "resumption")]
+        if matches!(self, Link::Resumed) {
+            return true;
+        }
+        matches!(self, Link::Handshaking)
+    }
 }
 
 impl<const O: usize> Session<O> {
@@ -147,6 +172,8 @@ impl<const O: usize> Session<O> {
             deferred: None,
             is_asked: false,
             lingers_until: None,
+            #[cfg(feature = "resumption")]
+            resumption: crate::resumption::Resumption::default(),
         }
     }
 

@@ -26,6 +26,9 @@ pub(crate) enum Job {
     Save { number: usize, then: AfterSave },
     /// The table has proven itself.
     Confirm,
+    /// Stores the session of a slot.
+    #[cfg(feature = "resumption")]
+    Keep { slot: usize, step: crate::resumption::Keeping },
     /// Drops what is staged.
     Discard,
     /// Brings the previous set back.
@@ -129,6 +132,21 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 };
                 return Some(Next::Record(key, length));
             }
+            #[cfg(feature = "resumption")]
+            Job::Keep { slot, step } => {
+                use crate::resumption::Keeping;
+                return match step {
+                    Keeping::Stage => {
+                        let Some((key, length)) = self.emit_session(slot) else {
+                            self.session_kept(slot, step, false);
+                            return None;
+                        };
+                        Some(Next::Record(key, length))
+                    }
+                    Keeping::Commit => Some(Next::Plain(Action::Commit)),
+                    Keeping::Confirm => Some(Next::Plain(Action::Confirm)),
+                };
+            }
             Job::Confirm => return Some(Next::Plain(Action::Confirm)),
             Job::Discard => return Some(Next::Plain(Action::Discard)),
             Job::Revert => return Some(Next::Plain(Action::Revert)),
@@ -218,10 +236,17 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     self.notice(Notice::Confirmed);
                 }
             }
+            #[cfg(feature = "resumption")]
+            (Job::Keep { slot, step }, result) => self.session_kept(slot, step, result.is_ok()),
             (Job::Discard, _) => self.load(AfterLoad::Resume),
             (Job::Revert, Ok(())) => {
                 self.is_trial = false;
                 self.is_unproven = false;
+                // What was kept for the accounts before proves nothing to a server that waits for a full handshake.
+                #[cfg(feature = "resumption")]
+                {
+                    self.is_session_doubted = true;
+                }
                 self.notice(Notice::RolledBack);
                 self.load(AfterLoad::Restart);
             }
