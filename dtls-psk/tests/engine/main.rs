@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod attacks_on_clients;
 mod bytes;
 #[cfg(feature = "connection-id")]
 mod connection_id;
