@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as Clock};
 
 use dtls_psk::{
     Accepted, Answer, Config, Connection, CookieJar, Counters, Datagram, HEADROOM, Handshake, Input, Instant,
-    Operation, Psk, Reason, Suite, Suites, TAILROOM,
+    Operation, Psk, Reason, Resumption, Session, Suite, Suites, TAILROOM,
 };
 
 use crate::coap::Transport;
@@ -33,6 +33,10 @@ pub struct Secure<T> {
     /// Why the last connection ended.
     ended: Option<Reason>,
     established: usize,
+    /// How many of the handshakes were abbreviated.
+    resumed: usize,
+    /// Those that full handshakes made. A server takes them up again.
+    sessions: Vec<Session>,
 }
 
 impl<T: Transport> Secure<T> {
@@ -43,15 +47,23 @@ impl<T: Transport> Secure<T> {
 
     /// As [`Secure::client`], with the cipher suites that are offered.
     pub fn client_offering(transport: T, identity: &[u8], key: &[u8], suites: &[Suite]) -> Self {
-        let mut secure = Self::new(transport, None).with_suites(suites);
-        let now = secure.now();
-        let rng = &mut |bytes: &mut [u8]| secure.random.fill(bytes);
+        Self::new(transport, None).with_suites(suites).begin(identity, key, None)
+    }
+
+    /// As [`Secure::client`], and goes on with a session of an earlier connection if the server does.
+    pub fn client_resuming(transport: T, identity: &[u8], key: &[u8], session: &Session) -> Self {
+        Self::new(transport, None).begin(identity, key, Some(session))
+    }
+
+    fn begin(mut self, identity: &[u8], key: &[u8], session: Option<&Session>) -> Self {
+        let now = self.now();
+        let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
         let psk = Psk { identity, key };
-        secure.connection = Some(
-            Inner::client(now, &secure.config, psk, rng, Box::new(Handshake::new()))
+        self.connection = Some(
+            Inner::resuming_client(now, &self.config, psk, session, rng, Box::new(Handshake::new()))
                 .expect("identity and key have possible lengths"),
         );
-        secure
+        self
     }
 
     /// Waits for clients that hold one of the keys; the newest handshake replaces the connection before.
@@ -114,6 +126,16 @@ impl<T: Transport> Secure<T> {
         self.established
     }
 
+    /// Returns how many of them were abbreviated.
+    pub fn resumed(&self) -> usize {
+        self.resumed
+    }
+
+    /// Returns the session that the last full handshake made.
+    pub fn session(&self) -> Option<&Session> {
+        self.sessions.last()
+    }
+
     /// Returns the cipher suite of the connection, once it has keys.
     pub fn suite(&self) -> Option<Suite> {
         self.connection.as_ref()?.suite()
@@ -136,6 +158,8 @@ impl<T: Transport> Secure<T> {
             received: VecDeque::new(),
             ended: None,
             established: 0,
+            resumed: 0,
+            sessions: Vec::new(),
         }
     }
 
@@ -170,7 +194,12 @@ impl<T: Transport> Secure<T> {
                 }
                 Accepted::Verified(hello) => {
                     let memory = Box::new(Handshake::new());
-                    self.connection = Inner::server(now, &self.config, &hello, rng, memory).ok();
+                    let mut id = [0; 8];
+                    rng(&mut id);
+                    let known = self.sessions.iter().find(|known| known.id() == hello.session_id());
+                    let resumption = known.map_or(Resumption::Offer(&id), Resumption::Accept);
+                    self.connection =
+                        Inner::resuming_server(now, &self.config, &hello, resumption, rng, memory).ok();
                 }
                 Accepted::Dropped(_) => {}
             }
@@ -181,7 +210,11 @@ impl<T: Transport> Secure<T> {
         while let Some(input) = connection.handle(now, &mut datagram) {
             match input {
                 Input::Application(bytes) => self.received.push_back(bytes.to_vec()),
-                Input::Established { .. } => self.established = self.established.saturating_add(1),
+                Input::Established { full } => {
+                    self.established = self.established.saturating_add(1);
+                    self.resumed = self.resumed.saturating_add(usize::from(!full));
+                    self.sessions.extend(connection.take_session());
+                }
                 Input::Closed(reason) => self.ended = Some(reason),
                 _ => {}
             }
@@ -196,6 +229,7 @@ impl<T: Transport> Secure<T> {
             let answer = known.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key });
             if let Ok(Some(Input::Established { .. })) = connection.provide(now, id, answer) {
                 self.established = self.established.saturating_add(1);
+                self.sessions.extend(connection.take_session());
             }
         }
     }

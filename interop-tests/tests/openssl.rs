@@ -177,3 +177,51 @@ fn an_openssl_client_with_another_key_gets_no_connection() {
     assert_eq!(server.establish(), Err(Some(Reason::WrongKey)));
     assert_eq!(server.established(), 0);
 }
+
+#[test]
+fn our_client_takes_up_its_session_with_an_openssl_server() {
+    for arguments in [&["-no_ticket"][..], &[]] {
+        let Some((mut server, port)) = server(arguments) else { return };
+        let mut client = connect(port, &key());
+        client.establish().expect("both have the key");
+        client.send(b"first\n");
+        server.wait_for_text("first");
+        client.close();
+        server.wait_for_text("DONE");
+        let socket = socket();
+        socket.connect(local(port)).expect("loopback is reachable");
+        let session = client.session().expect("OpenSSL gives a session id");
+        let mut client = Secure::client_resuming(socket, IDENTITY.as_bytes(), &key(), session);
+        client.establish().expect("both have the session");
+        assert_eq!(client.resumed(), 1);
+        server.wait_for_text("Reused session-id");
+        client.send(b"second\n");
+        server.wait_for_text("second");
+        server.say("from the server");
+        assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
+        client.close();
+    }
+}
+
+#[test]
+fn an_openssl_client_takes_up_its_session_with_our_server() {
+    for more in [&["-no_ticket"][..], &[]] {
+        let Some(program) = peers::openssl() else { return };
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("session");
+        let file = file.to_str().expect("a path of text");
+        let socket = socket();
+        let address = socket.local_addr().expect("a bound socket").to_string();
+        let mut server = Secure::server(Listener::new(&socket), &[(IDENTITY.as_bytes(), &key())]);
+        for (round, session) in ["-sess_out", "-sess_in", "-sess_in"].into_iter().enumerate() {
+            let mut command = program.command();
+            command.args(["s_client", "-dtls1_2", "-connect", &address, "-cipher", SUITE]);
+            command.args(["-psk_identity", IDENTITY, "-psk", KEY, session, file]).args(more);
+            let mut client = Process::spawn("openssl s_client", command);
+            server.establish().expect("both have the key or the session");
+            client.wait_for_text(if round == 0 { "New, TLSv1.2" } else { "Reused, TLSv1.2" });
+            assert_eq!(server.resumed(), round);
+            talk_and_close(&mut client, &mut server);
+        }
+    }
+}
