@@ -9,6 +9,7 @@
 )]
 
 mod alerts;
+mod attack_corpus;
 mod bootstrap;
 mod bytes;
 mod management;

@@ -568,6 +568,8 @@ pub struct World {
     pub now: Instant,
     pub notices: Vec<Notice>,
     pub sent: Vec<(u16, usize)>,
+    /// The last datagram of the device.
+    pub last: Vec<u8>,
     ports: [Option<u16>; 4],
     accounts_seen: [Option<lwm2m_client::AccountId>; 4],
     /// Names that cannot be resolved.
@@ -645,6 +647,7 @@ impl World {
             now: Instant::from_millis(1000),
             notices: Vec::new(),
             sent: Vec::new(),
+            last: Vec::new(),
             ports: [None; 4],
             accounts_seen: [None; 4],
             unresolved: Vec::new(),
@@ -767,6 +770,7 @@ impl World {
             panic!("a datagram for an account without a socket")
         };
         self.sent.push((port, datagram.len()));
+        self.last.clone_from(&datagram);
         if let Some(server) = self.servers.iter_mut().find(|server| server.port == port) {
             server.handle(now, &mut datagram);
         }
