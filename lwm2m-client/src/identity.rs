@@ -144,6 +144,8 @@ pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<
         let mut out = RecordWriter::new(&mut buffer);
         security.emit(&mut out);
         apply(&Action::Stage { key: Key::Security(instance), bytes: out.finish().ok_or(failed)? })?;
+        #[cfg(feature = "resumption")]
+        apply(&Action::Remove { key: Key::Session(instance) })?;
         if let Some(PresharedKey { identity, key }) = account.credential {
             apply(&Action::Stage { key: Key::Identity(instance), bytes: identity })?;
             apply(&Action::Stage { key: Key::Secret(instance), bytes: key })?;

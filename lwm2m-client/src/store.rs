@@ -187,6 +187,23 @@ mod tests {
         store.apply(&Action::Stage { key: Key::Server(instance), bytes }).unwrap();
     }
 
+    #[cfg(feature = "resumption")]
+    #[test]
+    fn accounts_from_the_factory_end_the_session_of_those_before() {
+        use crate::identity::{FactoryAccount, PresharedKey, provision};
+        let mut store = Store::in_memory();
+        for action in
+            [Action::Stage { key: Key::Session(0), bytes: b"session" }, Action::Commit, Action::Confirm]
+        {
+            store.apply(&action).unwrap();
+        }
+        let credential = Some(PresharedKey { identity: b"identity", key: &[7; 16] });
+        let account = FactoryAccount::bootstrap(0, "coaps://server", credential);
+        provision(&[account], &mut |action| store.apply(action)).unwrap();
+        assert_eq!(store.load(Key::Session(0)), None);
+        assert!(store.load(Key::Secret(0)).is_some());
+    }
+
     #[test]
     fn a_restart_drops_what_was_staged_and_keeps_what_was_committed() {
         let folder = tempfile::tempdir().unwrap();
