@@ -8,4 +8,5 @@ pub mod devices;
 pub mod dtls;
 pub mod formats;
 pub mod link_format;
+pub mod oscore;
 pub mod script;

@@ -1,0 +1,43 @@
+//! Runs fuzz targets once over every file of their folders, without a fuzzer: `corpus TARGET FOLDER…`, for `.ci/coverage`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use lwm2m_fuzz::{coap, devices, dtls, formats, link_format, oscore};
+use lwm2m_objects::Format;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(target) = arguments.next() else {
+        eprintln!("usage: corpus TARGET FOLDER…");
+        return ExitCode::from(2);
+    };
+    let run: fn(&[u8]) = match target.as_str() {
+        "client_datagram" => devices::client_datagram,
+        "coap_message" => coap::message,
+        "coap_peer" => coap::peer,
+        "dtls_handshake_client" => dtls::handshake_client,
+        "dtls_handshake_server" => dtls::handshake_server,
+        "dtls_record" => dtls::record,
+        "link_format" => |input| std::str::from_utf8(input).into_iter().for_each(link_format::link_format),
+        "oscore_option" => oscore::option,
+        "senml_cbor" => |input| formats::format(Format::SENML_CBOR, input),
+        "server_datagram" => devices::server_datagram,
+        "tlv" => |input| formats::format(Format::TLV, input),
+        unknown => {
+            eprintln!("{unknown} is no target that this program knows");
+            return ExitCode::from(2);
+        }
+    };
+    let mut count = 0_u64;
+    for folder in arguments {
+        for entry in Path::new(&folder).read_dir().into_iter().flatten().flatten() {
+            if let Ok(input) = std::fs::read(entry.path()) {
+                run(&input);
+                count += 1;
+            }
+        }
+    }
+    println!("{target}: {count} inputs");
+    ExitCode::SUCCESS
+}
