@@ -13,3 +13,4 @@ pub mod peers;
 pub mod process;
 pub mod random;
 pub mod simulation;
+pub mod swarm;

@@ -1,6 +1,6 @@
 //! Many devices in one process: each is a whole client of this project with a socket of its own.
 //!
-//! `lwm2m-load` and `figures` use it. What is measured is seen from the device: a latency runs from the moment at which the
+//! `figures` uses it; `lwm2m-load` has more devices over fewer sockets (module `swarm`). What is measured is seen from the device: a latency runs from the moment at which the
 //! device is told to act until the server's answer was processed.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -318,14 +318,18 @@ fn random(bytes: &mut [u8]) {
 
 /// An object with instance 0 that has only what is asked for here.
 #[derive(Debug)]
-struct Stub {
+pub(crate) struct Stub {
     definition: &'static ObjectDef,
     value: f64,
 }
 
 impl Stub {
     fn new(definition: &'static ObjectDef) -> Self {
-        Self { definition, value: 20.5 }
+        Self::with_value(definition, 20.5)
+    }
+
+    pub(crate) fn with_value(definition: &'static ObjectDef, value: f64) -> Self {
+        Self { definition, value }
     }
 }
 

@@ -148,6 +148,11 @@ impl Server {
         format!("coaps://{}", local(self.ports[3]))
     }
 
+    /// Returns the base URL of the REST API, and the administrator's token.
+    pub fn api(&self) -> (String, &str) {
+        (format!("http://{}", self.http), self.token.trim_start_matches("Bearer "))
+    }
+
     /// Sends a request to the REST API: `path` is below `/api/v1`, `body` is `Null` for none. Returns status and body.
     pub fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let uri = format!("http://{}/api/v1{path}", self.http);
