@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         "oscore_option" => oscore::option,
         "senml_cbor" => |input| formats::format(Format::SENML_CBOR, input),
         "server_datagram" => devices::server_datagram,
+        "text" => |input| formats::format(Format::TEXT, input),
         "tlv" => |input| formats::format(Format::TLV, input),
         unknown => {
             eprintln!("{unknown} is no target that this program knows");

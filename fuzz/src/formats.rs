@@ -35,7 +35,7 @@ pub fn format(format: Format, input: &[u8]) {
     let mut values: Vec<(Path, Value<'_>)> = Vec::new();
     let mut is_whole = true;
     for (count, item) in items.enumerate() {
-        assert!(count < payload.len(), "each entry takes at least a byte");
+        assert!(count < payload.len().max(1), "each entry takes at least a byte, but for an empty text");
         let Ok(item) = item else {
             is_whole = false;
             break;
