@@ -4,6 +4,7 @@
 //! data = "/var/lib/lwm2m-server"
 //! secrets_key = "/etc/lwm2m-server/secrets.key"
 //! allow_nosec = false
+//! threads = 4                     # that read packets; left out, one for each processor
 //!
 //! [listen]                        # "off" opens no socket
 //! coap = "0.0.0.0:5683"
@@ -30,6 +31,7 @@
 use core::fmt;
 use core::str::FromStr;
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -75,6 +77,8 @@ pub struct Config {
     pub secrets_key: Option<PathBuf>,
     /// Plain coap is accepted for devices without a credential.
     pub allow_nosec: Option<bool>,
+    /// Threads that read packets, 1 to 255; one for each processor if it is not said.
+    pub threads: Option<NonZeroU8>,
     /// Addresses.
     #[serde(default)]
     pub listen: ListenConfig,
@@ -144,6 +148,8 @@ pub struct Settled {
     pub http: Option<SocketAddr>,
     /// HTTP may listen on an address that is not loopback.
     pub http_public: bool,
+    /// Threads that read packets; one for each processor if `None`.
+    pub threads: Option<NonZeroU8>,
     /// What the credentials façade is opened with.
     pub credentials: Settings,
     /// Whether the server URI was named; else it is a guess that only works on this machine.
@@ -222,6 +228,7 @@ impl Config {
             data: over.data.or(self.data),
             secrets_key: over.secrets_key.or(self.secrets_key),
             allow_nosec: over.allow_nosec.or(self.allow_nosec),
+            threads: over.threads.or(self.threads),
             listen: ListenConfig {
                 coap: listen.coap.or(self.listen.coap),
                 coaps: listen.coaps.or(self.listen.coaps),
@@ -313,6 +320,7 @@ impl Config {
             bootstrap_coaps,
             http,
             http_public,
+            threads: self.threads,
             credentials,
             has_server_uri,
         })

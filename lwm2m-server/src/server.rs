@@ -5,7 +5,8 @@
 use crate::Path;
 use crate::Value;
 use crate::credentials::{Command, Role};
-use crate::endpoint::Packet;
+use crate::driver::RETIRED;
+use crate::endpoint::{Packet, Shared};
 use crate::event::Event;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 /// A running server. Clones share it; the driver stops when the last one is dropped and its sockets are closed.
 #[derive(Clone, Debug)]
 pub struct Server {
-    calls: mpsc::Sender<Call>,
+    /// To the thread of each part.
+    calls: Arc<[mpsc::Sender<Call>]>,
+    shared: Arc<Shared>,
     events: broadcast::Sender<Event>,
     packets: broadcast::Sender<Packet>,
 }
@@ -48,14 +51,15 @@ pub(crate) enum Call {
         observation: ObservationId,
         answer: oneshot::Sender<bool>,
     },
-    DropSessions {
-        endpoint: String,
+    CloseSessions {
+        endpoint: Arc<str>,
         role: Role,
         generation: Option<u32>,
+        reason: &'static str,
         answer: oneshot::Sender<usize>,
     },
-    CarryOut {
-        commands: Vec<Command>,
+    Trigger {
+        endpoint: Arc<str>,
         answer: oneshot::Sender<()>,
     },
     Counters {
@@ -274,13 +278,18 @@ impl core::error::Error for RequestError {}
 /// How long a request may take when the caller does not say, queueing included: CoAP's MAX_TRANSMIT_WAIT (RFC 7252 §4.8.2).
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(93);
 
+/// How often, and how long after each other, a request is tried whose device is on its way between two threads.
+const MOVES: u8 = 20;
+const MOVE: Duration = Duration::from_millis(5);
+
 impl Server {
     pub(crate) fn new(
-        calls: mpsc::Sender<Call>,
+        calls: Arc<[mpsc::Sender<Call>]>,
+        shared: Arc<Shared>,
         events: broadcast::Sender<Event>,
         packets: broadcast::Sender<Packet>,
     ) -> Self {
-        Self { calls, events, packets }
+        Self { calls, shared, events, packets }
     }
 
     /// Reads an object, instance, resource or resource instance.
@@ -406,59 +415,90 @@ impl Server {
         operation: Operation,
         timeout: Duration,
     ) -> Result<Answer, RequestError> {
-        let (answer, outcome) = oneshot::channel();
-        let call = Call::Request { endpoint: endpoint.to_owned(), operation, timeout, answer };
-        self.calls.send(call).await.map_err(|_| RequestError::Stopped)?;
-        outcome.await.unwrap_or(Err(RequestError::Stopped))
+        let mut tries = 0_u8;
+        loop {
+            let operation = operation.clone();
+            let call = |answer| Call::Request { endpoint: endpoint.to_owned(), operation, timeout, answer };
+            let outcome = self.ask(endpoint, call).await.unwrap_or(Err(RequestError::Stopped));
+            // It may just be moving from one thread to another.
+            let is_moving =
+                outcome == Err(RequestError::UnknownDevice) && self.shared.owner(endpoint).is_some();
+            if !is_moving || tries >= MOVES {
+                return outcome;
+            }
+            tries = tries.saturating_add(1);
+            tokio::time::sleep(MOVE).await;
+        }
     }
 
     /// All registered devices, sorted by endpoint name. Empty when the server stopped.
     pub async fn devices(&self) -> Vec<Device> {
-        self.ask(|answer| Call::Devices { answer }).await.unwrap_or_default()
+        let parts = self.ask_all(|answer| Call::Devices { answer }).await;
+        let mut devices: Vec<Device> = parts.into_iter().flatten().collect();
+        devices.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        devices
     }
 
     /// One registered device.
     pub async fn device(&self, endpoint: &str) -> Option<Device> {
-        let endpoint = endpoint.to_owned();
-        self.ask(|answer| Call::Device { endpoint, answer }).await.flatten()
+        let name = endpoint.to_owned();
+        self.ask(endpoint, |answer| Call::Device { endpoint: name, answer }).await.flatten()
     }
 
     /// The observations that stand at a device.
     pub async fn observations(&self, endpoint: &str) -> Vec<(ObservationId, Path)> {
-        let endpoint = endpoint.to_owned();
-        self.ask(|answer| Call::Observations { endpoint, answer }).await.unwrap_or_default()
+        let name = endpoint.to_owned();
+        self.ask(endpoint, |answer| Call::Observations { endpoint: name, answer }).await.unwrap_or_default()
     }
 
     /// Forgets the registration of a device without a word to it: its next Update is answered with 4.04, and it registers
     /// anew, with its objects as they are then. `false` when it is not registered.
     pub async fn forget(&self, endpoint: &str) -> bool {
-        let endpoint = endpoint.to_owned();
-        self.ask(|answer| Call::Forget { endpoint, answer }).await.unwrap_or_default()
+        let name = endpoint.to_owned();
+        self.ask(endpoint, |answer| Call::Forget { endpoint: name, answer }).await.unwrap_or_default()
     }
 
     /// Ends an observation without asking the device: its next notification is answered with a Reset (RFC 7641 §3.6).
     /// Serves where a device sleeps or does not understand [`cancel`](Self::cancel). `false` when there is none.
     pub async fn forget_observation(&self, endpoint: &str, observation: ObservationId) -> bool {
-        let endpoint = endpoint.to_owned();
-        self.ask(|answer| Call::ForgetObservation { endpoint, observation, answer }).await.unwrap_or_default()
+        let name = endpoint.to_owned();
+        let call = |answer| Call::ForgetObservation { endpoint: name, observation, answer };
+        self.ask(endpoint, call).await.unwrap_or_default()
     }
 
     /// Closes the live sessions of a device and ends what hangs on them; with `generation`, only those of that
     /// credential. Answers how many were closed.
     pub async fn drop_sessions(&self, endpoint: &str, role: Role, generation: Option<u32>) -> usize {
-        let endpoint = endpoint.to_owned();
-        self.ask(|answer| Call::DropSessions { endpoint, role, generation, answer }).await.unwrap_or_default()
+        self.close_sessions(endpoint.into(), role, generation, "closed by the operator").await
     }
 
     /// Carries out what an operator's change of credentials asks for, before its answer is given: a revoked device is
     /// refused from its next record on.
     pub async fn carry_out(&self, commands: Vec<Command>) {
-        self.ask(|answer| Call::CarryOut { commands, answer }).await.unwrap_or_default();
+        for command in commands {
+            match command {
+                Command::CloseSessions { endpoint, role, generation } => {
+                    self.close_sessions(endpoint, role, generation, RETIRED).await;
+                }
+                Command::TriggerBootstrap { endpoint } => {
+                    let name = Arc::clone(&endpoint);
+                    self.ask(&name, |answer| Call::Trigger { endpoint, answer }).await;
+                }
+            }
+        }
     }
 
     /// Names and values of the counters: datagrams, drops by reason, handshakes, requests.
     pub async fn counters(&self) -> Vec<(&'static str, u64)> {
-        self.ask(|answer| Call::Counters { answer }).await.unwrap_or_default()
+        let parts = self.ask_all(|answer| Call::Counters { answer }).await;
+        let mut parts = parts.into_iter();
+        let mut total = parts.next().unwrap_or_default();
+        for part in parts {
+            for ((_, total), (_, count)) in total.iter_mut().zip(part) {
+                *total = total.saturating_add(count);
+            }
+        }
+        total
     }
 
     /// Everything that happens from now on. A listener that falls too far behind loses the oldest events and is told.
@@ -474,9 +514,41 @@ impl Server {
         self.packets.subscribe()
     }
 
-    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {
+    async fn close_sessions(
+        &self,
+        endpoint: Arc<str>,
+        role: Role,
+        generation: Option<u32>,
+        reason: &'static str,
+    ) -> usize {
+        let call = |answer| {
+            let endpoint = Arc::clone(&endpoint);
+            Call::CloseSessions { endpoint, role, generation, reason, answer }
+        };
+        self.ask_all(call).await.into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// Asks the part that a device belongs to, or any if it belongs to none.
+    async fn ask<T>(&self, endpoint: &str, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {
+        let owner = self.shared.owner(endpoint).unwrap_or(0);
+        Self::ask_one(self.calls.get(usize::from(owner))?, call).await
+    }
+
+    /// Asks all parts. None answers when the server stopped.
+    async fn ask_all<T>(&self, call: impl Fn(oneshot::Sender<T>) -> Call) -> Vec<T> {
+        let mut answers = Vec::with_capacity(self.calls.len());
+        for part in &*self.calls {
+            answers.extend(Self::ask_one(part, &call).await);
+        }
+        answers
+    }
+
+    async fn ask_one<T>(
+        part: &mpsc::Sender<Call>,
+        call: impl FnOnce(oneshot::Sender<T>) -> Call,
+    ) -> Option<T> {
         let (answer, outcome) = oneshot::channel();
-        self.calls.send(call(answer)).await.ok()?;
+        part.send(call(answer)).await.ok()?;
         outcome.await.ok()
     }
 }

@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dtls_psk::{Connection, ConnectionId, Datagram, Handshake, Input, Psk};
 use lwm2m_coap::{Code, Header, Kind, OptionNumber, Room, Writer, udp};
-use lwm2m_server::credentials::{Credentials, Settings};
+use lwm2m_server::credentials::{
+    Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
+};
 use lwm2m_server::driver::{self, Addresses};
 use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Event, RequestError, Value};
@@ -58,6 +62,152 @@ async fn a_device_registers_over_udp_is_read_and_the_driver_ends_with_its_handle
         assert!(counters.contains(&counted), "{counted:?} of {counters:?}");
     }
     device.await.unwrap();
+
+    drop(server);
+    tokio::time::timeout(Duration::from_secs(20), running.task).await.unwrap().unwrap();
+}
+
+/// A device with a session over a real socket.
+struct Device {
+    socket: UdpSocket,
+    server: std::net::SocketAddr,
+    session: Connection<512, Box<Handshake<512>>>,
+}
+
+fn random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).unwrap();
+}
+
+impl Device {
+    async fn connect(server: std::net::SocketAddr, identity: &str) -> Self {
+        let config = dtls_psk::Config::DEFAULT.with_connection_id(ConnectionId::EMPTY);
+        let psk = Psk { identity: identity.as_bytes(), key: &[7; 16] };
+        let now = dtls_psk::Instant::from_millis(0);
+        let session = Connection::client(now, &config, psk, &mut random, Box::default()).unwrap();
+        let mut device = Self { socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(), server, session };
+        while !device.session.is_established() {
+            device.flush().await;
+            assert_eq!(device.receive().await, None);
+        }
+        device
+    }
+
+    async fn flush(&mut self) {
+        let mut out = [0; 1500];
+        while let Some(length) = self.session.poll_transmit(dtls_psk::Instant::from_millis(0), &mut out) {
+            self.socket.send_to(&out[..length], self.server).await.unwrap();
+        }
+    }
+
+    /// Takes in one datagram; the message in it, if it has one.
+    async fn receive(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = [0; 1500];
+        let received = tokio::time::timeout(Duration::from_secs(20), self.socket.recv_from(&mut buffer));
+        let (length, from) = received.await.expect("the server answers").unwrap();
+        assert_eq!(from, self.server, "whichever thread it is");
+        let mut datagram = Datagram::new(&mut buffer[..length]);
+        let mut message = None;
+        while let Some(input) = self.session.handle(dtls_psk::Instant::from_millis(0), &mut datagram) {
+            if let Input::Application(bytes) = input {
+                message = Some(bytes.to_vec());
+            }
+        }
+        self.flush().await;
+        message
+    }
+
+    async fn send(&mut self, message: &[u8]) {
+        let mut record = vec![0; dtls_psk::HEADROOM];
+        record.extend_from_slice(message);
+        let end = record.len();
+        record.extend_from_slice(&[0; dtls_psk::TAILROOM]);
+        let range = self.session.seal(&mut record, dtls_psk::HEADROOM..end).unwrap();
+        self.socket.send_to(&record[range], self.server).await.unwrap();
+    }
+
+    /// Sends a request; its answer.
+    async fn ask(&mut self, message: &[u8]) -> Vec<u8> {
+        self.send(message).await;
+        loop {
+            if let Some(answer) = self.receive().await {
+                return answer;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_threads_are_one_server_and_sessions_stay_where_they_are() {
+    const DEVICES: usize = 24;
+    let store = RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap();
+    let credentials = Arc::new(Credentials::open(Arc::new(store), Settings::default()).unwrap());
+    for n in 0..DEVICES {
+        let key = KeyMaterial::Given {
+            identity: Identity::new(format!("id-{n}").as_bytes()).unwrap(),
+            key: Key::new(vec![7; 16]).unwrap(),
+        };
+        let accounts = vec![EnrolAccount { role: Role::Management, key }];
+        let enrol = Enrol { accounts, ..Enrol::default() };
+        credentials.enrol(1, "test", &format!("device-{n}"), &enrol).unwrap();
+    }
+    let addresses = Addresses { coaps: Some("127.0.0.1:0".parse().unwrap()), ..Addresses::default() };
+    let settings = driver::Settings { addresses, threads: NonZeroU8::new(3), ..Default::default() };
+    let running = driver::start(settings, credentials).await.unwrap();
+    let (server, address) = (running.server, running.addresses.coaps.unwrap());
+    assert!(std::net::UdpSocket::bind(address).is_err(), "nobody else gets the port by accident");
+
+    let mut devices = Vec::new();
+    for n in 0..DEVICES {
+        let mut device = Device::connect(address, &format!("id-{n}")).await;
+        let register = b"\x40\x02\x12\x34\xb2rd\x11\x28\x37lt=3600\x09lwm2m=1.1\xff</1/0>,</3/0>";
+        let answer = device.ask(register).await;
+        let (_, message) = udp::parse(&answer).unwrap();
+        assert_eq!(message.code, Code::CREATED);
+        let location: Vec<u8> = message.options.iter().last().unwrap().1.to_vec();
+        devices.push((device, location));
+    }
+    assert_eq!(server.devices().await.len(), DEVICES);
+
+    let mut events = server.events();
+    // Each from another address, which the kernel may bring to any thread.
+    for (device, location) in &mut devices {
+        device.socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut update = b"\x40\x02\x12\x35\xb2rd\x04".to_vec();
+        update.extend_from_slice(location);
+        let answer = device.ask(&update).await;
+        assert_eq!(udp::parse(&answer).unwrap().1.code, Code::CHANGED);
+        assert_eq!(device.receive().await, None, "the challenge, which is answered");
+        while !matches!(events.recv().await.unwrap(), Event::AddressChanged { .. }) {}
+    }
+    for (n, (device, _)) in devices.iter_mut().enumerate() {
+        let name = format!("device-{n}");
+        let path = "/3/0/9".parse().unwrap();
+        let (read, ()) = tokio::join!(server.read(&name, path), async {
+            let asked = loop {
+                if let Some(asked) = device.receive().await {
+                    break asked;
+                }
+            };
+            let (header, message) = udp::parse(&asked).unwrap();
+            let mut out = [0; 64];
+            let mut writer = Writer::new(&mut out, Room::NONE, Code::CONTENT);
+            writer.option(OptionNumber::CONTENT_FORMAT, &[]).unwrap();
+            writer.payload(b"95").unwrap();
+            let header = Header { kind: Kind::Acknowledgement, id: header.id };
+            let range = writer.finish().unwrap().emit(header, message.token);
+            device.send(&out[range]).await;
+        });
+        assert_eq!(read.unwrap().items, [(path, Value::Integer(95))]);
+    }
+    let counters = server.counters().await;
+    for counted in [("handshakes_finished", 24), ("registered", 24), ("moved", 24), ("updated", 24)] {
+        assert!(counters.contains(&counted), "{counted:?} of {counters:?}");
+    }
+    if cfg!(target_os = "linux") {
+        assert!(counters.contains(&("passed_on", 0)), "the kernel finds the thread: {counters:?}");
+    }
+    assert_eq!(server.drop_sessions("device-3", Role::Management, None).await, 1);
+    assert_eq!(server.devices().await.len(), DEVICES - 1);
 
     drop(server);
     tokio::time::timeout(Duration::from_secs(20), running.task).await.unwrap().unwrap();

@@ -75,9 +75,12 @@ impl Bench {
         // Case 0 asks for a Discover after the writes.
         let mut endpoint = Config::default();
         endpoint.verify_bootstrap = true;
-        let running = driver::start(driver::Settings { addresses, endpoint }, Arc::clone(&credentials))
-            .await
-            .map_err(BenchError::Start)?;
+        let running = driver::start(
+            driver::Settings { addresses, endpoint, ..driver::Settings::default() },
+            Arc::clone(&credentials),
+        )
+        .await
+        .map_err(BenchError::Start)?;
         Ok(Self { server: running.server, addresses: running.addresses, credentials, is_secure })
     }
 

@@ -1,13 +1,15 @@
 //! The only owner of sockets: runs an endpoint under tokio, asks the credentials what the endpoint asks, and serves the
 //! handle.
 //!
-//! One task on a thread of its own reads, answers inline and writes; nothing is handed over between tasks on the way up,
+//! One task on each of its threads reads, answers inline and writes; nothing is handed over between tasks on the way up,
 //! and neither the HTTP interface nor a slow listener takes its time. Invariant: after each input everything the endpoint
 //! has to say is drained before the task waits again.
 
 mod clock;
 mod settle;
 mod sockets;
+mod start;
+mod steering;
 
 use core::future::poll_fn;
 use core::pin::pin;
@@ -17,97 +19,19 @@ use std::time::Duration;
 
 use lwm2m_coap::Instant;
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use crate::credentials::Credentials;
-use crate::endpoint::{Config, Endpoint, Packet, RequestId};
+use crate::endpoint::{Endpoint, Packet, Parcel, RequestId};
 use crate::event::Event;
-use crate::server::{Answer, Call, RequestError, Server};
+use crate::server::{Answer, Call, RequestError};
 
 use clock::Clock;
+pub(crate) use settle::RETIRED;
 pub use settle::{execute, settle, tick};
 pub use sockets::{Addresses, StartError};
-use sockets::{Arrival, Bound, Sockets};
+use sockets::{Arrival, Sockets};
+pub use start::{Running, Settings, start};
 
-/// What a server is started with.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The addresses to listen on; `None` opens no such socket. Port 0 lets the system choose.
-    pub addresses: Addresses,
-    /// Limits and times of the endpoint.
-    pub endpoint: Config,
-}
-
-/// A started server.
-#[derive(Debug)]
-pub struct Running {
-    /// The handle; clone it as needed.
-    pub server: Server,
-    /// The addresses that were bound.
-    pub addresses: Addresses,
-    /// Ends with the thread of the sockets, when the last handle is dropped; aborting it stops nothing.
-    pub task: JoinHandle<()>,
-}
-
-/// Opens the sockets and starts the thread that owns them. Must be called within a tokio runtime.
-///
-/// # Errors
-/// [`StartError`] when an address cannot be bound or the thread cannot be started.
-pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<Running, StartError> {
-    let bound = Bound::open(&settings.addresses)?;
-    let addresses = bound.addresses();
-    let (calls, receiver) = mpsc::channel(CALLS);
-    let (events, _) = broadcast::channel(EVENTS);
-    let (packets, _) = broadcast::channel(EVENTS);
-    let server = Server::new(calls, events.clone(), packets.clone());
-    let (ready, is_ready) = oneshot::channel();
-    let (done, ended) = oneshot::channel::<()>();
-    let run = move || {
-        let _done = done;
-        let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let attached = built.and_then(|runtime| {
-            let _guard = runtime.enter();
-            Ok((bound.attach()?, runtime))
-        });
-        let (sockets, runtime) = match attached {
-            Ok(attached) => attached,
-            Err(error) => return drop(ready.send(Err(error))),
-        };
-        let driver = Driver {
-            endpoint: Endpoint::new(settings.endpoint),
-            credentials,
-            sockets,
-            clock: Clock::start(),
-            events,
-            packets,
-            waiting: HashMap::new(),
-            next_tick: tokio::time::Instant::now(),
-        };
-        // Who started it may be gone already; then so are the handles.
-        let _ = ready.send(Ok(()));
-        runtime.block_on(driver.run(receiver));
-    };
-    let thread = std::thread::Builder::new()
-        .name("lwm2m-packets".to_owned())
-        .spawn(run)
-        .map_err(StartError::Thread)?;
-    if let Ok(Err(error)) = is_ready.await {
-        return Err(StartError::Thread(error));
-    }
-    let task = tokio::spawn(async move {
-        // Nothing is ever sent: the sender goes with the thread, whose panic is passed on.
-        let _ = ended.await;
-        if let Err(panic) = thread.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
-    Ok(Running { server, addresses, task })
-}
-
-/// Calls that may wait for the driver.
-const CALLS: usize = 1024;
-/// Events and messages a slow listener may lag behind.
-const EVENTS: usize = 4096;
 /// How often the credentials are told that time passes.
 const TICK: Duration = Duration::from_secs(1);
 /// Datagrams read before callers and timers get their turn.
@@ -124,10 +48,32 @@ struct Driver {
     packets: broadcast::Sender<Packet>,
     waiting: HashMap<RequestId, oneshot::Sender<Result<Answer, RequestError>>>,
     next_tick: tokio::time::Instant,
+    /// Whether this one tells the credentials that time passes.
+    is_first: bool,
+    /// The ways to all parts of the server, this one included.
+    parts: Arc<[Way]>,
+    /// Datagrams for another part that its way had no room for.
+    overrun: u64,
+}
+
+/// The way to one part of the server.
+#[derive(Clone)]
+struct Way {
+    /// Datagrams, which may be lost.
+    datagrams: mpsc::Sender<Parcel>,
+    /// What may not: a few for each handshake and Register.
+    others: mpsc::UnboundedSender<Parcel>,
+}
+
+/// The end of such a way.
+struct Arrivals {
+    calls: mpsc::Receiver<Call>,
+    datagrams: mpsc::Receiver<Parcel>,
+    others: mpsc::UnboundedReceiver<Parcel>,
 }
 
 impl Driver {
-    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+    async fn run(mut self, mut arrivals: Arrivals) {
         let mut datagram = vec![0; DATAGRAM];
         let mut out = vec![0; DATAGRAM];
         let mut sleep = pin!(tokio::time::sleep_until(self.next_tick));
@@ -142,7 +88,9 @@ impl Driver {
                 arrival = poll_fn(|context| self.sockets.poll_readable(context)) => {
                     self.receive(arrival, &mut datagram, &mut out);
                 }
-                call = calls.recv() => match call {
+                Some(parcel) = arrivals.others.recv() => self.accept(parcel, &mut out),
+                Some(parcel) = arrivals.datagrams.recv() => self.accept(parcel, &mut out),
+                call = arrivals.calls.recv() => match call {
                     Some(call) => self.call(call),
                     None => return,
                 },
@@ -176,13 +124,22 @@ impl Driver {
         }
     }
 
+    fn accept(&mut self, parcel: Parcel, out: &mut [u8]) {
+        self.watch();
+        if let Some(transmit) = self.endpoint.accept(self.clock.now(), parcel, &mut fill, out) {
+            self.sockets.send(&transmit, out);
+        }
+    }
+
     fn timeout(&mut self) {
         self.watch();
         let now = self.clock.now();
         self.endpoint.handle_timeout(now);
         if tokio::time::Instant::now() >= self.next_tick {
             self.next_tick = tokio::time::Instant::now().checked_add(TICK).unwrap_or(self.next_tick);
-            tick(&mut self.endpoint, &self.credentials, now);
+            if self.is_first {
+                tick(&mut self.endpoint, &self.credentials, now);
+            }
         }
     }
 
@@ -194,6 +151,17 @@ impl Driver {
         });
         while let Some(transmit) = self.endpoint.poll_transmit(now, &mut fill, out) {
             self.sockets.send(&transmit, out);
+        }
+        while let Some((part, parcel)) = self.endpoint.poll_parcel() {
+            let Some(way) = self.parts.get(usize::from(part)) else { continue };
+            // A part that is gone takes nothing any more: the server is stopping.
+            if parcel.is_datagram() {
+                let is_full =
+                    matches!(way.datagrams.try_send(parcel), Err(mpsc::error::TrySendError::Full(_)));
+                self.overrun = self.overrun.saturating_add(u64::from(is_full));
+            } else {
+                let _ = way.others.send(parcel);
+            }
         }
         while let Some((id, outcome)) = self.endpoint.poll_outcome() {
             if let Some(caller) = self.waiting.remove(&id) {
@@ -235,20 +203,18 @@ impl Driver {
             Call::ForgetObservation { endpoint, observation, answer } => {
                 let _ = answer.send(self.endpoint.forget_observation(&endpoint, observation));
             }
-            Call::DropSessions { endpoint, role, generation, answer } => {
-                let reason = "closed by the operator";
+            Call::CloseSessions { endpoint, role, generation, reason, answer } => {
                 let _ = answer.send(self.endpoint.close_sessions(now, &endpoint, role, generation, reason));
             }
-            Call::CarryOut { commands, answer } => {
-                for command in commands {
-                    execute(&mut self.endpoint, now, command);
-                }
+            Call::Trigger { endpoint, answer } => {
+                self.endpoint.trigger_bootstrap(now, &endpoint);
                 let _ = answer.send(());
             }
             Call::Counters { answer } => {
                 let mut counters = *self.endpoint.counters();
                 counters.oversized = self.sockets.oversized;
                 counters.unsent = self.sockets.unsent.get();
+                counters.overrun = self.overrun;
                 let _ = answer.send(counters.list());
             }
         }

@@ -1,13 +1,16 @@
-//! The four UDP sockets, without blocking and without copies.
+//! The four UDP sockets of a thread, without blocking and without copies.
 
 use core::cell::Cell;
 use core::task::{Context, Poll};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 
 use tokio::net::UdpSocket;
 
 use crate::endpoint::{Address, Listener, Transmit};
+
+use super::steering::steer;
 
 /// Addresses to listen on, or those that were bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,12 +83,22 @@ impl Arrival {
 pub(crate) struct Bound([Option<std::net::UdpSocket>; 4]);
 
 impl Bound {
-    pub(crate) fn open(addresses: &Addresses) -> Result<Self, StartError> {
-        let mut sockets = [const { None }; 4];
-        for (socket, listener) in sockets.iter_mut().zip(Listener::ALL) {
-            *socket = addresses.of(listener).map(open).transpose()?;
+    /// Opens the sockets of each of `threads`, all on the same addresses.
+    pub(crate) fn open(addresses: &Addresses, threads: NonZeroU8) -> Result<Vec<Self>, StartError> {
+        let mut bound: Vec<Self> = (0..threads.get()).map(|_| Self([const { None }; 4])).collect();
+        for listener in Listener::ALL {
+            let Some(address) = addresses.of(listener) else { continue };
+            let sockets = open(address, threads).map_err(|source| StartError::Listen { address, source })?;
+            if let Some(first) = sockets.first().filter(|_| threads.get() > 1 && listener.is_secure()) {
+                steer(first, threads);
+            }
+            for (thread, socket) in bound.iter_mut().zip(sockets) {
+                if let Some(place) = thread.0.get_mut(listener as usize) {
+                    *place = Some(socket);
+                }
+            }
         }
-        Ok(Self(sockets))
+        Ok(bound)
     }
 
     pub(crate) fn addresses(&self) -> Addresses {
@@ -158,18 +171,31 @@ impl Sockets {
     }
 }
 
-fn open(address: SocketAddr) -> Result<std::net::UdpSocket, StartError> {
-    let bind = || {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(address),
-            socket2::Type::DGRAM,
-            Some(socket2::Protocol::UDP),
-        )?;
-        socket.set_nonblocking(true)?;
-        // Less than asked for is no fault.
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-        socket.bind(&address.into())?;
-        Ok(socket.into())
-    };
-    bind().map_err(|source| StartError::Listen { address, source })
+/// As many sockets on one address as there are threads.
+fn open(address: SocketAddr, threads: NonZeroU8) -> io::Result<Vec<std::net::UdpSocket>> {
+    // Sockets that share an address share it with any other process of the same user that asks for it. One that does not
+    // share finds out whether somebody is there; it also lets the system choose a port.
+    let alone = bind(address, false)?;
+    if threads.get() == 1 {
+        return Ok(vec![alone]);
+    }
+    let address = alone.local_addr()?;
+    drop(alone);
+    (0..threads.get()).map(|_| bind(address, true)).collect()
+}
+
+fn bind(address: SocketAddr, is_shared: bool) -> io::Result<std::net::UdpSocket> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::DGRAM,
+        Some(socket2::Protocol::UDP),
+    )?;
+    socket.set_nonblocking(true)?;
+    // Less than asked for is no fault.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    if is_shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }

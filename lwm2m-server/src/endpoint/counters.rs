@@ -48,6 +48,8 @@ counters! {
     moved,
     /// Datagrams that came in on another thread than their session's.
     passed_on,
+    /// Such datagrams that were dropped because too many waited already.
+    overrun,
     /// Challenges to an address that a session was heard from newly.
     path_challenges,
     /// CoAP messages beside another one in a datagram: the device repeats them.

@@ -12,6 +12,7 @@ use lwm2m_server::driver::{self, Addresses, Running};
 use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Event, Operation, Path};
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use tokio::sync::mpsc;
 
 use crate::children::Child;
@@ -66,7 +67,8 @@ async fn serve_with(credentials: Credentials, is_secure: bool) -> Running {
         true => Addresses { coaps: any, ..Addresses::default() },
         false => Addresses { coap: any, ..Addresses::default() },
     };
-    let settings = driver::Settings { addresses, ..driver::Settings::default() };
+    let settings =
+        driver::Settings { addresses, threads: Some(NonZeroU8::MIN), ..driver::Settings::default() };
     driver::start(settings, Arc::new(credentials)).await.expect("loopback can be listened on")
 }
 

@@ -67,6 +67,9 @@ struct Serve {
     /// Accept plain coap from devices that have no credential
     #[arg(long)]
     allow_nosec: bool,
+    /// Threads that read packets, 1 to 255 [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<std::num::NonZeroU8>,
     /// File with the key that seals secrets: 32 bytes or 64 hex digits
     /// [default: environment LWM2M_SECRETS_KEY, else DIR/secrets.key]
     #[arg(long, value_name = "FILE")]
@@ -82,6 +85,7 @@ impl Serve {
             data: self.data,
             secrets_key: self.secrets_key,
             allow_nosec: self.allow_nosec.then_some(true),
+            threads: self.threads,
             listen: ListenConfig {
                 coap: self.coap,
                 coaps: self.coaps,

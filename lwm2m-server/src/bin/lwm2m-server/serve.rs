@@ -80,7 +80,8 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         Some(address) => Some(api::listen(address, settled.http_public).await?),
         None => None,
     };
-    let mut settings = driver::Settings { addresses, ..driver::Settings::default() };
+    let mut settings =
+        driver::Settings { addresses, threads: settled.threads, ..driver::Settings::default() };
     settings.endpoint.short_server_id = settled.credentials.short_server_id;
     let running = driver::start(settings, Arc::clone(&credentials)).await?;
     // Whoever reads that it listens may stop it.

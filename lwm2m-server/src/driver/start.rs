@@ -1,0 +1,139 @@
+//! Starts the threads of a server: each has sockets on the same addresses, an endpoint that is one part of the server, and
+//! the ways to the others.
+
+use std::collections::HashMap;
+use std::num::NonZeroU8;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::credentials::Credentials;
+use crate::endpoint::{Config, Endpoint, Part, Shared};
+use crate::server::Server;
+
+use super::clock::Clock;
+use super::sockets::{Addresses, Bound, StartError};
+use super::{Arrivals, Driver, Way};
+
+/// What a server is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The addresses to listen on; `None` opens no such socket. Port 0 lets the system choose.
+    pub addresses: Addresses,
+    /// Limits and times of the endpoint.
+    pub endpoint: Config,
+    /// Threads that read packets, 1 to 255; `None` has one for each processor.
+    pub threads: Option<NonZeroU8>,
+}
+
+impl Settings {
+    fn threads(&self) -> NonZeroU8 {
+        let processors = || {
+            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            NonZeroU8::new(u8::try_from(processors).unwrap_or(u8::MAX)).unwrap_or(NonZeroU8::MIN)
+        };
+        self.threads.unwrap_or_else(processors)
+    }
+}
+
+/// A started server.
+#[derive(Debug)]
+pub struct Running {
+    /// The handle; clone it as needed.
+    pub server: Server,
+    /// The addresses that were bound.
+    pub addresses: Addresses,
+    /// Ends with the threads of the sockets, when the last handle is dropped; aborting it stops nothing.
+    pub task: JoinHandle<()>,
+}
+
+/// Calls that may wait for one thread.
+const CALLS: usize = 1024;
+/// Datagrams that may wait for one thread, from all others.
+const DATAGRAMS: usize = 4096;
+/// Events and messages a slow listener may lag behind.
+const EVENTS: usize = 4096;
+
+/// Opens the sockets and starts the threads that own them. Must be called within a tokio runtime.
+///
+/// # Errors
+/// [`StartError`] when an address cannot be bound or a thread cannot be started.
+pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<Running, StartError> {
+    let of = settings.threads();
+    let bound = Bound::open(&settings.addresses, of)?;
+    let addresses = bound.first().map(Bound::addresses).unwrap_or_default();
+    let shared = Arc::new(Shared::new());
+    let (events, _) = broadcast::channel(EVENTS);
+    let (packets, _) = broadcast::channel(EVENTS);
+    let (mut calls, mut parts, mut arrivals) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..of.get() {
+        let (call, called) = mpsc::channel(CALLS);
+        let (datagram, datagrams) = mpsc::channel(DATAGRAMS);
+        let (other, others) = mpsc::unbounded_channel();
+        calls.push(call);
+        parts.push(Way { datagrams: datagram, others: other });
+        arrivals.push(Arrivals { calls: called, datagrams, others });
+    }
+    let server = Server::new(calls.into(), Arc::clone(&shared), events.clone(), packets.clone());
+    let parts: Arc<[Way]> = parts.into();
+    let mut threads = JoinSet::new();
+    for ((index, bound), arrivals) in (0..of.get()).zip(bound).zip(arrivals) {
+        let part = Part { index, of: of.get() };
+        let endpoint = Endpoint::part(settings.endpoint.clone(), part, Arc::clone(&shared));
+        let (credentials, events, packets) = (Arc::clone(&credentials), events.clone(), packets.clone());
+        let parts = Arc::clone(&parts);
+        let (ready, is_ready) = oneshot::channel();
+        let (done, ended) = oneshot::channel::<()>();
+        let run = move || {
+            let _done = done;
+            let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let attached = built.and_then(|runtime| {
+                let _guard = runtime.enter();
+                Ok((bound.attach()?, runtime))
+            });
+            let (sockets, runtime) = match attached {
+                Ok(attached) => attached,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let driver = Driver {
+                endpoint,
+                credentials,
+                sockets,
+                clock: Clock::start(),
+                events,
+                packets,
+                waiting: HashMap::new(),
+                next_tick: tokio::time::Instant::now(),
+                is_first: index == 0,
+                parts,
+                overrun: 0,
+            };
+            // Who started it may be gone already; then so are the handles.
+            let _ = ready.send(Ok(()));
+            runtime.block_on(driver.run(arrivals));
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("lwm2m-packets-{index}"))
+            .spawn(run)
+            .map_err(StartError::Thread)?;
+        if let Ok(Err(error)) = is_ready.await {
+            return Err(StartError::Thread(error));
+        }
+        threads.spawn(async move {
+            // Nothing is ever sent: the sender goes with the thread, whose panic is passed on.
+            let _ = ended.await;
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        });
+    }
+    let task = tokio::spawn(async move {
+        while let Some(ended) = threads.join_next().await {
+            if let Err(error) = ended {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    });
+    Ok(Running { server, addresses, task })
+}
