@@ -34,7 +34,7 @@ pub use sockets::MOST;
 use sockets::Sockets;
 
 /// The client of one device: one account without a bootstrap server, two observations, short bodies.
-type Core = Client<'static, 1, 2, 2, 0, 128, 64>;
+type Core = Client<'static, 1, 2, 2, 0, 256, 64>;
 
 /// What a run does.
 #[derive(Clone, Debug)]
