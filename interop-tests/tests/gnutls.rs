@@ -16,9 +16,13 @@ const SUITES: &[(Suite, &str)] = &[
     (Suite::PskAes128Ccm8, "+PSK:+AES-128-CCM-8:+AEAD"),
     (Suite::PskAes128Ccm, "+PSK:+AES-128-CCM:+AEAD"),
     (Suite::PskAes128Gcm, "+PSK:+AES-128-GCM:+AEAD"),
+    #[cfg(feature = "cbc")]
     (Suite::EcdhePskAes128CbcSha256, "+ECDHE-PSK:+AES-128-CBC:+SHA256"),
+    #[cfg(feature = "cbc")]
     (Suite::EcdhePskAes128CbcSha256, "+ECDHE-PSK:+AES-128-CBC:+SHA256:%NO_ETM"),
+    #[cfg(feature = "cbc")]
     (Suite::PskAes128CbcSha256, "+PSK:+AES-128-CBC:+SHA256"),
+    #[cfg(feature = "cbc")]
     (Suite::PskAes128CbcSha256, "+PSK:+AES-128-CBC:+SHA256:%NO_ETM"),
 ];
 

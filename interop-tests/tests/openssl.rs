@@ -16,7 +16,9 @@ const SUITES: &[(Suite, &str)] = &[
     (Suite::PskAes128Ccm8, "PSK-AES128-CCM8"),
     (Suite::PskAes128Ccm, "PSK-AES128-CCM"),
     (Suite::PskAes128Gcm, "PSK-AES128-GCM-SHA256"),
+    #[cfg(feature = "cbc")]
     (Suite::EcdhePskAes128CbcSha256, "ECDHE-PSK-AES128-CBC-SHA256"),
+    #[cfg(feature = "cbc")]
     (Suite::PskAes128CbcSha256, "PSK-AES128-CBC-SHA256"),
 ];
 

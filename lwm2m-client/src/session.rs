@@ -81,7 +81,7 @@ static PARAMETERS: Parameters = Parameters::DEFAULT;
 /// The way to a server, in the order in which it is made.
 #[derive(Default)]
 #[cfg_attr(
-    all(feature = "connection-id", feature = "suites"),
+    all(feature = "connection-id", feature = "cbc"),
     expect(clippy::large_enum_variant, reason = "there is no allocator, and the usual link is the largest")
 )]
 pub(crate) enum Link {

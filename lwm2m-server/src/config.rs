@@ -14,6 +14,15 @@
 //! http = "127.0.0.1:8080"
 //! http_public = false
 //!
+//! [dtls]                          # the cipher suites that are taken, the preferred one first; left out, these
+//! suites = [
+//!     "TLS_PSK_WITH_AES_128_CCM_8",
+//!     "TLS_PSK_WITH_AES_128_CCM",
+//!     "TLS_PSK_WITH_AES_128_GCM_SHA256",
+//!     "TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256",
+//!     "TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256",
+//! ]
+//!
 //! [bootstrap]                     # what a bootstrap writes into /0 and /1
 //! server_uri = "coaps://lwm2m.example:5684"
 //! short_server_id = 1
@@ -26,6 +35,9 @@
 //! sequence_count = 1
 //! ```
 //!
+//! Built with the feature `cbc` the server also knows TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, and for devices of LwM2M 1.0
+//! that know nothing newer TLS_PSK_WITH_AES_128_CBC_SHA256, which it takes only if it is named here.
+//!
 //! Invariant: an unknown key or a wrong value is an error that names file, line and value; nothing is guessed.
 
 use core::fmt;
@@ -34,6 +46,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
+use dtls_psk::{Suite, Suites};
 use serde::Deserialize;
 
 use crate::credentials::{Retry, Settings};
@@ -67,6 +80,22 @@ impl TryFrom<String> for Listen {
     }
 }
 
+/// A cipher suite by its registered name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SuiteName(pub Suite);
+
+impl TryFrom<String> for SuiteName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        Suite::from_name(&name).map(Self).ok_or_else(|| {
+            let names: Vec<_> = Suite::ALL.iter().map(|suite| suite.name()).collect();
+            format!("'{name}' is no cipher suite of this server: {}", names.join(", "))
+        })
+    }
+}
+
 /// Everything `serve` can be told; what is `None` takes its default in [`Config::settle`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,9 +111,20 @@ pub struct Config {
     /// Addresses.
     #[serde(default)]
     pub listen: ListenConfig,
+    /// What handshakes may agree on.
+    #[serde(default)]
+    pub dtls: DtlsConfig,
     /// What a bootstrap writes.
     #[serde(default)]
     pub bootstrap: BootstrapConfig,
+}
+
+/// What handshakes may agree on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DtlsConfig {
+    /// The cipher suites that are taken, the preferred one first.
+    pub suites: Option<Vec<SuiteName>>,
 }
 
 /// Addresses to listen on.
@@ -150,6 +190,8 @@ pub struct Settled {
     pub http_public: bool,
     /// Threads that read packets; one for each processor if `None`.
     pub threads: Option<NonZeroU8>,
+    /// The cipher suites that are taken, the preferred one first.
+    pub suites: Suites,
     /// What the credentials façade is opened with.
     pub credentials: Settings,
     /// Whether the server URI was named; else it is a guess that only works on this machine.
@@ -237,6 +279,7 @@ impl Config {
                 http: listen.http.or(self.listen.http),
                 http_public: listen.http_public.or(self.listen.http_public),
             },
+            dtls: DtlsConfig { suites: over.dtls.suites.or(self.dtls.suites) },
             bootstrap: BootstrapConfig {
                 server_uri: bootstrap.server_uri.or(self.bootstrap.server_uri),
                 short_server_id: bootstrap.short_server_id.or(self.bootstrap.short_server_id),
@@ -278,6 +321,16 @@ impl Config {
                 ),
             });
         }
+        let suites = match self.dtls.suites {
+            None => Suites::ALL,
+            Some(named) => {
+                let list: Vec<_> = named.into_iter().map(|SuiteName(suite)| suite).collect();
+                Suites::new(&list).ok_or_else(|| ConfigError::Value {
+                    key: "suites",
+                    what: "name at least one cipher suite, and each only once".to_owned(),
+                })?
+            }
+        };
         let default = Settings::default();
         let bootstrap = self.bootstrap;
         let short_server_id = bootstrap.short_server_id.unwrap_or(default.short_server_id);
@@ -321,6 +374,7 @@ impl Config {
             http,
             http_public,
             threads: self.threads,
+            suites,
             credentials,
             has_server_uri,
         })
@@ -379,6 +433,40 @@ mod tests {
         assert_eq!(settled.coap, Some("127.0.0.1:2".parse().unwrap()));
         assert_eq!(settled.coaps, None);
         assert!(!settled.credentials.allow_nosec);
+    }
+
+    fn suites(text: &str) -> Result<Suites, ConfigError> {
+        parse(text).and_then(Config::settle).map(|settled| settled.suites)
+    }
+
+    #[cfg(feature = "cbc")]
+    #[test]
+    fn the_suite_of_lwm2m_1_0_is_off_unless_it_is_named() {
+        assert!(!suites("").unwrap().contains(Suite::PskAes128CbcSha256));
+        let text = "[dtls]\nsuites = [\"TLS_PSK_WITH_AES_128_CBC_SHA256\", \"TLS_PSK_WITH_AES_128_CCM_8\"]\n";
+        let named = suites(text).unwrap();
+        assert_eq!(named.as_slice(), [Suite::PskAes128CbcSha256, Suite::PskAes128Ccm8]);
+    }
+
+    #[test]
+    fn cipher_suites_are_named_in_order() {
+        assert_eq!(suites("").unwrap(), Suites::ALL);
+        let text = "[dtls]\nsuites = [\"TLS_PSK_WITH_AES_128_CCM\", \"TLS_PSK_WITH_AES_128_CCM_8\"]\n";
+        assert_eq!(suites(text).unwrap().as_slice(), [Suite::PskAes128Ccm, Suite::PskAes128Ccm8]);
+        for (text, complaint) in [
+            (
+                "[dtls]\nsuites = [\"TLS_NULL\"]\n",
+                "server.toml:2: 'TLS_NULL' is no cipher suite of this server: TLS_PSK",
+            ),
+            ("[dtls]\nsuites = []\n", "suites: name at least one"),
+            (
+                "[dtls]\nsuites = [\"TLS_PSK_WITH_AES_128_CCM_8\", \"TLS_PSK_WITH_AES_128_CCM_8\"]\n",
+                "each only once",
+            ),
+        ] {
+            let error = suites(text).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use crate::credentials::Role;
 use crate::server::{Content, ObservationId};
 use std::sync::Arc;
 
+use dtls_psk::Suite;
+
 /// Something that happened. Carries no key material.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -66,6 +68,8 @@ pub enum Event {
         role: Role,
         /// Whether it was a full handshake; a resumption proves nothing about a new credential.
         full: bool,
+        /// The cipher suite.
+        suite: Suite,
     },
     /// A session goes on from another address: the device moved, or a translator in between forgot it.
     AddressChanged {

@@ -115,9 +115,10 @@ fn emit(event: &Event) -> (&'static str, Value) {
             "observation-ended",
             json!({ "endpoint": endpoint, "observation": observation.0, "reason": reason }),
         ),
-        Event::SessionEstablished { endpoint, role, full } => {
-            ("session-established", json!({ "endpoint": endpoint, "role": role, "full": full }))
-        }
+        Event::SessionEstablished { endpoint, role, full, suite } => (
+            "session-established",
+            json!({ "endpoint": endpoint, "role": role, "full": full, "suite": suite.name() }),
+        ),
         Event::AddressChanged { endpoint, role, from, to } => {
             ("address-changed", json!({ "endpoint": endpoint, "role": role, "from": from, "to": to }))
         }

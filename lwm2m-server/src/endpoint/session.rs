@@ -321,6 +321,7 @@ impl Endpoint {
     pub(crate) fn adopt(&mut self, now: Instant, key: Key, full: bool) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let made = association.session.as_mut().and_then(Connection::take_session);
+        let suite = association.session.as_ref().and_then(Connection::suite).unwrap_or_default();
         let Some(who) = association.who.as_ref().and_then(Who::proven).cloned() else { return };
         let address = (association.local, association.address);
         if who.role == Role::Management {
@@ -341,6 +342,7 @@ impl Endpoint {
             endpoint: who.endpoint.clone(),
             role: who.role,
             full,
+            suite,
         });
         if let Some(session) = made {
             self.config.sessions.keep(now, &session, who.clone());

@@ -219,7 +219,7 @@ pub(crate) fn describe(event: &Event) -> String {
             format!("notification {endpoint} {path}: {:?}", content.items)
         }
         Event::ObservationEnded { endpoint, reason, .. } => format!("observation ended {endpoint}: {reason}"),
-        Event::SessionEstablished { endpoint, role, full } => {
+        Event::SessionEstablished { endpoint, role, full, .. } => {
             format!("{} {endpoint} {}", if *full { "established" } else { "resumed" }, role.as_str())
         }
         Event::HandshakeRefused { identity, reason, .. } => {

@@ -1,0 +1,66 @@
+//! Cipher suites: which the server takes, and what it tells of them.
+
+#![expect(clippy::unwrap_used, reason = "test")]
+
+mod support;
+
+use dtls_psk::{Suite, Suites};
+use lwm2m_server::Event;
+use lwm2m_server::credentials::Role;
+use lwm2m_server::endpoint::{Config, Listener};
+use support::{Device, KEY, World};
+
+fn taking(suites: Suites) -> Config {
+    let mut config = Config::default();
+    config.dtls = config.dtls.with_suites(suites);
+    config
+}
+
+/// Connects a device that offers these suites.
+fn connected(world: &mut World, port: u16, offered: &[Suite]) -> Device {
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::plain(Listener::Coaps, port);
+    device.dtls = device.dtls.with_suites(Suites::new(offered).unwrap());
+    device.connect(world, &identity, &KEY);
+    device
+}
+
+fn established_under(world: &mut World) -> Vec<Suite> {
+    let under = |event: &Event| match event {
+        Event::SessionEstablished { suite, .. } => Some(*suite),
+        _ => None,
+    };
+    world.events.drain(..).filter_map(|event| under(&event)).collect()
+}
+
+#[test]
+fn every_suite_that_a_device_may_offer_is_taken_and_told() {
+    for (suite, port) in Suites::ALL.as_slice().iter().zip(1..) {
+        let mut world = World::new(false);
+        let mut device = connected(&mut world, port, &[*suite]);
+        assert!(device.established, "{suite:?}");
+        assert_eq!(established_under(&mut world), [*suite]);
+        // Messages go both ways.
+        device.register(&mut world, "ep=a&lt=86400&lwm2m=1.1", "</1/0>,</3/0>");
+    }
+}
+
+#[test]
+fn the_servers_order_decides() {
+    for order in
+        [[Suite::EcdhePskAes128Ccm8, Suite::PskAes128Ccm8], [Suite::PskAes128Ccm8, Suite::PskAes128Gcm]]
+    {
+        let mut world = World::with(taking(Suites::new(&order).unwrap()), false);
+        let offered = Suites::ALL.as_slice().iter().rev().copied().collect::<Vec<_>>();
+        connected(&mut world, 1, &offered);
+        assert_eq!(established_under(&mut world), order.get(..1).unwrap());
+    }
+}
+
+#[test]
+fn a_device_without_a_suite_in_common_is_told_so_and_so_is_the_application() {
+    let mut world = World::with(taking(Suites::DEFAULT), false);
+    let device = connected(&mut world, 1, &[Suite::PskAes128Gcm]);
+    assert!(!device.established);
+    assert_eq!(world.told(), ["handshake refused ?: there is no cipher suite in common"]);
+}
