@@ -71,6 +71,13 @@ pub fn wakaama(program: &'static str) -> Option<Program> {
     present("wakaama", version.map(|version| (version.trim().to_owned(), vec![folder.join(program)])))
 }
 
+/// The client and server on pion's DTLS.
+pub fn pion() -> Option<Program> {
+    let program = cache().join("pion/pion");
+    let version = output(Command::new(&program).arg("version"));
+    present("pion", version.map(|version| (version.trim().to_owned(), vec![program])))
+}
+
 /// Returns a file of `interop-tests/peers`.
 pub fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(path)

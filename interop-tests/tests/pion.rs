@@ -1,0 +1,79 @@
+//! pion's DTLS (Go) in both roles: DTLS 1.2, PSK_WITH_AES_128_CCM_8, extended master secret.
+
+use dtls_psk::Reason;
+use interop_tests::coap::{Listener, Transport};
+use interop_tests::dtls::Secure;
+use interop_tests::peers;
+use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+
+const IDENTITY: &str = "urn:dev:ops:1-2";
+const KEY: &str = "000102030405060708090a0b0c0d0e0f";
+
+fn key() -> Vec<u8> {
+    hex::decode(KEY).expect("hexadecimal")
+}
+
+fn server() -> Option<(Process, u16)> {
+    let port = free_udp_port();
+    let mut command = peers::pion()?.command();
+    command.args(["server", &local(port).to_string(), IDENTITY, KEY]);
+    let mut server = Process::spawn("pion", command);
+    server.wait_for_text("listening");
+    Some((server, port))
+}
+
+fn connect(port: u16, key: &[u8]) -> Secure<std::net::UdpSocket> {
+    let socket = socket();
+    socket.connect(local(port)).expect("loopback is reachable");
+    Secure::client(socket, IDENTITY.as_bytes(), key)
+}
+
+#[test]
+fn our_client_talks_to_a_pion_server() {
+    let Some((mut server, port)) = server() else { return };
+    let mut client = connect(port, &key());
+    client.establish().expect("both have the key");
+    client.send(b"from the client");
+    server.wait_for_text("got from the client");
+    server.say("from the server");
+    assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
+    client.close();
+    server.wait_for_text("closed");
+}
+
+#[test]
+fn our_client_is_refused_by_a_pion_server_with_another_key() {
+    let Some((_server, port)) = server() else { return };
+    let mut client = connect(port, &[7; 16]);
+    let reason = client.establish().expect_err("the keys differ").expect("an alert comes, or time passes");
+    assert!(matches!(reason, Reason::PeerAlert(_) | Reason::FinishedUnanswered), "{reason}");
+}
+
+fn client(key: &str) -> Option<(Process, Secure<Listener>)> {
+    let program = peers::pion()?;
+    let socket = socket();
+    let address = socket.local_addr().expect("a bound socket").to_string();
+    let mut command = program.command();
+    command.args(["client", &address, IDENTITY, key]);
+    let client = Process::spawn("pion", command);
+    Some((client, Secure::server(Listener::new(&socket), &[(IDENTITY.as_bytes(), &self::key())])))
+}
+
+#[test]
+fn a_pion_client_talks_to_our_server() {
+    let Some((mut client, mut server)) = client(KEY) else { return };
+    server.establish().expect("both have the key");
+    client.wait_for_text("established");
+    client.say("from the client");
+    assert_eq!(server.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
+    server.send(b"from the server");
+    client.wait_for_text("got from the server");
+    server.close();
+    client.wait_for_text("closed");
+}
+
+#[test]
+fn a_pion_client_with_another_key_is_refused_by_our_server() {
+    let Some((_client, mut server)) = client("ffffffffffffffffffffffffffffffff") else { return };
+    assert_eq!(server.establish().expect_err("the keys differ"), Some(Reason::WrongKey));
+}
