@@ -71,6 +71,12 @@ impl<'b> Writer<'b> {
         self.code = code;
     }
 
+    /// The code as it is now.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
     /// Writes an option. The other option methods are shorthands of this one and fail in the same way.
     ///
     /// # Errors

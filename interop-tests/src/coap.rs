@@ -1,11 +1,15 @@
 //! A blocking CoAP client and server on `lwm2m-coap`, over any transport: what the tests put in front of foreign endpoints.
 //!
-//! The server has `/store` (PUT, GET, block-wise in both directions, observable) and `/echo` (POST).
+//! The server has `/store` (PUT, GET, FETCH, block-wise in both directions, observable; iPATCH appends), `/echo` (POST) and
+//! `/fresh` (POST, with an Echo value only).
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant as Clock};
 
-use lwm2m_coap::block::{Block, Download, Downloaded, Head, Receive, Received, Serve, Szx, Upload, Uploaded};
+use lwm2m_coap::block::{
+    Block, Download, Downloaded, Head, Portion, Receive, Received, Serve, Szx, Upload, Uploaded,
+};
+use lwm2m_coap::echo::Challenge;
 use lwm2m_coap::observe::{DEREGISTER, REGISTER, Sequence};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
@@ -138,6 +142,8 @@ struct Extra {
     block1: Option<Block>,
     block2: Option<Block>,
     size1: Option<u32>,
+    tag: Option<[u8; 4]>,
+    no_response: Option<u8>,
 }
 
 /// A client with one server.
@@ -148,6 +154,10 @@ pub struct Client<T> {
     began: Clock,
     largest: Szx,
     observation: Option<Token>,
+    /// The value that the server wants to see.
+    echo: Option<Vec<u8>>,
+    /// Notifications that nobody waited for and that were rejected.
+    rejected: usize,
 }
 
 impl<T: Transport> Client<T> {
@@ -161,6 +171,8 @@ impl<T: Transport> Client<T> {
             began: Clock::now(),
             largest: Szx::LARGEST,
             observation: None,
+            echo: None,
+            rejected: 0,
         }
     }
 
@@ -196,7 +208,8 @@ impl<T: Transport> Client<T> {
             let mut window = upload.window(&mut space);
             window.write(body).expect("a window takes any body");
             let portion = upload.portion(&window).expect("the body stays the same");
-            let extra = Extra { block1: portion.block, size1: portion.size, ..Extra::default() };
+            let Portion { block, size, tag, .. } = portion;
+            let extra = Extra { block1: block, size1: size, tag, ..Extra::default() };
             let payload = window.bytes().get(..portion.length).unwrap_or_default().to_vec();
             let mut answer = Answer {
                 code: Code::EMPTY,
@@ -207,11 +220,21 @@ impl<T: Transport> Client<T> {
                 messages: 0,
             };
             let mut done = Ok(Uploaded::Continue);
+            let mut echo = None;
             self.ask(code, path, &payload, extra, |message| {
-                done = upload.handle(message);
+                echo =
+                    message.options.echo().filter(|_| message.code == Code::UNAUTHORIZED).map(<[u8]>::to_vec);
+                if echo.is_none() {
+                    done = upload.handle(message);
+                }
                 answer = Answer::new(message);
             });
             messages = messages.saturating_add(1);
+            // RFC 9175 §2.3: the same once more, with the value; it is asked for once.
+            let is_asked = core::mem::replace(&mut self.echo, echo).is_none() && self.echo.is_some();
+            if !is_asked && self.echo.take().is_some() {
+                return answer;
+            }
             if matches!(done.expect("the server answers the block it was sent"), Uploaded::Done) {
                 answer.messages = messages;
                 return answer;
@@ -219,15 +242,42 @@ impl<T: Transport> Client<T> {
         }
     }
 
+    /// Sends a body and wants no response, success or not; returns once it is acknowledged.
+    pub fn tell(&mut self, code: Code, path: &str, body: &[u8]) {
+        let extra = Extra { no_response: Some(26), ..Extra::default() };
+        let request = self.transmit(code, path, body, extra);
+        let mut is_acknowledged = false;
+        self.run(
+            Some(request),
+            |message| unreachable!("{:?} was not wanted", message.code),
+            |input| {
+                is_acknowledged |= matches!(input, Input::Acknowledged(_));
+                is_acknowledged
+            },
+        );
+        self.peer.cancel(request);
+    }
+
+    /// Forgets the observation without a word: its next notification is rejected. Returns how many were in that time.
+    pub fn forget(&mut self, time: Duration) -> usize {
+        self.observation = None;
+        let end = Clock::now().checked_add(time).expect("within the clock's range");
+        while Clock::now() < end {
+            self.turn(Duration::from_millis(50), None, &mut |_| {}, &mut |_| false);
+        }
+        core::mem::take(&mut self.rejected)
+    }
+
     /// Waits for the next notification of the observation and fetches the rest of its body.
     pub fn notification(&mut self, path: &str) -> Answer {
         let mut first = None;
         let mut download = Download::new(self.largest, u32::MAX);
         let mut part = None;
-        self.run(None, |message| {
+        let found = |message: &Message<'_>| {
             part = Some(downloaded(&mut download, message));
             first = Some(Answer::new(message));
-        });
+        };
+        self.run(None, found, |_| false);
         let first = first.expect("a notification came");
         self.rest(path, download, first, part.expect("with a body"))
     }
@@ -274,6 +324,11 @@ impl<T: Transport> Client<T> {
     }
 
     fn ask(&mut self, code: Code, path: &str, payload: &[u8], extra: Extra, found: impl FnMut(&Message<'_>)) {
+        let request = self.transmit(code, path, payload, extra);
+        self.run(Some(request), found, |_| false);
+    }
+
+    fn transmit(&mut self, code: Code, path: &str, payload: &[u8], extra: Extra) -> RequestId {
         let now = self.now();
         let observation = self.observation;
         let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
@@ -286,59 +341,78 @@ impl<T: Transport> Client<T> {
         }
         let mut buffer = [0; 2048];
         let mut writer = Writer::new(&mut buffer, Room::NONE, code);
-        write_request(&mut writer, path, payload, extra).expect("the request fits");
+        write_request(&mut writer, path, payload, extra, self.echo.as_deref()).expect("the request fits");
         let (request, range) = self
             .peer
             .request(now, Delivery::Confirmable, token, writer, &mut Plain, rng)
             .expect("one request at a time");
         self.transport.send(buffer.get(range).unwrap_or_default());
-        self.run(Some(request), found);
+        request
     }
 
-    /// Runs until the response to `awaited`, or without one until a notification.
-    fn run(&mut self, awaited: Option<RequestId>, mut found: impl FnMut(&Message<'_>)) {
+    /// Runs until the response to `awaited`, or without one until a notification, or until `is_enough`.
+    fn run(
+        &mut self,
+        awaited: Option<RequestId>,
+        mut found: impl FnMut(&Message<'_>),
+        mut is_enough: impl FnMut(&Input<'_>) -> bool,
+    ) {
         let limit = Clock::now().checked_add(PATIENCE).expect("within the clock's range");
         loop {
-            let mut out = [0; 2048];
-            let now = self.now();
-            while let Some(length) = self.peer.poll_transmit(now, &mut out) {
-                self.transport.send(out.get(..length).unwrap_or_default());
-            }
-            let failure = self.peer.poll_event(now);
-            assert!(failure.is_none(), "the server does not answer: {failure:?}");
             let left = limit.saturating_duration_since(Clock::now());
             assert!(!left.is_zero(), "nothing came in time");
-            let wait = self.peer.poll_timeout().map_or(left, |at| at.since(now).min(left));
-            let Some(mut datagram) = self.transport.receive(wait) else {
-                continue;
-            };
-            let now = self.now();
-            let done = match self.peer.handle(now, &mut datagram, &mut Plain) {
-                Input::Response { request, message } if Some(request) == awaited => {
-                    found(&message);
-                    true
-                }
-                Input::Unsolicited { header, message } if Some(message.token) == self.observation => {
-                    // While a response is awaited, the notification is acknowledged and its successor will do.
-                    if awaited.is_none() {
-                        found(&message);
-                    }
-                    self.peer.accept(header);
-                    awaited.is_none()
-                }
-                Input::Unsolicited { header, .. } => {
-                    self.peer.reject(header);
-                    false
-                }
-                _ => false,
-            };
-            if done {
-                let now = self.now();
-                while let Some(length) = self.peer.poll_transmit(now, &mut out) {
-                    self.transport.send(out.get(..length).unwrap_or_default());
-                }
+            if self.turn(left, awaited, &mut found, &mut is_enough) {
                 return;
             }
+        }
+    }
+
+    /// Sends what is due and takes one datagram, if one comes in time; whether that was what is waited for.
+    fn turn(
+        &mut self,
+        limit: Duration,
+        awaited: Option<RequestId>,
+        found: &mut dyn FnMut(&Message<'_>),
+        is_enough: &mut dyn FnMut(&Input<'_>) -> bool,
+    ) -> bool {
+        self.flush();
+        let now = self.now();
+        let failure = self.peer.poll_event(now);
+        assert!(failure.is_none(), "the server does not answer: {failure:?}");
+        let wait = self.peer.poll_timeout().map_or(limit, |at| at.since(now).min(limit));
+        let Some(mut datagram) = self.transport.receive(wait) else { return false };
+        let now = self.now();
+        let input = self.peer.handle(now, &mut datagram, &mut Plain);
+        let is_enough = is_enough(&input);
+        let done = match input {
+            Input::Response { request, message } if Some(request) == awaited => {
+                found(&message);
+                true
+            }
+            Input::Unsolicited { header, message } if Some(message.token) == self.observation => {
+                // While a response is awaited, the notification is acknowledged and its successor will do.
+                if awaited.is_none() {
+                    found(&message);
+                }
+                self.peer.accept(header);
+                awaited.is_none()
+            }
+            Input::Unsolicited { header, .. } => {
+                self.rejected = self.rejected.saturating_add(1);
+                self.peer.reject(header);
+                false
+            }
+            _ => false,
+        };
+        self.flush();
+        done || is_enough
+    }
+
+    fn flush(&mut self) {
+        let mut out = [0; 2048];
+        let now = self.now();
+        while let Some(length) = self.peer.poll_transmit(now, &mut out) {
+            self.transport.send(out.get(..length).unwrap_or_default());
         }
     }
 
@@ -368,6 +442,7 @@ fn write_request(
     path: &str,
     payload: &[u8],
     extra: Extra,
+    echo: Option<&[u8]>,
 ) -> Result<(), lwm2m_coap::WriteError> {
     if let Some(observe) = extra.observe {
         writer.observe(observe)?;
@@ -385,6 +460,15 @@ fn write_request(
     if let Some(size) = extra.size1 {
         writer.uint(OptionNumber::SIZE1, size)?;
     }
+    if let Some(echo) = echo {
+        writer.option(OptionNumber::ECHO, echo)?;
+    }
+    if let Some(classes) = extra.no_response {
+        writer.option(OptionNumber::NO_RESPONSE, &[classes])?;
+    }
+    if let Some(tag) = extra.tag {
+        writer.option(OptionNumber::REQUEST_TAG, &tag)?;
+    }
     writer.payload(payload)
 }
 
@@ -397,6 +481,9 @@ pub struct Server<T> {
     store: Vec<u8>,
     arriving: Vec<u8>,
     receive: Receive,
+    largest: Szx,
+    /// Requests for `/fresh` that were challenged and that were answered.
+    fresh: [usize; 2],
     observer: Option<Observer>,
     sequence: Sequence,
 }
@@ -413,6 +500,8 @@ impl<T: Transport> Server<T> {
             store: store.to_vec(),
             arriving: Vec::new(),
             receive: Receive::new(Szx::LARGEST, 1 << 20),
+            largest: Szx::LARGEST,
+            fresh: [0; 2],
             observer: None,
             sequence: Sequence::after(0),
         }
@@ -438,6 +527,17 @@ impl<T: Transport> Server<T> {
                 }
             }
         }
+    }
+
+    /// Gives and asks for blocks of at most `bytes`.
+    pub fn set_block_size(&mut self, bytes: usize) {
+        self.largest = Szx::fitting(bytes);
+        self.receive = Receive::new(self.largest, 1 << 20);
+    }
+
+    /// Returns how many requests for `/fresh` were challenged, and how many were answered.
+    pub fn fresh(&self) -> [usize; 2] {
+        self.fresh
     }
 
     /// Returns what `/store` holds.
@@ -480,6 +580,10 @@ impl<T: Transport> Server<T> {
         let mut buffer = [0; 2048];
         let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
         self.write_answer(&mut writer, &exchange, message);
+        // RFC 7967 §2
+        if message.options.no_response().covers(writer.code()) {
+            return self.peer.suppress(&mut exchange);
+        }
         let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
         if let Ok(range) = self.peer.respond(now, &mut exchange, writer, &mut Plain, rng) {
             self.transport.send(buffer.get(range).unwrap_or_default());
@@ -487,9 +591,10 @@ impl<T: Transport> Server<T> {
     }
 
     fn write_answer(&mut self, writer: &mut Writer<'_>, exchange: &Exchange, message: &Message<'_>) {
+        let now = self.now();
         let path: Vec<&[u8]> = message.options.uri_path().collect();
         match (message.code, path.as_slice()) {
-            (Code::GET, [b"store"]) => {
+            (Code::GET | Code::FETCH, [b"store"]) => {
                 let mut observe = None;
                 match message.options.observe() {
                     Some(REGISTER) => {
@@ -501,7 +606,7 @@ impl<T: Transport> Server<T> {
                 }
                 let head = Head { observe, content_format: Some(ContentFormat::TEXT), max_age: None };
                 let requested = message.options.block2().ok().flatten();
-                let served = Serve::new(requested, Szx::LARGEST)
+                let served = Serve::new(requested, self.largest)
                     .respond(writer, &head, |window| window.write(&self.store));
                 if served.is_err() {
                     writer.restart(Code::BAD_REQUEST);
@@ -525,11 +630,32 @@ impl<T: Transport> Server<T> {
                 }
                 Err(refusal) => refusal.write(writer).expect("the refusal fits"),
             },
+            (Code::IPATCH, [b"store"]) => {
+                self.store.extend_from_slice(message.payload);
+                writer.set_code(Code::CHANGED);
+            }
+            (Code::POST, [b"fresh"]) => {
+                // No secret: nobody attacks a test.
+                let challenge = Challenge::new(Duration::from_secs(60), |time: &[u8; 4]| {
+                    let [a, b, c, d] = *time;
+                    [a, b, c, d, d, c, b, a]
+                });
+                let is_fresh = challenge.accepts(now, message.options.echo());
+                let [challenged, answered] = &mut self.fresh;
+                let count = if is_fresh { answered } else { challenged };
+                *count = count.saturating_add(1);
+                if is_fresh {
+                    writer.set_code(Code::CHANGED);
+                    writer.payload(b"fresh").expect("a few bytes");
+                } else {
+                    challenge.refuse(now, writer).expect("a few bytes");
+                }
+            }
             (Code::POST, [b"echo"]) => {
                 writer.set_code(Code::CHANGED);
                 writer.payload(message.payload).expect("as long as the request");
             }
-            (Code::GET | Code::PUT | Code::POST | Code::DELETE, [b"store" | b"echo"]) => {
+            (_, [b"store" | b"echo" | b"fresh"]) => {
                 writer.set_code(Code::METHOD_NOT_ALLOWED);
             }
             _ => writer.set_code(Code::NOT_FOUND),

@@ -45,6 +45,14 @@ fn our_client_reads_writes_in_blocks_and_observes_an_aiocoap_server() {
     assert_eq!(client.get("/store").text(), "changed");
     let ended = client.cancel("/store");
     assert_eq!((ended.code, ended.observe), (Code::CONTENT, None));
+
+    // RFC 8132
+    assert_eq!(client.send(Code::IPATCH, "/store", b"+").code, Code::CHANGED);
+    assert_eq!(client.send(Code::FETCH, "/store", b"what").text(), "changed+");
+    assert_eq!(client.send(Code::PATCH, "/store", b"x").code, Code::METHOD_NOT_ALLOWED);
+    // RFC 9175 §2.3
+    let fresh = client.send(Code::POST, "/fresh", b"x");
+    assert_eq!((fresh.code, fresh.text().as_str(), fresh.messages), (Code::CHANGED, "fresh", 2));
 }
 
 #[test]
@@ -65,6 +73,14 @@ fn an_aiocoap_client_reads_writes_in_blocks_and_observes_our_server() {
     run_until(&mut server, "get 2.05 Content True");
     run_until(&mut server, "absent 4.04 Not Found");
     run_until(&mut server, "echo 2.04 Changed hello");
+    run_until(&mut server, "fetch 2.05 Content True");
+    run_until(&mut server, "ipatch 2.04 Changed");
+    run_until(&mut server, "patch 4.05 Method Not Allowed");
+    run_until(&mut server, "fresh 4.01 Unauthorized");
+    run_until(&mut server, "fresh 2.04 Changed fresh");
+    server.set_block_size(32);
+    run_until(&mut server, "smaller 2.05 Content True");
+    server.set_block_size(1024);
     run_until(&mut server, "observing 2.05 Content");
     server.set_store(b"first");
     run_until(&mut server, "notified first");

@@ -1,6 +1,7 @@
 //! libcoap 4.3.1 (`coap-client-notls`, `coap-server-notls`) in both roles, over UDP on loopback.
 
 use std::io::Write;
+use std::time::Duration;
 
 use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::peers::{self, Program};
@@ -13,14 +14,27 @@ fn large() -> Vec<u8> {
 
 /// Runs one request of libcoap's client against our server; returns what it printed and what `/store` holds then.
 fn request(program: &Program, store: &[u8], arguments: &[&str], path: &str) -> (String, Vec<u8>) {
+    let (printed, server) = serve(program, store, arguments, path, |_| {});
+    (printed, server.store().to_vec())
+}
+
+/// The same against a server that is set up before; returns the server.
+fn serve(
+    program: &Program,
+    store: &[u8],
+    arguments: &[&str],
+    path: &str,
+    set_up: impl FnOnce(&mut Server<Listener>),
+) -> (String, Server<Listener>) {
     let socket = socket();
     let mut command = program.command();
     let uri = format!("coap://{}{path}", socket.local_addr().expect("a bound socket"));
     command.args(arguments).arg(uri);
     let mut client = Process::spawn(program.name, command);
     let mut server = Server::new(Listener::new(&socket), store);
+    set_up(&mut server);
     server.run(|_| client.has_ended());
-    (client.wait_for_end(), server.store().to_vec())
+    (client.wait_for_end(), server)
 }
 
 #[test]
@@ -54,6 +68,15 @@ fn our_client_reads_writes_in_blocks_and_observes_a_libcoap_server() {
     assert!(one.observe < two.observe, "{one:?} {two:?}");
     let ended = client.cancel("/time");
     assert_eq!((ended.code, ended.observe), (Code::CONTENT, None));
+
+    // RFC 7641 §3.6: a Reset ends an observation too. It notifies each second: after the rejected one there is none.
+    client.observe("/time");
+    client.notification("/time");
+    assert_eq!(client.forget(Duration::from_millis(3500)), 1);
+
+    // RFC 7967: the server acknowledges, and says nothing more.
+    client.tell(Code::PUT, "/example_data", b"told");
+    assert_eq!(client.get("/example_data").text(), "told");
 }
 
 #[test]
@@ -71,6 +94,44 @@ fn a_libcoap_client_reads_writes_in_blocks_and_observes_our_server() {
         assert!(store == large(), "{printed}");
         let (printed, _) = request(&program, &large(), &["-m", "get", "-b", size], "/store");
         assert!(printed.trim_end().as_bytes() == large().trim_ascii_end(), "{printed}");
+    }
+}
+
+#[test]
+fn a_libcoap_client_fetches_patches_and_takes_smaller_blocks_than_it_asked_for() {
+    let Some(program) = peers::libcoap("coap-client-notls") else { return };
+    assert_eq!(request(&program, b"content", &["-m", "fetch", "-e", "what"], "/store").0, "content");
+    assert_eq!(request(&program, b"one", &["-m", "ipatch", "-e", "two"], "/store").1, b"onetwo");
+    assert!(request(&program, b"", &["-m", "patch", "-e", "x"], "/store").0.contains("4.05"));
+
+    // RFC 7959 §2.4, §2.5: we want blocks of 32, whatever it begins with.
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    let body = large().get(..1500).unwrap_or_default().to_vec();
+    file.write_all(&body).expect("it can be written");
+    let name = file.path().to_string_lossy().into_owned();
+    let small = |server: &mut Server<Listener>| server.set_block_size(32);
+    let (printed, server) = serve(&program, b"", &["-m", "put", "-b", "256", "-f", &name], "/store", small);
+    assert!(server.store() == body, "{printed}");
+    let (printed, _) = serve(&program, &body, &["-m", "get", "-b", "256"], "/store", small);
+    assert!(printed.trim_end().as_bytes() == body.trim_ascii_end(), "{printed}");
+}
+
+#[test]
+fn a_libcoap_client_repeats_its_request_with_our_echo() {
+    // RFC 9175 §2.3
+    let Some(program) = peers::libcoap("coap-client-notls") else { return };
+    let (printed, server) = serve(&program, b"", &["-m", "post", "-e", "x"], "/fresh", |_| {});
+    assert_eq!((printed.as_str(), server.fresh()), ("fresh", [1, 1]));
+}
+
+#[test]
+fn a_libcoap_client_that_wants_no_response_gets_none() {
+    // RFC 7967 §2
+    let Some(program) = peers::libcoap("coap-client-notls") else { return };
+    for arguments in [&["-N"][..], &[]] {
+        let arguments = [arguments, &["-m", "put", "-B", "2", "-O", "258,0x1a", "-e", "told"]].concat();
+        let (printed, store) = request(&program, b"", &arguments, "/store");
+        assert_eq!((printed.as_str(), store.as_slice()), ("", &b"told"[..]));
     }
 }
 

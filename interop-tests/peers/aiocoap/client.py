@@ -1,12 +1,13 @@
 """A CoAP client on aiocoap for the tests: client.py URI.
 
-Stores a large text at /store and reads it back, reads what is not there, echoes, then observes /store until it reads `end`.
+Stores a large text at /store and reads it back, reads what is not there, echoes, fetches, patches,
+shows the Echo value that /fresh wants, then observes /store until it reads `end`.
 """
 
 import asyncio
 import sys
 
-from aiocoap import GET, POST, PUT, Context, Message
+from aiocoap import FETCH, GET, PATCH, POST, PUT, Context, Message, iPATCH
 
 
 async def main():
@@ -25,6 +26,21 @@ async def main():
     print("absent", response.code, flush=True)
     response = await request(POST, "/echo", payload=b"hello").response
     print("echo", response.code, response.payload.decode(), flush=True)
+
+    response = await request(FETCH, "/store", payload=b"what").response
+    print("fetch", response.code, response.payload == large, flush=True)
+    response = await request(iPATCH, "/store", payload=b"+").response
+    print("ipatch", response.code, flush=True)
+    response = await request(PATCH, "/store", payload=b"+").response
+    print("patch", response.code, flush=True)
+    response = await request(POST, "/fresh", payload=b"x").response
+    print("fresh", response.code, flush=True)
+    response = await request(POST, "/fresh", payload=b"x", echo=response.opt.echo).response
+    print("fresh", response.code, response.payload.decode(), flush=True)
+    await asyncio.sleep(0.2)
+    response = await request(GET, "/store").response
+    print("smaller", response.code, response.payload == large + b"+", flush=True)
+    await asyncio.sleep(0.2)
 
     observation = request(GET, "/store", observe=0)
     response = await observation.response

@@ -1,12 +1,13 @@
 """A CoAP server on aiocoap for the tests: server.py PORT.
 
-/store takes PUT, gives GET (block-wise in both directions) and notifies its observers of each PUT; /echo takes POST.
+/store takes PUT, gives GET (block-wise in both directions) and notifies its observers of each PUT; /echo takes POST, and so
+does /fresh, with an Echo value only.
 """
 
 import asyncio
 import sys
 
-from aiocoap import CHANGED, Context, Message, resource
+from aiocoap import CHANGED, UNAUTHORIZED, Context, Message, resource
 
 
 class Store(resource.ObservableResource):
@@ -23,6 +24,21 @@ class Store(resource.ObservableResource):
         return Message(code=CHANGED)
 
 
+    async def render_fetch(self, request):
+        return Message(payload=self.content, content_format=0)
+
+    async def render_ipatch(self, request):
+        self.content += request.payload
+        return Message(code=CHANGED)
+
+
+class Fresh(resource.Resource):
+    async def render_post(self, request):
+        if request.opt.echo != b"fresh enough":
+            return Message(code=UNAUTHORIZED, echo=b"fresh enough")
+        return Message(code=CHANGED, payload=b"fresh")
+
+
 class Echo(resource.Resource):
     async def render_post(self, request):
         return Message(code=CHANGED, payload=request.payload)
@@ -32,6 +48,7 @@ async def main():
     site = resource.Site()
     site.add_resource(["store"], Store())
     site.add_resource(["echo"], Echo())
+    site.add_resource(["fresh"], Fresh())
     await Context.create_server_context(site, bind=("127.0.0.1", int(sys.argv[1])))
     print("ready", flush=True)
     await asyncio.get_running_loop().create_future()
