@@ -231,6 +231,30 @@ fn messages_ahead_take_no_place_from_the_one_whose_turn_it_is_23() {
 }
 
 #[test]
+fn no_forged_piece_keeps_a_message_in_pieces_from_being_whole_23() {
+    let piece = |code, length, seq, offset, bytes: &[u8]| {
+        record(HANDSHAKE, 0, 4, &fragment(code, length, seq, offset, bytes))
+    };
+    let length = before_server_hello().2[0].len() - 25;
+    let forged = [
+        // Pieces without content, each a place of its own.
+        [8, 12, 16, 20].map(|offset| piece(2, length, 1, offset, &[])).to_vec(),
+        // Of another type, of another length, and what takes all of the memory.
+        vec![piece(14, length, 1, 0, &[1; 9])],
+        vec![piece(2, length + 9, 1, 0, &[1; 9])],
+        vec![piece(12, 480, 2, 0, &[1; 9])],
+    ];
+    for forged in forged {
+        let (mut client, mut server, [hello, done]) = before_server_hello();
+        let pieces = [piece(2, length, 1, 0, &hello[25..30]), piece(2, length, 1, 5, &hello[30..])];
+        for datagram in forged.iter().chain(&pieces).chain([&done]) {
+            assert!(receive(&mut client, at(1), datagram).is_empty());
+        }
+        go_on(&mut client, &mut server);
+    }
+}
+
+#[test]
 fn a_servers_retransmission_keeps_its_epoch_and_takes_new_numbers_25() {
     let (mut client, mut server, first) = before_finished();
     let mut sent = vec![first.to_vec()];
