@@ -47,6 +47,7 @@ pub(crate) struct Association {
     /// The beginning of the cookie in the ClientHello, to know a late copy of it after the handshake's memory is gone. Not
     /// of the random: a device with a poor source may start again with the same one. It is let in once the secret of the
     /// cookies has changed, after a minute at most.
+    #[cfg(feature = "server")]
     pub(crate) cookie: [u8; 8],
     pub(crate) counters: Counters,
 }
@@ -63,6 +64,7 @@ impl Association {
             own_id: ConnectionId::EMPTY,
             peer_id: PeerId::new(),
             path: Path::NONE,
+            #[cfg(feature = "server")]
             cookie: [0; 8],
             counters: Counters {
                 malformed: 0,
