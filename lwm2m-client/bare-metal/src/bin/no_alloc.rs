@@ -176,7 +176,14 @@ impl Line {
                 }
                 connection
             }
-            None => match jar.accept(now, &dtls_psk::Config::DEFAULT, &mut random, b"device", datagram, &mut space) {
+            None => match jar.accept(
+                now,
+                &dtls_psk::Config::DEFAULT,
+                &mut random,
+                b"device",
+                datagram,
+                &mut space,
+            ) {
                 Accepted::Reply(length) => {
                     out.push(Bytes::from_slice(space.get(..length)?).ok()?).ok()?;
                     return None;
