@@ -80,10 +80,6 @@ static PARAMETERS: Parameters = Parameters::DEFAULT;
 
 /// The way to a server, in the order in which it is made.
 #[derive(Default)]
-#[cfg_attr(
-    all(feature = "connection-id", feature = "cbc"),
-    expect(clippy::large_enum_variant, reason = "there is no allocator, and the usual link is the largest")
-)]
 pub(crate) enum Link {
     /// There is none.
     #[default]
