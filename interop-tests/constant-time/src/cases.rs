@@ -1,17 +1,16 @@
 //! The engine: cookies, Finished, records, sessions, and what an unknown identity leads to.
 
 use std::hint::black_box;
-use std::sync::atomic::Ordering;
 
 use dtls_psk::{Answer, Reason, Suite};
 
 use crate::Findings;
 use crate::parties::*;
-use crate::secret::IS_VERIFIED_FIRST;
 
 pub(crate) fn run(findings: &mut Findings) {
     cookies(findings);
-    unpadding(findings);
+    #[cfg(feature = "cbc")]
+    crate::unpadding::unpadding(findings);
     // The one that is left out is a server's only; its records are those of the suite with ECDHE.
     for suite in Suite::ALL.iter().filter(|suite| suite.is_for_clients()) {
         proofs(findings, *suite);
@@ -143,50 +142,10 @@ fn records(findings: &mut Findings, suite: Suite) {
     findings.case(&format!("{name}: the parties are dropped"), 0, || drop(black_box((client, server))));
 }
 
-/// AES-CBC without encrypt-then-mac: how long the padding is must not be seen before the code was verified, nor which of the
-/// two was wrong (Lucky Thirteen).
-fn unpadding(findings: &mut Findings) {
-    IS_VERIFIED_FIRST.store(false, Ordering::Relaxed);
-    let right = key(1);
-    let mut party = client(Suite::EcdhePskAes128CbcSha256, IDENTITY, &right);
-    // Both extensions are renamed on the way. The keys agree without them, and the transcripts do not.
-    let mut server = server_of(&mut party, None, |hello| {
-        rename(hello, EXTENDED_MASTER_SECRET);
-        rename(hello, ENCRYPT_THEN_MAC);
-    });
-    assert_eq!(receive(&mut party, &sent(&mut server)), None);
-    let mut flight = sent(&mut party);
-    let finished = flight.split_off(flight.len() - 13 - 16 - 64);
-    receive(&mut server, &flight);
-    let id = server.poll_pending().expect("the identity is looked up").id;
-    server.provide(NOW, id, Answer::Psk { key: &right }).expect("it is pending");
-    let end = finished.len();
-    for (what, at, bits) in [
-        ("the code wrong", 13 + 16 + 1, 1),
-        // A change in a block of ciphertext is one in the same place of the next plaintext.
-        ("the length of the padding 0", end - 16 - 1, 7),
-        ("the length of the padding 1", end - 16 - 1, 7 ^ 1),
-        ("the length of the padding 255", end - 16 - 1, 7 ^ 255),
-        ("the first byte of the padding wrong", end - 16 - 8, 1),
-        ("the last byte of the padding wrong", end - 16 - 2, 1),
-    ] {
-        let mut forged = finished.clone();
-        if let Some(byte) = forged.get_mut(at) {
-            *byte ^= bits;
-        }
-        let case = format!("AES-CBC without encrypt-then-mac: {what}");
-        assert_eq!(findings.case(&case, 1, || receive(&mut server, &forged)), None);
-    }
-    // So far the records were as they should be but for that.
-    assert_eq!(receive(&mut server, &finished), Some(Came::Closed(Reason::BadFinished)));
-    IS_VERIFIED_FIRST.store(true, Ordering::Relaxed);
-}
-
-const ENCRYPT_THEN_MAC: [u8; 4] = [0, 0x16, 0, 0];
-const EXTENDED_MASTER_SECRET: [u8; 4] = [0, 0x17, 0, 0];
+pub(crate) const EXTENDED_MASTER_SECRET: [u8; 4] = [0, 0x17, 0, 0];
 
 /// Makes an extension without content one that nobody knows.
-fn rename(hello: &mut Vec<u8>, extension: [u8; 4]) {
+pub(crate) fn rename(hello: &mut Vec<u8>, extension: [u8; 4]) {
     let at = hello.windows(4).rposition(|window| window == extension).expect("it is offered");
     hello.splice(at..at + 1, [0x77]);
 }

@@ -13,6 +13,8 @@ mod parties;
 mod secret;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "cbc")]
+mod unpadding;
 
 use std::process::ExitCode;
 

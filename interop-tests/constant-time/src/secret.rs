@@ -1,5 +1,6 @@
 //! What memcheck is told: which bytes are secret, and which ones are not any more.
 
+#[cfg(feature = "cbc")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dtls_psk::{Aead, Crypto, RustCrypto};
@@ -82,12 +83,14 @@ impl Crypto for Watched {
         (is_authentic == [1]).then(|| show(buffer))
     }
 
+    #[cfg(feature = "cbc")]
     fn cbc_encrypt(key: &[u8; 16], iv: &[u8; 16], buffer: &mut [u8]) -> Option<()> {
         RustCrypto::cbc_encrypt(key, iv, buffer)?;
         show(buffer);
         Some(())
     }
 
+    #[cfg(feature = "cbc")]
     fn cbc_decrypt(key: &[u8; 16], iv: &[u8; 16], buffer: &mut [u8]) -> Option<()> {
         RustCrypto::cbc_decrypt(key, iv, buffer)?;
         if IS_VERIFIED_FIRST.load(Ordering::Relaxed) {
@@ -111,5 +114,6 @@ impl Crypto for Watched {
     }
 }
 
+#[cfg(feature = "cbc")]
 /// Whether AES-CBC decrypts only what was verified before (encrypt-then-mac).
 pub(crate) static IS_VERIFIED_FIRST: AtomicBool = AtomicBool::new(true);
