@@ -14,8 +14,9 @@
 //! http = "127.0.0.1:8080"
 //! http_public = false
 //!
-//! [dtls]                          # the cipher suites that are taken, the preferred one first; left out, these
-//! suites = [
+//! [dtls]
+//! connection_ids = true           # sessions go on when the address of their device changes
+//! suites = [                      # that are taken, the preferred one first; left out, these
 //!     "TLS_PSK_WITH_AES_128_CCM_8",
 //!     "TLS_PSK_WITH_AES_128_CCM",
 //!     "TLS_PSK_WITH_AES_128_GCM_SHA256",
@@ -125,6 +126,8 @@ pub struct Config {
 pub struct DtlsConfig {
     /// The cipher suites that are taken, the preferred one first.
     pub suites: Option<Vec<SuiteName>>,
+    /// Whether devices that offer it get a Connection ID; they do if it is not said.
+    pub connection_ids: Option<bool>,
 }
 
 /// Addresses to listen on.
@@ -192,6 +195,8 @@ pub struct Settled {
     pub threads: Option<NonZeroU8>,
     /// The cipher suites that are taken, the preferred one first.
     pub suites: Suites,
+    /// Whether devices that offer it get a Connection ID.
+    pub connection_ids: bool,
     /// What the credentials façade is opened with.
     pub credentials: Settings,
     /// Whether the server URI was named; else it is a guess that only works on this machine.
@@ -279,7 +284,10 @@ impl Config {
                 http: listen.http.or(self.listen.http),
                 http_public: listen.http_public.or(self.listen.http_public),
             },
-            dtls: DtlsConfig { suites: over.dtls.suites.or(self.dtls.suites) },
+            dtls: DtlsConfig {
+                suites: over.dtls.suites.or(self.dtls.suites),
+                connection_ids: over.dtls.connection_ids.or(self.dtls.connection_ids),
+            },
             bootstrap: BootstrapConfig {
                 server_uri: bootstrap.server_uri.or(self.bootstrap.server_uri),
                 short_server_id: bootstrap.short_server_id.or(self.bootstrap.short_server_id),
@@ -375,6 +383,7 @@ impl Config {
             http_public,
             threads: self.threads,
             suites,
+            connection_ids: self.dtls.connection_ids.unwrap_or(true),
             credentials,
             has_server_uri,
         })
@@ -446,6 +455,15 @@ mod tests {
         let text = "[dtls]\nsuites = [\"TLS_PSK_WITH_AES_128_CBC_SHA256\", \"TLS_PSK_WITH_AES_128_CCM_8\"]\n";
         let named = suites(text).unwrap();
         assert_eq!(named.as_slice(), [Suite::PskAes128CbcSha256, Suite::PskAes128Ccm8]);
+    }
+
+    #[test]
+    fn threads_and_connection_ids_are_as_they_are_said() {
+        let settled = |text| parse(text).and_then(Config::settle).unwrap();
+        assert_eq!((settled("").threads, settled("").connection_ids), (None, true));
+        let said = settled("threads = 3\n[dtls]\nconnection_ids = false\n");
+        assert_eq!((said.threads, said.connection_ids), (NonZeroU8::new(3), false));
+        assert!(parse("threads = 0").is_err() && parse("threads = 256").is_err());
     }
 
     #[test]

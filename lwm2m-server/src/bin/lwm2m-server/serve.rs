@@ -83,6 +83,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     let mut settings =
         driver::Settings { addresses, threads: settled.threads, ..driver::Settings::default() };
     settings.endpoint.short_server_id = settled.credentials.short_server_id;
+    settings.endpoint.connection_ids = settled.connection_ids;
     settings.endpoint.dtls = settings.endpoint.dtls.with_suites(settled.suites);
     let running = driver::start(settings, Arc::clone(&credentials)).await?;
     // Whoever reads that it listens may stop it.
