@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant as Clock};
 
 use dtls_psk::{
-    Accepted, Answer, Config, Connection, CookieJar, Counters, Datagram, HEADROOM, Handshake, Input, Instant,
-    Operation, Psk, Reason, Resumption, Session, Suite, Suites, TAILROOM,
+    Accepted, Answer, Config, Connection, ConnectionId, CookieJar, Counters, Datagram, HEADROOM, Handshake,
+    Input, Instant, Operation, Psk, Reason, Resumption, Session, Suite, Suites, TAILROOM,
 };
 
 use crate::coap::Transport;
@@ -55,6 +55,11 @@ impl<T: Transport> Secure<T> {
         Self::new(transport, None).begin(identity, key, Some(session))
     }
 
+    /// As [`Secure::client`], and asks for this Connection ID in records to it; with an empty one it only takes the server's.
+    pub fn client_with_connection_id(transport: T, identity: &[u8], key: &[u8], id: &[u8]) -> Self {
+        Self::new(transport, None).with_connection_id(id).begin(identity, key, None)
+    }
+
     fn begin(mut self, identity: &[u8], key: &[u8], session: Option<&Session>) -> Self {
         let now = self.now();
         let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
@@ -80,6 +85,20 @@ impl<T: Transport> Secure<T> {
     pub fn with_suites(mut self, suites: &[Suite]) -> Self {
         self.config = self.config.with_suites(Suites::new(suites).expect("suites, each once"));
         self
+    }
+
+    /// Asks for this Connection ID, 8 bytes at most, in the records of the handshakes to come.
+    #[must_use]
+    pub fn with_connection_id(mut self, id: &[u8]) -> Self {
+        let id = ConnectionId::new(id).expect("an id of 8 bytes at most");
+        self.config = self.config.with_connection_id(id);
+        self
+    }
+
+    /// The Connection IDs in the records to this side and to the peer; empty where none was agreed.
+    pub fn connection_ids(&self) -> (&[u8], &[u8]) {
+        let connection = self.connection.as_ref();
+        connection.map_or((&[], &[]), |known| (known.own_connection_id(), known.peer_connection_id()))
     }
 
     /// Drives the handshake to its end.

@@ -1,4 +1,5 @@
-//! pion's DTLS (Go) in both roles: DTLS 1.2, PSK_WITH_AES_128_CCM_8, extended master secret.
+//! pion's DTLS (Go) in both roles: DTLS 1.2, PSK_WITH_AES_128_CCM_8, extended master secret, with and
+//! without Connection IDs.
 
 use dtls_psk::Reason;
 use interop_tests::coap::{Listener, Transport};
@@ -13,13 +14,51 @@ fn key() -> Vec<u8> {
     hex::decode(KEY).expect("hexadecimal")
 }
 
-fn server() -> Option<(Process, u16)> {
+fn server(further: &[&str]) -> Option<(Process, u16)> {
     let port = free_udp_port();
     let mut command = peers::pion()?.command();
-    command.args(["server", &local(port).to_string(), IDENTITY, KEY]);
+    command.args(["server", &local(port).to_string(), IDENTITY, KEY]).args(further);
     let mut server = Process::spawn("pion", command);
     server.wait_for_text("listening");
     Some((server, port))
+}
+
+/// The lengths of the Connection IDs towards us and towards pion.
+const LENGTHS: [(usize, usize); 3] = [(0, 8), (6, 0), (6, 8)];
+
+#[test]
+fn our_client_and_a_pion_server_put_connection_ids_into_their_records() {
+    for (ours, theirs) in LENGTHS {
+        let Some((mut server, port)) = server(&[&theirs.to_string()]) else { return };
+        let socket = socket();
+        socket.connect(local(port)).expect("loopback is reachable");
+        let id = vec![7; ours];
+        let mut client = Secure::client_with_connection_id(socket, IDENTITY.as_bytes(), &key(), &id);
+        client.establish().expect("both have the key");
+        let (own, peer) = client.connection_ids();
+        assert_eq!((own, peer.len()), (id.as_slice(), theirs));
+        client.send(b"from the client");
+        server.wait_for_text("got from the client");
+        server.say("from the server");
+        assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
+    }
+}
+
+#[test]
+fn a_pion_client_and_our_server_put_connection_ids_into_their_records() {
+    for (ours, theirs) in LENGTHS {
+        let Some((mut client, server)) = client(KEY, &[&theirs.to_string()]) else { return };
+        let id = vec![7; ours];
+        let mut server = server.with_connection_id(&id);
+        server.establish().expect("both have the key");
+        client.wait_for_text("established");
+        let (own, peer) = server.connection_ids();
+        assert_eq!((own, peer.len()), (id.as_slice(), theirs));
+        client.say("from the client");
+        assert_eq!(server.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
+        server.send(b"from the server");
+        client.wait_for_text("got from the server");
+    }
 }
 
 fn connect(port: u16, key: &[u8]) -> Secure<std::net::UdpSocket> {
@@ -30,7 +69,7 @@ fn connect(port: u16, key: &[u8]) -> Secure<std::net::UdpSocket> {
 
 #[test]
 fn our_client_talks_to_a_pion_server() {
-    let Some((mut server, port)) = server() else { return };
+    let Some((mut server, port)) = server(&[]) else { return };
     let mut client = connect(port, &key());
     client.establish().expect("both have the key");
     client.send(b"from the client");
@@ -43,25 +82,25 @@ fn our_client_talks_to_a_pion_server() {
 
 #[test]
 fn our_client_is_refused_by_a_pion_server_with_another_key() {
-    let Some((_server, port)) = server() else { return };
+    let Some((_server, port)) = server(&[]) else { return };
     let mut client = connect(port, &[7; 16]);
     let reason = client.establish().expect_err("the keys differ").expect("an alert comes, or time passes");
     assert!(matches!(reason, Reason::PeerAlert(_) | Reason::FinishedUnanswered), "{reason}");
 }
 
-fn client(key: &str) -> Option<(Process, Secure<Listener>)> {
+fn client(key: &str, further: &[&str]) -> Option<(Process, Secure<Listener>)> {
     let program = peers::pion()?;
     let socket = socket();
     let address = socket.local_addr().expect("a bound socket").to_string();
     let mut command = program.command();
-    command.args(["client", &address, IDENTITY, key]);
+    command.args(["client", &address, IDENTITY, key]).args(further);
     let client = Process::spawn("pion", command);
     Some((client, Secure::server(Listener::new(&socket), &[(IDENTITY.as_bytes(), &self::key())])))
 }
 
 #[test]
 fn a_pion_client_talks_to_our_server() {
-    let Some((mut client, mut server)) = client(KEY) else { return };
+    let Some((mut client, mut server)) = client(KEY, &[]) else { return };
     server.establish().expect("both have the key");
     client.wait_for_text("established");
     client.say("from the client");
@@ -74,6 +113,6 @@ fn a_pion_client_talks_to_our_server() {
 
 #[test]
 fn a_pion_client_with_another_key_is_refused_by_our_server() {
-    let Some((_client, mut server)) = client("ffffffffffffffffffffffffffffffff") else { return };
+    let Some((_client, mut server)) = client("ffffffffffffffffffffffffffffffff", &[]) else { return };
     assert_eq!(server.establish().expect_err("the keys differ"), Some(Reason::WrongKey));
 }

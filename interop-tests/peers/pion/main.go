@@ -1,9 +1,10 @@
 // A DTLS client or server of pion for the tests: prints what it reads, sends the lines of its standard input.
 //
-//	pion server ADDRESS IDENTITY KEY   waits for one client
-//	pion client ADDRESS IDENTITY KEY
+//	pion server ADDRESS IDENTITY KEY [CID]   waits for one client
+//	pion client ADDRESS IDENTITY KEY [CID]
 //
-// KEY is in hexadecimal; the suite is TLS_PSK_WITH_AES_128_CCM_8.
+// KEY is in hexadecimal; the suite is TLS_PSK_WITH_AES_128_CCM_8. CID is the length of the Connection ID in records to it;
+// without it none is offered or taken.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"strconv"
 
 	"github.com/pion/dtls/v3"
 )
@@ -32,6 +34,14 @@ func main() {
 		PSKIdentityHint:      []byte(identity),
 		CipherSuites:         []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM_8},
 		ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
+	}
+	if len(os.Args) > 5 {
+		length, err := strconv.Atoi(os.Args[5])
+		check(err)
+		config.ConnectionIDGenerator = dtls.RandomCIDGenerator(length)
+		if length == 0 {
+			config.ConnectionIDGenerator = dtls.OnlySendCIDGenerator()
+		}
 	}
 	var connection net.Conn
 	if role == "server" {
