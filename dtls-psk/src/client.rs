@@ -112,7 +112,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 self.core.absorb(message);
                 self.core.state = State::ServerHelloDone;
                 #[cfg(feature = "resumption")]
-                self.take_up_session(hello.session_id)?;
+                self.take_up_session(hello.session_id, message.message_seq)?;
             }
             (State::ServerHelloDone, MessageType::ServerKeyExchange)
                 if !self.core.has_server_key_exchange =>

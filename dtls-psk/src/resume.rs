@@ -202,7 +202,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 SessionId::from_slice(id).map_or(Resuming::No, Resuming::Wanted)
             }
             Resumption::Accept(session)
-                if config.suites.contains(session.suite) && hello.offers(session.suite) =>
+                if config.suites.contains(session.suite)
+                    && hello.offers(session.suite)
+                    && !session.id.is_empty()
+                    && session.id == hello.session_id() =>
             {
                 Resuming::Accepted(session.clone())
             }
@@ -251,12 +254,12 @@ impl<C: Crypto> Core<C> {
         }
     }
 
-    /// Derives the keys of a connection from the session that is taken up, after the ServerHello.
-    fn derive_from_session(&mut self, association: &mut Association) {
+    /// Derives the keys of a connection from the session that is taken up, after the ServerHello, which has this number.
+    fn derive_from_session(&mut self, association: &mut Association, server_hello: u16) {
         let Resuming::Accepted(session) = &self.resuming else { return };
         let finished = Message {
             message_type: MessageType::Finished,
-            message_seq: self.hello_seq.wrapping_add(1),
+            message_seq: server_hello.wrapping_add(1),
             body: &[0; 12],
         };
         let (keys, verify_data) = Secrets::resume::<C>(
@@ -275,8 +278,9 @@ impl<C: Crypto> Core<C> {
 }
 
 impl<const N: usize, C: Crypto> Step<'_, N, C> {
-    /// Client: a ServerHello with this id came, which says whether the handshake is an abbreviated one.
-    pub(crate) fn take_up_session(&mut self, id: &[u8]) -> Result<(), Failure> {
+    /// Client: a ServerHello with this id came, which says whether the handshake is an abbreviated one. Its number is the
+    /// server's: one that asked for several cookies may count differently.
+    pub(crate) fn take_up_session(&mut self, id: &[u8], server_hello: u16) -> Result<(), Failure> {
         let Self { association, core, .. } = self;
         core.resuming = match core::mem::replace(&mut core.resuming, Resuming::No) {
             Resuming::Offered(session) if session.id == id => {
@@ -285,7 +289,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                     return Err(Reason::ResumedDifferently.into());
                 }
                 core.resuming = Resuming::Accepted(session);
-                core.derive_from_session(association);
+                core.derive_from_session(association, server_hello);
                 return Ok(());
             }
             Resuming::Offered(_) | Resuming::Wanted(_) if !id.is_empty() => {
@@ -306,7 +310,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             self.core.timers.deadline = self.now;
             return Ok(());
         }
-        self.core.derive_from_session(self.association);
+        self.core.derive_from_session(self.association, self.core.hello_seq);
         self.push_finished(self.core.hello_seq.wrapping_add(1))
     }
 }
