@@ -293,3 +293,15 @@ fn a_cookie_and_a_refusal_are_shorter_than_three_times_what_drew_them() {
         }
     }
 }
+
+#[test]
+fn a_check_succeeds_however_long_its_answer_takes() {
+    let mut world = World::new(false);
+    let (mut device, location) = registered(&mut world, "a", 40_000, offering());
+    device.address = address(41_000);
+    let record = device.sealed(&request(7, Code::POST, &location, b""));
+    world.receive(device.local, device.address, &record);
+    world.pass(Duration::from_secs(5));
+    device.run(&mut world);
+    assert_eq!((counter(&world, "moved"), counter(&world, "path_challenges")), (1, 1));
+}

@@ -453,7 +453,8 @@ impl Endpoint {
             Counters::add(&mut self.counters.over_rate);
             return None;
         }
-        if self.is_fetching(key, datagram) {
+        // What came in one datagram with the Finished waits for the admission; its device repeats it.
+        if association.admission != Admission::Settled || self.is_fetching(key, datagram) {
             return None;
         }
         let association = self.associations.get_mut(key)?;

@@ -128,8 +128,15 @@ impl Endpoint {
         if is_checkable {
             let is_due = |challenge: &Challenge| now.since(challenge.at) >= CHALLENGE;
             if unproven.challenge.as_ref().is_none_or(is_due) {
-                let mut cookie = [0; 8];
-                rng(&mut cookie);
+                // Repeated with the same cookie: the answer may take longer than the repetition.
+                let cookie = unproven.challenge.as_ref().map_or_else(
+                    || {
+                        let mut cookie = [0; 8];
+                        rng(&mut cookie);
+                        cookie
+                    },
+                    |challenge| challenge.cookie,
+                );
                 unproven.challenge = Some(Challenge { cookie, at: now, is_sent: false });
                 Counters::add(&mut self.counters.path_challenges);
             }

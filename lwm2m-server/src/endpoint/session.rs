@@ -201,7 +201,7 @@ impl Endpoint {
             let input = session.handle(dtls(now), &mut datagram);
             self.counters.records(&counted, session.counters());
             let Some(input) = input else { break };
-            let is_authentic = matches!(input, Input::Application(_) | Input::PathResponse(_));
+            let is_authentic = matches!(input, Input::Application(_));
             if is_authentic && !core::mem::replace(&mut is_heard, true) {
                 self.heard(now, key, from, length, rng);
             }
