@@ -11,8 +11,6 @@ use crate::association::{Association, Phase, Role};
 use crate::config::Config;
 use crate::connection_id::ENABLED;
 use crate::crypto::{Crypto, RustCrypto};
-#[cfg(feature = "ecdhe")]
-use crate::ecdhe::Agreement;
 use crate::error::{Counters, Reason, SealError, SetUpError};
 use crate::event::Input;
 use crate::handshake::{Core, Handshake, PROTECTED, State, Step};
@@ -80,8 +78,6 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             return Err(SetUpError::ServerSuite);
         }
         let random = random(rng)?;
-        #[cfg(feature = "ecdhe")]
-        let agreement = if config.suites.has_ecdhe() { Agreement::new(rng)? } else { Agreement::NONE };
         let mut connection = Self::start(Role::Client, 0, now, config, handshake);
         connection.set_key(psk.key).ok_or(SetUpError::KeyLength)?;
         if let Some((mut step, _)) = connection.step(now) {
@@ -89,8 +85,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             step.core.client_random = random;
             step.core.suites = config.suites;
             #[cfg(feature = "ecdhe")]
-            {
-                step.core.agreement = agreement;
+            if config.suites.has_ecdhe() {
+                step.core.agreement.draw(rng)?;
             }
             step.core.offered_id = config.connection_id.filter(|_| ENABLED);
             step.core.return_routability = config.return_routability;
@@ -283,10 +279,14 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     }
 
     /// The peer's identity (on a client: its own) while the handshake's memory lives, which on a server includes the moment
-    /// of [`Input::Established`]. It is proven only once the connection is established.
+    /// of [`Input::Established`]. It is proven only once the connection is established. A server has none before the peer
+    /// named itself, nor after an abbreviated handshake, in which no identity is sent.
     pub fn identity(&self) -> Option<&[u8]> {
         let core = &self.handshake.as_ref()?.borrow().core;
-        Some(&core.identity)
+        let is_named = core.state >= State::LookUp
+            && !core.is_abbreviated()
+            && core.suspicion != Some(Reason::IdentityTooLong);
+        (is_named || self.association.role == Role::Client).then_some(&core.identity)
     }
 
     /// What will be the reason if the handshake does not get on: what was noticed so far and cannot be told from a forgery.
@@ -340,8 +340,7 @@ mod tests {
     use crate::client_hello::{ClientHello, OfferedHello};
     use crate::event::Answer;
     use crate::message::{Fragment, Message, MessageType};
-    use crate::record::{Datagram, HEADER};
-    #[cfg(feature = "cbc")]
+    use crate::record::{Datagram, HEADER, Header};
     use crate::suite::Suites;
     use crate::wire::Reader;
 
@@ -411,30 +410,64 @@ mod tests {
 
     #[test]
     fn the_smallest_memory_takes_the_longest_identity_and_long_cookies() {
-        let client = |identity: &[u8]| {
+        const LEAST: usize = crate::handshake::MEMORY_MIN;
+        let client = |config: &Config, identity: &[u8]| {
             let psk = Psk { identity, ..PSK };
-            Connection::<192>::client(
-                NOW,
-                &Config::DEFAULT,
-                psk,
-                &mut |bytes| bytes.fill(3),
-                Handshake::new(),
-            )
-            .unwrap()
+            let rng = &mut |bytes: &mut [u8]| bytes.fill(3);
+            Connection::<LEAST>::client(NOW, config, psk, rng, Handshake::new()).unwrap()
         };
-        for (cookie, ended) in [(142_u8, None), (143, Some(Input::Closed(Reason::TooLong)))] {
+        let longest = u8::try_from(LEAST.checked_sub(50).unwrap()).unwrap();
+        for (cookie, ended) in
+            [(142, None), (longest, None), (longest.saturating_add(1), Some(Input::Closed(Reason::TooLong)))]
+        {
             let body = [&[0xfe, 0xff, cookie][..], &vec![5; cookie.into()]].concat();
             let length = u8::try_from(body.len()).unwrap();
             let message = [&[3, 0, 0, length, 0, 0, 0, 0, 0, 0, 0, length][..], &body].concat();
             let length = u8::try_from(message.len()).unwrap();
             let mut request = [&[22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, length][..], &message].concat();
-            assert_eq!(client(b"me").handle(NOW, &mut Datagram::new(&mut request)), ended);
+            let mut client = client(&Config::DEFAULT, b"me");
+            assert_eq!(client.handle(NOW, &mut Datagram::new(&mut request)), ended);
         }
-        let mut client = client(&[b'i'; 128]);
-        let (mut step, _) = client.step(NOW).unwrap();
-        step.core.state = State::ServerHelloDone;
-        let done = Message { message_type: MessageType::ServerHelloDone, message_seq: 1, body: &[] };
-        assert!(step.handle(&done).is_ok());
+        for suite in Suites::ALL.as_slice() {
+            let config = Config::DEFAULT.with_suites(Suites::new(&[*suite]).unwrap());
+            let mut client = client(&config, &[b'i'; 128]);
+            let (mut step, _) = client.step(NOW).unwrap();
+            step.core.state = State::ServerHelloDone;
+            step.core.suite = *suite;
+            step.core.has_server_key_exchange = true;
+            let done = Message { message_type: MessageType::ServerHelloDone, message_seq: 1, body: &[] };
+            assert!(step.handle(&done).is_ok(), "{suite:?}");
+        }
+    }
+
+    #[test]
+    fn an_early_record_is_kept_for_servers_only() {
+        let mut client = client();
+        let mut early = [&Header::new(ContentType::Handshake, 1, 0).emit(40)[..], &[9; 40]].concat();
+        assert_eq!(client.handle(NOW, &mut Datagram::new(&mut early.clone())), None);
+        assert_eq!(client.counters().unsupported, 1, "nothing would ever ask for it");
+        let mut server = server(&mut client);
+        assert_eq!(server.handle(NOW, &mut Datagram::new(&mut early)), None);
+        assert_eq!(server.counters().unsupported, 0);
+    }
+
+    #[test]
+    fn a_server_knows_an_identity_once_it_was_sent() {
+        let mut client = client();
+        let mut server = server(&mut client);
+        assert_eq!((client.identity(), server.identity()), (Some(PSK.identity), None));
+        deliver(&mut server, &mut client);
+        assert_eq!(deliver(&mut client, &mut server), ESTABLISHED);
+        assert_eq!(server.identity(), Some(PSK.identity));
+        for (length, known) in [(0_u8, Some(&[][..])), (129, None)] {
+            let mut client = super::tests::client();
+            let mut server = super::tests::server(&mut client);
+            let body = [&[0, length][..], &vec![b'i'; length.into()]].concat();
+            let message =
+                Message { message_type: MessageType::ClientKeyExchange, message_seq: 1, body: &body };
+            assert!(server.step(NOW).unwrap().0.handle(&message).is_ok());
+            assert_eq!(server.identity(), known);
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use hmac::Mac as _;
 #[cfg(feature = "ecdhe")]
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use sha2::Digest as _;
+#[cfg(feature = "ecdhe")]
+use zeroize::Zeroizing;
 
 /// Where the primitives come from: [`RustCrypto`] unless the user of the engine names something else, such as the AES of a
 /// microcontroller.
@@ -107,19 +109,23 @@ pub trait Crypto {
     /// and the order of the group. In constant time but for that.
     #[cfg(feature = "ecdhe")]
     fn p256_public(secret: &[u8; 32]) -> Option<[u8; 65]> {
-        let secret = Option::<p256::NonZeroScalar>::from(p256::NonZeroScalar::from_repr((*secret).into()))?;
-        let public = p256::PublicKey::from_secret_scalar(&secret);
+        // Wiped when it is dropped, as is the scalar that comes of it.
+        let secret = p256::SecretKey::from_slice(secret).ok()?;
+        let scalar = Zeroizing::new(secret.to_nonzero_scalar());
+        let public = p256::PublicKey::from_secret_scalar(&scalar);
         public.to_encoded_point(false).as_bytes().try_into().ok()
     }
 
-    /// The first coordinate of the product of `secret` and the point `public`; `None` if that is no point of P-256 in the
-    /// uncompressed form. In constant time but for that.
+    /// Writes the first coordinate of the product of `secret` and the point `public` to `shared`; `None` if that is no point
+    /// of P-256 in the uncompressed form. In constant time but for that.
     #[cfg(feature = "ecdhe")]
-    fn p256_shared(secret: &[u8; 32], public: &[u8; 65]) -> Option<[u8; 32]> {
-        let secret = Option::<p256::NonZeroScalar>::from(p256::NonZeroScalar::from_repr((*secret).into()))?;
+    fn p256_shared(secret: &[u8; 32], public: &[u8; 65], shared: &mut [u8; 32]) -> Option<()> {
+        let secret = p256::SecretKey::from_slice(secret).ok()?;
+        let scalar = Zeroizing::new(secret.to_nonzero_scalar());
         let public = p256::PublicKey::from_sec1_bytes(public).ok()?;
-        let shared = p256::ecdh::diffie_hellman(secret, public.as_affine());
-        Some((*shared.raw_secret_bytes()).into())
+        let product = p256::ecdh::diffie_hellman(&*scalar, public.as_affine());
+        shared.copy_from_slice(product.raw_secret_bytes());
+        Some(())
     }
 }
 

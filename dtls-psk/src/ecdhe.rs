@@ -32,21 +32,23 @@ const DRAWS: usize = 4;
 pub(crate) struct Agreement<C: Crypto> {
     /// All zeros where there is none.
     secret: [u8; 32],
-    shared: Option<[u8; 32]>,
+    shared: [u8; 32],
+    #[zeroize(skip)]
+    is_agreed: bool,
     #[zeroize(skip)]
     crypto: PhantomData<fn() -> C>,
 }
 
 impl<C: Crypto> Agreement<C> {
-    pub(crate) const NONE: Self = Self { secret: [0; 32], shared: None, crypto: PhantomData };
+    pub(crate) const NONE: Self =
+        Self { secret: [0; 32], shared: [0; 32], is_agreed: false, crypto: PhantomData };
 
-    /// With a fresh secret.
-    pub(crate) fn new(rng: &mut Rng<'_>) -> Result<Self, SetUpError> {
-        let mut agreement = Self::NONE;
+    /// Starts with a fresh secret, drawn where it stays.
+    pub(crate) fn draw(&mut self, rng: &mut Rng<'_>) -> Result<(), SetUpError> {
         for _ in 0..DRAWS {
-            rng(&mut agreement.secret);
-            if agreement.share().is_some() {
-                return Ok(agreement);
+            rng(&mut self.secret);
+            if self.share().is_some() {
+                return Ok(());
             }
         }
         Err(SetUpError::NotRandom)
@@ -61,13 +63,14 @@ impl<C: Crypto> Agreement<C> {
     pub(crate) fn agree(&mut self, share: &[u8]) -> Option<()> {
         // RFC 8422 §5.4.1: uncompressed, which is two coordinates; the neutral element has no such form.
         let share = share.try_into().ok()?;
-        self.shared = Some(C::p256_shared(&self.secret, share)?);
+        C::p256_shared(&self.secret, share, &mut self.shared)?;
+        self.is_agreed = true;
         Some(())
     }
 
     /// The secret that only the two sides have.
     pub(crate) fn shared(&self) -> Option<&[u8; 32]> {
-        self.shared.as_ref()
+        self.is_agreed.then_some(&self.shared)
     }
 }
 
@@ -119,7 +122,10 @@ mod tests {
     type Agreement = super::Agreement<RustCrypto>;
 
     fn agreement(first: u8) -> Agreement {
-        Agreement::new(&mut |bytes| bytes.iter_mut().zip(first..).for_each(|(to, from)| *to = from)).unwrap()
+        let mut agreement = Agreement::NONE;
+        let rng = &mut |bytes: &mut [u8]| bytes.iter_mut().zip(first..).for_each(|(to, from)| *to = from);
+        agreement.draw(rng).unwrap();
+        agreement
     }
 
     const SHARE: &str = "04515c3d6eb9e396b904d3feca7f54fdcd0cc1e997bf375dca515ad0a6c3b4035f\
@@ -171,12 +177,13 @@ mod tests {
     #[test]
     fn a_source_without_a_possible_secret_is_refused() {
         for byte in [0, 0xff] {
-            let made = Agreement::new(&mut |bytes| bytes.fill(byte));
-            assert_eq!(made.err(), Some(SetUpError::NotRandom));
+            let mut agreement = Agreement::NONE;
+            assert_eq!(agreement.draw(&mut |bytes| bytes.fill(byte)), Err(SetUpError::NotRandom));
         }
         // Drawn again where the first is beyond the order of the group.
         let mut draws = [0xff, 7].into_iter();
-        assert!(Agreement::new(&mut |bytes| bytes.fill(draws.next().unwrap())).is_ok());
+        let mut agreement = Agreement::NONE;
+        assert_eq!(agreement.draw(&mut |bytes| bytes.fill(draws.next().unwrap())), Ok(()));
     }
 
     #[test]

@@ -27,11 +27,16 @@ const KEEP_LAST_FLIGHT: u64 = 240_000;
 /// The epoch that the first ChangeCipherSpec starts.
 pub(crate) const PROTECTED: u16 = 1;
 
+/// The longest ClientKeyExchange, which is an identity of 128 bytes and perhaps a share, and a Finished; rounded up to what
+/// a ClientHello and a ServerHello need.
+pub(crate) const MEMORY_MIN: usize = if cfg!(feature = "ecdhe") { 2 + 128 + 1 + 65 + 12 } else { 192 };
+
 /// Memory for a handshake: our flight and the peer's messages with up to `N` bytes each, transcript and randoms.
 ///
-/// 384 bytes are enough for everything with pre-shared keys. 192, the least that compiles, are enough as well but for
-/// cookies of more than 142 bytes, which a client then refuses with [`Reason::TooLong`]. A client has the memory inline, a
-/// server boxes it, so that an idle connection is small.
+/// 384 bytes are enough for everything with pre-shared keys. 192, or 208 with the feature `ecdhe`, are the least that
+/// compiles, and enough as well but for cookies of more than 142 bytes (less where more than one suite, a session or a
+/// Connection ID is offered), which a client then refuses with [`Reason::TooLong`]. A client has the memory inline, a server
+/// boxes it, so that an idle connection is small.
 pub struct Handshake<const N: usize, C: Crypto = RustCrypto> {
     pub(crate) core: Core<C>,
     pub(crate) flight: Flight<N>,
@@ -49,7 +54,7 @@ impl<const N: usize> Handshake<N> {
 impl<const N: usize, C: Crypto> Default for Handshake<N, C> {
     fn default() -> Self {
         const {
-            assert!(N >= 192, "the longest identity and a Finished need 192 bytes");
+            assert!(N >= MEMORY_MIN, "the longest identity, a share and a Finished need as much");
             assert!(N <= 16384, "a message is never longer than a record");
         }
         Self { core: Core::new(), flight: Flight::new(), reassembly: Reassembly::new() }
@@ -80,7 +85,7 @@ impl<const N: usize, C: Crypto> core::borrow::BorrowMut<Handshake<N, C>> for NoH
 }
 
 /// What the handshake waits for, in protocol order of both roles.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum State {
     ServerHello,
     ServerHelloDone,

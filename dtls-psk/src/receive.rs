@@ -36,7 +36,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             return self.handle_plain(now, content_type, header, body);
         }
         #[cfg(feature = "server")]
-        if self.association.epoch(header.epoch).is_none() && self.keep_early(content_type, header, body) {
+        if self.association.role == Role::Server
+            && self.association.epoch(header.epoch).is_none()
+            && self.keep_early(content_type, header, body)
+        {
             return Ok(None);
         }
         let (content_type, plaintext) = match self.association.open::<C>(header, body) {

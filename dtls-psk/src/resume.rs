@@ -271,6 +271,10 @@ impl<C: Crypto> Core<C> {
             &finished.header(),
         );
         self.key.clear();
+        #[cfg(feature = "ecdhe")]
+        {
+            self.agreement = crate::ecdhe::Agreement::NONE;
+        }
         self.verify_data = verify_data;
         self.install(association, &keys);
         self.state = State::Finished;
@@ -323,6 +327,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::crypto::RustCrypto;
     use crate::event::Input;
     use crate::message::Fragment;
     use crate::record::{Datagram, HEADER};
@@ -337,20 +342,29 @@ mod tests {
     }
 
     fn client() -> Small {
+        client_with(&Config::DEFAULT)
+    }
+
+    fn client_with(config: &Config) -> Small {
         let psk = Psk { identity: b"me", key: &[7; 16] };
         let rng = &mut |bytes: &mut [u8]| bytes.fill(3);
-        Small::resuming_client(NOW, &Config::DEFAULT, psk, Some(&session()), rng, Handshake::new()).unwrap()
+        Small::resuming_client(NOW, config, psk, Some(&session()), rng, Handshake::new()).unwrap()
     }
 
     /// A server that takes up the session of the client, without a cookie exchange.
     fn server(client: &mut Small) -> Small {
+        server_counting_from(0, client)
+    }
+
+    /// The same, whose ServerHello has the number `message_seq`.
+    fn server_counting_from(message_seq: u16, client: &mut Small) -> Small {
         let datagram = sent(client).concat();
         let body = Fragment::parse(&mut Reader::new(&datagram[HEADER..])).unwrap().bytes;
         let offered = OfferedHello::parse(body).unwrap();
         let (suite, extensions) = offered.choose(&Config::DEFAULT.suites).unwrap();
         let hello = ClientHello {
             record_sequence: 0,
-            message_seq: 0,
+            message_seq,
             body,
             random: offered.random,
             cookie: offered.cookie,
@@ -404,6 +418,101 @@ mod tests {
         let flight = sent(&mut client).concat();
         assert_eq!(handle(&mut server, flight), Some(Input::Closed(Reason::BadFinished)));
         assert!(!server.is_established());
+    }
+
+    #[test]
+    fn a_server_of_several_cookies_may_count_its_messages_for_itself() {
+        let request = |record: u8, message_seq: u8, cookie: u8| {
+            let front = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, record, 0, 16];
+            [&front[..], &[3, 0, 0, 4, 0, message_seq, 0, 0, 0, 0, 0, 4, 0xfe, 0xff, 1, cookie]].concat()
+        };
+        for (second, server_hello) in [(0, 1), (0, 2), (1, 2)] {
+            let mut client = client();
+            assert_eq!(handle(&mut client, request(0, 0, 7)), None);
+            assert_eq!(handle(&mut client, request(1, second, 8)), None);
+            // The third ClientHello, as a server that counts so sees it.
+            let mut server = server_counting_from(server_hello, &mut client);
+            let step = server.step(NOW).unwrap().0;
+            // It hashes and expects what the client numbers.
+            assert_eq!(step.core.hello_seq, server_hello);
+            answer_as(&mut server, 2, &mut client);
+            let flight = sent(&mut server).concat();
+            assert_eq!(handle(&mut client, flight), Some(Input::Established { full: false }));
+            // The client's Finished covers the number of the server's.
+            let flight = sent(&mut client).concat();
+            assert_eq!(handle(&mut server, flight), Some(Input::Established { full: false }));
+        }
+    }
+
+    /// Lets the server know that the ClientHello has the number `message_seq`.
+    fn answer_as(server: &mut Small, message_seq: u16, client: &mut Small) {
+        let hello_body = client.step(NOW).unwrap().0.flight.first_body().unwrap().to_vec();
+        let (mut step, reassembly) = server.step(NOW).unwrap();
+        reassembly.restart(message_seq.saturating_add(1));
+        let own_seq = step.core.hello_seq;
+        let answer_body = step.flight.first_body().unwrap().to_vec();
+        let mut transcript = <RustCrypto as Crypto>::Sha256::new();
+        for (message_type, message_seq, body) in [
+            (MessageType::ClientHello, message_seq, &hello_body),
+            (MessageType::ServerHello, own_seq, &answer_body),
+        ] {
+            let message = Message { message_type, message_seq, body };
+            transcript.update(&message.header());
+            transcript.update(message.body);
+        }
+        step.core.transcript = transcript;
+        step.flight.clear();
+        step.flight.push(MessageType::ServerHello, own_seq, 0, |out| {
+            out.get_mut(..answer_body.len())?.copy_from_slice(&answer_body);
+            Some(answer_body.len())
+        });
+        assert!(step.go_on_with_session().is_ok());
+    }
+
+    #[cfg(any(feature = "ccm16", feature = "gcm", feature = "ecdhe"))]
+    #[test]
+    fn a_session_taken_up_under_another_suite_is_refused() {
+        let offered = [Suite::default(), Suite::ALL[1]];
+        let config = Config::DEFAULT.with_suites(crate::suite::Suites::new(&offered).unwrap());
+        for (suite, ended) in [
+            (offered[0], Some(Input::Established { full: false })),
+            (offered[1], Some(Input::Closed(Reason::ResumedDifferently))),
+        ] {
+            let mut client = client_with(&config);
+            let mut flight = sent(&mut server(&mut client)).concat();
+            // Behind version, random and the id of two bytes.
+            let place = HEADER.saturating_add(12 + 2 + 32 + 1 + 2);
+            flight[place..][..2].copy_from_slice(&suite.code().to_be_bytes());
+            assert_eq!(handle(&mut client, flight), ended, "{suite:?}");
+        }
+    }
+
+    #[cfg(feature = "ecdhe")]
+    #[test]
+    fn the_secret_of_an_agreement_that_never_was_is_forgotten() {
+        let offered = [Suite::default(), Suite::EcdhePskAes128Ccm8];
+        let config = Config::DEFAULT.with_suites(crate::suite::Suites::new(&offered).unwrap());
+        let mut client = client_with(&config);
+        assert!(client.step(NOW).unwrap().0.core.agreement.share().is_some());
+        let flight = sent(&mut server(&mut client)).concat();
+        assert_eq!(handle(&mut client, flight), Some(Input::Established { full: false }));
+        assert!(client.step(NOW).unwrap().0.core.agreement.share().is_none());
+    }
+
+    #[test]
+    fn no_identity_is_known_after_an_abbreviated_handshake() {
+        let mut client = client();
+        let mut server = server(&mut client);
+        let flight = sent(&mut server).concat();
+        handle(&mut client, flight);
+        let flight = sent(&mut client).concat();
+        // A record of the flight at a time: the memory is gone with the last one.
+        assert_eq!(server.identity(), None);
+        let rest = usize::from(flight[12]).saturating_add(HEADER);
+        assert_eq!(handle(&mut server, flight[..rest].to_vec()), None);
+        assert_eq!(server.identity(), None);
+        assert_eq!(handle(&mut server, flight[rest..].to_vec()), Some(Input::Established { full: false }));
+        assert_eq!(server.identity(), None);
     }
 
     #[test]

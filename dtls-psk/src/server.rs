@@ -21,7 +21,7 @@ use crate::connection::{Connection, random};
 use crate::connection_id::{ConnectionId, ENABLED};
 use crate::crypto::Crypto;
 #[cfg(feature = "ecdhe")]
-use crate::ecdhe::{self, Agreement};
+use crate::ecdhe;
 use crate::error::{Dropped, OpenError, ProvideError, Reason, SetUpError};
 use crate::event::{Answer, Input, Operation, Pending, PendingId};
 use crate::handshake::{Core, Failure, Handshake, PROTECTED, State, Step};
@@ -57,8 +57,6 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     ) -> Result<Self, SetUpError> {
         let server_random = random(rng)?;
         let decoy = Zeroizing::new(random::<16>(rng)?);
-        #[cfg(feature = "ecdhe")]
-        let agreement = if hello.suite.is_ecdhe() { Agreement::new(rng)? } else { Agreement::NONE };
         // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
         // Among the clients from before RFC 7627 are some that understand only one message in a record.
         let shares_records = config.shares_records && hello.extensions.extended_master_secret;
@@ -68,8 +66,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         if let Some((mut step, reassembly)) = connection.step(now) {
             step.core.server_random = server_random;
             #[cfg(feature = "ecdhe")]
-            {
-                step.core.agreement = agreement;
+            if hello.suite.is_ecdhe() {
+                step.core.agreement.draw(rng)?;
             }
             if let (true, Some(own), Some(peer)) = (ENABLED, config.connection_id, hello.peer_id()) {
                 step.core.offered_id = Some(own);

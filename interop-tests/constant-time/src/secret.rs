@@ -107,10 +107,10 @@ impl Crypto for Watched {
         Some(public)
     }
 
-    fn p256_shared(secret: &[u8; 32], public: &[u8; 65]) -> Option<[u8; 32]> {
+    fn p256_shared(secret: &[u8; 32], public: &[u8; 65], shared: &mut [u8; 32]) -> Option<()> {
         let mut secret = *secret;
         hide(&mut secret);
-        RustCrypto::p256_shared(&secret, public)
+        RustCrypto::p256_shared(&secret, public, shared)
     }
 }
 
