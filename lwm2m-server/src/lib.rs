@@ -15,7 +15,7 @@ mod server;
 pub mod store;
 mod value;
 
-pub use endpoint::{Direction, Packet};
+pub use endpoint::{Direction, Packet, Payload};
 pub use event::Event;
 pub use lwm2m_objects::Path;
 pub use server::{

@@ -17,6 +17,8 @@ use common::Served;
 use lwm2m_client::objects::Object;
 use lwm2m_client::simulated::{Device, Temperature};
 use lwm2m_client::{Config, FactoryAccount, PresharedKey, Runner, Store, provision};
+use lwm2m_server::credentials::Role;
+use lwm2m_server::store::{RedbStore, Sealer, Store as _};
 use serde_json::{Value, json};
 
 const KEY: [u8; 16] = [0x42; 16];
@@ -226,6 +228,101 @@ fn a_forgotten_registration_is_made_anew_and_a_trace_shows_it() {
     assert_eq!((status, answer.pointer("/hold")), (200, Some(&json!("decommissioned"))), "{answer}");
     assert_eq!(served.call("GET", &format!("{route}/objects/3/0/0"), None).unwrap().0, 404);
     assert_eq!(served.call("GET", "/devices/nobody/trace", None).unwrap().0, 404);
+}
+
+#[test]
+fn no_key_is_in_the_trace_nor_in_the_log_of_a_bootstrap_and_a_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let log = folder.path().join("log");
+    let served = Served::start_logging(&data, std::fs::File::create(&log).unwrap());
+    let given: Vec<u8> = (0..16_u8).map(|index| index.wrapping_mul(37).wrapping_add(11)).collect();
+    let account = |identity: &str, key: &[u8]| json!({ "identity": identity, "key": hex::encode(key) });
+    let body = json!({ "bootstrap": account("bs-four", &KEY), "management": account("four-1", &given) });
+    let (status, answer) = served.call("PUT", "/devices/four/credentials", Some(&body)).unwrap();
+    assert_eq!(status, 201, "{answer}");
+
+    let stream = served.client.stream("/devices/four/trace", Duration::from_secs(120));
+    let (sender, streamed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || stream.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let mut ctl = common::binary(env!("CARGO_BIN_EXE_lwm2mctl"))
+        .args(["--url", &format!("http://{}", served.client.http), "--token", &served.client.token])
+        .args(["trace", "four"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (sender, lines) = std::sync::mpsc::channel();
+    let stdout = BufReader::new(ctl.stdout.take().unwrap());
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+
+    let device = Simulated::start("four", &served.addresses);
+    let route = "/devices/four/credentials";
+    wait(&served, route, "the first life", |answer| is_in_use(answer, 1));
+    let is_shown = (0..100).any(|_| {
+        let kitchen = json!("kitchen");
+        let written = served.call("PUT", "/devices/four/objects/3303/0/5750", Some(&kitchen)).unwrap();
+        assert_eq!(written.0, 204, "{}", written.1);
+        lines.recv_timeout(Duration::from_millis(100)).is_ok()
+    });
+    assert!(is_shown);
+    let rotate = json!({ "deadline": 60, "grace": 1, "reason": "test" });
+    assert_eq!(served.call("POST", &format!("{route}/rotate"), Some(&rotate)).unwrap().0, 202);
+    wait(&served, route, "the rotation", |answer| is_in_use(answer, 2));
+    drop(device);
+    served.kill();
+    ctl.wait().unwrap();
+    let printed = lines.iter().collect::<Vec<_>>().join("\n");
+    let streamed = streamed.iter().collect::<Vec<_>>().join("\n");
+    let logged = std::fs::read(&log).unwrap();
+
+    let lock = RedbStore::lock(&data).unwrap();
+    let (sealer, _) = Sealer::find(&data, None, None, true).unwrap();
+    let store = RedbStore::open(&data, lock, sealer).unwrap();
+    let generated = store.secret("four", Role::Management, 2).unwrap().unwrap();
+    for shown in [&printed, &streamed] {
+        let steps = ["Bootstrap-Write", "Bootstrap-Finish", "Register", "coaps://", "kitchen", "/5"];
+        for harmless in steps {
+            assert!(shown.contains(harmless), "{harmless}: {shown}");
+        }
+    }
+    assert!(printed.contains("/5=(withheld)"), "{printed}");
+    assert!(String::from_utf8_lossy(&logged).contains("DEBUG"), "{}", String::from_utf8_lossy(&logged));
+    for output in [printed.as_bytes(), streamed.as_bytes(), &logged] {
+        for key in [&KEY[..], &given, generated.bytes()] {
+            assert_eq!(found(output, key), None);
+            for form in forms(key) {
+                assert!(found(&[b"key=", &*form, b";"].concat(), key).is_some());
+            }
+        }
+    }
+}
+
+/// How six bytes of a key could be written.
+fn forms(key: &[u8]) -> Vec<Vec<u8>> {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut forms = Vec::new();
+    for part in key.windows(6) {
+        let decimal: Vec<String> = part.iter().map(u8::to_string).collect();
+        let base64 = part.chunks_exact(3).flat_map(|three| {
+            let bits = three.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
+            [18, 12, 6, 0].map(|shift| alphabet.get(bits >> shift & 0x3f).copied().unwrap())
+        });
+        let base64 = String::from_utf8(base64.collect()).unwrap();
+        let url = base64.replace('+', "-").replace('/', "_");
+        let (lower, upper) = (hex::encode(part), hex::encode_upper(part));
+        let spaced = part.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
+        forms.push(part.to_vec());
+        forms.extend([lower, upper, base64, url].map(String::into_bytes));
+        forms.extend([", ", ",", " "].map(|between| decimal.join(between).into_bytes()));
+        forms.extend([" ", ":"].map(|between| spaced.join(between).into_bytes()));
+    }
+    forms
+}
+
+/// The part of a key that is in an output, in whatever form.
+fn found(output: &[u8], key: &[u8]) -> Option<String> {
+    let is_in = |form: &Vec<u8>| output.windows(form.len()).any(|window| window == form);
+    forms(key).iter().find(|form| is_in(form)).map(|form| String::from_utf8_lossy(form).into_owned())
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! What support and conformance tests look at and reach for: the trace of messages, a forgotten registration, an
 //! observation ended by a Reset (RFC 7641 §3.6), a verified bootstrap.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test")]
 
 mod support;
 
 use lwm2m_coap::{Code, Header, Kind, MessageId, OptionNumber, udp};
 use lwm2m_server::credentials::Role;
 use lwm2m_server::endpoint::{Config, Listener};
-use lwm2m_server::{Direction, Operation, Packet, Path};
+use lwm2m_server::{Direction, Operation, Packet, Path, Payload, Value, WriteMode};
 use support::{Device, KEY, World};
 
 const LINKS: &str = "</1/0>,</3/0>";
@@ -32,10 +32,11 @@ fn a_trace_shows_both_directions_inside_dtls_only_while_it_is_on() {
         [Direction::FromDevice, Direction::ToDevice]
     );
     for packet in &seen {
-        assert_eq!((packet.endpoint.as_deref(), packet.secure, packet.withheld), (Some("a"), true, 0));
+        assert_eq!((packet.endpoint.as_deref(), packet.secure), (Some("a"), true));
     }
-    let (_, register) = udp::parse(&seen[0].bytes).unwrap();
-    assert_eq!((register.code, register.payload), (Code::POST, LINKS.as_bytes()));
+    assert_eq!(udp::parse(&seen[0].bytes).unwrap().1.code, Code::POST);
+    assert_eq!(seen[0].operation, Some("Register"));
+    assert_eq!(seen[0].payload, Payload::Bytes(LINKS.as_bytes().into()));
     assert_eq!(udp::parse(&seen[1].bytes).unwrap().1.code, Code::CREATED);
 
     world.endpoint.set_trace(false);
@@ -44,18 +45,136 @@ fn a_trace_shows_both_directions_inside_dtls_only_while_it_is_on() {
 }
 
 #[test]
-fn a_trace_withholds_what_a_bootstrap_writes() {
-    let mut world = World::new(false);
-    let identity = world.enrol("a", Role::Bootstrap);
+fn what_a_bootstrap_writes_is_shown_but_for_the_key_and_its_length() {
+    for format in [11542, 112] {
+        let mut world = World::new(false);
+        let identity = world.enrol("a", Role::Bootstrap);
+        world.endpoint.set_trace(true);
+        let accounts = b"</>;lwm2m=1.1,</0/0>,</0/1>;ssid=1,</1/0>;ssid=1,</3/0>";
+        bootstrap(&mut world, &identity, accounts, format);
+        let seen = packets(&mut world);
+        let mut steps: Vec<&str> = seen.iter().filter_map(|packet| packet.operation).collect();
+        steps.dedup();
+        let expected = ["Bootstrap-Request", "Bootstrap-Discover", "Bootstrap-Write", "Bootstrap-Finish"];
+        assert_eq!(steps, expected);
+        let links = seen.iter().find(|packet| packet.payload == Payload::Bytes(accounts[..].into()));
+        assert_eq!(links.unwrap().path, Some(Path::ROOT));
+
+        let is_write = |packet: &&Packet| udp::parse(&packet.bytes).unwrap().1.code == Code::PUT;
+        let writes: Vec<&Packet> = seen.iter().filter(is_write).collect();
+        let security = values(writes[0]);
+        assert_eq!(writes[0].path, Some(Path::instance(0, 1)));
+        assert!(matches!(&security[0].1, Some(Value::String(uri)) if uri.starts_with("coaps://")));
+        for (path, value) in security {
+            let is_key = matches!(path.resource_id(), Some(3 | 5));
+            assert_eq!(value.is_none(), is_key, "{path}");
+        }
+        assert!(security.iter().any(|(path, _)| path.resource_id() == Some(5)));
+        assert!(values(writes[1]).iter().all(|(_, value)| value.is_some()));
+        assert!(writes.iter().all(|packet| udp::parse(&packet.bytes).unwrap().1.payload.is_empty()));
+    }
+}
+
+fn values(packet: &Packet) -> &[(Path, Option<Value>)] {
+    let Payload::Values(values) = &packet.payload else { panic!("{packet:?}") };
+    values
+}
+
+/// What the trace shows of an exchange that begins with `operation` and is answered so.
+fn exchanged(
+    operation: Operation,
+    code: Code,
+    options: &[(OptionNumber, &[u8])],
+    answer: &[u8],
+) -> (Packet, Packet) {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
     world.endpoint.set_trace(true);
-    bootstrap(&mut world, &identity, b"</>;lwm2m=1.1,</0/0>,</0/1>;ssid=1,</1/0>;ssid=1,</3/0>");
-    let writes: Vec<Packet> = packets(&mut world)
-        .into_iter()
-        .filter(|packet| udp::parse(&packet.bytes).unwrap().1.code == Code::PUT)
-        .collect();
-    assert_eq!(writes.len(), 2);
-    assert!(writes.iter().all(|packet| packet.withheld > 0));
-    assert!(writes.iter().all(|packet| udp::parse(&packet.bytes).unwrap().1.payload.is_empty()));
+    world.request("a", operation).unwrap();
+    let asked = device.asked(&mut world);
+    device.answer(&mut world, &asked, code, options, answer);
+    let mut seen = packets(&mut world).into_iter();
+    (seen.next().unwrap(), seen.next().unwrap())
+}
+
+fn read(path: &str, code: Code, options: &[(OptionNumber, &[u8])], answer: &[u8]) -> Payload {
+    let operation = Operation::Read { path: path.parse().unwrap(), format: None };
+    exchanged(operation, code, options, answer).1.payload
+}
+
+const TLV: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[0x2d, 0x16]);
+const SENML: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[112]);
+
+#[test]
+fn values_are_shown_where_they_belong_both_ways() {
+    let path = Path::resource(3, 0, 14);
+    let zone = Value::String("+01:00".to_owned());
+    let write = Operation::Write { path, mode: WriteMode::Replace, values: vec![(path, zone.clone())] };
+    let (asked, answer) = exchanged(write, Code::CHANGED, &[], b"");
+    assert_eq!((asked.operation, asked.path), (Some("Write"), Some(path)));
+    assert_eq!(values(&asked), [(path, Some(zone))]);
+    assert_eq!((answer.operation, answer.path, answer.payload), (Some("Write"), Some(path), Payload::Empty));
+
+    let battery = (Path::resource(3, 0, 9), Some(Value::Integer(55)));
+    assert_eq!(read("/3/0", Code::CONTENT, &[TLV], b"\xc1\x09\x37"), Payload::Values([battery].into()));
+    let execute = Operation::Execute { path: Path::resource(3, 0, 4), arguments: "0='now'".to_owned() };
+    assert_eq!(exchanged(execute, Code::CHANGED, &[], b"").0.payload, Payload::Bytes(b"0='now'"[..].into()));
+    let busy = Payload::Bytes(b"busy"[..].into());
+    assert_eq!(read("/3/0", Code::SERVICE_UNAVAILABLE, &[], b"busy"), busy);
+}
+
+#[test]
+fn secrets_of_other_objects_are_withheld_wherever_they_come() {
+    // WLAN: the name of the network and the phrase.
+    let wlan = b"\xc4\x05home\xc6\x12phrase";
+    let name = (Path::resource(12, 0, 5), Some(Value::Opaque(b"home".to_vec())));
+    let phrase = (Path::resource(12, 0, 18), None);
+    assert_eq!(read("/12/0", Code::CONTENT, &[TLV], wlan), Payload::Values([name, phrase].into()));
+    // What cannot be read, one block of several, and a text that may quote what was written.
+    assert_eq!(read("/12/0", Code::CONTENT, &[TLV], &wlan[..13]), Payload::Withheld);
+    let first = [TLV, (OptionNumber::BLOCK2, &[0x08][..])];
+    assert_eq!(read("/12/0", Code::CONTENT, &first, b"\xc6\x12phrase\xc4\x05home"), Payload::Withheld);
+    assert_eq!(read("/12/0", Code::BAD_REQUEST, &[], b"phrase"), Payload::Withheld);
+    assert_eq!(read("/12/0/18", Code::CONTENT, &[TEXT], b"phrase"), {
+        Payload::Values([(Path::resource(12, 0, 18), None)].into())
+    });
+    // The same of a resource that is none.
+    let first = [TEXT, (OptionNumber::BLOCK2, &[0x08][..])];
+    let block = Payload::Bytes(b"0123456789abcdef"[..].into());
+    assert_eq!(read("/12/0/5", Code::CONTENT, &first, b"0123456789abcdef"), block);
+
+    // Of an object that nobody knows here numbers are shown.
+    let record = b"\x82\xa2\x21\x69/42769/0/\x00\xa1\x00\x00";
+    assert_eq!(read("/42769/0", Code::CONTENT, &[SENML], record), Payload::Withheld);
+    let records = b"\x82\xa3\x21\x69/42769/0/\x00\x610\x02\x07\xa2\x00\x611\x03\x63pin";
+    let number = (Path::resource(42769, 0, 0), Some(Value::Unsigned(7)));
+    let text = (Path::resource(42769, 0, 1), None);
+    assert_eq!(read("/42769/0", Code::CONTENT, &[SENML], records), Payload::Values([number, text].into()));
+    assert_eq!(read("/42769/0", Code::BAD_REQUEST, &[], b"pin"), Payload::Withheld);
+}
+
+#[test]
+fn a_notification_is_shown_and_what_answers_nothing_known_is_not() {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    let path = Path::resource(3, 0, 0);
+    world.request("a", Operation::Observe { path, format: Some(0) }).unwrap();
+    let asked = device.asked(&mut world);
+    world.endpoint.set_trace(true);
+    // What it answers was asked before anybody looked.
+    device.answer(&mut world, &asked, Code::CONTENT, &[(OptionNumber::OBSERVE, &[1]), TEXT], b"one");
+    let header = Header { kind: Kind::NonConfirmable, id: MessageId(7) };
+    let notification =
+        support::build(header, Code::CONTENT, asked.token, &[(OptionNumber::OBSERVE, &[2]), TEXT], b"two");
+    device.send(&mut world, &notification);
+    device.send(&mut world, b"\x50\x45\x00");
+    let seen = packets(&mut world);
+    let shown: Vec<_> = seen.iter().map(|packet| (packet.operation, packet.payload.clone())).collect();
+    let two = Payload::Values([(path, Some(Value::String("two".to_owned())))].into());
+    assert_eq!(shown, [(None, Payload::Withheld), (Some("Notify"), two), (None, Payload::Withheld)]);
+    assert_eq!(&*seen[2].bytes, b"\x50\x45\x00");
 }
 
 #[test]
@@ -68,15 +187,15 @@ fn a_verified_bootstrap_fails_when_the_account_does_not_show() {
     ] {
         let mut world = World::with(config.clone(), false);
         let identity = world.enrol("a", Role::Bootstrap);
-        bootstrap(&mut world, &identity, shown.as_bytes());
+        bootstrap(&mut world, &identity, shown.as_bytes(), 11542);
         assert_eq!(world.told().last().unwrap(), told);
     }
 }
 
 /// A device that takes every step of a bootstrap and shows the same accounts each time.
-fn bootstrap(world: &mut World, identity: &str, accounts: &[u8]) {
+fn bootstrap(world: &mut World, identity: &str, accounts: &[u8], format: u16) {
     let mut device = Device::secure(world, Listener::BootstrapCoaps, 40_000, identity, &KEY);
-    let answer = device.request(world, Code::POST, "bs?ep=a&pct=11542", b"").unwrap();
+    let answer = device.request(world, Code::POST, &format!("bs?ep=a&pct={format}"), b"").unwrap();
     assert_eq!(answer.code, Code::CHANGED);
     while let Some(asked) = device.got.pop_front() {
         match asked.code {

@@ -9,6 +9,62 @@ pub fn definition(object: u16) -> Option<&'static ObjectDef> {
     ALL.iter().copied().find(|definition| definition.id == object)
 }
 
+/// Returns which resources of an object hold a secret, or what the registry calls key material; ascending. Nothing for an
+/// object of which that is not known here.
+///
+/// ```
+/// use lwm2m_objects::defs;
+/// assert!(defs::secrets(0).unwrap().contains(&5));
+/// assert_eq!(defs::secrets(3303), Some(&[][..]));
+/// assert_eq!(defs::secrets(42769), None);
+/// ```
+pub fn secrets(object: u16) -> Option<&'static [u16]> {
+    let holders = SECRETS.iter().find(|(holder, _)| *holder == object).map(|(_, resources)| *resources);
+    let is_plain = || PLAIN.iter().any(|(first, last)| (*first..=*last).contains(&object));
+    holders.or_else(|| is_plain().then_some(&[]))
+}
+
+/// Objects of the registry with the resources that hold secrets.
+static SECRETS: &[(u16, &[u16])] = &[
+    // Security: the identity or public key is public, but its length would tell what is in the field beside it.
+    (0, &[3, 5, 7, 8]),
+    // Software Management: the password of the package.
+    (9, &[15]),
+    // Cellular Connectivity: the activation code of the module.
+    (10, &[2]),
+    // APN Connection Profile.
+    (11, &[6]),
+    // WLAN Connectivity: keys, phrases and the secret for RADIUS.
+    (12, &[17, 18, 21, 22, 23, 24, 25, 28]),
+    // OSCORE: master secret and master salt.
+    (21, &[0, 5]),
+    // COSE.
+    (23, &[2]),
+    // MQTT Server.
+    (24, &[8]),
+    // Remote SIM Provisioning: the confirmation code.
+    (504, &[17]),
+    // Multicast group key.
+    (3412, &[9]),
+];
+
+/// First and last of the objects of the registry that hold no secret.
+static PLAIN: &[(u16, u16)] = &[
+    (1, 8),
+    (13, 16),
+    (19, 20),
+    (22, 22),
+    (25, 28),
+    (500, 503),
+    (505, 511),
+    (2048, 2057),
+    (3200, 3203),
+    (3300, 3350),
+    (3411, 3411),
+    (3417, 3417),
+    (3435, 3435),
+];
+
 /// All definitions, ascending.
 pub static ALL: &[&ObjectDef] = &[
     &SECURITY,
@@ -253,6 +309,16 @@ mod tests {
             let nothing = |resource: &crate::ResourceDef| resource.kind == crate::Kind::Nothing;
             assert!(definition.resources.iter().all(|resource| executable(resource) == nothing(resource)));
         }
+    }
+
+    #[test]
+    fn of_every_object_that_is_defined_it_is_known_what_is_secret() {
+        assert!(ALL.iter().all(|definition| secrets(definition.id).is_some()));
+        for (object, resources) in SECRETS {
+            assert!(!resources.is_empty() && resources.is_sorted());
+            assert!(PLAIN.iter().all(|(first, last)| !(*first..=*last).contains(object)), "{object}");
+        }
+        assert_eq!(secrets(9999), None);
     }
 
     /// Leshan 2.0.0-M14 writes the binding keys of a device without SMS as empty.

@@ -3,7 +3,7 @@
 //! Invariant: a repetition of a message is not a message.
 
 use lwm2m_coap::{Code, Kind, udp};
-use lwm2m_server::{Direction, Packet};
+use lwm2m_server::{Direction, Packet, Payload};
 
 /// A message between the device and the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(crate) struct Seen {
     pub(crate) accept: Option<u16>,
     pub(crate) format: Option<u16>,
     pub(crate) observe: Option<u32>,
+    pub(crate) has_payload: bool,
+    /// What holds no values: link-format, a diagnostic text.
     pub(crate) payload: Vec<u8>,
 }
 
@@ -46,7 +48,11 @@ impl Seen {
             accept: options.accept().map(|format| format.0),
             format: options.content_format().map(|format| format.0),
             observe: options.observe(),
-            payload: message.payload.to_vec(),
+            has_payload: packet.payload != Payload::Empty,
+            payload: match &packet.payload {
+                Payload::Bytes(bytes) => bytes.to_vec(),
+                _ => Vec::new(),
+            },
         })
     }
 

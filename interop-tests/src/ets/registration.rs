@@ -87,9 +87,9 @@ impl Run<'_> {
         let exchange = self.update(&expected).await;
         self.patience = patience;
         let (request, answer) = exchange?;
-        if !request.query.is_empty() || !request.payload.is_empty() {
-            let seen = format!("{} with {} bytes", request.describe(), request.payload.len());
-            return Err(Stop::failed(expected, seen));
+        if !request.query.is_empty() || request.has_payload {
+            let carried = if request.has_payload { "a payload" } else { "no payload" };
+            return Err(Stop::failed(expected, format!("{} with {carried}", request.describe())));
         }
         is_changed(&request, &answer)
     }

@@ -1,6 +1,11 @@
 //! The messages of one device, decoded, live: what support looks at when a device does not do what it should.
 //!
-//! Invariant: what is secret is withheld before it comes here, see [`Packet`].
+//! `{"direction": "from device", "type": "ACK", "code": "2.05", "operation": "Read", "path": "/3/0/0", "options": […],
+//! "values": [{"path": "/3/0/0", "type": "string", "value": "ACME"}]}`; a value that is not shown is
+//! `{"path": "/0/1/5", "withheld": true}`. What has no values has its `"payload"`, text or hex digits after `0x`, instead of
+//! `"values"`; what is not shown at all has `"withheld": true`.
+//!
+//! Invariant: what is secret is withheld before it comes here, see [`Payload`].
 
 use core::convert::Infallible;
 use core::fmt::Write as _;
@@ -9,6 +14,7 @@ use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse;
 use lwm2m_coap::{Code, Kind, OptionNumber, udp};
+use lwm2m_objects::{Format, Path};
 use serde_json::{Value, json};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt as _};
@@ -16,8 +22,8 @@ use tokio_stream::{Stream, StreamExt as _};
 use super::events::{emit_lagged, until_stopped};
 use super::problem::Problem;
 use super::request::Route;
-use super::{Api, no_such_device};
-use crate::{Direction, Packet};
+use super::{Api, no_such_device, values};
+use crate::{Direction, Packet, Payload};
 
 /// Every message to and from a device from now on, as server-sent events; ends when the server stops.
 pub(super) async fn stream(
@@ -47,9 +53,17 @@ fn emit(packet: &Packet) -> Value {
         "role": packet.role,
         "secure": packet.secure,
         "address": packet.address,
-        "withheld": packet.withheld,
+        "operation": packet.operation,
+        "path": packet.path.map(|path| path.to_string()),
     });
     let Some(members) = body.as_object_mut() else { return body };
+    let (member, carried) = match &packet.payload {
+        Payload::Empty => ("payload", Value::Null),
+        Payload::Bytes(bytes) => ("payload", json!(text(bytes).unwrap_or_else(|| digits(bytes)))),
+        Payload::Values(items) => ("values", items.iter().map(item).collect()),
+        Payload::Withheld => ("withheld", json!(true)),
+    };
+    members.insert(member.to_owned(), carried);
     let Ok((header, message)) = udp::parse(&packet.bytes) else {
         members.insert("malformed".to_owned(), json!(hex::encode(&packet.bytes)));
         return body;
@@ -65,10 +79,19 @@ fn emit(packet: &Packet) -> Value {
         ("code", json!(code(message.code))),
         ("token", json!(hex::encode(message.token.bytes()))),
         ("options", json!(options)),
-        ("payload", json!(text(message.payload).unwrap_or_else(|| digits(message.payload)))),
     ];
     members.extend(decoded.map(|(name, value)| (name.to_owned(), value)));
     body
+}
+
+fn item((path, value): &(Path, Option<crate::Value>)) -> Value {
+    match value {
+        Some(value) => {
+            let (kind, value) = values::emit(value);
+            json!({ "path": path.to_string(), "type": kind, "value": value })
+        }
+        None => json!({ "path": path.to_string(), "withheld": true }),
+    }
 }
 
 const fn kind(kind: Kind) -> &'static str {
@@ -99,10 +122,13 @@ fn code(code: Code) -> String {
 fn name(number: OptionNumber) -> Option<&'static str> {
     Some(match number {
         OptionNumber::URI_HOST => "Uri-Host",
+        OptionNumber::IF_MATCH => "If-Match",
         OptionNumber::ETAG => "ETag",
+        OptionNumber::IF_NONE_MATCH => "If-None-Match",
         OptionNumber::OBSERVE => "Observe",
         OptionNumber::URI_PORT => "Uri-Port",
         OptionNumber::LOCATION_PATH => "Location-Path",
+        OptionNumber::OSCORE => "OSCORE",
         OptionNumber::URI_PATH => "Uri-Path",
         OptionNumber::CONTENT_FORMAT => "Content-Format",
         OptionNumber::MAX_AGE => "Max-Age",
@@ -112,11 +138,15 @@ fn name(number: OptionNumber) -> Option<&'static str> {
         OptionNumber::BLOCK2 => "Block2",
         OptionNumber::SIZE1 => "Size1",
         OptionNumber::SIZE2 => "Size2",
+        OptionNumber::ECHO => "Echo",
+        OptionNumber::NO_RESPONSE => "No-Response",
+        OptionNumber::REQUEST_TAG => "Request-Tag",
         _ => return None,
     })
 }
 
-/// Paths and queries as text, numbers as such, `NUM/M/SIZE` of a block, anything else as hex digits.
+/// Paths and queries as text, numbers as such, formats with their names, `NUM/M/SIZE` of a block, anything else as hex
+/// digits.
 fn option(number: OptionNumber, value: &[u8]) -> String {
     let unsigned = || match value.len() {
         0..=4 => Some(value.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte))),
@@ -130,16 +160,39 @@ fn option(number: OptionNumber, value: &[u8]) -> String {
         OptionNumber::BLOCK1 | OptionNumber::BLOCK2 => {
             unsigned().map(|block| format!("{}/{}/{}", block >> 4, (block >> 3) & 1, 16_u32 << (block & 7)))
         }
+        OptionNumber::CONTENT_FORMAT | OptionNumber::ACCEPT => {
+            unsigned().map(|number| match format_name(number) {
+                Some(name) => format!("{number} ({name})"),
+                None => number.to_string(),
+            })
+        }
         OptionNumber::OBSERVE
         | OptionNumber::URI_PORT
-        | OptionNumber::CONTENT_FORMAT
         | OptionNumber::MAX_AGE
-        | OptionNumber::ACCEPT
+        | OptionNumber::NO_RESPONSE
         | OptionNumber::SIZE1
         | OptionNumber::SIZE2 => unsigned().map(|number| number.to_string()),
         _ => None,
     };
     readable.unwrap_or_else(|| digits(value))
+}
+
+/// The name of a content format, those before their registration included.
+fn format_name(number: u64) -> Option<&'static str> {
+    Some(match Format(u16::try_from(number).ok()?) {
+        Format::TEXT | Format(1541) => "text",
+        Format::LINK => "link-format",
+        Format::OPAQUE => "opaque",
+        Format::CBOR => "CBOR",
+        Format::SENML_JSON => "SenML JSON",
+        Format::SENML_CBOR => "SenML CBOR",
+        Format::SENML_ETCH_JSON => "SenML-ETCH JSON",
+        Format::SENML_ETCH_CBOR => "SenML-ETCH CBOR",
+        Format::TLV | Format(1542) => "LwM2M TLV",
+        Format::JSON | Format(1543) => "LwM2M JSON",
+        Format::LWM2M_CBOR => "LwM2M CBOR",
+        _ => return None,
+    })
 }
 
 fn text(bytes: &[u8]) -> Option<String> {
@@ -162,7 +215,7 @@ mod tests {
     use super::*;
     use crate::credentials::Role;
 
-    fn packet(bytes: &[u8]) -> Value {
+    fn packet(bytes: &[u8], operation: Option<&'static str>, payload: Payload) -> Value {
         emit(&Packet {
             at: 7,
             endpoint: Some("a".into()),
@@ -171,16 +224,19 @@ mod tests {
             address: "192.0.2.1:5683".to_owned(),
             direction: Direction::FromDevice,
             bytes: bytes.into(),
-            withheld: 0,
+            operation,
+            path: None,
+            payload,
         })
     }
 
     #[test]
     fn a_message_is_shown_decoded() {
-        let register = b"\x41\x02\x12\x34\x09\xb2rd\x11\x28\x34ep=a\xff</3/0>";
-        let shown = packet(register);
+        let register = b"\x41\x02\x12\x34\x09\xb2rd\x11\x28\x34ep=a";
+        let shown = packet(register, Some("Register"), Payload::Bytes(b"</3/0>"[..].into()));
         assert_eq!(shown.pointer("/code").unwrap(), "0.02 POST");
         assert_eq!(shown.pointer("/type").unwrap(), "CON");
+        assert_eq!(shown.pointer("/operation").unwrap(), "Register");
         assert_eq!(
             (shown.pointer("/id").unwrap(), shown.pointer("/token").unwrap()),
             (&json!(0x1234), &json!("09"))
@@ -197,8 +253,25 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(options, [("Uri-Path", "rd"), ("Content-Format", "40"), ("Uri-Query", "ep=a")]);
+        assert_eq!(
+            options,
+            [("Uri-Path", "rd"), ("Content-Format", "40 (link-format)"), ("Uri-Query", "ep=a")]
+        );
         assert_eq!(shown.pointer("/payload").unwrap(), "</3/0>");
+    }
+
+    #[test]
+    fn values_are_shown_with_path_and_type_but_for_those_withheld() {
+        let items = [
+            (Path::resource(0, 1, 0), Some(crate::Value::String("coaps://a".to_owned()))),
+            (Path::resource(0, 1, 5), None),
+        ];
+        let shown = packet(b"\x40\x45\x12\x34", Some("Read"), Payload::Values(items.into()));
+        let uri = json!({ "path": "/0/1/0", "type": "string", "value": "coaps://a" });
+        assert_eq!(shown.pointer("/values").unwrap(), &json!([uri, { "path": "/0/1/5", "withheld": true }]));
+        assert_eq!((shown.pointer("/payload"), shown.pointer("/withheld")), (None, None));
+        let hidden = packet(b"\x40\x45\x12\x34", None, Payload::Withheld);
+        assert_eq!((hidden.pointer("/payload"), hidden.pointer("/withheld")), (None, Some(&json!(true))));
     }
 
     #[test]
@@ -207,6 +280,9 @@ mod tests {
         assert_eq!(option(OptionNumber::ETAG, &[1, 255]), "0x01ff");
         assert_eq!(option(OptionNumber::URI_PATH, b"a\x1b[2J"), "0x611b5b324a");
         assert_eq!(option(OptionNumber::ACCEPT, &[0; 9]), "0x000000000000000000");
-        assert_eq!(packet(b"\xff").pointer("/malformed").unwrap(), "ff");
+        assert_eq!(option(OptionNumber::CONTENT_FORMAT, &[0xff, 0xff]), "65535");
+        assert_eq!(packet(b"\xff", None, Payload::Withheld).pointer("/malformed").unwrap(), "ff");
+        let opaque = Payload::Bytes([1, 0xff].into());
+        assert_eq!(packet(b"\x40\x45\x12\x34", None, opaque).pointer("/payload").unwrap(), "0x01ff");
     }
 }

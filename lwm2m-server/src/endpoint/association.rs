@@ -13,6 +13,7 @@ use crate::credentials::{Authenticated, Role};
 
 use super::downlink::Downlink;
 use super::path::Unproven;
+use super::registry::Registration;
 use super::session::{Connection, dtls};
 use super::slab::Key;
 use super::timer::NEVER;
@@ -110,16 +111,18 @@ impl Association {
         }
     }
 
-    /// What the reliability layer or the handshake has to send: repetitions, acknowledgements, flights, alerts.
+    /// What the reliability layer or the handshake has to send: repetitions, acknowledgements, flights, alerts. `device` is
+    /// the registration, for the trace.
     pub(crate) fn poll_transmit(
         &mut self,
         now: Instant,
         out: &mut [u8],
         trace: &mut Trace,
+        device: Option<&Registration>,
     ) -> Option<Range<usize>> {
         let Some(session) = &mut self.session else {
             let range = 0..self.coap.poll_transmit(now, out)?;
-            trace.record(now, self, Direction::ToDevice, out.get(range.clone()));
+            trace.record(now, self, device, Direction::ToDevice, out.get(range.clone()));
             return Some(range);
         };
         if let Some(length) = session.poll_transmit(dtls(now), out) {
@@ -132,7 +135,7 @@ impl Association {
         let end = out.len().checked_sub(tail)?;
         let length = self.coap.poll_transmit(now, out.get_mut(head..end)?)?;
         let range = head..head.saturating_add(length);
-        trace.record(now, self, Direction::ToDevice, out.get(range.clone()));
+        trace.record(now, self, device, Direction::ToDevice, out.get(range.clone()));
         self.seal(out, range)
     }
 

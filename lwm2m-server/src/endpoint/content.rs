@@ -3,7 +3,7 @@
 //! Invariant: a value whose type the payload does not tell and no definition knows stays what it came as: bytes or text.
 
 use lwm2m_coap::{Full, Sink};
-use lwm2m_objects::format::{self, Items};
+use lwm2m_objects::format::{self, Item, Items};
 use lwm2m_objects::{Content, Format, Kind, ObjectLink, Path, Target, UNASSIGNED};
 
 use crate::Value;
@@ -36,15 +36,19 @@ pub(crate) fn decode(
     let mut values = Vec::new();
     for item in items {
         let item = item.map_err(|_| "the payload is not of its content format")?;
-        let kind = item.path.object_id().zip(item.path.resource_id());
-        let kind = kind.and_then(|(object, resource)| kinds(object, resource));
-        // A type that does not fit is the device's: what it sent is shown, not hidden.
-        let value = kind.and_then(|kind| item.raw.value(kind)).or_else(|| item.raw.guess());
-        if let Some(value) = value {
-            values.push((item.path, owned(value)));
+        if let Some(value) = value(kinds, &item) {
+            values.push((item.path, value));
         }
     }
     Ok(values)
+}
+
+/// The value of an entry, if it has one.
+pub(crate) fn value(kinds: Kinds, item: &Item<'_>) -> Option<Value> {
+    let kind = item.path.object_id().zip(item.path.resource_id());
+    let kind = kind.and_then(|(object, resource)| kinds(object, resource));
+    // A type that does not fit is the device's: what it sent is shown, not hidden.
+    kind.and_then(|kind| item.raw.value(kind)).or_else(|| item.raw.guess()).map(owned)
 }
 
 /// Encodes values at or below `target`.

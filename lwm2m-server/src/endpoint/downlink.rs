@@ -27,7 +27,7 @@ use super::observation::Observation;
 use super::registry::Registration;
 use super::request::{Context, Meaning, Request};
 use super::slab::Key;
-use super::trace::Direction;
+use super::trace::{Asked, Direction};
 use super::{Endpoint, RequestId};
 
 /// The requests to one device.
@@ -55,6 +55,9 @@ pub(crate) struct Job {
 pub(crate) struct Active {
     pub(crate) job: Job,
     pub(crate) sent: Sent,
+    pub(crate) token: Token,
+    /// What it asks, for the trace; `None` while nobody looks.
+    pub(crate) asked: Option<Asked>,
 }
 
 /// Whom the answer is for.
@@ -234,9 +237,11 @@ impl Endpoint {
                 continue;
             };
             job.first_token.get_or_insert(token);
-            downlink.active = Some(Active { job, sent });
             Counters::add(&mut self.counters.requests_sent);
-            self.trace.record(now, association, Direction::ToDevice, out.get(range.clone()));
+            let asked =
+                self.trace.record(now, association, device, Direction::ToDevice, out.get(range.clone()));
+            let active = Active { job, sent, token, asked };
+            association.downlink.get_or_insert_default().active = Some(active);
             return association.seal(out, range);
         }
     }

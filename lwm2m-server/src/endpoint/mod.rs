@@ -57,7 +57,7 @@ pub use location::VirtualShard;
 pub use question::{Question, QuestionId, Verdict};
 pub use resumption::Sessions;
 pub use shard::{Parcel, Part, Shared};
-pub use trace::{Direction, Packet};
+pub use trace::{Direction, Packet, Payload};
 
 pub use content::{Kinds, known_kind};
 
@@ -222,7 +222,7 @@ impl Endpoint {
             assembling: part.share(config.assembling),
             ..config
         };
-        let budget = Budget::new(config.assembling);
+        let (budget, trace) = (Budget::new(config.assembling), Trace::new(config.kinds));
         Self {
             config,
             part,
@@ -248,7 +248,7 @@ impl Endpoint {
             complained: VecDeque::new(),
             refusals: Refusals::new(),
             scratch: Vec::new(),
-            trace: Trace::default(),
+            trace,
             next_request: 0,
             next_observation: 1,
         }
@@ -368,7 +368,9 @@ impl Endpoint {
         if let Some((to, range)) = association.poll_challenge(out) {
             return Some((local, to, range));
         }
-        let range = association.poll_transmit(now, out, &mut self.trace);
+        let device = association.registration.filter(|_| self.trace.is_on());
+        let device = device.and_then(|device| self.registry.get(device));
+        let range = association.poll_transmit(now, out, &mut self.trace, device);
         Some((local, to, range.or_else(|| self.start_next(now, key, rng, out))?))
     }
 
@@ -460,7 +462,9 @@ impl Endpoint {
         let association = self.associations.get_mut(key)?;
         association.last_heard = now;
         association.kept_until = association.kept_until.max(now.saturating_add(association::UNREGISTERED));
-        self.trace.record(now, association, Direction::FromDevice, Some(datagram));
+        let device = association.registration.filter(|_| self.trace.is_on());
+        let device = device.and_then(|device| self.registry.get(device));
+        self.trace.record(now, association, device, Direction::FromDevice, Some(datagram));
         match association.coap.handle(now, datagram, &mut Plain) {
             Input::Request { exchange, message } => {
                 return self.handle_request(now, key, exchange, &message, rng, out);

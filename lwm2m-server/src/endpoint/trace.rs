@@ -1,20 +1,26 @@
-//! The messages of devices as support wants to see them: CoAP as it was before encryption and after decryption, without
-//! secrets.
+//! The messages of devices as support wants to see them: CoAP as it was before encryption and after decryption, and what
+//! it means in LwM2M, without secrets.
 //!
-//! Invariants: nothing is copied while nobody looks; what a bootstrap writes, keys among it, is never shown.
+//! Invariants: nothing is copied while nobody looks. A payload is shown as values, each at its path, or as bytes where
+//! nothing at or below the path it belongs to may be secret; else neither it nor its length is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lwm2m_coap::{Instant, udp};
+use lwm2m_coap::{Instant, Message, Token, udp};
+use lwm2m_objects::format::Items;
+use lwm2m_objects::{Content, Format, Operation, Path, Target, WriteMode, defs, mapping};
 
+use crate::Value;
 use crate::credentials::Role;
 
 use super::Endpoint;
 use super::association::{Association, Who};
+use super::content::{self, Kinds};
+use super::registry::Registration;
 
 /// One CoAP message on its way to or from a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Packet {
     /// Milliseconds since 1970-01-01 UTC.
@@ -29,10 +35,15 @@ pub struct Packet {
     pub address: String,
     /// Which way it goes.
     pub direction: Direction,
-    /// The message with its header (RFC 7252 §3); its payload is cut off when `withheld` is not 0.
+    /// The message (RFC 7252 §3) up to its payload. Of what is no CoAP message the first four bytes at most.
     pub bytes: Arc<[u8]>,
-    /// The bytes of the payload that are not shown, because a bootstrap writes keys.
-    pub withheld: usize,
+    /// The operation that a request asks for or a response answers, by its name in LwM2M Core 1.2.1 §6; `None` where that
+    /// is not known, as of an answer to what was asked before anybody looked.
+    pub operation: Option<&'static str>,
+    /// Where in the data model of the device it belongs.
+    pub path: Option<Path>,
+    /// What it carries.
+    pub payload: Payload,
 }
 
 /// Which way a message goes.
@@ -44,28 +55,76 @@ pub enum Direction {
     ToDevice,
 }
 
-/// What was traced and not fetched yet; `None` when nobody looks.
-#[derive(Debug, Default)]
-pub(crate) struct Trace(Option<VecDeque<Packet>>);
+/// What a message carries, as far as it may be shown.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Payload {
+    /// Nothing.
+    Empty,
+    /// Link-format, a diagnostic text, arguments; or what cannot be read and may not be secret, as a block of many.
+    Bytes(Arc<[u8]>),
+    /// Values at their paths. `None` stands for one that is secret, or may be because the object is not known here.
+    Values(Arc<[(Path, Option<Value>)]>),
+    /// It may hold a secret and cannot be read, or it answers what is not known.
+    Withheld,
+}
+
+/// What a request to a device asked for, which its answer does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    operation: &'static str,
+    path: Option<Path>,
+    /// Whether link-format was asked for, which holds no values.
+    is_discover: bool,
+}
+
+/// What was traced and not fetched yet.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    kinds: Kinds,
+    /// `None` when nobody looks.
+    packets: Option<VecDeque<Packet>>,
+}
 
 impl Trace {
+    pub(crate) const fn new(kinds: Kinds) -> Self {
+        Self { kinds, packets: None }
+    }
+
+    pub(crate) const fn is_on(&self) -> bool {
+        self.packets.is_some()
+    }
+
+    /// Keeps a message; `device` is the registration it belongs to. Of a request to a device the answer is what it asks.
     pub(crate) fn record(
         &mut self,
         now: Instant,
         association: &Association,
+        device: Option<&Registration>,
         direction: Direction,
-        message: Option<&[u8]>,
-    ) {
-        let (Some(packets), Some(message)) = (&mut self.0, message) else { return };
+        bytes: Option<&[u8]>,
+    ) -> Option<Asked> {
+        let (Some(packets), Some(bytes)) = (&mut self.packets, bytes) else { return None };
+        let kinds = self.kinds;
         let role = association.local.role();
-        let is_secret = role == Role::Bootstrap && direction == Direction::ToDevice;
-        let payload = udp::parse(message).map_or(0, |(_, message)| message.payload.len());
-        let withheld = if is_secret { payload } else { 0 };
-        // The marker in front of the payload goes with it.
-        let shown = if withheld > 0 {
-            message.len().saturating_sub(withheld).saturating_sub(1)
-        } else {
-            message.len()
+        let parsed = udp::parse(bytes).ok();
+        let (asked, payload) = match &parsed {
+            None => (None, Payload::Withheld),
+            Some((_, message)) if message.code.is_request() => match direction {
+                Direction::FromDevice => from_device(message),
+                Direction::ToDevice => to_device(message, role, device, kinds),
+            },
+            Some((_, message)) if direction == Direction::ToDevice => (None, said(message)),
+            Some((_, message)) => {
+                let asked = asked(association, device, message.token);
+                (asked, answered(asked, message, device, kinds))
+            }
+        };
+        let length = match &parsed {
+            None => bytes.len().min(HEADER),
+            Some((_, message)) if message.payload.is_empty() => bytes.len(),
+            // The marker in front of the payload goes with it.
+            Some((_, message)) => bytes.len().saturating_sub(message.payload.len()).saturating_sub(1),
         };
         packets.push_back(Packet {
             at: now.as_millis(),
@@ -74,23 +133,195 @@ impl Trace {
             secure: association.local.is_secure(),
             address: association.address.to_string(),
             direction,
-            bytes: message.get(..shown).unwrap_or_default().into(),
-            withheld,
+            bytes: bytes.get(..length).unwrap_or_default().into(),
+            operation: asked.map(|asked| asked.operation),
+            path: asked.and_then(|asked| asked.path),
+            payload,
         });
+        asked
     }
 }
+
+/// Version, type, code and message id.
+const HEADER: usize = 4;
 
 impl Endpoint {
     /// Turns the trace on or off; what was not fetched is gone when it is turned off.
     pub fn set_trace(&mut self, is_on: bool) {
         match is_on {
-            true => drop(self.trace.0.get_or_insert_default()),
-            false => self.trace.0 = None,
+            true => drop(self.trace.packets.get_or_insert_default()),
+            false => self.trace.packets = None,
         }
     }
 
     /// The next message of the trace. Call until `None`.
     pub fn poll_packet(&mut self) -> Option<Packet> {
-        self.trace.0.as_mut()?.pop_front()
+        self.trace.packets.as_mut()?.pop_front()
     }
+}
+
+/// A request of a device.
+fn from_device(message: &Message<'_>) -> (Option<Asked>, Payload) {
+    let Ok(operation) = mapping::registration(message) else { return (None, unless_empty(message)) };
+    let is_list = message.options.content_format().is_none_or(|format| Format(format.0) == Format::LINK);
+    let payload = match operation {
+        Operation::Register { .. } | Operation::Update { .. } if is_list => shown(message.payload),
+        _ => unless_empty(message),
+    };
+    (Some(describe(&operation)), payload)
+}
+
+/// A request to a device.
+fn to_device(
+    message: &Message<'_>,
+    role: Role,
+    device: Option<&Registration>,
+    kinds: Kinds,
+) -> (Option<Asked>, Payload) {
+    let operation = match (role, device) {
+        (Role::Bootstrap, _) => mapping::bootstrap(message).ok(),
+        (Role::Management, Some(device)) => {
+            let prefix = device.objects.prefix.as_deref().unwrap_or_default();
+            mapping::management(message, prefix).ok()
+        }
+        (Role::Management, None) => None,
+    };
+    let Some(operation) = operation else { return (None, unless_empty(message)) };
+    let payload = match operation {
+        Operation::BootstrapWrite { path, content } => values(&path.into(), content, message, kinds),
+        Operation::Write { target, content, .. } | Operation::Create { target, content } => {
+            values(&target, content, message, kinds)
+        }
+        Operation::Execute { target, .. } if is_harmless(target.path) => shown(message.payload),
+        _ => unless_empty(message),
+    };
+    (Some(describe(&operation)), payload)
+}
+
+/// What a response of the device answers: the request in flight, or an observation.
+fn asked(association: &Association, device: Option<&Registration>, token: Token) -> Option<Asked> {
+    let active = association.downlink.as_ref().and_then(|downlink| downlink.active.as_ref());
+    if let Some(active) = active.filter(|active| active.token == token) {
+        return active.asked;
+    }
+    let observation = device?.observations.iter().find(|observation| observation.token == token)?;
+    Some(Asked { operation: "Notify", path: Some(observation.path), is_discover: false })
+}
+
+/// The payload of a response of a device.
+fn answered(
+    asked: Option<Asked>,
+    message: &Message<'_>,
+    device: Option<&Registration>,
+    kinds: Kinds,
+) -> Payload {
+    let Some(Asked { path: Some(path), is_discover, .. }) = asked else { return unless_empty(message) };
+    let format = message.options.content_format().map_or(Format::TEXT, |format| Format(format.0));
+    match message.code.is_success() {
+        true if is_discover && format == Format::LINK => shown(message.payload),
+        true => {
+            let target = Target { prefix: device.and_then(|device| device.objects.prefix.as_deref()), path };
+            values(&target, Content { format, payload: message.payload }, message, kinds)
+        }
+        // A diagnostic text may quote what was written.
+        false if is_discover || is_harmless(path) => shown(message.payload),
+        false => unless_empty(message),
+    }
+}
+
+/// The payload of a response of this server: the diagnostic text of a refusal.
+fn said(message: &Message<'_>) -> Payload {
+    match message.code.class() {
+        4 | 5 => shown(message.payload),
+        _ => unless_empty(message),
+    }
+}
+
+/// The values of a payload.
+fn values(target: &Target<'_>, content: Content<'_>, message: &Message<'_>, kinds: Kinds) -> Payload {
+    if content.payload.is_empty() {
+        return Payload::Empty;
+    }
+    let is_block = |block| !matches!(block, Ok(None));
+    let is_whole = ![message.options.block1(), message.options.block2()].into_iter().any(is_block);
+    match read(target, content, kinds) {
+        Ok(values) if is_whole => Payload::Values(values.into()),
+        _ if is_harmless(target.path) => shown(content.payload),
+        _ => Payload::Withheld,
+    }
+}
+
+fn read(
+    target: &Target<'_>,
+    content: Content<'_>,
+    kinds: Kinds,
+) -> Result<Vec<(Path, Option<Value>)>, lwm2m_objects::Error> {
+    let mut values = Vec::new();
+    for item in Items::new(target, content)? {
+        let item = item?;
+        if let Some(value) = content::value(kinds, &item) {
+            let is_public = is_public(item.path, &value, kinds);
+            values.push((item.path, is_public.then_some(value)));
+        }
+    }
+    Ok(values)
+}
+
+/// Whether a value may be shown. Of an object that is not known here numbers may, texts and bytes may not.
+fn is_public(path: Path, value: &Value, kinds: Kinds) -> bool {
+    let (Some(object), Some(resource)) = (path.object_id(), path.resource_id()) else { return false };
+    match defs::secrets(object) {
+        Some(secrets) => !secrets.contains(&resource),
+        None => {
+            kinds(object, resource).is_some()
+                || !matches!(value, Value::String(_) | Value::Opaque(_) | Value::CoreLink(_))
+        }
+    }
+}
+
+/// Whether nothing at or below a path can be secret.
+fn is_harmless(path: Path) -> bool {
+    let secrets = path.object_id().and_then(defs::secrets);
+    secrets.is_some_and(|secrets| match path.resource_id() {
+        Some(resource) => !secrets.contains(&resource),
+        None => secrets.is_empty(),
+    })
+}
+
+fn shown(payload: &[u8]) -> Payload {
+    if payload.is_empty() { Payload::Empty } else { Payload::Bytes(payload.into()) }
+}
+
+fn unless_empty(message: &Message<'_>) -> Payload {
+    if message.payload.is_empty() { Payload::Empty } else { Payload::Withheld }
+}
+
+/// The operation by its name.
+fn describe(operation: &Operation<'_>) -> Asked {
+    let (operation, path) = match *operation {
+        Operation::BootstrapRequest { .. } => ("Bootstrap-Request", None),
+        Operation::BootstrapWrite { path, .. } => ("Bootstrap-Write", Some(path)),
+        Operation::BootstrapDiscover { path } => ("Bootstrap-Discover", Some(path)),
+        Operation::BootstrapRead { path, .. } => ("Bootstrap-Read", Some(path)),
+        Operation::BootstrapDelete { path } => ("Bootstrap-Delete", Some(path)),
+        Operation::BootstrapFinish => ("Bootstrap-Finish", None),
+        Operation::Register { .. } => ("Register", None),
+        Operation::Update { .. } => ("Update", None),
+        Operation::Deregister { .. } => ("De-register", None),
+        Operation::Read { target, .. } => ("Read", Some(target.path)),
+        Operation::Discover { target, .. } => ("Discover", Some(target.path)),
+        Operation::Write { target, mode: WriteMode::Replace, .. } => ("Write", Some(target.path)),
+        Operation::Write { target, mode: WriteMode::Partial, .. } => {
+            ("Write (partial update)", Some(target.path))
+        }
+        Operation::WriteAttributes { target, .. } => ("Write-Attributes", Some(target.path)),
+        Operation::Execute { target, .. } => ("Execute", Some(target.path)),
+        Operation::Create { target, .. } => ("Create", Some(target.path)),
+        Operation::Delete { target } => ("Delete", Some(target.path)),
+        Operation::Observe { target, .. } => ("Observe", Some(target.path)),
+        Operation::CancelObservation { target, .. } => ("Cancel Observation", Some(target.path)),
+        _ => ("", None),
+    };
+    let is_discover = matches!(operation, "Discover" | "Bootstrap-Discover");
+    Asked { operation, path, is_discover }
 }

@@ -192,7 +192,7 @@ impl Endpoint {
             writer.uint(OptionNumber::SIZE1, size).ok()?;
         }
         let range = association.coap.respond(now, exchange, writer, &mut Plain, rng).ok()?;
-        self.trace.record(now, association, Direction::ToDevice, out.get(range.clone()));
+        self.trace.record(now, association, None, Direction::ToDevice, out.get(range.clone()));
         association.seal(out, range)
     }
 

@@ -56,6 +56,13 @@ impl Served {
         Self::start_with(data, &serve_arguments(data))
     }
 
+    /// Starts it with everything in the log that can be logged, in a file.
+    pub(crate) fn start_logging(data: &Path, log: std::fs::File) -> Self {
+        let mut command = binary(env!("CARGO_BIN_EXE_lwm2m-server"));
+        command.args(serve_arguments(data)).env("RUST_LOG", "trace").stderr(log);
+        Self::spawn(data, &mut command)
+    }
+
     /// Starts it on the addresses that it had before.
     pub(crate) fn start_again(data: &Path, addresses: &HashMap<String, String>) -> Self {
         let mut arguments = vec!["serve".to_owned(), "--data".to_owned(), data.display().to_string()];
@@ -66,13 +73,12 @@ impl Served {
     }
 
     fn start_with(data: &Path, arguments: &[String]) -> Self {
-        let mut child = binary(env!("CARGO_BIN_EXE_lwm2m-server"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
+        let mut command = binary(env!("CARGO_BIN_EXE_lwm2m-server"));
+        Self::spawn(data, command.args(arguments).stderr(Stdio::inherit()))
+    }
+
+    fn spawn(data: &Path, command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut addresses = HashMap::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
@@ -132,14 +138,7 @@ impl Client {
 
     /// Reads the event stream until `is_so` holds, which is asked once at first and then after every event.
     pub(crate) fn until<T>(&self, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
-        let request = ureq::http::Request::builder()
-            .uri(format!("http://{}/api/v1/events", self.http))
-            .header("authorization", format!("Bearer {}", self.token));
-        let limit = std::time::Duration::from_secs(30);
-        let request =
-            self.agent.configure_request(request.body(()).unwrap()).timeout_global(Some(limit)).build();
-        let events = self.agent.run(request).unwrap().into_body().into_reader();
-        let mut lines = BufReader::new(events).lines();
+        let mut lines = self.stream("/events", std::time::Duration::from_secs(30));
         loop {
             if let Some(found) = is_so() {
                 return found;
@@ -148,6 +147,20 @@ impl Client {
             let next = lines.find(|line| line.as_ref().map_or(true, |line| line.starts_with("data:")));
             next.and_then(Result::ok).unwrap_or_else(|| panic!("{what} did not come"));
         }
+    }
+
+    /// The lines of an event stream, for so long at most; what happens after this returned is in it.
+    pub(crate) fn stream(
+        &self,
+        route: &str,
+        limit: std::time::Duration,
+    ) -> std::io::Lines<BufReader<impl std::io::Read + Send + 'static>> {
+        let request = ureq::http::Request::builder()
+            .uri(format!("http://{}/api/v1{route}", self.http))
+            .header("authorization", format!("Bearer {}", self.token));
+        let request =
+            self.agent.configure_request(request.body(()).unwrap()).timeout_global(Some(limit)).build();
+        BufReader::new(self.agent.run(request).unwrap().into_body().into_reader()).lines()
     }
 }
 

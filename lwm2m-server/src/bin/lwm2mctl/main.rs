@@ -139,7 +139,7 @@ enum Command {
     /// Credentials and their lifecycle
     #[command(subcommand)]
     Credentials(Credentials),
-    /// Print the messages to and from a device as they come and go, decoded
+    /// Print the messages to and from a device as they come and go, decoded and without secrets
     Trace {
         /// Endpoint name
         endpoint: String,

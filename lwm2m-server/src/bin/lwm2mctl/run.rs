@@ -440,7 +440,7 @@ fn accounts(answer: &Value) {
     table(&["ROLE", "GENERATION", "IDENTITY", "STANDING", "CREATED"], &all);
 }
 
-/// One message in a line: when, whence, what, and the options that are no part of the URI.
+/// One message in a line: when, whence, what, what it means, the options that are no part of the URI, and what it carries.
 fn packet(body: &Value) {
     let mut uri = String::new();
     let mut rest = String::new();
@@ -457,13 +457,24 @@ fn packet(body: &Value) {
         }
     }
     let arrow = if body.get("direction") == Some(&json!("to device")) { "->" } else { "<-" };
-    let payload = match (text(body, "/withheld").as_str(), text(body, "/payload")) {
-        ("0", payload) if payload == "-" => String::new(),
-        ("0", payload) => format!("  {payload}"),
-        (withheld, _) => format!("  ({withheld} bytes withheld)"),
+    let mut payload = match (body.get("payload"), body.get("withheld")) {
+        (Some(Value::String(payload)), _) => format!("  {payload}"),
+        (_, Some(_)) => "  (withheld)".to_owned(),
+        _ => String::new(),
+    };
+    for item in body.get("values").and_then(Value::as_array).into_iter().flatten() {
+        let value = item.get("value").map_or_else(|| "(withheld)".to_owned(), Value::to_string);
+        payload.push_str(&format!("  {}={value}", text(item, "/path")));
+    }
+    // The path of a request is its URI.
+    let path = if uri.is_empty() { body.get("path").and_then(Value::as_str) } else { None };
+    let meaning = match (body.get("operation").and_then(Value::as_str), path) {
+        (Some(operation), Some(path)) => format!("  {operation} {path}"),
+        (Some(operation), None) => format!("  {operation}"),
+        _ => String::new(),
     };
     line(&format!(
-        "{}  {arrow} {} {}  {}{}  id={} token={}{rest}{payload}",
+        "{}  {arrow} {} {}  {}{}{meaning}  id={} token={}{rest}{payload}",
         time(body, "/at_ms"),
         text(body, "/role"),
         text(body, "/type"),
