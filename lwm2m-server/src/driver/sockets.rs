@@ -173,18 +173,20 @@ impl Sockets {
 
 /// As many sockets on one address as there are threads.
 fn open(address: SocketAddr, threads: NonZeroU8) -> io::Result<Vec<std::net::UdpSocket>> {
-    // Sockets that share an address share it with any other process of the same user that asks for it. One that does not
-    // share finds out whether somebody is there; it also lets the system choose a port.
-    let alone = bind(address, false)?;
+    // Sockets that share an address share it with any other process of the same user that asks for it. The first one does
+    // not share while it is bound, and so finds out whether somebody is there; it also lets the system choose a port.
+    let first = bind(address, false)?;
     if threads.get() == 1 {
-        return Ok(vec![alone]);
+        return Ok(vec![first.into()]);
     }
-    let address = alone.local_addr()?;
-    drop(alone);
-    (0..threads.get()).map(|_| bind(address, true)).collect()
+    first.set_reuse_port(true)?;
+    let first = std::net::UdpSocket::from(first);
+    let address = first.local_addr()?;
+    let others = (1..threads.get()).map(|_| bind(address, true).map(Into::into));
+    core::iter::once(Ok(first)).chain(others).collect()
 }
 
-fn bind(address: SocketAddr, is_shared: bool) -> io::Result<std::net::UdpSocket> {
+fn bind(address: SocketAddr, is_shared: bool) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(address),
         socket2::Type::DGRAM,
@@ -197,5 +199,39 @@ fn bind(address: SocketAddr, is_shared: bool) -> io::Result<std::net::UdpSocket>
         socket.set_reuse_port(true)?;
     }
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn of_servers_that_start_at_once_one_gets_the_address() {
+        const THREADS: NonZeroU8 = NonZeroU8::new(2).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = open(any, NonZeroU8::MIN).unwrap().first().unwrap().local_addr().unwrap();
+        let barrier = Barrier::new(2);
+        let winners = || {
+            (0..500).map(|_| {
+                barrier.wait();
+                let opened = open(address, THREADS);
+                barrier.wait();
+                u8::from(opened.is_ok_and(|sockets| sockets.len() == 2))
+            })
+        };
+        let both: Vec<u8> = std::thread::scope(|scope| {
+            let other = scope.spawn(|| winners().collect::<Vec<_>>());
+            let mine: Vec<u8> = winners().collect();
+            mine.into_iter()
+                .zip(other.join().unwrap())
+                .map(|(one, other)| one.saturating_add(other))
+                .collect()
+        });
+        assert!(both.iter().all(|winners| *winners <= 1), "{both:?}");
+        assert!(both.contains(&1));
+    }
 }
