@@ -1,6 +1,6 @@
 //! The driver on loopback: sockets, the handle, events, and a stop.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test")]
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use dtls_psk::{Connection, ConnectionId, Datagram, Handshake, Input, Psk};
 use lwm2m_coap::{Code, Header, Kind, OptionNumber, Room, Writer, udp};
 use lwm2m_server::credentials::{
-    Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
+    self, Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
 use lwm2m_server::driver::{self, Addresses};
-use lwm2m_server::store::{RedbStore, Sealer};
+use lwm2m_server::store::{AuditRow, Change, RedbStore, Sealer, Store, StoreError, TokenRecord};
 use lwm2m_server::{Event, RequestError, Value};
 use tokio::net::UdpSocket;
 
@@ -65,6 +65,91 @@ async fn a_device_registers_over_udp_is_read_and_the_driver_ends_with_its_handle
 
     drop(server);
     tokio::time::timeout(Duration::from_secs(20), running.task).await.unwrap().unwrap();
+}
+
+/// A store that panics when it is asked for a key.
+struct Broken(RedbStore);
+
+impl Store for Broken {
+    fn devices(&self) -> Result<Vec<credentials::Device>, StoreError> {
+        self.0.devices()
+    }
+
+    fn commit(&self, change: &Change<'_>) -> Result<(), StoreError> {
+        self.0.commit(change)
+    }
+
+    fn secret(&self, _: &str, _: Role, _: u32) -> Result<Option<Key>, StoreError> {
+        panic!("the test wants it");
+    }
+
+    fn note(
+        &self,
+        actor: &str,
+        now_ms: u64,
+        endpoint: Option<&str>,
+        happened: &credentials::Happened,
+    ) -> Result<(), StoreError> {
+        self.0.note(actor, now_ms, endpoint, happened)
+    }
+
+    fn audit(
+        &self,
+        endpoint: Option<&str>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        self.0.audit(endpoint, after, limit)
+    }
+
+    fn verify_audit(&self) -> Result<u64, StoreError> {
+        self.0.verify_audit()
+    }
+
+    fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
+        self.0.tokens()
+    }
+
+    fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<(), StoreError> {
+        self.0.put_token(hash, token)
+    }
+}
+
+#[tokio::test]
+async fn all_threads_stop_when_one_panics_although_the_handle_is_held() {
+    let store = Broken(RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap());
+    let settings = Settings { allow_nosec: true, ..Settings::default() };
+    let credentials = Arc::new(Credentials::open(Arc::new(store), settings).unwrap());
+    let key = KeyMaterial::Given {
+        identity: Identity::new(b"id").unwrap(),
+        key: credentials::Key::new(vec![7; 16]).unwrap(),
+    };
+    let enrol = Enrol { accounts: vec![EnrolAccount { role: Role::Management, key }], ..Enrol::default() };
+    credentials.enrol(1, "test", "secure", &enrol).unwrap();
+    let any = Some("127.0.0.1:0".parse().unwrap());
+    let addresses = Addresses { coap: any, coaps: any, ..Addresses::default() };
+    let settings = driver::Settings { addresses, threads: NonZeroU8::new(3), ..Default::default() };
+    let running = driver::start(settings, credentials).await.unwrap();
+    let server = running.server;
+
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(running.addresses.coap.unwrap()).await.unwrap();
+    socket.send(b"\x40\x02\x12\x34\xb2rd\x11\x28\x34ep=a\x07lt=3600\x09lwm2m=1.1\xff</3/0>").await.unwrap();
+    socket.recv(&mut [0; 100]).await.unwrap();
+    let reader = server.clone();
+    let unanswered = tokio::spawn(async move { reader.read("a", "/3/0/9".parse().unwrap()).await });
+    socket.recv(&mut [0; 100]).await.unwrap();
+
+    let coaps = running.addresses.coaps.unwrap();
+    let device = tokio::spawn(async move { Device::connect(coaps, "id").await });
+    let ended = tokio::time::timeout(Duration::from_secs(20), running.task).await.unwrap();
+    assert!(ended.unwrap_err().is_panic());
+    device.abort();
+    let unanswered = tokio::time::timeout(Duration::from_secs(20), unanswered).await.unwrap().unwrap();
+    assert_eq!(unanswered, Err(RequestError::Stopped));
+    assert_eq!(server.read("a", "/3/0/9".parse().unwrap()).await, Err(RequestError::Stopped));
+    // Every thread has closed its sockets.
+    std::net::UdpSocket::bind(running.addresses.coap.unwrap()).unwrap();
 }
 
 /// A device with a session over a real socket.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lwm2m_coap::Instant;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Packet, Parcel, RequestId};
@@ -70,6 +70,8 @@ struct Arrivals {
     calls: mpsc::Receiver<Call>,
     datagrams: mpsc::Receiver<Parcel>,
     others: mpsc::UnboundedReceiver<Parcel>,
+    /// Changes when another thread panicked.
+    stop: watch::Receiver<bool>,
 }
 
 impl Driver {
@@ -95,6 +97,7 @@ impl Driver {
                     None => return,
                 },
                 () = &mut sleep => self.timeout(),
+                _ = arrivals.stop.changed() => return,
             }
         }
     }

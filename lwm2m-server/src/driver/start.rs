@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::credentials::Credentials;
@@ -44,8 +44,21 @@ pub struct Running {
     pub server: Server,
     /// The addresses that were bound.
     pub addresses: Addresses,
-    /// Ends with the threads of the sockets, when the last handle is dropped; aborting it stops nothing.
+    /// Ends with the threads of the sockets, when the last handle is dropped; aborting it stops nothing. When one of them
+    /// panics, all stop, every request ends with [`RequestError::Stopped`](crate::RequestError::Stopped), and this ends with
+    /// the panic.
     pub task: JoinHandle<()>,
+}
+
+/// Stops all threads when the one that holds it panics: a part of a server is none.
+struct Alarm(watch::Sender<bool>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.send_replace(true);
+        }
+    }
 }
 
 /// Calls that may wait for one thread.
@@ -66,6 +79,7 @@ pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<
     let shared = Arc::new(Shared::new());
     let (events, _) = broadcast::channel(EVENTS);
     let (packets, _) = broadcast::channel(EVENTS);
+    let (alarm, stop) = watch::channel(false);
     let (mut calls, mut parts, mut arrivals) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..of.get() {
         let (call, called) = mpsc::channel(CALLS);
@@ -73,7 +87,7 @@ pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<
         let (other, others) = mpsc::unbounded_channel();
         calls.push(call);
         parts.push(Way { datagrams: datagram, others: other });
-        arrivals.push(Arrivals { calls: called, datagrams, others });
+        arrivals.push(Arrivals { calls: called, datagrams, others, stop: stop.clone() });
     }
     let server = Server::new(calls.into(), Arc::clone(&shared), events.clone(), packets.clone());
     let parts: Arc<[Way]> = parts.into();
@@ -85,8 +99,9 @@ pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<
         let parts = Arc::clone(&parts);
         let (ready, is_ready) = oneshot::channel();
         let (done, ended) = oneshot::channel::<()>();
+        let alarm = Alarm(alarm.clone());
         let run = move || {
-            let _done = done;
+            let (_done, _alarm) = (done, alarm);
             let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let attached = built.and_then(|runtime| {
                 let _guard = runtime.enter();
