@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use lwm2m_coap::{Code, Header, Kind, MessageId, OptionNumber};
-use lwm2m_server::credentials::Role;
+use lwm2m_server::credentials::{Fact, Role, TriggerAnswer};
 use lwm2m_server::endpoint::{Config, Listener};
 use lwm2m_server::{Answer, Content, Operation, Path, RequestError, Value, WriteMode};
 use support::{Device, KEY, World, build};
@@ -618,4 +618,19 @@ fn observations_end_with_the_registration_and_that_is_told() {
     observed(&mut world, &mut device, "/3303/0/5700");
     world.pass(Duration::from_secs(86_401));
     assert_eq!(world.told(), ["observation ended a: the registration expired", "expired a"]);
+}
+
+#[test]
+fn a_trigger_beyond_the_queue_of_a_device_is_unanswered() {
+    let mut config = Config::default();
+    config.queue = 2;
+    let mut world = World::with(config, false);
+    device(&mut world);
+    for _ in 0..3 {
+        world.request("a", read("/3/0/9")).unwrap();
+    }
+    assert_eq!(world.request("a", read("/3/0/9")).unwrap_err(), RequestError::QueueFull);
+    world.endpoint.trigger_bootstrap(world.now, "a");
+    let unanswered = Fact::TriggerAnswered { endpoint: "a".into(), answer: TriggerAnswer::Unanswered };
+    assert_eq!(world.endpoint.poll_fact(), Some(unanswered));
 }

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use dtls_psk::ConnectionId;
-use lwm2m_coap::{Code, Kind, OptionNumber};
+use lwm2m_coap::{Code, Kind, MessageId, OptionNumber, udp};
 use lwm2m_server::credentials::Role;
 use lwm2m_server::endpoint::{Address, Config, Listener};
 use lwm2m_server::{Operation, Path, RequestError, Value, WriteMode};
@@ -98,6 +98,36 @@ fn a_session_without_the_check_moves_with_an_authentic_newer_record() {
     assert!(device.request(&mut world, Code::POST, &location, b"").is_some());
     assert_eq!((counter(&world, "moved"), counter(&world, "path_challenges")), (1, 0));
     assert_eq!(known_address(&world, "a"), address(41_000).to_string());
+}
+
+#[test]
+fn without_the_check_an_address_is_proven_by_an_answer_to_what_went_there() {
+    let mut world = World::new(false);
+    let (mut device, _) = registered(&mut world, "a", 40_000, offering().with_return_routability(false));
+    // An answer that the device gave where it was, and that comes from elsewhere.
+    let read = world.request("a", Operation::Read { path: path("/3/0/9"), format: None }).unwrap();
+    let asked = device.asked(&mut world);
+    device.address = address(41_000);
+    device.answer(&mut world, &asked, Code::CONTENT, &[PLAIN], b"3");
+    assert!(world.outcome(read).is_ok());
+    assert_eq!(counter(&world, "moved"), 1);
+    let write = world.request("a", large_write()).unwrap();
+    // There is room for an empty message only, and with the answer to that for everything.
+    device.run(&mut world);
+    let probe = device.got.pop_front().unwrap();
+    assert_eq!((probe.kind, probe.code), (Kind::Confirmable, Code::EMPTY));
+    // Another one is no answer: what is repeated still does not go there.
+    device.send(&mut world, &udp::empty(Kind::Reset, MessageId(probe.id.wrapping_add(1))));
+    world.pass(Duration::from_secs(3));
+    assert!(world.sent.iter().all(|(_, _, bytes)| bytes.len() < 100));
+    let probe = device.take_all(&mut world).pop().unwrap();
+    assert_eq!((probe.kind, probe.code), (Kind::Confirmable, Code::EMPTY), "it is asked again");
+    device.send(&mut world, &udp::empty(Kind::Reset, MessageId(probe.id)));
+    world.pass(Duration::from_secs(10));
+    let asked = device.asked(&mut world);
+    assert!(asked.payload.len() > 700);
+    device.answer(&mut world, &asked, Code::CHANGED, &[], b"");
+    assert!(world.outcome(write).is_ok());
 }
 
 #[test]
@@ -228,10 +258,6 @@ fn a_stolen_record_draws_three_times_its_bytes_to_an_address_at_most() {
             let stolen = device.sealed(&request(id, Code::POST, &location, b""));
             received = stolen.len().saturating_add(received);
             world.receive(device.local, victim, &stolen);
-            // Without the check each further record from there would count as a proof.
-            if !return_routability {
-                break;
-            }
         }
         let write = world.request("a", large_write()).unwrap();
         let sent = bytes_to(&mut world, victim);

@@ -7,11 +7,15 @@ mod support;
 use std::time::Duration;
 
 use lwm2m_coap::{Code, Kind, OptionNumber};
-use lwm2m_server::credentials::Role;
+use lwm2m_server::credentials::{Authenticated, Role};
 use lwm2m_server::endpoint::{Config, Listener, Question, Verdict, Who};
 use support::{Device, KEY, World};
 
 const LINKS: &str = "</1/0>,</3/0>";
+
+fn proven(endpoint: &str) -> Authenticated {
+    Authenticated { endpoint: endpoint.into(), role: Role::Management, generation: 1 }
+}
 
 #[test]
 fn a_device_registers_updates_and_says_goodbye() {
@@ -505,6 +509,94 @@ fn a_session_that_its_device_closes_leaves_the_registration_without_a_way() {
     let read = lwm2m_server::Operation::Read { path: "/3/0".parse().unwrap(), format: None };
     assert_eq!(world.request("a", read), Err(lwm2m_server::RequestError::Unreachable));
     assert!(!device.got.iter().any(|got| got.kind == Kind::Reset));
+}
+
+#[test]
+fn a_registration_without_a_session_ends_with_the_generation_it_was_made_in() {
+    for (role, generation, ends) in [
+        (Role::Management, None, true),
+        (Role::Management, Some(1), true),
+        (Role::Management, Some(2), false),
+        (Role::Bootstrap, None, false),
+    ] {
+        let mut world = World::new(false);
+        let identity = world.enrol("a", Role::Management);
+        let mut device = Device::secure(&mut world, Listener::Coaps, 40_000, &identity, &KEY);
+        device.register(&mut world, "ep=a&lt=86400&lwm2m=1.1", LINKS);
+        device.session.as_mut().unwrap().close();
+        device.run(&mut world);
+        assert_eq!(world.endpoint.associations(), 0);
+        world.told();
+        assert_eq!(world.endpoint.close_sessions(world.now, "a", role, generation, "revoked"), 0);
+        world.settle();
+        assert_eq!(world.endpoint.device("a").is_none(), ends, "{role:?} {generation:?}");
+        assert_eq!(world.told().contains(&"deregistered a".to_owned()), ends);
+    }
+}
+
+#[test]
+fn sessions_that_are_not_admitted_displace_none_that_is() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let mut devices: Vec<_> =
+        (0..4).map(|n| Device::secure(&mut world, Listener::Coaps, 40_000 + n, &identity, &KEY)).collect();
+    let mut late = Device::plain(Listener::Coaps, 41_000);
+    late.begin(&mut world, &identity, &KEY);
+    for _ in 0..2 {
+        for datagram in late.due(&world) {
+            world.receive(late.local, late.address, &datagram);
+        }
+        late.take_all(&mut world);
+    }
+    for datagram in late.due(&world) {
+        world.receive_unsettled(late.local, late.address, &datagram);
+    }
+    let looked_up = world.judge(Verdict::Key { key: KEY.to_vec().into(), who: proven("a") });
+    assert!(matches!(looked_up, Question::LookUp { .. }));
+    let asked = world.judge(Verdict::Refused { reason: "it was revoked".to_owned() });
+    assert!(matches!(asked, Question::Admit { who: Who::Proven(_) }));
+    world.settle();
+    let answer = devices[0].request(&mut world, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", LINKS.as_bytes());
+    assert_eq!(answer.unwrap().code, Code::CREATED, "the oldest one is there");
+
+    // One that is admitted takes the place of the oldest without a registration.
+    Device::secure(&mut world, Listener::Coaps, 42_000, &identity, &KEY);
+    assert!(devices[1].request(&mut world, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", b"</1/0>").is_none());
+    assert!(devices[2].request(&mut world, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", b"</1/0>").is_some());
+}
+
+#[test]
+fn devices_with_sessions_keep_nobody_out_who_comes_without() {
+    let mut config = Config::default();
+    config.unregistered = 3;
+    let mut world = World::with(config, true);
+    for n in 0..5 {
+        let identity = world.enrol(&format!("secure-{n}"), Role::Management);
+        assert!(Device::secure(&mut world, Listener::Coaps, 40_000 + n, &identity, &KEY).established);
+    }
+    let mut registered = Vec::new();
+    for n in 0..5 {
+        let mut device = Device::plain(Listener::Coap, 41_000 + n);
+        registered
+            .push((device.register(&mut world, &format!("ep=open-{n}&lt=86400&lwm2m=1.1"), LINKS), device));
+    }
+    let bootstrap = |world: &mut World, port| {
+        Device::plain(Listener::BootstrapCoap, port).request(world, Code::POST, "bs?ep=new", b"").is_some()
+    };
+    // Who is bootstrapped has no registration, and so many are kept at once.
+    let answered: Vec<_> = (0..5).map(|n| bootstrap(&mut world, 42_000 + n)).collect();
+    assert_eq!(answered, [true, true, true, false, false]);
+    assert_eq!(world.endpoint.counters().turned_away, 2);
+    world.pass(Duration::from_secs(301));
+    assert!(bootstrap(&mut world, 43_000), "they are gone");
+
+    // Whoever was registered without security and is not any more is not kept for a day.
+    let before = world.endpoint.associations();
+    for (location, device) in &mut registered {
+        assert_eq!(device.request(&mut world, Code::DELETE, location, b"").unwrap().code, Code::DELETED);
+    }
+    world.pass(Duration::from_secs(301));
+    assert!(world.endpoint.associations() <= before - 5);
 }
 
 #[test]

@@ -149,6 +149,11 @@ impl Association {
         [session, idle, jobs, upload].into_iter().chain(coap).flatten().min()
     }
 
+    /// Whether it came without security and has no registration.
+    pub(crate) const fn is_stranger(&self) -> bool {
+        self.session.is_none() && self.registration.is_none()
+    }
+
     /// Whether every record of its peer has a Connection ID from now on: nothing of the handshake can come any more.
     pub(crate) fn is_found_by_id_alone(&self) -> bool {
         self.session.as_ref().is_some_and(|session| {

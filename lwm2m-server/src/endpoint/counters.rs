@@ -50,6 +50,8 @@ counters! {
     passed_on,
     /// Such datagrams that were dropped because too many waited already.
     overrun,
+    /// Registrations that another thread did not hand over in time.
+    registrations_not_fetched,
     /// Challenges to an address that a session was heard from newly.
     path_challenges,
     /// CoAP messages beside another one in a datagram: the device repeats them.

@@ -25,8 +25,16 @@ struct Names {
 pub(crate) struct Claim {
     /// The number of the thread.
     pub(crate) owner: u8,
-    /// The registration there.
-    pub(crate) key: Key,
+    pub(crate) place: Place,
+}
+
+/// Where a registration is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At its owner.
+    Here(Key),
+    /// On its way to its owner: the one with this number of a location.
+    Moving(u32),
 }
 
 impl Directory {
@@ -101,7 +109,12 @@ mod tests {
     use crate::endpoint::slab::Generation;
 
     const fn claim(owner: u8, slot: u32) -> Claim {
-        Claim { owner, key: Key { slot, generation: Generation::MIN } }
+        Claim { owner, place: Place::Here(Key { slot, generation: Generation::MIN }) }
+    }
+
+    #[test]
+    fn a_claim_takes_no_more_room_for_what_moves() {
+        assert_eq!(size_of::<Claim>(), 12);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lwm2m_coap::observe::Freshness;
@@ -28,7 +29,7 @@ use super::registry::Registration;
 use super::request::{Context, Meaning, Request};
 use super::slab::Key;
 use super::trace::{Asked, Direction};
-use super::{Endpoint, RequestId};
+use super::{Address, Endpoint, RequestId};
 
 /// The requests to one device.
 #[derive(Debug, Default)]
@@ -58,6 +59,8 @@ pub(crate) struct Active {
     pub(crate) token: Token,
     /// What it asks, for the trace; `None` while nobody looks.
     pub(crate) asked: Option<Asked>,
+    /// Where it went: who answers it is there.
+    pub(crate) to: Address,
 }
 
 /// Whom the answer is for.
@@ -73,10 +76,10 @@ pub(crate) enum Purpose {
         path: Path,
     },
     Bootstrap,
-    /// Execute `/1/x/9`.
-    Trigger,
+    /// Execute `/1/x/9` on this device.
+    Trigger(Arc<str>),
     /// Read `/1`, to find the instance of this server for the trigger.
-    FindServer,
+    FindServer(Arc<str>),
 }
 
 impl Downlink {
@@ -148,10 +151,10 @@ impl Endpoint {
     ) -> Result<RequestId, RequestError> {
         let registration = self.registry.find(endpoint).and_then(|key| self.registry.get(key));
         let registration = registration.ok_or(RequestError::UnknownDevice)?;
-        let association = registration.association;
+        let association = registration.association.filter(|key| self.associations.get(*key).is_some());
         let Request { outgoing, meaning, token } = Request::new(registration, operation)?;
-        let waiting = self.associations.get(association).ok_or(RequestError::Unreachable)?;
-        if waiting.downlink.as_ref().is_some_and(|downlink| downlink.queue.len() >= self.config.queue) {
+        let association = association.ok_or(RequestError::Unreachable)?;
+        if self.is_queue_full(association) {
             return Err(RequestError::QueueFull);
         }
         let id = RequestId(self.part.number(self.next_request));
@@ -168,27 +171,31 @@ impl Endpoint {
     pub fn trigger_bootstrap(&mut self, now: Instant, endpoint: &str) {
         let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
         let device = self.registry.find(endpoint).and_then(|key| self.registry.get(key));
-        let device = device.filter(|device| self.associations.get(device.association).is_some());
-        let Some(device) = device else {
-            if self.is_triggered_elsewhere(endpoint) {
-                return;
+        let reached = device.and_then(|device| {
+            let association = device.association.filter(|key| self.associations.get(*key).is_some())?;
+            (!self.is_queue_full(association)).then_some((device, association))
+        });
+        let Some((device, association)) = reached else {
+            if device.is_some() || !self.is_triggered_elsewhere(endpoint) {
+                self.trigger_answered(endpoint.into(), TriggerAnswer::Unanswered);
             }
-            self.facts.push_back(Fact::TriggerAnswered {
-                endpoint: endpoint.into(),
-                answer: TriggerAnswer::Unanswered,
-            });
             return;
         };
         // One instance listed is this server's; among several only their Short Server IDs tell.
-        let instances = device.objects.instances(1);
+        let (name, instances) = (Arc::clone(&device.endpoint), device.objects.instances(1));
         let (purpose, operation) = match instances.as_slice() {
-            [only] => (Purpose::Trigger, execute_trigger(*only)),
-            _ => (Purpose::FindServer, Operation::Read { path: Path::object(1), format: None }),
+            [only] => (Purpose::Trigger(name), execute_trigger(*only)),
+            _ => (Purpose::FindServer(name), Operation::Read { path: Path::object(1), format: None }),
         };
-        let association = device.association;
         if let Ok(request) = Request::new(device, operation) {
             self.enqueue(association, Job::new(purpose, self.exchange(request.outgoing), deadline));
         }
+    }
+
+    /// Whether as many requests wait for a device as may.
+    fn is_queue_full(&self, key: Key) -> bool {
+        let downlink = self.associations.get(key).and_then(|association| association.downlink.as_ref());
+        downlink.is_some_and(|downlink| downlink.queue.len() >= self.config.queue)
     }
 
     /// A request to a device, with the longest answer that is taken.
@@ -196,10 +203,25 @@ impl Endpoint {
         Exchange::new(outgoing, self.config.longest_answer, &self.budget)
     }
 
+    /// Lets a job wait for its turn. If its association is gone it ends here.
     pub(crate) fn enqueue(&mut self, key: Key, job: Job) {
-        if let Some(association) = self.associations.get_mut(key) {
-            association.downlink.get_or_insert_default().queue.push_back(job);
-            self.mark_ready(key);
+        match self.associations.get_mut(key) {
+            Some(association) => {
+                association.downlink.get_or_insert_default().queue.push_back(job);
+                self.mark_ready(key);
+            }
+            None => self.fail(key, job, RequestError::Interrupted),
+        }
+    }
+
+    /// Lets what waited in a former association of a device wait in this one, if there is room.
+    pub(crate) fn wait_in(&mut self, key: Key, waiting: VecDeque<Job>) {
+        for job in waiting {
+            if self.is_queue_full(key) {
+                self.fail(key, job, RequestError::QueueFull);
+            } else {
+                self.enqueue(key, job);
+            }
         }
     }
 
@@ -240,7 +262,7 @@ impl Endpoint {
             Counters::add(&mut self.counters.requests_sent);
             let asked =
                 self.trace.record(now, association, device, Direction::ToDevice, out.get(range.clone()));
-            let active = Active { job, sent, token, asked };
+            let active = Active { job, sent, token, asked, to: association.address };
             association.downlink.get_or_insert_default().active = Some(active);
             return association.seal(out, range);
         }
@@ -248,7 +270,10 @@ impl Endpoint {
 
     /// Takes the response to the request in flight.
     pub(crate) fn answered(&mut self, now: Instant, key: Key, sent: Sent, message: &Message<'_>) {
-        let Some(mut job) = self.take_active(key, sent) else { return };
+        let Some(Active { mut job, to, .. }) = self.take_active(key, sent) else { return };
+        if let Some(association) = self.associations.get_mut(key) {
+            association.proves(to);
+        }
         let progress = job.exchange.answer(message);
         self.proceed(now, key, job, progress);
     }
@@ -269,7 +294,7 @@ impl Endpoint {
 
     /// The request in flight came to nothing.
     pub(crate) fn unanswered(&mut self, key: Key, sent: Sent, error: RequestError) {
-        if let Some(job) = self.take_active(key, sent) {
+        if let Some(Active { job, .. }) = self.take_active(key, sent) {
             self.fail(key, job, error);
         }
         self.mark_ready(key);
@@ -289,9 +314,9 @@ impl Endpoint {
         }
     }
 
-    fn take_active(&mut self, key: Key, sent: Sent) -> Option<Job> {
+    fn take_active(&mut self, key: Key, sent: Sent) -> Option<Active> {
         let downlink = self.associations.get_mut(key)?.downlink.as_mut()?;
-        downlink.active.take_if(|active| active.sent == sent).map(|active| active.job)
+        downlink.active.take_if(|active| active.sent == sent)
     }
 
     fn complete(&mut self, now: Instant, key: Key, job: Job, reply: &Reply) {
@@ -315,25 +340,36 @@ impl Endpoint {
             // What is gone meanwhile is told by a notification of its own.
             Purpose::Rest { .. } => Counters::add(&mut self.counters.requests_failed),
             Purpose::Bootstrap => self.bootstrap_answered(key, reply),
-            Purpose::Trigger => {
+            Purpose::Trigger(endpoint) => {
                 let answer = match reply.code.is_success() {
                     true => TriggerAnswer::Accepted,
                     false => TriggerAnswer::Refused { code: super::code_text(reply.code) },
                 };
-                self.trigger_answered(key, answer);
+                self.trigger_answered(endpoint, answer);
             }
-            Purpose::FindServer => self.server_found(now, key, reply),
+            Purpose::FindServer(endpoint) => self.server_found(now, key, endpoint, reply),
         }
     }
 
     /// Ends a job without an answer.
     pub(crate) fn fail(&mut self, key: Key, job: Job, error: RequestError) {
+        let is_bootstrap = matches!(job.purpose, Purpose::Bootstrap);
+        self.fail_moved(job, error);
+        if is_bootstrap {
+            self.bootstrap_unanswered(key);
+        }
+    }
+
+    /// Ends a job that no association has.
+    pub(crate) fn fail_moved(&mut self, job: Job, error: RequestError) {
         Counters::add(&mut self.counters.requests_failed);
         match job.purpose {
             Purpose::Caller { id, .. } => self.settle_request(id, Err(error)),
-            Purpose::Rest { .. } => {}
-            Purpose::Bootstrap => self.bootstrap_unanswered(key),
-            Purpose::Trigger | Purpose::FindServer => self.trigger_answered(key, TriggerAnswer::Unanswered),
+            // A bootstrap is its association's, and never moves.
+            Purpose::Rest { .. } | Purpose::Bootstrap => {}
+            Purpose::Trigger(endpoint) | Purpose::FindServer(endpoint) => {
+                self.trigger_answered(endpoint, TriggerAnswer::Unanswered);
+            }
         }
     }
 
@@ -409,15 +445,12 @@ impl Endpoint {
         Context { kinds: self.config.kinds, prefix }
     }
 
-    fn trigger_answered(&mut self, key: Key, answer: TriggerAnswer) {
-        let who = self.associations.get(key).and_then(|association| association.who.as_ref());
-        if let Some(who) = who {
-            self.facts.push_back(Fact::TriggerAnswered { endpoint: who.endpoint().clone(), answer });
-        }
+    fn trigger_answered(&mut self, endpoint: Arc<str>, answer: TriggerAnswer) {
+        self.facts.push_back(Fact::TriggerAnswered { endpoint, answer });
     }
 
     /// Executes the trigger on the `/1` instance whose Short Server ID is this server's, else on the first.
-    fn server_found(&mut self, now: Instant, key: Key, reply: &Reply) {
+    fn server_found(&mut self, now: Instant, key: Key, endpoint: Arc<str>, reply: &Reply) {
         let items = self.context(key).decode(Path::object(1), reply).map(|content| content.items);
         let ours = i64::from(self.config.short_server_id);
         let is_ours = |value: &crate::Value| match value {
@@ -435,9 +468,10 @@ impl Endpoint {
         match request {
             Some(request) => {
                 let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
-                self.enqueue(key, Job::new(Purpose::Trigger, self.exchange(request.outgoing), deadline));
+                let exchange = self.exchange(request.outgoing);
+                self.enqueue(key, Job::new(Purpose::Trigger(endpoint), exchange, deadline));
             }
-            None => self.trigger_answered(key, TriggerAnswer::Unanswered),
+            None => self.trigger_answered(endpoint, TriggerAnswer::Unanswered),
         }
     }
 

@@ -19,6 +19,7 @@ mod directory;
 mod downlink;
 mod exchange;
 mod location;
+mod moving;
 mod notification;
 mod observation;
 mod path;
@@ -64,8 +65,10 @@ pub use content::{Kinds, known_kind};
 use association::{Admission, Association};
 use budget::Budget;
 use connection_id::ConnectionIds;
+use moving::Moves;
 use refusal::Refusals;
 use registry::Registry;
+
 use slab::{Key, Slab};
 use timer::{NEVER, Timers};
 use trace::Trace;
@@ -153,8 +156,7 @@ pub struct Endpoint {
     part: Part,
     shared: Arc<Shared>,
     parcels: VecDeque<(u8, Parcel)>,
-    /// The sessions whose registration is on its way from another part, each with what its device said meanwhile.
-    fetching: HashMap<Key, Option<Box<[u8]>>>,
+    moves: Moves,
     associations: Slab<Association>,
     by_address: HashMap<(Listener, Address), Candidates>,
     /// The associations of each endpoint name, oldest first.
@@ -171,6 +173,8 @@ pub struct Endpoint {
     /// What bodies in blocks may take.
     budget: Budget,
     connection_ids: Option<ConnectionIds>,
+    /// Associations without security that have no registration.
+    strangers: usize,
     /// Handshakes begun and neither finished nor given up.
     half_open: usize,
     /// The handshakes begun, oldest first; some of them ended since.
@@ -200,8 +204,6 @@ impl Candidates {
 
 /// How long a bootstrap may take: EXCHANGE_LIFETIME (LwM2M Core 1.2.1 §6.1.7.6).
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(247);
-/// Associations one endpoint name may have at once: an old and a new credential, with bootstrap and management.
-const ASSOCIATIONS_OF_ONE: usize = 4;
 
 impl Endpoint {
     /// An endpoint that knows nobody.
@@ -227,7 +229,7 @@ impl Endpoint {
             config,
             part,
             parcels: VecDeque::new(),
-            fetching: HashMap::new(),
+            moves: Moves::default(),
             associations: Slab::new(),
             by_address: HashMap::new(),
             by_name: HashMap::new(),
@@ -243,6 +245,7 @@ impl Endpoint {
             cookies: None,
             budget,
             connection_ids: None,
+            strangers: 0,
             half_open: 0,
             begun: VecDeque::new(),
             complained: VecDeque::new(),
@@ -370,6 +373,9 @@ impl Endpoint {
         }
         let device = association.registration.filter(|_| self.trace.is_on());
         let device = device.and_then(|device| self.registry.get(device));
+        if let Some(range) = association.poll_probe(now, rng, out, &mut self.trace, device) {
+            return Some((local, to, range));
+        }
         let range = association.poll_transmit(now, out, &mut self.trace, device);
         Some((local, to, range.or_else(|| self.start_next(now, key, rng, out))?))
     }
@@ -377,7 +383,10 @@ impl Endpoint {
     /// When to call [`handle_timeout`](Self::handle_timeout) if nothing happens before; may be in the past.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.registry.next_expiry()].into_iter().flatten().min()
+        [self.timers.next(), self.registry.next_expiry(), self.moves.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due by `now`; then drain the `poll_*` methods. A spurious call is harmless.
@@ -395,17 +404,18 @@ impl Endpoint {
             self.expire_jobs(now, key);
             self.mark_ready(key);
         }
-        while let Some(registration) = self.registry.expire(now) {
+        while let Some((registered, registration)) = self.registry.expire(now) {
             Counters::add(&mut self.counters.expired);
             self.observations_ended(&registration, "the registration expired");
             self.events.push_back(Event::Expired { endpoint: registration.endpoint.clone() });
-            self.forget_registration(now, &registration);
+            self.forget_registration(now, registered, &registration);
         }
+        self.give_up_moves(now);
     }
 
     /// Closes the sessions of an endpoint with what hangs on them: the registration made in them, its observations and
-    /// requests. With `generation` only those of that credential. Answers how many were closed. Those that could be taken up
-    /// again cannot any more.
+    /// requests, also when its session is gone or it is on its way here. With `generation` only those of that credential.
+    /// Answers how many sessions were closed. Those that could be taken up again cannot any more.
     pub fn close_sessions(
         &mut self,
         now: Instant,
@@ -415,7 +425,7 @@ impl Endpoint {
         reason: &str,
     ) -> usize {
         self.config.sessions.forget(endpoint, role, generation);
-        let Some(keys) = self.by_name.get(endpoint).cloned() else { return 0 };
+        let keys = self.by_name.get(endpoint).cloned().unwrap_or_default();
         let is_meant = |key: &Key| {
             let who = self.associations.get(*key).and_then(|association| association.who.as_ref());
             who.is_some_and(|who| {
@@ -425,6 +435,10 @@ impl Endpoint {
         let meant: Vec<Key> = keys.into_iter().filter(is_meant).collect();
         for key in &meant {
             self.close(now, *key, reason);
+        }
+        if role == Role::Management {
+            self.end_registration_of(now, endpoint, generation, reason);
+            self.moves.close(endpoint, generation, reason);
         }
         meant.len()
     }
@@ -456,15 +470,30 @@ impl Endpoint {
             return None;
         }
         // What came in one datagram with the Finished waits for the admission; its device repeats it.
-        if association.admission != Admission::Settled || self.is_fetching(key, datagram) {
+        if association.admission != Admission::Settled || self.waits_for_registration(now, key, datagram) {
             return None;
         }
+        self.take_message(now, key, datagram, rng, out)
+    }
+
+    /// Handles a message that nothing stands in the way of.
+    fn take_message(
+        &mut self,
+        now: Instant,
+        key: Key,
+        datagram: &mut [u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Range<usize>> {
         let association = self.associations.get_mut(key)?;
         association.last_heard = now;
         association.kept_until = association.kept_until.max(now.saturating_add(association::UNREGISTERED));
         let device = association.registration.filter(|_| self.trace.is_on());
         let device = device.and_then(|device| self.registry.get(device));
         self.trace.record(now, association, device, Direction::FromDevice, Some(datagram));
+        if association.takes_probe_answer(datagram) {
+            return None;
+        }
         match association.coap.handle(now, datagram, &mut Plain) {
             Input::Request { exchange, message } => {
                 return self.handle_request(now, key, exchange, &message, rng, out);
@@ -508,36 +537,6 @@ impl Endpoint {
             association.questions = association.questions.wrapping_add(1);
             let id = QuestionId { association: key, number: association.questions };
             self.questions.push_back((id, question));
-        }
-    }
-
-    /// Says who an association is, and makes it findable by that name. Beyond a few associations of one name the oldest
-    /// one goes that has no registration: it belongs to whoever holds the same credential.
-    fn name(&mut self, key: Key, who: Who) {
-        let Some(association) = self.associations.get_mut(key) else { return };
-        let name = who.endpoint().clone();
-        if let Some(former) = association.who.replace(who) {
-            if *former.endpoint() == name {
-                return;
-            }
-            self.forget_name(former.endpoint(), key);
-        }
-        let keys = self.by_name.entry(name).or_default();
-        let is_idle =
-            |key: &Key| self.associations.get(*key).is_none_or(|other| other.registration.is_none());
-        let oldest = keys.iter().copied().find(is_idle).filter(|_| keys.len() >= ASSOCIATIONS_OF_ONE);
-        *keys = keys.iter().copied().chain([key]).collect();
-        if let Some(oldest) = oldest {
-            self.remove(oldest);
-        }
-    }
-
-    fn forget_name(&mut self, name: &str, key: Key) {
-        if let Some(keys) = self.by_name.get_mut(name) {
-            *keys = keys.iter().copied().filter(|other| *other != key).collect();
-            if keys.is_empty() {
-                self.by_name.remove(name);
-            }
         }
     }
 

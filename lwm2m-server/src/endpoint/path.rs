@@ -4,21 +4,24 @@
 //! 1. Only an authentic record that is newer than all before it may move a session.
 //! 2. A peer that knows the return routability check gets a challenge at the new address; the answer moves the session.
 //!    Until then only answers to what came from there go there.
-//! 3. Any other peer moves at once, and counts as proven with the next newer record from there; without security with its
-//!    first answer to a message of ours.
+//! 3. Any other peer moves at once, and counts as proven when it answers a request that went there: who reads along the
+//!    old path can send its records from anywhere, and cannot answer what it does not get. When a request is too long to go
+//!    there yet, an empty message asks for a Reset first (RFC 7252 §4.3).
 //!
 //! Invariant: never more than three times the bytes that came from an unproven address go to it.
 
 use std::ops::Range;
 use std::time::Duration;
 
-use lwm2m_coap::{Instant, Rng};
+use lwm2m_coap::{Instant, Kind, MessageId, Rng, Room, udp};
 
 use crate::event::Event;
 
 use super::association::Association;
 use super::counters::Counters;
+use super::registry::Registration;
 use super::slab::Key;
+use super::trace::{Direction, Trace};
 use super::{Address, Endpoint, Listener, Transmit};
 
 /// How many bytes may go to an unproven address for each that came from there (RFC 9853 §6).
@@ -34,6 +37,16 @@ pub(crate) struct Unproven {
     received: u32,
     sent: u32,
     challenge: Option<Challenge>,
+    probe: Probe,
+}
+
+/// An empty message that its peer answers with a Reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// Nothing was too long so far.
+    No,
+    Due,
+    Sent(MessageId),
 }
 
 /// A challenge to the address.
@@ -46,7 +59,7 @@ struct Challenge {
 
 impl Unproven {
     pub(crate) fn new(address: Address) -> Self {
-        Self { address, received: 0, sent: 0, challenge: None }
+        Self { address, received: 0, sent: 0, challenge: None, probe: Probe::No }
     }
 
     fn count_received(&mut self, bytes: usize) {
@@ -55,12 +68,16 @@ impl Unproven {
 
     /// Whether that many bytes may go there; they are counted.
     fn take(&mut self, bytes: usize) -> bool {
-        let sent = self.sent.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let may = sent <= self.received.saturating_mul(AMPLIFICATION);
+        let may = self.has_room(bytes);
         if may {
-            self.sent = sent;
+            self.sent = self.sent.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         }
         may
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let sent = self.sent.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        sent <= self.received.saturating_mul(AMPLIFICATION)
     }
 }
 
@@ -70,6 +87,45 @@ impl Association {
         if let Some(unproven) = self.unproven.as_mut().filter(|unproven| unproven.address == from) {
             unproven.count_received(bytes);
         }
+    }
+
+    /// An answer came to what went to an address.
+    pub(crate) fn proves(&mut self, address: Address) {
+        let is_here = self.address == address;
+        self.unproven.take_if(|unproven| is_here && unproven.address == address);
+    }
+
+    /// The probe that is to go to an address that is not proven.
+    pub(crate) fn poll_probe(
+        &mut self,
+        now: Instant,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+        trace: &mut Trace,
+        device: Option<&Registration>,
+    ) -> Option<Range<usize>> {
+        let unproven = self.unproven.as_ref().filter(|unproven| unproven.probe == Probe::Due)?;
+        let mut id = [0; 2];
+        rng(&mut id);
+        let id = MessageId(u16::from_be_bytes(id));
+        let (Room { head, tail }, message) = (self.room(), udp::empty(Kind::Confirmable, id));
+        let range = head..head.saturating_add(message.len());
+        if !unproven.has_room(range.end.saturating_add(tail)) {
+            return None;
+        }
+        self.unproven.as_mut()?.probe = Probe::Sent(id);
+        out.get_mut(range.clone())?.copy_from_slice(&message);
+        trace.record(now, self, device, Direction::ToDevice, out.get(range.clone()));
+        self.seal(out, range)
+    }
+
+    /// Whether a message is the answer to the probe; then its peer is where that went.
+    pub(crate) fn takes_probe_answer(&mut self, message: &[u8]) -> bool {
+        let is_answer = |unproven: &mut Box<Unproven>| match unproven.probe {
+            Probe::Sent(id) => udp::empty(Kind::Reset, id) == message,
+            Probe::No | Probe::Due => false,
+        };
+        self.unproven.take_if(is_answer).is_some()
     }
 
     /// Where an answer to what came last goes.
@@ -96,10 +152,13 @@ impl Endpoint {
         to: Address,
         range: Range<usize>,
     ) -> Option<Transmit> {
-        let unproven = self.associations.get_mut(key).and_then(|association| association.unproven.as_mut());
-        if let Some(unproven) = unproven.filter(|unproven| unproven.address == to)
+        if let Some(association) = self.associations.get_mut(key)
+            && let Some(unproven) = association.unproven.as_mut().filter(|unproven| unproven.address == to)
             && !unproven.take(range.len())
         {
+            if association.session.is_some() && association.address == to {
+                unproven.probe = Probe::Due;
+            }
             Counters::add(&mut self.counters.over_amplification);
             return None;
         }
@@ -113,9 +172,8 @@ impl Endpoint {
             return;
         };
         if from == association.address {
-            // Without the check the session is here already, and this is the second record from here. With it the peer is
-            // where it was.
-            association.unproven = None;
+            // With the check the peer is where it was. Without it the session is here already.
+            association.unproven.take_if(|unproven| unproven.address != from);
             return;
         }
         let is_checkable = session.is_path_checkable();

@@ -1,4 +1,4 @@
-//! Where a registration and an association meet and part: binding, moving to a newer session, interrupting, closing.
+//! Where a registration and an association meet and part: naming, binding, moving to a newer session, interrupting, closing.
 //!
 //! Invariant: another identity never inherits a registration and never destroys one.
 
@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::server::{Device, ObservationId, RequestError};
 use lwm2m_objects::Path;
 
-use super::association::{Association, FORMERLY_REGISTERED};
+use super::association::{Association, FORMERLY_REGISTERED, Who};
 use super::bootstrap::Next;
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
@@ -62,13 +62,12 @@ impl Endpoint {
     }
 
     fn describe(&self, device: &Registration) -> Device {
-        let association = self.associations.get(device.association);
-        let who = association.and_then(|association| association.who.as_ref());
+        let association = device.association.and_then(|key| self.associations.get(key));
         Device {
             endpoint: device.endpoint.clone(),
             address: association.map(|association| association.address.to_string()).unwrap_or_default(),
             secure: association.is_some_and(|association| association.local.is_secure()),
-            generation: who.and_then(|who| who.generation()).unwrap_or(0),
+            generation: device.generation.unwrap_or(0),
             version: format!("{}.{}", device.version.major, device.version.minor),
             lifetime: device.lifetime,
             binding: device.binding.as_str().to_owned(),
@@ -81,36 +80,86 @@ impl Endpoint {
         }
     }
 
+    /// Says who an association is, and makes it findable by that name.
+    pub(crate) fn name(&mut self, key: Key, who: Who) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let name = who.endpoint().clone();
+        if let Some(former) = association.who.replace(who) {
+            if *former.endpoint() == name {
+                return;
+            }
+            self.forget_name(former.endpoint(), key);
+        }
+        let keys = self.by_name.entry(name).or_default();
+        *keys = keys.iter().copied().chain([key]).collect();
+    }
+
+    /// An association was admitted under a name. Beyond a few of one name the oldest one goes that has no registration: it
+    /// belongs to whoever holds the same credential.
+    pub(crate) fn forget_oldest_of(&mut self, name: &str, admitted: Key) {
+        let Some(keys) = self.by_name.get(name) else { return };
+        let is_idle =
+            |key: &Key| self.associations.get(*key).is_none_or(|other| other.registration.is_none());
+        let mut others = keys.iter().copied().filter(|key| *key != admitted);
+        if keys.len() > ASSOCIATIONS_OF_ONE
+            && let Some(oldest) = others.find(is_idle)
+        {
+            self.remove(oldest);
+        }
+    }
+
+    pub(crate) fn forget_name(&mut self, name: &str, key: Key) {
+        if let Some(keys) = self.by_name.get_mut(name) {
+            *keys = keys.iter().copied().filter(|other| *other != key).collect();
+            if keys.is_empty() {
+                self.by_name.remove(name);
+            }
+        }
+    }
+
     /// Lets a registration go on in the association it was heard from; what was outstanding in the former one fails, what
     /// only waited moves along.
     pub(crate) fn rebind(&mut self, registered: Key, key: Key) {
+        let generation = self.generation(key);
         let Some(registration) = self.registry.get_mut(registered) else { return };
-        let former = core::mem::replace(&mut registration.association, key);
-        if let Some(association) = self.associations.get_mut(key) {
-            association.registration = Some(registered);
-        }
-        if former != key {
+        registration.generation = generation;
+        let former = registration.association.replace(key);
+        self.set_registration(key, Some(registered));
+        if let Some(former) = former.filter(|former| *former != key) {
             self.supersede(former, key);
         }
     }
 
     /// The device has moved from one association to another of the same identity.
     pub(crate) fn supersede(&mut self, former: Key, key: Key) {
+        self.set_registration(former, None);
         let Some(association) = self.associations.get_mut(former) else { return };
-        association.registration = None;
         if let Some(downlink) = association.downlink.as_mut() {
             let waiting = core::mem::take(&mut downlink.queue);
-            if let Some(association) = self.associations.get_mut(key) {
-                association.downlink.get_or_insert_default().queue.extend(waiting);
-            }
+            self.wait_in(key, waiting);
         }
         self.interrupt(former);
-        let generation =
-            |key| self.associations.get(key).and_then(|a: &Association| a.who.as_ref()?.generation());
         // A session of another generation lives until the credentials say that it is retired.
-        if generation(former) == generation(key) {
+        if self.generation(former) == self.generation(key) {
             self.remove(former);
         }
+    }
+
+    /// Which generation of its credential an association proved; `None` without security.
+    pub(crate) fn generation(&self, key: Key) -> Option<u32> {
+        self.associations.get(key)?.who.as_ref()?.generation()
+    }
+
+    /// Says which registration is bound to an association.
+    pub(crate) fn set_registration(&mut self, key: Key, registration: Option<Key>) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let was_stranger = association.is_stranger();
+        association.registration = registration;
+        self.strangers = match (was_stranger, association.is_stranger()) {
+            (false, true) => self.strangers.saturating_add(1),
+            (true, false) => self.strangers.saturating_sub(1),
+            _ => self.strangers,
+        };
     }
 
     /// Fails what is outstanding or waits in an association.
@@ -130,7 +179,22 @@ impl Endpoint {
         let Some(registration) = self.registry.remove(registered) else { return };
         self.observations_ended(&registration, reason);
         self.events.push_back(Event::Deregistered { endpoint: registration.endpoint.clone() });
-        self.forget_registration(now, &registration);
+        self.forget_registration(now, registered, &registration);
+    }
+
+    /// Ends the registration of an endpoint, if it was made or went on in a session of this generation.
+    pub(crate) fn end_registration_of(
+        &mut self,
+        now: Instant,
+        endpoint: &str,
+        generation: Option<u32>,
+        reason: &str,
+    ) {
+        let Some(registered) = self.registry.find(endpoint) else { return };
+        let known = self.registry.get(registered).and_then(|registration| registration.generation);
+        if generation.is_none() || known == generation {
+            self.end_registration(now, registered, reason);
+        }
     }
 
     pub(crate) fn observations_ended(&mut self, registration: &Registration, reason: &str) {
@@ -143,12 +207,17 @@ impl Endpoint {
         }
     }
 
-    /// A registration was removed: its association has none, and requests fail.
-    pub(crate) fn forget_registration(&mut self, now: Instant, registration: &Registration) {
-        let key = registration.association;
+    /// A registration was removed: its association has none, and requests fail. An association that has another one by now
+    /// keeps that, and what is asked of it.
+    pub(crate) fn forget_registration(&mut self, now: Instant, registered: Key, registration: &Registration) {
+        let Some(key) = registration.association else { return };
+        let is_bound = |association: &&Association| association.registration == Some(registered);
+        if self.associations.get(key).filter(is_bound).is_none() {
+            return;
+        }
         self.interrupt(key);
-        if let Some(association) = self.associations.get_mut(key) {
-            association.registration = None;
+        self.set_registration(key, None);
+        if let Some(association) = self.associations.get_mut(key).filter(|known| known.session.is_some()) {
             association.kept_until = association.kept_until.max(now.saturating_add(FORMERLY_REGISTERED));
         }
         self.mark_ready(key);
@@ -176,6 +245,9 @@ impl Endpoint {
         self.interrupt(key);
         self.forget_address(key);
         let Some(association) = self.associations.remove(key) else { return };
+        if association.is_stranger() {
+            self.strangers = self.strangers.saturating_sub(1);
+        }
         if association.session.is_some() && association.who.is_none() {
             self.half_open = self.half_open.saturating_sub(1);
         }
@@ -235,3 +307,6 @@ impl Endpoint {
         self.events.push_back(Event::BootstrapFailed { endpoint, step, code });
     }
 }
+
+/// Associations one endpoint name may have at once: an old and a new credential, with bootstrap and management.
+const ASSOCIATIONS_OF_ONE: usize = 4;

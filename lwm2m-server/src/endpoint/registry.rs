@@ -10,7 +10,7 @@ use std::time::Duration;
 use lwm2m_coap::Instant;
 use lwm2m_objects::{Format, Path, Registered, Version};
 
-use super::directory::Claim;
+use super::directory::{Claim, Place};
 use super::location::Location;
 use super::observation::Observation;
 use super::shard::Shared;
@@ -21,8 +21,10 @@ use super::timer::{NEVER, Timers};
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) endpoint: Arc<str>,
-    /// Where requests go: the association that registered or updated last.
-    pub(crate) association: Key,
+    /// Where requests go: the association that registered or updated last; `None` when it moved here and that was gone.
+    pub(crate) association: Option<Key>,
+    /// Which generation of its credential that association proved; `None` without security.
+    pub(crate) generation: Option<u32>,
     /// Seconds; 0 never ends.
     pub(crate) lifetime: u32,
     pub(crate) version: Version,
@@ -43,7 +45,7 @@ pub(crate) struct Registration {
 pub(crate) struct Binding([u8; 8]);
 
 /// What a registration's payload said; shared by all devices that sent the same.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ObjectList {
     /// The payload as it was sent.
     pub(crate) links: Box<str>,
@@ -87,7 +89,7 @@ impl Registry {
         &mut self,
         now: Instant,
         endpoint: Arc<str>,
-        association: Key,
+        (association, generation): (Key, Option<u32>),
         version: Version,
         change: Change,
     ) -> (Option<Key>, Former) {
@@ -95,7 +97,8 @@ impl Registry {
         let objects = self.intern(change.objects.unwrap_or_default());
         let key = self.registrations.insert(Registration {
             endpoint: Arc::clone(&endpoint),
-            association,
+            association: Some(association),
+            generation,
             lifetime: change.lifetime.unwrap_or(DEFAULT_LIFETIME),
             version,
             queue: change.queue.unwrap_or(false),
@@ -112,41 +115,46 @@ impl Registry {
             return (None, Former::None);
         };
         self.arm(key);
-        let claim = self.shared.directory.claim(&endpoint, Claim { owner: self.index, key });
-        let former = match claim {
-            Some(former) if former.owner == self.index => {
-                self.remove(former.key).map_or(Former::None, |former| Former::Here(Box::new(former)))
+        let own = Claim { owner: self.index, place: Place::Here(key) };
+        let former = match self.shared.directory.claim(&endpoint, own) {
+            Some(Claim { owner, place: Place::Here(former) }) if owner == self.index => {
+                self.remove(former).map_or(Former::None, |former| Former::Here(Box::new(former)))
             }
-            Some(former) => Former::Elsewhere(former),
-            None => Former::None,
+            Some(Claim { owner, place: Place::Here(former) }) => Former::Elsewhere(owner, former),
+            // It comes too late wherever it is on its way to, and ends there.
+            Some(Claim { place: Place::Moving(_), .. }) | None => Former::None,
         };
         (Some(key), former)
     }
 
-    /// Takes a registration out for another part, which takes the claim as well.
-    pub(crate) fn give_away(&mut self, endpoint: &str) -> Option<(Registration, Claim)> {
+    /// Takes a registration out for the part `to`, which has its claim from now on.
+    pub(crate) fn give_away(&mut self, endpoint: &str, to: u8) -> Option<(Key, Registration)> {
         let key = self.find(endpoint)?;
-        let registration = self.registrations.remove(key)?;
+        let mut registration = self.registrations.remove(key)?;
+        let own = Claim { owner: self.index, place: Place::Here(key) };
+        let next = Claim { owner: to, place: Place::Moving(registration.location.slot) };
+        self.shared.directory.pass_on(endpoint, own, next);
         self.release(&registration.objects);
-        Some((registration, Claim { owner: self.index, key }))
+        // What two parts hold, neither could tell to be unused.
+        registration.objects = Arc::new(ObjectList::clone(&registration.objects));
+        Some((key, registration))
     }
 
-    /// Takes a registration that another part gave away under its `claim`; gives it back when its device has registered
-    /// elsewhere meanwhile, or no slot is left.
-    pub(crate) fn take_over(
-        &mut self,
-        registration: Registration,
-        association: Key,
-        claim: Claim,
-    ) -> Result<Key, Box<Registration>> {
-        let Some(key) = self.registrations.next_key() else { return Err(Box::new(registration)) };
-        let own = Claim { owner: self.index, key };
-        if !self.shared.directory.pass_on(&registration.endpoint, claim, own) {
+    /// Takes a registration that another part gave away to this one; gives it back when its device has registered again
+    /// meanwhile, or no slot is left.
+    pub(crate) fn take_over(&mut self, registration: Registration) -> Result<Key, Box<Registration>> {
+        let moving = Claim { owner: self.index, place: Place::Moving(registration.location.slot) };
+        let key = self.registrations.next_key().filter(|key| {
+            let own = Claim { owner: self.index, place: Place::Here(*key) };
+            self.shared.directory.pass_on(&registration.endpoint, moving, own)
+        });
+        let Some(key) = key else {
+            self.shared.directory.release(&registration.endpoint, moving);
             self.shared.directory.vacate(registration.location);
             return Err(Box::new(registration));
-        }
+        };
         let objects = self.share(registration.objects);
-        self.registrations.insert(Registration { objects, association, armed: NEVER, ..registration });
+        self.registrations.insert(Registration { objects, armed: NEVER, ..registration });
         self.arm(key);
         Ok(key)
     }
@@ -174,14 +182,15 @@ impl Registry {
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<Registration> {
         let registration = self.registrations.remove(key)?;
-        self.shared.directory.release(&registration.endpoint, Claim { owner: self.index, key });
+        let own = Claim { owner: self.index, place: Place::Here(key) };
+        self.shared.directory.release(&registration.endpoint, own);
         self.shared.directory.vacate(registration.location);
         self.release(&registration.objects);
         Some(registration)
     }
 
     /// Removes a registration whose lifetime passed; call until `None`.
-    pub(crate) fn expire(&mut self, now: Instant) -> Option<Registration> {
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<(Key, Registration)> {
         while let Some((at, key)) = self.timers.pop(now) {
             let Some(registration) = self.registrations.get_mut(key) else { continue };
             if registration.armed != at {
@@ -189,7 +198,7 @@ impl Registry {
             }
             registration.armed = NEVER;
             match registration.expires() {
-                Some(expires) if expires <= now => return self.remove(key),
+                Some(expires) if expires <= now => return Some((key, self.remove(key)?)),
                 Some(_) => self.arm(key),
                 None => {}
             }
@@ -203,7 +212,10 @@ impl Registry {
 
     /// The registration of a device of this part.
     pub(crate) fn find(&self, endpoint: &str) -> Option<Key> {
-        self.shared.directory.find(endpoint).filter(|claim| claim.owner == self.index).map(|claim| claim.key)
+        match self.shared.directory.find(endpoint)? {
+            Claim { owner, place: Place::Here(key) } if owner == self.index => Some(key),
+            _ => None,
+        }
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&Registration> {
@@ -260,7 +272,7 @@ pub(crate) enum Former {
     /// A registration of this part.
     Here(Box<Registration>),
     /// One of another part, which does not know yet.
-    Elsewhere(Claim),
+    Elsewhere(u8, Key),
 }
 
 impl Registration {
@@ -351,7 +363,7 @@ mod tests {
     use super::*;
 
     const V1_1: Version = Version::new(1, 1);
-    const ASSOCIATION: Key = Key { slot: 0, generation: std::num::NonZeroU32::MIN };
+    const ASSOCIATION: (Key, Option<u32>) = (Key { slot: 0, generation: std::num::NonZeroU32::MIN }, Some(1));
 
     fn registry() -> Registry {
         Registry::new(Arc::new(Shared::new()), 0)
@@ -376,7 +388,7 @@ mod tests {
         registry.update(seconds(50), key, Change::default());
         assert!(registry.expire(seconds(100)).is_none());
         assert_eq!(registry.next_expiry(), Some(seconds(110)));
-        assert_eq!(&*registry.expire(seconds(110)).unwrap().endpoint, "a");
+        assert_eq!(&*registry.expire(seconds(110)).unwrap().1.endpoint, "a");
         assert_eq!(registry.find("a"), None);
         assert!(registry.lists.is_empty());
     }
@@ -420,19 +432,43 @@ mod tests {
         let [one, other] = &mut parts;
         let first = one.register(seconds(0), "a".into(), ASSOCIATION, V1_1, change(60, "</1/0>")).0.unwrap();
         let location = one.get(first).unwrap().location();
-        let (registration, claim) = one.give_away("a").unwrap();
+        let (_, registration) = one.give_away("a", 1).unwrap();
         assert_eq!((one.len(), one.lists.len()), (0, 0));
-        let taken = other.take_over(registration, ASSOCIATION, claim).unwrap();
+        assert_eq!((shared.owner("a"), other.find("a")), (Some(1), None), "it is on its way");
+        let taken = other.take_over(registration).unwrap();
         assert_eq!((shared.owner("a"), other.find("a")), (Some(1), Some(taken)));
         assert!(other.get(taken).unwrap().is_at(location.as_bytes()));
         assert_eq!(other.next_expiry(), Some(seconds(60)));
 
         // On its way back it comes too late: the device has registered again.
-        let (registration, claim) = other.give_away("a").unwrap();
+        let (_, registration) = other.give_away("a", 0).unwrap();
         let (_, former) = other.register(seconds(1), "a".into(), ASSOCIATION, V1_1, change(60, ""));
         assert!(matches!(former, Former::None), "it is gone from here");
-        assert!(one.take_over(registration, ASSOCIATION, claim).is_err());
-        assert_eq!(shared.owner("a"), Some(1));
+        // And again, and moves where the former one is still on its way to: that is not taken for it.
+        let (_, newer) = other.give_away("a", 0).unwrap();
+        assert!(one.take_over(registration).is_err());
+        assert_eq!((shared.owner("a"), one.find("a")), (Some(0), None));
+        assert!(one.take_over(newer).is_ok());
+    }
+
+    #[test]
+    fn object_lists_that_moved_are_forgotten_with_their_last_device_in_each_part() {
+        let shared = Arc::new(Shared::new());
+        let mut parts = [0, 1].map(|index| Registry::new(Arc::clone(&shared), index));
+        let [one, other] = &mut parts;
+        for name in ["a", "b", "c"] {
+            one.register(seconds(0), name.into(), ASSOCIATION, V1_1, change(60, "</1/0>"));
+        }
+        // Two are on their way at once, the third stays.
+        let moving = ["a", "b"].map(|name| one.give_away(name, 1).unwrap().1);
+        for registration in moving {
+            other.take_over(registration).unwrap();
+        }
+        assert_eq!((one.lists.len(), other.lists.len()), (1, 1));
+        for registry in [one, other] {
+            while registry.expire(seconds(60)).is_some() {}
+            assert_eq!((registry.len(), registry.lists.len()), (0, 0));
+        }
     }
 
     #[test]

@@ -324,10 +324,11 @@ impl Endpoint {
         let suite = association.session.as_ref().and_then(Connection::suite).unwrap_or_default();
         let Some(who) = association.who.as_ref().and_then(Who::proven).cloned() else { return };
         let address = (association.local, association.address);
+        self.forget_oldest_of(&who.endpoint, key);
         if who.role == Role::Management {
             match self.registry.find(&who.endpoint) {
                 Some(registered) => self.rebind(registered, key),
-                None => self.fetch(key, &who.endpoint),
+                None => drop(self.fetch(now, key, &who.endpoint)),
             }
         }
         // The former session of this address cannot be reached any more, whoever it belonged to. The registration of

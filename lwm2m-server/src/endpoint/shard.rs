@@ -2,13 +2,11 @@
 //!
 //! 1. The kernel brings the datagrams of one address to one thread. A record with a Connection ID names its thread; one that
 //!    came in elsewhere, because its device moved, is handed over.
-//! 2. A device belongs to the thread where it registered last. When its session is established on another one, the former
-//!    owner hands over registration, observations and waiting requests; what the device says meanwhile waits.
+//! 2. A device belongs to the thread where it registered last, or was heard from since (`moving.rs`).
 //! 3. Answers to callers go back to the thread that was asked, and a session that is closed is closed on all.
 //!
 //! Invariant: a device has one owner; nothing on a packet's way waits for another thread.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use lwm2m_coap::{Instant, Rng};
@@ -19,10 +17,9 @@ use crate::event::Event;
 use crate::server::{Answer, RequestError};
 
 use super::counters::Counters;
-use super::directory::{Claim, Directory};
-use super::downlink::Job;
+use super::directory::Directory;
 use super::location::VirtualShard;
-use super::registry::Registration;
+use super::moving::Moved;
 use super::slab::Key;
 use super::{Address, Endpoint, Listener, RequestId, Transmit};
 
@@ -110,18 +107,20 @@ impl Part {
 
 /// What one part hands to another: to be given to its [`Endpoint::accept`].
 #[derive(Debug)]
-pub struct Parcel(Content);
+pub struct Parcel(pub(crate) Content);
 
 #[derive(Debug)]
-enum Content {
+pub(crate) enum Content {
     /// A datagram of a session there.
     Datagram { local: Listener, from: Address, bytes: Box<[u8]> },
-    /// A device has registered elsewhere.
-    Superseded { endpoint: Arc<str> },
-    /// A device has a new session elsewhere.
-    Fetch { endpoint: Arc<str>, to: u8, association: Key },
-    /// The answer: its registration.
-    HandOver { association: Key, moved: Option<Box<Moved>> },
+    /// The device of this registration has registered elsewhere.
+    Superseded { registered: Key },
+    /// A device has a new session in the part `to`.
+    Fetch { endpoint: Arc<str>, to: u8 },
+    /// The answer: its registration, if it has one.
+    HandOver { endpoint: Arc<str>, moved: Option<Box<Moved>> },
+    /// What a device said while its registration was on its way here.
+    Kept { association: Key, message: Box<[u8]> },
     /// The outcome of a request that was asked of the receiver.
     Outcome { id: RequestId, outcome: Result<Answer, RequestError> },
     /// Sessions that may not go on.
@@ -138,14 +137,6 @@ impl Parcel {
     pub const fn is_datagram(&self) -> bool {
         matches!(self.0, Content::Datagram { .. })
     }
-}
-
-/// A registration on its way from one part to another.
-#[derive(Debug)]
-struct Moved {
-    registration: Registration,
-    waiting: VecDeque<Job>,
-    claim: Claim,
 }
 
 impl Endpoint {
@@ -167,10 +158,11 @@ impl Endpoint {
             Content::Datagram { local, from, mut bytes } => {
                 return self.handle_secure(now, local, from, &mut bytes, rng, out);
             }
-            Content::Superseded { endpoint } => self.superseded(now, &endpoint),
-            Content::Fetch { endpoint, to, association } => self.hand_over(&endpoint, to, association),
-            Content::HandOver { association, moved } => {
-                return self.take_over(now, association, moved, rng, out);
+            Content::Superseded { registered } => self.superseded(now, registered),
+            Content::Fetch { endpoint, to } => self.hand_over(endpoint, to),
+            Content::HandOver { endpoint, moved } => self.take_over(now, &endpoint, moved),
+            Content::Kept { association, message } => {
+                return self.take_kept(now, association, message, rng, out);
             }
             Content::Outcome { id, outcome } => self.outcomes.push_back((id, outcome)),
             Content::CloseSessions { endpoint, role, generation, reason } => {
@@ -182,7 +174,7 @@ impl Endpoint {
         None
     }
 
-    fn send_parcel(&mut self, to: u8, content: Content) {
+    pub(crate) fn send_parcel(&mut self, to: u8, content: Content) {
         self.parcels.push_back((to, Parcel(content)));
     }
 
@@ -209,29 +201,8 @@ impl Endpoint {
     }
 
     /// Tells the former owner of a device that it has registered here.
-    pub(crate) fn supersede_elsewhere(&mut self, former: Claim, endpoint: Arc<str>) {
-        self.send_parcel(former.owner, Content::Superseded { endpoint });
-    }
-
-    /// Fetches the registration of a device whose session was established here, if another part has it.
-    pub(crate) fn fetch(&mut self, key: Key, endpoint: &Arc<str>) {
-        let Some(claim) = self.shared.directory.find(endpoint) else { return };
-        if claim.owner != self.part.index {
-            let content =
-                Content::Fetch { endpoint: Arc::clone(endpoint), to: self.part.index, association: key };
-            self.send_parcel(claim.owner, content);
-            self.fetching.insert(key, None);
-        }
-    }
-
-    /// Keeps what a device says whose registration is on its way here; more than one message it has to repeat.
-    pub(crate) fn is_fetching(&mut self, key: Key, datagram: &[u8]) -> bool {
-        if self.fetching.is_empty() {
-            return false;
-        }
-        let Some(kept) = self.fetching.get_mut(&key) else { return false };
-        kept.get_or_insert_with(|| datagram.into());
-        true
+    pub(crate) fn supersede_elsewhere(&mut self, owner: u8, registered: Key) {
+        self.send_parcel(owner, Content::Superseded { registered });
     }
 
     /// The outcome of a request for whoever asked.
@@ -265,8 +236,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether another part is to trigger the bootstrap of a device; then it is told.
+    /// Whether the bootstrap of a device is to be triggered by another part, which is told then, or here as soon as its
+    /// registration has come.
     pub(crate) fn is_triggered_elsewhere(&mut self, endpoint: &str) -> bool {
+        if self.moves.trigger(endpoint) {
+            return true;
+        }
         let owner = self.shared.directory.find(endpoint).map(|claim| claim.owner);
         let other = owner.filter(|owner| *owner != self.part.index);
         if let Some(other) = other {
@@ -276,67 +251,11 @@ impl Endpoint {
     }
 
     /// A device has registered elsewhere: what was asked of the former registration is not answered in the new one.
-    fn superseded(&mut self, now: Instant, endpoint: &str) {
-        let keys = self.by_name.get(endpoint).cloned().unwrap_or_default();
-        let registered = |key: &Key| self.associations.get(*key)?.registration;
-        let Some(registered) = keys.iter().find_map(registered) else { return };
+    fn superseded(&mut self, now: Instant, registered: Key) {
         if let Some(registration) = self.registry.remove(registered) {
             self.observations_ended(&registration, "the device registered again");
-            self.forget_registration(now, &registration);
+            self.forget_registration(now, registered, &registration);
         }
-    }
-
-    fn hand_over(&mut self, endpoint: &str, to: u8, association: Key) {
-        let moved = self.registry.give_away(endpoint).map(|(registration, claim)| {
-            let former = registration.association;
-            let mut waiting = VecDeque::new();
-            if let Some(association) = self.associations.get_mut(former) {
-                association.registration = None;
-                if let Some(downlink) = &mut association.downlink {
-                    waiting = core::mem::take(&mut downlink.queue);
-                }
-            }
-            self.interrupt(former);
-            self.mark_ready(former);
-            Box::new(Moved { registration, waiting, claim })
-        });
-        self.send_parcel(to, Content::HandOver { association, moved });
-    }
-
-    /// Goes on with a registration from another part, and with what its device said meanwhile.
-    fn take_over(
-        &mut self,
-        now: Instant,
-        key: Key,
-        moved: Option<Box<Moved>>,
-        rng: &mut Rng<'_>,
-        out: &mut [u8],
-    ) -> Option<Transmit> {
-        if let Some(moved) = moved {
-            let Moved { registration, waiting, claim } = *moved;
-            match self.registry.take_over(registration, key, claim) {
-                Ok(registered) => {
-                    if let Some(association) = self.associations.get_mut(key) {
-                        association.registration = Some(registered);
-                    }
-                    for job in waiting {
-                        self.enqueue(key, job);
-                    }
-                }
-                Err(registration) => {
-                    self.observations_ended(&registration, "the device registered again");
-                    for job in waiting {
-                        self.fail(key, job, RequestError::Interrupted);
-                    }
-                }
-            }
-        }
-        let mut kept = self.fetching.remove(&key)??;
-        let association = self.associations.get(key)?;
-        let (local, to) = (association.local, association.answer_address());
-        let range = self.message(now, key, &mut kept, rng, out);
-        self.mark_ready(key);
-        self.transmit(key, local, to, range?)
     }
 
     /// Bootstraps of a device that has begun another one elsewhere. The credentials are not told: for them there is but one.

@@ -59,13 +59,14 @@ impl Endpoint {
                 return Err(challenge_stranger(now, &challenge, header, &message, out));
             }
         }
-        let is_full = self.associations.len().saturating_sub(self.registry.len()) >= self.config.unregistered;
+        let is_full = self.strangers >= self.config.unregistered;
         let association = Association::new(now, local, from, None, rng);
         let key = if is_full { None } else { self.associations.insert(association) };
         let Some(key) = key else {
             Counters::add(&mut self.counters.turned_away);
             return Err(None);
         };
+        self.strangers = self.strangers.saturating_add(1);
         self.by_address.insert((local, from), Candidates { newest: key, older: None });
         Ok(key)
     }

@@ -372,27 +372,35 @@ impl Endpoint {
             self.registration_refused(now, key, Some(&endpoint), reason);
             return Code::SERVICE_UNAVAILABLE.into();
         }
-        let (registered, former) = self.registry.register(now, endpoint.clone(), key, version, change);
+        let bound_to = (key, who.generation());
+        let (registered, former) = self.registry.register(now, endpoint.clone(), bound_to, version, change);
         let Some(registered) = registered else { return Code::SERVICE_UNAVAILABLE.into() };
+        // One of this association that another part took the place of, and has not told of yet.
+        let bound = self.associations.get(key).and_then(|association| association.registration);
+        if let Some(stale) = bound.and_then(|bound| self.registry.remove(bound)) {
+            self.observations_ended(&stale, "the device registered again");
+            self.interrupt(key);
+        }
         match former {
             Former::None => {}
             Former::Here(former) => {
                 self.observations_ended(&former, "the device registered again");
-                // §6.2.1: what was asked of the former registration is not answered in the new one.
-                self.interrupt(former.association);
-                if former.association != key {
-                    self.supersede(former.association, key);
+                if let Some(former) = former.association {
+                    // §6.2.1: what was asked of the former registration is not answered in the new one.
+                    self.interrupt(former);
+                    if former != key {
+                        self.supersede(former, key);
+                    }
                 }
             }
-            Former::Elsewhere(former) => self.supersede_elsewhere(former, endpoint.clone()),
+            Former::Elsewhere(owner, former) => self.supersede_elsewhere(owner, former),
         }
         if let Some(proven) = who.proven() {
             self.facts.push_back(Fact::Registered { who: proven.clone() });
         }
-        if let Some(association) = self.associations.get_mut(key) {
-            association.registration = Some(registered);
-        }
+        self.set_registration(key, Some(registered));
         self.name(key, who);
+        self.forget_oldest_of(&endpoint, key);
         Counters::add(&mut self.counters.registered);
         self.events.push_back(Event::Registered { endpoint });
         let location = self.registry.get(registered).map(Registration::location);
@@ -425,7 +433,7 @@ impl Endpoint {
         if let Some(registration) = self.registry.remove(registered) {
             self.observations_ended(&registration, "the device said good-bye");
             self.events.push_back(Event::Deregistered { endpoint: registration.endpoint.clone() });
-            self.forget_registration(now, &registration);
+            self.forget_registration(now, registered, &registration);
         }
         Code::DELETED
     }
@@ -446,12 +454,13 @@ impl Endpoint {
             self.facts.push_back(Fact::BootstrapRequested { who: who.clone() });
         }
         self.events.push_back(Event::BootstrapStarted { endpoint: bootstrap.who.endpoint().clone() });
-        let who = bootstrap.who.clone();
+        let (who, name) = (bootstrap.who.clone(), bootstrap.who.endpoint().clone());
         let job = Job::new(Purpose::Bootstrap, self.exchange(first), bootstrap.deadline);
         if let Some(association) = self.associations.get_mut(key) {
             association.downlink.get_or_insert_default().bootstrap = Some(Box::new(bootstrap));
         }
         self.name(key, who);
+        self.forget_oldest_of(&name, key);
         self.enqueue(key, job);
         Code::CHANGED.into()
     }

@@ -126,16 +126,28 @@ impl World {
             for index in 0..=self.others.len() {
                 self.settle_part(index);
             }
-            let Some((to, parcel)) = self.parcels.pop_front() else { return };
-            let mut out = vec![0; 2048];
-            let mut random = self.random;
-            let mut rng = |bytes: &mut [u8]| fill(&mut random, bytes);
-            let now = self.now;
-            let sent = self.part(to.into()).accept(now, parcel, &mut rng, &mut out);
-            self.sent
-                .extend(sent.map(|transmit| (transmit.local, transmit.to, out[transmit.range].to_vec())));
-            self.random = random;
+            if self.parcels.is_empty() {
+                return;
+            }
+            self.deliver();
         }
+    }
+
+    /// Hands over the oldest parcel alone; what follows from it stays where it is.
+    pub(crate) fn deliver(&mut self) {
+        let (to, parcel) = self.parcels.pop_front().expect("a parcel");
+        let mut out = vec![0; 2048];
+        let mut random = self.random;
+        let mut rng = |bytes: &mut [u8]| fill(&mut random, bytes);
+        let now = self.now;
+        let sent = self.part(to.into()).accept(now, parcel, &mut rng, &mut out);
+        self.sent.extend(sent.map(|transmit| (transmit.local, transmit.to, out[transmit.range].to_vec())));
+        self.random = random;
+    }
+
+    /// What the parts have for each other is lost.
+    pub(crate) fn lose_parcels(&mut self) {
+        self.parcels.clear();
     }
 
     /// Lets one part finish; what it has for the others stays where it is.
