@@ -165,8 +165,8 @@ pub use message::Message;
 pub use option::{NoResponse, OptionFault, OptionIter, OptionNumber, OptionValues, Options};
 pub use parameters::Parameters;
 pub use peer::{
-    Delivery, Event, Exchange, Failure, Ignored, Input, Observer, Peer, RequestId, SendError, Sent, Stored,
-    TokenPolicy,
+    Delivery, Event, Exchange, Failure, Ignored, Input, Observer, Peer, Reply, RequestId, SendError, Sent,
+    Settled, Stored, TokenPolicy,
 };
 pub use sink::{Buffer, Count, Full, Sink};
 pub use time::Instant;

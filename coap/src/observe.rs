@@ -46,6 +46,12 @@ impl Freshness {
         Self { at: now, sequence: sequence & MASK }
     }
 
+    /// When the newest one came, and its sequence number: what [`Freshness::new`] takes.
+    #[must_use]
+    pub const fn newest(&self) -> (Instant, u32) {
+        (self.at, self.sequence)
+    }
+
     /// Whether a notification is newer than the newest so far (RFC 7641 §3.4); if so, it is the newest from now on.
     pub fn update(&mut self, now: Instant, sequence: u32) -> bool {
         let sequence = sequence & MASK;

@@ -28,12 +28,14 @@ mod exchange;
 mod incoming;
 mod outcome;
 mod outgoing;
+mod saved;
 
 use answers::{Answers, State};
 use exchange::Answer;
 pub use exchange::{Exchange, Observer};
 pub use outcome::{Event, Failure, Ignored, Input, RequestId, SendError, Sent};
 use outgoing::{Outgoing, Role};
+pub use saved::{Reply, Settled};
 
 /// One remote endpoint: an address without security, else an association.
 ///

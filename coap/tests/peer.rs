@@ -313,6 +313,34 @@ fn a_duplicate_con_replays_the_stored_answer() {
 }
 
 #[test]
+fn a_peer_that_is_taken_up_again_repeats_its_answers_and_no_number() {
+    let mut server = Side::<2, 4>::with(2, &Parameters::DEFAULT, TokenPolicy::SECURED);
+    let (answered, suppressed, open) = (raw(0, Code::POST, 1), raw(0, Code::POST, 2), raw(0, Code::POST, 3));
+    let (mut exchange, _) = server.hears_request(&answered);
+    let response = server.respond(&mut exchange, Code::CREATED, b"x");
+    let (mut exchange, _) = server.hears_request(&suppressed);
+    server.peer.suppress(&mut exchange);
+    server.transmit();
+    server.hears_request(&open);
+    let token = server.peer.next_token(&mut |_| (), |_| false);
+    let (id, tokens) = server.peer.numbers();
+
+    let mut peer = Peer::restored(&Parameters::DEFAULT, (id, tokens));
+    for settled in server.peer.settled() {
+        peer.remember(server.now(), &settled);
+    }
+    server.peer = peer;
+    assert_eq!((server.hears(&answered), server.transmit()), ("Duplicate".into(), Some(response)));
+    let acknowledgement = empty(Kind::Acknowledgement, MessageId(2));
+    assert_eq!((server.hears(&suppressed), server.transmit()), ("Duplicate".into(), Some(acknowledgement)));
+    server.hears_request(&open);
+    assert_ne!(server.peer.next_token(&mut |_| (), |_| false), token);
+    assert_eq!(server.peer.numbers().0, id);
+    server.now += 248_000;
+    server.hears_request(&answered);
+}
+
+#[test]
 fn the_same_message_id_with_another_token_is_another_request() {
     let mut server = Remote::new(2);
     let mut request = raw(0, Code::POST, 1);

@@ -36,7 +36,7 @@ where
 {
     pub(crate) association: Association,
     pub(crate) handshake: Option<H>,
-    crypto: PhantomData<fn() -> C>,
+    pub(crate) crypto: PhantomData<fn() -> C>,
 }
 
 impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> core::fmt::Debug for Connection<N, H, C> {

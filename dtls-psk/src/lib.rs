@@ -164,6 +164,8 @@ mod replay;
 #[cfg(feature = "resumption")]
 mod resume;
 #[cfg(feature = "server")]
+mod saved;
+#[cfg(feature = "server")]
 mod server;
 mod suite;
 mod time;
@@ -191,6 +193,8 @@ pub use record::Datagram;
 pub use resume::Resumption;
 #[cfg(feature = "resumption")]
 pub use resume::{SESSION_ID_MAX, Session};
+#[cfg(feature = "server")]
+pub use saved::SAVED_MAX;
 pub use suite::{Suite, Suites};
 pub use time::Instant;
 

@@ -10,6 +10,18 @@ pub(crate) struct ReplayWindow {
 }
 
 impl ReplayWindow {
+    /// One more than the highest number seen, and the numbers seen.
+    #[cfg(feature = "server")]
+    pub(crate) const fn parts(&self) -> (u64, u64) {
+        (self.next, self.seen)
+    }
+
+    /// A window from its [`parts`](Self::parts).
+    #[cfg(feature = "server")]
+    pub(crate) const fn from_parts(next: u64, seen: u64) -> Self {
+        Self { next, seen }
+    }
+
     /// Whether `sequence` is neither a repetition nor left of the window.
     pub(crate) fn is_fresh(&self, sequence: u64) -> bool {
         match self.next.checked_sub(sequence).and_then(|distance| distance.checked_sub(1)) {

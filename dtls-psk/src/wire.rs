@@ -38,6 +38,11 @@ impl<'a> Reader<'a> {
         self.array().map(|&[a, b, c, d, e, f]| u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
+    #[cfg(feature = "server")]
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(|bytes| u64::from_be_bytes(*bytes))
+    }
+
     /// A vector with a length of one byte.
     pub(crate) fn vector8(&mut self) -> Option<&'a [u8]> {
         let length = self.u8()?;
@@ -88,6 +93,11 @@ impl<'b> Writer<'b> {
     pub(crate) fn u24(&mut self, value: u32) -> Option<()> {
         let [_, rest @ ..] = value.to_be_bytes();
         self.bytes(&rest)
+    }
+
+    #[cfg(feature = "server")]
+    pub(crate) fn u64(&mut self, value: u64) -> Option<()> {
+        self.bytes(&value.to_be_bytes())
     }
 
     /// A vector with a length of one byte.

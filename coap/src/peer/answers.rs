@@ -73,6 +73,14 @@ impl<B: Stored, const N: usize> Answers<B, N> {
         Some((entry.state, entry.bytes.as_ref()))
     }
 
+    /// Everything that is remembered, oldest first: until when, how far the answer is, and the bytes to repeat.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (MessageId, Instant, State, Option<&B>)> {
+        self.entries.iter().map(|entry| {
+            let expiry = Instant::default().after_secs(entry.expiry);
+            (entry.id, expiry, entry.state, entry.bytes.as_ref())
+        })
+    }
+
     /// Sets how far the answer to `id` is, when it is remembered at all.
     pub(super) fn set(&mut self, id: MessageId, state: State, bytes: Option<B>) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {

@@ -18,6 +18,7 @@ mod ecdhe;
 mod model;
 #[cfg(feature = "resumption")]
 mod resumption;
+mod saved;
 mod simulation;
 mod suites;
 mod support;
