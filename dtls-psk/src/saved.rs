@@ -24,6 +24,7 @@ const FORMAT: u8 = 1;
 /// Flags of a saved connection.
 const IS_SERVER: u8 = 1;
 const IS_CHECKABLE: u8 = 2;
+#[cfg(feature = "cbc")]
 const ENCRYPT_THEN_MAC: u8 = 4;
 /// Keys of codes are there, which not every build has.
 const HAS_MAC: u8 = 8;

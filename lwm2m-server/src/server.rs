@@ -6,7 +6,7 @@ use crate::Path;
 use crate::Value;
 use crate::credentials::{Command, Role};
 use crate::driver::RETIRED;
-use crate::endpoint::{Packet, Shared};
+use crate::endpoint::{Packet, Saved, Shared};
 use crate::event::Event;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +64,9 @@ pub(crate) enum Call {
     },
     Counters {
         answer: oneshot::Sender<Vec<(&'static str, u64)>>,
+    },
+    Stop {
+        saved: mpsc::Sender<Vec<Saved>>,
     },
 }
 
@@ -499,6 +502,18 @@ impl Server {
             }
         }
         total
+    }
+
+    /// Stops the server, and sends what is to go on in the next run to `keep`, some remotes at a time: sessions with their
+    /// keys, registrations and observations. Seal it before it is written anywhere; [`crate::driver::resume`] takes it.
+    /// Requests under way end with [`RequestError::Stopped`].
+    pub async fn stop(&self, keep: mpsc::Sender<Vec<Saved>>) {
+        for part in &*self.calls {
+            // One that stopped before has nothing to give.
+            if part.send(Call::Stop { saved: keep.clone() }).await.is_ok() {
+                part.closed().await;
+            }
+        }
     }
 
     /// Everything that happens from now on. A listener that falls too far behind loses the oldest events and is told.

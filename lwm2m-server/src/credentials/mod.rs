@@ -30,7 +30,7 @@ pub use plan::{BootstrapPlan, Discovered, Setting, Write};
 pub use secret::{Identity, Key, MAX_IDENTITY, MAX_KEY, MIN_KEY};
 
 /// Who a finished handshake proved.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Authenticated {
     /// Endpoint client name.
     pub endpoint: Arc<str>,

@@ -6,12 +6,14 @@
 //! has to say is drained before the task waits again.
 
 mod clock;
+mod restore;
 mod settle;
 mod sockets;
 mod start;
 mod steering;
 
 use core::future::poll_fn;
+use core::ops::ControlFlow;
 use core::pin::pin;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,16 +23,17 @@ use lwm2m_coap::Instant;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::credentials::Credentials;
-use crate::endpoint::{Endpoint, Packet, Parcel, RequestId};
+use crate::endpoint::{Endpoint, Packet, Parcel, RequestId, Saved};
 use crate::event::Event;
 use crate::server::{Answer, Call, RequestError};
 
 use clock::Clock;
+pub use restore::restore;
 pub(crate) use settle::RETIRED;
 pub use settle::{execute, settle, tick};
 pub use sockets::{Addresses, StartError};
 use sockets::{Arrival, Sockets};
-pub use start::{Running, Settings, start};
+pub use start::{Running, Settings, resume, start};
 
 /// How often the credentials are told that time passes.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,6 +41,9 @@ const TICK: Duration = Duration::from_secs(1);
 const BURST: usize = 64;
 /// The largest datagram read or written. No message is as long: blocks have 1024 bytes.
 const DATAGRAM: usize = 2048;
+
+/// Remotes handed over at once when the server stops.
+const SAVED_AT_ONCE: usize = 256;
 
 struct Driver {
     endpoint: Endpoint,
@@ -92,8 +98,9 @@ impl Driver {
                 }
                 Some(parcel) = arrivals.others.recv() => self.accept(parcel, &mut out),
                 Some(parcel) = arrivals.datagrams.recv() => self.accept(parcel, &mut out),
-                call = arrivals.calls.recv() => match call {
-                    Some(call) => self.call(call),
+                call = arrivals.calls.recv() => match call.map(|call| self.call(call)) {
+                    Some(ControlFlow::Continue(())) => {}
+                    Some(ControlFlow::Break(saved)) => return self.save(saved).await,
                     None => return,
                 },
                 () = &mut sleep => self.timeout(),
@@ -182,12 +189,25 @@ impl Driver {
         }
     }
 
+    /// Gives away what is to go on in the next run. Nothing is sent any more.
+    async fn save(self, saved: mpsc::Sender<Vec<Saved>>) {
+        let mut remotes = self.endpoint.save();
+        loop {
+            let some: Vec<Saved> = remotes.by_ref().take(SAVED_AT_ONCE).collect();
+            // Whoever asked may be gone: then nobody wants the rest.
+            if some.is_empty() || saved.send(some).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Traces messages while somebody listens to them.
     fn watch(&mut self) {
         self.endpoint.set_trace(self.packets.receiver_count() > 0);
     }
 
-    fn call(&mut self, call: Call) {
+    /// Breaks with whom to send what goes on in the next run.
+    fn call(&mut self, call: Call) -> ControlFlow<mpsc::Sender<Vec<Saved>>> {
         self.watch();
         let now = self.clock.now();
         match call {
@@ -220,7 +240,9 @@ impl Driver {
                 counters.overrun = self.overrun;
                 let _ = answer.send(counters.list());
             }
+            Call::Stop { saved } => return ControlFlow::Break(saved),
         }
+        ControlFlow::Continue(())
     }
 }
 

@@ -46,11 +46,7 @@ fn judge(credentials: &Credentials, now: Instant, question: &Question) -> Verdic
         Question::LookUp { role, identity, .. } => credentials
             .look_up(*role, identity)
             .map(|secret| Verdict::Key { key: Zeroizing::new(secret.key.bytes().to_vec()), who: secret.who }),
-        Question::Admit { who } => match who {
-            Who::Proven(who) => credentials.admit(who),
-            Who::Unsecured { role, endpoint } => credentials.admit_without_security(*role, endpoint),
-        }
-        .map(|()| Verdict::Admitted),
+        Question::Admit { who } => judge_admission(credentials, who).map(|()| Verdict::Admitted),
         Question::Plan { who } => match who {
             Who::Proven(who) => {
                 credentials.admit(who).and_then(|()| credentials.bootstrap_plan(now.as_millis(), who))
@@ -62,6 +58,14 @@ fn judge(credentials: &Credentials, now: Instant, question: &Question) -> Verdic
         .map(|plan| Verdict::Plan(Box::new(plan))),
     };
     verdict.unwrap_or_else(|refusal: Refusal| Verdict::Refused { reason: refusal.to_string() })
+}
+
+/// Whether somebody may come in, or stay.
+pub(super) fn judge_admission(credentials: &Credentials, who: &Who) -> Result<(), Refusal> {
+    match who {
+        Who::Proven(who) => credentials.admit(who),
+        Who::Unsecured { role, endpoint } => credentials.admit_without_security(*role, endpoint),
+    }
 }
 
 fn report(endpoint: &mut Endpoint, credentials: &Credentials, now: Instant, fact: &Fact) {

@@ -4,17 +4,19 @@
 use std::collections::HashMap;
 use std::num::NonZeroU8;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::credentials::Credentials;
-use crate::endpoint::{Config, Endpoint, Part, Shared};
+use crate::endpoint::{Config, Endpoint, Part, Saved, Shared};
 use crate::server::Server;
 
 use super::clock::Clock;
+use super::restore::restore;
 use super::sockets::{Addresses, Bound, StartError};
-use super::{Arrivals, Driver, Way};
+use super::{Arrivals, Driver, Way, fill};
 
 /// What a server is started with.
 #[derive(Clone, Debug, Default)]
@@ -73,10 +75,35 @@ const EVENTS: usize = 4096;
 /// # Errors
 /// [`StartError`] when an address cannot be bound or a thread cannot be started.
 pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<Running, StartError> {
+    resume(settings, credentials, [], Duration::ZERO).await
+}
+
+/// As [`start`], and goes on with what [`Server::stop`] saved `age` ago: no device that was saved notices more than a
+/// pause. Whose credential is not good any more has to come again.
+///
+/// Each saved remote may be taken up once. What is restored leaves out 64 sequence numbers for each millisecond of `age`,
+/// so that `age` must not be less than the time that passed.
+///
+/// # Errors
+/// As those of [`start`].
+pub async fn resume(
+    settings: Settings,
+    credentials: Arc<Credentials>,
+    saved: impl IntoIterator<Item = Saved>,
+    age: Duration,
+) -> Result<Running, StartError> {
     let of = settings.threads();
     let bound = Bound::open(&settings.addresses, of)?;
     let addresses = bound.first().map(Bound::addresses).unwrap_or_default();
     let shared = Arc::new(Shared::new());
+    let endpoint =
+        |index| Endpoint::part(settings.endpoint.clone(), Part { index, of: of.get() }, Arc::clone(&shared));
+    let mut endpoints: Vec<Endpoint> = (0..of.get()).map(endpoint).collect();
+    let (restored, left) =
+        restore(&mut endpoints, &shared, &credentials, Clock::start().now(), saved, age, &mut fill);
+    if restored > 0 || left > 0 {
+        tracing::info!(restored, left, "sessions of the last run");
+    }
     let (events, _) = broadcast::channel(EVENTS);
     let (packets, _) = broadcast::channel(EVENTS);
     let (alarm, stop) = watch::channel(false);
@@ -92,9 +119,7 @@ pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<
     let server = Server::new(calls.into(), Arc::clone(&shared), events.clone(), packets.clone());
     let parts: Arc<[Way]> = parts.into();
     let mut threads = JoinSet::new();
-    for ((index, bound), arrivals) in (0..of.get()).zip(bound).zip(arrivals) {
-        let part = Part { index, of: of.get() };
-        let endpoint = Endpoint::part(settings.endpoint.clone(), part, Arc::clone(&shared));
+    for ((index, endpoint), (bound, arrivals)) in (0..).zip(endpoints).zip(bound.into_iter().zip(arrivals)) {
         let (credentials, events, packets) = (Arc::clone(&credentials), events.clone(), packets.clone());
         let parts = Arc::clone(&parts);
         let (ready, is_ready) = oneshot::channel();

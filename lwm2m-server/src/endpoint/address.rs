@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use crate::credentials::Role;
 
 /// The four doors of the server (LwM2M Transport 1.2.1 §6: schemes and ports).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Listener {
     /// Management over plain CoAP, port 5683.
     Coap,
@@ -38,7 +38,7 @@ impl Listener {
 }
 
 /// The address and port of a remote, 18 bytes whatever the IP version.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Address([u8; 18]);
 
 impl Address {

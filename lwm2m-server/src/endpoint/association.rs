@@ -197,7 +197,7 @@ pub(crate) struct Proving {
 }
 
 /// Who a remote is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Who {
     /// A handshake proved it.
     Proven(Authenticated),

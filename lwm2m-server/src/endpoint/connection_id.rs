@@ -4,6 +4,8 @@
 //! generation (12) and node (4, always 0 so far). In the clear, slots and generations would make devices recognizable from
 //! one session to the next.
 
+use std::collections::HashMap;
+
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt, KeyInit};
 use dtls_psk::ConnectionId;
@@ -23,20 +25,41 @@ const HALF_BITS: u32 = 20;
 const HALF: u32 = (1 << HALF_BITS) - 1;
 const ROUNDS: u8 = 4;
 
-/// Makes and reads them. Their key lives as long as the sessions.
+/// Makes and reads them. Their key lives as long as the server runs.
 pub(crate) struct ConnectionIds {
     part: Part,
     cipher: Aes128,
+    /// Those that a former run gave out, under another key, while their sessions live.
+    former: HashMap<[u8; LENGTH], Key>,
 }
 
 impl ConnectionIds {
     pub(crate) fn new(part: Part, rng: &mut Rng<'_>) -> Self {
         let mut key = [0; 16];
         rng(&mut key);
-        Self { part, cipher: Aes128::new(&key.into()) }
+        Self { part, cipher: Aes128::new(&key.into()), former: HashMap::new() }
     }
 
-    /// The id of what is kept at `key`; `None` for one of the slots beyond 2²⁴.
+    /// Keeps an id that a former run gave out.
+    pub(crate) fn keep(&mut self, id: &[u8], key: Key) {
+        if let Ok(id) = id.try_into() {
+            self.former.insert(id, key);
+        }
+    }
+
+    /// What a former run gave an id out for.
+    pub(crate) fn kept(&self, id: &[u8]) -> Option<Key> {
+        if self.former.is_empty() { None } else { self.former.get(id).copied() }
+    }
+
+    /// Forgets an id that a former run gave out for `key`.
+    pub(crate) fn forget(&mut self, id: &[u8], key: Key) {
+        if self.kept(id) == Some(key) {
+            self.former.remove(id);
+        }
+    }
+
+    /// The id of what is kept at `key`; `None` for one of the slots beyond 2²⁴, and when a former run gave the same one out.
     pub(crate) fn emit(&self, key: Key) -> Option<ConnectionId> {
         if key.slot >> 24 != 0 {
             return None;
@@ -44,7 +67,8 @@ impl ConnectionIds {
         let generation = u64::from(key.generation.get() & ((1 << GENERATION_BITS) - 1));
         let number = (u64::from(key.slot) << (GENERATION_BITS + NODE_BITS)) | (generation << NODE_BITS);
         let [.., a, b, c, d, e] = self.encrypt(number).to_be_bytes();
-        ConnectionId::new(&[self.part.shard(key.slot).0, a, b, c, d, e])
+        let id = [self.part.shard(key.slot).0, a, b, c, d, e];
+        ConnectionId::new(&id).filter(|id| self.kept(id.bytes()).is_none())
     }
 
     /// The slot that an id names, and the low bits of its generation; `None` for what this server did not give out.

@@ -82,6 +82,21 @@ impl Directory {
         Some(Location { shard, slot })
     }
 
+    /// The location of a registration of a former run; `None` when another one has it. Best in the order of their slots.
+    pub(crate) fn locate_again(&self, endpoint: &str, slot: u32) -> Option<Location> {
+        let shard = VirtualShard::of(endpoint);
+        let mut names = self.names(shard)?;
+        if slot >= names.used {
+            let skipped = names.used..slot;
+            names.free.extend(skipped);
+            names.used = slot.checked_add(1)?;
+        } else {
+            let place = names.free.iter().rposition(|free| *free == slot)?;
+            names.free.swap_remove(place);
+        }
+        Some(Location { shard, slot })
+    }
+
     /// Gives a location back.
     pub(crate) fn vacate(&self, location: Location) {
         if let Some(mut names) = self.names(location.shard) {
@@ -139,5 +154,17 @@ mod tests {
         directory.vacate(locations.get(1).copied().unwrap());
         assert_eq!(directory.locate("a").unwrap().slot, 1);
         assert_eq!(directory.locate("a").unwrap().slot, 3);
+    }
+
+    #[test]
+    fn a_location_of_a_former_run_is_taken_again_once() {
+        let directory = Directory::new();
+        for slot in [2, 0, 5] {
+            assert_eq!(directory.locate_again("a", slot).unwrap().slot, slot);
+            assert!(directory.locate_again("a", slot).is_none());
+        }
+        let mut others: Vec<_> = (0..4).map(|_| directory.locate("a").unwrap().slot).collect();
+        others.sort_unstable();
+        assert_eq!(others, [1, 3, 4, 6]);
     }
 }

@@ -29,6 +29,7 @@ mod registration;
 mod registry;
 mod request;
 mod resumption;
+mod saved;
 mod session;
 mod shard;
 mod slab;
@@ -57,6 +58,7 @@ pub use counters::Counters;
 pub use location::VirtualShard;
 pub use question::{Question, QuestionId, Verdict};
 pub use resumption::Sessions;
+pub use saved::Saved;
 pub use shard::{Parcel, Part, Shared};
 pub use trace::{Direction, Packet, Payload};
 
@@ -269,11 +271,24 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Transmit> {
         Counters::add(&mut self.counters.datagrams);
+        self.handle_datagram(now, local, from, datagram, rng, out)
+    }
+
+    fn handle_datagram(
+        &mut self,
+        now: Instant,
+        local: Listener,
+        from: Address,
+        datagram: &mut [u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
         if local.is_secure() {
             return self.handle_secure(now, local, from, datagram, rng, out);
         }
-        let key = match self.by_address.get(&(local, from)) {
-            Some(known) => known.newest,
+        let key = match self.by_address.get(&(local, from)).map(|known| known.newest) {
+            Some(known) => known,
+            None if self.is_restored_elsewhere(local, from, datagram) => return None,
             None => match self.meet(now, local, from, datagram, rng, out) {
                 Ok(key) => key,
                 Err(range) => return range.map(|range| Transmit { local, to: from, range }),

@@ -251,6 +251,9 @@ impl Endpoint {
         if association.session.is_some() && association.who.is_none() {
             self.half_open = self.half_open.saturating_sub(1);
         }
+        if let (Some(ids), Some(session)) = (&mut self.connection_ids, &association.session) {
+            ids.forget(session.own_connection_id(), key);
+        }
         if let Some(who) = &association.who {
             self.forget_name(who.endpoint(), key);
         }

@@ -96,19 +96,12 @@ impl Registry {
         let Some(location) = self.shared.directory.locate(&endpoint) else { return (None, Former::None) };
         let objects = self.intern(change.objects.unwrap_or_default());
         let key = self.registrations.insert(Registration {
-            endpoint: Arc::clone(&endpoint),
-            association: Some(association),
             generation,
             lifetime: change.lifetime.unwrap_or(DEFAULT_LIFETIME),
-            version,
             queue: change.queue.unwrap_or(false),
             binding: change.binding.unwrap_or(Binding::U),
             objects,
-            registered_at: now,
-            updated_at: now,
-            observations: Vec::new(),
-            location,
-            armed: NEVER,
+            ..Registration::new(now, Arc::clone(&endpoint), association, location, version)
         });
         let Some(key) = key else {
             self.shared.directory.vacate(location);
@@ -157,6 +150,30 @@ impl Registry {
         self.registrations.insert(Registration { objects, armed: NEVER, ..registration });
         self.arm(key);
         Ok(key)
+    }
+
+    /// Goes on with a registration of a former run, at the slot of its location. `None` when its device or its location is
+    /// there already.
+    pub(crate) fn restore(
+        &mut self,
+        now: Instant,
+        endpoint: Arc<str>,
+        association: Key,
+        slot: u32,
+        fill: impl FnOnce(&mut Registration),
+    ) -> Option<Key> {
+        if self.shared.directory.find(&endpoint).is_some() {
+            return None;
+        }
+        let location = self.shared.directory.locate_again(&endpoint, slot)?;
+        let mut registration =
+            Registration::new(now, Arc::clone(&endpoint), association, location, Version::new(1, 0));
+        fill(&mut registration);
+        registration.objects = self.share(registration.objects);
+        let key = self.registrations.insert(registration)?;
+        self.shared.directory.claim(&endpoint, Claim { owner: self.index, place: Place::Here(key) });
+        self.arm(key);
+        Some(key)
     }
 
     /// Refreshes a registration and changes what the Update names (§6.2.2).
@@ -279,6 +296,29 @@ impl Registration {
     /// The `<id>` of `/rd/<id>`.
     pub(crate) fn location(&self) -> String {
         self.location.emit()
+    }
+
+    fn new(now: Instant, endpoint: Arc<str>, association: Key, location: Location, version: Version) -> Self {
+        Self {
+            endpoint,
+            association: Some(association),
+            generation: None,
+            lifetime: DEFAULT_LIFETIME,
+            version,
+            queue: false,
+            binding: Binding::U,
+            objects: Arc::default(),
+            registered_at: now,
+            updated_at: now,
+            observations: Vec::new(),
+            location,
+            armed: NEVER,
+        }
+    }
+
+    /// The slot of its location.
+    pub(crate) const fn slot(&self) -> u32 {
+        self.location.slot
     }
 
     /// Whether an `<id>` names it; who may use it is for the caller to check.

@@ -59,6 +59,10 @@ impl Endpoint {
             };
             return self.handle_records(now, key, from, datagram, rng, out);
         }
+        let known = self.by_address.get(&(local, from));
+        if known.is_none() && self.is_restored_elsewhere(local, from, datagram) {
+            return None;
+        }
         let keys = self.by_address.get(&(local, from)).map(Candidates::newest_first).unwrap_or_default();
         let sessions = keys.iter().flatten().filter_map(|key| self.associations.get(*key)?.session.as_ref());
         self.scratch.resize(datagram.len(), 0);
@@ -223,10 +227,15 @@ impl Endpoint {
 
     /// The association with a Connection ID that this server gave out.
     fn find_by_id(&self, local: Listener, id: &[u8]) -> Option<Key> {
-        let (slot, generation) = self.connection_ids.as_ref()?.parse(id)?;
-        let (key, association) = self.associations.at(slot)?;
+        let ids = self.connection_ids.as_ref()?;
+        let key = ids.kept(id).or_else(|| {
+            let (slot, generation) = ids.parse(id)?;
+            let (key, _) = self.associations.at(slot)?;
+            ConnectionIds::is_of(key, generation).then_some(key)
+        })?;
+        let association = self.associations.get(key)?;
         let has_id = association.session.as_ref().is_some_and(|session| session.own_connection_id() == id);
-        (association.local == local && has_id && ConnectionIds::is_of(key, generation)).then_some(key)
+        (association.local == local && has_id).then_some(key)
     }
 
     /// Whoever answers a flight with an alert gets the next one with one message in a record: devices with tinydtls and the

@@ -20,6 +20,7 @@ use super::counters::Counters;
 use super::directory::Directory;
 use super::location::VirtualShard;
 use super::moving::Moved;
+use super::saved::Restored;
 use super::slab::Key;
 use super::{Address, Endpoint, Listener, RequestId, Transmit};
 
@@ -27,13 +28,19 @@ use super::{Address, Endpoint, Listener, RequestId, Transmit};
 pub struct Shared {
     pub(crate) directory: Directory,
     cookie_root: OnceLock<Zeroizing<[u8; 32]>>,
+    restored: OnceLock<Restored>,
 }
 
 impl Shared {
     /// What a new server's parts have in common.
     #[must_use]
     pub fn new() -> Self {
-        Self { directory: Directory::new(), cookie_root: OnceLock::new() }
+        Self { directory: Directory::new(), cookie_root: OnceLock::new(), restored: OnceLock::new() }
+    }
+
+    /// Which parts have the remotes that were restored and are found by their address alone. Once, before the parts run.
+    pub(crate) fn set_restored(&self, restored: Restored) {
+        let _ = self.restored.set(restored);
     }
 
     /// Where the secrets of the cookies come from: each part takes the cookies of the others.
@@ -156,7 +163,7 @@ impl Endpoint {
     ) -> Option<Transmit> {
         match content {
             Content::Datagram { local, from, mut bytes } => {
-                return self.handle_secure(now, local, from, &mut bytes, rng, out);
+                return self.handle_datagram(now, local, from, &mut bytes, rng, out);
             }
             Content::Superseded { registered } => self.superseded(now, registered),
             Content::Fetch { endpoint, to } => self.hand_over(endpoint, to),
@@ -198,6 +205,18 @@ impl Endpoint {
             self.send_parcel(owner, Content::Datagram { local, from, bytes: datagram.into() });
         }
         is_other
+    }
+
+    /// Whether a datagram from an address that is not known here belongs to a remote that was restored in another part; then
+    /// it is on its way there.
+    pub(crate) fn is_restored_elsewhere(&mut self, local: Listener, from: Address, datagram: &[u8]) -> bool {
+        let Some(restored) = self.shared.restored.get() else { return false };
+        let owner = restored.get(&(local, from)).copied().filter(|owner| *owner != self.part.index);
+        if let Some(owner) = owner {
+            Counters::add(&mut self.counters.passed_on);
+            self.send_parcel(owner, Content::Datagram { local, from, bytes: datagram.into() });
+        }
+        owner.is_some()
     }
 
     /// Tells the former owner of a device that it has registered here.

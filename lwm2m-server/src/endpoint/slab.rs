@@ -93,6 +93,10 @@ impl<T> Slab<T> {
         self.chunks.iter().flatten().filter_map(|entry| entry.value.as_ref())
     }
 
+    pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
+        self.chunks.into_iter().flatten().filter_map(|entry| entry.value)
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.used
     }

@@ -8,6 +8,7 @@ mod audit;
 mod error;
 mod redb;
 mod seal;
+mod sessions;
 
 use crate::credentials::{Device, Happened, Key, Role};
 
@@ -16,6 +17,7 @@ pub use error::StoreError;
 pub use redb::RedbStore;
 pub(crate) use seal::write_private;
 pub use seal::{KeySource, Sealer};
+pub use sessions::{SavedSessions, SessionFile};
 
 /// One change of one device.
 #[derive(Debug)]

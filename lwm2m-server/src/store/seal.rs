@@ -41,6 +41,7 @@ impl core::fmt::Display for KeySource {
 }
 
 /// Seals and opens secrets.
+#[derive(Clone)]
 pub struct Sealer {
     cipher: XChaCha20Poly1305,
     source: String,
@@ -146,7 +147,7 @@ impl Sealer {
         }
     }
 
-    fn seal_with(&self, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn seal_with(&self, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, StoreError> {
         let bad = |what: &str| StoreError::BadKey { source: self.source.clone(), what: what.to_owned() };
         let mut out = vec![0; NONCE];
         getrandom::fill(&mut out).map_err(|_| bad("the operating system gives no randomness"))?;
@@ -158,7 +159,7 @@ impl Sealer {
         Ok(out)
     }
 
-    fn open_with(&self, aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn open_with(&self, aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE)?;
         self.cipher.decrypt(nonce.into(), Payload { msg: sealed, aad }).ok()
     }
@@ -207,13 +208,28 @@ fn make(path: &Path) -> Result<Zeroizing<Vec<u8>>, StoreError> {
 /// # Errors
 /// What the operating system said.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    replace_private(path, |file| {
+        file.write_all(bytes)?;
+        file.write_all(b"\n")
+    })
+}
+
+/// The same with what `write` writes.
+pub(super) fn replace_private(
+    path: &Path,
+    write: impl FnOnce(&mut fs::File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(bytes)?;
-    file.write_all(b"\n")?;
+    write(&mut file)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
+    sync_folder(path)
+}
+
+/// Makes durable what happened to the name of a file.
+pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     match path.parent() {
         Some(folder) => fs::File::open(folder)?.sync_all(),
         None => Ok(()),

@@ -13,7 +13,7 @@ use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
 use lwm2m_server::endpoint::{
-    Address, Config, Endpoint, Listener, Parcel, Part, Question, RequestId, Shared, Verdict,
+    Address, Config, Endpoint, Listener, Parcel, Part, Question, RequestId, Saved, Shared, Verdict,
 };
 use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Answer, Event, Operation, RequestError};
@@ -64,6 +64,42 @@ impl World {
         let (endpoint, others) = (part(0), (1..of).map(part).collect());
         (world.endpoint, world.others) = (endpoint, others);
         world
+    }
+
+    /// Stops the server as planned and starts it again with so many parts, after a pause. Answers how many remotes go on, and
+    /// how many do not.
+    pub(crate) fn restart(&mut self, of: u8, pause: Duration) -> (usize, usize) {
+        let saved = self.stop();
+        self.now = self.now.saturating_add(pause);
+        self.resume(of, saved, pause)
+    }
+
+    /// What goes on in the next run; nobody answers until then.
+    pub(crate) fn stop(&mut self) -> Vec<Saved> {
+        self.settle();
+        let stopped = core::mem::replace(&mut self.endpoint, Endpoint::new(Config::default()));
+        core::iter::once(stopped).chain(self.others.drain(..)).flat_map(Endpoint::save).collect()
+    }
+
+    /// Goes on with what was saved `age` ago.
+    pub(crate) fn resume(
+        &mut self,
+        of: u8,
+        saved: impl IntoIterator<Item = Saved>,
+        age: Duration,
+    ) -> (usize, usize) {
+        self.shared = Arc::default();
+        let part = |index| Endpoint::part(Config::default(), Part { index, of }, Arc::clone(&self.shared));
+        let mut parts: Vec<_> = (0..of).map(part).collect();
+        let random = &mut self.random;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        let (shared, credentials) = (&self.shared, &self.credentials);
+        let restored =
+            lwm2m_server::driver::restore(&mut parts, shared, credentials, self.now, saved, age, &mut rng);
+        self.endpoint = parts.remove(0);
+        self.others = parts;
+        self.settle();
+        restored
     }
 
     pub(crate) fn part(&mut self, index: usize) -> &mut Endpoint {

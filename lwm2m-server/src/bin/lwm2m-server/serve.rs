@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lwm2m_server::api;
+use lwm2m_server::api::{self, now_ms};
 use lwm2m_server::config::{Config, Settled, local_uri};
 use lwm2m_server::credentials::Credentials;
 use lwm2m_server::driver::{self, Addresses};
-use lwm2m_server::store::{KeySource, RedbStore, Sealer, Store};
+use lwm2m_server::endpoint::Saved;
+use lwm2m_server::store::{KeySource, RedbStore, Sealer, SessionFile, Store};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// How long the sockets may take to say good-bye.
 const STOP: Duration = Duration::from_secs(2);
@@ -62,6 +64,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     // Damaged pages may panic inside the store, which makes an error of it: one line is enough.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
+    let sessions = SessionFile::new(data, sealer.clone());
     let opened = RedbStore::open(data, lock, sealer);
     std::panic::set_hook(hook);
     let store: Arc<dyn Store> = Arc::new(opened?);
@@ -85,7 +88,14 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     settings.endpoint.short_server_id = settled.credentials.short_server_id;
     settings.endpoint.connection_ids = settled.connection_ids;
     settings.endpoint.dtls = settings.endpoint.dtls.with_suites(settled.suites);
-    let running = driver::start(settings, Arc::clone(&credentials)).await?;
+    // Without them the devices come again by themselves: no reason not to start.
+    let saved = sessions.take(now_ms()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the sessions of the last run are lost");
+        None
+    });
+    let age = saved.as_ref().map(|saved| saved.age).unwrap_or_default();
+    let running =
+        driver::resume(settings, Arc::clone(&credentials), saved.into_iter().flatten(), age).await?;
     // Whoever reads that it listens may stop it.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -124,18 +134,27 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     match http {
         Some(listener) => {
             tokio::select! {
-                () = api::serve(listener, server, credentials, tokens, stop) => {}
+                () = api::serve(listener, server.clone(), credentials, tokens, stop) => {}
                 _ = &mut task => return Err("the driver ended; the log above says why".into()),
             }
         }
         None => {
             tokio::select! {
-                () = stop => drop(server),
+                () = stop => {}
                 _ = &mut task => return Err("the driver ended; the log above says why".into()),
             }
         }
     }
-    // The driver ends with the last handle.
+    let (keep, mut remotes) = mpsc::channel::<Vec<Saved>>(4);
+    let writing = tokio::task::spawn_blocking(move || {
+        sessions.put(now_ms(), core::iter::from_fn(|| remotes.blocking_recv()).flatten())
+    });
+    server.stop(keep).await;
+    match writing.await? {
+        Ok(saved) => tracing::info!(saved, "sessions for the next run"),
+        Err(error) => tracing::error!(%error, "the sessions are not saved: the devices have to come again"),
+    }
+    drop(server);
     let _ = tokio::time::timeout(STOP, task).await;
     tracing::info!("stopped");
     Ok(())
