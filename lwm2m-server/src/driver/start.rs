@@ -169,10 +169,13 @@ pub async fn resume(
         });
     }
     let task = tokio::spawn(async move {
+        let mut panic = None;
         while let Some(ended) = threads.join_next().await {
-            if let Err(error) = ended {
-                std::panic::resume_unwind(error.into_panic());
-            }
+            panic = panic.or(ended.err());
+        }
+        // All have closed their sockets by now.
+        if let Some(error) = panic {
+            std::panic::resume_unwind(error.into_panic());
         }
     });
     Ok(Running { server, addresses, task })
