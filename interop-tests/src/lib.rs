@@ -12,5 +12,6 @@ pub mod ours;
 pub mod peers;
 pub mod process;
 pub mod random;
+pub mod seen;
 pub mod simulation;
 pub mod swarm;

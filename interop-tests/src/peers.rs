@@ -56,12 +56,19 @@ pub fn aiocoap() -> Option<Program> {
 
 /// Java with the libraries of Leshan's server and client on its class path; takes a source file next.
 pub fn leshan() -> Option<Program> {
-    java("leshan", "leshan-lwm2m-server-")
+    java("leshan", &cache().join("leshan"), "leshan-lwm2m-server-")
 }
 
 /// Java with the libraries of Leshan's bootstrap server on its class path; takes a source file next.
 pub fn leshan_bootstrap() -> Option<Program> {
-    java("leshan-bootstrap", "leshan-server-cf-")
+    java("leshan-bootstrap", &cache().join("leshan-bootstrap"), "leshan-server-cf-")
+}
+
+/// Java with Scandium, the DTLS of Californium, on its class path; takes a source file next.
+pub fn scandium() -> Option<Program> {
+    // Leshan brings it along.
+    let folder = cache().join("leshan");
+    java("scandium", &folder, "scandium-")
 }
 
 /// Wakaama's client: `client` without security, `client-dtls` with tinydtls.
@@ -83,9 +90,8 @@ pub fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(path)
 }
 
-fn java(family: &'static str, artifact: &str) -> Option<Program> {
-    let folder = cache().join(family);
-    let version = std::fs::read_dir(&folder).ok().and_then(|entries| {
+fn java(family: &'static str, folder: &Path, artifact: &str) -> Option<Program> {
+    let version = std::fs::read_dir(folder).ok().and_then(|entries| {
         entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).find_map(|name| {
             let version = name.strip_prefix(artifact)?.strip_suffix(".jar")?;
             Some(format!("{family} {version}"))

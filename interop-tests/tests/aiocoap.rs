@@ -3,6 +3,7 @@
 use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::peers;
 use interop_tests::process::{Process, free_udp_port, local, socket};
+use interop_tests::seen::{Feature, Role};
 use lwm2m_coap::Code;
 
 fn large() -> Vec<u8> {
@@ -53,6 +54,7 @@ fn our_client_reads_writes_in_blocks_and_observes_an_aiocoap_server() {
     // RFC 9175 §2.3
     let fresh = client.send(Code::POST, "/fresh", b"x");
     assert_eq!((fresh.code, fresh.text().as_str(), fresh.messages), (Code::CHANGED, "fresh", 2));
+    program.seen("aiocoap", Role::Server, &[Feature::Coap, Feature::Blocks, Feature::Observe]);
 }
 
 #[test]
@@ -86,4 +88,5 @@ fn an_aiocoap_client_reads_writes_in_blocks_and_observes_our_server() {
     run_until(&mut server, "notified first");
     server.set_store(b"end");
     run_until(&mut server, "notified end");
+    program.seen("aiocoap", Role::Client, &[Feature::Coap, Feature::Blocks, Feature::Observe]);
 }

@@ -10,6 +10,7 @@ use dtls_psk::Reason;
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::process::{PATIENCE, socket};
+use interop_tests::seen::{Feature, Role, locked, seen};
 
 const IDENTITY: &[u8] = b"urn:dev:ops:1-2";
 const KEY: &[u8] = b"sixteen byte key";
@@ -104,6 +105,7 @@ fn our_client_talks_to_a_dimpl_server_with_and_without_a_cookie() {
         talk(&mut Secure::client(mine, IDENTITY, KEY));
         assert_eq!(server.join().expect("no panic").len(), 2);
     }
+    seen("dimpl", &locked("dimpl"), Role::Server, &[Feature::Psk]);
 }
 
 #[test]
@@ -114,6 +116,7 @@ fn a_dimpl_client_talks_to_our_server() {
     let client = run(config, true, theirs, Some(address));
     talk(&mut Secure::server(Listener::new(&mine), &[(IDENTITY, KEY)]));
     assert_eq!(client.join().expect("no panic").len(), 2);
+    seen("dimpl", &locked("dimpl"), Role::Client, &[Feature::Psk]);
 }
 
 #[test]

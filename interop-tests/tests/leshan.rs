@@ -1,6 +1,7 @@
 //! Leshan 2.0.0-M18 (server, client) and 2.0.0-M14 (bootstrap server), the reference implementation, over UDP on loopback.
 
 use interop_tests::leshan::{BootstrapServer, Client, Psk, Server};
+use interop_tests::seen::{Feature, Role};
 use interop_tests::{ours, peers};
 use serde_json::{Value, json};
 
@@ -94,6 +95,8 @@ fn our_client_registers_at_leshan_over_dtls_and_is_managed() {
     client.process.interrupt();
     server.wait_for("unregistered secured expired=false");
     assert_eq!(client.process.wait_for_exit(), Some(0));
+    let features = [Feature::Psk, Feature::Coap, Feature::Observe, Feature::Lwm2m];
+    note(Role::Server, &features);
 }
 
 #[test]
@@ -131,6 +134,15 @@ fn our_client_takes_its_accounts_from_leshans_bootstrap_server_and_registers() {
         client.process.interrupt();
         server.wait_for("unregistered device expired=false");
         assert_eq!(client.process.wait_for_exit(), Some(0));
+    }
+    if let Some(program) = peers::leshan_bootstrap() {
+        program.seen("Leshan", Role::Server, &[Feature::Bootstrap]);
+    }
+}
+
+fn note(role: Role, features: &[Feature]) {
+    if let Some(program) = peers::leshan() {
+        program.seen("Leshan", role, features);
     }
 }
 
@@ -201,6 +213,7 @@ fn leshans_client_takes_its_accounts_from_our_server_registers_over_dtls_and_is_
     server.wait_for(&["bootstrap-finished", "device"]);
     server.wait_for(&["registered", "device"]);
     manage_through_rest(&mut server, &mut client, "device");
+    note(Role::Client, &[Feature::Psk, Feature::Coap, Feature::Observe, Feature::Lwm2m, Feature::Bootstrap]);
 }
 
 #[test]

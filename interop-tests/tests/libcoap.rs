@@ -6,6 +6,7 @@ use std::time::Duration;
 use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::peers::{self, Program};
 use interop_tests::process::{Process, free_udp_port, local, socket};
+use interop_tests::seen::{Feature, Role};
 use lwm2m_coap::Code;
 
 fn large() -> Vec<u8> {
@@ -77,6 +78,7 @@ fn our_client_reads_writes_in_blocks_and_observes_a_libcoap_server() {
     // RFC 7967: the server acknowledges, and says nothing more.
     client.tell(Code::PUT, "/example_data", b"told");
     assert_eq!(client.get("/example_data").text(), "told");
+    program.seen("libcoap", Role::Server, &[Feature::Coap, Feature::Blocks, Feature::Observe]);
 }
 
 #[test]
@@ -95,6 +97,7 @@ fn a_libcoap_client_reads_writes_in_blocks_and_observes_our_server() {
         let (printed, _) = request(&program, &large(), &["-m", "get", "-b", size], "/store");
         assert!(printed.trim_end().as_bytes() == large().trim_ascii_end(), "{printed}");
     }
+    program.seen("libcoap", Role::Client, &[Feature::Coap, Feature::Blocks]);
 }
 
 #[test]
@@ -153,4 +156,5 @@ fn a_libcoap_client_is_notified_by_our_server_until_it_cancels() {
     server.run(|server| !server.is_observed() || client.has_ended());
     server.run(|_| client.has_ended());
     assert!(!server.is_observed());
+    program.seen("libcoap", Role::Client, &[Feature::Observe]);
 }

@@ -6,6 +6,7 @@ use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::dtls::Secure;
 use interop_tests::peers;
 use interop_tests::process::{Process, free_udp_port, local, socket};
+use interop_tests::seen::{Feature, Role};
 use lwm2m_coap::Code;
 
 const IDENTITY: &str = "urn:dev:ops:1-2";
@@ -33,6 +34,9 @@ fn our_client_reads_writes_and_observes(program: &'static str) {
     let first = client.observe("/time");
     let next = client.notification("/time");
     assert!(first.observe.is_some() && next.observe.is_some(), "{first:?} {next:?}");
+    let over = program.name.replace("coap-server-", "libcoap over ");
+    let features = [Feature::Psk, Feature::Coap, Feature::Blocks, Feature::Observe];
+    program.seen(&over, Role::Server, &features);
 }
 
 fn their_client_reads_and_writes(program: &'static str) {
@@ -56,6 +60,8 @@ fn their_client_reads_and_writes(program: &'static str) {
         let output = client.wait_for_end();
         assert!(output.contains(printed), "{path}: {output}");
     }
+    let over = program.name.replace("coap-client-", "libcoap over ");
+    program.seen(&over, Role::Client, &[Feature::Psk, Feature::Coap, Feature::Blocks]);
 }
 
 #[test]

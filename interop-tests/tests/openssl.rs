@@ -5,6 +5,7 @@ use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::peers;
 use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::seen::{Feature, Role};
 
 const IDENTITY: &str = "urn:dev:ops:1-2";
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
@@ -93,6 +94,7 @@ fn our_client_talks_to_an_openssl_server_under_every_suite_that_it_offers() {
             socket.connect(local(port)).expect("loopback is reachable");
             let mut client = Secure::client_offering(socket, IDENTITY.as_bytes(), &key(), &[*suite]);
             assert_eq!(exchange_with(server, &mut client), Some(*suite), "{name} {arguments:?}");
+            note(Role::Server, key_exchange(name));
         }
     }
 }
@@ -154,6 +156,7 @@ fn an_openssl_client_talks_to_our_server_under_every_suite() {
             assert_eq!(server.suite(), Some(*suite), "{name} {arguments:?}");
             client.wait_for_text(name);
             talk_and_close(&mut client, &mut server);
+            note(Role::Client, key_exchange(name));
         }
     }
 }
@@ -203,6 +206,7 @@ fn our_client_takes_up_its_session_with_an_openssl_server() {
         assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
         client.close();
     }
+    note(Role::Server, Feature::Resumption);
 }
 
 #[test]
@@ -225,5 +229,16 @@ fn an_openssl_client_takes_up_its_session_with_our_server() {
             assert_eq!(server.resumed(), round);
             talk_and_close(&mut client, &mut server);
         }
+    }
+    note(Role::Client, Feature::Resumption);
+}
+
+fn key_exchange(name: &str) -> Feature {
+    if name.starts_with("ECDHE") { Feature::EcdhePsk } else { Feature::Psk }
+}
+
+fn note(role: Role, feature: Feature) {
+    if let Some(program) = peers::openssl() {
+        program.seen("OpenSSL", role, &[feature]);
     }
 }

@@ -1,11 +1,12 @@
 //! pion's DTLS (Go) in both roles: DTLS 1.2, PSK_WITH_AES_128_CCM_8, extended master secret, with and
-//! without Connection IDs.
+//! without Connection IDs, and sessions that are taken up again.
 
 use dtls_psk::Reason;
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::peers;
 use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::seen::{Feature, Role};
 
 const IDENTITY: &str = "urn:dev:ops:1-2";
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
@@ -42,6 +43,7 @@ fn our_client_and_a_pion_server_put_connection_ids_into_their_records() {
         server.say("from the server");
         assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
     }
+    note(Role::Server, Feature::ConnectionId);
 }
 
 #[test]
@@ -59,6 +61,7 @@ fn a_pion_client_and_our_server_put_connection_ids_into_their_records() {
         server.send(b"from the server");
         client.wait_for_text("got from the server");
     }
+    note(Role::Client, Feature::ConnectionId);
 }
 
 fn connect(port: u16, key: &[u8]) -> Secure<std::net::UdpSocket> {
@@ -78,6 +81,53 @@ fn our_client_talks_to_a_pion_server() {
     assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
     client.close();
     server.wait_for_text("closed");
+    note(Role::Server, Feature::Psk);
+}
+
+#[test]
+fn our_client_takes_up_its_session_with_a_pion_server() {
+    let Some((mut server, port)) = server(&["-", "sessions"]) else { return };
+    let mut first = connect(port, &key());
+    first.establish().expect("both have the key");
+    first.send(b"first");
+    server.wait_for_text("got first");
+    first.close();
+    server.wait_for_text("closed");
+    let session = first.session().expect("pion gives a session id");
+    let socket = socket();
+    socket.connect(local(port)).expect("loopback is reachable");
+    let mut second = Secure::client_resuming(socket, IDENTITY.as_bytes(), &key(), session);
+    second.establish().expect("both have the session");
+    assert_eq!(second.resumed(), 1);
+    second.send(b"second");
+    server.wait_for_text("got second");
+    server.say("from the server");
+    assert_eq!(second.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
+    note(Role::Server, Feature::Resumption);
+}
+
+#[test]
+fn a_pion_client_takes_up_its_session_with_our_server() {
+    let Some((mut client, mut server)) = client(KEY, &["-", "sessions"]) else { return };
+    for round in ["first", "second"] {
+        server.establish().expect("both have the key or the session");
+        client.wait_for_text("established");
+        client.say(round);
+        let got = server.receive(PATIENCE).unwrap_or_default();
+        assert_eq!(String::from_utf8_lossy(&got), format!("{round}\n"));
+        server.send(b"from the server");
+        client.wait_for_text("got from the server");
+        server.close();
+        client.wait_for_text("closed");
+    }
+    assert_eq!(server.resumed(), 1);
+    note(Role::Client, Feature::Resumption);
+}
+
+fn note(role: Role, feature: Feature) {
+    if let Some(program) = peers::pion() {
+        program.seen("pion", role, &[feature]);
+    }
 }
 
 #[test]
@@ -109,6 +159,7 @@ fn a_pion_client_talks_to_our_server() {
     client.wait_for_text("got from the server");
     server.close();
     client.wait_for_text("closed");
+    note(Role::Client, Feature::Psk);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use interop_tests::leshan::Psk;
 use interop_tests::process::Process;
+use interop_tests::seen::{Feature, Role};
 use interop_tests::{ours, peers};
 use serde_json::{Value, json};
 
@@ -51,20 +52,17 @@ fn manage(server: &mut ours::Server, client: &mut Process, device: &str) {
 
 #[test]
 fn wakaamas_client_registers_at_our_server_without_security_and_is_managed() {
-    if peers::wakaama("client").is_none() {
-        return;
-    }
+    let Some(program) = peers::wakaama("client") else { return };
     let mut server = ours::Server::start(&["--allow-nosec"]);
     let Some(mut client) = start("plain", &server.uri(), false, None) else { return };
     server.wait_for(&["registered", "plain"]);
     manage(&mut server, &mut client, "plain");
+    program.seen("Wakaama", Role::Client, &[Feature::Coap, Feature::Observe, Feature::Lwm2m]);
 }
 
 #[test]
 fn wakaamas_client_takes_its_accounts_from_our_server_registers_over_dtls_and_is_managed() {
-    if peers::wakaama("client-dtls").is_none() {
-        return;
-    }
+    let Some(program) = peers::wakaama("client-dtls") else { return };
     let mut server = ours::Server::start(&[]);
     let credentials = json!({
         "bootstrap": { "identity": BOOTSTRAP.identity, "key": BOOTSTRAP.key },
@@ -77,4 +75,5 @@ fn wakaamas_client_takes_its_accounts_from_our_server_registers_over_dtls_and_is
     server.wait_for(&["bootstrap-finished", "device"]);
     server.wait_for(&["registered", "device"]);
     manage(&mut server, &mut client, "device");
+    program.seen("Wakaama", Role::Client, &[Feature::Psk, Feature::Lwm2m, Feature::Bootstrap]);
 }

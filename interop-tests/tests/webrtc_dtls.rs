@@ -9,6 +9,7 @@ use dtls::conn::DTLSConn;
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::process::{PATIENCE, socket};
+use interop_tests::seen::{Feature, Role, locked, seen};
 use std::net::UdpSocket;
 
 const IDENTITY: &[u8] = b"urn:dev:ops:1-2";
@@ -73,6 +74,7 @@ fn our_client_talks_to_a_webrtc_server() {
     let server = run(config(ExtendedMasterSecretType::Require), false, theirs);
     talk(&mut Secure::client(mine, IDENTITY, KEY));
     server.join().expect("no panic");
+    seen("webrtc-rs dtls", &locked("dtls"), Role::Server, &[Feature::Psk]);
 }
 
 #[test]
@@ -91,4 +93,5 @@ fn a_webrtc_client_talks_to_our_server_with_and_without_the_extended_master_secr
         talk(&mut Secure::server(Listener::new(&mine), &[(IDENTITY, KEY)]));
         client.join().expect("no panic");
     }
+    seen("webrtc-rs dtls", &locked("dtls"), Role::Client, &[Feature::Psk]);
 }

@@ -1,10 +1,11 @@
 // A DTLS client or server of pion for the tests: prints what it reads, sends the lines of its standard input.
 //
-//	pion server ADDRESS IDENTITY KEY [CID]   waits for one client
-//	pion client ADDRESS IDENTITY KEY [CID]
+//	pion server ADDRESS IDENTITY KEY [CID [sessions]]   waits for a client, then for another
+//	pion client ADDRESS IDENTITY KEY [CID [sessions]]
 //
 // KEY is in hexadecimal; the suite is TLS_PSK_WITH_AES_128_CCM_8. CID is the length of the Connection ID in records to it;
-// without it none is offered or taken.
+// without it, or with -, none is offered or taken. With `sessions` they are kept and taken up again, and a client that was
+// closed connects again.
 package main
 
 import (
@@ -35,7 +36,7 @@ func main() {
 		CipherSuites:         []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM_8},
 		ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
 	}
-	if len(os.Args) > 5 {
+	if len(os.Args) > 5 && os.Args[5] != "-" {
 		length, err := strconv.Atoi(os.Args[5])
 		check(err)
 		config.ConnectionIDGenerator = dtls.RandomCIDGenerator(length)
@@ -43,35 +44,76 @@ func main() {
 			config.ConnectionIDGenerator = dtls.OnlySendCIDGenerator()
 		}
 	}
-	var connection net.Conn
+	keeps := len(os.Args) > 6 && os.Args[6] == "sessions"
+	if keeps {
+		config.SessionStore = sessions{}
+	}
+	lines := make(chan string)
+	go func() {
+		input := bufio.NewScanner(os.Stdin)
+		for input.Scan() {
+			lines <- input.Text()
+		}
+	}()
 	if role == "server" {
 		listener, err := dtls.Listen("udp", at, config)
 		check(err)
 		fmt.Println("listening")
-		connection, err = listener.Accept()
-		check(err)
-	} else {
-		connection, err = dtls.Dial("udp", at, config)
-		check(err)
-	}
-	check(connection.(*dtls.Conn).Handshake())
-	fmt.Println("established")
-	go func() {
-		lines := bufio.NewScanner(os.Stdin)
-		for lines.Scan() {
-			_, err := connection.Write([]byte(lines.Text() + "\n"))
+		for {
+			connection, err := listener.Accept()
 			check(err)
+			talk(connection.(*dtls.Conn), lines)
+		}
+	}
+	for again := true; again; again = keeps {
+		connection, err := dtls.Dial("udp", at, config)
+		check(err)
+		talk(connection, lines)
+	}
+}
+
+// talk goes on until the peer closes the connection.
+func talk(connection *dtls.Conn, lines <-chan string) {
+	check(connection.Handshake())
+	fmt.Println("established")
+	closed := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case line := <-lines:
+				_, err := connection.Write([]byte(line + "\n"))
+				check(err)
+			case <-closed:
+				return
+			}
 		}
 	}()
 	buffer := make([]byte, 2048)
 	for {
 		length, err := connection.Read(buffer)
 		if err != nil {
+			close(closed)
+			connection.Close()
 			fmt.Println("closed")
 			return
 		}
 		fmt.Printf("got %s\n", buffer[:length])
 	}
+}
+
+// sessions is a store in memory; one goroutine at a time uses it.
+type sessions map[string]dtls.Session
+
+func (known sessions) Set(key []byte, session dtls.Session) error {
+	known[string(key)] = session
+	return nil
+}
+
+func (known sessions) Get(key []byte) (dtls.Session, error) { return known[string(key)], nil }
+
+func (known sessions) Del(key []byte) error {
+	delete(known, string(key))
+	return nil
 }
 
 func version() {
