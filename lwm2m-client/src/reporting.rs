@@ -332,6 +332,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Observation { slot, path, format, confirmed_at, .. } = *observation;
         let slot = usize::from(slot);
         let observer = observation.observer.clone();
+        // Departure: RFC 7641 §4.5.1 wants Non-confirmable ones no more often than each 3 s on average; here the server says so
+        // by pmin, which it may set below that.
         let (delivery, largest) = if now >= confirmed_at.after_secs(CONFIRMED_EVERY) {
             (Delivery::Confirmable, LARGEST_KEPT)
         } else {
@@ -349,12 +351,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let read = Operation::Read { target: path.into(), accept: Some(format) };
         let served = self.write_content(slot, &read, Serve::new(None, szx), &head, &mut writer, objects);
         let number = self.number_at(path, objects);
-        let is_gone = match served {
-            Ok(_) => false,
+        let (is_gone, delivery) = match served {
+            Ok(_) => (false, delivery),
             Err(ServeError::Produce(error)) => {
-                // RFC 7641 §4.2: an error response ends the observation.
+                // RFC 7641 §4.2: an error response ends the observation; no later one makes good for its loss.
                 writer.restart(mapping::code(&Err(error)));
-                true
+                (true, Delivery::Confirmable)
             }
             Err(ServeError::OutOfRange) => return Err(SendError::TooLong),
             Err(ServeError::Write(error)) => return Err(error.into()),

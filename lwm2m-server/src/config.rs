@@ -4,6 +4,7 @@
 //! data = "/var/lib/lwm2m-server"
 //! secrets_key = "/etc/lwm2m-server/secrets.key"
 //! allow_nosec = false
+//! challenge = false               # whether devices without security first prove their address by Echo (RFC 9175)
 //! threads = 4                     # that read packets; left out, one for each processor
 //!
 //! [listen]                        # "off" opens no socket
@@ -107,6 +108,9 @@ pub struct Config {
     pub secrets_key: Option<PathBuf>,
     /// Plain coap is accepted for devices without a credential.
     pub allow_nosec: Option<bool>,
+    /// Devices without security first prove by Echo that they receive what is sent to their address (RFC 9175); they do not
+    /// have to if it is not said.
+    pub challenge: Option<bool>,
     /// Threads that read packets, 1 to 255; one for each processor if it is not said.
     pub threads: Option<NonZeroU8>,
     /// Addresses.
@@ -191,6 +195,8 @@ pub struct Settled {
     pub http: Option<SocketAddr>,
     /// HTTP may listen on an address that is not loopback.
     pub http_public: bool,
+    /// Devices without security first prove their address.
+    pub challenge: bool,
     /// Threads that read packets; one for each processor if `None`.
     pub threads: Option<NonZeroU8>,
     /// The cipher suites that are taken, the preferred one first.
@@ -275,6 +281,7 @@ impl Config {
             data: over.data.or(self.data),
             secrets_key: over.secrets_key.or(self.secrets_key),
             allow_nosec: over.allow_nosec.or(self.allow_nosec),
+            challenge: over.challenge.or(self.challenge),
             threads: over.threads.or(self.threads),
             listen: ListenConfig {
                 coap: listen.coap.or(self.listen.coap),
@@ -381,6 +388,7 @@ impl Config {
             bootstrap_coaps,
             http,
             http_public,
+            challenge: self.challenge.unwrap_or(false),
             threads: self.threads,
             suites,
             connection_ids: self.dtls.connection_ids.unwrap_or(true),
@@ -458,11 +466,13 @@ mod tests {
     }
 
     #[test]
-    fn threads_and_connection_ids_are_as_they_are_said() {
+    fn threads_connection_ids_and_challenges_are_as_they_are_said() {
         let settled = |text| parse(text).and_then(Config::settle).unwrap();
         assert_eq!((settled("").threads, settled("").connection_ids), (None, true));
-        let said = settled("threads = 3\n[dtls]\nconnection_ids = false\n");
+        assert!(!settled("").challenge);
+        let said = settled("threads = 3\nchallenge = true\n[dtls]\nconnection_ids = false\n");
         assert_eq!((said.threads, said.connection_ids), (NonZeroU8::new(3), false));
+        assert!(said.challenge);
         assert!(parse("threads = 0").is_err() && parse("threads = 256").is_err());
     }
 

@@ -430,6 +430,16 @@ fn a_rotation_triggers_the_device_and_its_refusal_is_kept() {
     device.answer(&mut world, &asked, Code::CONTENT, &[format], &tlv);
     let asked = device.asked(&mut world);
     assert_eq!((asked.code, asked.uri().as_str()), (Code::POST, "/1/5/9"));
+    // RFC 7252 §5.9.3.4: a busy device says when it makes sense to try again.
+    let busy = (OptionNumber::MAX_AGE, &[200][..]);
+    device.answer(&mut world, &asked, Code::SERVICE_UNAVAILABLE, &[busy], b"");
+    world.pass(Duration::from_secs(190));
+    assert!(device.take_all(&mut world).is_empty());
+    world.pass(Duration::from_secs(11));
+    let asked = device.asked(&mut world);
+    assert_eq!((asked.code, asked.uri().as_str()), (Code::GET, "/1"));
+    device.answer(&mut world, &asked, Code::CONTENT, &[format], &tlv);
+    let asked = device.asked(&mut world);
     device.answer(&mut world, &asked, Code::CHANGED, &[], b"");
     assert!(device.got.is_empty());
 }

@@ -283,10 +283,27 @@ fn a_refused_trigger_rolls_back_at_once() {
     let mut bench = Bench::in_use();
     bench.rotate();
     bench.tick_after(1);
-    let answer = TriggerAnswer::Refused { code: "4.05".into() };
+    let answer = TriggerAnswer::Refused { code: "4.05".into(), after: None };
     bench.report(&Fact::TriggerAnswered { endpoint: EP.into(), answer });
     assert_eq!(bench.state(), State::InUse);
     assert!(bench.note().contains("/1/x/9, with 4.05"), "{}", bench.note());
+}
+
+#[test]
+fn a_busy_device_is_triggered_again_when_it_said() {
+    let trigger = [Command::TriggerBootstrap { endpoint: EP.into() }];
+    // At least as long as without being told, and not longer than an hour.
+    for (after, waits) in [(Some(200), 200_000), (Some(1), 10_000), (None, 10_000), (Some(u32::MAX), HOUR)] {
+        let mut bench = Bench::in_use();
+        let rotate = Rotate { deadline_ms: 2 * HOUR, ..Rotate::default() };
+        bench.credentials.rotate(bench.now, "test", EP, &rotate).unwrap();
+        assert_eq!(bench.tick_after(1), trigger);
+        let answer = TriggerAnswer::Refused { code: "5.03".into(), after };
+        bench.report(&Fact::TriggerAnswered { endpoint: EP.into(), answer });
+        // Each report takes a moment.
+        assert_eq!(bench.tick_after(waits - 100), [], "{after:?}");
+        assert_eq!(bench.tick_after(100), trigger, "{after:?}");
+    }
 }
 
 #[test]

@@ -285,7 +285,7 @@ pub fn error_code(error: Error) -> Code {
     CODES.iter().find(|(known, _)| *known == error).map_or(Code::INTERNAL_SERVER_ERROR, |(_, code)| *code)
 }
 
-const CODES: [(Error, Code); 14] = [
+const CODES: [(Error, Code); 15] = [
     (Error::BadRequest, Code::BAD_REQUEST),
     (Error::Unauthorized, Code::UNAUTHORIZED),
     (Error::Forbidden, Code::FORBIDDEN),
@@ -297,6 +297,7 @@ const CODES: [(Error, Code); 14] = [
     (Error::PreconditionFailed, Code::PRECONDITION_FAILED),
     (Error::TooLarge, Code::REQUEST_ENTITY_TOO_LARGE),
     (Error::UnsupportedFormat, Code::UNSUPPORTED_CONTENT_FORMAT),
+    (Error::Unprocessable, Code::UNPROCESSABLE_ENTITY),
     (Error::Internal, Code::INTERNAL_SERVER_ERROR),
     (Error::NotImplemented, Code::NOT_IMPLEMENTED),
     (Error::Unavailable, Code::SERVICE_UNAVAILABLE),

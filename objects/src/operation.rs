@@ -234,6 +234,8 @@ pub enum Error {
     TooLarge,
     /// The format of the request is not supported (4.15).
     UnsupportedFormat,
+    /// The request is understood and cannot be carried out (4.22).
+    Unprocessable,
     /// It failed for a reason of the peer's own (5.00 and what has no name here).
     Internal,
     /// The operation is not supported (5.01).
@@ -256,6 +258,7 @@ impl fmt::Display for Error {
             Self::PreconditionFailed => "4.12 precondition failed",
             Self::TooLarge => "4.13 request entity too large",
             Self::UnsupportedFormat => "4.15 unsupported content format",
+            Self::Unprocessable => "4.22 unprocessable entity",
             Self::Internal => "5.00 internal error",
             Self::NotImplemented => "5.01 not implemented",
             Self::Unavailable => "5.03 service unavailable",

@@ -115,6 +115,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         let confirmable = kind == Kind::Confirmable;
         if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
             // RFC 7252 §5.4.1: 4.02 to a Confirmable request, a Non-confirmable one is rejected. §5.10.2: 5.05 to proxying.
+            // Departure: the 4.02 has no diagnostic text, which devices would have to hold.
             if confirmable {
                 let code = match number {
                     OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME => Code::PROXYING_NOT_SUPPORTED,

@@ -170,6 +170,19 @@ fn once_a_day_a_notification_is_confirmable() {
 }
 
 #[test]
+fn the_error_that_ends_an_observation_is_sent_until_it_is_acknowledged() {
+    let mut world = world();
+    world.objects.notes.list.insert(0, crate::world::Note::default());
+    world.ask(DM, &Operation::Observe { target: target("/42800/0"), accept: Some(Format::TLV) });
+    world.server(DM).is_dead = true;
+    let before = world.sent.len();
+    world.objects.notes.list.remove(&0);
+    world.client.changed(Path::instance(42800, 0));
+    world.run(100);
+    assert!(world.sent.len() - before >= 5, "{}", world.sent.len() - before);
+}
+
+#[test]
 fn a_confirmable_notification_comes_in_blocks_that_can_be_kept() {
     let mut world = world();
     (world.config.mtu, world.config.block_size) = (1200, 512);

@@ -30,6 +30,8 @@ const IN_FLIGHT_MS: u64 = 300_000;
 const FAILED_RETRY_MS: u64 = 10_000;
 /// A bootstrap that was never reported finished counts as over after this time (EXCHANGE_LIFETIME is 247 s).
 const ATTEMPT_MS: u64 = 300_000;
+/// The longest time that a device may ask to be left alone before it is told again to bootstrap.
+const LONGEST_WAIT_MS: u64 = 3_600_000;
 
 /// What a step led to besides the changed record.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -290,13 +292,17 @@ impl Device {
                 trigger.on_contact = true;
                 account.note = Some("the device did not answer the bootstrap trigger".to_owned());
             }
-            TriggerAnswer::Refused { code } if code.starts_with("4.") && !rotation.handed_out => {
+            TriggerAnswer::Refused { code, .. } if code.starts_with("4.") && !rotation.handed_out => {
                 let rotation = rotation.clone();
                 let reason = format!("the device refused the bootstrap trigger, Execute /1/x/9, with {code}");
                 roll_back(account, &rotation, &self.endpoint, reason, outcome);
             }
-            TriggerAnswer::Refused { code } => {
+            TriggerAnswer::Refused { code, after } => {
                 trigger.back_off(now_ms);
+                // Not so long, though, that a device could put the rotation off for ever.
+                let after_ms =
+                    after.map_or(0, |seconds| u64::from(seconds).saturating_mul(1000)).min(LONGEST_WAIT_MS);
+                trigger.not_before_ms = trigger.not_before_ms.max(now_ms.saturating_add(after_ms));
                 let reason = format!("the device answered {code} to the bootstrap trigger, Execute /1/x/9");
                 outcome.note(Role::Management, to, "trigger refused", reason.clone());
                 account.note = Some(reason);

@@ -171,6 +171,8 @@ pub enum TriggerAnswer {
     Refused {
         /// The response code.
         code: String,
+        /// Seconds after which a device that is only busy wants to be asked again.
+        after: Option<u32>,
     },
     /// Not registered, asleep, or no answer.
     Unanswered,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lwm2m_coap::observe::Freshness;
 use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{Delivery, Instant, Message, RequestId as Sent, Rng, Token, Writer};
+use lwm2m_coap::{Code, Delivery, Instant, Message, RequestId as Sent, Rng, Token, Writer};
 use lwm2m_objects::{Format, Path};
 
 use crate::credentials::{Fact, TriggerAnswer};
@@ -343,7 +343,11 @@ impl Endpoint {
             Purpose::Trigger(endpoint) => {
                 let answer = match reply.code.is_success() {
                     true => TriggerAnswer::Accepted,
-                    false => TriggerAnswer::Refused { code: super::code_text(reply.code) },
+                    false => TriggerAnswer::Refused {
+                        code: super::code_text(reply.code),
+                        // RFC 7252 §5.9.3.4, §5.10.5: when it makes sense to try again; 60 s if it is not said.
+                        after: (reply.code == Code::SERVICE_UNAVAILABLE).then(|| reply.max_age.unwrap_or(60)),
+                    },
                 };
                 self.trigger_answered(endpoint, answer);
             }

@@ -38,6 +38,8 @@ pub(crate) struct Reply {
     pub(crate) code: Code,
     pub(crate) format: Option<Format>,
     pub(crate) observe: Option<u32>,
+    /// Max-Age, in seconds.
+    pub(crate) max_age: Option<u32>,
     /// Segments of Location-Path, each with a slash in front.
     pub(crate) location: String,
     pub(crate) body: Vec<u8>,
@@ -63,6 +65,10 @@ pub(crate) struct Exchange {
     /// Its body as far as it came.
     body: Body,
 }
+
+/// The size of the first block, and the longest body that goes in one message: 512 bytes, which with options and a DTLS record
+/// fit into the 576 bytes that the smallest devices take. Blocks can get smaller on the way, not larger (RFC 7959 §2.3).
+const FIRST_BLOCK: Szx = Szx::fitting(512);
 
 /// What follows from a response.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,7 +112,7 @@ impl Exchange {
         let tag = tag(&outgoing.body);
         Self {
             outgoing,
-            szx: Szx::LARGEST,
+            szx: FIRST_BLOCK,
             offset: 0,
             tag,
             echo: None,
@@ -283,6 +289,7 @@ fn reply(message: &Message<'_>) -> Reply {
         code: message.code,
         format: message.options.content_format().map(|format| Format(format.0)),
         observe: message.options.observe(),
+        max_age: message.options.uint(OptionNumber::MAX_AGE),
         location,
         body: message.payload.to_vec(),
     }

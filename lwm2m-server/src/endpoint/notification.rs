@@ -67,6 +67,11 @@ impl Endpoint {
             Counters::add(&mut self.counters.stale_notifications);
             return;
         }
+        // RFC 7641 §4.3.3: 2.03 names one of the entity tags that the client gave, and none was given.
+        if message.code != Code::CONTENT {
+            Counters::add(&mut self.counters.malformed);
+            return;
+        }
         let (id, path) = (observation.id, observation.path);
         // RFC 7641 §3.4: the rest of an older one is of no use, and must not be told after this one.
         if downlink.and_then(|downlink| downlink.take_rest(id)).is_some() {

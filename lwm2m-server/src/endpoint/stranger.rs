@@ -116,6 +116,7 @@ fn answer_stranger(header: Header, message: &Message<'_>, out: &mut [u8]) -> Opt
     match header.kind {
         Kind::Confirmable if message.code.is_request() => {
             // RFC 7252 §5.4.1, §5.8, §5.10.2 count for strangers too.
+            // Departure: the 4.02 has no diagnostic text, which a spoofed address would get.
             let code = match message.options.first_unknown_critical(Parameters::DEFAULT.known) {
                 Some(OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME) => Code::PROXYING_NOT_SUPPORTED,
                 Some(_) => Code::BAD_OPTION,

@@ -85,6 +85,7 @@ impl Serve {
             data: self.data,
             secrets_key: self.secrets_key,
             allow_nosec: self.allow_nosec.then_some(true),
+            challenge: None,
             threads: self.threads,
             listen: ListenConfig {
                 coap: self.coap,
