@@ -1,7 +1,7 @@
-//! Many devices in one process: each is a whole client of this project with a socket of its own.
+//! A device in this process: a whole client of this project with a socket of its own.
 //!
-//! `figures` uses it; `lwm2m-load` has more devices over fewer sockets (module `swarm`). What is measured is seen from the device: a latency runs from the moment at which the
-//! device is told to act until the server's answer was processed.
+//! `figures` counts its bytes; many devices are over fewer sockets (module `swarm`). What is measured is seen from the device:
+//! a latency runs from the moment at which the device is told to act until the server's answer was processed.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use lwm2m_client::{
     ShortServerId, Store,
 };
 use tokio::net::UdpSocket;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// The client of one device: as small as on a microcontroller.
 type Core = Client<'static, 2, 4, 4, 4, 512>;
@@ -106,51 +106,10 @@ impl Device {
     }
 }
 
-/// Starts `count` devices named `PREFIX-00000` and up, at most `at_once` on their way into registration, and waits until
-/// all are registered or `patience` is over. Returns them with the latencies of their registrations.
-pub async fn fleet(
-    plan: &Arc<Plan>,
-    prefix: &str,
-    count: usize,
-    at_once: usize,
-    patience: Duration,
-    reports: &mpsc::UnboundedSender<(usize, Report)>,
-    heard: &mut mpsc::UnboundedReceiver<(usize, Report)>,
-) -> (Vec<Device>, Vec<Duration>) {
-    let began = Clock::now();
-    let gate = Arc::new(Semaphore::new(at_once));
-    let mut devices = Vec::with_capacity(count);
-    let mut latencies = Vec::with_capacity(count);
-    while latencies.len() < count {
-        tokio::select! {
-            permit = Arc::clone(&gate).acquire_owned(), if devices.len() < count => {
-                if let Ok(permit) = permit {
-                    permit.forget();
-                }
-                let number = devices.len();
-                devices.push(Device::start(Arc::clone(plan), name(prefix, number), number, false, reports.clone()));
-            }
-            report = heard.recv() => if let Some((_, Report::Registered(latency))) = report {
-                gate.add_permits(1);
-                latencies.push(latency);
-            },
-            () = tokio::time::sleep(patience.saturating_sub(began.elapsed())) => break,
-        }
-    }
-    (devices, latencies)
-}
-
 /// The endpoint name, and PSK identity, of the device with this number.
 #[must_use]
 pub fn name(prefix: &str, number: usize) -> String {
     format!("{prefix}-{number:05}")
-}
-
-/// The value below which the share `percent` of the sorted `latencies` lies.
-#[must_use]
-pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let index = sorted.len().saturating_mul(percent).div_ceil(100).saturating_sub(1);
-    sorted.get(index).copied().unwrap_or_default()
 }
 
 struct Body {
@@ -346,19 +305,5 @@ impl Object for Stub {
             (3303, 5700, _) => Some(Value::Float(self.value)),
             _ => None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_occurred() {
-        let sorted: Vec<_> = (1..=10).map(Duration::from_millis).collect();
-        assert_eq!(percentile(&sorted, 50), Duration::from_millis(5));
-        assert_eq!(percentile(&sorted, 99), Duration::from_millis(10));
-        assert_eq!(percentile(&sorted, 100), Duration::from_millis(10));
-        assert_eq!(percentile(&[], 50), Duration::ZERO);
     }
 }

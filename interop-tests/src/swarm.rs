@@ -30,8 +30,8 @@ use crate::random::Random;
 
 mod sockets;
 
-pub use sockets::MOST;
 use sockets::Sockets;
+pub use sockets::{MOST, address_of};
 
 /// The client of one device: one account without a bootstrap server, two observations, short bodies.
 type Core = Client<'static, 1, 2, 2, 0, 256, 64>;

@@ -127,7 +127,7 @@ impl Shared {
 }
 
 /// The address of a device in 127/8, from 127.1.0.0 on.
-fn address_of(number: usize) -> Ipv4Addr {
+pub fn address_of(number: usize) -> Ipv4Addr {
     let number = u32::try_from(number).unwrap_or(u32::MAX);
     Ipv4Addr::from_bits(0x7f01_0000_u32.wrapping_add(number))
 }

@@ -28,8 +28,8 @@ struct Arguments {
     /// Longer runs make steadier figures.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     effort: u32,
-    /// How many devices the server has; each is a file descriptor here.
-    #[arg(long, default_value_t = 10_000)]
+    /// How many devices the server has, 32 at least.
+    #[arg(long, default_value_t = 10_000, value_parser = at_least_32)]
     devices: usize,
     #[command(subcommand)]
     role: Option<Role>,
@@ -91,11 +91,16 @@ async fn main() -> std::io::Result<()> {
             Section::Bytes => bytes::measure().await.print(),
             Section::Dtls => security::measure(effort).print(),
             Section::Server => server::requests(effort, devices).print(),
-            Section::Memory => server::memory(devices).await.print(),
+            Section::Memory => server::memory(devices).print(),
             Section::Device => device()?,
         }
     }
     Ok(())
+}
+
+fn at_least_32(text: &str) -> Result<usize, String> {
+    let devices: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if devices < traffic::SOCKETS { Err("32 at least".to_owned()) } else { Ok(devices) }
 }
 
 /// The device's figures come from a workspace of their own.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use interop_tests::load::{Objects, Plan, fleet, name};
+use interop_tests::load::name;
 use lwm2m_server::credentials::{
     Authenticated, Credentials, Enrol, EnrolAccount, Fact, Identity, Key, KeyMaterial, Role,
     Settings as CredentialSettings,
@@ -13,18 +13,14 @@ use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Event, Operation, Path};
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
-use tokio::sync::mpsc;
 
 use crate::children::Child;
 use crate::machine::{cpu_of, resident};
 use crate::security;
 use crate::table::Table;
-use crate::traffic::{Target, Traffic};
+use crate::traffic::{SOCKETS, Security, Stage, Target, Traffic};
 
 pub(crate) const KEY: &[u8; 16] = b"0123456789abcdef";
-
-/// How many devices have a request, or their registration, under way at once.
-const AT_ONCE: usize = 32;
 
 /// What the server observes at every device in the memory section.
 const OBSERVED: [Path; 2] = [Path::resource(3303, 0, 5700), Path::resource(3, 0, 9)];
@@ -114,25 +110,22 @@ pub(crate) async fn serve(devices: usize, is_secure: bool, is_observing: bool) {
     }
 }
 
-fn plan(server: SocketAddr, is_secure: bool) -> Arc<Plan> {
-    let key = is_secure.then(|| KEY.to_vec());
-    Arc::new(Plan { server, key, lifetime: 86_400, objects: Objects::Sensor })
-}
-
 /// Processor time of the server for each Update, beside that of an echo which is sent as many bytes by as many devices in the
 /// same way.
 pub(crate) fn requests(effort: u32, devices: usize) -> Table {
     let mut table =
         Table::new("Server, processor time for each request", &["what", "server", "floor", "ratio", "goal"]);
-    for (is_secure, size) in [(false, 16), (true, 42)] {
+    for (security, size) in
+        [(Security::None, 16), (Security::Dtls(KEY), 42), (Security::ConnectionId(KEY), 49)]
+    {
+        let is_secure = security != Security::None;
         let echo = Child::start(&["echo"]);
         let server = Child::start(&server_arguments(devices, is_secure, false));
         let began = cpu_of(server.id());
-        let key = is_secure.then_some(KEY.as_slice());
-        let mut traffic = Traffic::register(server.address(), devices, key);
+        let mut traffic = Traffic::begin(server.address(), devices, security, Stage::Registered);
         let registering = cpu_of(server.id()).saturating_sub(began) / u32::try_from(devices).unwrap_or(1);
         let crypto = if is_secure { security::record(effort, 13) } else { Duration::ZERO };
-        for at_once in [AT_ONCE, 1] {
+        for at_once in [SOCKETS, 1] {
             let (mut ours, mut floor) = (Duration::MAX, Duration::MAX);
             // The least of several rounds, turn by turn: what else the machine does hits both.
             for _ in 0..3 * effort {
@@ -146,7 +139,11 @@ pub(crate) fn requests(effort: u32, devices: usize) -> Table {
                 ours = ours.min(round(&server, &mut traffic, devices, at_once, Target::Server));
             }
             floor += crypto;
-            let what = if is_secure { "Update over DTLS-PSK" } else { "Update, NoSec" };
+            let what = match security {
+                Security::None => "Update, NoSec",
+                Security::Dtls(_) => "Update over DTLS-PSK",
+                Security::ConnectionId(_) => "Update over DTLS-PSK with a Connection ID",
+            };
             let goal = match (is_secure, at_once) {
                 (_, 1) => "–",
                 (false, _) => "≤ 1.18 × echo",
@@ -155,12 +152,16 @@ pub(crate) fn requests(effort: u32, devices: usize) -> Table {
             let what = format!("{what}, {at_once} under way at once");
             table.row([what, micros(ours), micros(floor), ratio(ours, floor), goal.into()]);
         }
-        let name = if is_secure { "handshake and Register" } else { "Register, NoSec" };
+        let name = match security {
+            Security::None => "Register, NoSec",
+            Security::Dtls(_) => "handshake and Register",
+            Security::ConnectionId(_) => "handshake with a Connection ID, and Register",
+        };
         table.row([name.into(), micros(registering), "–".into(), "–".into(), "–".into()]);
     }
     table.note(format!(
-        "{devices} registered devices, each with a socket, whose turn it is one after the other. The echo is sent as many \
-         bytes from the same sockets. Both are whole processes, system calls included: the server under \
+        "{devices} registered devices over {SOCKETS} sockets, each at an address of its own, whose turn it is one after the \
+         other. The echo is sent as many bytes from the same addresses. Both are whole processes, system calls included: the server under \
          tokio, the echo a blocking loop. Where one request is under way at once, each of them wakes a sleeping thread."
     ));
     table
@@ -174,34 +175,45 @@ fn round(child: &Child, traffic: &mut Traffic, devices: usize, at_once: usize, t
     cpu_of(child.id()).saturating_sub(began) / u32::try_from(count).unwrap_or(1)
 }
 
-/// Resident memory for each idle device with two observations.
-pub(crate) async fn memory(devices: usize) -> Table {
-    let mut table = Table::new(
-        "Server, resident memory for each idle registered device with two observations",
-        &["what", "per device", "whole process", "goal"],
-    );
-    for is_secure in [false, true] {
-        let server = Child::start(&server_arguments(devices, is_secure, true));
+/// Resident memory for each session, and for each idle device with two observations.
+pub(crate) fn memory(devices: usize) -> Table {
+    let mut table = Table::new("Server, resident memory", &["what", "for each", "whole process", "goal"]);
+    let observed = Stage::Observed(OBSERVED.len());
+    for (name, security, stage, goal) in [
+        ("DTLS session alone", Security::Dtls(KEY), Stage::Connected, "–"),
+        ("DTLS session alone, with a Connection ID", Security::ConnectionId(KEY), Stage::Connected, "–"),
+        ("device, two observations, NoSec", Security::None, observed, "–"),
+        ("device, two observations, DTLS", Security::Dtls(KEY), observed, "≤ 1024 B"),
+        (
+            "device, two observations, DTLS with a Connection ID",
+            Security::ConnectionId(KEY),
+            observed,
+            "≤ 1024 B",
+        ),
+    ] {
+        let is_secure = security != Security::None;
+        // More that do not register are not kept.
+        let count = if stage == Stage::Connected { devices.min(MOST_UNREGISTERED) } else { devices };
+        let server = Child::start(&server_arguments(count, is_secure, stage != Stage::Connected));
         let before = resident(server.id());
-        let (reports, mut heard) = mpsc::unbounded_channel();
-        let plan = plan(server.address(), is_secure);
-        let patience = Duration::from_secs(300);
-        let (fleet, latencies) = fleet(&plan, "load", devices, AT_ONCE, patience, &reports, &mut heard).await;
-        assert_eq!(latencies.len(), devices, "every device registers");
-        // Until the last observation stands and what is remembered of the exchanges has been given back.
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        let traffic = Traffic::begin(server.address(), count, security, stage);
+        // Until what is remembered of the exchanges has been given back.
+        std::thread::sleep(Duration::from_secs(5));
         let after = resident(server.id());
-        drop(fleet);
-        let each = after.saturating_sub(before) / devices as u64;
-        let (name, goal) = if is_secure { ("DTLS-PSK session", "≤ 1024 B") } else { ("NoSec", "–") };
+        drop(traffic);
+        let each = after.saturating_sub(before) / count as u64;
         table.row([name.into(), format!("{each} B"), format!("{} MB", after / 1_000_000), goal.into()]);
     }
     table.note(format!(
-        "{devices} devices. The growth of the process since before the first registration; credentials were enrolled \
-         and proven before. It includes what RFC 7252 makes the server remember of each exchange for 247 s."
+        "{devices} devices, {MOST_UNREGISTERED} sessions at most. The growth of the process since before the first handshake; \
+         credentials were enrolled and proven before. It includes what RFC 7252 makes the server remember of each exchange \
+         for 247 s."
     ));
     table
 }
+
+/// Sessions without a registration that the server keeps for certain.
+const MOST_UNREGISTERED: usize = 9000;
 
 fn server_arguments(devices: usize, is_secure: bool, is_observing: bool) -> Vec<String> {
     let mut arguments = vec!["server".to_owned(), format!("--devices={devices}")];

@@ -1,18 +1,52 @@
-//! Devices that only register and send Updates, all in one thread: so light that the measured process, server or echo, is
-//! the one that has more to do.
+//! Devices that only register, send Updates and are observed, all in one thread over few sockets: so light that the measured
+//! process, server or echo, is the one that has more to do.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use dtls_psk::{Config, Connection, Datagram, HEADROOM, Handshake, Input, Instant, Psk, TAILROOM};
+use dtls_psk::{
+    Config, Connection, ConnectionId, Datagram, HEADROOM, Handshake, Input, Instant, Psk, TAILROOM,
+};
 use interop_tests::load::name;
+use interop_tests::swarm::address_of;
 use lwm2m_coap::{
     Code, ContentFormat, Header, Kind, Message, MessageId, OptionNumber, Room, Token, Writer, udp,
 };
+use quinn_udp::{Transmit, UdpSocketState};
 
-/// All devices, with a socket each.
+/// All devices, each at an address of its own in 127/8.
 pub(crate) struct Traffic {
     devices: Vec<Device>,
+    sockets: Vec<Socket>,
+}
+
+/// How devices are connected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Security<'a> {
+    None,
+    /// A session under this key.
+    Dtls(&'a [u8]),
+    /// The same, with the Connection ID that the server gives out.
+    ConnectionId(&'a [u8]),
+}
+
+/// How far devices go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// They have a session.
+    Connected,
+    /// They are registered.
+    Registered,
+    /// They have answered so many Observes besides.
+    Observed(usize),
+}
+
+/// As many as may have a request under way: what comes in is then the answer to what went out last.
+pub(crate) const SOCKETS: usize = 32;
+
+struct Socket {
+    socket: UdpSocket,
+    state: UdpSocketState,
 }
 
 /// Whom the devices send to.
@@ -24,8 +58,8 @@ pub(crate) enum Target {
 }
 
 struct Device {
+    number: usize,
     server: SocketAddr,
-    socket: UdpSocket,
     session: Option<Connection<384>>,
     id: u16,
     /// The Update, but for the message id.
@@ -36,73 +70,109 @@ const TOKEN: [u8; 4] = *b"load";
 const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
 
 impl Traffic {
-    /// Registers `devices`, one after the other, with sessions when there is a `key`.
-    pub(crate) fn register(server: SocketAddr, devices: usize, key: Option<&[u8]>) -> Self {
+    /// Brings `devices` to a stage, one after the other.
+    pub(crate) fn begin(server: SocketAddr, devices: usize, security: Security<'_>, stage: Stage) -> Self {
+        let sockets: Vec<Socket> = (0..SOCKETS).map(|_| Socket::open()).collect();
         let device = |number| {
             let name = name("load", number);
+            let (key, config) = match security {
+                Security::None => (None, Config::DEFAULT),
+                Security::Dtls(key) => (Some(key), Config::DEFAULT),
+                Security::ConnectionId(key) => {
+                    let none = ConnectionId::new(&[]).expect("an empty one");
+                    (Some(key), Config::DEFAULT.with_connection_id(none))
+                }
+            };
             let session = key.map(|key| {
                 let psk = Psk { identity: name.as_bytes(), key };
-                let memory = Handshake::new();
-                Connection::client(now(), &Config::DEFAULT, psk, &mut random, memory).expect("a possible key")
+                Connection::client(now(), &config, psk, &mut random, Handshake::new())
+                    .expect("a possible key")
             });
-            let mut device = Device { server, socket: open(), session, id: 0, update: Vec::new() };
-            device.register(&name);
+            let mut device = Device { number, server, session, id: 0, update: Vec::new() };
+            let socket = &sockets[number % SOCKETS];
+            device.connect(socket);
+            if stage != Stage::Connected {
+                device.register(socket, &name);
+            }
+            if let Stage::Observed(count) = stage {
+                (0..count).for_each(|_| device.answer(socket));
+            }
             device
         };
-        Self { devices: (0..devices).map(device).collect() }
+        Self { devices: (0..devices).map(device).collect(), sockets }
     }
 
-    /// Sends `count` Updates, one of each device in turn, always `at_once` under way.
+    /// Sends `count` Updates, one of each device in turn, always `at_once` under way, [`SOCKETS`] at most.
     pub(crate) fn run(&mut self, count: usize, at_once: usize, target: Target) {
-        let devices = self.devices.len();
-        let at_once = at_once.min(devices);
+        let devices = self.devices.len() / SOCKETS * SOCKETS;
+        assert!(at_once <= SOCKETS && devices > 0, "each request under way has a socket for itself");
         for number in 0..count + at_once {
             if let Some(waiting) = number.checked_sub(at_once) {
-                self.devices[waiting % devices].finish(target);
+                let waiting = waiting % devices;
+                self.devices[waiting].finish(&self.sockets[waiting % SOCKETS], target);
             }
             if number < count {
-                self.devices[number % devices].start(target);
+                let number = number % devices;
+                self.devices[number].start(&self.sockets[number % SOCKETS], target);
             }
         }
     }
 }
 
 impl Device {
-    fn register(&mut self, name: &str) {
+    fn connect(&mut self, socket: &Socket) {
         while self.session.as_ref().is_some_and(|session| !session.is_established()) {
             let mut out = [0; 512];
             let Some(session) = &mut self.session else { break };
             while let Some(length) = session.poll_transmit(now(), &mut out) {
-                self.socket.send_to(&out[..length], self.server).expect("loopback");
+                socket.send(self.number, self.server, &out[..length]);
             }
-            let length = self.socket.recv(&mut out).expect("the server answers");
+            let length = socket.socket.recv(&mut out).expect("the server answers");
             let mut datagram = Datagram::new(&mut out[..length]);
             while session.handle(now(), &mut datagram).is_some() {}
         }
+    }
+
+    fn register(&mut self, socket: &Socket, name: &str) {
         let token = self.token();
-        self.send(&register(name, token));
-        self.update = self.receive(|message| {
+        self.send(socket, &register(name, token));
+        self.update = self.receive(socket, |_, message| {
             assert_eq!(message.code, Code::CREATED, "the device is registered");
             update(message.options.location_path().nth(1).expect("a location"), token)
         });
     }
 
-    fn start(&mut self, target: Target) {
+    /// Answers an Observe with a value.
+    fn answer(&mut self, socket: &Socket) {
+        let answer = self.receive(socket, |header, request| {
+            assert_eq!(request.options.observe(), Some(0), "the server observes");
+            let mut out = [0; 64];
+            let mut writer = Writer::new(&mut out, ROOM, Code::CONTENT);
+            let written = writer.observe(1).and_then(|writer| writer.content_format(ContentFormat::TEXT));
+            written.and_then(|writer| writer.payload(b"20")).expect("a short message");
+            let header = Header { kind: Kind::Acknowledgement, id: header.id };
+            let range = writer.finish().expect("a short message").emit(header, request.token);
+            out[range].to_vec()
+        });
+        self.send(socket, &answer);
+    }
+
+    fn start(&mut self, socket: &Socket, target: Target) {
         if let Target::Echo(echo, size) = target {
-            self.socket.send_to(&[0; 64][..size], echo).expect("loopback");
+            socket.send(self.number, echo, &[0; 64][..size]);
             return;
         }
         let mut update = core::mem::take(&mut self.update);
         self.id = self.id.wrapping_add(1);
         update[2..4].copy_from_slice(&self.id.to_be_bytes());
-        self.send(&update);
+        self.send(socket, &update);
         self.update = update;
     }
 
-    fn finish(&mut self, target: Target) {
+    fn finish(&mut self, socket: &Socket, target: Target) {
         match target {
-            Target::Server => self.receive(|message| assert_eq!(message.code, Code::CHANGED)),
-            Target::Echo(..) => drop(self.socket.recv(&mut [0; 64]).expect("an echo")),
+            Target::Server => self.receive(socket, |_, message| assert_eq!(message.code, Code::CHANGED)),
+            Target::Echo(..) => drop(socket.socket.recv(&mut [0; 64]).expect("an echo")),
         }
     }
 
@@ -110,30 +180,51 @@ impl Device {
         if self.session.is_some() { &TOKEN[..1] } else { &TOKEN }
     }
 
-    fn send(&mut self, message: &[u8]) {
+    fn send(&mut self, socket: &Socket, message: &[u8]) {
         let Some(session) = &mut self.session else {
-            self.socket.send_to(message, self.server).expect("loopback");
-            return;
+            return socket.send(self.number, self.server, message);
         };
         let mut out = [0; 256];
         let payload = HEADROOM..HEADROOM + message.len();
         out[payload.clone()].copy_from_slice(message);
         let record = session.seal(&mut out, payload).expect("the session is established");
-        self.socket.send_to(&out[record], self.server).expect("loopback");
+        socket.send(self.number, self.server, &out[record]);
     }
 
-    fn receive<T>(&mut self, read: impl FnOnce(Message<'_>) -> T) -> T {
+    fn receive<T>(&mut self, socket: &Socket, read: impl FnOnce(Header, Message<'_>) -> T) -> T {
         let mut buffer = [0; 512];
-        let length = self.socket.recv(&mut buffer).expect("an answer");
+        let length = socket.socket.recv(&mut buffer).expect("an answer");
         let bytes = &mut buffer[..length];
         let Some(session) = &mut self.session else {
-            return read(udp::parse(bytes).expect("a message").1);
+            let (header, message) = udp::parse(bytes).expect("a message");
+            return read(header, message);
         };
         let mut datagram = Datagram::new(bytes);
         match session.handle(now(), &mut datagram) {
-            Some(Input::Application(message)) => read(udp::parse(message).expect("a message").1),
+            Some(Input::Application(message)) => {
+                let (header, message) = udp::parse(message).expect("a message");
+                read(header, message)
+            }
             _ => unreachable!("the server keeps the session"),
         }
+    }
+}
+
+impl Socket {
+    fn open() -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+        let state = UdpSocketState::new((&socket).into()).expect("a socket of this system");
+        // It was made one that does not block.
+        socket.set_nonblocking(false).expect("a socket of this system");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out that is not zero");
+        Self { socket, state }
+    }
+
+    fn send(&self, device: usize, to: SocketAddr, datagram: &[u8]) {
+        let src_ip = Some(address_of(device).into());
+        let transmit =
+            Transmit { destination: to, ecn: None, contents: datagram, segment_size: None, src_ip };
+        self.state.try_send((&self.socket).into(), &transmit).expect("loopback");
     }
 }
 
@@ -165,12 +256,6 @@ fn message(
     let header = Header { kind: Kind::Confirmable, id: MessageId(0) };
     let range = writer.finish().expect("a short message").emit(header, Token::new(token).expect("a token"));
     out[range].to_vec()
-}
-
-fn open() -> UdpSocket {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out that is not zero");
-    socket
 }
 
 fn now() -> Instant {
