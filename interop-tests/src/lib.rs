@@ -14,4 +14,5 @@ pub mod process;
 pub mod random;
 pub mod seen;
 pub mod simulation;
+pub mod sniffer;
 pub mod swarm;

@@ -98,7 +98,8 @@ pub struct Server {
     token: String,
     events: Receiver<String>,
     seen: Vec<String>,
-    _data: TempDir,
+    arguments: Vec<String>,
+    data: TempDir,
 }
 
 impl Server {
@@ -106,26 +107,28 @@ impl Server {
     pub fn start(arguments: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("a temporary folder can be made");
         let ports = [(); 4].map(|()| free_udp_port());
-        let [coap, coaps, bootstrap_coap, bootstrap_coaps] = ports.map(|port| local(port).to_string());
         let http = local(free_udp_port()).to_string();
-        let mut command = Command::new(binary("lwm2m-server", "lwm2m-server"));
-        command.args(["serve", "--coap", &coap, "--coaps", &coaps, "--bootstrap-coap", &bootstrap_coap]);
-        command.args(["--bootstrap-coaps", &bootstrap_coaps, "--http", &http, "--data"]);
-        command.arg(data.path()).args(arguments).env("NO_COLOR", "1");
-        let mut process = Process::spawn("lwm2m-server", command);
-
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(PATIENCE));
         let agent = Agent::new_with_config(config.build());
-        let began = Instant::now();
-        while agent.get(format!("http://{http}/api/v1/health")).call().is_err() {
-            assert!(began.elapsed() < PATIENCE && !process.has_ended(), "no answer:\n{}", process.log());
-            process.line_within(Duration::from_millis(50));
-        }
+        let process = serve(&agent, ports, &http, data.path(), &arguments);
         let token =
             std::fs::read_to_string(data.path().join("admin.token")).expect("made at the first start");
         let token = format!("Bearer {}", token.trim());
         let events = follow(&agent, &http, &token);
-        Self { process, ports, http, agent, token, events, seen: Vec::new(), _data: data }
+        Self { process, ports, http, agent, token, events, seen: Vec::new(), arguments, data }
+    }
+
+    /// Starts it again with the same data and ports: after a planned stop, or after `kill -9`.
+    pub fn restart(&mut self, is_planned: bool) {
+        if is_planned {
+            self.process.interrupt();
+            assert_eq!(self.process.wait_for_exit(), Some(0), "{}", self.process.log());
+        } else {
+            self.process.kill();
+        }
+        self.process = serve(&self.agent, self.ports, &self.http, self.data.path(), &self.arguments);
+        self.events = follow(&self.agent, &self.http, &self.token);
     }
 
     /// Returns the URI of the management port without security.
@@ -192,6 +195,22 @@ impl Server {
             }
         }
     }
+}
+
+/// Starts the process and waits until it answers.
+fn serve(agent: &Agent, ports: [u16; 4], http: &str, data: &Path, arguments: &[String]) -> Process {
+    let [coap, coaps, bootstrap_coap, bootstrap_coaps] = ports.map(|port| local(port).to_string());
+    let mut command = Command::new(binary("lwm2m-server", "lwm2m-server"));
+    command.args(["serve", "--coap", &coap, "--coaps", &coaps, "--bootstrap-coap", &bootstrap_coap]);
+    command.args(["--bootstrap-coaps", &bootstrap_coaps, "--http", http, "--data"]);
+    command.arg(data).args(arguments).env("NO_COLOR", "1");
+    let mut process = Process::spawn("lwm2m-server", command);
+    let began = Instant::now();
+    while agent.get(format!("http://{http}/api/v1/health")).call().is_err() {
+        assert!(began.elapsed() < PATIENCE && !process.has_ended(), "no answer:\n{}", process.log());
+        process.line_within(Duration::from_millis(50));
+    }
+    process
 }
 
 /// Follows the event stream: one line for each event, `name data`.

@@ -134,6 +134,12 @@ impl Process {
         self.child.wait().ok().and_then(|status| status.code())
     }
 
+    /// Ends the program at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        assert!(killed.is_ok(), "{} cannot be killed", self.name);
+    }
+
     /// Returns whether the program has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())

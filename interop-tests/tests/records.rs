@@ -1,0 +1,152 @@
+//! Client and server are stopped and killed again and again, as processes with their data on disk; every record between them
+//! is read, and none has a sequence number that another one under the same key had.
+//!
+//! `LWM2M_KILL_RUNS` asks for more rounds than 25.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+
+use std::net::UdpSocket;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use interop_tests::ours::{Server, binary};
+use interop_tests::process::{PATIENCE, Process, local};
+use interop_tests::random::Random;
+use interop_tests::sniffer::{From, Sniffer};
+use serde_json::{Value, json};
+
+const KEY: &str = "000102030405060708090a0b0c0d0e0f";
+
+/// What the tap reads.
+struct Tapped {
+    sniffer: Sniffer,
+    /// The last datagram of the server.
+    last: Vec<u8>,
+}
+
+/// Passes datagrams on between one device, whatever its port, and the server, and reads them. Answers its own port.
+fn tap(server: &str, tapped: &Arc<Mutex<Tapped>>) -> u16 {
+    let near = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let far = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    far.connect(server).unwrap();
+    let port = near.local_addr().unwrap().port();
+    let device = Arc::new(Mutex::new(None));
+    for from in [From::Client, From::Server] {
+        let (near, far) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+        let (tapped, device) = (Arc::clone(tapped), Arc::clone(&device));
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            loop {
+                // While one of the two is down the system may say that nobody listens.
+                let received = match from {
+                    From::Client => near.recv_from(&mut buffer).map(|(length, address)| {
+                        *device.lock().unwrap() = Some(address);
+                        length
+                    }),
+                    From::Server => far.recv(&mut buffer),
+                };
+                let Ok(length) = received else { continue };
+                let datagram = buffer.get(..length).unwrap();
+                let mut tapped = tapped.lock().unwrap();
+                tapped.sniffer.datagram(from, datagram);
+                if from == From::Server {
+                    tapped.last = datagram.to_vec();
+                }
+                let _ = match (from, *device.lock().unwrap()) {
+                    (From::Client, _) => far.send(datagram),
+                    (From::Server, Some(device)) => near.send_to(datagram, device),
+                    (From::Server, None) => Ok(0),
+                };
+            }
+        });
+    }
+    port
+}
+
+fn device(port: u16, data: &std::path::Path) -> Process {
+    let mut command = Command::new(binary("lwm2m-client", "lwm2m-client"));
+    command.args([
+        "--endpoint",
+        "device",
+        "--server",
+        &format!("coaps://{}", local(port)),
+        "--lifetime",
+        "300",
+    ]);
+    command.args(["--psk-identity", "device", "--psk-key", KEY, "--state"]).arg(data);
+    Process::spawn("lwm2m-client", command)
+}
+
+/// Reads a value until the device answers.
+fn read(server: &Server) {
+    let began = Instant::now();
+    loop {
+        let (status, answer) = server.ask("GET", "/devices/device/objects/3/0", &Value::Null);
+        if status == 200 {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{status} {answer}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn no_sequence_number_comes_twice_under_a_key_however_often_either_side_is_killed() {
+    let rounds = std::env::var("LWM2M_KILL_RUNS").map_or(25, |rounds| rounds.parse().unwrap());
+    let mut server = Server::start(&[]);
+    let credentials = json!({ "management": { "identity": "device", "key": KEY } });
+    server.must("PUT", "/devices/device/credentials", &credentials);
+    let sniffer = Sniffer::new(&hex::decode(KEY).unwrap());
+    let tapped = Arc::new(Mutex::new(Tapped { sniffer, last: Vec::new() }));
+    let address = server.secure_uri();
+    let port = tap(address.trim_start_matches("coaps://"), &tapped);
+    let folder = tempfile::tempdir().unwrap();
+    let mut client = device(port, folder.path());
+    read(&server);
+
+    let mut random = Random::new(5);
+    let mut kinds = [0_usize; 4];
+    for _ in 0..rounds {
+        let kind = random.below(4);
+        kinds[usize::try_from(kind).unwrap()] += 1;
+        match kind {
+            // The device goes on in the same session.
+            0 => server.restart(true),
+            // It takes its session up again.
+            1 => {
+                client.kill();
+                client = device(port, folder.path());
+            }
+            2 => {
+                client.kill();
+                server.restart(true);
+                client = device(port, folder.path());
+            }
+            // A device notices only late that the server knows it no more, unless it starts anew itself.
+            _ => {
+                server.restart(false);
+                client.kill();
+                client = device(port, folder.path());
+            }
+        }
+        for _ in 0..=random.below(4) {
+            read(&server);
+        }
+    }
+    let mut tapped = tapped.lock().unwrap();
+    let Tapped { sniffer, last } = &mut *tapped;
+    let [full, resumed] = sniffer.handshakes;
+    println!(
+        "{rounds} rounds {kinds:?}: {} records, {full} full and {resumed} abbreviated handshakes",
+        sniffer.records
+    );
+    assert_eq!(sniffer.faults, Vec::<String>::new());
+    assert!(full >= 1 && sniffer.records >= 2 * rounds, "there was something to see");
+    let killed = kinds.iter().skip(1).sum::<usize>();
+    assert_eq!(full + resumed, 1 + killed, "only who was killed shook hands again");
+    sniffer.datagram(From::Server, last);
+    let fault = sniffer.faults.pop().unwrap_or_default();
+    assert!(fault.contains("twice under one key"), "a repetition is noticed: {fault:?}");
+}
