@@ -109,6 +109,12 @@ pub fn registration<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
         ([Some("rd"), None, None], Code::POST) => {
             Ok(Operation::Register { parameters: parameters()?, links: message.payload })
         }
+        // Empty is also what is no text.
+        ([Some("rd"), Some(name), None], Code::POST | Code::DELETE)
+            if name.is_empty() || name.contains('/') =>
+        {
+            Err(Error::NotFound)
+        }
         ([Some("rd"), Some(name), None], Code::POST) => {
             let links = (!message.payload.is_empty()).then_some(message.payload);
             Ok(Operation::Update { location: Location(name), parameters: parameters()?, links })
