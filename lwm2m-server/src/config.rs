@@ -25,6 +25,12 @@
 //!     "TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256",
 //! ]
 //!
+//! [admission]                     # address groups are IPv4 networks of 24 bits and IPv6 networks of 48
+//! handshakes = 10000              # under way at once; beyond it one makes room of the group with most
+//! handshake_rate = 10000          # begun in a second; beyond it a hello is as good as lost, and its device repeats it
+//! look_ups = 256                  # keys that the store is asked for at once
+//! look_up_rate = 1000             # identities that one group may name in a second
+//!
 //! [bootstrap]                     # what a bootstrap writes into /0 and /1
 //! server_uri = "coaps://lwm2m.example:5684"
 //! short_server_id = 1
@@ -45,7 +51,7 @@
 use core::fmt;
 use core::str::FromStr;
 use std::net::SocketAddr;
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::path::{Path, PathBuf};
 
 use dtls_psk::{Suite, Suites};
@@ -119,6 +125,9 @@ pub struct Config {
     /// What handshakes may agree on.
     #[serde(default)]
     pub dtls: DtlsConfig,
+    /// How many handshakes are taken.
+    #[serde(default)]
+    pub admission: AdmissionConfig,
     /// What a bootstrap writes.
     #[serde(default)]
     pub bootstrap: BootstrapConfig,
@@ -132,6 +141,32 @@ pub struct DtlsConfig {
     pub suites: Option<Vec<SuiteName>>,
     /// Whether devices that offer it get a Connection ID; they do if it is not said.
     pub connection_ids: Option<bool>,
+}
+
+/// How many handshakes are taken, 1 or more each; what is `None` takes the default of
+/// [`endpoint::Config`](crate::endpoint::Config).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmissionConfig {
+    /// Under way at once.
+    pub handshakes: Option<NonZeroU32>,
+    /// Begun in a second.
+    pub handshake_rate: Option<NonZeroU32>,
+    /// Keys that the store is asked for at once.
+    pub look_ups: Option<NonZeroU32>,
+    /// Identities that one address group may name in a second.
+    pub look_up_rate: Option<NonZeroU32>,
+}
+
+impl AdmissionConfig {
+    /// Sets the limits of an endpoint.
+    pub fn apply(self, endpoint: &mut crate::endpoint::Config) {
+        let number = |number: NonZeroU32| usize::try_from(number.get()).unwrap_or(usize::MAX);
+        endpoint.handshakes = self.handshakes.map_or(endpoint.handshakes, number);
+        endpoint.handshake_rate = self.handshake_rate.map_or(endpoint.handshake_rate, NonZeroU32::get);
+        endpoint.look_ups = self.look_ups.map_or(endpoint.look_ups, number);
+        endpoint.look_up_rate = self.look_up_rate.map_or(endpoint.look_up_rate, NonZeroU32::get);
+    }
 }
 
 /// Addresses to listen on.
@@ -203,6 +238,8 @@ pub struct Settled {
     pub suites: Suites,
     /// Whether devices that offer it get a Connection ID.
     pub connection_ids: bool,
+    /// How many handshakes are taken.
+    pub admission: AdmissionConfig,
     /// What the credentials façade is opened with.
     pub credentials: Settings,
     /// Whether the server URI was named; else it is a guess that only works on this machine.
@@ -276,7 +313,7 @@ impl Config {
     /// Lays `over` over this one: what it says wins.
     #[must_use]
     pub fn overridden(self, over: Self) -> Self {
-        let (listen, bootstrap) = (over.listen, over.bootstrap);
+        let (listen, admission, bootstrap) = (over.listen, over.admission, over.bootstrap);
         Self {
             data: over.data.or(self.data),
             secrets_key: over.secrets_key.or(self.secrets_key),
@@ -294,6 +331,12 @@ impl Config {
             dtls: DtlsConfig {
                 suites: over.dtls.suites.or(self.dtls.suites),
                 connection_ids: over.dtls.connection_ids.or(self.dtls.connection_ids),
+            },
+            admission: AdmissionConfig {
+                handshakes: admission.handshakes.or(self.admission.handshakes),
+                handshake_rate: admission.handshake_rate.or(self.admission.handshake_rate),
+                look_ups: admission.look_ups.or(self.admission.look_ups),
+                look_up_rate: admission.look_up_rate.or(self.admission.look_up_rate),
             },
             bootstrap: BootstrapConfig {
                 server_uri: bootstrap.server_uri.or(self.bootstrap.server_uri),
@@ -392,6 +435,7 @@ impl Config {
             threads: self.threads,
             suites,
             connection_ids: self.dtls.connection_ids.unwrap_or(true),
+            admission: self.admission,
             credentials,
             has_server_uri,
         })
@@ -495,6 +539,28 @@ mod tests {
             let error = suites(text).unwrap_err().to_string();
             assert!(error.contains(complaint), "{error}");
         }
+    }
+
+    #[test]
+    fn the_limits_of_handshakes_are_those_of_the_endpoint_unless_they_are_named() {
+        let default = crate::endpoint::Config::default();
+        let limits = |text: &str| {
+            let mut endpoint = crate::endpoint::Config::default();
+            parse(text)
+                .unwrap()
+                .overridden(Config::default())
+                .settle()
+                .unwrap()
+                .admission
+                .apply(&mut endpoint);
+            (endpoint.handshakes, endpoint.handshake_rate, endpoint.look_ups, endpoint.look_up_rate)
+        };
+        let defaults = (default.handshakes, default.handshake_rate, default.look_ups, default.look_up_rate);
+        assert_eq!(limits(""), defaults);
+        assert_eq!(defaults, (10_000, 10_000, 256, 1_000), "as the documentation of this module says");
+        let named = "[admission]\nhandshakes = 1\nhandshake_rate = 2\nlook_ups = 3\nlook_up_rate = 4\n";
+        assert_eq!(limits(named), (1, 2, 3, 4));
+        assert!(parse("[admission]\nhandshakes = 0\n").is_err());
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub struct Running {
     /// The addresses that were bound.
     pub addresses: Addresses,
     /// Ends with the threads of the sockets, when the last handle is dropped; aborting it stops nothing. When one of them
-    /// panics, all stop, every request ends with [`RequestError::Stopped`](crate::RequestError::Stopped), and this ends with
-    /// the panic.
+    /// panics, all stop, every request ends with [`RequestError::Stopped`](crate::RequestError::Stopped), and this ends after
+    /// them with the panic.
     pub task: JoinHandle<()>,
 }
 

@@ -86,6 +86,16 @@ counters! {
     handshakes_silenced,
     /// Handshakes that made room for newer ones.
     handshakes_displaced,
+    /// Handshakes beyond the rate, of all or of their address group, that were dropped before anything was kept of them.
+    handshakes_over_rate,
+    /// ClientHellos that were left unanswered so that those of a fleet scatter: there was no handshake left for them.
+    hellos_put_off,
+    /// PSK identities that were asked for.
+    look_ups,
+    /// Handshakes that waited for an answer which another one had asked for.
+    look_ups_shared,
+    /// Handshakes that were dropped because their address group named too many identities.
+    look_ups_over_rate,
     /// Answers to a ClientHello without a valid cookie.
     cookies_sent,
     /// Handshakes begun: the cookie came back.

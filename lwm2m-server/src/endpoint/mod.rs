@@ -9,6 +9,7 @@
 //! came back, or, without security, before it registers; everything kept for one remote is bounded.
 
 mod address;
+mod admission;
 mod association;
 mod bootstrap;
 mod budget;
@@ -19,6 +20,7 @@ mod directory;
 mod downlink;
 mod exchange;
 mod location;
+mod lookup;
 mod moving;
 mod notification;
 mod observation;
@@ -64,9 +66,11 @@ pub use trace::{Direction, Packet, Payload};
 
 pub use content::{Kinds, known_kind};
 
+use admission::{Rates, UnderWay};
 use association::{Admission, Association};
 use budget::Budget;
 use connection_id::ConnectionIds;
+use lookup::LookUps;
 use moving::Moves;
 use refusal::Refusals;
 use registry::Registry;
@@ -102,8 +106,15 @@ pub struct Config {
     pub rate: u16,
     /// Whether a bootstrap ends with a second Discover that must show the account written; a round trip more.
     pub verify_bootstrap: bool,
-    /// Handshakes that may be under way at once; beyond it the oldest one makes room.
+    /// Handshakes that may be under way at once; beyond it one makes room whose address group has most.
     pub handshakes: usize,
+    /// Handshakes that may begin in a second, and at once after a second without any, 1 or more; others are dropped, those
+    /// of the address groups that take most first. Their devices repeat them.
+    pub handshake_rate: u32,
+    /// PSK identities that may be asked for at once; others wait their turn.
+    pub look_ups: usize,
+    /// PSK identities that one address group (an IPv4 network of 24 bits, an IPv6 network of 48 bits) may name in a second.
+    pub look_up_rate: u32,
     /// Whether peers that offer it get a Connection ID, by which their sessions survive a change of their address.
     pub connection_ids: bool,
     /// The DTLS sessions that devices may take up again. Clones of a configuration share them.
@@ -129,6 +140,9 @@ impl Default for Config {
             rate: 50,
             verify_bootstrap: false,
             handshakes: 10_000,
+            handshake_rate: 10_000,
+            look_ups: 256,
+            look_up_rate: 1_000,
             connection_ids: true,
             sessions: Sessions::default(),
             dtls: dtls_psk::Config::DEFAULT.with_suites(dtls_psk::Suites::ALL),
@@ -177,10 +191,10 @@ pub struct Endpoint {
     connection_ids: Option<ConnectionIds>,
     /// Associations without security that have no registration.
     strangers: usize,
+    rates: Rates,
     /// Handshakes begun and neither finished nor given up.
-    half_open: usize,
-    /// The handshakes begun, oldest first; some of them ended since.
-    begun: VecDeque<Key>,
+    under_way: UnderWay,
+    look_ups: LookUps,
     /// The addresses that answered a flight with an alert, the latest first.
     complained: VecDeque<IpAddr>,
     refusals: Refusals,
@@ -223,10 +237,15 @@ impl Endpoint {
             unregistered: part.share(config.unregistered),
             devices: part.share(config.devices),
             handshakes: part.share(config.handshakes),
+            handshake_rate: part.share_of_rate(config.handshake_rate),
+            look_ups: part.share(config.look_ups),
+            look_up_rate: part.share_of_rate(config.look_up_rate),
             assembling: part.share(config.assembling),
             ..config
         };
         let (budget, trace) = (Budget::new(config.assembling), Trace::new(config.kinds));
+        let rates = Rates::new(config.handshake_rate, config.look_up_rate);
+        let look_ups = LookUps::new(config.look_ups);
         Self {
             config,
             part,
@@ -248,8 +267,9 @@ impl Endpoint {
             budget,
             connection_ids: None,
             strangers: 0,
-            half_open: 0,
-            begun: VecDeque::new(),
+            rates,
+            under_way: UnderWay::default(),
+            look_ups,
             complained: VecDeque::new(),
             refusals: Refusals::new(),
             scratch: Vec::new(),
@@ -300,48 +320,6 @@ impl Endpoint {
         let range = self.message(now, key, datagram, rng, out);
         self.mark_ready(key);
         self.transmit(key, local, from, range?)
-    }
-
-    /// Takes the answer to a question. What is returned lies in `out` and is to be sent first; then drain the `poll_*`
-    /// methods.
-    pub fn provide(
-        &mut self,
-        now: Instant,
-        id: QuestionId,
-        verdict: Verdict,
-        rng: &mut Rng<'_>,
-        out: &mut [u8],
-    ) -> Option<Transmit> {
-        let association = self.associations.get_mut(id.association)?;
-        if association.questions != id.number {
-            return None;
-        }
-        let (local, to) = (association.local, association.answer_address());
-        if association.proving.as_ref().is_some_and(|proving| proving.look_up.is_some()) {
-            self.looked_up(now, id.association, verdict);
-            self.mark_ready(id.association);
-            return None;
-        }
-        if let Admission::Asked { full } = core::mem::replace(&mut association.admission, Admission::Settled)
-        {
-            match verdict {
-                Verdict::Refused { reason } => {
-                    self.forget_session_of(id.association);
-                    self.close(now, id.association, &reason);
-                }
-                _ => self.adopt(now, id.association, full),
-            }
-            self.mark_ready(id.association);
-            return None;
-        }
-        let range = self.resume(now, id.association, verdict, rng, out);
-        self.mark_ready(id.association);
-        self.transmit(id.association, local, to, range?)
-    }
-
-    /// The next question to the owner. Call until `None`.
-    pub fn poll_question(&mut self) -> Option<(QuestionId, Question)> {
-        self.questions.pop_front()
     }
 
     /// The next thing the credentials should know. Call until `None`.
@@ -543,15 +521,6 @@ impl Endpoint {
                 _ => RequestError::TimedOut,
             };
             self.unanswered(key, sent, error);
-        }
-    }
-
-    /// Asks the owner; a former question of this association is void.
-    fn ask(&mut self, key: Key, question: Question) {
-        if let Some(association) = self.associations.get_mut(key) {
-            association.questions = association.questions.wrapping_add(1);
-            let id = QuestionId { association: key, number: association.questions };
-            self.questions.push_back((id, question));
         }
     }
 

@@ -5,17 +5,25 @@
 
 use core::fmt;
 
+use lwm2m_coap::{Instant, Rng};
+
 use crate::credentials::{Authenticated, BootstrapPlan, Role};
 
-use super::Address;
-use super::association::Who;
+use super::association::{Admission, Who};
 use super::slab::Key;
+use super::{Address, Endpoint, Transmit};
 
 /// Names a question until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct QuestionId {
-    pub(crate) association: Key,
-    pub(crate) number: u32,
+pub struct QuestionId(pub(crate) Asker);
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Asker {
+    /// One association, by the number of its question.
+    Association { key: Key, number: u32 },
+    /// All handshakes that named an identity, by the number of its look-up.
+    LookUp(u64),
 }
 
 /// A question of the engine; answer it with [`Endpoint::provide`](super::Endpoint::provide).
@@ -70,6 +78,62 @@ impl fmt::Debug for Verdict {
             Self::Admitted => f.write_str("Admitted"),
             Self::Plan(_) => f.write_str("Plan"),
             Self::Refused { reason } => f.debug_struct("Refused").field("reason", reason).finish(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Takes the answer to a question. What is returned lies in `out` and is to be sent first; then drain the `poll_*`
+    /// methods.
+    pub fn provide(
+        &mut self,
+        now: Instant,
+        id: QuestionId,
+        verdict: Verdict,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let QuestionId(asker) = id;
+        let (key, number) = match asker {
+            Asker::Association { key, number } => (key, number),
+            Asker::LookUp(number) => {
+                self.looked_up(now, number, &verdict);
+                return None;
+            }
+        };
+        let association = self.associations.get_mut(key)?;
+        if association.questions != number {
+            return None;
+        }
+        let (local, to) = (association.local, association.answer_address());
+        if let Admission::Asked { full } = core::mem::replace(&mut association.admission, Admission::Settled)
+        {
+            match verdict {
+                Verdict::Refused { reason } => {
+                    self.forget_session_of(key);
+                    self.close(now, key, &reason);
+                }
+                _ => self.adopt(now, key, full),
+            }
+            self.mark_ready(key);
+            return None;
+        }
+        let range = self.resume(now, key, verdict, rng, out);
+        self.mark_ready(key);
+        self.transmit(key, local, to, range?)
+    }
+
+    /// The next question to the owner. Call until `None`.
+    pub fn poll_question(&mut self) -> Option<(QuestionId, Question)> {
+        self.questions.pop_front()
+    }
+
+    /// Asks the owner; a former question of this association is void.
+    pub(crate) fn ask(&mut self, key: Key, question: Question) {
+        if let Some(association) = self.associations.get_mut(key) {
+            association.questions = association.questions.wrapping_add(1);
+            let id = QuestionId(Asker::Association { key, number: association.questions });
+            self.questions.push_back((id, question));
         }
     }
 }

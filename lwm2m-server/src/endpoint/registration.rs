@@ -248,8 +248,9 @@ impl Endpoint {
         if association.is_stranger() {
             self.strangers = self.strangers.saturating_sub(1);
         }
-        if association.session.is_some() && association.who.is_none() {
-            self.half_open = self.half_open.saturating_sub(1);
+        self.under_way.end(key);
+        if let Some(proving) = association.proving.filter(|proving| proving.look_up.is_some()) {
+            self.look_ups.forget(association.local.role(), &proving.identity, key);
         }
         if let (Some(ids), Some(session)) = (&mut self.connection_ids, &association.session) {
             ids.forget(session.own_connection_id(), key);

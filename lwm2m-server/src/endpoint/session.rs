@@ -2,28 +2,27 @@
 //! §4.2.8; LwM2M Transport 1.2.1 §5).
 //!
 //! 1. A ClientHello without a good cookie gets one; nothing is kept.
-//! 2. The cookie came back: an association is made, beside an established one of the same address. With a session that is
+//! 2. The cookie came back: if there is room for a handshake (`admission.rs`) an association is made, beside an established one of the same address. With a session that is
 //!    known it is asked at the end whether its credential is still good; the identity is not asked for.
-//! 3. The identity is asked for by a question; an unknown or refused one goes on with a random key, so that its peer
-//!    cannot tell.
+//! 3. The identity is asked for (`lookup.rs`); an unknown or refused one goes on with a random key, so that its peer cannot
+//!    tell.
 //! 4. The Finished verified: only now the new association replaces the old one, and only the registration of the same
 //!    identity moves along.
 //!
 //! Invariant: what is forged or unfinished changes nothing of an established association.
 
-use dtls_psk::{
-    Accepted, Answer, Choice, ConnectionId, CookieJar, Datagram, Handshake, Input, Operation, Reason, choose,
-};
+use dtls_psk::{Accepted, Choice, ConnectionId, CookieJar, Datagram, Handshake, Input, Reason, choose};
 use lwm2m_coap::{Instant, Rng};
 
 use crate::credentials::{Fact, Role};
 use crate::event::Event;
 
-use super::association::{Admission, Association, Proving, Who};
+use super::admission::Rates;
+use super::association::{Admission, Association, Who};
 use super::connection_id::{self, ConnectionIds};
 use super::counters::Counters;
-use super::question::{Question, Verdict};
-use super::slab::{Key, Slab};
+use super::question::Question;
+use super::slab::Key;
 use super::{Address, Candidates, Endpoint, Listener, Transmit};
 
 /// The DTLS state of one association; the handshake's memory is boxed and freed after it.
@@ -98,6 +97,10 @@ impl Endpoint {
         let hello = match cookies.accept(dtls(now), &self.config.dtls, rng, from.bytes(), datagram, out) {
             Accepted::Verified(hello) => hello,
             Accepted::Reply(length) => {
+                if !self.rates.may_begin(now, from) && Rates::puts_off(rng) {
+                    Counters::add(&mut self.counters.hellos_put_off);
+                    return None;
+                }
                 Counters::add(&mut self.counters.cookies_sent);
                 return Some(Transmit { local, to: from, range: 0..length });
             }
@@ -110,6 +113,12 @@ impl Endpoint {
                 return None;
             }
         };
+        // A new handshake asks for a key, of which its group may have asked for enough.
+        let may_look_up = !hello.session_id().is_empty() || self.rates.may_look_up(now, from);
+        if !may_look_up || !self.rates.begin(now, from) {
+            Counters::add(&mut self.counters.handshakes_over_rate);
+            return None;
+        }
         // The handshake under way on this address makes room for the new one; an established session stays.
         let known = self.by_address.get(&(local, from)).map(Candidates::newest_first).unwrap_or_default();
         let (pending, established): (Vec<Key>, Vec<Key>) = known
@@ -128,7 +137,7 @@ impl Endpoint {
         for key in found_by_id {
             self.forget_address(key);
         }
-        self.make_room(now);
+        self.make_room(now, from);
         let shares_records =
             self.config.dtls.shares_records && !self.complained.contains(&from.socket_address().ip());
         let config = self.config.dtls.with_shared_records(shares_records);
@@ -155,29 +164,19 @@ impl Endpoint {
         };
         self.by_address
             .insert((local, from), Candidates { newest: key, older: established.first().copied() });
-        self.half_open = self.half_open.saturating_add(1);
-        self.begun.push_back(key);
+        self.under_way.begin(key, from);
         Counters::add(&mut self.counters.handshakes_begun);
         self.mark_ready(key);
         None
     }
 
-    /// Sees to it that one more handshake may be under way: the oldest one goes, which had the most time. An honest one takes
-    /// some round trips, so that whoever begins many and finishes none keeps nobody out.
-    fn make_room(&mut self, now: Instant) {
-        let is_pending = |associations: &Slab<Association>, key: &Key| {
-            associations.get(*key).is_some_and(|association| association.who.is_none())
-        };
-        while self.half_open >= self.config.handshakes {
-            let Some(oldest) = self.begun.pop_front() else { break };
-            if is_pending(&self.associations, &oldest) {
-                Counters::add(&mut self.counters.handshakes_displaced);
-                self.give_way(now, oldest);
-            }
-        }
-        // Of those that ended some are still listed, behind one that did not.
-        if self.begun.len() > self.config.handshakes.saturating_mul(2) {
-            self.begun.retain(|key| is_pending(&self.associations, key));
+    /// Sees to it that one more handshake may be under way. An honest one takes some round trips, so that whoever begins many
+    /// and finishes none keeps nobody out.
+    fn make_room(&mut self, now: Instant, from: Address) {
+        while self.under_way.count() >= self.config.handshakes {
+            let Some(key) = self.under_way.displaced_by(from) else { break };
+            Counters::add(&mut self.counters.handshakes_displaced);
+            self.give_way(now, key);
         }
     }
 
@@ -219,7 +218,7 @@ impl Endpoint {
             }
         }
         self.note_complaint(key);
-        self.look_up(key);
+        self.look_up(now, key);
         self.mark_ready(key);
         let to = self.associations.get(key).map_or(from, Association::answer_address);
         self.transmit(key, local, to, answer?)
@@ -247,43 +246,6 @@ impl Endpoint {
         if matches!(suspicion, Some(Reason::PeerAlert(_))) && !self.complained.contains(&ip) {
             self.complained.truncate(COMPLAINTS.saturating_sub(1));
             self.complained.push_front(ip);
-        }
-    }
-
-    /// Asks for the key, when a handshake has come that far.
-    fn look_up(&mut self, key: Key) {
-        let Some(association) = self.associations.get_mut(key) else { return };
-        let (role, from) = (association.local.role(), association.address);
-        let Some(pending) = association.session.as_mut().and_then(Connection::poll_pending) else { return };
-        let Operation::LookUpPsk { identity } = pending.operation else { return };
-        let (identity, look_up) = (identity.to_vec(), Some(pending.id));
-        association.proving = Some(Box::new(Proving { identity: identity.clone(), look_up, who: None }));
-        self.ask(key, Question::LookUp { role, identity, from });
-    }
-
-    /// Goes on with the handshake now that the key is known, or that there is none.
-    pub(crate) fn looked_up(&mut self, now: Instant, key: Key, verdict: Verdict) {
-        let Some(association) = self.associations.get_mut(key) else { return };
-        let (local, from) = (association.local, association.address);
-        let (Some(session), Some(proving)) = (&mut association.session, &mut association.proving) else {
-            return;
-        };
-        let Some(pending) = proving.look_up.take() else { return };
-        let provided = match verdict {
-            Verdict::Key { key: psk, who } => {
-                proving.who = Some(who);
-                session.provide(dtls(now), pending, Answer::Psk { key: &psk })
-            }
-            Verdict::Refused { reason } => {
-                let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());
-                let provided = session.provide(dtls(now), pending, Answer::Unknown);
-                self.handshake_refused(now, (local, from), identity, false, reason);
-                provided
-            }
-            _ => session.provide(dtls(now), pending, Answer::Unknown),
-        };
-        if let Ok(Some(input)) = provided {
-            self.session_changed(now, key, &input);
         }
     }
 
@@ -316,7 +278,7 @@ impl Endpoint {
         let who = Who::Proven(who);
         self.refusals.succeeded((association.local, association.address));
         association.admission = Admission::Asked { full };
-        self.half_open = self.half_open.saturating_sub(1);
+        self.under_way.end(key);
         Counters::add(&mut self.counters.handshakes_finished);
         if !full {
             Counters::add(&mut self.counters.sessions_resumed);
@@ -405,7 +367,7 @@ impl Endpoint {
 
     /// Tells of a refused handshake. Whoever has an address can have as many refused as he likes: beyond a rate they are
     /// only counted, so that they do not crowd out the other events. An identity that is known has a rate of its own.
-    fn handshake_refused(
+    pub(crate) fn handshake_refused(
         &mut self,
         now: Instant,
         (local, from): (Listener, Address),

@@ -110,6 +110,10 @@ impl Part {
     pub(crate) fn share(self, limit: usize) -> usize {
         limit.div_ceil(usize::from(self.of).max(1)).max(1)
     }
+
+    pub(crate) fn share_of_rate(self, rate: u32) -> u32 {
+        rate.div_ceil(u32::from(self.of).max(1)).max(1)
+    }
 }
 
 /// What one part hands to another: to be given to its [`Endpoint::accept`].

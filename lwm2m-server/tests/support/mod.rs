@@ -181,6 +181,16 @@ impl World {
         self.random = random;
     }
 
+    /// Sends what the first part has to send; what it asks is still to be answered.
+    pub(crate) fn send_all(&mut self) {
+        let mut out = vec![0; 2048];
+        let Self { endpoint, sent, random, now, .. } = self;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        while let Some(transmit) = endpoint.poll_transmit(*now, &mut rng, &mut out) {
+            sent.push_back((transmit.local, transmit.to, out[transmit.range].to_vec()));
+        }
+    }
+
     /// What the parts have for each other is lost.
     pub(crate) fn lose_parcels(&mut self) {
         self.parcels.clear();

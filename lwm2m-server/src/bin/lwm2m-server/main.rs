@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use lwm2m_server::config::{BootstrapConfig, Config, DtlsConfig, Listen, ListenConfig};
+use lwm2m_server::config::{AdmissionConfig, BootstrapConfig, Config, DtlsConfig, Listen, ListenConfig};
 use tracing_subscriber::EnvFilter;
 
 /// LwM2M server and bootstrap server.
@@ -96,6 +96,7 @@ impl Serve {
                 http_public: self.http_public.then_some(true),
             },
             dtls: DtlsConfig::default(),
+            admission: AdmissionConfig::default(),
             bootstrap: BootstrapConfig { server_uri: self.server_uri, ..BootstrapConfig::default() },
         };
         (self.config, flags)

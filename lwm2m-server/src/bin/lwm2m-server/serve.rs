@@ -88,6 +88,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     settings.endpoint.short_server_id = settled.credentials.short_server_id;
     settings.endpoint.connection_ids = settled.connection_ids;
     settings.endpoint.challenge = settled.challenge;
+    settled.admission.apply(&mut settings.endpoint);
     settings.endpoint.dtls = settings.endpoint.dtls.with_suites(settled.suites);
     // Without them the devices come again by themselves: no reason not to start.
     let saved = sessions.take(now_ms()).unwrap_or_else(|error| {

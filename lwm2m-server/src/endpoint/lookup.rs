@@ -1,0 +1,236 @@
+//! The keys of identities: asked for once for all handshakes that wait for the same one, a bounded number at once.
+//!
+//! 1. A handshake has named its identity. Its address group has a rate of look-ups; beyond it the handshake is forgotten
+//!    without a word, before anybody knows what the identity is.
+//! 2. Whoever waits for the same identity waits with it. Beyond the number that may be asked at once others wait their turn.
+//! 3. The answer goes to all who still wait. An unknown or refused identity goes on with a random key, so that its peer
+//!    cannot tell.
+//!
+//! Invariant: what waits belongs to a handshake under way.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use dtls_psk::{Answer, Operation};
+use lwm2m_coap::Instant;
+
+use crate::credentials::Role;
+
+use super::association::Proving;
+use super::counters::Counters;
+use super::question::{Asker, Question, QuestionId, Verdict};
+use super::session::{Connection, dtls};
+use super::slab::Key;
+use super::{Address, Endpoint};
+
+/// An identity of one of the two servers.
+type Identity = (Role, Arc<[u8]>);
+
+/// The identities that are looked up.
+#[derive(Debug)]
+pub(crate) struct LookUps {
+    /// How many may be asked for at once.
+    most: usize,
+    asked: HashMap<u64, Identity>,
+    wanted: HashMap<Identity, Wanted>,
+    /// Those that wait for their turn, and some that nobody waits for any more.
+    queue: VecDeque<Identity>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    by: Vec<Key>,
+    from: Address,
+    is_asked: bool,
+}
+
+impl LookUps {
+    /// At most `most` are asked for at once.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, asked: HashMap::new(), wanted: HashMap::new(), queue: VecDeque::new(), next: 0 }
+    }
+
+    /// Answers whether it is waited for already.
+    fn want(&mut self, identity: Identity, by: Key, from: Address) -> bool {
+        if let Some(wanted) = self.wanted.get_mut(&identity) {
+            wanted.by.push(by);
+            return true;
+        }
+        if self.queue.len() > self.wanted.len().saturating_mul(2).saturating_add(self.most) {
+            let Self { queue, wanted, .. } = self;
+            queue.retain(|identity| wanted.get(identity).is_some_and(|wanted| !wanted.is_asked));
+        }
+        self.queue.push_back((identity.0, Arc::clone(&identity.1)));
+        self.wanted.insert(identity, Wanted { by: vec![by], from, is_asked: false });
+        false
+    }
+
+    /// The next one whose turn it is.
+    fn ask(&mut self) -> Option<(u64, Identity, Address)> {
+        while self.asked.len() < self.most {
+            let identity = self.queue.pop_front()?;
+            let Some(wanted) = self.wanted.get_mut(&identity).filter(|wanted| !wanted.is_asked) else {
+                continue;
+            };
+            wanted.is_asked = true;
+            let id = self.next;
+            self.next = id.wrapping_add(1);
+            self.asked.insert(id, (identity.0, Arc::clone(&identity.1)));
+            return Some((id, identity, wanted.from));
+        }
+        None
+    }
+
+    /// Who waits for the answer.
+    fn answered(&mut self, id: u64) -> Vec<Key> {
+        let Some(identity) = self.asked.remove(&id) else { return Vec::new() };
+        self.wanted.remove(&identity).map(|wanted| wanted.by).unwrap_or_default()
+    }
+
+    /// A handshake waits no longer. What nobody waits for is not asked for; if it is already its answer ends it.
+    pub(crate) fn forget(&mut self, role: Role, identity: &[u8], by: Key) {
+        let identity = (role, Arc::from(identity));
+        let Some(wanted) = self.wanted.get_mut(&identity) else { return };
+        wanted.by.retain(|other| *other != by);
+        if wanted.by.is_empty() && !wanted.is_asked {
+            self.wanted.remove(&identity);
+        }
+    }
+}
+
+impl Endpoint {
+    /// Asks for the key, when a handshake has come that far.
+    pub(crate) fn look_up(&mut self, now: Instant, key: Key) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let (role, from) = (association.local.role(), association.address);
+        let Some(pending) = association.session.as_mut().and_then(Connection::poll_pending) else { return };
+        let Operation::LookUpPsk { identity } = pending.operation else { return };
+        let (identity, look_up) = (identity.to_vec(), Some(pending.id));
+        if !self.rates.look_up(now, from) {
+            Counters::add(&mut self.counters.look_ups_over_rate);
+            return self.remove(key);
+        }
+        let shared = Arc::from(identity.as_slice());
+        association.proving = Some(Box::new(Proving { identity, look_up, who: None }));
+        if self.look_ups.want((role, shared), key, from) {
+            Counters::add(&mut self.counters.look_ups_shared);
+        }
+        self.ask_for_keys();
+    }
+
+    fn ask_for_keys(&mut self) {
+        while let Some((id, (role, identity), from)) = self.look_ups.ask() {
+            Counters::add(&mut self.counters.look_ups);
+            let question = Question::LookUp { role, identity: identity.to_vec(), from };
+            self.questions.push_back((QuestionId(Asker::LookUp(id)), question));
+        }
+    }
+
+    /// Goes on with the handshakes that waited for a key, now that it is known, or that there is none.
+    pub(crate) fn looked_up(&mut self, now: Instant, id: u64, verdict: &Verdict) {
+        for key in self.look_ups.answered(id) {
+            self.take_key(now, key, verdict);
+            self.mark_ready(key);
+        }
+        self.ask_for_keys();
+    }
+
+    fn take_key(&mut self, now: Instant, key: Key, verdict: &Verdict) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let (local, from) = (association.local, association.address);
+        let (Some(session), Some(proving)) = (&mut association.session, &mut association.proving) else {
+            return;
+        };
+        let Some(pending) = proving.look_up.take() else { return };
+        let provided = match verdict {
+            Verdict::Key { key: psk, who } => {
+                proving.who = Some(who.clone());
+                session.provide(dtls(now), pending, Answer::Psk { key: psk })
+            }
+            Verdict::Refused { reason } => {
+                let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());
+                let provided = session.provide(dtls(now), pending, Answer::Unknown);
+                self.handshake_refused(now, (local, from), identity, false, reason.clone());
+                provided
+            }
+            _ => session.provide(dtls(now), pending, Answer::Unknown),
+        };
+        if let Ok(Some(input)) = provided {
+            self.session_changed(now, key, &input);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    const FROM: [u8; 4] = [192, 0, 2, 1];
+
+    fn key(slot: u32) -> Key {
+        Key { slot, generation: NonZeroU32::MIN }
+    }
+
+    fn want(look_ups: &mut LookUps, identity: &str, by: u32) -> bool {
+        let from = std::net::SocketAddr::from((FROM, 1)).into();
+        look_ups.want((Role::Management, Arc::from(identity.as_bytes())), key(by), from)
+    }
+
+    fn ask(look_ups: &mut LookUps) -> Option<(u64, String)> {
+        let (id, (_, identity), _) = look_ups.ask()?;
+        Some((id, String::from_utf8_lossy(&identity).into_owned()))
+    }
+
+    #[test]
+    fn equal_identities_are_asked_for_once_and_all_get_the_answer() {
+        let mut look_ups = LookUps::new(10);
+        assert!(!want(&mut look_ups, "a", 1));
+        assert_eq!(ask(&mut look_ups), Some((0, "a".to_owned())));
+        assert!(want(&mut look_ups, "a", 2), "while it is asked for");
+        assert!(!look_ups.want(
+            (Role::Bootstrap, Arc::from(*b"a")),
+            key(3),
+            std::net::SocketAddr::from((FROM, 1)).into()
+        ));
+        assert_eq!(ask(&mut look_ups), Some((1, "a".to_owned())), "that of the other server");
+        assert_eq!(look_ups.answered(0), [key(1), key(2)]);
+        assert!(look_ups.answered(0).is_empty());
+        assert!(!want(&mut look_ups, "a", 4), "the answer is not kept");
+    }
+
+    #[test]
+    fn beyond_the_most_at_once_others_wait_their_turn() {
+        let mut look_ups = LookUps::new(2);
+        for (by, identity) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            want(&mut look_ups, identity, u32::try_from(by).unwrap_or(0));
+        }
+        assert_eq!(
+            [ask(&mut look_ups), ask(&mut look_ups)].map(|asked| asked.map(|(_, name)| name)),
+            [Some("a".to_owned()), Some("b".to_owned())]
+        );
+        assert_eq!(ask(&mut look_ups), None);
+        // Who waited for c has gone: d is next.
+        look_ups.forget(Role::Management, b"c", key(2));
+        assert_eq!(look_ups.answered(1), [key(1)]);
+        assert_eq!(ask(&mut look_ups), Some((2, "d".to_owned())));
+        assert_eq!(ask(&mut look_ups), None);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_kept() {
+        let mut look_ups = LookUps::new(1);
+        want(&mut look_ups, "asked", 0);
+        assert!(ask(&mut look_ups).is_some());
+        for by in 1..10_000 {
+            want(&mut look_ups, &format!("identity-{by}"), by);
+            look_ups.forget(Role::Management, format!("identity-{by}").as_bytes(), key(by));
+            assert!(look_ups.wanted.len() == 1 && look_ups.queue.len() < 10);
+        }
+        look_ups.forget(Role::Management, b"asked", key(0));
+        assert!(look_ups.answered(0).is_empty());
+        assert!(look_ups.wanted.is_empty() && look_ups.asked.is_empty());
+    }
+}
