@@ -358,6 +358,27 @@ fn every_refused_register_is_told_of_with_its_reason() {
 }
 
 #[test]
+fn devices_that_are_turned_away_together_are_told_to_come_again_at_different_times() {
+    let mut config = Config::default();
+    config.devices = 1;
+    let mut world = World::with(config, true);
+    Device::plain(Listener::Coap, 1).register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    let mut seconds: Vec<u8> = (0..100)
+        .map(|n| {
+            let mut device = Device::plain(Listener::Coap, 1000 + n);
+            let uri = format!("rd?ep=d{n}&lt=60&lwm2m=1.1");
+            let answer = device.request(&mut world, Code::POST, &uri, LINKS.as_bytes()).unwrap();
+            assert_eq!(answer.code, Code::SERVICE_UNAVAILABLE);
+            answer.option(OptionNumber::MAX_AGE).unwrap()[0]
+        })
+        .collect();
+    assert!(seconds.iter().all(|seconds| (30..=90).contains(seconds)));
+    seconds.sort_unstable();
+    seconds.dedup();
+    assert!(seconds.len() > 30, "{seconds:?}");
+}
+
+#[test]
 fn what_is_dropped_is_counted_by_its_reason() {
     let mut world = World::new(false);
     let identity = world.enrol("a", Role::Management);

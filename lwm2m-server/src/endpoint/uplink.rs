@@ -185,6 +185,14 @@ impl Endpoint {
             writer.option(OptionNumber::LOCATION_PATH, b"rd").ok()?;
             writer.option(OptionNumber::LOCATION_PATH, id.as_bytes()).ok()?;
         }
+        if reply.code == Code::SERVICE_UNAVAILABLE {
+            // RFC 7252 §5.9.3.4: when to try again. Those who were refused together do not come back together.
+            let mut random = [0];
+            rng(&mut random);
+            let [random] = random;
+            let seconds = RETRY.saturating_add(u32::from(random % RETRY_SPREAD));
+            writer.uint(OptionNumber::MAX_AGE, seconds).ok()?;
+        }
         if let Some(block) = reply.block {
             writer.block1(block).ok()?;
         }
@@ -491,6 +499,11 @@ pub(crate) struct Upload {
     /// When it has stood still for too long.
     deadline: Instant,
 }
+
+/// The fewest seconds after which a device that there is no room for is to try again, and how many further ones there are
+/// to choose from, one after the other.
+const RETRY: u32 = 30;
+const RETRY_SPREAD: u8 = 61;
 
 /// The longest object list, in bytes.
 const LONGEST_LIST: u32 = 16_384;
