@@ -145,7 +145,7 @@ async fn restart(devices: usize, connection_ids: bool) {
     let saved_again = SessionFile::new(folder.path(), sealer()).take(now_ms()).unwrap().unwrap();
     let age = saved_again.age;
     let settings = settings(addresses, connection_ids);
-    let running = driver::resume(settings, credentials, saved_again, age).await.unwrap();
+    let running = driver::resume(settings, credentials, || (saved_again, age)).await.unwrap();
     println!(
         "{saved} sessions: stopped and saved in {} ms, {} bytes each, up again after {} ms",
         stopped.as_millis(),

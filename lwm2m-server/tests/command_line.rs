@@ -235,6 +235,13 @@ fn sigterm_stops_the_server_with_exit_code_0() {
         let pid = served.child.id().to_string();
         assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
         assert_eq!(served.child.wait().unwrap().code(), Some(0), "{signal}");
+        // What goes on in the next run; a start that fails leaves it there.
+        let sessions = folder.path().join("sessions.sealed");
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let (code, line) = failed(&server(&replaced(serve_arguments(folder.path()), "--coap", &address)));
+        assert!(code == Some(1) && line.contains(&address), "{line}");
+        assert!(sessions.exists());
     }
 }
 

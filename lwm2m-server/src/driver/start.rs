@@ -75,22 +75,22 @@ const EVENTS: usize = 4096;
 /// # Errors
 /// [`StartError`] when an address cannot be bound or a thread cannot be started.
 pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<Running, StartError> {
-    resume(settings, credentials, [], Duration::ZERO).await
+    resume(settings, credentials, || ([], Duration::ZERO)).await
 }
 
-/// As [`start`], and goes on with what [`Server::stop`] saved `age` ago: no device that was saved notices more than a
-/// pause. Whose credential is not good any more has to come again.
+/// As [`start`], and goes on with what [`Server::stop`] saved: no device that was saved notices more than a pause. Whose
+/// credential is not good any more has to come again.
 ///
-/// Each saved remote may be taken up once. What is restored leaves out 64 sequence numbers for each millisecond of `age`,
-/// so that `age` must not be less than the time that passed.
+/// `take` is called once the addresses are bound, and answers the saved remotes and how long ago they were saved: not less
+/// than the time that passed, because each session leaves out 64 sequence numbers for each millisecond of it. Each may be
+/// taken up once.
 ///
 /// # Errors
 /// As those of [`start`].
-pub async fn resume(
+pub async fn resume<I: IntoIterator<Item = Saved>>(
     settings: Settings,
     credentials: Arc<Credentials>,
-    saved: impl IntoIterator<Item = Saved>,
-    age: Duration,
+    take: impl FnOnce() -> (I, Duration),
 ) -> Result<Running, StartError> {
     let of = settings.threads();
     let bound = Bound::open(&settings.addresses, of)?;
@@ -99,6 +99,7 @@ pub async fn resume(
     let endpoint =
         |index| Endpoint::part(settings.endpoint.clone(), Part { index, of: of.get() }, Arc::clone(&shared));
     let mut endpoints: Vec<Endpoint> = (0..of.get()).map(endpoint).collect();
+    let (saved, age) = take();
     let (restored, left) =
         restore(&mut endpoints, &shared, &credentials, Clock::start().now(), saved, age, &mut fill);
     if restored > 0 || left > 0 {

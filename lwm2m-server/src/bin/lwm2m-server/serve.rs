@@ -90,17 +90,19 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     settings.endpoint.challenge = settled.challenge;
     settled.admission.apply(&mut settings.endpoint);
     settings.endpoint.dtls = settings.endpoint.dtls.with_suites(settled.suites);
-    // Without them the devices come again by themselves: no reason not to start.
-    let saved = sessions.take(now_ms()).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the sessions of the last run are lost");
-        None
-    });
-    let age = saved.as_ref().map(|saved| saved.age).unwrap_or_default();
-    let running =
-        driver::resume(settings, Arc::clone(&credentials), saved.into_iter().flatten(), age).await?;
-    // Whoever reads that it listens may stop it.
+    // From here on a stop is a planned one: what is taken of the last run is not lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let running = driver::resume(settings, Arc::clone(&credentials), || {
+        // Without them the devices come again by themselves: no reason not to start.
+        let saved = sessions.take(now_ms()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the sessions of the last run are lost");
+            None
+        });
+        let age = saved.as_ref().map(|saved| saved.age).unwrap_or_default();
+        (saved.into_iter().flatten(), age)
+    })
+    .await?;
     for (name, address) in [
         ("coap", running.addresses.coap),
         ("coaps", running.addresses.coaps),
