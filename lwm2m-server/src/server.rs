@@ -10,7 +10,7 @@ use crate::endpoint::{Packet, Saved, Shared};
 use crate::event::Event;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Barrier, broadcast, mpsc, oneshot};
 
 /// A running server. Clones share it; the driver stops when the last one is dropped and its sockets are closed.
 #[derive(Clone, Debug)]
@@ -65,9 +65,16 @@ pub(crate) enum Call {
     Counters {
         answer: oneshot::Sender<Vec<(&'static str, u64)>>,
     },
-    Stop {
-        saved: mpsc::Sender<Vec<Saved>>,
-    },
+    Stop(Stop),
+}
+
+/// All parts are to stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop {
+    /// Who wants what goes on in the next run.
+    pub(crate) saved: mpsc::Sender<Vec<Saved>>,
+    /// Where all parts meet.
+    pub(crate) all: Arc<Barrier>,
 }
 
 /// One operation on a device, independent of the transport (LwM2M Core 1.2.1 §6.3, §6.4).
@@ -505,14 +512,18 @@ impl Server {
     }
 
     /// Stops the server, and sends what is to go on in the next run to `keep`, some remotes at a time: sessions with their
-    /// keys, registrations and observations. Seal it before it is written anywhere; [`crate::driver::resume`] takes it.
-    /// Requests under way end with [`RequestError::Stopped`].
+    /// keys, registrations and observations. Read them meanwhile; seal them before they are written anywhere;
+    /// [`crate::driver::resume`] takes them. Requests under way end with [`RequestError::Stopped`].
     pub async fn stop(&self, keep: mpsc::Sender<Vec<Saved>>) {
+        let all = Arc::new(Barrier::new(self.calls.len()));
+        let stop = Stop { saved: keep, all };
         for part in &*self.calls {
             // One that stopped before has nothing to give.
-            if part.send(Call::Stop { saved: keep.clone() }).await.is_ok() {
-                part.closed().await;
-            }
+            let _ = part.send(Call::Stop(stop.clone())).await;
+        }
+        drop(stop);
+        for part in &*self.calls {
+            part.closed().await;
         }
     }
 

@@ -97,6 +97,65 @@ fn a_device_without_security_goes_on_too() {
 }
 
 #[test]
+fn a_device_without_security_that_was_never_asked_can_be_asked_afterwards() {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    device.register(&mut world, "ep=a&lwm2m=1.1", "</1/0>,</3/0>");
+    assert_eq!(world.restart(1, PAUSE), (1, 0));
+    let read = world.request("a", Operation::Read { path: path("/3/0/9"), format: None }).unwrap();
+    let asked = device.asked(&mut world);
+    device.answer(&mut world, &asked, Code::CONTENT, &[PLAIN], b"3");
+    assert!(world.outcome(read).is_ok());
+}
+
+#[test]
+fn a_registration_whose_session_was_closed_goes_on_in_the_next_session() {
+    let mut world = World::of_parts(2);
+    let (mut device, location, observed) = registered(&mut world, device(40_000, true), "a");
+    device.session.as_mut().unwrap().close();
+    device.run(&mut world);
+    assert!(world.told().iter().any(|told| told.starts_with("closed a")));
+    assert_eq!(world.restart(3, PAUSE), (1, 0));
+    device.connect(&mut world, "a-management", &KEY);
+    assert_eq!(device.request(&mut world, Code::POST, &location, b"").unwrap().code, Code::CHANGED);
+    device.notify(&mut world, Kind::NonConfirmable, observed.token, 2, &[PLAIN], b"2");
+    assert!(world.told().iter().any(|told| told.starts_with("notification a")));
+}
+
+#[test]
+fn observations_get_numbers_that_none_had() {
+    let mut world = World::of_parts(3);
+    let mut ids = HashSet::new();
+    let number = |told: &lwm2m_server::Answer| match told {
+        lwm2m_server::Answer::Observing(id, _) => *id,
+        other => unreachable!("{other:?}"),
+    };
+    let mut devices = Vec::new();
+    for round in 0..3_u16 {
+        for n in 0..6 {
+            let name = format!("device-{round}-{n}");
+            let mut device = device(40_000 + 10 * round + n, true);
+            let identity = world.enrol(&name, Role::Management);
+            device.connect(&mut world, &identity, &KEY);
+            device.register(&mut world, &format!("ep={name}&lwm2m=1.1"), "</3/0>");
+            let observe = Operation::Observe { path: path("/3/0/9"), format: None };
+            let asked = world.request(&name, observe).unwrap();
+            let observed = device.asked(&mut world);
+            device.answer(
+                &mut world,
+                &observed,
+                Code::CONTENT,
+                &[(OptionNumber::OBSERVE, &[1]), PLAIN],
+                b"1",
+            );
+            assert!(ids.insert(number(&world.outcome(asked).unwrap())));
+            devices.push(device);
+        }
+        world.restart(2 - (u8::try_from(round).unwrap() % 2), PAUSE);
+    }
+}
+
+#[test]
 fn a_repeated_message_gets_the_answer_of_before_and_a_replayed_record_none() {
     let mut world = World::of_parts(1);
     let (mut device, location, _) = registered(&mut world, device(40_000, true), "a");

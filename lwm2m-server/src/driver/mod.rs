@@ -25,7 +25,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Packet, Parcel, RequestId, Saved};
 use crate::event::Event;
-use crate::server::{Answer, Call, RequestError};
+use crate::server::{Answer, Call, RequestError, Stop};
 
 use clock::Clock;
 pub use restore::restore;
@@ -42,6 +42,10 @@ const BURST: usize = 64;
 /// The largest datagram read or written. No message is as long: blocks have 1024 bytes.
 const DATAGRAM: usize = 2048;
 
+/// How often the parts give each other what they have before they stop: a parcel leads to three others at most.
+const ROUNDS: usize = 5;
+/// How long a part waits for the others.
+const ROUND: Duration = Duration::from_secs(1);
 /// Remotes handed over at once when the server stops.
 const SAVED_AT_ONCE: usize = 256;
 
@@ -100,7 +104,7 @@ impl Driver {
                 Some(parcel) = arrivals.datagrams.recv() => self.accept(parcel, &mut out),
                 call = arrivals.calls.recv() => match call.map(|call| self.call(call)) {
                     Some(ControlFlow::Continue(())) => {}
-                    Some(ControlFlow::Break(saved)) => return self.save(saved).await,
+                    Some(ControlFlow::Break(stop)) => return self.stop(stop, &mut arrivals, &mut out).await,
                     None => return,
                 },
                 () = &mut sleep => self.timeout(),
@@ -189,9 +193,18 @@ impl Driver {
         }
     }
 
-    /// Gives away what is to go on in the next run. Nothing is sent any more.
-    async fn save(self, saved: mpsc::Sender<Vec<Saved>>) {
-        let mut remotes = self.endpoint.save();
+    /// Gives away what is to go on in the next run. Nothing is read any more, nor sent once all parts have what the others
+    /// had for them; until all are done the sockets stay open, so that the kernel brings nothing to a part that is left.
+    async fn stop(mut self, Stop { saved, all }: Stop, arrivals: &mut Arrivals, out: &mut [u8]) {
+        for _ in 0..ROUNDS {
+            // One that panicked comes no more.
+            let _ = tokio::time::timeout(ROUND, all.wait()).await;
+            while let Ok(parcel) = arrivals.others.try_recv() {
+                self.accept(parcel, out);
+                self.drain(self.clock.now(), out);
+            }
+        }
+        let mut remotes = self.endpoint.save(self.clock.now());
         loop {
             let some: Vec<Saved> = remotes.by_ref().take(SAVED_AT_ONCE).collect();
             // Whoever asked may be gone: then nobody wants the rest.
@@ -206,8 +219,8 @@ impl Driver {
         self.endpoint.set_trace(self.packets.receiver_count() > 0);
     }
 
-    /// Breaks with whom to send what goes on in the next run.
-    fn call(&mut self, call: Call) -> ControlFlow<mpsc::Sender<Vec<Saved>>> {
+    /// Breaks when the server is to stop.
+    fn call(&mut self, call: Call) -> ControlFlow<Stop> {
         self.watch();
         let now = self.clock.now();
         match call {
@@ -240,7 +253,7 @@ impl Driver {
                 counters.overrun = self.overrun;
                 let _ = answer.send(counters.list());
             }
-            Call::Stop { saved } => return ControlFlow::Break(saved),
+            Call::Stop(stop) => return ControlFlow::Break(stop),
         }
         ControlFlow::Continue(())
     }

@@ -26,17 +26,22 @@ pub fn restore(
     let of = u8::try_from(endpoints.len()).unwrap_or(u8::MAX);
     let (mut restored, mut left) = (0_usize, 0_usize);
     let mut owners = HashMap::new();
+    let mut last_observation = 0;
     for saved in saved {
         let part = saved.part(of);
         let found_by = saved.found_by();
+        last_observation = last_observation.max(saved.last_observation());
         let is_good = judge_admission(credentials, saved.who()).is_ok();
         let endpoint = endpoints.get_mut(usize::from(part)).filter(|_| is_good);
-        if endpoint.is_some_and(|endpoint| endpoint.restore(now, saved, age, rng)) {
+        if endpoint.is_some_and(|endpoint| endpoint.restore(now, &saved, age, rng)) {
             restored = restored.saturating_add(1);
             owners.extend(found_by.filter(|_| of > 1).map(|found_by| (found_by, part)));
         } else {
             left = left.saturating_add(1);
         }
+    }
+    for endpoint in endpoints {
+        endpoint.number_observations_after(last_observation);
     }
     shared.set_restored(owners);
     (restored, left)

@@ -100,6 +100,9 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
         |index| Endpoint::part(settings.endpoint.clone(), Part { index, of: of.get() }, Arc::clone(&shared));
     let mut endpoints: Vec<Endpoint> = (0..of.get()).map(endpoint).collect();
     let (saved, age) = take();
+    // Where nobody listens any more nobody comes in.
+    let is_open = |saved: &Saved| saved.local().is_none_or(|local| addresses.of(local).is_some());
+    let saved = saved.into_iter().filter(is_open);
     let (restored, left) =
         restore(&mut endpoints, &shared, &credentials, Clock::start().now(), saved, age, &mut fill);
     if restored > 0 || left > 0 {

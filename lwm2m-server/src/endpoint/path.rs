@@ -62,6 +62,16 @@ impl Unproven {
         Self { address, received: 0, sent: 0, challenge: None, probe: Probe::No }
     }
 
+    /// One of which so many bytes were received and sent before.
+    pub(crate) fn with_counted(address: Address, (received, sent): (u32, u32)) -> Self {
+        Self { received, sent, ..Self::new(address) }
+    }
+
+    /// How many bytes came from there, and went there.
+    pub(crate) const fn counted(&self) -> (u32, u32) {
+        (self.received, self.sent)
+    }
+
     fn count_received(&mut self, bytes: usize) {
         self.received = self.received.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }

@@ -101,7 +101,7 @@ impl Registry {
             queue: change.queue.unwrap_or(false),
             binding: change.binding.unwrap_or(Binding::U),
             objects,
-            ..Registration::new(now, Arc::clone(&endpoint), association, location, version)
+            ..Registration::new(now, Arc::clone(&endpoint), Some(association), location, version)
         });
         let Some(key) = key else {
             self.shared.directory.vacate(location);
@@ -156,9 +156,9 @@ impl Registry {
     /// there already.
     pub(crate) fn restore(
         &mut self,
-        now: Instant,
+        registered_at: Instant,
         endpoint: Arc<str>,
-        association: Key,
+        association: Option<Key>,
         slot: u32,
         fill: impl FnOnce(&mut Registration),
     ) -> Option<Key> {
@@ -166,8 +166,13 @@ impl Registry {
             return None;
         }
         let location = self.shared.directory.locate_again(&endpoint, slot)?;
-        let mut registration =
-            Registration::new(now, Arc::clone(&endpoint), association, location, Version::new(1, 0));
+        let mut registration = Registration::new(
+            registered_at,
+            Arc::clone(&endpoint),
+            association,
+            location,
+            Version::new(1, 0),
+        );
         fill(&mut registration);
         registration.objects = self.share(registration.objects);
         let key = self.registrations.insert(registration)?;
@@ -247,6 +252,10 @@ impl Registry {
         self.registrations.iter()
     }
 
+    pub(crate) fn into_values(self) -> impl Iterator<Item = Registration> {
+        self.registrations.into_values()
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.registrations.len()
     }
@@ -298,10 +307,16 @@ impl Registration {
         self.location.emit()
     }
 
-    fn new(now: Instant, endpoint: Arc<str>, association: Key, location: Location, version: Version) -> Self {
+    fn new(
+        now: Instant,
+        endpoint: Arc<str>,
+        association: Option<Key>,
+        location: Location,
+        version: Version,
+    ) -> Self {
         Self {
             endpoint,
-            association: Some(association),
+            association,
             generation: None,
             lifetime: DEFAULT_LIFETIME,
             version,

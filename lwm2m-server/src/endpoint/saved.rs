@@ -1,8 +1,8 @@
 //! A planned restart: every remote that is settled is saved when the server stops, and goes on in the next run, with its
 //! DTLS session, its registration and its observations.
 //!
-//! 1. [`Endpoint::save`]: remotes whose handshake or admission is not over, and requests under way, are not saved; their
-//!    callers hear that the server stopped.
+//! 1. [`Endpoint::save`]: every registration with the session of its device, if it has one, and the other sessions. Handshakes
+//!    and requests under way are not saved; the callers hear that the server stopped.
 //! 2. [`Endpoint::restore`] in the part that the first byte of its Connection ID leads to; one without is in the part that
 //!    its name leads to, and the others hand on what comes from its address.
 //!
@@ -21,6 +21,7 @@ use lwm2m_objects::{Format, Version};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::credentials::{Authenticated, Role};
 use crate::server::ObservationId;
 
 use super::association::{Admission, Association, Who};
@@ -31,26 +32,34 @@ use super::path::Unproven;
 use super::registry::{Binding, ObjectList, Registration};
 use super::session::Connection;
 use super::shard::Part;
-use super::slab::Key;
+use super::slab::{Key, Slab};
 use super::{Address, Candidates, Endpoint, Listener};
 
 /// A remote at rest, with the keys of its session in the clear: to be sealed before it is written anywhere.
 #[derive(Serialize, Deserialize)]
 pub struct Saved {
+    who: Who,
+    /// Nothing for a registration whose device has no session.
+    association: Option<Remote>,
+    registration: Option<Box<Registered>>,
+}
+
+/// Milliseconds, before the stop if negative: clocks of two runs have nothing else in common.
+type Offset = i64;
+
+#[derive(Serialize, Deserialize)]
+struct Remote {
     local: Listener,
     address: Address,
-    /// Whether the address was proven.
-    is_proven: bool,
-    who: Who,
+    /// While the address is not proven, how many bytes came from there and went there.
+    unproven: Option<(u32, u32)>,
     session: Option<Session>,
     message_id: u16,
     /// The next token over DTLS.
     token: Option<NonZeroU64>,
     answered: Vec<Answered>,
-    /// In milliseconds since 1970, as all times here.
-    last_heard: u64,
-    kept_until: u64,
-    registration: Option<Box<Registered>>,
+    last_heard: Offset,
+    kept_until: Offset,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,7 +73,7 @@ struct Session {
 #[derive(Serialize, Deserialize)]
 struct Answered {
     id: u16,
-    expiry: u64,
+    expiry: Offset,
     /// The answer; nothing of it for an acknowledgement.
     answer: Option<Vec<u8>>,
     is_silent: bool,
@@ -77,8 +86,8 @@ struct Registered {
     queue: bool,
     binding: String,
     links: String,
-    registered_at: u64,
-    updated_at: u64,
+    registered_at: Offset,
+    updated_at: Offset,
     /// The slot of its location.
     slot: u32,
     observations: Vec<Observed>,
@@ -90,12 +99,12 @@ struct Observed {
     token: Vec<u8>,
     path: String,
     format: Option<u16>,
-    newest: (u64, u32),
+    newest: (Offset, u32),
 }
 
 impl core::fmt::Debug for Saved {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Saved").field("local", &self.local).field("who", &self.who).finish_non_exhaustive()
+        f.debug_struct("Saved").field("who", &self.who).finish_non_exhaustive()
     }
 }
 
@@ -110,173 +119,306 @@ impl Saved {
         &self.who
     }
 
+    /// Where its datagrams came in; `None` for a registration without a session.
+    #[must_use]
+    pub fn local(&self) -> Option<Listener> {
+        self.association.as_ref().map(|remote| remote.local)
+    }
+
     /// The number of the part, of so many, that it goes on in.
     #[must_use]
     pub fn part(&self, of: u8) -> u8 {
-        let shard = self.session.as_ref().and_then(|session| session.shard).map(VirtualShard);
+        let session = self.association.as_ref().and_then(|remote| remote.session.as_ref());
+        let shard = session.and_then(|session| session.shard).map(VirtualShard);
         let shard = shard.unwrap_or_else(|| VirtualShard::of(self.who.endpoint()));
         Part { index: 0, of }.owner(shard)
     }
 
     /// The address by which alone it is found, if it has no Connection ID.
     pub(crate) fn found_by(&self) -> Option<(Listener, Address)> {
-        let has_id = self.session.as_ref().is_some_and(|session| session.shard.is_some());
-        (!has_id).then_some((self.local, self.address))
+        let remote = self.association.as_ref()?;
+        let has_id = remote.session.as_ref().is_some_and(|session| session.shard.is_some());
+        (!has_id).then_some((remote.local, remote.address))
+    }
+
+    /// The greatest number of its observations.
+    pub(crate) fn last_observation(&self) -> u64 {
+        let observations = self.registration.iter().flat_map(|registration| &registration.observations);
+        observations.map(|observed| observed.id).max().unwrap_or_default()
+    }
+}
+
+/// The clock of the run that saves.
+#[derive(Clone, Copy)]
+struct Stopped(Instant);
+
+impl Stopped {
+    fn offset(self, at: Instant) -> Offset {
+        let milliseconds = |at: Instant| i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+        milliseconds(at).saturating_sub(milliseconds(self.0))
+    }
+
+    /// A time of the former run by the clock of this one, where `self` is when that stopped.
+    fn time(self, offset: Offset) -> Instant {
+        Instant::from_millis(self.0.as_millis().saturating_add_signed(offset))
     }
 }
 
 impl Endpoint {
-    /// Ends the endpoint and gives away every settled remote, for the next run. Nothing may be sent in its name any more.
-    pub fn save(self) -> impl Iterator<Item = Saved> {
-        let Self { associations, registry, .. } = self;
-        associations.into_values().filter_map(move |association| {
-            let registration = association.registration.and_then(|key| registry.get(key));
-            save(association, registration)
+    /// Ends the endpoint and gives away every registration and every settled remote, for the next run. Nothing may be sent in
+    /// their names any more.
+    pub fn save(self, now: Instant) -> impl Iterator<Item = Saved> {
+        let Self { mut associations, registry, .. } = self;
+        let stopped = Stopped(now);
+        let mut registrations = registry.into_values();
+        let mut others = None;
+        core::iter::from_fn(move || {
+            if let Some(registration) = registrations.next() {
+                let association = registration.association.and_then(|key| associations.remove(key));
+                return Some(Saved {
+                    who: registration.who(),
+                    association: association.and_then(|association| stopped.save(association)),
+                    registration: Some(Box::new(stopped.save_registration(&registration))),
+                });
+            }
+            let others = others
+                .get_or_insert_with(|| core::mem::replace(&mut associations, Slab::new()).into_values());
+            others.find_map(|association| {
+                // Without security there is nothing but the registration to go on with.
+                let who = association.who.clone().filter(|who| who.proven().is_some())?;
+                Some(Saved { who, association: Some(stopped.save(association)?), registration: None })
+            })
         })
     }
 
     /// Goes on with a remote that was saved `age` ago, in the part that [`Saved::part`] names. Whether it may still come in is
     /// for the caller to ask. `false` when it cannot be, and then its device begins anew.
-    pub fn restore(&mut self, now: Instant, saved: Saved, age: Duration, rng: &mut Rng<'_>) -> bool {
-        let Saved { local, address, who, session, registration, .. } = &saved;
-        let mut restored = None;
-        if let Some(Session { connection, .. }) = session {
-            let milliseconds = u64::try_from(age.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-            let skip = milliseconds.saturating_mul(SKIPPED_EACH_MILLISECOND);
-            let Some(connection) = Connection::restore(connection, skip) else { return false };
-            restored = Some(connection);
+    pub fn restore(&mut self, now: Instant, saved: &Saved, age: Duration, rng: &mut Rng<'_>) -> bool {
+        let milliseconds = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let stopped = Stopped(Instant::from_millis(now.as_millis().saturating_sub(milliseconds)));
+        let skip = milliseconds.saturating_add(1).saturating_mul(SKIPPED_EACH_MILLISECOND);
+        let remote = saved.association.as_ref();
+        let key = remote.and_then(|remote| self.restore_association(now, remote, stopped, skip, rng));
+        if let Some(key) = key {
+            self.name(key, saved.who.clone());
+            self.mark_ready(key);
         }
-        let id = restored.as_ref().map(|session| session.own_connection_id().to_vec()).unwrap_or_default();
-        let mut association = Association::new(now, *local, *address, restored, rng);
-        association.unproven = (!saved.is_proven).then(|| Box::new(Unproven::new(*address)));
-        association.last_heard = Instant::from_millis(saved.last_heard);
-        association.kept_until = Instant::from_millis(saved.kept_until);
+        let registered = saved.registration.as_ref();
+        let registered =
+            registered.and_then(|registered| self.restore_registration(&saved.who, key, registered, stopped));
+        if let Some(key) = key {
+            self.set_registration(key, registered);
+        }
+        key.is_some() || registered.is_some()
+    }
+
+    /// Numbers the observations of this run behind the greatest number of the former one, which may have had other parts.
+    pub(crate) fn number_observations_after(&mut self, last: u64) {
+        self.next_observation =
+            self.next_observation.max(last.div_ceil(self.part.of.into()).saturating_add(1));
+    }
+
+    fn restore_association(
+        &mut self,
+        now: Instant,
+        remote: &Remote,
+        stopped: Stopped,
+        skip: u64,
+        rng: &mut Rng<'_>,
+    ) -> Option<Key> {
+        let session = match &remote.session {
+            Some(session) => Some(Connection::restore(&session.connection, skip)?),
+            None => None,
+        };
+        let id = session.as_ref().map(|session| session.own_connection_id().to_vec()).unwrap_or_default();
+        let (local, address) = (remote.local, remote.address);
+        let mut association = Association::new(now, local, address, session, rng);
+        association.unproven =
+            remote.unproven.map(|counted| Box::new(Unproven::with_counted(address, counted)));
+        association.last_heard = stopped.time(remote.last_heard);
+        association.kept_until = stopped.time(remote.kept_until);
         association.is_indexed = id.is_empty();
-        let tokens = saved.token.map_or(TokenPolicy::Random, |next| TokenPolicy::Counter { next });
-        association.coap = Peer::restored(&Parameters::DEFAULT, (MessageId(saved.message_id), tokens));
-        for Answered { id, expiry, answer, is_silent } in &saved.answered {
+        let tokens = remote.token.map_or(TokenPolicy::Random, |next| TokenPolicy::Counter { next });
+        association.coap = Peer::restored(&Parameters::DEFAULT, (MessageId(remote.message_id), tokens));
+        for Answered { id, expiry, answer, is_silent } in &remote.answered {
             let reply = match answer {
                 Some(answer) => Reply::Repeat(answer),
                 None if *is_silent => Reply::Silence,
                 None => Reply::Acknowledge,
             };
-            let (id, expiry) = (MessageId(*id), Instant::from_millis(*expiry));
+            let (id, expiry) = (MessageId(*id), stopped.time(*expiry));
             association.coap.remember(now, &Settled { id, expiry, reply });
         }
-        let Some(key) = self.associations.insert(association) else { return false };
+        let is_stranger = association.is_stranger();
+        let key = self.associations.insert(association)?;
+        self.strangers = self.strangers.saturating_add(is_stranger.into());
         if id.is_empty() {
-            self.by_address.insert((*local, *address), Candidates { newest: key, older: None });
+            self.by_address.insert((local, address), Candidates { newest: key, older: None });
         } else {
             let part = self.part;
             self.connection_ids.get_or_insert_with(|| ConnectionIds::new(part, rng)).keep(&id, key);
         }
-        self.name(key, who.clone());
-        if let Some(registered) = registration {
-            self.restore_registration(now, key, who, registered);
-        }
-        self.mark_ready(key);
-        true
+        Some(key)
     }
 
-    fn restore_registration(&mut self, now: Instant, key: Key, who: &Who, registered: &Registered) {
-        let observations: Vec<Observation> = registered.observations.iter().filter_map(observation).collect();
-        let newest = observations.iter().map(|observation| observation.id.0).max().unwrap_or_default();
-        // The numbers of this run begin behind those of the former one, which may have had other parts.
-        self.next_observation =
-            self.next_observation.max(newest.div_ceil(self.part.of.into()).saturating_add(1));
+    fn restore_registration(
+        &mut self,
+        who: &Who,
+        association: Option<Key>,
+        registered: &Registered,
+        stopped: Stopped,
+    ) -> Option<Key> {
         let (major, minor) = registered.version;
-        let restored =
-            self.registry.restore(now, who.endpoint().clone(), key, registered.slot, |registration| {
-                registration.generation = who.generation();
-                registration.lifetime = registered.lifetime;
-                registration.version = Version::new(major, minor);
-                registration.queue = registered.queue;
-                registration.binding = Binding::parse(&registered.binding).unwrap_or(Binding::U);
-                let objects = ObjectList::parse(registered.links.as_bytes()).unwrap_or_default();
-                registration.objects = Arc::new(objects);
-                registration.registered_at = Instant::from_millis(registered.registered_at);
-                registration.updated_at = Instant::from_millis(registered.updated_at);
-                registration.observations = observations;
-            });
-        if let Some(association) = self.associations.get_mut(key) {
-            association.registration = restored;
+        let registered_at = stopped.time(registered.registered_at);
+        let (endpoint, slot) = (who.endpoint().clone(), registered.slot);
+        self.registry.restore(registered_at, endpoint, association, slot, |registration| {
+            registration.generation = who.generation();
+            registration.lifetime = registered.lifetime;
+            registration.version = Version::new(major, minor);
+            registration.queue = registered.queue;
+            registration.binding = Binding::parse(&registered.binding).unwrap_or(Binding::U);
+            let objects = ObjectList::parse(registered.links.as_bytes()).unwrap_or_default();
+            registration.objects = Arc::new(objects);
+            registration.updated_at = stopped.time(registered.updated_at);
+            let observations = registered.observations.iter();
+            registration.observations =
+                observations.filter_map(|observed| stopped.observation(observed)).collect();
+        })
+    }
+}
+
+impl Registration {
+    fn who(&self) -> Who {
+        let endpoint = self.endpoint.clone();
+        match self.generation {
+            Some(generation) => Who::Proven(Authenticated { endpoint, role: Role::Management, generation }),
+            None => Who::Unsecured { role: Role::Management, endpoint },
         }
     }
 }
 
-fn save(association: Association, registration: Option<&Registration>) -> Option<Saved> {
-    let Association { local, address, session, admission, who, coap, last_heard, kept_until, .. } =
-        association;
-    let who = who.filter(|_| admission == Admission::Settled)?;
-    let session = match session {
-        Some(connection) => {
-            let shard = connection.own_connection_id().first().copied();
-            let mut bytes = Zeroizing::new(vec![0; SAVED_MAX]);
-            let length = connection.save(&mut bytes)?;
-            bytes.truncate(length);
-            Some(Session { shard, connection: bytes })
+impl Stopped {
+    fn save(self, association: Association) -> Option<Remote> {
+        let Association { local, address, unproven, session, admission, coap, .. } = association;
+        if admission != Admission::Settled {
+            return None;
         }
-        None => None,
-    };
-    let (MessageId(message_id), tokens) = coap.numbers();
-    let token = match tokens {
-        TokenPolicy::Counter { next } => Some(next),
-        TokenPolicy::Random => None,
-    };
-    let answered = coap.settled().map(|Settled { id: MessageId(id), expiry, reply }| {
-        let answer = if let Reply::Repeat(bytes) = reply { Some(bytes.to_vec()) } else { None };
-        Answered { id, expiry: expiry.as_millis(), answer, is_silent: reply == Reply::Silence }
-    });
-    let is_proven = association.unproven.is_none_or(|unproven| unproven.address != address);
-    Some(Saved {
-        local,
-        address,
-        is_proven,
-        who,
-        session,
-        message_id,
-        token,
-        answered: answered.collect(),
-        last_heard: last_heard.as_millis(),
-        kept_until: kept_until.as_millis(),
-        registration: registration.map(|registration| Box::new(registered(registration))),
-    })
-}
-
-fn registered(registration: &Registration) -> Registered {
-    let observed = |observation: &Observation| {
-        let (at, sequence) = observation.newest.newest();
-        Observed {
-            id: observation.id.0,
-            token: observation.token.bytes().to_vec(),
-            path: observation.path.to_string(),
-            format: observation.format.map(|Format(number)| number),
-            newest: (at.as_millis(), sequence),
-        }
-    };
-    Registered {
-        lifetime: registration.lifetime,
-        version: (registration.version.major, registration.version.minor),
-        queue: registration.queue,
-        binding: registration.binding.as_str().to_owned(),
-        links: registration.objects.links.to_string(),
-        registered_at: registration.registered_at.as_millis(),
-        updated_at: registration.updated_at.as_millis(),
-        slot: registration.slot(),
-        observations: registration.observations.iter().map(observed).collect(),
+        let session = match session {
+            Some(connection) => {
+                let shard = connection.own_connection_id().first().copied();
+                let mut bytes = Zeroizing::new(vec![0; SAVED_MAX]);
+                let length = connection.save(&mut bytes)?;
+                bytes.truncate(length);
+                Some(Session { shard, connection: bytes })
+            }
+            None => None,
+        };
+        let (MessageId(message_id), tokens) = coap.numbers();
+        let token = match tokens {
+            TokenPolicy::Counter { next } => Some(next),
+            TokenPolicy::Random => None,
+        };
+        let answered = coap.settled().map(|Settled { id: MessageId(id), expiry, reply }| {
+            let answer = if let Reply::Repeat(bytes) = reply { Some(bytes.to_vec()) } else { None };
+            Answered { id, expiry: self.offset(expiry), answer, is_silent: reply == Reply::Silence }
+        });
+        Some(Remote {
+            local,
+            address,
+            unproven: unproven.filter(|unproven| unproven.address == address).map(|u| u.counted()),
+            session,
+            message_id,
+            token,
+            answered: answered.collect(),
+            last_heard: self.offset(association.last_heard),
+            kept_until: self.offset(association.kept_until),
+        })
     }
-}
 
-fn observation(observed: &Observed) -> Option<Observation> {
-    let (at, sequence) = observed.newest;
-    Some(Observation {
-        id: ObservationId(observed.id),
-        token: Token::new(&observed.token)?,
-        path: observed.path.parse().ok()?,
-        format: observed.format.map(Format),
-        newest: Freshness::new(Instant::from_millis(at), sequence),
-    })
+    fn save_registration(self, registration: &Registration) -> Registered {
+        let observed = |observation: &Observation| {
+            let (at, sequence) = observation.newest.newest();
+            Observed {
+                id: observation.id.0,
+                token: observation.token.bytes().to_vec(),
+                path: observation.path.to_string(),
+                format: observation.format.map(|Format(number)| number),
+                newest: (self.offset(at), sequence),
+            }
+        };
+        Registered {
+            lifetime: registration.lifetime,
+            version: (registration.version.major, registration.version.minor),
+            queue: registration.queue,
+            binding: registration.binding.as_str().to_owned(),
+            links: registration.objects.links.to_string(),
+            registered_at: self.offset(registration.registered_at),
+            updated_at: self.offset(registration.updated_at),
+            slot: registration.slot(),
+            observations: registration.observations.iter().map(observed).collect(),
+        }
+    }
+
+    fn observation(self, observed: &Observed) -> Option<Observation> {
+        let (at, sequence) = observed.newest;
+        Some(Observation {
+            id: ObservationId(observed.id),
+            token: Token::new(&observed.token)?,
+            path: observed.path.parse().ok()?,
+            format: observed.format.map(Format),
+            newest: Freshness::new(self.time(at), sequence),
+        })
+    }
 }
 
 /// The parts of remotes that are found by their address alone, for those that the kernel brings elsewhere.
 pub(crate) type Restored = HashMap<(Listener, Address), u8>;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_layout_needs_another_magic_number() {
+        let saved = Saved {
+            who: Who::Proven(Authenticated { endpoint: "a".into(), role: Role::Management, generation: 300 }),
+            association: Some(Remote {
+                local: Listener::Coaps,
+                address: Address::from(std::net::SocketAddr::from(([192, 0, 2, 1], 0x1234))),
+                unproven: Some((1, 2)),
+                session: Some(Session { shard: Some(3), connection: Zeroizing::new(vec![4, 5]) }),
+                message_id: 6,
+                token: NonZeroU64::new(7),
+                answered: vec![Answered { id: 8, expiry: 9, answer: Some(vec![10]), is_silent: true }],
+                last_heard: -11,
+                kept_until: 12,
+            }),
+            registration: Some(Box::new(Registered {
+                lifetime: 13,
+                version: (1, 2),
+                queue: true,
+                binding: "U".to_owned(),
+                links: "</>".to_owned(),
+                registered_at: -14,
+                updated_at: -15,
+                slot: 16,
+                observations: vec![Observed {
+                    id: 17,
+                    token: vec![18],
+                    path: "/3".to_owned(),
+                    format: Some(19),
+                    newest: (-20, 21),
+                }],
+            })),
+        };
+        let layout = "000161 01 ac02 01 01 00000000000000000000ffffc00002011234 01 0102 01 0103 020405 06 0107 01 08 12 01010a \
+                      01 15 18 01 0d 0102 01 0155 033c2f3e 1b 1d 10 01 11 0112 022f33 0113 27 15";
+        let written = hex::encode(postcard::to_stdvec(&saved).unwrap());
+        assert_eq!(
+            written,
+            layout.split_whitespace().collect::<String>(),
+            "raise MAGIC in store/sessions.rs"
+        );
+    }
+}

@@ -221,11 +221,16 @@ pub(super) fn replace_private(
 ) -> std::io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    write(&mut file)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    sync_folder(path)
+    let written = file
+        .set_permissions(fs::Permissions::from_mode(0o600))
+        .and_then(|()| write(&mut file))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // A disk that is full should not stay so because of this.
+        let _ = fs::remove_file(&beside);
+    }
+    written.and_then(|()| sync_folder(path))
 }
 
 /// Makes durable what happened to the name of a file.

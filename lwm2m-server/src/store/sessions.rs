@@ -57,7 +57,7 @@ impl SessionFile {
     /// Writes what is saved, durably before it returns. Answers how many remotes it has.
     ///
     /// # Errors
-    /// When the file cannot be written; there is none then.
+    /// When the file cannot be written.
     pub fn put(&self, now_ms: u64, remotes: impl IntoIterator<Item = Saved>) -> Result<u64, StoreError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| self.io(io::Error::other("no randomness")))?;
@@ -70,7 +70,10 @@ impl SessionFile {
             for index in 0_u32.. {
                 let frame: Vec<Saved> = remotes.by_ref().take(FRAME).collect();
                 count = count.saturating_add(u64::try_from(frame.len()).unwrap_or(u64::MAX));
-                let plain = Zeroizing::new(postcard::to_stdvec(&frame).map_err(io::Error::other)?);
+                // In one piece, so that no shorter one is left behind with keys in it.
+                let length = postcard::experimental::serialized_size(&frame).map_err(io::Error::other)?;
+                let mut plain = Zeroizing::new(vec![0; length]);
+                postcard::to_slice(&frame, &mut plain).map_err(io::Error::other)?;
                 let sealed =
                     self.sealer.seal_with(&place(&header, index), &plain).map_err(io::Error::other)?;
                 let length = u32::try_from(sealed.len()).map_err(io::Error::other)?;
@@ -168,5 +171,5 @@ impl Iterator for SavedSessions {
 
 /// Associated data: the file, and the place in it.
 fn place(header: &[u8], index: u32) -> Vec<u8> {
-    [b"lwm2m-server sessions 1 ", header, &index.to_be_bytes()].concat()
+    [b"lwm2m-server sessions ", header, &index.to_be_bytes()].concat()
 }

@@ -78,7 +78,7 @@ impl World {
     pub(crate) fn stop(&mut self) -> Vec<Saved> {
         self.settle();
         let stopped = core::mem::replace(&mut self.endpoint, Endpoint::new(Config::default()));
-        core::iter::once(stopped).chain(self.others.drain(..)).flat_map(Endpoint::save).collect()
+        core::iter::once(stopped).chain(self.others.drain(..)).flat_map(|part| part.save(self.now)).collect()
     }
 
     /// Goes on with what was saved `age` ago.

@@ -159,7 +159,9 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         Err(error) => tracing::error!(%error, "the sessions are not saved: the devices have to come again"),
     }
     drop(server);
-    let _ = tokio::time::timeout(STOP, task).await;
+    if let Ok(ended) = tokio::time::timeout(STOP, task).await {
+        ended.map_err(|_| "a thread of the driver ended too early; the log above says why")?;
+    }
     tracing::info!("stopped");
     Ok(())
 }
