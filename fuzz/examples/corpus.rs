@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use lwm2m_fuzz::{coap, devices, dtls, formats, link_format, oscore};
+use lwm2m_fuzz::{blocks, coap, devices, dtls, formats, link_format, operations, oscore};
 use lwm2m_objects::Format;
 
 fn main() -> ExitCode {
@@ -14,12 +14,14 @@ fn main() -> ExitCode {
     };
     let run: fn(&[u8]) = match target.as_str() {
         "client_datagram" => devices::client_datagram,
+        "coap_blocks" => blocks::blocks,
         "coap_message" => coap::message,
         "coap_peer" => coap::peer,
         "dtls_handshake_client" => dtls::handshake_client,
         "dtls_handshake_server" => dtls::handshake_server,
         "dtls_record" => dtls::record,
         "link_format" => |input| std::str::from_utf8(input).into_iter().for_each(link_format::link_format),
+        "operation" => operations::operation,
         "oscore_option" => oscore::option,
         "senml_cbor" => |input| formats::format(Format::SENML_CBOR, input),
         "server_datagram" => devices::server_datagram,

@@ -1,13 +1,15 @@
 //! CoAP messages and peers (RFC 7252).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use coap_lite::{MessageClass, Packet};
+use lwm2m_coap::echo::Challenge;
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::udp::{self, Fault, HEADER_LENGTH};
 use lwm2m_coap::{
-    Code, ContentFormat, Delivery, Exchange, Header, Input, Kind, Message, MessageId, Observer, OptionNumber,
-    Parameters, Peer, RequestId, Room, TokenPolicy, Writer,
+    Code, ContentFormat, Delivery, Exchange, Header, Input, Instant, Kind, Message, MessageId, Observer,
+    OptionNumber, Parameters, Peer, RequestId, Room, TokenPolicy, Writer,
 };
 
 use crate::script::{Clock, Script, random};
@@ -18,6 +20,7 @@ pub fn message(datagram: &[u8]) {
     let (header, message) = match udp::parse(datagram) {
         Ok(parsed) => parsed,
         Err(malformed) => {
+            assert!(!malformed.to_string().is_empty());
             // What coap-lite lets pass: other versions, reserved classes, an empty payload behind a marker, and more
             // than a header in an empty message.
             let lenient = matches!(malformed.fault, Fault::Version | Fault::Class | Fault::Empty)
@@ -50,9 +53,34 @@ fn look_at(message: &Message<'_>) {
     for block in [options.block1(), options.block2()].into_iter().flatten().flatten() {
         assert_eq!(lwm2m_coap::block::Block::parse(&block.value().to_be_bytes()[1..]), Ok(block));
     }
+    let _ = options.no_response().covers(Code::CONTENT);
+    assert_eq!(Code::new(message.code.class(), message.code.detail()), message.code);
+    assert!(!format!("{message:?} {}", message.code).is_empty());
+    echo(options.echo());
+    for number in [OptionNumber::URI_HOST, OptionNumber::OSCORE, OptionNumber::HOP_LIMIT] {
+        assert_eq!(options.get(number), options.all(number).next());
+        let _ = (options.uint(number), number.is_unsafe_to_forward(), number.is_no_cache_key());
+    }
     let _ = (options.content_format(), options.accept(), options.etag(), options.size1(), options.size2());
     let unknown = options.first_unknown_critical(Parameters::DEFAULT.known);
     assert!(unknown.is_none_or(|number| number.is_critical() && count(number) > 0));
+}
+
+/// A value is good for as long as it says, for whom it was made; whatever else comes is not.
+fn echo(value: Option<&[u8]>) {
+    let challenge = Challenge::new(Duration::from_secs(10), |time: &[u8; 4]| {
+        let [a, b, c, d] = *time;
+        [a ^ 7, b, c, d, 1, 2, 3, 4]
+    });
+    let now = Instant::from_millis(50_000);
+    let own = challenge.value(now);
+    assert!(challenge.accepts(now.saturating_add(Duration::from_secs(10)), Some(&own)));
+    assert!(!challenge.accepts(now.saturating_add(Duration::from_secs(11)), Some(&own)));
+    assert!(!challenge.accepts(now, value) || value.is_some_and(|value| value.len() == own.len()));
+    let mut buffer = [0; 64];
+    let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
+    challenge.refuse(now, &mut writer).expect("it is short");
+    assert_eq!(writer.code(), Code::UNAUTHORIZED);
 }
 
 fn compare(header: &Header, message: &Message<'_>, theirs: &Packet) {
@@ -119,10 +147,12 @@ impl World {
             6 | 7 => {
                 let token = self.peer.next_token(&mut rng, |_| false);
                 let writer = write(&mut self.buffer, Code::POST, script.bytes()?);
-                if let Ok((id, range)) = self.peer.request(now, delivery, token, writer, &mut Plain, &mut rng)
-                {
-                    self.requests.push_back(id);
-                    self.sent = self.buffer[range].to_vec();
+                match self.peer.request(now, delivery, token, writer, &mut Plain, &mut rng) {
+                    Ok((id, range)) => {
+                        self.requests.push_back(id);
+                        self.sent = self.buffer[range].to_vec();
+                    }
+                    Err(error) => assert!(!error.to_string().is_empty()),
                 }
             }
             8 | 9 => {
@@ -131,12 +161,23 @@ impl World {
                 let writer = write(&mut self.buffer, Code::CONTENT, payload);
                 match self.peer.respond(now, &mut exchange, writer, &mut Plain, &mut rng) {
                     Ok(range) => self.sent = self.buffer[range].to_vec(),
-                    Err(_) => self.exchanges.push_back(exchange),
+                    Err(error) => {
+                        assert!(!error.to_string().is_empty());
+                        self.exchanges.push_back(exchange);
+                    }
+                }
+            }
+            10 if act & 0x40 == 0 => {
+                if let Some(exchange) = self.exchanges.front_mut() {
+                    self.peer.defer(exchange, delivery);
                 }
             }
             10 => {
-                if let Some(exchange) = self.exchanges.front_mut() {
-                    self.peer.defer(exchange, delivery);
+                if let Some(mut exchange) = self.exchanges.pop_front() {
+                    self.peer.suppress(&mut exchange);
+                    let writer = write(&mut self.buffer, Code::CONTENT, b"late");
+                    let again = self.peer.respond(now, &mut exchange, writer, &mut Plain, &mut rng);
+                    assert!(again.is_err(), "what is suppressed is answered");
                 }
             }
             11 | 12 => {
@@ -152,10 +193,22 @@ impl World {
                     self.peer.cancel(request);
                 }
             }
+            15 if act & 0x40 != 0 => self.save(now),
             14 => self.observers.rotate_left(usize::from(self.observers.len() > 1)),
             _ => self.peer.fail_all(),
         }
         Some(())
+    }
+
+    /// Saved and taken up again it goes on, without what was under way.
+    fn save(&mut self, now: Instant) {
+        let mut next = Remote::restored(&Parameters::DEFAULT, self.peer.numbers());
+        self.peer.settled().for_each(|settled| next.remember(now, &settled));
+        assert!(next.settled().count() <= self.peer.settled().count());
+        self.peer = next;
+        self.exchanges.clear();
+        self.observers.clear();
+        self.requests.clear();
     }
 
     /// The remote answers what was sent last, rightly or with a changed byte.
@@ -209,7 +262,8 @@ impl World {
             assert!(datagrams <= 8, "the queue drains");
         }
         let mut events = 0;
-        while self.peer.poll_event(now).is_some() {
+        while let Some(event) = self.peer.poll_event(now) {
+            assert!(!format!("{event:?}").is_empty());
             events += 1;
             assert!(events <= 4, "there are no more events than requests");
         }

@@ -2,7 +2,7 @@
 
 use lwm2m_coap::Count;
 use lwm2m_objects::format::{Items, Raw, encode};
-use lwm2m_objects::{Content, Format, Kind, Path, Target, UNASSIGNED, Value};
+use lwm2m_objects::{Content, Format, Kind, Path, Target, UNASSIGNED, Value, defs};
 
 const KINDS: [Kind; 9] = [
     Kind::String,
@@ -29,6 +29,7 @@ pub fn format(format: Format, input: &[u8]) {
         6 => Path::resource_instance(3, 0, 7, 1),
         _ => Path::instance(5, 0),
     };
+    assert!(defs::secrets(u16::from(*choice)).is_none_or(|secrets| secrets.is_sorted()));
     let prefix = (choice & 0x08 != 0).then_some("lwm2m");
     let target = Target { prefix, path };
     let Ok(items) = Items::new(&target, Content { format, payload }) else { return };
@@ -44,6 +45,11 @@ pub fn format(format: Format, input: &[u8]) {
         for kind in KINDS {
             if let Some(value) = item.raw.value(kind) {
                 assert_eq!(value.kind(), kind);
+                assert_eq!(value.number().is_some(), kind.is_numeric());
+                assert!(!format!("{value:?}").is_empty());
+                if let Some(definition) = defs::definition(3).and_then(|device| device.resource(9)) {
+                    assert!(!definition.holds(&value) || kind == definition.kind);
+                }
                 single(format, value);
             }
         }

@@ -3,10 +3,12 @@
 //! A target fails by a panic: one inside the crates, or one of the assertions here, which are laws that hold for every
 //! input (what was parsed is emitted again byte for byte, a queue drains, a state machine comes to rest).
 
+pub mod blocks;
 pub mod coap;
 pub mod devices;
 pub mod dtls;
 pub mod formats;
 pub mod link_format;
+pub mod operations;
 pub mod oscore;
 pub mod script;
