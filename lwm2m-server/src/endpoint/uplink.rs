@@ -500,8 +500,8 @@ pub(crate) struct Upload {
     deadline: Instant,
 }
 
-/// The fewest seconds after which a device that there is no room for is to try again, and how many further ones there are
-/// to choose from, one after the other.
+/// A device that there is no room for comes again after so many seconds at least, and after one of so many times that lie a
+/// second apart.
 const RETRY: u32 = 30;
 const RETRY_SPREAD: u8 = 61;
 
