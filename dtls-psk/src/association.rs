@@ -8,7 +8,11 @@ use crate::connection_id::{ConnectionId, ENABLED, PeerId};
 use crate::crypto::Crypto;
 use crate::error::{Counters, Dropped, OpenError, SealError};
 use crate::keys::Epoch;
+#[cfg(feature = "record-size-limit")]
+use crate::limits::Limits;
 use crate::path::Path;
+#[cfg(not(feature = "record-size-limit"))]
+use crate::record::PLAINTEXT_MAX;
 use crate::record::{ContentType, HEADER, Header, SEQUENCE_MAX};
 
 /// Which side of the handshake this is.
@@ -44,6 +48,8 @@ pub(crate) struct Association {
     own_id: ConnectionId,
     peer_id: PeerId,
     pub(crate) path: Path,
+    #[cfg(feature = "record-size-limit")]
+    pub(crate) limits: Limits,
     /// The beginning of the cookie in the ClientHello, to know a late copy of it after the handshake's memory is gone. Not
     /// of the random: a device with a poor source may start again with the same one. It is let in once the secret of the
     /// cookies has changed, after a minute at most.
@@ -64,6 +70,8 @@ impl Association {
             own_id: ConnectionId::EMPTY,
             peer_id: PeerId::new(),
             path: Path::NONE,
+            #[cfg(feature = "record-size-limit")]
+            limits: Limits::NONE,
             #[cfg(feature = "server")]
             cookie: [0; 8],
             counters: Counters {
@@ -126,6 +134,10 @@ impl Association {
         let epoch = self.epoch_mut(header.epoch).ok_or(Dropped::Unsupported)?;
         let is_newest = epoch.window.is_newest(header.sequence);
         let opened = epoch.open::<C>(header, own.bytes(), body)?;
+        #[cfg(feature = "record-size-limit")]
+        if opened.1.len() > self.limits.receive() {
+            return Err(Dropped::TooLarge);
+        }
         self.path.is_newest = is_newest;
         Ok(opened)
     }
@@ -152,6 +164,41 @@ impl Association {
         }
     }
 
+    /// The limits of records as they are saved: without any both are 2^14.
+    pub(crate) const fn limits(&self) -> [u16; 2] {
+        #[cfg(feature = "record-size-limit")]
+        return self.limits.parts();
+        #[cfg(not(feature = "record-size-limit"))]
+        [PLAINTEXT_MAX as u16; 2]
+    }
+
+    /// Puts saved ones in their place; `None` if they cannot be kept.
+    pub(crate) fn set_limits(&mut self, limits: [u16; 2]) -> Option<()> {
+        #[cfg(feature = "record-size-limit")]
+        {
+            self.limits = Limits::from_parts(limits)?;
+            Some(())
+        }
+        #[cfg(not(feature = "record-size-limit"))]
+        (limits == self.limits()).then_some(())
+    }
+
+    /// The most bytes that a protected record to the peer may hold.
+    pub(crate) const fn longest_payload(&self) -> usize {
+        #[cfg(feature = "record-size-limit")]
+        return self.limits.send();
+        #[cfg(not(feature = "record-size-limit"))]
+        PLAINTEXT_MAX
+    }
+
+    /// The same for a record in the clear.
+    pub(crate) const fn longest_plain(&self) -> usize {
+        #[cfg(feature = "record-size-limit")]
+        return self.limits.plain();
+        #[cfg(not(feature = "record-size-limit"))]
+        PLAINTEXT_MAX
+    }
+
     pub(crate) fn seal_in<C: Crypto>(
         &mut self,
         epoch: u16,
@@ -159,6 +206,9 @@ impl Association {
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Range<usize>, SealError> {
+        if payload.len() > self.longest_payload() {
+            return Err(SealError::TooLong);
+        }
         let Self { epochs, peer_id, .. } = self;
         let peer = if ENABLED { peer_id.as_slice() } else { &[] };
         let epoch = epochs.iter_mut().flatten().find(|row| row.number == epoch);

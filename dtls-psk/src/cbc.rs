@@ -46,7 +46,7 @@ impl Epoch {
         let covered = if self.encrypt_then_mac { content } else { content.saturating_add(MAC) };
         let padding = BLOCK.saturating_sub(covered % BLOCK);
         let end = payload.start.saturating_add(content).saturating_add(MAC).saturating_add(padding);
-        let record = buffer.get_mut(start..end).filter(|_| payload.len() <= PLAINTEXT_MAX);
+        let record = buffer.get_mut(start..end);
         let (front, body) =
             record.and_then(|record| record.split_at_mut_checked(head)).ok_or(SealError::NoRoom)?;
         let header = self.next_header(if has_id { ContentType::ConnectionId } else { content_type })?;
@@ -357,7 +357,8 @@ mod tests {
         }
         let mut buffer = vec![0; 20000];
         let too_long = 100..100 + PLAINTEXT_MAX + 1;
-        assert!(epoch(true).seal::<RustCrypto>(DATA, &[], &mut buffer, too_long).is_err());
+        let sealed = epoch(true).seal::<RustCrypto>(DATA, &[], &mut buffer, too_long);
+        assert_eq!(sealed, Err(SealError::TooLong));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::connection_id::{ConnectionId, PeerId};
 use crate::crypto::{Crypto, RunningHash as _};
 use crate::error::{Dropped, Reason};
 use crate::handshake::{Core, Failure, State, Step};
+#[cfg(feature = "record-size-limit")]
+use crate::limits::{self, FragmentLength, Limits};
 use crate::message::{self, HelloExtensions, Message, MessageType, ServerHello};
 use crate::psk::{StoredIdentity, StoredKey};
 use crate::wire::Writer;
@@ -30,6 +32,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         flight.clear();
         core.hello_sequence = association.plain_sequence;
         let Core { client_random, suites, offered_id, return_routability, .. } = core;
+        #[cfg(feature = "record-size-limit")]
+        let (record_size_limit, fragment_length) = limits::offer(core.record_size_limit);
         #[cfg(feature = "resumption")]
         let session_id = core.resuming.offered_id();
         #[cfg(not(feature = "resumption"))]
@@ -40,6 +44,10 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             return_routability: *return_routability && offered_id.is_some(),
             #[cfg(feature = "cbc")]
             encrypt_then_mac: suites.has_cbc(),
+            #[cfg(feature = "record-size-limit")]
+            max_fragment_length: fragment_length.map(FragmentLength::code),
+            #[cfg(feature = "record-size-limit")]
+            record_size_limit,
             #[cfg(feature = "ecdhe")]
             groups: suites.has_ecdhe().then_some(crate::ecdhe::GROUPS),
             #[cfg(feature = "ecdhe")]
@@ -109,6 +117,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 self.core.suite = hello.suite;
                 self.core.extended_master_secret = hello.extensions.extended_master_secret;
                 self.take_connection_id(&hello.extensions)?;
+                #[cfg(feature = "record-size-limit")]
+                self.take_limits(&hello.extensions)?;
                 self.core.absorb(message);
                 self.core.state = State::ServerHelloDone;
                 #[cfg(feature = "resumption")]
@@ -189,6 +199,29 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         Ok(())
     }
 
+    /// RFC 8449 §4, RFC 6066 §4: the server tells its own limit, or repeats our length.
+    #[cfg(feature = "record-size-limit")]
+    fn take_limits(&mut self, extensions: &HelloExtensions<'_>) -> Result<(), Reason> {
+        let (offered, length) = limits::offer(self.core.record_size_limit);
+        self.association.limits = match (extensions.record_size_limit, extensions.max_fragment_length) {
+            (None, None) => return Ok(()),
+            (Some(_), Some(_)) => return Err(Reason::ProtocolViolation),
+            (Some(peer), None) => {
+                let own = offered.ok_or(Reason::UnofferedExtension)?;
+                let has_id = (!self.association.peer_id().is_empty(), !self.association.own_id().is_empty());
+                Limits::of_sizes(peer, own, has_id)
+            }
+            (None, Some(code)) => {
+                let length = length.ok_or(Reason::UnofferedExtension)?;
+                if length.code() != code {
+                    return Err(Reason::ProtocolViolation);
+                }
+                Limits::of_fragments(length)
+            }
+        };
+        Ok(())
+    }
+
     fn answer_server_hello_done(&mut self) -> Result<(), Failure> {
         let Self { association, core, flight, now } = self;
         flight.clear();
@@ -208,7 +241,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             .ok_or(Reason::TooLong)?;
         core.absorb(&message);
         let key = core::mem::replace(&mut core.key, StoredKey::EMPTY);
-        core.derive(association, key.bytes());
+        core.derive(association, key.bytes(), |_, _| ());
         core.state = State::Finished;
         core.timers.flight(*now);
         let message_seq = core.hello_seq.wrapping_add(2);

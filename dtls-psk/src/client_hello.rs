@@ -107,6 +107,8 @@ impl<'a> OfferedHello<'a> {
         let suite = (suites.as_slice().iter().copied())
             .find(|suite| self.offers(suite.code()) && (can_agree || !suite.is_ecdhe()))
             .ok_or(Reason::NoCommonSuite)?;
+        #[cfg(feature = "record-size-limit")]
+        extensions.fragment_length()?;
         extensions.secure_renegotiation |= self.offers(EMPTY_RENEGOTIATION_INFO_SCSV);
         Ok((suite, extensions))
     }

@@ -17,6 +17,10 @@ pub struct Config {
     pub retransmit_after: Duration,
     /// How long a handshake may take in all.
     pub handshake_timeout: Duration,
+    /// The longest datagram of a handshake, in bytes of UDP payload: 64 to 65,535. Where flights are lost again and again
+    /// their datagrams get shorter by themselves, down to 128 bytes (RFC 6347 §4.1.1.1), but for those with a ClientHello,
+    /// which many servers want whole. How long those of application data may be is for the application to know.
+    pub mtu: u16,
     /// Whether handshake messages that follow each other share a record, which saves a server 13 bytes for each handshake.
     /// Some small stacks (tinydtls) understand only one message in a record; clients that do not offer the extended master
     /// secret, as those do not, always get separate ones.
@@ -27,17 +31,25 @@ pub struct Config {
     pub connection_id: Option<ConnectionId>,
     /// Whether the return routability check (RFC 9853) is offered and answered where Connection IDs are.
     pub return_routability: bool,
+    /// The most bytes that a record to this side may hold, before encryption: 64 to 16,384, and with a Connection ID one more
+    /// than the content. A client with a limit offers record_size_limit (RFC 8449), and for servers that know nothing newer
+    /// max_fragment_length (RFC 6066) where one of its lengths is within the limit; a server tells its own to clients that
+    /// offer record_size_limit, and keeps to what they offer in any case. A peer that knows neither sends what it likes.
+    /// Without the feature `record-size-limit` it has no effect.
+    pub record_size_limit: Option<u16>,
 }
 
 impl Config {
-    /// TLS_PSK_WITH_AES_128_CCM_8 alone, 1 s until the first retransmission, 90 s for the whole handshake, shared records, no Connection ID.
+    /// TLS_PSK_WITH_AES_128_CCM_8 alone, 1 s until the first retransmission, 90 s for the whole handshake, datagrams of 1,232 bytes (which IPv6 carries everywhere), shared records, no Connection ID, records of any size.
     pub const DEFAULT: Self = Self {
         suites: Suites::DEFAULT,
         retransmit_after: Duration::from_secs(1),
         handshake_timeout: Duration::from_secs(90),
+        mtu: 1232,
         shares_records: true,
         connection_id: None,
         return_routability: true,
+        record_size_limit: None,
     };
 
     /// The same with other cipher suites.
@@ -55,6 +67,11 @@ impl Config {
         Self { handshake_timeout, ..self }
     }
 
+    /// The same with another longest datagram, in bytes.
+    pub const fn with_mtu(self, mtu: u16) -> Self {
+        Self { mtu, ..self }
+    }
+
     /// The same with or without shared records.
     pub const fn with_shared_records(self, shares_records: bool) -> Self {
         Self { shares_records, ..self }
@@ -63,6 +80,11 @@ impl Config {
     /// The same with a Connection ID for records to this side.
     pub const fn with_connection_id(self, connection_id: ConnectionId) -> Self {
         Self { connection_id: Some(connection_id), ..self }
+    }
+
+    /// The same with a limit for what a record to this side holds, in bytes.
+    pub const fn with_record_size_limit(self, record_size_limit: u16) -> Self {
+        Self { record_size_limit: Some(record_size_limit), ..self }
     }
 
     /// The same with or without the return routability check.

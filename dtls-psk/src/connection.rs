@@ -90,6 +90,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             }
             step.core.offered_id = config.connection_id.filter(|_| ENABLED);
             step.core.return_routability = config.return_routability;
+            #[cfg(feature = "record-size-limit")]
+            {
+                step.core.record_size_limit = config.record_size_limit;
+            }
             prepare(step.core);
             let pushed = step.push_client_hello(&[]);
             debug_assert!(pushed.is_ok(), "a ClientHello without cookie fits into any handshake memory");
@@ -107,7 +111,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         let memory = handshake.borrow_mut();
         // The memory may come from an earlier handshake.
         memory.core = Core::new();
-        memory.flight.start(config.shares_records);
+        memory.flight.start(config);
         memory.reassembly.restart(0);
         memory.core.timers.start(now, config);
         let association = Association::new(role, plain_sequence);
@@ -138,8 +142,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
 
     /// Writes the next datagram to the front of `out` and returns its length.
     ///
-    /// `out` limits the size of the datagram: hand in as many bytes as the path carries, at least
-    /// [`DATAGRAM_MIN`](crate::DATAGRAM_MIN). Call it until it returns `None`; a call too many is harmless.
+    /// `out`, of at least [`DATAGRAM_MIN`](crate::DATAGRAM_MIN) bytes, limits the size of the datagram as [`Config::mtu`] does.
+    /// Call it until it returns `None`; a call too many is harmless.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         if let Some(handshake) = &mut self.handshake {
             let Handshake { core, flight, .. } = handshake.borrow_mut();
@@ -174,7 +178,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 return Some(self.close_for(reason));
             }
             core.timers.back_off(now);
-            flight.rewind();
+            flight.repeat();
         }
         None
     }
@@ -184,7 +188,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// written.
     ///
     /// # Errors
-    /// The connection is not established, there is no room, the sequence numbers are used up, or the primitives refused,
+    /// The connection is not established, there is no room, the payload is too long, the sequence numbers are used up, or the primitives refused,
     /// and then the payload is lost.
     pub fn seal(&mut self, buffer: &mut [u8], payload: Range<usize>) -> Result<Range<usize>, SealError> {
         if self.association.phase != Phase::Established {
@@ -197,6 +201,12 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// [`HEADROOM`](crate::HEADROOM) and [`TAILROOM`](crate::TAILROOM) are never less.
     pub fn room(&self) -> (usize, usize) {
         self.association.room(PROTECTED).unwrap_or((crate::HEADROOM, crate::TAILROOM))
+    }
+
+    /// The most bytes of payload that [`Connection::seal`] takes: 2^14, or less where the peer wants shorter records
+    /// ([`Config::record_size_limit`]), 63 at the least.
+    pub const fn longest_payload(&self) -> usize {
+        self.association.longest_payload()
     }
 
     /// The Connection ID in records to this side; empty if there is none.
@@ -731,6 +741,25 @@ mod tests {
         assert!(client.has_epoch(1), "the close_notify still needs them");
         assert_eq!(sent(&mut client).len(), 1);
         assert!(!client.has_epoch(1));
+    }
+
+    #[cfg(feature = "record-size-limit")]
+    #[test]
+    fn a_record_longer_than_what_was_told_is_dropped_though_authentic() {
+        let config = Config::DEFAULT.with_record_size_limit(64);
+        let rng = &mut |bytes: &mut [u8]| bytes.fill(3);
+        let mut client = Small::client(NOW, &config, PSK, rng, Handshake::new()).unwrap();
+        let mut server = server(&mut client);
+        deliver(&mut server, &mut client);
+        deliver(&mut client, &mut server);
+        deliver(&mut server, &mut client);
+        server.association.limits = crate::limits::Limits::NONE;
+        for (length, dropped) in [(64, 0), (65, 1)] {
+            let mut record = protected(&mut server, ContentType::ApplicationData, &vec![1; length]);
+            let came = client.handle(NOW, &mut Datagram::new(&mut record)).is_some();
+            assert_eq!((came, client.counters().too_large), (dropped == 0, dropped));
+        }
+        assert!(client.is_established());
     }
 
     #[test]

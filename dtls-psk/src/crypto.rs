@@ -109,9 +109,7 @@ pub trait Crypto {
     /// and the order of the group. In constant time but for that.
     #[cfg(feature = "ecdhe")]
     fn p256_public(secret: &[u8; 32]) -> Option<[u8; 65]> {
-        // Wiped when it is dropped, as is the scalar that comes of it.
-        let secret = p256::SecretKey::from_slice(secret).ok()?;
-        let scalar = Zeroizing::new(secret.to_nonzero_scalar());
+        let scalar = Zeroizing::new(p256::NonZeroScalar::try_from(secret.as_slice()).ok()?);
         let public = p256::PublicKey::from_secret_scalar(&scalar);
         public.to_encoded_point(false).as_bytes().try_into().ok()
     }
@@ -120,8 +118,7 @@ pub trait Crypto {
     /// of P-256 in the uncompressed form. In constant time but for that.
     #[cfg(feature = "ecdhe")]
     fn p256_shared(secret: &[u8; 32], public: &[u8; 65], shared: &mut [u8; 32]) -> Option<()> {
-        let secret = p256::SecretKey::from_slice(secret).ok()?;
-        let scalar = Zeroizing::new(secret.to_nonzero_scalar());
+        let scalar = Zeroizing::new(p256::NonZeroScalar::try_from(secret.as_slice()).ok()?);
         let public = p256::PublicKey::from_sec1_bytes(public).ok()?;
         let product = p256::ecdh::diffie_hellman(&*scalar, public.as_affine());
         shared.copy_from_slice(product.raw_secret_bytes());

@@ -240,8 +240,10 @@ pub enum SealError {
     /// The handshake is not finished, or the connection is closed.
     NotEstablished,
     /// Less room around the payload than the record needs ([`HEADROOM`](crate::HEADROOM) and
-    /// [`TAILROOM`](crate::TAILROOM) are always enough), or more than 2^14 bytes of payload.
+    /// [`TAILROOM`](crate::TAILROOM) are always enough).
     NoRoom,
+    /// The payload has more than [`Connection::longest_payload`](crate::Connection::longest_payload) bytes.
+    TooLong,
     /// All 2^48 record sequence numbers are used up: a new handshake is needed.
     SequenceExhausted,
     /// The primitives refused. The payload is lost: its place in the buffer may hold anything. The next one may succeed.
@@ -253,6 +255,7 @@ impl fmt::Display for SealError {
         formatter.write_str(match self {
             Self::NotEstablished => "the association is not established",
             Self::NoRoom => "no room for the record around the payload",
+            Self::TooLong => "the payload is longer than the peer takes",
             Self::SequenceExhausted => "all record sequence numbers are used up",
             Self::Crypto => "the cryptographic primitives refused",
         })

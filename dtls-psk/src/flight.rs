@@ -3,7 +3,9 @@
 
 use heapless::Vec;
 
+use crate::DATAGRAM_MIN;
 use crate::association::Association;
+use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::message::{self, FragmentHeader, Message, MessageType};
 use crate::record::{self, ContentType};
@@ -11,6 +13,13 @@ use crate::wire::Writer;
 
 /// How many messages a flight has at most.
 const ITEMS: usize = 4;
+
+/// The shortest datagrams that a flight falls back to, in bytes; who has a link that carries less says so by [`Config::mtu`].
+/// Most messages fit into one, for peers that cannot put fragments together.
+const FALLBACK_MIN: u16 = 128;
+
+/// After how many repetitions datagrams get shorter (RFC 6347 §4.1.1.1: 2 or 3).
+const PATIENCE: u8 = 2;
 
 #[derive(Clone, Copy)]
 enum Item {
@@ -27,27 +36,58 @@ pub(crate) struct Flight<const N: usize> {
     item: usize,
     offset: usize,
     shares_records: bool,
+    /// The most bytes of a datagram, and those of the longest one that left with the messages of now.
+    mtu: u16,
+    longest: u16,
+    /// How often the messages of now were sent again.
+    repeats: u8,
 }
 
 impl<const N: usize> Flight<N> {
     pub(crate) const fn new() -> Self {
-        Self { items: Vec::new(), bytes: [0; N], used: 0, item: 0, offset: 0, shares_records: true }
+        Self {
+            items: Vec::new(),
+            bytes: [0; N],
+            used: 0,
+            item: 0,
+            offset: 0,
+            shares_records: true,
+            mtu: u16::MAX,
+            longest: 0,
+            repeats: 0,
+        }
     }
 
     /// Forgets everything of an earlier handshake.
-    pub(crate) fn start(&mut self, shares_records: bool) {
+    pub(crate) fn start(&mut self, config: &Config) {
         self.clear();
-        self.shares_records = shares_records;
+        self.shares_records = config.shares_records;
+        self.mtu = config.mtu;
     }
 
     pub(crate) fn clear(&mut self) {
         self.items.clear();
         self.used = 0;
+        self.longest = 0;
+        self.repeats = 0;
         self.rewind();
     }
 
-    /// Sends everything again.
-    pub(crate) fn rewind(&mut self) {
+    /// Sends everything again, because the peer seems not to have it. If it never arrives its datagrams may be too long for
+    /// the path: later ones are half as long, and so are those of the flights to come. A ClientHello is left whole, for
+    /// servers that keep nothing before the cookie came back.
+    pub(crate) fn repeat(&mut self) {
+        self.repeats = self.repeats.saturating_add(1);
+        let is_hello =
+            matches!(self.items.first(), Some(Item::Message { message_type: MessageType::ClientHello, .. }));
+        if self.repeats >= PATIENCE && !is_hello {
+            self.mtu = self.mtu.min(FALLBACK_MIN.max(self.longest >> 1));
+            self.longest = 0;
+        }
+        self.rewind();
+    }
+
+    fn rewind(&mut self) {
         self.item = 0;
         self.offset = 0;
     }
@@ -88,12 +128,15 @@ impl<const N: usize> Flight<N> {
 
     /// Writes as many records as fit into `out`, one datagram.
     pub(crate) fn emit<C: Crypto>(&mut self, association: &mut Association, out: &mut [u8]) -> Option<usize> {
+        let length = out.len().min(usize::from(self.mtu).max(DATAGRAM_MIN));
+        let out = out.get_mut(..length)?;
         let mut written = 0_usize;
         while let Some(rest) = out.get_mut(written..)
             && let Some(length) = self.emit_record::<C>(association, rest, written == 0)
         {
             written = written.saturating_add(length);
         }
+        self.longest = self.longest.max(u16::try_from(written).unwrap_or(u16::MAX));
         (written > 0).then_some(written)
     }
 
@@ -111,11 +154,14 @@ impl<const N: usize> Flight<N> {
             }
             Item::Message { epoch, .. } => epoch,
         };
-        let (head, tail) = match epoch {
-            0 => (record::HEADER, 0),
-            _ => association.room(epoch)?,
+        let (head, tail, longest) = match epoch {
+            0 => (record::HEADER, 0, association.longest_plain()),
+            _ => {
+                let (head, tail) = association.room(epoch)?;
+                (head, tail, association.longest_payload())
+            }
         };
-        let end = out.len().checked_sub(tail)?.min(record::PLAINTEXT_MAX);
+        let end = out.len().checked_sub(tail)?.min(head.saturating_add(longest));
         let length = self.emit_fragments(epoch, out.get_mut(head..end)?, is_first)?;
         let payload = head..head.checked_add(length)?;
         if epoch == 0 {
@@ -167,5 +213,45 @@ impl<const N: usize> Flight<N> {
             self.offset = 0;
         }
         Some(writer.len()).filter(|length| *length > 0)
+    }
+}
+
+#[cfg(all(test, feature = "record-size-limit"))]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::association::Role;
+    use crate::crypto::RustCrypto;
+    use crate::limits::{FragmentLength, Limits};
+    use crate::record::Datagram;
+
+    /// The lengths of the records in which a flight of two long messages leaves.
+    fn lengths(limits: Limits) -> Vec<usize> {
+        let mut association = Association::new(Role::Server, 0);
+        association.limits = limits;
+        let mut flight = Flight::<2048>::new();
+        for (message_type, length) in [(MessageType::ServerHello, 300), (MessageType::ServerKeyExchange, 900)]
+        {
+            flight.push(message_type, 0, 0, |_| Some(length)).unwrap();
+        }
+        let (mut out, mut lengths) = ([0; 2048], Vec::new());
+        while let Some(length) = flight.emit::<RustCrypto>(&mut association, &mut out) {
+            let mut datagram = Datagram::new(out.get_mut(..length).unwrap());
+            while let Some(record) = datagram.next(&[]) {
+                lengths.push(record.unwrap().1.len());
+            }
+        }
+        lengths
+    }
+
+    #[test]
+    fn a_max_fragment_length_bounds_the_records_of_a_handshake_and_a_limit_does_not() {
+        // RFC 6066 §4 and RFC 8449 §4. 1,200 bytes and two headers of 12.
+        assert_eq!(lengths(Limits::NONE), [1224]);
+        assert_eq!(lengths(Limits::of_sizes(64, 64, (false, false))), [1224]);
+        let length = FragmentLength::from_code(1).unwrap();
+        assert_eq!(lengths(Limits::of_fragments(length)), [312, 512, 412]);
     }
 }

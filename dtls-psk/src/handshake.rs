@@ -115,6 +115,9 @@ pub(crate) struct Core<C: Crypto> {
     /// Client: the Connection ID offered, and whether the return routability check is.
     pub(crate) offered_id: Option<ConnectionId>,
     pub(crate) return_routability: bool,
+    /// Client: the limit offered. Server: the one to tell.
+    #[cfg(feature = "record-size-limit")]
+    pub(crate) record_size_limit: Option<u16>,
     pub(crate) client_random: [u8; 32],
     pub(crate) server_random: [u8; 32],
     pub(crate) transcript: C::Sha256,
@@ -214,6 +217,8 @@ impl<C: Crypto> Core<C> {
             has_server_key_exchange: false,
             offered_id: None,
             return_routability: false,
+            #[cfg(feature = "record-size-limit")]
+            record_size_limit: None,
             client_random: [0; 32],
             server_random: [0; 32],
             transcript: C::Sha256::new(),
@@ -236,14 +241,20 @@ impl<C: Crypto> Core<C> {
         self.transcript.update(message.body);
     }
 
-    /// Derives the keys of the protected epoch from `psk`.
-    pub(crate) fn derive(&mut self, association: &mut Association, psk: &[u8]) {
+    /// Derives the keys of the protected epoch from `psk`. `between` adds to the transcript what follows the client's Finished,
+    /// and may use the master secret.
+    pub(crate) fn derive(
+        &mut self,
+        association: &mut Association,
+        psk: &[u8],
+        between: impl FnOnce(&mut C::Sha256, &[u8; 48]),
+    ) {
         let finished = Message {
             message_type: MessageType::Finished,
             message_seq: self.hello_seq.wrapping_add(2),
             body: &[0; 12],
         };
-        let secrets = Secrets::derive::<C>(Inputs {
+        let inputs = Inputs {
             suite: self.suite,
             psk,
             #[cfg(feature = "ecdhe")]
@@ -253,7 +264,8 @@ impl<C: Crypto> Core<C> {
             extended_master_secret: self.extended_master_secret,
             transcript: core::mem::replace(&mut self.transcript, C::Sha256::new()),
             client_finished_header: finished.header(),
-        });
+        };
+        let secrets = Secrets::derive::<C>(inputs, between);
         #[cfg(feature = "ecdhe")]
         {
             self.agreement = crate::ecdhe::Agreement::NONE;
@@ -261,7 +273,7 @@ impl<C: Crypto> Core<C> {
         self.key.clear();
         self.verify_data = secrets.verify_data;
         #[cfg(feature = "resumption")]
-        self.keep_session(&secrets.master_secret);
+        self.keep_session(association, &secrets.master_secret);
         self.install(association, &secrets.keys);
     }
 
@@ -385,10 +397,10 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
     pub(crate) fn repeat_for(&mut self, message_type: MessageType) {
         match (self.core.state, message_type) {
             (State::Finished, MessageType::ServerHelloDone) if self.core.timers.may_repeat(self.now) => {
-                self.flight.rewind();
+                self.flight.repeat();
             }
             // It was authenticated and is not a replay: the client did not get our Finished.
-            (State::Kept, MessageType::Finished) => self.flight.rewind(),
+            (State::Kept, MessageType::Finished) => self.flight.repeat(),
             _ => {}
         }
     }

@@ -74,6 +74,9 @@ impl Epoch {
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Range<usize>, SealError> {
+        if payload.len() > PLAINTEXT_MAX {
+            return Err(SealError::TooLong);
+        }
         match self.suite.protection() {
             Protection::Aead(aead) => self.seal_aead::<C>(aead, content_type, peer, buffer, payload),
             #[cfg(feature = "cbc")]
@@ -96,8 +99,7 @@ impl Epoch {
         let record = buffer.get_mut(start..end).ok_or(SealError::NoRoom)?;
         let (front, rest) = record.split_at_mut_checked(head).ok_or(SealError::NoRoom)?;
         let (body, tag) = split_tag(aead, rest).ok_or(SealError::NoRoom)?;
-        let length = u16::try_from(body.len()).ok().filter(|_| payload.len() <= PLAINTEXT_MAX);
-        let length = length.ok_or(SealError::NoRoom)?;
+        let length = u16::try_from(body.len()).map_err(|_| SealError::TooLong)?;
         let header = self.next_header(if has_id { ContentType::ConnectionId } else { content_type })?;
 
         if has_id && let Some(last) = body.last_mut() {
@@ -388,7 +390,7 @@ pub(crate) mod tests {
                 let mut epoch = epoch();
                 let mut buffer = vec![0; head + length + tail];
                 let payload = head..head + length;
-                let (early, short) = (payload.start - 1..payload.end, buffer.len() - 1);
+                let (early, short) = (payload.start - 1..payload.end - 1, buffer.len() - 1);
                 let no_room = Err(SealError::NoRoom);
                 assert_eq!(
                     epoch.seal::<RustCrypto>(DATA, &id, &mut buffer[..short], payload.clone()),
@@ -401,7 +403,7 @@ pub(crate) mod tests {
             let mut buffer = vec![0; head + PLAINTEXT_MAX + 1 + tail];
             let payload = head..head + PLAINTEXT_MAX + 1;
             let sealed = epoch().seal::<RustCrypto>(DATA, &id, &mut buffer, payload);
-            assert_eq!(sealed, Err(SealError::NoRoom));
+            assert_eq!(sealed, Err(SealError::TooLong));
         }
         assert_eq!((epoch().head(&NONE), epoch().tail(&NONE)), (21, 8));
         let most = |room: fn(&Epoch) -> usize| Suite::ALL.iter().map(|suite| room(&epoch_of(*suite))).max();

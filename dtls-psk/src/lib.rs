@@ -110,8 +110,11 @@
 //! - `cbc`: TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, and TLS_PSK_WITH_AES_128_CBC_SHA256 in a server, for peers that know
 //!   nothing newer. Every association has room for its keys then.
 //! - `connection-id`: room for Connection IDs in every association.
+//! - `record-size-limit`: the extensions record_size_limit and max_fragment_length, by which a client with little memory
+//!   bounds the records to it ([`Config::record_size_limit`]), and a server that keeps to them.
 //! - `resumption`: `Connection::take_session` has what of a full handshake is kept, and `Connection::resuming_client` and
-//!   `Connection::resuming_server` take it up again.
+//!   `Connection::resuming_server` take it up again; with `server` also session tickets, by `TicketKey` and
+//!   `Connection::provide_with_ticket`.
 //!
 //! # What an attacker cannot do
 //!
@@ -153,6 +156,8 @@ mod event;
 mod flight;
 mod handshake;
 mod keys;
+#[cfg(feature = "record-size-limit")]
+mod limits;
 mod message;
 mod path;
 mod prf;
@@ -168,6 +173,8 @@ mod saved;
 #[cfg(feature = "server")]
 mod server;
 mod suite;
+#[cfg(all(feature = "resumption", feature = "server"))]
+mod ticket;
 mod time;
 mod wire;
 
@@ -196,6 +203,8 @@ pub use resume::{SESSION_ID_MAX, Session};
 #[cfg(feature = "server")]
 pub use saved::SAVED_MAX;
 pub use suite::{Suite, Suites};
+#[cfg(all(feature = "resumption", feature = "server"))]
+pub use ticket::{TICKET_CONTEXT_MAX, TICKET_MAX, Ticket, TicketKey};
 pub use time::Instant;
 
 /// A source of cryptographically secure random bytes: it fills the slice.

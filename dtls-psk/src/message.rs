@@ -18,6 +18,9 @@ pub(crate) enum MessageType {
     ClientHello = 1,
     ServerHello = 2,
     HelloVerifyRequest = 3,
+    /// Only sent: our clients keep no tickets.
+    #[cfg(all(feature = "resumption", feature = "server"))]
+    NewSessionTicket = 4,
     ServerKeyExchange = 12,
     ServerHelloDone = 14,
     ClientKeyExchange = 16,
@@ -115,9 +118,15 @@ pub(crate) mod extension {
     pub(crate) const SUPPORTED_GROUPS: u16 = 0x000a;
     #[cfg(feature = "ecdhe")]
     pub(crate) const EC_POINT_FORMATS: u16 = 0x000b;
+    #[cfg(feature = "record-size-limit")]
+    pub(crate) const MAX_FRAGMENT_LENGTH: u16 = 0x0001;
     #[cfg(feature = "cbc")]
     pub(crate) const ENCRYPT_THEN_MAC: u16 = 0x0016;
     pub(crate) const EXTENDED_MASTER_SECRET: u16 = 0x0017;
+    #[cfg(feature = "record-size-limit")]
+    pub(crate) const RECORD_SIZE_LIMIT: u16 = 0x001c;
+    #[cfg(all(feature = "resumption", feature = "server"))]
+    pub(crate) const SESSION_TICKET: u16 = 0x0023;
     pub(crate) const CONNECTION_ID: u16 = 0x0036;
     /// RFC 9853 §3
     pub(crate) const RETURN_ROUTABILITY_CHECK: u16 = 0x003d;
@@ -139,6 +148,13 @@ pub(crate) struct HelloExtensions<'a> {
     pub(crate) point_formats: Option<&'a [u8]>,
     #[cfg(feature = "cbc")]
     pub(crate) encrypt_then_mac: bool,
+    /// The code of the length; whether it is one is not judged yet.
+    #[cfg(feature = "record-size-limit")]
+    pub(crate) max_fragment_length: Option<u8>,
+    #[cfg(feature = "record-size-limit")]
+    pub(crate) record_size_limit: Option<u16>,
+    #[cfg(all(feature = "resumption", feature = "server"))]
+    pub(crate) session_ticket: Option<&'a [u8]>,
     /// Something else was there too.
     pub(crate) others: bool,
 }
@@ -171,12 +187,26 @@ impl<'a> HelloExtensions<'a> {
                     let formats = message_vector8(value).ok_or(Reason::ProtocolViolation)?;
                     read.point_formats.replace(formats).is_some()
                 }
+                #[cfg(all(feature = "resumption", feature = "server"))]
+                extension::SESSION_TICKET => read.session_ticket.replace(value).is_some(),
                 extension::RETURN_ROUTABILITY_CHECK if ENABLED && value.is_empty() => {
                     core::mem::replace(&mut read.return_routability, true)
                 }
                 #[cfg(feature = "cbc")]
                 extension::ENCRYPT_THEN_MAC if value.is_empty() => {
                     core::mem::replace(&mut read.encrypt_then_mac, true)
+                }
+                #[cfg(feature = "record-size-limit")]
+                extension::MAX_FRAGMENT_LENGTH => {
+                    let [code] = value else { return Err(Reason::ProtocolViolation) };
+                    read.max_fragment_length.replace(*code).is_some()
+                }
+                #[cfg(feature = "record-size-limit")]
+                extension::RECORD_SIZE_LIMIT => {
+                    let limit = value.try_into().ok().map(u16::from_be_bytes);
+                    // RFC 8449 §4: less than 64 is an illegal_parameter.
+                    let limit = limit.filter(|limit| *limit >= crate::limits::LIMIT_MIN);
+                    read.record_size_limit.replace(limit.ok_or(Reason::ProtocolViolation)?).is_some()
                 }
                 #[cfg(feature = "cbc")]
                 extension::ENCRYPT_THEN_MAC => return Err(Reason::ProtocolViolation),
@@ -222,6 +252,21 @@ impl<'a> HelloExtensions<'a> {
             writer.u16(extension::EC_POINT_FORMATS)?;
             writer.vector16_of(|writer| writer.vector8(formats))?;
         }
+        #[cfg(feature = "record-size-limit")]
+        {
+            let code = self.max_fragment_length;
+            flag(writer, code.is_some(), extension::MAX_FRAGMENT_LENGTH, code.as_slice())?;
+            let limit = self.record_size_limit.map(u16::to_be_bytes);
+            let value = limit.as_ref().map_or(&[][..], <[u8; 2]>::as_slice);
+            flag(writer, limit.is_some(), extension::RECORD_SIZE_LIMIT, value)?;
+        }
+        #[cfg(all(feature = "resumption", feature = "server"))]
+        flag(
+            writer,
+            self.session_ticket.is_some(),
+            extension::SESSION_TICKET,
+            self.session_ticket.unwrap_or_default(),
+        )?;
         flag(writer, self.return_routability, extension::RETURN_ROUTABILITY_CHECK, &[])
     }
 }
@@ -318,6 +363,12 @@ impl<'a> ServerHello<'a> {
         if compression != 0 {
             return Err(Reason::ProtocolViolation);
         }
+        #[cfg(all(feature = "resumption", feature = "server"))]
+        let extensions = HelloExtensions {
+            // No client of ours offers it.
+            others: extensions.others || extensions.session_ticket.is_some(),
+            ..extensions
+        };
         if extensions.others {
             return Err(Reason::UnofferedExtension);
         }

@@ -99,9 +99,13 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// Derives keys and both verify_data in one go.
     ///
-    /// The client's Finished is the only message between the two transcripts and its content is known here, so that the
-    /// server's verify_data can be had at once and neither master secret nor transcript outlives the call.
-    pub(crate) fn derive<C: Crypto>(inputs: Inputs<'_, C>) -> Self {
+    /// The client's Finished is the only message between the two transcripts, but for what `between` adds of the master
+    /// secret, and its content is known here, so that the server's verify_data can be had at once and neither master secret
+    /// nor transcript outlives the call.
+    pub(crate) fn derive<C: Crypto>(
+        inputs: Inputs<'_, C>,
+        between: impl FnOnce(&mut C::Sha256, &[u8; 48]),
+    ) -> Self {
         let Inputs { psk, client_random, server_random, extended_master_secret, mut transcript, .. } = inputs;
         let session_hash = transcript.clone().finish();
 
@@ -126,6 +130,7 @@ impl Secrets {
         prf.expand(b"client finished", &[&session_hash], &mut verify_data.client);
         transcript.update(&inputs.client_finished_header);
         transcript.update(&verify_data.client);
+        between(&mut transcript, &master);
         prf.expand(b"server finished", &[&transcript.finish()], &mut verify_data.server);
         Self {
             keys,
@@ -239,7 +244,7 @@ pub(crate) mod tests {
     type Prf = super::Prf<RustCrypto>;
 
     fn derive(inputs: Inputs<'_, RustCrypto>) -> Secrets {
-        Secrets::derive(inputs)
+        Secrets::derive(inputs, |_, _| ())
     }
 
     pub(crate) fn hex(text: &str) -> Vec<u8> {

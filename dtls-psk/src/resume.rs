@@ -23,10 +23,14 @@ use crate::connection::Connection;
 use crate::crypto::{Crypto, RunningHash as _};
 use crate::error::{Reason, SetUpError};
 use crate::handshake::{Core, Failure, Handshake, State, Step};
+#[cfg(feature = "record-size-limit")]
+use crate::limits::{FragmentLength, Limits};
 use crate::message::{Message, MessageType};
 use crate::prf::Secrets;
 use crate::psk::Psk;
 use crate::suite::Suite;
+#[cfg(feature = "server")]
+use crate::ticket::{NewTicket, Ticket};
 use crate::time::Instant;
 use crate::wire::{Reader, Writer};
 
@@ -34,7 +38,11 @@ use crate::wire::{Reader, Writer};
 pub const SESSION_ID_MAX: usize = 32;
 
 /// The first byte of an emitted session.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+
+/// More than a ServerHello of ours has, in bytes.
+#[cfg(feature = "server")]
+const SERVER_HELLO_MAX: usize = 128;
 
 type SessionId = Vec<u8, SESSION_ID_MAX, u8>;
 
@@ -49,11 +57,15 @@ pub struct Session {
     master_secret: [u8; 48],
     #[zeroize(skip)]
     suite: Suite,
+    /// The max_fragment_length, which lasts as long as the session (RFC 6066 §4).
+    #[cfg(feature = "record-size-limit")]
+    #[zeroize(skip)]
+    fragment_length: Option<FragmentLength>,
 }
 
 impl Session {
     /// The most bytes that [`Session::emit`] writes.
-    pub const LONGEST: usize = 1 + 2 + 48 + 1 + SESSION_ID_MAX;
+    pub const LONGEST: usize = 1 + 2 + 48 + 1 + 1 + SESSION_ID_MAX;
 
     /// Reads what [`Session::emit`] wrote.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
@@ -63,24 +75,73 @@ impl Session {
         }
         let suite = Suite::from_code(reader.u16()?)?;
         let master_secret = *reader.array()?;
+        let length = reader.u8()?;
+        #[cfg(feature = "record-size-limit")]
+        let fragment_length = FragmentLength::from_code(length);
+        #[cfg(not(feature = "record-size-limit"))]
+        let fragment_length = None::<()>;
+        if length != 0 && fragment_length.is_none() {
+            return None;
+        }
         let id = SessionId::from_slice(reader.vector8()?).ok()?;
-        reader.is_empty().then_some(Self { id, master_secret, suite })
+        reader.is_empty().then_some(Self {
+            id,
+            master_secret,
+            suite,
+            #[cfg(feature = "record-size-limit")]
+            fragment_length,
+        })
     }
 
     /// Writes the session to the front of `out`, the secret in the clear, and returns its length; `None` if `out` is too
     /// short. [`Session::LONGEST`] bytes are always enough.
     pub fn emit(&self, out: &mut [u8]) -> Option<usize> {
         let mut writer = Writer::new(out);
+        self.emit_to(&mut writer)?;
+        Some(writer.len())
+    }
+
+    pub(crate) fn emit_to(&self, writer: &mut Writer<'_>) -> Option<()> {
         writer.u8(FORMAT)?;
         writer.u16(self.suite.code())?;
         writer.bytes(&self.master_secret)?;
-        writer.vector8(&self.id)?;
-        Some(writer.len())
+        #[cfg(feature = "record-size-limit")]
+        writer.u8(self.fragment_length.map_or(0, FragmentLength::code))?;
+        #[cfg(not(feature = "record-size-limit"))]
+        writer.u8(0)?;
+        writer.vector8(&self.id)
+    }
+
+    /// The same without an id, as it lies in a ticket.
+    #[cfg(feature = "server")]
+    pub(crate) fn without_id(&self) -> Self {
+        Self { id: SessionId::new(), ..self.clone() }
+    }
+
+    /// What a full handshake made, without an id.
+    pub(crate) fn made(
+        master_secret: &[u8; 48],
+        suite: Suite,
+        #[cfg(feature = "record-size-limit")] fragment_length: Option<FragmentLength>,
+    ) -> Self {
+        Self {
+            id: SessionId::new(),
+            master_secret: *master_secret,
+            suite,
+            #[cfg(feature = "record-size-limit")]
+            fragment_length,
+        }
     }
 
     /// The server's name for it, of 1 to [`SESSION_ID_MAX`] bytes.
     pub fn id(&self) -> &[u8] {
         &self.id
+    }
+
+    /// Whether a handshake in which this max_fragment_length counts may take it up.
+    #[cfg(feature = "record-size-limit")]
+    fn fits(&self, length: Option<FragmentLength>) -> bool {
+        self.fragment_length == length
     }
 
     /// The cipher suite, which every connection of this session has.
@@ -102,6 +163,8 @@ impl core::fmt::Debug for Session {
 impl PartialEq for Session {
     fn eq(&self, other: &Self) -> bool {
         let is_same = self.master_secret.ct_eq(&other.master_secret);
+        #[cfg(feature = "record-size-limit")]
+        let is_same = is_same & u8::from(self.fragment_length == other.fragment_length).into();
         self.id == other.id && self.suite == other.suite && bool::from(is_same)
     }
 }
@@ -117,9 +180,19 @@ pub enum Resumption<'s> {
     /// A full handshake. The client is told this id, of 1 to [`SESSION_ID_MAX`] bytes and not in use for another session, and
     /// [`Connection::take_session`] has the session. Without the extended master secret it is as with [`Resumption::No`].
     Offer(&'s [u8]),
-    /// The abbreviated handshake, if the client still offers the session's cipher suite and the configuration still has it;
-    /// else as with [`Resumption::No`].
+    /// The abbreviated handshake, if the client still offers the session's cipher suite (and its max_fragment_length, where
+    /// there is one) and the configuration still has it; else as with [`Resumption::No`].
     Accept(&'s Session),
+    /// A full handshake. The client is promised a ticket, which [`Connection::provide_with_ticket`] gives it, and no id; else
+    /// as with [`Resumption::No`] where the client did not ask for one, or offers no extended master secret.
+    OfferTicket,
+    /// The abbreviated handshake as with [`Resumption::Accept`], for a session that came out of the client's ticket.
+    AcceptTicket {
+        /// What was in it.
+        session: &'s Session,
+        /// The ticket that takes its place, if there is to be one.
+        renewed: Option<&'s Ticket>,
+    },
 }
 
 /// What becomes of the session of a handshake.
@@ -174,6 +247,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         rng: &mut Rng<'_>,
         handshake: H,
     ) -> Result<Self, SetUpError> {
+        #[cfg(feature = "record-size-limit")]
+        let length = crate::limits::offer(config.record_size_limit).1;
+        #[cfg(feature = "record-size-limit")]
+        let session = session.filter(|session| session.fragment_length.is_none() || session.fits(length));
         let resuming = match session {
             Some(session) if !session.id.is_empty() && config.suites.contains(session.suite) => {
                 Resuming::Offered(session.clone())
@@ -197,21 +274,36 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         rng: &mut Rng<'_>,
         handshake: H,
     ) -> Result<Self, SetUpError> {
+        let goes_on = |session: &Session| {
+            config.suites.contains(session.suite) && hello.offers(session.suite) && hello.fits(session)
+        };
+        let mut ticket = NewTicket::No;
         let resuming = match resumption {
             Resumption::Offer(id) if hello.extensions.extended_master_secret => {
                 SessionId::from_slice(id).map_or(Resuming::No, Resuming::Wanted)
             }
             Resumption::Accept(session)
-                if config.suites.contains(session.suite)
-                    && hello.offers(session.suite)
-                    && !session.id.is_empty()
-                    && session.id == hello.session_id() =>
+                if goes_on(session) && !session.id.is_empty() && session.id == hello.session_id() =>
             {
+                Resuming::Accepted(session.clone())
+            }
+            Resumption::OfferTicket
+                if hello.session_ticket().is_some() && hello.extensions.extended_master_secret =>
+            {
+                ticket = NewTicket::Promised;
+                Resuming::No
+            }
+            Resumption::AcceptTicket { session, renewed } if goes_on(session) => {
+                let renewed = renewed.filter(|ticket| ticket.fits(N, SERVER_HELLO_MAX)).cloned();
+                ticket = renewed.map_or(NewTicket::No, NewTicket::Ready);
                 Resuming::Accepted(session.clone())
             }
             _ => Resuming::No,
         };
-        Self::start_server(now, config, hello, rng, handshake, |core| core.resuming = resuming)
+        Self::start_server(now, config, hello, rng, handshake, |core| {
+            core.resuming = resuming;
+            core.waiting.ticket = ticket;
+        })
     }
 
     /// The session that a full handshake made, once: to be had after [`Input::Established`](crate::Input::Established), until
@@ -240,6 +332,17 @@ impl<'a> ClientHello<'a> {
         OfferedHello::parse(self.body).map_or(&[], |offered| offered.session_id)
     }
 
+    /// Whether what the client offers besides agrees with the session.
+    fn fits(&self, session: &Session) -> bool {
+        #[cfg(feature = "record-size-limit")]
+        return self.extensions.fragment_length().is_ok_and(|length| session.fits(length));
+        #[cfg(not(feature = "record-size-limit"))]
+        {
+            let _ = session;
+            true
+        }
+    }
+
     fn offers(&self, suite: Suite) -> bool {
         OfferedHello::parse(self.body).is_some_and(|offered| offered.offers(suite.code()))
     }
@@ -247,21 +350,25 @@ impl<'a> ClientHello<'a> {
 
 impl<C: Crypto> Core<C> {
     /// What a full handshake made is kept if it is wanted and safe to take up (RFC 7627 §5.4).
-    pub(crate) fn keep_session(&mut self, master_secret: &[u8; 48]) {
+    pub(crate) fn keep_session(&mut self, association: &Association, master_secret: &[u8; 48]) {
+        let _ = association;
         if let Resuming::Wanted(id) = &self.resuming {
-            let session = Session { id: id.clone(), master_secret: *master_secret, suite: self.suite };
+            let mut session = Session::made(
+                master_secret,
+                self.suite,
+                #[cfg(feature = "record-size-limit")]
+                association.limits.fragment_length(),
+            );
+            session.id.clone_from(id);
             self.resuming = if self.extended_master_secret { Resuming::Made(session) } else { Resuming::No };
         }
     }
 
-    /// Derives the keys of a connection from the session that is taken up, after the ServerHello, which has this number.
-    fn derive_from_session(&mut self, association: &mut Association, server_hello: u16) {
+    /// Derives the keys of a connection from the session that is taken up; the server's Finished has this number.
+    fn derive_from_session(&mut self, association: &mut Association, server_finished: u16) {
         let Resuming::Accepted(session) = &self.resuming else { return };
-        let finished = Message {
-            message_type: MessageType::Finished,
-            message_seq: server_hello.wrapping_add(1),
-            body: &[0; 12],
-        };
+        let finished =
+            Message { message_type: MessageType::Finished, message_seq: server_finished, body: &[0; 12] };
         let (keys, verify_data) = Secrets::resume::<C>(
             self.suite,
             &session.master_secret,
@@ -292,8 +399,12 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 if session.suite != core.suite || !core.extended_master_secret {
                     return Err(Reason::ResumedDifferently.into());
                 }
+                #[cfg(feature = "record-size-limit")]
+                if let (Some(length), Limits::NONE) = (session.fragment_length, association.limits) {
+                    association.limits = Limits::of_fragments(length);
+                }
                 core.resuming = Resuming::Accepted(session);
-                core.derive_from_session(association, server_hello);
+                core.derive_from_session(association, server_hello.wrapping_add(1));
                 return Ok(());
             }
             Resuming::Offered(_) | Resuming::Wanted(_) if !id.is_empty() => {
@@ -314,8 +425,9 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             self.core.timers.deadline = self.now;
             return Ok(());
         }
-        self.core.derive_from_session(self.association, self.core.hello_seq);
-        self.push_finished(self.core.hello_seq.wrapping_add(1))
+        let message_seq = self.push_renewed_ticket(self.core.hello_seq.wrapping_add(1))?;
+        self.core.derive_from_session(self.association, message_seq);
+        self.push_finished(message_seq)
     }
 }
 
@@ -338,7 +450,13 @@ mod tests {
 
     fn session() -> Session {
         let id = SessionId::from_slice(b"id").unwrap();
-        Session { id, master_secret: [9; 48], suite: Suite::default() }
+        Session {
+            id,
+            master_secret: [9; 48],
+            suite: Suite::default(),
+            #[cfg(feature = "record-size-limit")]
+            fragment_length: None,
+        }
     }
 
     fn client() -> Small {
@@ -484,6 +602,39 @@ mod tests {
             let place = HEADER.saturating_add(12 + 2 + 32 + 1 + 2);
             flight[place..][..2].copy_from_slice(&suite.code().to_be_bytes());
             assert_eq!(handle(&mut client, flight), ended, "{suite:?}");
+        }
+    }
+
+    #[cfg(feature = "record-size-limit")]
+    #[test]
+    fn the_length_is_kept_with_the_session() {
+        let mut client = client();
+        let (step, _) = client.step(NOW).unwrap();
+        let length = FragmentLength::from_code(3).unwrap();
+        step.association.limits = Limits::of_fragments(length);
+        step.core.resuming = Resuming::Wanted(SessionId::new());
+        step.core.extended_master_secret = true;
+        step.core.keep_session(step.association, &[1; 48]);
+        let Resuming::Made(session) = &step.core.resuming else { unreachable!("it is kept") };
+        assert_eq!(session.fragment_length, Some(length));
+    }
+
+    #[cfg(feature = "record-size-limit")]
+    #[test]
+    fn the_length_of_the_session_lasts_where_the_server_does_not_repeat_it() {
+        let limited = Config::DEFAULT.with_record_size_limit(600);
+        for (length, longest) in [(None, 1 << 14), (FragmentLength::from_code(1), 512)] {
+            let mut session = session();
+            session.fragment_length = length;
+            let psk = Psk { identity: b"me", key: &[7; 16] };
+            let rng = &mut |bytes: &mut [u8]| bytes.fill(3);
+            let mut client =
+                Small::resuming_client(NOW, &limited, psk, Some(&session), rng, Handshake::new()).unwrap();
+            let hello =
+                [&[0xfe, 0xfd][..], &[7; 32], &[2], b"id", &[0xc0, 0xa8, 0, 0, 4, 0, 0x17, 0, 0]].concat();
+            let message = Message { message_type: MessageType::ServerHello, message_seq: 0, body: &hello };
+            assert!(client.step(NOW).unwrap().0.handle(&message).is_ok());
+            assert_eq!(client.longest_payload(), longest);
         }
     }
 

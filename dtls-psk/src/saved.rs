@@ -19,7 +19,7 @@ use crate::suite::Suite;
 use crate::wire::{Reader, Writer};
 
 /// The first byte of a saved connection.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Flags of a saved connection.
 const IS_SERVER: u8 = 1;
@@ -32,7 +32,7 @@ const HAS_MAC: u8 = 8;
 const KEYS: usize = if cfg!(feature = "cbc") { 16 + 4 + 32 } else { 16 + 4 };
 
 /// The most bytes that [`Connection::save`] writes.
-pub const SAVED_MAX: usize = 1 + 1 + 2 + 3 * 8 + 2 * KEYS + 1 + ConnectionId::MAX + 1 + PEER_MAX;
+pub const SAVED_MAX: usize = 1 + 1 + 2 + 3 * 8 + 2 * KEYS + 2 * 2 + 1 + ConnectionId::MAX + 1 + PEER_MAX;
 
 impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
     /// Ends an established connection here, without a word to the peer, and writes to the front of `out` what it takes to go
@@ -64,6 +64,9 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             #[cfg(feature = "cbc")]
             writer.bytes(&keys.mac)?;
         }
+        for limit in self.association.limits() {
+            writer.u16(limit)?;
+        }
         writer.vector8(self.association.own_id())?;
         writer.vector8(self.association.peer_id())?;
         Some(writer.len())
@@ -73,7 +76,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// connection that was restored from the same bytes before can have used, else a number is used twice under the same
     /// key. A rate above that of any sender, times the time since the connection was saved, is such a figure.
     ///
-    /// `None` if the bytes are not those of a saved connection, its suite is not in this build, or no sequence number is
+    /// `None` if the bytes are not those of a saved connection, its suite or its limits for records are not in this build, or no sequence number is
     /// left.
     pub fn restore(bytes: &[u8], skip: u64) -> Option<Self> {
         let mut reader = Reader::new(bytes);
@@ -87,6 +90,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             return None;
         }
         let (write, read) = (keys(&mut reader)?, keys(&mut reader)?);
+        let limits = [reader.u16()?, reader.u16()?];
         let own_id = ConnectionId::new(reader.vector8()?)?;
         let peer_id = PeerId::from_slice(reader.vector8()?).ok()?;
         if !reader.is_empty() {
@@ -97,6 +101,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         let mut association = Association::new(role, SEQUENCE_MAX.saturating_add(1));
         association.phase = Phase::Established;
         association.write_epoch = PROTECTED;
+        association.set_limits(limits)?;
         association.agree_ids(own_id, peer_id, flags & IS_CHECKABLE != 0);
         association.install(Epoch {
             number: PROTECTED,

@@ -74,6 +74,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 let is_checkable = config.return_routability && hello.extensions.return_routability;
                 step.association.agree_ids(own, peer, is_checkable);
             }
+            #[cfg(feature = "record-size-limit")]
+            step.keep_limits(config.record_size_limit, hello);
             prepare(step.core);
             let answered = step.answer_client_hello(hello);
             debug_assert!(answered.is_ok(), "ServerHello and ServerHelloDone fit into any handshake memory");
@@ -101,17 +103,14 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         answer: Answer<'_>,
     ) -> Result<Option<Input<'static>>, ProvideError> {
         let (mut step, _) = self.step(now).ok_or(ProvideError::NotPending)?;
-        if step.core.waiting.look_up != LookUp::Asked(id) {
-            return Err(ProvideError::NotPending);
-        }
-        match answer {
-            Answer::Psk { key } => {
-                if key.is_empty() || key.len() > PSK_MAX {
-                    return Err(ProvideError::KeyLength);
-                }
-                step.use_key(key);
-            }
-            Answer::Unknown => step.use_decoy(Reason::UnknownIdentity),
+        let key = if let Answer::Psk { key } = answer { Some(key) } else { None };
+        step.check_answer(id, key)?;
+        match key {
+            #[cfg(feature = "resumption")]
+            Some(key) => step.use_key_with_ticket(key, |_| None),
+            #[cfg(not(feature = "resumption"))]
+            Some(key) => step.use_key(key, |_, _| ()),
+            None => step.use_decoy(Reason::UnknownIdentity),
         }
         let input = self.handle_early(now);
         Ok(input)
@@ -176,7 +175,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     }
 
     /// Processes the records that waited for their keys.
-    fn handle_early(&mut self, now: Instant) -> Option<Input<'static>> {
+    pub(crate) fn handle_early(&mut self, now: Instant) -> Option<Input<'static>> {
         let (step, _) = self.step(now)?;
         let early = core::mem::take(&mut step.core.waiting.early);
         early.into_iter().find_map(|EarlyRecord { header, mut body }| {
@@ -228,9 +227,19 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             encrypt_then_mac: core.encrypt_then_mac,
             #[cfg(feature = "ecdhe")]
             groups: None,
+            // RFC 8449 §5: beside a limit the length is not answered.
+            #[cfg(feature = "record-size-limit")]
+            max_fragment_length: hello
+                .extensions
+                .max_fragment_length
+                .filter(|_| core.record_size_limit.is_none()),
+            #[cfg(feature = "record-size-limit")]
+            record_size_limit: core.record_size_limit,
             // Departure: RFC 8422 §5.2 wants the answer, which would say that the only form there is can be read.
             #[cfg(feature = "ecdhe")]
             point_formats: None,
+            #[cfg(feature = "resumption")]
+            session_ticket: core.waiting.ticket.is_promised().then_some(&[]),
             others: false,
             ..hello.extensions
         };
@@ -264,6 +273,22 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         Ok(())
     }
 
+    /// RFC 8449 §4, RFC 6066 §4: keeps to what the client wants, and tells a limit of our own to who told one.
+    #[cfg(feature = "record-size-limit")]
+    fn keep_limits(&mut self, own: Option<u16>, hello: &ClientHello<'_>) {
+        use crate::limits::{self, LIMIT_MAX, Limits};
+        let Self { association, core, .. } = self;
+        let HelloExtensions { record_size_limit, .. } = hello.extensions;
+        if let Some(peer) = record_size_limit {
+            let own = limits::offer(own).0.unwrap_or(LIMIT_MAX);
+            let has_id = (!association.peer_id().is_empty(), !association.own_id().is_empty());
+            core.record_size_limit = Some(own);
+            association.limits = Limits::of_sizes(peer, own, has_id);
+        } else if let Ok(Some(length)) = hello.extensions.fragment_length() {
+            association.limits = Limits::of_fragments(length);
+        }
+    }
+
     /// Repeats the answer to the ClientHello that this handshake started from; any other starts its own.
     pub(crate) fn repeat_for_client_hello(&mut self, fragment: &Fragment<'_>) -> Result<(), Dropped> {
         let Self { core, flight, now, .. } = self;
@@ -275,7 +300,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let is_answered = core.state == State::ClientKeyExchange
             || (core.state == State::Finished && core.is_abbreviated());
         if is_answered && core.timers.may_repeat(*now) {
-            flight.rewind();
+            flight.repeat();
         }
         Err(Dropped::Duplicate)
     }
@@ -308,8 +333,9 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 core.timers.last_flight(*now);
                 flight.clear();
                 if !core.is_abbreviated() {
-                    let message_seq =
-                        core.hello_seq.wrapping_add(2).wrapping_add(core.suite.is_ecdhe().into());
+                    let message_seq = core.last_flight_seq();
+                    #[cfg(feature = "resumption")]
+                    let message_seq = self.push_ticket(message_seq)?;
                     self.push_finished(message_seq)?;
                 }
             }
@@ -328,29 +354,54 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         Ok(message::or_malformed(message::parse_vector(body))?)
     }
 
-    /// The key was found: the handshake goes on with it.
-    pub(crate) fn use_key(&mut self, psk: &[u8]) {
+    /// Whether this look-up waits for an answer, and the key may be one.
+    pub(crate) fn check_answer(&self, id: PendingId, key: Option<&[u8]>) -> Result<(), ProvideError> {
+        if self.core.waiting.look_up != LookUp::Asked(id) {
+            return Err(ProvideError::NotPending);
+        }
+        if key.is_some_and(|key| key.is_empty() || key.len() > PSK_MAX) {
+            return Err(ProvideError::KeyLength);
+        }
+        Ok(())
+    }
+
+    /// The key was found: the handshake goes on with it. `between` as with [`Core::derive`].
+    pub(crate) fn use_key(&mut self, psk: &[u8], between: impl FnOnce(&mut C::Sha256, &[u8; 48])) {
         self.core.waiting.look_up = LookUp::None;
-        self.core.derive(self.association, psk);
+        self.core.derive(self.association, psk, between);
         self.core.state = State::Finished;
     }
 
     /// There is no key: the handshake goes on with a random one, to fail as it does for a wrong key.
     pub(crate) fn use_decoy(&mut self, reason: Reason) {
         let decoy = core::mem::replace(&mut self.core.key, StoredKey::EMPTY);
-        self.use_key(decoy.bytes());
+        self.use_key(decoy.bytes(), |_, _| ());
         self.core.suspicion = Some(reason);
+    }
+}
+
+impl<C: Crypto> Core<C> {
+    /// The number of the first message behind the client's Finished in a full handshake.
+    pub(crate) const fn last_flight_seq(&self) -> u16 {
+        self.hello_seq.wrapping_add(2).wrapping_add(self.suite.is_ecdhe() as u16)
     }
 }
 
 /// What only a server waits with.
 pub(crate) struct Waiting {
     look_up: LookUp,
+    #[cfg(feature = "resumption")]
+    pub(crate) ticket: crate::ticket::NewTicket,
     early: heapless::Vec<EarlyRecord, EARLY, u8>,
 }
 
 impl Waiting {
-    pub(crate) const NONE: Self = Self { look_up: LookUp::None, early: heapless::Vec::new() };
+    pub(crate) const NONE: Self = Self {
+        look_up: LookUp::None,
+        #[cfg(feature = "resumption")]
+        ticket: crate::ticket::NewTicket::No,
+        early: heapless::Vec::new(),
+    };
 }
 
 /// The look-up of a PSK.

@@ -10,11 +10,15 @@
 mod attacks;
 mod attacks_on_clients;
 mod bytes;
+mod checks;
 #[cfg(feature = "connection-id")]
 mod connection_id;
 mod crypto;
 #[cfg(feature = "ecdhe")]
 mod ecdhe;
+mod flights;
+#[cfg(feature = "record-size-limit")]
+mod limits;
 mod model;
 #[cfg(feature = "resumption")]
 mod resumption;
@@ -22,4 +26,6 @@ mod saved;
 mod simulation;
 mod suites;
 mod support;
+#[cfg(feature = "resumption")]
+mod tickets;
 mod verification;

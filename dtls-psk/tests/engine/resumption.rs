@@ -340,7 +340,7 @@ fn emitted_sessions_come_back_and_nothing_else_does() {
         assert_eq!(session.emit(&mut vec![0; cut]), None);
     }
     assert_eq!(Session::parse(&out), None, "trailing bytes");
-    for (place, value) in [(0, 0), (1, 0x12), (51, 33)] {
+    for (place, value) in [(0, 1), (1, 0x12), (51, 5), (52, 33)] {
         let mut other = out;
         other[place] = value;
         assert_eq!(Session::parse(&other[..length]), None);

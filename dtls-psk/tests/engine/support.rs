@@ -126,6 +126,11 @@ pub(crate) struct Server {
     /// The sessions that can be taken up; `None` if there are to be none.
     #[cfg(feature = "resumption")]
     pub(crate) sessions: Option<Vec<dtls_psk::Session>>,
+    /// What tickets are sealed under; `None` if there are to be none. And the session of a ticket that is not in the hello.
+    #[cfg(feature = "resumption")]
+    pub(crate) tickets: Option<dtls_psk::TicketKey>,
+    #[cfg(feature = "resumption")]
+    pub(crate) opened: Option<dtls_psk::Session>,
 }
 
 impl Server {
@@ -145,6 +150,10 @@ impl Server {
             address: ADDRESS.to_vec(),
             #[cfg(feature = "resumption")]
             sessions: None,
+            #[cfg(feature = "resumption")]
+            tickets: None,
+            #[cfg(feature = "resumption")]
+            opened: None,
         }
     }
 
@@ -173,7 +182,16 @@ impl Server {
                             rng(&mut id);
                             let known = self.sessions.as_deref().unwrap_or_default();
                             let known = known.iter().find(|session| session.id() == hello.session_id());
+                            let opened = self
+                                .tickets
+                                .as_ref()
+                                .and_then(|key| key.open(hello.session_ticket()?).map(|opened| opened.0));
+                            let opened = opened.as_ref().or(self.opened.as_ref());
                             let resumption = match known {
+                                _ if opened.is_some() => {
+                                    Resumption::AcceptTicket { session: opened.unwrap(), renewed: None }
+                                }
+                                _ if self.tickets.is_some() => Resumption::OfferTicket,
                                 Some(session) => Resumption::Accept(session),
                                 None if self.sessions.is_some() => Resumption::Offer(&id),
                                 None => Resumption::No,

@@ -1,0 +1,214 @@
+//! Checks for which nothing else would stand in: each of these is refused by exactly one of them.
+
+use crate::support::*;
+use dtls_psk::{Accepted, Config, CookieJar, Dropped, REPLY_MAX};
+
+const HANDSHAKE: u8 = 22;
+
+/// What a jar says of a datagram.
+fn dropped(datagram: &[u8]) -> Option<Dropped> {
+    let mut random = Random(7);
+    let mut rng = |bytes: &mut [u8]| random.fill(bytes);
+    let mut jar = CookieJar::new(at(0), &mut rng);
+    match jar.accept(at(0), &Config::DEFAULT, &mut rng, ADDRESS, datagram, &mut [0; REPLY_MAX]) {
+        Accepted::Dropped(dropped) => Some(dropped),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_jar_takes_whole_client_hellos_in_plain_handshake_records_of_dtls_only() {
+    let hello = Hello::new();
+    let good = hello.datagram(0);
+    assert_eq!(dropped(&good), None);
+    let changed = |place: usize, value: u8| {
+        let mut bytes = good.clone();
+        bytes[place] = value;
+        dropped(&bytes)
+    };
+    assert_eq!(changed(0, 21), Some(Dropped::Unsupported), "another type of record");
+    assert_eq!(changed(1, 3), Some(Dropped::Unsupported), "another version");
+    assert_eq!(changed(4, 1), Some(Dropped::Unsupported), "another epoch");
+    assert_eq!(changed(13, 2), Some(Dropped::Unexpected), "another message");
+    let body = hello.body();
+    let cut = record(HANDSHAKE, 0, 0, &fragment(1, body.len() + 1, 0, 0, &body));
+    assert_eq!(dropped(&cut), Some(Dropped::NoCookie), "a piece of one");
+}
+
+#[test]
+fn a_client_hello_is_malformed_by_one_thing_alone() {
+    let malformed = |hello: Hello| dropped(&hello.datagram(0)) == Some(Dropped::Malformed);
+    assert!(malformed(Hello { session_id: vec![1; 33], ..Hello::new() }));
+    assert!(malformed(Hello { suites: vec![], ..Hello::new() }));
+    assert!(malformed(Hello { suites: vec![0xc0, 0xa8, 0], ..Hello::new() }));
+    assert!(malformed(Hello { compressions: vec![], ..Hello::new() }));
+    // An extension that ends behind its list, and half a number.
+    assert!(malformed(Hello { extensions: Some(vec![0, 0x17, 0, 1]), ..Hello::new() }));
+    assert!(malformed(Hello { extensions: Some(vec![0, 0x17, 0, 0, 0]), ..Hello::new() }));
+    let trailing = [&Hello::new().body()[..], &[0]].concat();
+    assert_eq!(dropped(&message(1, 0, &trailing)), Some(Dropped::Malformed));
+    assert!(!malformed(Hello { session_id: vec![1; 32], extensions: None, ..Hello::new() }));
+}
+
+#[test]
+fn a_cookie_request_in_pieces_is_not_answered() {
+    let mut client = new_client();
+    transmit(&mut client, at(0), 1200);
+    // Its piece alone would be one with an empty cookie.
+    let piece = record(HANDSHAKE, 0, 0, &fragment(3, 19, 0, 0, &[0xfe, 0xff, 0]));
+    assert_eq!(receive(&mut client, at(0), &piece), []);
+    assert_eq!(client.counters().too_large, 1);
+    assert!(transmit(&mut client, at(0), 1200).is_empty());
+}
+
+#[test]
+fn a_cookie_request_of_another_version_or_with_more_behind_it_is_malformed() {
+    for body in [&[0xfe, 0xfc, 1, 7][..], &[0x03, 0x03, 1, 7], &[0xfe, 0xff, 1, 7, 0]] {
+        let mut client = new_client();
+        transmit(&mut client, at(0), 1200);
+        receive(&mut client, at(0), &message(3, 0, body));
+        assert_eq!(client.counters().malformed, 1);
+        assert!(transmit(&mut client, at(0), 1200).is_empty());
+    }
+}
+
+#[test]
+fn a_warning_in_the_clear_that_ends_nothing_is_not_suspected() {
+    let mut client = new_client();
+    transmit(&mut client, at(0), 1200);
+    receive(&mut client, at(1), &record(21, 0, 1, &[1, 90]));
+    assert_eq!(client.suspicion(), None);
+    // It waits for an answer as before.
+    assert_eq!(client.handle_timeout(at(1000)).map(Event::of), None);
+}
+
+#[test]
+fn early_records_of_other_epochs_take_no_place_from_a_finished_2() {
+    let (mut client, mut server) = (new_client(), Server::new(2));
+    server.answers_at_once = false;
+    let mut flight = Vec::new();
+    talk_with(&mut client, &mut server, at(0), |is_up, datagram| {
+        let is_key_exchange = is_up && datagram[13] == 16;
+        if is_key_exchange {
+            flight = records_of(datagram);
+        }
+        !is_key_exchange
+    });
+    server.handle(at(1), &flight[0]);
+    for sequence in 0..3 {
+        server.handle(at(1), &record(HANDSHAKE, 2, sequence, &[0x55; 40]));
+    }
+    server.handle(at(1), &flight[1]);
+    server.handle(at(1), &flight[2]);
+    let (id, identity) = server.asked.remove(0);
+    assert_eq!(server.provide(at(2), 0, id, &identity), Some(Event::Established));
+}
+
+#[test]
+fn a_client_repeats_its_flight_for_a_repeated_one_at_a_rate() {
+    let (mut client, mut server) = (new_client(), Server::new(2));
+    let mut hello_done = Vec::new();
+    talk_with(&mut client, &mut server, at(0), |is_up, datagram| {
+        if !is_up && datagram[13] == 2 {
+            hello_done.clone_from(datagram);
+        }
+        // The answer to the client's flight is lost.
+        is_up || datagram[0] != 20
+    });
+    for (now, answers) in [(10, 0), (249, 0), (250, 1), (260, 0), (600, 1)] {
+        receive(&mut client, at(now), &hello_done);
+        assert_eq!(transmit(&mut client, at(now), 1200).len(), answers, "{now} ms");
+    }
+}
+
+#[cfg(feature = "connection-id")]
+#[test]
+fn a_return_routability_check_that_was_not_offered_is_refused() {
+    use dtls_psk::{ConnectionId, Psk, Reason};
+    let psk = Psk { identity: IDENTITY, key: KEY };
+    let config = Config::DEFAULT.with_connection_id(ConnectionId::new(&[1]).unwrap());
+    let answer = |id: &[u8], check: &[u8]| {
+        let extensions = [id, check].concat();
+        let front = [&[0xfe, 0xfd][..], &[7; 32], &[0, 0xc0, 0xa8, 0, 0]].concat();
+        message(2, 0, &[&front[..], &[extensions.len() as u8], &extensions].concat())
+    };
+    let (id, check) = (&[0, 0x36, 0, 2, 1, 9][..], &[0, 0x3d, 0, 0][..]);
+    let refused = Event::Closed(Reason::UnofferedExtension);
+    for (is_offered, hello, expected) in [
+        (true, answer(id, check), vec![]),
+        (false, answer(id, check), vec![refused.clone()]),
+        (false, answer(id, &[]), vec![]),
+        // The check goes with Connection IDs.
+        (true, answer(&[], check), vec![refused]),
+    ] {
+        let mut client = client_with(&config.with_return_routability(is_offered), psk, 1);
+        assert_eq!(receive(&mut client, at(0), &hello), expected, "{is_offered} {hello:?}");
+    }
+}
+
+#[test]
+fn a_hint_that_is_no_vector_is_malformed_and_a_good_one_may_follow() {
+    let mut client = new_client();
+    transmit(&mut client, at(0), 1200);
+    let hello = [&[0xfe, 0xfd][..], &[7; 32], &[0, 0xc0, 0xa8, 0]].concat();
+    receive(&mut client, at(0), &message(2, 0, &hello));
+    for bad in [&[0, 2, 7][..], &[0, 1, 7, 7], &[0], &[]] {
+        receive(&mut client, at(0), &message(12, 1, bad));
+    }
+    assert_eq!(client.counters().malformed, 4);
+    receive(&mut client, at(0), &message(12, 1, &[0, 1, 7]));
+    receive(&mut client, at(0), &message(14, 2, &[]));
+    assert_eq!(transmit(&mut client, at(0), 1200)[0][13], 16, "a ClientKeyExchange");
+}
+
+/// A server that waits for the ClientKeyExchange, which is in the records of the client's flight, and the hello it answered.
+fn waiting_server() -> (Server, Vec<Vec<u8>>, Vec<u8>) {
+    let (mut client, mut server) = (new_client(), Server::new(2));
+    server.answers_at_once = false;
+    let (mut flight, mut hello) = (Vec::new(), Vec::new());
+    talk_with(&mut client, &mut server, at(0), |is_up, datagram| {
+        let is_key_exchange = is_up && datagram[13] == 16;
+        if is_key_exchange {
+            flight = records_of(datagram);
+        } else if is_up {
+            hello.clone_from(datagram);
+        }
+        !is_key_exchange
+    });
+    (server, flight, hello)
+}
+
+#[test]
+fn a_second_identity_in_one_handshake_is_not_looked_up() {
+    let (mut server, flight, _) = waiting_server();
+    server.handle(at(1), &flight[0]);
+    server.handle(at(1), &message(16, 3, &[0, 1, b'x']));
+    assert_eq!(server.asked.len(), 1);
+    assert_eq!(server.asked[0].1, IDENTITY);
+    assert_eq!(server.peer_any().counters().unexpected, 1);
+}
+
+#[test]
+fn only_the_client_hello_that_was_answered_is_answered_again() {
+    let (mut server, _, hello) = waiting_server();
+    let again = |server: &mut Server, change: fn(&mut Vec<u8>), now: u64| {
+        let mut hello = hello.clone();
+        change(&mut hello);
+        let peer = server.peer_any();
+        receive(peer, at(now), &hello);
+        transmit(peer, at(now), 1200).len()
+    };
+    // Another message_seq, and another random.
+    assert_eq!(again(&mut server, |hello| hello[18] += 1, 300), 0);
+    assert_eq!(again(&mut server, |hello| hello[13 + 12 + 2] ^= 1, 300), 0);
+    assert_eq!(server.peer_any().counters().unexpected, 2);
+    assert_eq!(again(&mut server, |_| {}, 300), 1);
+}
+
+#[test]
+fn no_client_is_taken_for_the_server_of_a_client_hello() {
+    let (client, _) = established();
+    let hello = Hello { cookie: vec![0; 16], ..Hello::new() }.datagram(1);
+    let choice = dtls_psk::choose(std::iter::once(&client), &hello, &mut vec![0; hello.len()]);
+    assert_eq!(choice, dtls_psk::Choice::New);
+}
