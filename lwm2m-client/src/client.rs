@@ -39,10 +39,16 @@ pub struct Config<'a> {
     /// `Some(n)` does and asks for `n` bytes in the records to this client, 0 to 8. 0 costs nothing and is right for whoever
     /// has a socket for each server. Without the feature `connection-id` they are not offered.
     pub connection_id: Option<u8>,
+    /// The longest record that a server may send, in bytes before encryption: 64 to 16,384, for devices with little memory.
+    /// With a Connection ID the message is a byte shorter. Servers that know record_size_limit (RFC 8449) or, from 512 bytes
+    /// on, max_fragment_length (RFC 6066) keep to it and send bodies in smaller blocks; others do not. `None` offers neither,
+    /// and so does a client without the feature `record-size-limit`.
+    pub record_size_limit: Option<u16>,
 }
 
 impl<'a> Config<'a> {
-    /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers.
+    /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
+    /// limit for their records.
     pub const fn new(endpoint: &'a str) -> Self {
         Config {
             endpoint,
@@ -51,6 +57,7 @@ impl<'a> Config<'a> {
             mtu: 576,
             block_size: 256,
             connection_id: Some(0),
+            record_size_limit: None,
         }
     }
 }

@@ -118,6 +118,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 let config = offering(self.config.connection_id, rng);
                 #[cfg(not(feature = "connection-id"))]
                 let config = Config::DEFAULT;
+                #[cfg(feature = "record-size-limit")]
+                let config = match self.config.record_size_limit {
+                    Some(limit) => config.with_record_size_limit(limit),
+                    None => config,
+                };
                 // Core 1.1.1 appendix E.1: /0/x/16 limits what is offered.
                 #[cfg(feature = "suites")]
                 let Some(config) = (self.sessions.get(slot).and_then(Option::as_ref))
@@ -376,6 +381,17 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             return Some(0..length);
         }
         let room = self.session_mut(slot)?.room();
+        #[cfg(feature = "record-size-limit")]
+        let out = {
+            let longest = match &self.session_mut(slot)?.link {
+                Link::Secured(connection) => connection.longest_payload(),
+                #[cfg(feature = "resumption")]
+                Link::Resumed => self.running(slot)?.longest_payload(),
+                _ => usize::MAX,
+            };
+            let length = room.head.saturating_add(longest).saturating_add(room.tail).min(out.len());
+            out.get_mut(..length)?
+        };
         let behind = out.get_mut(room.head..)?;
         let length = behind.len().saturating_sub(room.tail);
         let range = match self.session_mut(slot)?.peer.as_mut()?.poll_transmit(now, behind.get_mut(..length)?)

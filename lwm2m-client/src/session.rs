@@ -5,7 +5,7 @@
 
 #[cfg(feature = "psk")]
 use dtls_psk::{Connection, Handshake, NoHandshake};
-#[cfg(all(feature = "psk", not(feature = "suites")))]
+#[cfg(all(feature = "psk", any(not(feature = "suites"), feature = "resumption")))]
 use dtls_psk::{HEADROOM, TAILROOM};
 use heapless::Vec;
 use lwm2m_coap::block::{Block, Upload};
@@ -33,7 +33,7 @@ const REQUESTS: usize = 1;
 #[cfg(feature = "psk")]
 pub(crate) const HANDSHAKE: usize = 384;
 /// What a message leaves free for the record around it at most.
-#[cfg(all(feature = "psk", not(feature = "suites")))]
+#[cfg(all(feature = "psk", any(not(feature = "suites"), feature = "resumption")))]
 const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
 /// There are no records.
 #[cfg(not(feature = "psk"))]
@@ -149,6 +149,9 @@ impl<const O: usize> Session<O> {
                 let (head, tail) = connection.room();
                 Room { head, tail }
             }
+            // The most, which is never too little: the connection is in the place of the handshake.
+            #[cfg(feature = "resumption")]
+            Link::Resumed => ROOM,
             _ => Room::NONE,
         };
         #[cfg(not(feature = "suites"))]
