@@ -528,6 +528,9 @@ impl Store for Failing {
     fn verify_audit(&self) -> Result<u64, StoreError> {
         self.inner.verify_audit()
     }
+    fn ticket_root(&self) -> Result<zeroize::Zeroizing<[u8; 32]>, StoreError> {
+        self.inner.ticket_root()
+    }
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.inner.tokens()
     }

@@ -106,6 +106,10 @@ impl Store for Broken {
         self.0.verify_audit()
     }
 
+    fn ticket_root(&self) -> Result<zeroize::Zeroizing<[u8; 32]>, StoreError> {
+        self.0.ticket_root()
+    }
+
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.0.tokens()
     }

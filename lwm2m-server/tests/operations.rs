@@ -227,6 +227,41 @@ fn config(longest_answer: u32) -> Config {
 }
 
 #[test]
+fn a_long_value_goes_in_blocks_that_fit_into_the_records_the_device_takes() {
+    for (limit, largest) in [(64, 16), (100, 64), (300, 256), (16_384, 512)] {
+        let mut world = World::new(false);
+        let identity = world.enrol("a", Role::Management);
+        let mut device = Device::plain(Listener::Coaps, 40_000);
+        device.dtls = device.dtls.with_record_size_limit(limit);
+        device.connect(&mut world, &identity, &KEY);
+        device.register(&mut world, "ep=a&lt=86400&lwm2m=1.1", "</1/0>,</3/0>,</5/0>");
+        let content: Vec<u8> = (0..1500_u32).map(|n| n as u8).collect();
+        let write = Operation::Write {
+            path: path("/5/0/0"),
+            mode: WriteMode::Replace,
+            values: vec![(path("/5/0/0"), Value::Opaque(content.clone()))],
+        };
+        let id = world.request("a", write).unwrap();
+        let mut received = Vec::new();
+        loop {
+            // It would not come if it were too long: the device drops such a record.
+            let asked = device.asked(&mut world);
+            let echo = asked.option(OptionNumber::BLOCK1).unwrap().to_vec();
+            let block = echo.iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte));
+            assert_eq!(16 << (block & 7), largest, "with a limit of {limit}");
+            received.extend_from_slice(&asked.payload);
+            let code = if block & 8 == 0 { Code::CHANGED } else { Code::CONTINUE };
+            device.answer(&mut world, &asked, code, &[(OptionNumber::BLOCK1, &echo)], b"");
+            if block & 8 == 0 {
+                break;
+            }
+        }
+        assert!(world.outcome(id).is_ok());
+        assert!(received == content);
+    }
+}
+
+#[test]
 fn a_long_value_is_written_in_blocks_of_the_size_the_device_wants() {
     let mut world = World::new(false);
     let mut device = device(&mut world);

@@ -66,6 +66,30 @@ fn what_was_committed_is_there_after_a_reopen() {
 }
 
 #[test]
+fn the_root_of_the_tickets_is_made_once_and_is_sealed() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root = |folder: &Path| open(folder, 1).unwrap().ticket_root().unwrap();
+    let made = root(folder.path());
+    assert_eq!(root(folder.path()), made);
+    assert_ne!(root(other.path()), made);
+    let file = fs::read(folder.path().join("store.redb")).unwrap();
+    assert!(file.windows(32).all(|window| window != made.as_slice()));
+    // Put in place of another one it is noticed.
+    const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+    let database = Database::open(folder.path().join("store.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut meta = transaction.open_table(META).unwrap();
+        let check = meta.get("check").unwrap().unwrap().value().to_vec();
+        meta.insert("tickets", check.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let refused = open(folder.path(), 1).unwrap().ticket_root();
+    assert!(matches!(refused, Err(StoreError::Corrupt { .. })));
+}
+
+#[test]
 fn a_wrong_key_is_noticed_before_anything_is_read() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path(), 1).unwrap();

@@ -103,6 +103,14 @@ impl Association {
         }
     }
 
+    /// The part of `out` that a datagram to the device may take: it may want short records.
+    pub(crate) fn space<'o>(&self, out: &'o mut [u8]) -> &'o mut [u8] {
+        let Room { head, tail } = self.room();
+        let longest = self.session.as_ref().map_or(usize::MAX, Connection::longest_payload);
+        let length = head.saturating_add(longest).saturating_add(tail).min(out.len());
+        out.get_mut(..length).unwrap_or_default()
+    }
+
     /// Puts a message into a record, if there is a session.
     pub(crate) fn seal(&mut self, out: &mut [u8], range: Range<usize>) -> Option<Range<usize>> {
         match &mut self.session {

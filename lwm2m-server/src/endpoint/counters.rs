@@ -56,9 +56,6 @@ counters! {
     path_challenges,
     /// CoAP messages beside another one in a datagram: the device repeats them.
     crowded,
-    /// CoAP messages before their device was admitted, or beside another one that waits for its registration: the device
-    /// repeats them.
-    untimely,
     /// Blocks of a notification that were not fetched because too many requests wait for the device.
     unfetched_blocks,
     /// Peers without security that were turned away because too many are unregistered.

@@ -235,7 +235,7 @@ impl Endpoint {
     ) -> Option<Range<usize>> {
         loop {
             let association = self.associations.get_mut(key)?;
-            let room = association.room();
+            let (room, space) = (association.room(), association.space(out));
             let is_open = association.session.as_ref().is_none_or(|session| session.is_established());
             let downlink = association.downlink.as_mut()?;
             if !is_open || downlink.active.is_some() || !association.coap.can_request(now) {
@@ -249,8 +249,8 @@ impl Endpoint {
                     .coap
                     .next_token(rng, |token| observations.iter().any(|other| other.token == token))
             });
-            let mut writer = Writer::new(out, room, job.exchange.code());
-            let written = job.exchange.write(&mut writer).ok();
+            let mut writer = Writer::new(space, room, job.exchange.code());
+            let written = job.exchange.write_fitting(&mut writer).ok();
             let coap = &mut association.coap;
             let sent = written
                 .and_then(|()| coap.request(now, Delivery::Confirmable, token, writer, &mut Plain, rng).ok());

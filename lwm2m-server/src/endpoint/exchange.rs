@@ -127,8 +127,22 @@ impl Exchange {
         self.outgoing.code
     }
 
+    /// Writes the message that is due, in the largest block for which there is space.
+    pub(crate) fn write_fitting(&mut self, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+        loop {
+            let written = self.write(writer);
+            let smaller = Szx::fitting(self.szx.size() / 2);
+            if written != Err(WriteError::Full) || smaller == self.szx {
+                return written;
+            }
+            // Where a block starts is a multiple of every smaller size too.
+            self.szx = smaller;
+            writer.restart(self.code());
+        }
+    }
+
     /// Writes the message that is due.
-    pub(crate) fn write(&self, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), WriteError> {
         let request = &self.outgoing;
         let is_fetching = self.reply.is_some();
         // RFC 7959 §3.4: the rest of a notification, or of any answer, is fetched without Observe.

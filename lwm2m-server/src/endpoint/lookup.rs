@@ -146,7 +146,9 @@ impl Endpoint {
         let provided = match verdict {
             Verdict::Key { key: psk, who } => {
                 proving.who = Some(who.clone());
-                session.provide(dtls(now), pending, Answer::Psk { key: psk })
+                let sessions = &self.config.sessions;
+                let seal = |made: &dtls_psk::Session| sessions.seal(now, made, who);
+                session.provide_with_ticket(dtls(now), pending, psk, seal)
             }
             Verdict::Refused { reason } => {
                 let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());

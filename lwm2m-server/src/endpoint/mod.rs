@@ -463,11 +463,7 @@ impl Endpoint {
             return None;
         }
         // What came in one datagram with the Finished waits for the admission; its device repeats it.
-        if association.admission != Admission::Settled {
-            Counters::add(&mut self.counters.untimely);
-            return None;
-        }
-        if self.waits_for_registration(now, key, datagram) {
+        if association.admission != Admission::Settled || self.waits_for_registration(now, key, datagram) {
             return None;
         }
         self.take_message(now, key, datagram, rng, out)

@@ -142,10 +142,7 @@ impl Endpoint {
         let expected = self.moves.expected.get_mut(&endpoint);
         let sessions = expected.map(|expected| expected.sessions.as_mut_slice()).unwrap_or_default();
         let Some((_, kept)) = sessions.iter_mut().find(|(session, _)| *session == key) else { return false };
-        match kept {
-            Some(_) => Counters::add(&mut self.counters.untimely),
-            None => *kept = Some(message.into()),
-        }
+        kept.get_or_insert_with(|| message.into());
         true
     }
 

@@ -1,7 +1,10 @@
-//! The DTLS sessions that devices may take up again by an abbreviated handshake (RFC 5246 §7.3).
+//! The DTLS sessions that devices may take up again by an abbreviated handshake (RFC 5246 §7.3): kept here under an id, or by
+//! the device in a ticket (RFC 5077).
 //!
 //! Invariants: the latest session of each endpoint and role, and no more than a fixed number of all; one is kept only when
-//! its device was admitted, and goes with the credential that it came from.
+//! its device was admitted, and goes with the credential that it came from. A ticket names its credential and when it was
+//! made; what ends an endpoint's sessions ends the tickets made before. After a restart, when that is forgotten, the question
+//! that follows every handshake refuses them.
 
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{HashMap, VecDeque};
@@ -9,7 +12,7 @@ use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dtls_psk::{ClientHello, Handshake, Resumption, Session, SetUpError};
+use dtls_psk::{ClientHello, Handshake, Resumption, Session, SetUpError, Ticket, TicketKey};
 use lwm2m_coap::{Instant, Rng};
 use zeroize::Zeroizing;
 
@@ -35,6 +38,18 @@ struct Kept {
     order: VecDeque<Id>,
     most: usize,
     lifetime: Duration,
+    /// What the keys of tickets come from; `None` if there are to be none.
+    tickets: Option<Zeroizing<[u8; 32]>>,
+    /// The owners of sessions that were ended, and when: no ticket from before is taken.
+    ended: HashMap<u64, Instant>,
+    /// The latest time that was told.
+    now: Instant,
+}
+
+/// What is in a ticket beside the session.
+struct Context {
+    made: Instant,
+    who: Authenticated,
 }
 
 /// Random. A longer one would cost bytes in three messages; whoever guesses one has nothing without the secret.
@@ -60,7 +75,19 @@ impl Sessions {
             order: VecDeque::new(),
             most,
             lifetime,
+            tickets: None,
+            ended: HashMap::new(),
+            now: Instant::from_millis(0),
         })))
+    }
+
+    /// Gives tickets to devices that want to keep their sessions themselves, under keys that come from `root`: 32 random bytes,
+    /// the same after a restart if tickets are to outlive it. Each key seals for as long as a session lives, and opens for as
+    /// long again.
+    #[must_use]
+    pub fn with_tickets(self, root: &[u8; 32]) -> Self {
+        self.kept().tickets = Some(Zeroizing::new(*root));
+        self
     }
 
     /// How many are kept, those included whose time is over and that nobody asked for.
@@ -89,6 +116,46 @@ impl Sessions {
         (who.role == role).then(|| Some((Session::parse(session.as_slice())?, who.clone())))?
     }
 
+    /// Whether devices get tickets.
+    pub(crate) fn has_tickets(&self) -> bool {
+        let kept = self.kept();
+        kept.tickets.is_some() && kept.most > 0
+    }
+
+    /// Seals a session of a full handshake that proves `who`; `None` if there are to be no tickets.
+    pub(crate) fn seal(&self, now: Instant, session: &Session, who: &Authenticated) -> Option<Ticket> {
+        let mut kept = self.kept();
+        kept.now = kept.now.max(now);
+        let context = Context { made: now, who: who.clone() };
+        kept.key(now, 0)?.seal(session, &context.emit(), seconds(kept.lifetime))
+    }
+
+    /// The session in a ticket and whom it proves, if it is one of this role; and a new ticket for it if its key is not the one
+    /// of now any more. The new one is as old as the first.
+    pub(crate) fn open(
+        &self,
+        now: Instant,
+        role: Role,
+        ticket: &[u8],
+    ) -> Option<(Session, Authenticated, Option<Ticket>)> {
+        let mut kept = self.kept();
+        kept.now = kept.now.max(now);
+        let current = kept.key(now, 0)?;
+        let (opened, is_former) = match current.open(ticket) {
+            Some(opened) => (opened, false),
+            None => (kept.key(now, 1)?.open(ticket)?, true),
+        };
+        let (session, context) = opened;
+        let context = Context::parse(&context)?;
+        let left = kept.lifetime.checked_sub(now.since(context.made)).filter(|left| !left.is_zero())?;
+        let ended = kept.ended.get(&kept.owner(&context.who.endpoint, role));
+        if context.who.role != role || ended.is_some_and(|ended| context.made <= *ended) {
+            return None;
+        }
+        let renewed = is_former.then(|| current.seal(&session, &context.emit(), seconds(left))).flatten();
+        Some((session, context.who, renewed))
+    }
+
     /// Keeps the session that an admitted device made, in place of the one before it.
     pub(crate) fn keep(&self, now: Instant, session: &Session, who: Authenticated) {
         let mut bytes = Zeroizing::new([0; EMITTED]);
@@ -110,6 +177,7 @@ impl Sessions {
     pub(crate) fn forget(&self, endpoint: &str, role: Role, generation: Option<u32>) {
         let mut kept = self.kept();
         let owner = kept.owner(endpoint, role);
+        kept.end_tickets(owner);
         let Some(id) = kept.by_owner.get(&owner).copied() else { return };
         let is_meant = |one: &One| {
             *one.who.endpoint == *endpoint && generation.is_none_or(|known| known == one.who.generation)
@@ -135,10 +203,23 @@ impl Endpoint {
         hello: &ClientHello<'_>,
         rng: &mut Rng<'_>,
     ) -> Result<Association, SetUpError> {
-        let known = self.config.sessions.find(now, local.role(), hello.session_id());
-        let id = self.config.sessions.new_id(rng);
+        let sessions = &self.config.sessions;
+        // RFC 5077 §3.4: beside a ticket the id names nothing.
+        let ticket = hello.session_ticket().filter(|ticket| !ticket.is_empty());
+        let opened = ticket.and_then(|ticket| sessions.open(now, local.role(), ticket));
+        let (known, renewed) = match (ticket, opened) {
+            (Some(_), Some((session, who, renewed))) => (Some((session, who)), renewed),
+            (Some(_), None) => (None, None),
+            (None, _) => (sessions.find(now, local.role(), hello.session_id()), None),
+        };
+        let wants_ticket = hello.session_ticket().is_some() && sessions.has_tickets();
+        let id = sessions.new_id(rng);
         let resumption = match (&known, &id) {
+            (Some((session, _)), _) if ticket.is_some() => {
+                Resumption::AcceptTicket { session, renewed: renewed.as_ref() }
+            }
             (Some((session, _)), _) => Resumption::Accept(session),
+            (None, _) if wants_ticket => Resumption::OfferTicket,
             (None, Some(id)) => Resumption::Offer(id),
             (None, None) => Resumption::No,
         };
@@ -179,6 +260,27 @@ impl Kept {
         self.hasher.hash_one((endpoint, role))
     }
 
+    /// The key that tickets are sealed under, or one of those before it.
+    fn key(&self, now: Instant, before: u64) -> Option<TicketKey> {
+        let root = self.tickets.as_ref().filter(|_| self.most > 0)?;
+        let length = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX).max(1);
+        let period = now.as_millis().checked_div(length)?.checked_sub(before)?;
+        Some(TicketKey::derive(root, period))
+    }
+
+    /// No ticket of this owner from before now is taken any more.
+    fn end_tickets(&mut self, owner: u64) {
+        let Self { ended, now, lifetime, tickets, .. } = self;
+        if tickets.is_none() {
+            return;
+        }
+        // Older ones are over by themselves.
+        if ended.len() == ended.capacity() {
+            ended.retain(|_, at| now.since(*at) < *lifetime);
+        }
+        ended.insert(owner, *now);
+    }
+
     fn make_room(&mut self) {
         while self.by_id.len() > self.most {
             let Some(oldest) = self.order.pop_front() else { break };
@@ -201,6 +303,31 @@ impl Kept {
     }
 }
 
+impl Context {
+    fn emit(&self) -> Vec<u8> {
+        let Authenticated { endpoint, role, generation } = &self.who;
+        let mut bytes = self.made.as_millis().to_be_bytes().to_vec();
+        bytes.push(u8::from(*role == Role::Bootstrap));
+        bytes.extend(generation.to_be_bytes());
+        bytes.extend(endpoint.as_bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (made, bytes) = bytes.split_first_chunk()?;
+        let (role, bytes) = bytes.split_first()?;
+        let (generation, endpoint) = bytes.split_first_chunk()?;
+        let role = if *role == 0 { Role::Management } else { Role::Bootstrap };
+        let endpoint = core::str::from_utf8(endpoint).ok()?.into();
+        let who = Authenticated { endpoint, role, generation: u32::from_be_bytes(*generation) };
+        Some(Self { made: Instant::from_millis(u64::from_be_bytes(*made)), who })
+    }
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
@@ -210,7 +337,7 @@ mod tests {
 
     fn session(id: u64) -> Session {
         let id = id.to_be_bytes();
-        Session::parse(&[&[1, 0xc0, 0xa8][..], &[7; 48], &[8], &id].concat()).unwrap()
+        Session::parse(&[&[2, 0xc0, 0xa8][..], &[7; 48], &[0, 8], &id].concat()).unwrap()
     }
 
     fn who(endpoint: &str, role: Role, generation: u32) -> Authenticated {
@@ -273,6 +400,71 @@ mod tests {
             sessions.forget(endpoint, role, generation);
             assert_eq!(is_known(&sessions, Role::Management, 1), !goes);
         }
+    }
+
+    fn ticketing() -> Sessions {
+        Sessions::new(10, Duration::from_secs(100)).with_tickets(&[7; 32])
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds.saturating_mul(1000))
+    }
+
+    fn is_open(sessions: &Sessions, seconds: u64, ticket: &Ticket) -> bool {
+        sessions.open(at(seconds), Role::Management, ticket.bytes()).is_some()
+    }
+
+    #[test]
+    fn a_ticket_opens_for_its_role_and_its_time_also_after_a_restart() {
+        let device = who("a", Role::Management, 3);
+        let made = session(1);
+        let ticket = ticketing().seal(at(150), &made, &device).unwrap();
+        let sessions = ticketing();
+        let (opened, known, renewed) = sessions.open(at(199), Role::Management, ticket.bytes()).unwrap();
+        // It has no id.
+        assert!(opened.id().is_empty() && opened.suite() == made.suite() && known == device);
+        assert_eq!(renewed, None, "its key is that of now");
+        assert!(sessions.open(at(199), Role::Bootstrap, ticket.bytes()).is_none());
+        assert!(is_open(&sessions, 249, &ticket) && !is_open(&sessions, 250, &ticket));
+        let others = Sessions::new(10, Duration::from_secs(100)).with_tickets(&[8; 32]);
+        assert!(!is_open(&others, 199, &ticket), "of another root");
+        for without in [
+            Sessions::new(10, Duration::from_secs(100)),
+            Sessions::new(0, Duration::MAX).with_tickets(&[7; 32]),
+        ] {
+            assert!(!without.has_tickets() && without.seal(at(150), &made, &device).is_none());
+        }
+    }
+
+    #[test]
+    fn under_the_key_before_a_ticket_still_opens_and_is_renewed_without_getting_younger() {
+        let sessions = ticketing();
+        let ticket = sessions.seal(at(150), &session(1), &who("a", Role::Management, 3)).unwrap();
+        let (.., renewed) = sessions.open(at(201), Role::Management, ticket.bytes()).unwrap();
+        let renewed = renewed.unwrap();
+        assert_ne!(renewed, ticket);
+        assert!(sessions.open(at(202), Role::Management, renewed.bytes()).unwrap().2.is_none());
+        assert!(is_open(&sessions, 249, &renewed) && !is_open(&sessions, 250, &renewed));
+    }
+
+    #[test]
+    fn what_ends_sessions_ends_the_tickets_from_before() {
+        let sessions = ticketing();
+        let ticket = |seconds, endpoint: &str, role| {
+            sessions.seal(at(seconds), &session(1), &who(endpoint, role, 3)).unwrap()
+        };
+        let (before, other) = (ticket(5, "a", Role::Management), ticket(5, "b", Role::Management));
+        sessions.forget("a", Role::Bootstrap, None);
+        assert!(is_open(&sessions, 6, &before));
+        sessions.forget("a", Role::Management, Some(3));
+        assert!(!is_open(&sessions, 7, &before) && is_open(&sessions, 7, &other));
+        assert!(is_open(&sessions, 8, &ticket(8, "a", Role::Management)));
+        // What is forgotten is not needed any more.
+        for number in 0..10_000_u64 {
+            assert!(!is_open(&sessions, number.saturating_add(9), &before));
+            sessions.forget(&format!("{number}"), Role::Management, None);
+        }
+        assert!(sessions.kept().ended.len() < 500);
     }
 
     #[test]

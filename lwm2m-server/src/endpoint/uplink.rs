@@ -180,7 +180,7 @@ impl Endpoint {
             association.coap.suppress(exchange);
             return None;
         }
-        let mut writer = Writer::new(out, association.room(), reply.code);
+        let mut writer = Writer::new(association.space(out), association.room(), reply.code);
         if let Some(id) = &reply.location {
             writer.option(OptionNumber::LOCATION_PATH, b"rd").ok()?;
             writer.option(OptionNumber::LOCATION_PATH, id.as_bytes()).ok()?;
@@ -500,8 +500,8 @@ pub(crate) struct Upload {
     deadline: Instant,
 }
 
-/// A device that there is no room for comes again after so many seconds at least, and after one of so many times that lie a
-/// second apart.
+/// The fewest seconds after which a device that there is no room for is to try again, and how many further ones there are
+/// to choose from, one after the other.
 const RETRY: u32 = 30;
 const RETRY_SPREAD: u8 = 61;
 

@@ -10,6 +10,8 @@ mod redb;
 mod seal;
 mod sessions;
 
+use zeroize::Zeroizing;
+
 use crate::credentials::{Device, Happened, Key, Role};
 
 pub use audit::AuditRow;
@@ -96,6 +98,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Corrupt`] with the first row that does not fit.
     fn verify_audit(&self) -> Result<u64, StoreError>;
+
+    /// 32 random bytes that the keys of session tickets come from: made once, and sealed.
+    ///
+    /// # Errors
+    /// When they cannot be read, made or written.
+    fn ticket_root(&self) -> Result<Zeroizing<[u8; 32]>, StoreError>;
 
     /// Every token with its SHA-256.
     ///

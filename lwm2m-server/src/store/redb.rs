@@ -13,6 +13,8 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
+use zeroize::Zeroizing;
+
 use super::audit::AuditRow;
 use super::seal::Sealer;
 use super::{Change, Store, StoreError, TokenRecord};
@@ -23,6 +25,8 @@ const SCHEMA: u32 = 1;
 /// Name of the store file in the data folder.
 const FILE: &str = "store.redb";
 
+/// The entry of [`META`] with the root of the tickets.
+const TICKETS: &str = "tickets";
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
 /// (endpoint, role, generation) → nonce, ciphertext, tag.
@@ -269,6 +273,28 @@ impl Store for RedbStore {
                 Err(self.corrupt(format!("the sealed {role} key {generation} of {endpoint} does not open")))
             }
         }
+    }
+
+    fn ticket_root(&self) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+        let transaction = self.begin()?;
+        let root = {
+            let mut meta = self.fits(transaction.open_table(META))?;
+            let sealed = self.fits(meta.get(TICKETS))?.map(|found| found.value().to_vec());
+            match sealed {
+                Some(sealed) => {
+                    let opened = self.sealer.open_named(TICKETS, &sealed);
+                    opened.ok_or_else(|| self.corrupt("the sealed root of the tickets does not open"))?
+                }
+                None => {
+                    let root = self.sealer.random()?;
+                    let sealed = self.sealer.seal_named(TICKETS, &root)?;
+                    self.fits(meta.insert(TICKETS, sealed.as_slice()))?;
+                    root
+                }
+            }
+        };
+        self.fits(transaction.commit())?;
+        Ok(root)
     }
 
     fn note(

@@ -147,6 +147,27 @@ impl Sealer {
         }
     }
 
+    /// Seals 32 bytes of the store's own under their name.
+    pub(super) fn seal_named(&self, name: &str, secret: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
+        self.seal_with(&named(name), secret)
+    }
+
+    /// Opens them again.
+    pub(super) fn open_named(&self, name: &str, sealed: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+        let plain = Zeroizing::new(self.open_with(&named(name), sealed)?);
+        plain.as_slice().try_into().ok().map(Zeroizing::new)
+    }
+
+    /// 32 random bytes.
+    pub(super) fn random(&self) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        getrandom::fill(bytes.as_mut_slice()).map_err(|_| StoreError::BadKey {
+            source: self.source.clone(),
+            what: "the operating system gives no randomness".to_owned(),
+        })?;
+        Ok(bytes)
+    }
+
     pub(super) fn seal_with(&self, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, StoreError> {
         let bad = |what: &str| StoreError::BadKey { source: self.source.clone(), what: what.to_owned() };
         let mut out = vec![0; NONCE];
@@ -163,6 +184,10 @@ impl Sealer {
         let (nonce, sealed) = sealed.split_at_checked(NONCE)?;
         self.cipher.decrypt(nonce.into(), Payload { msg: sealed, aad }).ok()
     }
+}
+
+fn named(name: &str) -> Vec<u8> {
+    [b"lwm2m-server own 1 ".as_slice(), name.as_bytes()].concat()
 }
 
 /// Associated data: the endpoint comes last, so that no two bindings share an encoding.

@@ -9,7 +9,7 @@ use lwm2m_server::api::{self, now_ms};
 use lwm2m_server::config::{Config, Settled, local_uri};
 use lwm2m_server::credentials::Credentials;
 use lwm2m_server::driver::{self, Addresses};
-use lwm2m_server::endpoint::Saved;
+use lwm2m_server::endpoint::{Saved, Sessions};
 use lwm2m_server::store::{KeySource, RedbStore, Sealer, SessionFile, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -72,6 +72,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     if tokens.is_first_start() {
         tracing::info!("the administrator token is in {}", data.join("admin.token").display());
     }
+    let resumable = Sessions::default().with_tickets(&*store.ticket_root()?);
     let credentials = Arc::new(Credentials::open(store, settled.credentials.clone())?);
     let addresses = Addresses {
         coap: settled.coap,
@@ -89,6 +90,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     settings.endpoint.connection_ids = settled.connection_ids;
     settings.endpoint.challenge = settled.challenge;
     settled.admission.apply(&mut settings.endpoint);
+    settings.endpoint.sessions = resumable;
     settings.endpoint.dtls = settings.endpoint.dtls.with_suites(settled.suites);
     // From here on a stop is a planned one: what is taken of the last run is not lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
