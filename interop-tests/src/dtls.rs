@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as Clock};
 
 use dtls_psk::{
     Accepted, Answer, Config, Connection, ConnectionId, CookieJar, Counters, Datagram, HEADROOM, Handshake,
-    Input, Instant, Operation, Psk, Reason, Resumption, Session, Suite, Suites, TAILROOM,
+    Input, Instant, Operation, Psk, Reason, Resumption, Session, Suite, Suites, TAILROOM, TicketKey,
 };
 
 use crate::coap::Transport;
@@ -37,6 +37,8 @@ pub struct Secure<T> {
     resumed: usize,
     /// Those that full handshakes made. A server takes them up again.
     sessions: Vec<Session>,
+    /// Server: the keys that tickets are sealed under and were before; none if there are to be none.
+    tickets: Vec<TicketKey>,
 }
 
 impl<T: Transport> Secure<T> {
@@ -58,6 +60,11 @@ impl<T: Transport> Secure<T> {
     /// As [`Secure::client`], and asks for this Connection ID in records to it; with an empty one it only takes the server's.
     pub fn client_with_connection_id(transport: T, identity: &[u8], key: &[u8], id: &[u8]) -> Self {
         Self::new(transport, None).with_connection_id(id).begin(identity, key, None)
+    }
+
+    /// As [`Secure::client`], and wants records of at most this many bytes, before encryption.
+    pub fn client_limited(transport: T, identity: &[u8], key: &[u8], limit: u16) -> Self {
+        Self::new(transport, None).with_record_size_limit(limit).begin(identity, key, None)
     }
 
     fn begin(mut self, identity: &[u8], key: &[u8], session: Option<&Session>) -> Self {
@@ -93,6 +100,18 @@ impl<T: Transport> Secure<T> {
         let id = ConnectionId::new(id).expect("an id of 8 bytes at most");
         self.config = self.config.with_connection_id(id);
         self
+    }
+
+    /// Wants records of at most this many bytes in the handshakes to come, before encryption.
+    #[must_use]
+    pub fn with_record_size_limit(mut self, limit: u16) -> Self {
+        self.config = self.config.with_record_size_limit(limit);
+        self
+    }
+
+    /// The most bytes that the peer takes in one record.
+    pub fn longest_payload(&self) -> Option<usize> {
+        self.connection.as_ref().map(Inner::longest_payload)
     }
 
     /// The Connection IDs in the records to this side and to the peer; empty where none was agreed.
@@ -179,7 +198,20 @@ impl<T: Transport> Secure<T> {
             established: 0,
             resumed: 0,
             sessions: Vec::new(),
+            tickets: Vec::new(),
         }
+    }
+
+    /// Gives tickets under a key, and still takes those under the keys before it.
+    pub fn rotate_tickets(&mut self) {
+        let mut root = [0; 32];
+        self.random.fill(&mut root);
+        self.tickets.insert(0, TicketKey::derive(&root, 1));
+    }
+
+    /// Forgets every key of tickets but that of now.
+    pub fn forget_former_tickets(&mut self) {
+        self.tickets.truncate(1);
     }
 
     /// Sends what is due, waits at most `limit` for a datagram and handles it, or the timer.
@@ -216,7 +248,21 @@ impl<T: Transport> Secure<T> {
                     let mut id = [0; 8];
                     rng(&mut id);
                     let known = self.sessions.iter().find(|known| known.id() == hello.session_id());
-                    let resumption = known.map_or(Resumption::Offer(&id), Resumption::Accept);
+                    let ticket = hello.session_ticket().filter(|_| !self.tickets.is_empty());
+                    let opened = ticket.and_then(|ticket| {
+                        self.tickets.iter().enumerate().find_map(|(age, key)| Some((age, key.open(ticket)?)))
+                    });
+                    let renewed = opened
+                        .as_ref()
+                        .filter(|(age, _)| *age > 0)
+                        .and_then(|(_, opened)| self.tickets.first()?.seal(&opened.0, &opened.1, 3600));
+                    let resumption = match (&opened, ticket) {
+                        (Some((_, (session, _))), _) => {
+                            Resumption::AcceptTicket { session, renewed: renewed.as_ref() }
+                        }
+                        (None, Some(_)) => Resumption::OfferTicket,
+                        (None, None) => known.map_or(Resumption::Offer(&id), Resumption::Accept),
+                    };
                     self.connection =
                         Inner::resuming_server(now, &self.config, &hello, resumption, rng, memory).ok();
                 }
@@ -245,8 +291,15 @@ impl<T: Transport> Secure<T> {
             (pending.id, self.keys.iter().find(|(known, _)| known == identity))
         });
         if let Some((id, known)) = found {
-            let answer = known.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key });
-            if let Ok(Some(Input::Established { .. })) = connection.provide(now, id, answer) {
+            let provided = match (known, self.tickets.first()) {
+                (Some((_, key)), Some(ticket_key)) => {
+                    let seal = |session: &Session| ticket_key.seal(session, b"context", 3600);
+                    connection.provide_with_ticket(now, id, key, seal)
+                }
+                (Some((_, key)), None) => connection.provide(now, id, Answer::Psk { key }),
+                (None, _) => connection.provide(now, id, Answer::Unknown),
+            };
+            if let Ok(Some(Input::Established { .. })) = provided {
                 self.established = self.established.saturating_add(1);
                 self.sessions.extend(connection.take_session());
             }

@@ -184,6 +184,39 @@ fn an_openssl_client_with_another_key_gets_no_connection() {
 }
 
 #[test]
+fn an_openssl_server_keeps_to_the_fragment_length_of_our_client() {
+    let Some((mut server, port)) = server(&[]) else { return };
+    let socket = socket();
+    socket.connect(local(port)).expect("loopback is reachable");
+    let mut client = Secure::client_limited(socket, IDENTITY.as_bytes(), &key(), 700);
+    client.establish().expect("both have the key");
+    assert_eq!(client.longest_payload(), Some(512), "the longest length within the limit");
+    // OpenSSL 3.0 knows no record_size_limit, and sends nothing longer than what was agreed.
+    let line = "x".repeat(511);
+    server.say(&line);
+    assert_eq!(client.receive(PATIENCE).map(|record| record.len()), Some(512));
+    client.send(format!("{}\n", "y".repeat(511)).as_bytes());
+    server.wait_for_text(&"y".repeat(511));
+    client.close();
+}
+
+#[test]
+fn our_server_keeps_to_the_fragment_length_of_an_openssl_client() {
+    for (length, bytes) in [("512", 512), ("4096", 4096)] {
+        let arguments = &["-maxfraglen", length, "-tlsextdebug"];
+        let Some((mut client, mut server)) = openssl_client_with(KEY, SUITE, arguments) else { return };
+        server.establish().expect("both have the key");
+        client.wait_for_text("max fragment length");
+        assert_eq!(server.longest_payload(), Some(bytes));
+        // Longer ones are not sent, and this one arrives.
+        server.send(&vec![b'y'; bytes.saturating_add(1)]);
+        server.send(format!("{}\n", "x".repeat(bytes.saturating_sub(1))).as_bytes());
+        client.wait_for_text(&"x".repeat(bytes.saturating_sub(1)));
+        talk_and_close(&mut client, &mut server);
+    }
+}
+
+#[test]
 fn our_client_takes_up_its_session_with_an_openssl_server() {
     for arguments in [&["-no_ticket"][..], &[]] {
         let Some((mut server, port)) = server(arguments) else { return };
@@ -207,6 +240,42 @@ fn our_client_takes_up_its_session_with_an_openssl_server() {
         client.close();
     }
     note(Role::Server, Feature::Resumption);
+}
+
+#[test]
+fn an_openssl_client_keeps_its_session_in_a_ticket_of_our_server() {
+    let Some(program) = peers::openssl() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("session");
+    let file = file.to_str().expect("a path of text");
+    let socket = socket();
+    let address = socket.local_addr().expect("a bound socket").to_string();
+    let mut server = Secure::server(Listener::new(&socket), &[(IDENTITY.as_bytes(), &key())]);
+    server.rotate_tickets();
+    let connect = |server: &mut Secure<Listener>, arguments: &[&str], printed: &[&str]| {
+        let before = server.resumed();
+        let mut command = program.command();
+        command.args(["s_client", "-dtls1_2", "-connect", &address, "-cipher", SUITE]);
+        command.args(["-psk_identity", IDENTITY, "-psk", KEY, "-msg"]).args(arguments);
+        let mut client = Process::spawn("openssl s_client", command);
+        server.establish().expect("both have the key or the session");
+        for text in printed {
+            client.wait_for_text(text);
+        }
+        talk_and_close(&mut client, server);
+        server.resumed() > before
+    };
+    assert!(!connect(&mut server, &["-sess_out", file], &["New, TLSv1.2", "lifetime hint: 3600"]));
+    assert_eq!(server.session(), None, "the server keeps nothing");
+    for _ in 0..2 {
+        assert!(connect(&mut server, &["-sess_in", file], &["Reused, TLSv1.2"]));
+    }
+    // Under a former key it is still taken, and a new one comes with it: a NewSessionTicket that both Finished cover.
+    server.rotate_tickets();
+    assert!(connect(&mut server, &["-sess_in", file], &["04 00 00 66 00 02", "Reused, TLSv1.2"]));
+    // Under no key that is known: a full handshake. s_client writes no session of an abbreviated handshake.
+    server.forget_former_tickets();
+    assert!(!connect(&mut server, &["-sess_in", file], &["New, TLSv1.2"]));
 }
 
 #[test]
