@@ -146,7 +146,7 @@ impl Device {
     fn answer(&mut self, socket: &Socket) {
         let answer = self.receive(socket, |header, request| {
             assert_eq!(request.options.observe(), Some(0), "the server observes");
-            let mut out = [0; 64];
+            let mut out = [0; 256];
             let mut writer = Writer::new(&mut out, ROOM, Code::CONTENT);
             let written = writer.observe(1).and_then(|writer| writer.content_format(ContentFormat::TEXT));
             written.and_then(|writer| writer.payload(b"20")).expect("a short message");
