@@ -705,6 +705,16 @@ mod tests {
     }
 
     #[test]
+    fn a_challenge_is_dropped_where_no_check_was_agreed() {
+        let (mut client, mut server) = established();
+        let challenge = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let mut record = protected(&mut server, ContentType::ReturnRoutabilityCheck, &challenge);
+        assert_eq!(client.handle(NOW, &mut Datagram::new(&mut record)), None);
+        assert_eq!(client.counters().unexpected, 1);
+        assert!(sent(&mut client).is_empty());
+    }
+
+    #[test]
     fn a_protected_change_cipher_spec_is_dropped() {
         let (mut client, mut server) = established();
         let mut record = protected(&mut client, ContentType::ChangeCipherSpec, &[1]);

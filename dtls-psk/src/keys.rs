@@ -380,6 +380,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_authentic_record_longer_than_it_may_be_is_dropped() {
+        for (length, expected) in [(PLAINTEXT_MAX, None), (PLAINTEXT_MAX + 1, Some(Dropped::TooLarge))] {
+            let (mut epoch, header) = (epoch(), Header::new(DATA, 1, 1));
+            let (mut content, mut tag) = (vec![7; length], [0; 8]);
+            let (nonce, key) = (nonce(&epoch.write, header.number()), epoch.write.key);
+            let sealed = with_aad(header, &NONE, length as u16, |aad| {
+                RustCrypto::seal(Aead::Ccm8, &key, &nonce, aad, &mut content, &mut tag)
+            });
+            sealed.unwrap();
+            let mut body = [&header.number()[..], &content, &tag].concat();
+            let opened = epoch.open::<RustCrypto>(header, &NONE, &mut body);
+            assert_eq!(opened.map(|(_, content)| content.len()).err(), expected, "{length}");
+        }
+    }
+
+    #[test]
     fn sealing_needs_its_room_exactly() {
         let suites = Suite::ALL.iter().filter(|suite| matches!(suite.protection(), Protection::Aead(_)));
         for (suite, length) in suites.flat_map(|suite| [(*suite, 0), (*suite, PEER_MAX)]) {

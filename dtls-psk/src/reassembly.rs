@@ -38,10 +38,7 @@ impl Partial {
             }
             apart
         });
-        // A merge can make the range touch one that was passed over before.
-        if self.ranges.iter().any(|&(from, to)| !(to < merged.0 || merged.1 < from)) {
-            return self.mark(merged.0, merged.1);
-        }
+        // What was passed over is apart from the ranges that were merged, and so from what came of them.
         self.ranges.push(merged).map_err(|_| Dropped::TooLarge)
     }
 }
@@ -159,6 +156,54 @@ impl<const N: usize> Reassembly<N> {
             for partial in self.partials.iter_mut().filter(|partial| partial.start >= behind) {
                 partial.start = partial.start.saturating_sub(gone.length);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+    use crate::message::FragmentHeader;
+
+    fn fragment(message_seq: u16, length: u32, offset: u32, bytes: &[u8]) -> Fragment<'_> {
+        Fragment { header: FragmentHeader { code: 2, length, message_seq, offset }, bytes }
+    }
+
+    #[test]
+    fn a_message_whose_turn_is_over_is_not_kept() {
+        let mut reassembly = Reassembly::<64>::new();
+        reassembly.restart(5);
+        let late = reassembly.insert(MessageType::ServerHello, &fragment(4, 1, 0, &[1]));
+        assert_eq!(late, Err(Dropped::Duplicate));
+        assert_eq!(reassembly.used, 0);
+    }
+
+    #[test]
+    fn pieces_in_every_order_make_one_range_and_the_whole() {
+        // Of twelve bytes, some of them twice.
+        let pieces: [(u32, &[u8]); 4] =
+            [(0, &[0, 1, 2]), (2, &[2, 3, 4, 5, 6]), (7, &[7, 8]), (8, &[8, 9, 10, 11])];
+        let mut orders = std::vec![std::vec::Vec::new()];
+        for _ in 0..pieces.len() {
+            orders = orders
+                .into_iter()
+                .flat_map(|order: std::vec::Vec<usize>| {
+                    let free = (0..pieces.len()).filter(|piece| !order.contains(piece));
+                    free.map(|piece| [&*order, &[piece]].concat()).collect::<std::vec::Vec<_>>()
+                })
+                .collect();
+        }
+        assert_eq!(orders.len(), 24);
+        for order in orders {
+            let mut reassembly = Reassembly::<64>::new();
+            for index in order {
+                assert!(reassembly.complete().is_none());
+                let (offset, bytes) = *pieces.get(index).unwrap();
+                let inserted = reassembly.insert(MessageType::ServerHello, &fragment(0, 12, offset, bytes));
+                assert_eq!(inserted, Ok(()));
+            }
+            assert_eq!(reassembly.complete().unwrap().body, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         }
     }
 }

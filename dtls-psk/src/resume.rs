@@ -605,6 +605,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_session_is_kept_without_the_extended_master_secret() {
+        // RFC 7627 §5.4
+        for (has_extension, is_kept) in [(true, true), (false, false)] {
+            let mut client = client();
+            let (step, _) = client.step(NOW).unwrap();
+            step.core.resuming = Resuming::Wanted(SessionId::new());
+            step.core.extended_master_secret = has_extension;
+            step.core.keep_session(step.association, &[1; 48]);
+            assert_eq!(matches!(step.core.resuming, Resuming::Made(_)), is_kept);
+        }
+    }
+
     #[cfg(feature = "record-size-limit")]
     #[test]
     fn the_length_is_kept_with_the_session() {

@@ -212,3 +212,161 @@ fn no_client_is_taken_for_the_server_of_a_client_hello() {
     let choice = dtls_psk::choose(std::iter::once(&client), &hello, &mut vec![0; hello.len()]);
     assert_eq!(choice, dtls_psk::Choice::New);
 }
+
+#[test]
+fn an_empty_handshake_record_and_a_piece_beyond_its_message_are_malformed() {
+    let mut client = new_client();
+    transmit(&mut client, at(0), 1200);
+    receive(&mut client, at(0), &record(HANDSHAKE, 0, 1, &[]));
+    assert_eq!(client.counters().malformed, 1);
+    receive(&mut client, at(0), &record(HANDSHAKE, 0, 2, &fragment(2, 10, 0, 5, &[0; 10])));
+    assert_eq!(client.counters().malformed, 2);
+}
+
+#[test]
+fn a_server_hello_with_a_long_id_or_more_behind_it_is_refused() {
+    let hello = |id: &[u8], behind: &[u8]| {
+        let mut client = new_client();
+        let body =
+            [&[0xfe, 0xfd][..], &[7; 32], &[id.len() as u8], id, &[0xc0, 0xa8, 0, 0, 0], behind].concat();
+        receive(&mut client, at(0), &message(2, 0, &body))
+    };
+    let refused = [Event::Closed(dtls_psk::Reason::ProtocolViolation)];
+    assert_eq!(hello(&[1; 32], &[]), []);
+    assert_eq!(hello(&[1; 33], &[]), refused);
+    assert_eq!(hello(&[1; 32], &[0]), refused);
+}
+
+#[test]
+fn a_second_server_hello_moves_nothing() {
+    let mut client = new_client();
+    transmit(&mut client, at(0), 1200);
+    // A server that counts its requests for itself: the client has sent its fourth ClientHello.
+    for (sequence, cookie) in [(0, 1), (1, 2), (2, 3)] {
+        let request = fragment(3, 4, 0, 0, &[0xfe, 0xff, 1, cookie]);
+        receive(&mut client, at(0), &record(HANDSHAKE, 0, sequence, &request));
+        transmit(&mut client, at(0), 1200);
+    }
+    let hello = [&[0xfe, 0xfd][..], &[7; 32], &[0, 0xc0, 0xa8, 0]].concat();
+    receive(&mut client, at(0), &message(2, 1, &hello));
+    receive(&mut client, at(0), &message(2, 3, &hello));
+    receive(&mut client, at(0), &message(14, 2, &[]));
+    assert_eq!(transmit(&mut client, at(0), 1200)[0][13], 16, "a ClientKeyExchange");
+}
+
+#[test]
+fn an_alert_in_the_clear_is_not_suspected_after_the_handshake() {
+    let (_, mut server) = established();
+    server.handle(at(1), &record(21, 0, 9, &[2, 40]));
+    assert_eq!(server.peer().suspicion(), None);
+}
+
+#[cfg(feature = "connection-id")]
+#[test]
+fn a_challenge_before_the_finished_is_not_answered() {
+    let (mut client, mut server) = with_connection_ids(&Config::DEFAULT, &[], &[1; 6]);
+    let mut finished = Vec::new();
+    talk_with(&mut client, &mut server, at(0), |is_up, datagram| {
+        if !is_up && datagram[0] == 20 {
+            finished.clone_from(datagram);
+        }
+        is_up || datagram[0] != 20
+    });
+    let mut out = [0; 128];
+    let length = server.peer().challenge_path([7; 8], &mut out).unwrap();
+    assert_eq!(receive(&mut client, at(1), &out[..length]), []);
+    assert_eq!(client.counters().unexpected, 1);
+    assert_eq!(receive(&mut client, at(1), &finished), [Event::Established]);
+    assert!(transmit(&mut client, at(1), 1200).is_empty());
+}
+
+#[cfg(feature = "resumption")]
+mod of_sessions {
+    use super::*;
+    use crate::resumption::{client_with_session, keeping_server, with_session};
+    use dtls_psk::{Handshake, Resumption, Session};
+
+    fn changed(session: &Session, change: impl Fn(&mut Vec<u8>)) -> Session {
+        let mut bytes = [0; Session::LONGEST];
+        let length = session.emit(&mut bytes).unwrap();
+        let mut bytes = bytes[..length].to_vec();
+        change(&mut bytes);
+        Session::parse(&bytes).unwrap()
+    }
+
+    /// Whether a server that is told to goes on with `session` for a client that names `id`.
+    fn is_taken_up(session: &Session, id: &[u8]) -> bool {
+        let mut random = Random(7);
+        let mut rng = |bytes: &mut [u8]| random.fill(bytes);
+        let mut jar = CookieJar::new(at(0), &mut rng);
+        let (config, mut out) = (Config::DEFAULT, [0; REPLY_MAX]);
+        let mut hello = Hello { session_id: id.to_vec(), ..Hello::new() };
+        let length = match jar.accept(at(0), &config, &mut rng, ADDRESS, &hello.datagram(0), &mut out) {
+            Accepted::Reply(length) => length,
+            other => panic!("{other:?}"),
+        };
+        hello.cookie = out[28..length].to_vec();
+        let datagram = hello.datagram(1);
+        let Accepted::Verified(hello) =
+            jar.accept(at(0), &config, &mut rng, ADDRESS, &datagram, &mut [0; REPLY_MAX])
+        else {
+            panic!("the cookie is good")
+        };
+        let memory = Box::new(Handshake::new());
+        let resumption = Resumption::Accept(session);
+        let mut peer = Peer::resuming_server(at(0), &config, &hello, resumption, &mut rng, memory).unwrap();
+        records_of(&transmit(&mut peer, at(0), 1200)[0]).len() == 3
+    }
+
+    #[test]
+    fn a_server_goes_on_with_no_session_but_the_one_that_is_named() {
+        let (_, session) = with_session();
+        assert!(is_taken_up(&session, session.id()));
+        assert!(!is_taken_up(&session, &[7; 8]));
+        assert!(!is_taken_up(&session, &[]));
+        let without_id = changed(&session, |bytes| {
+            bytes.truncate(53);
+            bytes[52] = 0;
+        });
+        assert!(!is_taken_up(&without_id, &[]));
+        for suite in dtls_psk::Suite::ALL.iter().filter(|suite| **suite != session.suite()) {
+            let other = changed(&session, |bytes| bytes[1..3].copy_from_slice(&suite.code().to_be_bytes()));
+            assert!(!is_taken_up(&other, session.id()), "{suite:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_without_an_id_is_not_offered() {
+        let (mut server, session) = with_session();
+        server.peers.clear();
+        server.sessions = None;
+        let session = changed(&session, |bytes| {
+            bytes.truncate(53);
+            bytes[52] = 0;
+        });
+        let mut client = client_with_session(at(0), Some(&session), 3);
+        assert_eq!(talk(&mut client, &mut server).client, [Event::Established]);
+    }
+
+    #[test]
+    fn a_session_is_not_to_be_had_before_the_peer_has_proven_itself() {
+        let mut server = keeping_server();
+        server.answers_at_once = false;
+        let mut client = client_with_session(at(0), None, 1);
+        let mut flight = Vec::new();
+        talk_with(&mut client, &mut server, at(0), |is_up, datagram| {
+            let is_key_exchange = is_up && datagram[13] == 16;
+            if is_key_exchange {
+                flight = records_of(datagram);
+            }
+            !is_key_exchange
+        });
+        server.handle(at(1), &flight[0]);
+        let (id, identity) = server.asked.remove(0);
+        assert_eq!(server.provide(at(1), 0, id, &identity), None);
+        assert_eq!(server.peer_any().take_session(), None);
+        server.handle(at(1), &flight[1]);
+        server.handle(at(1), &flight[2]);
+        assert_eq!(server.sessions.map(|made| made.len()), Some(1));
+    }
+}
