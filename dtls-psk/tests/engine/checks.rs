@@ -296,25 +296,30 @@ mod of_sessions {
 
     /// Whether a server that is told to goes on with `session` for a client that names `id`.
     fn is_taken_up(session: &Session, id: &[u8]) -> bool {
+        is_taken_up_with(&Config::DEFAULT, Hello::new().suites, session, id)
+    }
+
+    /// The same with other suites on either side.
+    fn is_taken_up_with(config: &Config, suites: Vec<u8>, session: &Session, id: &[u8]) -> bool {
         let mut random = Random(7);
         let mut rng = |bytes: &mut [u8]| random.fill(bytes);
         let mut jar = CookieJar::new(at(0), &mut rng);
-        let (config, mut out) = (Config::DEFAULT, [0; REPLY_MAX]);
-        let mut hello = Hello { session_id: id.to_vec(), ..Hello::new() };
-        let length = match jar.accept(at(0), &config, &mut rng, ADDRESS, &hello.datagram(0), &mut out) {
+        let mut out = [0; REPLY_MAX];
+        let mut hello = Hello { session_id: id.to_vec(), suites, ..Hello::new() };
+        let length = match jar.accept(at(0), config, &mut rng, ADDRESS, &hello.datagram(0), &mut out) {
             Accepted::Reply(length) => length,
             other => panic!("{other:?}"),
         };
         hello.cookie = out[28..length].to_vec();
         let datagram = hello.datagram(1);
         let Accepted::Verified(hello) =
-            jar.accept(at(0), &config, &mut rng, ADDRESS, &datagram, &mut [0; REPLY_MAX])
+            jar.accept(at(0), config, &mut rng, ADDRESS, &datagram, &mut [0; REPLY_MAX])
         else {
             panic!("the cookie is good")
         };
         let memory = Box::new(Handshake::new());
         let resumption = Resumption::Accept(session);
-        let mut peer = Peer::resuming_server(at(0), &config, &hello, resumption, &mut rng, memory).unwrap();
+        let mut peer = Peer::resuming_server(at(0), config, &hello, resumption, &mut rng, memory).unwrap();
         records_of(&transmit(&mut peer, at(0), 1200)[0]).len() == 3
     }
 
@@ -329,9 +334,15 @@ mod of_sessions {
             bytes[52] = 0;
         });
         assert!(!is_taken_up(&without_id, &[]));
-        for suite in dtls_psk::Suite::ALL.iter().filter(|suite| **suite != session.suite()) {
+        let all = Config::DEFAULT.with_suites(dtls_psk::Suites::ALL);
+        let offered =
+            |suite: &dtls_psk::Suite| [Hello::new().suites, suite.code().to_be_bytes().to_vec()].concat();
+        for suite in dtls_psk::Suites::ALL.as_slice().iter().filter(|suite| **suite != session.suite()) {
             let other = changed(&session, |bytes| bytes[1..3].copy_from_slice(&suite.code().to_be_bytes()));
-            assert!(!is_taken_up(&other, session.id()), "{suite:?}");
+            let with = |config, suites| is_taken_up_with(config, suites, &other, session.id());
+            assert!(with(&all, offered(suite)), "{suite:?}");
+            assert!(!with(&all, Hello::new().suites), "{suite:?} is not offered any more");
+            assert!(!with(&Config::DEFAULT, offered(suite)), "{suite:?} is not taken any more");
         }
     }
 
