@@ -58,11 +58,11 @@ impl Endpoint {
             };
             return self.handle_records(now, key, from, datagram, rng, out);
         }
-        let known = self.by_address.get(&(local, from));
+        let known = self.by_address.get(&(local, from)).map(Candidates::newest_first);
         if known.is_none() && self.is_restored_elsewhere(local, from, datagram) {
             return None;
         }
-        let keys = self.by_address.get(&(local, from)).map(Candidates::newest_first).unwrap_or_default();
+        let keys = known.unwrap_or_default();
         let sessions = keys.iter().flatten().filter_map(|key| self.associations.get(*key)?.session.as_ref());
         self.scratch.resize(datagram.len(), 0);
         match choose(sessions, datagram, &mut self.scratch) {
