@@ -246,6 +246,31 @@ fn sigterm_stops_the_server_with_exit_code_0() {
 }
 
 #[test]
+fn a_second_signal_ends_a_stop_that_takes_its_time_at_once() {
+    for (first, second) in [("-TERM", "-INT"), ("-INT", "-INT"), ("-TERM", "-TERM")] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut served = Served::start(folder.path());
+        let pid = served.child.id().to_string();
+        let signal = |signal: &str| std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
+        // A planned stop leaves a request under way some seconds to end.
+        let mut slow = TcpStream::connect(&served.client.http).unwrap();
+        let token = &served.client.token;
+        let head = "PUT /api/v1/devices/a/credentials HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 100";
+        write!(slow, "{head}\r\ncontent-type: application/json\r\nauthorization: Bearer {token}\r\n\r\n")
+            .unwrap();
+        // It asks for the body: the request is under way.
+        slow.read_exact(&mut [0; 12]).unwrap();
+        assert!(signal(first).success());
+        while TcpStream::connect(&served.client.http).is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(signal(second).success());
+        assert_eq!(served.child.wait().unwrap().code(), Some(1), "{first} {second}");
+        assert!(!folder.path().join("sessions.sealed").exists());
+    }
+}
+
+#[test]
 fn only_health_answers_without_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let mut served = Served::start(folder.path());

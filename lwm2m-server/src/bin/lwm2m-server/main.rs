@@ -31,7 +31,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the server.
+    /// Run the server until SIGINT or SIGTERM. Its sessions go on in the next run; a second signal ends it at once, without them.
     Serve(Box<Serve>),
     /// Run server and simulated devices on loopback and show what they do.
     #[cfg(feature = "demo")]

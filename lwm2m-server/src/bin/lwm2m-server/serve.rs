@@ -130,11 +130,21 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     if settled.credentials.allow_nosec {
         tracing::warn!("plain coap is accepted from every device without a credential (--allow-nosec)");
     }
-    let stop = async move {
+    let mut signalled = async move || {
         tokio::select! {
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
         }
+    };
+    let stop = async move {
+        let name = signalled().await;
+        tracing::info!("{name}: stopping; a second signal ends at once, and the devices have to come again");
+        tokio::spawn(async move {
+            let name = signalled().await;
+            tracing::warn!("{name} again: ended at once");
+            // As after a crash: what was acknowledged is in the store.
+            std::process::exit(1);
+        });
     };
     let driver::Running { server, mut task, .. } = running;
     match http {
