@@ -139,10 +139,12 @@ async fn restart(devices: usize, connection_ids: bool) {
     let folder = tempfile::tempdir().unwrap();
     let sealer = || Sealer::new(&[2; 32], "test").unwrap();
     let began = Instant::now();
-    let saved = stop(running, SessionFile::new(folder.path(), sealer())).await;
+    let store = Arc::new(RedbStore::in_memory(sealer()).unwrap());
+    let file = || SessionFile::new(folder.path(), sealer(), store.clone());
+    let saved = stop(running, file()).await;
     let stopped = began.elapsed();
     let length = folder.path().join("sessions.sealed").metadata().unwrap().len();
-    let saved_again = SessionFile::new(folder.path(), sealer()).take(now_ms()).unwrap().unwrap();
+    let saved_again = file().take(now_ms()).unwrap().unwrap();
     let age = saved_again.age;
     let settings = settings(addresses, connection_ids);
     let running = driver::resume(settings, credentials, || (saved_again, age)).await.unwrap();

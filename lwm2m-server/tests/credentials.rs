@@ -531,6 +531,12 @@ impl Store for Failing {
     fn ticket_root(&self) -> Result<zeroize::Zeroizing<[u8; 32]>, StoreError> {
         self.inner.ticket_root()
     }
+    fn expect_sessions(&self, file: &[u8; 16]) -> Result<(), StoreError> {
+        self.inner.expect_sessions(file)
+    }
+    fn consume_sessions(&self, file: &[u8; 16]) -> Result<bool, StoreError> {
+        self.inner.consume_sessions(file)
+    }
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.inner.tokens()
     }

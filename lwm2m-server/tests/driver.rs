@@ -110,6 +110,14 @@ impl Store for Broken {
         self.0.ticket_root()
     }
 
+    fn expect_sessions(&self, file: &[u8; 16]) -> Result<(), StoreError> {
+        self.0.expect_sessions(file)
+    }
+
+    fn consume_sessions(&self, file: &[u8; 16]) -> Result<bool, StoreError> {
+        self.0.consume_sessions(file)
+    }
+
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.0.tokens()
     }

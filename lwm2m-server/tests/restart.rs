@@ -6,13 +6,16 @@ mod support;
 
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dtls_psk::ConnectionId;
-use lwm2m_coap::{Code, Kind, OptionNumber};
+use lwm2m_coap::{Code, Instant, Kind, OptionNumber};
 use lwm2m_server::credentials::Role;
-use lwm2m_server::endpoint::Listener;
-use lwm2m_server::store::{Sealer, SessionFile};
+use lwm2m_server::driver::Resumed;
+use lwm2m_server::endpoint::{Left, Listener, Saved};
+use lwm2m_server::store::{RedbStore, Sealer, SessionFile, Store};
 use lwm2m_server::{Operation, Path};
 use support::{Device, Got, KEY, World, address, request};
 
@@ -46,6 +49,16 @@ fn device(port: u16, has_id: bool) -> Device {
     device
 }
 
+/// So many go on, and nobody has to come again.
+fn all(restored: u64) -> Resumed {
+    Resumed { restored, left: Vec::new() }
+}
+
+/// Nobody goes on.
+fn left(left: &[(Left, u64)]) -> Resumed {
+    Resumed { restored: 0, left: left.to_vec() }
+}
+
 /// Everything works both ways, without a handshake.
 fn goes_on(world: &mut World, (device, location, observed): &mut (Device, String, Got), name: &str, n: u8) {
     device.notify(world, Kind::Confirmable, observed.token, n, &[PLAIN], b"2");
@@ -72,12 +85,12 @@ fn registered_devices_go_on_whatever_the_number_of_parts() {
                 (registered(&mut world, device(40_000 + n, n % 2 == 0), &name), name)
             })
             .collect();
-        assert_eq!(world.restart(after, PAUSE), (12, 0));
+        assert_eq!(world.restart(after, PAUSE), all(12));
         for (device, name) in &mut devices {
             assert_eq!(world.told(), Vec::<String>::new());
             goes_on(&mut world, device, name, 2);
         }
-        assert_eq!(world.restart(before, PAUSE), (12, 0));
+        assert_eq!(world.restart(before, PAUSE), all(12));
         for (device, name) in &mut devices {
             goes_on(&mut world, device, name, 3);
         }
@@ -92,7 +105,7 @@ fn a_device_without_security_goes_on_too() {
     let settings = lwm2m_server::credentials::Settings { allow_nosec: true, ..Default::default() };
     world.credentials.set_settings(settings);
     let mut plain = registered(&mut world, Device::plain(Listener::Coap, 40_000), "a");
-    assert_eq!(world.restart(3, PAUSE), (1, 0));
+    assert_eq!(world.restart(3, PAUSE), all(1));
     goes_on(&mut world, &mut plain, "a", 2);
 }
 
@@ -101,7 +114,7 @@ fn a_device_without_security_that_was_never_asked_can_be_asked_afterwards() {
     let mut world = World::new(true);
     let mut device = Device::plain(Listener::Coap, 40_000);
     device.register(&mut world, "ep=a&lwm2m=1.1", "</1/0>,</3/0>");
-    assert_eq!(world.restart(1, PAUSE), (1, 0));
+    assert_eq!(world.restart(1, PAUSE), all(1));
     let read = world.request("a", Operation::Read { path: path("/3/0/9"), format: None }).unwrap();
     let asked = device.asked(&mut world);
     device.answer(&mut world, &asked, Code::CONTENT, &[PLAIN], b"3");
@@ -115,7 +128,7 @@ fn a_registration_whose_session_was_closed_goes_on_in_the_next_session() {
     device.session.as_mut().unwrap().close();
     device.run(&mut world);
     assert!(world.told().iter().any(|told| told.starts_with("closed a")));
-    assert_eq!(world.restart(3, PAUSE), (1, 0));
+    assert_eq!(world.restart(3, PAUSE), all(1));
     device.connect(&mut world, "a-management", &KEY);
     assert_eq!(device.request(&mut world, Code::POST, &location, b"").unwrap().code, Code::CHANGED);
     device.notify(&mut world, Kind::NonConfirmable, observed.token, 2, &[PLAIN], b"2");
@@ -194,7 +207,7 @@ fn whose_credential_ended_meanwhile_has_to_come_again() {
     let now = world.now.as_millis();
     // The commands that close the session are lost with the process.
     world.credentials.revoke(now, "test", "a", None, "lost").unwrap();
-    assert_eq!(world.restart(1, PAUSE), (0, 1));
+    assert_eq!(world.restart(1, PAUSE), left(&[(Left::CredentialEnded, 1)]));
     assert!(device.request(&mut world, Code::POST, &location, b"").is_none());
     assert!(world.shared.owner("a").is_none());
 }
@@ -207,21 +220,68 @@ fn handshakes_under_way_are_not_saved_and_new_ones_find_room_beside_the_old_sess
     let mut half = Device::plain(Listener::Coaps, 40_001);
     half.begin(&mut world, &identity, &KEY);
     half.step(&mut world);
-    assert_eq!(world.restart(1, PAUSE), (1, 0));
+    assert_eq!(world.restart(1, PAUSE), all(1));
     let mut new: Vec<_> =
         (0..20).map(|n| registered(&mut world, device(41_000 + n, true), &format!("new-{n}"))).collect();
     goes_on(&mut world, &mut old, "a", 2);
     goes_on(&mut world, &mut new[0], "new-0", 2);
 }
 
+#[test]
+fn after_a_restart_the_session_heard_longest_ago_makes_room_for_a_new_one() {
+    let mut world = World::of_parts(1);
+    let identity = world.enrol("a", Role::Management);
+    let session = |world: &mut World, port| Device::secure(world, Listener::Coaps, port, &identity, &KEY);
+    let mut devices: Vec<_> = (0..4).map(|n| session(&mut world, 40_000 + n)).collect();
+    for n in [2, 0, 3, 1] {
+        world.pass(Duration::from_secs(1));
+        assert_eq!(devices[n].request(&mut world, Code::POST, "nothing", b"").unwrap().code, Code::NOT_FOUND);
+    }
+    assert_eq!(world.restart(1, PAUSE), all(4));
+    for gone in [2, 0] {
+        session(&mut world, 50_000 + u16::try_from(gone).unwrap());
+        assert!(devices[gone].request(&mut world, Code::POST, "nothing", b"").is_none());
+    }
+    for there in [3, 1] {
+        assert!(devices[there].request(&mut world, Code::POST, "nothing", b"").is_some());
+    }
+}
+
+/// A folder with a store, which outlives its restarts.
+struct Data {
+    folder: tempfile::TempDir,
+    store: Arc<dyn Store>,
+}
+
+impl Data {
+    fn new() -> Self {
+        let store = Arc::new(RedbStore::in_memory(sealer(1)).unwrap());
+        Self { folder: tempfile::tempdir().unwrap(), store }
+    }
+
+    fn file(&self, key: u8) -> SessionFile {
+        SessionFile::new(self.folder.path(), sealer(key), Arc::clone(&self.store))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("sessions.sealed")
+    }
+
+    /// Puts a copy of a file back, and of the store as it was with it.
+    fn put_back(&self, copy: &[u8]) {
+        std::fs::write(self.path(), copy).unwrap();
+        self.store.expect_sessions(copy[8..24].try_into().unwrap()).unwrap();
+    }
+}
+
 /// A world of so many devices without security, and the file that they were saved in.
-fn filed(devices: u16, folder: &std::path::Path) -> (World, SessionFile) {
+fn filed(devices: u16, data: &Data) -> (World, SessionFile) {
     let mut world = World::new(true);
     for n in 0..devices {
         let mut device = Device::plain(Listener::Coap, 10_000 + n);
         device.register(&mut world, &format!("ep=device-{n}&lwm2m=1.1"), "</3/0>");
     }
-    let file = SessionFile::new(folder, sealer(1));
+    let file = data.file(1);
     let saved = world.stop();
     assert_eq!(file.put(world.now.as_millis(), saved).unwrap(), u64::from(devices));
     (world, file)
@@ -233,29 +293,30 @@ fn sealer(byte: u8) -> Sealer {
 
 #[test]
 fn a_file_is_consumed_once_and_has_everybody_in_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut world, file) = filed(600, folder.path());
-    let mode = folder.path().join("sessions.sealed").metadata().unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let data = Data::new();
+    let (mut world, file) = filed(600, &data);
+    let folder = data.folder.path();
+    assert_eq!(data.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::write(folder.join("sessions.new"), b"a stop that was cut short").unwrap();
     let saved = file.take(world.now.as_millis() + 1500).unwrap().unwrap();
     assert_eq!(saved.age, Duration::from_millis(1500));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it is gone before it is used");
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "it is gone before it is used");
     assert!(file.take(world.now.as_millis()).unwrap().is_none());
-    assert_eq!(world.resume(1, saved, PAUSE), (600, 0));
+    assert_eq!(world.resume(1, saved, PAUSE), all(600));
     assert_eq!(world.endpoint.devices().len(), 600);
 }
 
 #[test]
 fn a_damaged_file_gives_what_lies_before_the_damage() {
-    let folder = tempfile::tempdir().unwrap();
-    let (world, file) = filed(600, folder.path());
-    let path = folder.path().join("sessions.sealed");
-    let whole = std::fs::read(&path).unwrap();
+    let data = Data::new();
+    let (world, file) = filed(600, &data);
+    let whole = std::fs::read(data.path()).unwrap();
     let now = world.now.as_millis();
     let taken = |bytes: &[u8]| {
-        std::fs::write(&path, bytes).unwrap();
+        data.put_back(&whole);
+        std::fs::write(data.path(), bytes).unwrap();
         let taken = file.take(now);
-        assert!(!path.exists());
+        assert!(!data.path().exists());
         taken.map(|saved| saved.unwrap().count())
     };
     assert_eq!(taken(&whole).unwrap(), 600);
@@ -269,45 +330,125 @@ fn a_damaged_file_gives_what_lies_before_the_damage() {
     for place in (8..first + 40).step_by(61) {
         let mut changed = whole.clone();
         changed[place] ^= 1;
-        // Within the header also the time is changed: then it may be too old, or in the future.
+        // Within the header also the number is changed, then it is another file, or the time, then it may be in the future.
         let count = taken(&changed).unwrap_or_default();
         assert_eq!(count, if place < first { 0 } else { 256 }, "{place}");
     }
     assert!(taken(&whole[..20]).is_err());
     assert!(taken(&[b"LWM2MRS0", &whole[8..]].concat()).is_err());
-    std::fs::write(&path, &whole).unwrap();
-    assert_eq!(SessionFile::new(folder.path(), sealer(2)).take(now).unwrap().unwrap().count(), 0);
+    data.put_back(&whole);
+    assert_eq!(data.file(2).take(now).unwrap().unwrap().count(), 0);
+}
+
+#[test]
+fn a_copy_that_is_put_back_is_refused_and_removed() {
+    let data = Data::new();
+    let (mut world, file) = filed(3, &data);
+    let first = std::fs::read(data.path()).unwrap();
+    let now = world.now.as_millis();
+    let saved = file.take(now).unwrap().unwrap();
+    assert_eq!(world.resume(1, saved, Duration::ZERO), all(3));
+    let is_refused = |copy: &[u8]| {
+        std::fs::write(data.path(), copy).unwrap();
+        // As the next run knows it, from the store.
+        let told = data.file(1).take(now).unwrap_err().to_string();
+        assert!(told.contains("sessions.sealed") && told.contains("a copy that was put back"), "{told}");
+        assert!(!data.path().exists());
+    };
+    is_refused(&first);
+    file.put(now, world.stop()).unwrap();
+    let second = std::fs::read(data.path()).unwrap();
+    // While another one is expected too, and that one is used all the same where it is there.
+    is_refused(&first);
+    std::fs::write(data.path(), &second).unwrap();
+    assert_eq!(file.take(now).unwrap().unwrap().count(), 3);
+    is_refused(&second);
+    is_refused(&first);
 }
 
 #[test]
 fn what_was_saved_long_ago_or_in_the_future_is_not_used() {
     let day = 86_400_000;
-    for (passed, is_used) in [(0, true), (day, true), (day + 1, false), (-1, false)] {
-        let folder = tempfile::tempdir().unwrap();
-        let (world, file) = filed(1, folder.path());
-        let taken = file.take(world.now.as_millis().checked_add_signed(passed).unwrap());
-        assert_eq!(taken.is_ok(), is_used, "{passed} ms");
-        assert!(!folder.path().join("sessions.sealed").exists());
+    for (passed, outcome) in
+        [(0, Some(all(1))), (day, Some(all(1))), (day + 1, Some(left(&[(Left::TooOld, 1)]))), (-1, None)]
+    {
+        let data = Data::new();
+        let (mut world, file) = filed(1, &data);
+        let now = world.now.as_millis().checked_add_signed(passed).unwrap();
+        world.now = Instant::from_millis(now);
+        let taken = file.take(now).ok().map(Option::unwrap);
+        let resumed = taken.map(|saved| {
+            let age = saved.age;
+            world.resume(1, saved, age)
+        });
+        assert_eq!(resumed, outcome, "{passed} ms");
+        assert!(!data.path().exists());
     }
+}
+
+#[test]
+fn it_is_told_and_counted_why_who_does_not_go_on() {
+    let mut world = World::of_parts(2);
+    let settings = lwm2m_server::credentials::Settings { allow_nosec: true, ..Default::default() };
+    world.credentials.set_settings(settings);
+    let names = ["a", "b", "c", "d"];
+    for (port, name) in (40_000..).zip(names) {
+        let (mut device, ..) = registered(&mut world, device(port, true), name);
+        if name == "d" {
+            device.session.as_mut().unwrap().close();
+            device.run(&mut world);
+        }
+    }
+    let mut plain = Device::plain(Listener::Coap, 40_010);
+    plain.register(&mut world, "ep=e&lwm2m=1.1", "</3/0>");
+    for name in ["a", "b"] {
+        world.credentials.revoke(world.now.as_millis(), "test", name, None, "lost").unwrap();
+    }
+    let mut saved = world.stop();
+    // The same one again finds its place taken.
+    let bytes = |saved: &Saved| postcard::to_stdvec(saved).unwrap();
+    let twice = saved.iter().find(|saved| **saved.who().endpoint() == *"d").map(bytes).unwrap();
+    let registered: Saved = postcard::from_bytes(&twice).unwrap();
+    saved.push(registered);
+    let resumed = world.resume_where(3, (saved, PAUSE), &|local| local != Listener::Coap);
+    let left = vec![(Left::CredentialEnded, 2), (Left::NotListening, 1), (Left::NoRoom, 1)];
+    assert_eq!(resumed, Resumed { restored: 2, left });
+    assert_eq!(
+        resumed.to_string(),
+        "2 devices of the last run go on, and these have to come again: 2 because the credential is no longer good, 1 because \
+         nobody listens any more where it came in, 1 because there is no room for it"
+    );
+    let counted = |name| {
+        let counters = (0..3).map(|part| world.part(part).counters().list());
+        counters.flatten().filter(|(counter, _)| *counter == name).map(|(_, count)| count).sum::<u64>()
+    };
+    let names = [
+        "restored",
+        "left_credential_ended",
+        "left_not_listening",
+        "left_too_old",
+        "left_unreadable",
+        "left_no_room",
+    ];
+    assert_eq!(names.map(counted), [2, 2, 1, 0, 0, 1]);
 }
 
 #[test]
 fn not_even_a_copy_of_what_was_saved_makes_a_number_come_twice() {
     let mut world = World::of_parts(1);
-    let folder = tempfile::tempdir().unwrap();
+    let data = Data::new();
     let (mut device, _, _) = registered(&mut world, device(40_000, false), "a");
-    let file = SessionFile::new(folder.path(), sealer(1));
+    let file = data.file(1);
     file.put(world.now.as_millis(), world.stop()).unwrap();
-    let place = folder.path().join("sessions.sealed");
-    let copy = std::fs::read(&place).unwrap();
+    let copy = std::fs::read(data.path()).unwrap();
     let mut seen = HashSet::new();
-    // The backup comes back as often as one likes; time passes as it does for the server.
+    // A backup of the whole folder comes back as often as one likes; time passes as it does for the server.
     for _ in 0..20 {
-        std::fs::write(&place, &copy).unwrap();
+        data.put_back(&copy);
         world.now = world.now.saturating_add(Duration::from_millis(3));
         let saved = file.take(world.now.as_millis()).unwrap().unwrap();
         let age = saved.age;
-        assert_eq!(world.resume(1, saved, age), (1, 0));
+        assert_eq!(world.resume(1, saved, age), all(1));
         for _ in 0..17 {
             world.request("a", Operation::Read { path: path("/3/0/9"), format: None }).unwrap();
             let (_, _, record) = world.sent.pop_front().unwrap();

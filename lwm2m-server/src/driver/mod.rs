@@ -28,7 +28,7 @@ use crate::event::Event;
 use crate::server::{Answer, Call, RequestError, Stop};
 
 use clock::Clock;
-pub use restore::restore;
+pub use restore::{Resumed, restore};
 pub(crate) use settle::RETIRED;
 pub use settle::{execute, settle, tick};
 pub use sockets::{Addresses, StartError};

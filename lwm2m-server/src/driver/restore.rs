@@ -8,41 +8,73 @@ use std::time::Duration;
 use lwm2m_coap::{Instant, Rng};
 
 use crate::credentials::Credentials;
-use crate::endpoint::{Endpoint, Saved, Shared};
+use crate::endpoint::{Endpoint, Left, Listener, Saved, Shared};
 
 use super::settle::judge_admission;
 
-/// Gives each remote that was saved `age` ago to its part, if its credential is still good. `endpoints` are all the parts of
-/// the server, in their order, which have not handled anything yet. Answers how many go on, and how many have to come again.
+/// What became of the remotes that a planned stop saved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// How many go on.
+    pub restored: u64,
+    /// How many have to come again for each reason, where there are any.
+    pub left: Vec<(Left, u64)>,
+}
+
+/// Gives each remote that was saved so long ago to its part, if its credential is still good and `is_open` says that somebody
+/// listens where it came in. `endpoints` are all the parts of the server, in their order, which have not handled anything yet.
 pub fn restore(
     endpoints: &mut [Endpoint],
     shared: &Shared,
     credentials: &Credentials,
+    is_open: &dyn Fn(Listener) -> bool,
     now: Instant,
-    saved: impl IntoIterator<Item = Saved>,
-    age: Duration,
+    (saved, age): (impl IntoIterator<Item = Saved>, Duration),
     rng: &mut Rng<'_>,
-) -> (usize, usize) {
+) -> Resumed {
     let of = u8::try_from(endpoints.len()).unwrap_or(u8::MAX);
-    let (mut restored, mut left) = (0_usize, 0_usize);
     let mut owners = HashMap::new();
     let mut last_observation = 0;
     for saved in saved {
         let part = saved.part(of);
-        let found_by = saved.found_by();
         last_observation = last_observation.max(saved.last_observation());
-        let is_good = judge_admission(credentials, saved.who()).is_ok();
-        let endpoint = endpoints.get_mut(usize::from(part)).filter(|_| is_good);
-        if endpoint.is_some_and(|endpoint| endpoint.restore(now, &saved, age, rng)) {
-            restored = restored.saturating_add(1);
-            owners.extend(found_by.filter(|_| of > 1).map(|found_by| (found_by, part)));
+        let obstacle = if saved.local().is_some_and(|local| !is_open(local)) {
+            Some(Left::NotListening)
         } else {
-            left = left.saturating_add(1);
+            judge_admission(credentials, saved.who()).err().map(|_| Left::CredentialEnded)
+        };
+        let Some(endpoint) = endpoints.get_mut(usize::from(part)) else { continue };
+        match endpoint.restore(now, &saved, age, obstacle, rng) {
+            Ok(()) => owners.extend(saved.found_by().filter(|_| of > 1).map(|found_by| (found_by, part))),
+            Err(left) => tracing::debug!(endpoint = ?saved.who().endpoint(), "has to come again: {left}"),
         }
     }
-    for endpoint in endpoints {
+    for endpoint in &mut *endpoints {
         endpoint.number_observations_after(last_observation);
     }
     shared.set_restored(owners);
-    (restored, left)
+    Resumed::of(endpoints)
+}
+
+impl Resumed {
+    fn of(endpoints: &[Endpoint]) -> Self {
+        let counters = || endpoints.iter().map(|endpoint| *endpoint.counters());
+        let left =
+            |left| counters().fold(0, |sum: u64, mut counters| sum.saturating_add(*counters.left(left)));
+        Self {
+            restored: counters().fold(0, |sum, counters| sum.saturating_add(counters.restored)),
+            left: Left::ALL.into_iter().map(|why| (why, left(why))).filter(|(_, count)| *count > 0).collect(),
+        }
+    }
+}
+
+impl core::fmt::Display for Resumed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} devices of the last run go on", self.restored)?;
+        for (index, (left, count)) in self.left.iter().enumerate() {
+            let before = if index == 0 { ", and these have to come again: " } else { ", " };
+            write!(f, "{before}{count} because {left}")?;
+        }
+        Ok(())
+    }
 }

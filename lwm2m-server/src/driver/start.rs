@@ -14,7 +14,7 @@ use crate::endpoint::{Config, Endpoint, Part, Saved, Shared};
 use crate::server::Server;
 
 use super::clock::Clock;
-use super::restore::restore;
+use super::restore::{Resumed, restore};
 use super::sockets::{Addresses, Bound, StartError};
 use super::{Arrivals, Driver, Way, fill};
 
@@ -99,14 +99,11 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
     let endpoint =
         |index| Endpoint::part(settings.endpoint.clone(), Part { index, of: of.get() }, Arc::clone(&shared));
     let mut endpoints: Vec<Endpoint> = (0..of.get()).map(endpoint).collect();
-    let (saved, age) = take();
-    // Where nobody listens any more nobody comes in.
-    let is_open = |saved: &Saved| saved.local().is_none_or(|local| addresses.of(local).is_some());
-    let saved = saved.into_iter().filter(is_open);
-    let (restored, left) =
-        restore(&mut endpoints, &shared, &credentials, Clock::start().now(), saved, age, &mut fill);
-    if restored > 0 || left > 0 {
-        tracing::info!(restored, left, "sessions of the last run");
+    let is_open = |local| addresses.of(local).is_some();
+    let now = Clock::start().now();
+    let resumed = restore(&mut endpoints, &shared, &credentials, &is_open, now, take(), &mut fill);
+    if resumed != Resumed::default() {
+        tracing::info!("{resumed}");
     }
     let (events, _) = broadcast::channel(EVENTS);
     let (packets, _) = broadcast::channel(EVENTS);

@@ -2,6 +2,8 @@
 
 use dtls_psk::Dropped;
 
+use super::saved::Left;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counts since the start.
@@ -128,6 +130,18 @@ counters! {
     bootstraps_failed,
     /// Sessions closed because their credential is no longer good, or by the operator.
     sessions_closed,
+    /// Devices that go on after a planned restart, with a registration, a session or both.
+    restored,
+    /// Devices that do not, because their credential is no longer good.
+    left_credential_ended,
+    /// Because nobody listens any more where they came in.
+    left_not_listening,
+    /// Because the restart took more than a day.
+    left_too_old,
+    /// Because what was saved of them cannot be read.
+    left_unreadable,
+    /// Because there is no room for them.
+    left_no_room,
 }
 
 impl Counters {
@@ -154,6 +168,17 @@ impl Counters {
             (&mut self.hellos_without_cookie, before.no_cookie, after.no_cookie),
         ] {
             *counter = counter.saturating_add(u64::from(after.saturating_sub(before)));
+        }
+    }
+
+    /// Counts the devices of the former run that were left for this reason.
+    pub(crate) fn left(&mut self, left: Left) -> &mut u64 {
+        match left {
+            Left::CredentialEnded => &mut self.left_credential_ended,
+            Left::NotListening => &mut self.left_not_listening,
+            Left::TooOld => &mut self.left_too_old,
+            Left::Unreadable => &mut self.left_unreadable,
+            Left::NoRoom => &mut self.left_no_room,
         }
     }
 

@@ -60,7 +60,7 @@ pub use counters::Counters;
 pub use location::VirtualShard;
 pub use question::{Question, QuestionId, Verdict};
 pub use resumption::Sessions;
-pub use saved::Saved;
+pub use saved::{Left, Saved};
 pub use shard::{Parcel, Part, Shared};
 pub use trace::{Direction, Packet, Payload};
 

@@ -108,6 +108,14 @@ impl Endpoint {
         }
     }
 
+    /// Puts the associations of one name in order again: whoever was heard last is the youngest.
+    pub(crate) fn sort_by_age(&mut self, name: &str) {
+        let associations = &self.associations;
+        if let Some(keys) = self.by_name.get_mut(name) {
+            keys.sort_by_key(|key| associations.get(*key).map(|association| association.last_heard));
+        }
+    }
+
     pub(crate) fn forget_name(&mut self, name: &str, key: Key) {
         if let Some(keys) = self.by_name.get_mut(name) {
             *keys = keys.iter().copied().filter(|other| *other != key).collect();

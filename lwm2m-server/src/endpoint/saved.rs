@@ -26,6 +26,7 @@ use crate::server::ObservationId;
 
 use super::association::{Admission, Association, Who};
 use super::connection_id::ConnectionIds;
+use super::counters::Counters;
 use super::location::VirtualShard;
 use super::observation::Observation;
 use super::path::Unproven;
@@ -107,6 +108,42 @@ impl core::fmt::Debug for Saved {
         f.debug_struct("Saved").field("who", &self.who).finish_non_exhaustive()
     }
 }
+
+/// Why a saved remote does not go on: its device has to come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Its credential is not good any more.
+    CredentialEnded,
+    /// Nobody listens any more where it came in.
+    NotListening,
+    /// It was saved more than a day ago: its device may be another one by now.
+    TooOld,
+    /// Its session cannot be read.
+    Unreadable,
+    /// There is no room for it, or its name or location is taken.
+    NoRoom,
+}
+
+impl Left {
+    /// Every reason.
+    pub const ALL: [Self; 5] =
+        [Self::CredentialEnded, Self::NotListening, Self::TooOld, Self::Unreadable, Self::NoRoom];
+}
+
+impl core::fmt::Display for Left {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::CredentialEnded => "the credential is no longer good",
+            Self::NotListening => "nobody listens any more where it came in",
+            Self::TooOld => "it was saved more than a day ago",
+            Self::Unreadable => "what was saved of it cannot be read",
+            Self::NoRoom => "there is no room for it",
+        })
+    }
+}
+
+/// Saved longer ago, a remote does not go on.
+const KEPT: Duration = Duration::from_secs(86_400);
 
 /// How many sequence numbers are left out of every session for each millisecond since it was saved. No sender gets through
 /// as many.
@@ -191,16 +228,37 @@ impl Endpoint {
         })
     }
 
-    /// Goes on with a remote that was saved `age` ago, in the part that [`Saved::part`] names. Whether it may still come in is
-    /// for the caller to ask. `false` when it cannot be, and then its device begins anew.
-    pub fn restore(&mut self, now: Instant, saved: &Saved, age: Duration, rng: &mut Rng<'_>) -> bool {
+    /// Goes on with a remote that was saved `age` ago, in the part that [`Saved::part`] names, or counts why it does not: because
+    /// of `obstacle`, which is for the caller to find, or by itself.
+    pub fn restore(
+        &mut self,
+        now: Instant,
+        saved: &Saved,
+        age: Duration,
+        obstacle: Option<Left>,
+        rng: &mut Rng<'_>,
+    ) -> Result<(), Left> {
+        let restored = obstacle.map_or_else(|| self.take_up(now, saved, age, rng), Err);
+        Counters::add(match restored {
+            Ok(()) => &mut self.counters.restored,
+            Err(left) => self.counters.left(left),
+        });
+        restored
+    }
+
+    fn take_up(&mut self, now: Instant, saved: &Saved, age: Duration, rng: &mut Rng<'_>) -> Result<(), Left> {
+        if age > KEPT {
+            return Err(Left::TooOld);
+        }
         let milliseconds = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let stopped = Stopped(Instant::from_millis(now.as_millis().saturating_sub(milliseconds)));
         let skip = milliseconds.saturating_add(1).saturating_mul(SKIPPED_EACH_MILLISECOND);
         let remote = saved.association.as_ref();
-        let key = remote.and_then(|remote| self.restore_association(now, remote, stopped, skip, rng));
+        let association = remote.map(|remote| self.restore_association(now, remote, stopped, skip, rng));
+        let key = association.and_then(Result::ok);
         if let Some(key) = key {
             self.name(key, saved.who.clone());
+            self.sort_by_age(saved.who.endpoint());
             self.mark_ready(key);
         }
         let registered = saved.registration.as_ref();
@@ -209,7 +267,11 @@ impl Endpoint {
         if let Some(key) = key {
             self.set_registration(key, registered);
         }
-        key.is_some() || registered.is_some()
+        match association {
+            Some(Err(left)) if registered.is_none() => Err(left),
+            None if registered.is_none() => Err(Left::NoRoom),
+            _ => Ok(()),
+        }
     }
 
     /// Numbers the observations of this run behind the greatest number of the former one, which may have had other parts.
@@ -225,11 +287,11 @@ impl Endpoint {
         stopped: Stopped,
         skip: u64,
         rng: &mut Rng<'_>,
-    ) -> Option<Key> {
-        let session = match &remote.session {
-            Some(session) => Some(Connection::restore(&session.connection, skip)?),
-            None => None,
-        };
+    ) -> Result<Key, Left> {
+        let session = remote.session.as_ref();
+        let session =
+            session.map(|session| Connection::restore(&session.connection, skip).ok_or(Left::Unreadable));
+        let session = session.transpose()?;
         let id = session.as_ref().map(|session| session.own_connection_id().to_vec()).unwrap_or_default();
         let (local, address) = (remote.local, remote.address);
         let mut association = Association::new(now, local, address, session, rng);
@@ -250,7 +312,7 @@ impl Endpoint {
             association.coap.remember(now, &Settled { id, expiry, reply });
         }
         let is_stranger = association.is_stranger();
-        let key = self.associations.insert(association)?;
+        let key = self.associations.insert(association).ok_or(Left::NoRoom)?;
         self.strangers = self.strangers.saturating_add(is_stranger.into());
         if id.is_empty() {
             self.by_address.insert((local, address), Candidates { newest: key, older: None });
@@ -258,7 +320,7 @@ impl Endpoint {
             let part = self.part;
             self.connection_ids.get_or_insert_with(|| ConnectionIds::new(part, rng)).keep(&id, key);
         }
-        Some(key)
+        Ok(key)
     }
 
     fn restore_registration(
@@ -379,9 +441,8 @@ pub(crate) type Restored = HashMap<(Listener, Address), u8>;
 mod tests {
     use super::*;
 
-    #[test]
-    fn another_layout_needs_another_magic_number() {
-        let saved = Saved {
+    fn saved() -> Saved {
+        Saved {
             who: Who::Proven(Authenticated { endpoint: "a".into(), role: Role::Management, generation: 300 }),
             association: Some(Remote {
                 local: Listener::Coaps,
@@ -411,10 +472,24 @@ mod tests {
                     newest: (-20, 21),
                 }],
             })),
-        };
+        }
+    }
+
+    #[test]
+    fn a_session_that_cannot_be_read_is_left_and_its_registration_is_not() {
+        let mut endpoint = Endpoint::new(crate::endpoint::Config::default());
+        let now = Instant::from_millis(1_000_000);
+        let mut restore = |saved: &Saved| endpoint.restore(now, saved, Duration::ZERO, None, &mut |_| ());
+        assert_eq!(restore(&Saved { registration: None, ..saved() }), Err(Left::Unreadable));
+        assert_eq!(restore(&saved()), Ok(()));
+        assert_eq!((endpoint.counters().left_unreadable, endpoint.counters().restored), (1, 1));
+    }
+
+    #[test]
+    fn another_layout_needs_another_magic_number() {
         let layout = "000161 01 ac02 01 01 00000000000000000000ffffc00002011234 01 0102 01 0103 020405 06 0107 01 08 12 01010a \
                       01 15 18 01 0d 0102 01 0155 033c2f3e 1b 1d 10 01 11 0112 022f33 0113 27 15";
-        let written = hex::encode(postcard::to_stdvec(&saved).unwrap());
+        let written = hex::encode(postcard::to_stdvec(&saved()).unwrap());
         assert_eq!(
             written,
             layout.split_whitespace().collect::<String>(),

@@ -105,6 +105,19 @@ pub trait Store: Send + Sync {
     /// When they cannot be read, made or written.
     fn ticket_root(&self) -> Result<Zeroizing<[u8; 32]>, StoreError>;
 
+    /// Remembers which file the sessions of a stop will be in, by its random number; what was remembered before is forgotten.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn expect_sessions(&self, file: &[u8; 16]) -> Result<(), StoreError>;
+
+    /// Whether the sessions of the last stop are in the file with this number. It answers yes once: forgotten, durably, before
+    /// it returns.
+    ///
+    /// # Errors
+    /// When it cannot be read or written; then the file is not to be used.
+    fn consume_sessions(&self, file: &[u8; 16]) -> Result<bool, StoreError>;
+
     /// Every token with its SHA-256.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ const FILE: &str = "store.redb";
 
 /// The entry of [`META`] with the root of the tickets.
 const TICKETS: &str = "tickets";
+const SESSIONS: &str = "sessions";
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
 /// (endpoint, role, generation) → nonce, ciphertext, tag.
@@ -295,6 +296,27 @@ impl Store for RedbStore {
         };
         self.fits(transaction.commit())?;
         Ok(root)
+    }
+
+    fn expect_sessions(&self, file: &[u8; 16]) -> Result<(), StoreError> {
+        let transaction = self.begin()?;
+        self.fits(self.fits(transaction.open_table(META))?.insert(SESSIONS, file.as_slice()))?;
+        self.fits(transaction.commit())
+    }
+
+    fn consume_sessions(&self, file: &[u8; 16]) -> Result<bool, StoreError> {
+        let transaction = self.begin()?;
+        let is_expected = {
+            let mut meta = self.fits(transaction.open_table(META))?;
+            let is_expected =
+                self.fits(meta.get(SESSIONS))?.is_some_and(|expected| expected.value() == file.as_slice());
+            if is_expected {
+                self.fits(meta.remove(SESSIONS))?;
+            }
+            is_expected
+        };
+        self.fits(transaction.commit())?;
+        Ok(is_expected)
     }
 
     fn note(

@@ -244,7 +244,7 @@ pub(super) fn replace_private(
     path: &Path,
     write: impl FnOnce(&mut fs::File) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
+    let beside = beside(path);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     let written = file
         .set_permissions(fs::Permissions::from_mode(0o600))
@@ -256,6 +256,11 @@ pub(super) fn replace_private(
         let _ = fs::remove_file(&beside);
     }
     written.and_then(|()| sync_folder(path))
+}
+
+/// Where a file is written until it is whole.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Makes durable what happened to the name of a file.

@@ -1,25 +1,27 @@
 //! The sessions of a planned stop: one sealed file in the data folder, written when the server stops and consumed by the next
 //! start.
 //!
-//! Invariants: the file is gone, durably, before anything of it is used; each frame opens only at its place in the file that
-//! it was written for; what is cut off, old or from the future is not used.
+//! Invariants: before anything of it is used the file is gone, and the store has forgotten it, both durably: a copy that is put
+//! back is none that the store expects. Each frame opens only at its place in the file that it was written for; what is cut
+//! off or from the future is not used.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::StoreError;
-use super::seal::{Sealer, replace_private, sync_folder};
+use super::seal::{Sealer, beside, replace_private, sync_folder};
+use super::{Store, StoreError};
 use crate::endpoint::Saved;
 
 /// Where the sessions of a planned stop are kept.
-#[derive(Debug)]
 pub struct SessionFile {
     path: PathBuf,
     sealer: Sealer,
+    store: Arc<dyn Store>,
 }
 
 /// What was saved, read frame by frame. It ends at the first frame that does not open.
@@ -44,23 +46,21 @@ const HEADER: usize = 8 + 16 + 8;
 const FRAME: usize = 256;
 const LONGEST_FRAME: usize = 64 << 20;
 
-/// Saved longer ago, a session is not taken up: its device may be another one by now.
-const KEPT: Duration = Duration::from_secs(86_400);
-
 impl SessionFile {
-    /// The file of a data folder whose lock is held.
+    /// The file of a data folder whose lock is held, and the store in it.
     #[must_use]
-    pub fn new(data: &Path, sealer: Sealer) -> Self {
-        Self { path: data.join("sessions.sealed"), sealer }
+    pub fn new(data: &Path, sealer: Sealer, store: Arc<dyn Store>) -> Self {
+        Self { path: data.join("sessions.sealed"), sealer, store }
     }
 
     /// Writes what is saved, durably before it returns. Answers how many remotes it has.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file or its number in the store cannot be written.
     pub fn put(&self, now_ms: u64, remotes: impl IntoIterator<Item = Saved>) -> Result<u64, StoreError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| self.io(io::Error::other("no randomness")))?;
+        self.store.expect_sessions(&random)?;
         let header = [&MAGIC[..], &random, &now_ms.to_be_bytes()].concat();
         let mut remotes = remotes.into_iter();
         let mut count = 0_u64;
@@ -94,8 +94,11 @@ impl SessionFile {
     /// what was in it.
     ///
     /// # Errors
-    /// When the file cannot be read or removed, or is not to be used: damaged, saved more than a day ago or in the future.
+    /// When the file cannot be read or removed, or is not to be used: damaged, saved in the future, or a copy of one that was
+    /// consumed before.
     pub fn take(&self, now_ms: u64) -> Result<Option<SavedSessions>, StoreError> {
+        // Of a stop that was cut short.
+        let _ = fs::remove_file(beside(&self.path));
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -105,14 +108,17 @@ impl SessionFile {
         let mut file = BufReader::new(file);
         let mut header = vec![0; HEADER];
         file.read_exact(&mut header).map_err(|_| self.corrupt("it is too short"))?;
-        let saved = header.last_chunk().filter(|_| header.starts_with(MAGIC));
-        let saved = saved.map(|bytes| u64::from_be_bytes(*bytes));
-        let saved = saved.ok_or_else(|| self.corrupt("it is of another version of this server"))?;
+        let parts = header.strip_prefix(MAGIC).and_then(|rest| rest.split_first_chunk());
+        let (random, saved) = parts
+            .and_then(|(random, saved)| Some((random, u64::from_be_bytes(saved.try_into().ok()?))))
+            .ok_or_else(|| self.corrupt("it is of another version of this server"))?;
+        if !self.store.consume_sessions(random)? {
+            return Err(
+                self.corrupt("it is not what the last stop wrote, but perhaps a copy that was put back")
+            );
+        }
         let age = now_ms.checked_sub(saved).map(Duration::from_millis);
         let age = age.ok_or_else(|| self.corrupt("the clock is behind the time it was saved at"))?;
-        if age > KEPT {
-            return Err(self.corrupt("it was saved more than a day ago"));
-        }
         Ok(Some(SavedSessions {
             age,
             file,
@@ -131,6 +137,12 @@ impl SessionFile {
 
     fn corrupt(&self, what: &str) -> StoreError {
         StoreError::Corrupt { path: self.path.clone(), what: what.to_owned() }
+    }
+}
+
+impl core::fmt::Debug for SessionFile {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SessionFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

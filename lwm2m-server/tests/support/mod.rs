@@ -12,6 +12,7 @@ use lwm2m_coap::{Code, Header, Instant, Kind, MessageId, OptionNumber, Room, Tok
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
+use lwm2m_server::driver::Resumed;
 use lwm2m_server::endpoint::{
     Address, Config, Endpoint, Listener, Parcel, Part, Question, RequestId, Saved, Shared, Verdict,
 };
@@ -66,9 +67,8 @@ impl World {
         world
     }
 
-    /// Stops the server as planned and starts it again with so many parts, after a pause. Answers how many remotes go on, and
-    /// how many do not.
-    pub(crate) fn restart(&mut self, of: u8, pause: Duration) -> (usize, usize) {
+    /// Stops the server as planned and starts it again with so many parts, after a pause.
+    pub(crate) fn restart(&mut self, of: u8, pause: Duration) -> Resumed {
         let saved = self.stop();
         self.now = self.now.saturating_add(pause);
         self.resume(of, saved, pause)
@@ -87,19 +87,36 @@ impl World {
         of: u8,
         saved: impl IntoIterator<Item = Saved>,
         age: Duration,
-    ) -> (usize, usize) {
+    ) -> Resumed {
+        self.resume_where(of, (saved, age), &|_| true)
+    }
+
+    /// The same where not everybody is listened to any more.
+    pub(crate) fn resume_where(
+        &mut self,
+        of: u8,
+        saved: (impl IntoIterator<Item = Saved>, Duration),
+        is_open: &dyn Fn(Listener) -> bool,
+    ) -> Resumed {
         self.shared = Arc::default();
         let part = |index| Endpoint::part(Config::default(), Part { index, of }, Arc::clone(&self.shared));
         let mut parts: Vec<_> = (0..of).map(part).collect();
         let random = &mut self.random;
         let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
         let (shared, credentials) = (&self.shared, &self.credentials);
-        let restored =
-            lwm2m_server::driver::restore(&mut parts, shared, credentials, self.now, saved, age, &mut rng);
+        let resumed = lwm2m_server::driver::restore(
+            &mut parts,
+            shared,
+            credentials,
+            is_open,
+            self.now,
+            saved,
+            &mut rng,
+        );
         self.endpoint = parts.remove(0);
         self.others = parts;
         self.settle();
-        restored
+        resumed
     }
 
     pub(crate) fn part(&mut self, index: usize) -> &mut Endpoint {

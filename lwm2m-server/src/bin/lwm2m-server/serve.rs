@@ -64,10 +64,10 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     // Damaged pages may panic inside the store, which makes an error of it: one line is enough.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
-    let sessions = SessionFile::new(data, sealer.clone());
-    let opened = RedbStore::open(data, lock, sealer);
+    let opened = RedbStore::open(data, lock, sealer.clone());
     std::panic::set_hook(hook);
     let store: Arc<dyn Store> = Arc::new(opened?);
+    let sessions = SessionFile::new(data, sealer, Arc::clone(&store));
     let tokens = api::tokens(&*store, data)?;
     if tokens.is_first_start() {
         tracing::info!("the administrator token is in {}", data.join("admin.token").display());
