@@ -20,6 +20,8 @@ mod flights;
 #[cfg(feature = "record-size-limit")]
 mod limits;
 mod model;
+mod other_client;
+mod recordings;
 #[cfg(feature = "resumption")]
 mod resumption;
 mod saved;

@@ -131,6 +131,9 @@ pub(crate) struct Server {
     pub(crate) tickets: Option<dtls_psk::TicketKey>,
     #[cfg(feature = "resumption")]
     pub(crate) opened: Option<dtls_psk::Session>,
+    /// Whether a ticket that was taken is renewed.
+    #[cfg(feature = "resumption")]
+    pub(crate) renews: bool,
 }
 
 impl Server {
@@ -154,6 +157,8 @@ impl Server {
             tickets: None,
             #[cfg(feature = "resumption")]
             opened: None,
+            #[cfg(feature = "resumption")]
+            renews: false,
         }
     }
 
@@ -187,10 +192,14 @@ impl Server {
                                 .as_ref()
                                 .and_then(|key| key.open(hello.session_ticket()?).map(|opened| opened.0));
                             let opened = opened.as_ref().or(self.opened.as_ref());
+                            let renewed = self.tickets.as_ref().filter(|_| self.renews);
+                            let renewed =
+                                renewed.zip(opened).and_then(|(key, session)| key.seal(session, b"", 100));
                             let resumption = match known {
-                                _ if opened.is_some() => {
-                                    Resumption::AcceptTicket { session: opened.unwrap(), renewed: None }
-                                }
+                                _ if opened.is_some() => Resumption::AcceptTicket {
+                                    session: opened.unwrap(),
+                                    renewed: renewed.as_ref(),
+                                },
                                 _ if self.tickets.is_some() => Resumption::OfferTicket,
                                 Some(session) => Resumption::Accept(session),
                                 None if self.sessions.is_some() => Resumption::Offer(&id),
@@ -238,6 +247,12 @@ impl Server {
         identity: &[u8],
     ) -> Option<Event> {
         let found = self.keys.iter().find(|(known, _)| known == identity);
+        #[cfg(feature = "resumption")]
+        if let (Some(tickets), Some((_, key))) = (&self.tickets, found) {
+            let seal = |session: &dtls_psk::Session| tickets.seal(session, b"", 100);
+            let peer = self.peers.get_mut(index).unwrap();
+            return peer.provide_with_ticket(now, id, key, seal).unwrap().map(Event::of);
+        }
         let answer = found.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key });
         self.peers.get_mut(index).unwrap().provide(now, id, answer).unwrap().map(Event::of)
     }
