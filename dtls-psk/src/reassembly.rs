@@ -24,6 +24,11 @@ struct Partial {
 }
 
 impl Partial {
+    /// Whether it came in protected records, which a Finished does and nothing else: nobody else can have sent it.
+    fn is_protected(&self) -> bool {
+        self.message_type == MessageType::Finished
+    }
+
     fn is_complete(&self) -> bool {
         self.ranges.first() == Some(&(0, self.length))
     }
@@ -100,16 +105,20 @@ impl<const N: usize> Reassembly<N> {
             return Err(Dropped::Malformed);
         }
         // Where two contradict each other, one is forged or broken, and which one cannot be told: start again with the newer.
-        self.discard(|partial, _| {
+        let contradicts = |partial: &Partial| {
             partial.message_seq == message_seq
                 && (partial.length != length || partial.message_type != message_type)
-        });
+        };
+        if self.partials.iter().any(|partial| contradicts(partial) && partial.is_protected()) {
+            return Err(Dropped::Unexpected);
+        }
+        self.discard(|partial, _| contradicts(partial));
         let index = match self.partials.iter().position(|partial| partial.message_seq == message_seq) {
             Some(index) => index,
             None => {
                 if ahead == 0 && self.used.saturating_add(length) > Self::CAPACITY {
                     // What comes later, or is forged, makes way for what is needed now.
-                    self.discard(|_, _| true);
+                    self.discard(|partial, _| !partial.is_protected());
                 }
                 let end = self.used.saturating_add(length);
                 if end > Self::CAPACITY {

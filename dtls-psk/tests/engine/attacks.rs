@@ -105,6 +105,20 @@ fn a_finished_that_overtook_its_key_exchange_is_not_displaced_by_what_follows_th
 }
 
 #[test]
+fn a_finished_that_waits_for_its_change_cipher_spec_is_not_displaced_2() {
+    let (_, mut server, flight) = before_client_key_exchange();
+    let [exchange, change_cipher_spec, finished] = <[_; 3]>::try_from(records_of(&flight)).unwrap();
+    for datagram in [exchange, finished] {
+        assert_eq!(server.handle(at(1), &datagram).0, []);
+    }
+    // Under its number, and of a length that leaves no room.
+    for (code, length) in [(14, 66), (16, 66), (12, 1024)] {
+        server.handle(at(1), &record(22, 0, 9, &fragment(code, length, 3, 38, &[1; 9])));
+    }
+    assert_eq!(server.handle(at(1), &change_cipher_spec).0, [Event::Established]);
+}
+
+#[test]
 fn a_flood_that_displaces_a_finished_costs_a_retransmission_and_no_memory_2() {
     let (mut client, mut server, events) = with_forged(0, 1000, 0);
     assert!(events.is_empty());
