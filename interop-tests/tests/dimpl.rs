@@ -102,7 +102,9 @@ fn our_client_talks_to_a_dimpl_server_with_and_without_a_cookie() {
             .with_psk_server(Some(b"a hint".to_vec()), Arc::new(OneKey(KEY)))
             .use_server_cookie(cookie);
         let server = run(config, false, theirs, None);
-        talk(&mut Secure::client(mine, IDENTITY, KEY));
+        let mut client = Secure::client(mine, IDENTITY, KEY);
+        talk(&mut client);
+        assert_eq!(client.session(), None, "it gives no session id");
         assert_eq!(server.join().expect("no panic").len(), 2);
     }
     seen("dimpl", &locked("dimpl"), Role::Server, &[Feature::Psk]);

@@ -1,29 +1,65 @@
-//! libcoap 4.3.1 over OpenSSL and over GnuTLS, in both roles: CoAP inside of DTLS 1.2 with a pre-shared key.
+//! libcoap 4.3.1 over OpenSSL and over GnuTLS, in both roles: CoAP inside of DTLS 1.2 with a pre-shared key, with and without
+//! an ephemeral key exchange.
 
 use std::net::UdpSocket;
 
 use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::dtls::Secure;
-use interop_tests::peers;
+use interop_tests::peers::{self, Program};
 use interop_tests::process::{Process, free_udp_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 use lwm2m_coap::Code;
 
+#[cfg(feature = "cbc")]
+use dtls_psk::Suite;
+
 const IDENTITY: &str = "urn:dev:ops:1-2";
 const KEY: &str = "sixteen byte key";
 
-fn our_client_reads_writes_and_observes(program: &'static str) {
-    let Some(program) = peers::libcoap(program) else { return };
+/// A server of theirs, and the port of its DTLS.
+fn serve(program: &Program) -> (Process, u16) {
     // The port with DTLS is the one after the port without.
     let port = free_udp_port();
     let mut command = program.command();
     command.args(["-A", "127.0.0.1", "-p", &port.to_string(), "-k", KEY, "-v", "7"]);
     let mut server = Process::spawn(program.name, command);
     server.wait_for_text("created DTLS");
+    (server, port.saturating_add(1))
+}
 
+fn connected(port: u16) -> UdpSocket {
     let socket = socket();
-    socket.connect(local(port.saturating_add(1))).expect("loopback is reachable");
-    let mut secure: Secure<UdpSocket> = Secure::client(socket, IDENTITY.as_bytes(), KEY.as_bytes());
+    socket.connect(local(port)).expect("loopback is reachable");
+    socket
+}
+
+/// A client of theirs that begins with our server, in front of which `set_up` is called.
+fn request(
+    program: &Program,
+    arguments: &[&str],
+    path: &str,
+    set_up: impl FnOnce(Secure<Listener>) -> Secure<Listener>,
+) -> (Process, Secure<Listener>) {
+    let socket = socket();
+    let mut command = program.command();
+    command.args(arguments).args(["-k", KEY, "-u", IDENTITY]);
+    command.arg(format!("coaps://{}{path}", socket.local_addr().expect("a bound socket")));
+    let client = Process::spawn(program.name, command);
+    let keys = [(IDENTITY.as_bytes(), KEY.as_bytes())];
+    let mut secure = set_up(Secure::server(Listener::new(&socket), &keys));
+    assert_eq!(secure.establish(), Ok(()), "{}", client.log());
+    (client, secure)
+}
+
+/// The name of the row that a program belongs to.
+fn row(program: &Program) -> String {
+    format!("libcoap over {}", program.name.rsplit('-').next().unwrap_or_default())
+}
+
+fn our_client_reads_writes_and_observes(program: &'static str) {
+    let Some(program) = peers::libcoap(program) else { return };
+    let (_server, port) = serve(&program);
+    let mut secure = Secure::client(connected(port), IDENTITY.as_bytes(), KEY.as_bytes());
     secure.establish().expect("both have the key");
     let mut client = Client::new(secure);
     assert!(client.get("/").text().contains("libcoap"));
@@ -34,9 +70,8 @@ fn our_client_reads_writes_and_observes(program: &'static str) {
     let first = client.observe("/time");
     let next = client.notification("/time");
     assert!(first.observe.is_some() && next.observe.is_some(), "{first:?} {next:?}");
-    let over = program.name.replace("coap-server-", "libcoap over ");
     let features = [Feature::Psk, Feature::Coap, Feature::Blocks, Feature::Observe];
-    program.seen(&over, Role::Server, &features);
+    program.seen(&row(&program), Role::Server, &features);
 }
 
 fn their_client_reads_and_writes(program: &'static str) {
@@ -47,21 +82,79 @@ fn their_client_reads_and_writes(program: &'static str) {
         (&["-m", "post", "-e", "hello"], "/echo", "hello"),
         (&["-m", "get"], "/absent", "4.04"),
     ] {
-        let socket = socket();
-        let mut command = program.command();
-        command.args(arguments).args(["-k", KEY, "-u", IDENTITY]);
-        command.arg(format!("coaps://{}{path}", socket.local_addr().expect("a bound socket")));
-        let mut client = Process::spawn(program.name, command);
-        let keys = [(IDENTITY.as_bytes(), KEY.as_bytes())];
-        let mut secure = Secure::server(Listener::new(&socket), &keys);
-        secure.establish().expect("both have the key");
+        let (mut client, secure) = request(&program, arguments, path, |secure| secure);
         let mut server = Server::new(secure, body.as_bytes());
         server.run(|_| client.has_ended());
         let output = client.wait_for_end();
         assert!(output.contains(printed), "{path}: {output}");
     }
-    let over = program.name.replace("coap-client-", "libcoap over ");
-    program.seen(&over, Role::Client, &[Feature::Psk, Feature::Coap, Feature::Blocks]);
+    program.seen(&row(&program), Role::Client, &[Feature::Psk, Feature::Coap, Feature::Blocks]);
+}
+
+fn their_client_is_notified_until_it_cancels(program: &'static str) {
+    let Some(program) = peers::libcoap(program) else { return };
+    let (mut client, secure) = request(&program, &["-m", "get", "-s", "2"], "/store", |secure| secure);
+    let mut server = Server::new(secure, b"first\n");
+    server.run(|_| client.try_line().is_some_and(|line| line == "first") || client.has_ended());
+    assert!(server.is_observed(), "{}", client.log());
+    server.set_store(b"second\n");
+    server.run(|_| client.try_line().is_some_and(|line| line == "second") || client.has_ended());
+    assert_eq!(client.log(), "first\nsecond");
+    server.run(|server| !server.is_observed() || client.has_ended());
+    server.run(|_| client.has_ended());
+    assert!(!server.is_observed());
+    program.seen(&row(&program), Role::Client, &[Feature::Observe]);
+}
+
+/// The one suite with an ephemeral key exchange that they have as well.
+#[cfg(feature = "cbc")]
+const EPHEMERAL: Suite = Suite::EcdhePskAes128CbcSha256;
+
+#[cfg(feature = "cbc")]
+fn our_client_agrees_on_an_ephemeral_key(program: &'static str) {
+    let Some(program) = peers::libcoap(program) else { return };
+    let (server, port) = serve(&program);
+    let (identity, key) = (IDENTITY.as_bytes(), KEY.as_bytes());
+    let mut secure = Secure::client_offering(connected(port), identity, key, &[EPHEMERAL]);
+    assert_eq!((secure.establish(), secure.suite()), (Ok(()), Some(EPHEMERAL)), "{}", server.log());
+    let mut client = Client::new(secure);
+    assert!(client.send(Code::PUT, "/example_data", b"written").code.is_success());
+    assert_eq!(client.get("/example_data").text(), "written");
+    program.seen(&row(&program), Role::Server, &[Feature::EcdhePsk]);
+}
+
+#[cfg(feature = "cbc")]
+fn their_client_agrees_on_an_ephemeral_key(program: &'static str) {
+    let Some(program) = peers::libcoap(program) else { return };
+    let set_up = |secure: Secure<Listener>| secure.with_suites(&[EPHEMERAL]);
+    let (mut client, secure) = request(&program, &["-m", "post", "-e", "hello"], "/echo", set_up);
+    assert_eq!(secure.suite(), Some(EPHEMERAL));
+    let mut server = Server::new(secure, b"");
+    server.run(|_| client.has_ended());
+    assert_eq!(client.wait_for_end(), "hello");
+    program.seen(&row(&program), Role::Client, &[Feature::EcdhePsk]);
+    if program.name.ends_with("gnutls")
+        && let Some(library) = peers::gnutls("gnutls-cli")
+    {
+        // What `gnutls-cli` cannot show, see there.
+        library.seen("GnuTLS", Role::Client, &[Feature::EcdhePsk]);
+    }
+}
+
+/// Connects twice, the second time with the session of the first; whether the server took it up.
+fn our_client_comes_back(program: &Program) -> bool {
+    let (_server, port) = serve(program);
+    let (identity, key) = (IDENTITY.as_bytes(), KEY.as_bytes());
+    let mut first = Secure::client(connected(port), identity, key);
+    first.establish().expect("both have the key");
+    let session = first.session().cloned().expect("the server gives a session id");
+    let mut client = Client::new(first);
+    assert!(client.send(Code::PUT, "/example_data", b"written").code.is_success());
+    let mut second = Secure::client_resuming(connected(port), identity, key, &session);
+    second.establish().expect("both have the key");
+    let is_resumed = second.resumed() == 1;
+    assert_eq!(Client::new(second).get("/example_data").text(), "written");
+    is_resumed
 }
 
 #[test]
@@ -82,4 +175,45 @@ fn a_libcoap_client_over_openssl_reads_and_writes_our_server() {
 #[test]
 fn a_libcoap_client_over_gnutls_reads_and_writes_our_server() {
     their_client_reads_and_writes("coap-client-gnutls");
+}
+
+#[test]
+fn a_libcoap_client_over_openssl_is_notified_by_our_server_until_it_cancels() {
+    their_client_is_notified_until_it_cancels("coap-client-openssl");
+}
+
+#[test]
+fn a_libcoap_client_over_gnutls_is_notified_by_our_server_until_it_cancels() {
+    their_client_is_notified_until_it_cancels("coap-client-gnutls");
+}
+
+#[cfg(feature = "cbc")]
+#[test]
+fn our_client_and_a_libcoap_server_over_gnutls_agree_on_an_ephemeral_key() {
+    our_client_agrees_on_an_ephemeral_key("coap-server-gnutls");
+}
+
+#[cfg(feature = "cbc")]
+#[test]
+fn a_libcoap_client_over_openssl_and_our_server_agree_on_an_ephemeral_key() {
+    their_client_agrees_on_an_ephemeral_key("coap-client-openssl");
+}
+
+#[cfg(feature = "cbc")]
+#[test]
+fn a_libcoap_client_over_gnutls_and_our_server_agree_on_an_ephemeral_key() {
+    their_client_agrees_on_an_ephemeral_key("coap-client-gnutls");
+}
+
+#[test]
+fn our_client_takes_up_its_session_with_a_libcoap_server_over_openssl() {
+    let Some(program) = peers::libcoap("coap-server-openssl") else { return };
+    assert!(our_client_comes_back(&program));
+    program.seen(&row(&program), Role::Server, &[Feature::Resumption]);
+}
+
+#[test]
+fn our_client_comes_back_to_a_libcoap_server_over_gnutls_that_keeps_no_sessions() {
+    let Some(program) = peers::libcoap("coap-server-gnutls") else { return };
+    assert!(!our_client_comes_back(&program));
 }

@@ -1,7 +1,7 @@
-//! pion's DTLS (Go) in both roles: DTLS 1.2, PSK_WITH_AES_128_CCM_8, extended master secret, with and
+//! pion's DTLS (Go) in both roles: DTLS 1.2 with every PSK suite that both sides have, extended master secret, with and
 //! without Connection IDs, and sessions that are taken up again.
 
-use dtls_psk::Reason;
+use dtls_psk::{Reason, Suite};
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::peers;
@@ -11,14 +11,26 @@ use interop_tests::seen::{Feature, Role};
 const IDENTITY: &str = "urn:dev:ops:1-2";
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
 
+/// The suites that both sides have. pion knows no encrypt-then-mac.
+const SUITES: &[Suite] = &[
+    Suite::PskAes128Ccm8,
+    Suite::PskAes128Ccm,
+    Suite::PskAes128Gcm,
+    #[cfg(feature = "cbc")]
+    Suite::EcdhePskAes128CbcSha256,
+    #[cfg(feature = "cbc")]
+    Suite::PskAes128CbcSha256,
+];
+
 fn key() -> Vec<u8> {
     hex::decode(KEY).expect("hexadecimal")
 }
 
-fn server(further: &[&str]) -> Option<(Process, u16)> {
+fn server(suite: Suite, further: &[&str]) -> Option<(Process, u16)> {
     let port = free_udp_port();
     let mut command = peers::pion()?.command();
-    command.args(["server", &local(port).to_string(), IDENTITY, KEY]).args(further);
+    command.args(["server", &local(port).to_string(), IDENTITY, KEY]);
+    command.arg(format!("{:04x}", suite.code())).args(further);
     let mut server = Process::spawn("pion", command);
     server.wait_for_text("listening");
     Some((server, port))
@@ -30,7 +42,7 @@ const LENGTHS: [(usize, usize); 3] = [(0, 8), (6, 0), (6, 8)];
 #[test]
 fn our_client_and_a_pion_server_put_connection_ids_into_their_records() {
     for (ours, theirs) in LENGTHS {
-        let Some((mut server, port)) = server(&[&theirs.to_string()]) else { return };
+        let Some((mut server, port)) = server(Suite::default(), &[&theirs.to_string()]) else { return };
         let socket = socket();
         socket.connect(local(port)).expect("loopback is reachable");
         let id = vec![7; ours];
@@ -49,7 +61,9 @@ fn our_client_and_a_pion_server_put_connection_ids_into_their_records() {
 #[test]
 fn a_pion_client_and_our_server_put_connection_ids_into_their_records() {
     for (ours, theirs) in LENGTHS {
-        let Some((mut client, server)) = client(KEY, &[&theirs.to_string()]) else { return };
+        let Some((mut client, server)) = client(KEY, Suite::default(), &[&theirs.to_string()]) else {
+            return;
+        };
         let id = vec![7; ours];
         let mut server = server.with_connection_id(&id);
         server.establish().expect("both have the key");
@@ -71,22 +85,26 @@ fn connect(port: u16, key: &[u8]) -> Secure<std::net::UdpSocket> {
 }
 
 #[test]
-fn our_client_talks_to_a_pion_server() {
-    let Some((mut server, port)) = server(&[]) else { return };
-    let mut client = connect(port, &key());
-    client.establish().expect("both have the key");
-    client.send(b"from the client");
-    server.wait_for_text("got from the client");
-    server.say("from the server");
-    assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
-    client.close();
-    server.wait_for_text("closed");
-    note(Role::Server, Feature::Psk);
+fn our_client_talks_to_a_pion_server_under_every_suite() {
+    for suite in SUITES.iter().copied().filter(|suite| suite.is_for_clients()) {
+        let Some((mut server, port)) = server(suite, &[]) else { return };
+        let socket = socket();
+        socket.connect(local(port)).expect("loopback is reachable");
+        let mut client = Secure::client_offering(socket, IDENTITY.as_bytes(), &key(), &[suite]);
+        assert_eq!((client.establish(), client.suite()), (Ok(()), Some(suite)), "{}", server.log());
+        client.send(b"from the client");
+        server.wait_for_text("got from the client");
+        server.say("from the server");
+        assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
+        client.close();
+        server.wait_for_text("closed");
+        note(Role::Server, key_exchange(suite));
+    }
 }
 
 #[test]
 fn our_client_takes_up_its_session_with_a_pion_server() {
-    let Some((mut server, port)) = server(&["-", "sessions"]) else { return };
+    let Some((mut server, port)) = server(Suite::default(), &["-", "sessions"]) else { return };
     let mut first = connect(port, &key());
     first.establish().expect("both have the key");
     first.send(b"first");
@@ -108,7 +126,7 @@ fn our_client_takes_up_its_session_with_a_pion_server() {
 
 #[test]
 fn a_pion_client_takes_up_its_session_with_our_server() {
-    let Some((mut client, mut server)) = client(KEY, &["-", "sessions"]) else { return };
+    let Some((mut client, mut server)) = client(KEY, Suite::default(), &["-", "sessions"]) else { return };
     for round in ["first", "second"] {
         server.establish().expect("both have the key or the session");
         client.wait_for_text("established");
@@ -124,6 +142,10 @@ fn a_pion_client_takes_up_its_session_with_our_server() {
     note(Role::Client, Feature::Resumption);
 }
 
+fn key_exchange(suite: Suite) -> Feature {
+    if suite.name().contains("ECDHE") { Feature::EcdhePsk } else { Feature::Psk }
+}
+
 fn note(role: Role, feature: Feature) {
     if let Some(program) = peers::pion() {
         program.seen("pion", role, &[feature]);
@@ -132,38 +154,44 @@ fn note(role: Role, feature: Feature) {
 
 #[test]
 fn our_client_is_refused_by_a_pion_server_with_another_key() {
-    let Some((_server, port)) = server(&[]) else { return };
+    let Some((_server, port)) = server(Suite::default(), &[]) else { return };
     let mut client = connect(port, &[7; 16]);
     let reason = client.establish().expect_err("the keys differ").expect("an alert comes, or time passes");
     assert!(matches!(reason, Reason::PeerAlert(_) | Reason::FinishedUnanswered), "{reason}");
 }
 
-fn client(key: &str, further: &[&str]) -> Option<(Process, Secure<Listener>)> {
+fn client(key: &str, suite: Suite, further: &[&str]) -> Option<(Process, Secure<Listener>)> {
     let program = peers::pion()?;
     let socket = socket();
     let address = socket.local_addr().expect("a bound socket").to_string();
     let mut command = program.command();
-    command.args(["client", &address, IDENTITY, key]).args(further);
+    command.args(["client", &address, IDENTITY, key, &format!("{:04x}", suite.code())]).args(further);
     let client = Process::spawn("pion", command);
     Some((client, Secure::server(Listener::new(&socket), &[(IDENTITY.as_bytes(), &self::key())])))
 }
 
 #[test]
-fn a_pion_client_talks_to_our_server() {
-    let Some((mut client, mut server)) = client(KEY, &[]) else { return };
-    server.establish().expect("both have the key");
-    client.wait_for_text("established");
-    client.say("from the client");
-    assert_eq!(server.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
-    server.send(b"from the server");
-    client.wait_for_text("got from the server");
-    server.close();
-    client.wait_for_text("closed");
-    note(Role::Client, Feature::Psk);
+fn a_pion_client_talks_to_our_server_under_every_suite() {
+    for suite in SUITES.iter().copied() {
+        let Some((mut client, server)) = client(KEY, suite, &[]) else { return };
+        let mut server = server.with_suites(Suite::ALL);
+        assert_eq!((server.establish(), server.suite()), (Ok(()), Some(suite)), "{}", client.log());
+        client.wait_for_text("established");
+        client.say("from the client");
+        assert_eq!(server.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
+        server.send(b"from the server");
+        client.wait_for_text("got from the server");
+        server.close();
+        client.wait_for_text("closed");
+        note(Role::Client, key_exchange(suite));
+    }
 }
 
 #[test]
 fn a_pion_client_with_another_key_is_refused_by_our_server() {
-    let Some((_client, mut server)) = client("ffffffffffffffffffffffffffffffff", &[]) else { return };
+    let Some((_client, mut server)) = client("ffffffffffffffffffffffffffffffff", Suite::default(), &[])
+    else {
+        return;
+    };
     assert_eq!(server.establish().expect_err("the keys differ"), Some(Reason::WrongKey));
 }

@@ -72,7 +72,9 @@ fn connected() -> (UdpSocket, UdpSocket) {
 fn our_client_talks_to_a_webrtc_server() {
     let (mine, theirs) = connected();
     let server = run(config(ExtendedMasterSecretType::Require), false, theirs);
-    talk(&mut Secure::client(mine, IDENTITY, KEY));
+    let mut client = Secure::client(mine, IDENTITY, KEY);
+    talk(&mut client);
+    assert_eq!(client.session(), None, "it gives no session id");
     server.join().expect("no panic");
     seen("webrtc-rs dtls", &locked("dtls"), Role::Server, &[Feature::Psk]);
 }

@@ -1,9 +1,9 @@
 // A DTLS client or server of pion for the tests: prints what it reads, sends the lines of its standard input.
 //
-//	pion server ADDRESS IDENTITY KEY [CID [sessions]]   waits for a client, then for another
-//	pion client ADDRESS IDENTITY KEY [CID [sessions]]
+//	pion server ADDRESS IDENTITY KEY SUITE [CID [sessions]]   waits for a client, then for another
+//	pion client ADDRESS IDENTITY KEY SUITE [CID [sessions]]
 //
-// KEY is in hexadecimal; the suite is TLS_PSK_WITH_AES_128_CCM_8. CID is the length of the Connection ID in records to it;
+// KEY is in hexadecimal, and so is SUITE, a number of IANA. CID is the length of the Connection ID in records to it;
 // without it, or with -, none is offered or taken. With `sessions` they are kept and taken up again, and a client that was
 // closed connects again.
 package main
@@ -28,23 +28,25 @@ func main() {
 	role, address, identity := os.Args[1], os.Args[2], os.Args[3]
 	key, err := hex.DecodeString(os.Args[4])
 	check(err)
+	suite, err := strconv.ParseUint(os.Args[5], 16, 16)
+	check(err)
 	at, err := net.ResolveUDPAddr("udp", address)
 	check(err)
 	config := &dtls.Config{
 		PSK:                  func([]byte) ([]byte, error) { return key, nil },
 		PSKIdentityHint:      []byte(identity),
-		CipherSuites:         []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM_8},
+		CipherSuites:         []dtls.CipherSuiteID{dtls.CipherSuiteID(suite)},
 		ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
 	}
-	if len(os.Args) > 5 && os.Args[5] != "-" {
-		length, err := strconv.Atoi(os.Args[5])
+	if len(os.Args) > 6 && os.Args[6] != "-" {
+		length, err := strconv.Atoi(os.Args[6])
 		check(err)
 		config.ConnectionIDGenerator = dtls.RandomCIDGenerator(length)
 		if length == 0 {
 			config.ConnectionIDGenerator = dtls.OnlySendCIDGenerator()
 		}
 	}
-	keeps := len(os.Args) > 6 && os.Args[6] == "sessions"
+	keeps := len(os.Args) > 7 && os.Args[7] == "sessions"
 	if keeps {
 		config.SessionStore = sessions{}
 	}
