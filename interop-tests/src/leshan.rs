@@ -2,6 +2,8 @@
 //!
 //! The demonstration applications cannot be had as artifacts, so small programs on the same libraries stand in for them.
 
+use dtls_psk::Suite;
+
 use crate::peers::{self, Program};
 use crate::process::{Process, free_udp_port, local};
 
@@ -28,7 +30,12 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it listens; `None` when it is not installed.
     pub fn start() -> Option<Self> {
-        let (process, coap, coaps) = start(&peers::leshan()?, "leshan/Server.java");
+        Self::start_with(&[])
+    }
+
+    /// As [`Server::start`], with settings of Californium: `NAME=VALUE`.
+    pub fn start_with(settings: &[&str]) -> Option<Self> {
+        let (process, coap, coaps) = start(&peers::leshan()?, "leshan/Server.java", settings);
         Some(Self { process, events: Vec::new(), coap, coaps })
     }
 
@@ -83,7 +90,7 @@ impl BootstrapServer {
     /// Starts it and waits until it listens; `None` when it is not installed.
     pub fn start() -> Option<Self> {
         let program = peers::leshan_bootstrap()?;
-        let (process, coap, coaps) = start(&program, "leshan-bootstrap/BootstrapServer.java");
+        let (process, coap, coaps) = start(&program, "leshan-bootstrap/BootstrapServer.java", &[]);
         Some(Self { process, coap, coaps })
     }
 
@@ -110,6 +117,14 @@ impl BootstrapServer {
         self.process.wait_for_text("stored");
     }
 
+    /// As [`BootstrapServer::plan`], and the device is to offer this cipher suite alone.
+    pub fn plan_under(&mut self, endpoint: &str, format: &str, uri: &str, psk: Psk<'_>, suite: Suite) {
+        let Psk { identity, key } = psk;
+        let suite = suite.code();
+        self.process.say(&format!("plan {endpoint} {format} {uri} 300 {identity} {key} {suite:04x}"));
+        self.process.wait_for_text("stored");
+    }
+
     /// Waits for an event: a line that starts with `event`.
     pub fn wait_for(&mut self, event: &str) -> String {
         wait_for(&mut self.process, event)
@@ -119,19 +134,24 @@ impl BootstrapServer {
 /// Leshan's client, a device with the objects 0, 1, 3 and 3303.
 #[derive(Debug)]
 pub struct Client {
-    /// The process: `temperature VALUE`, `update` and `stop` are its commands.
+    /// The process: `temperature VALUE`, `update`, `resume` and `stop` are its commands.
     pub process: Process,
 }
 
 impl Client {
     /// Starts a device that registers at `uri` with a lifetime of 300 seconds; `None` when it is not installed.
     pub fn start(endpoint: &str, uri: &str, psk: Option<Psk<'_>>) -> Option<Self> {
-        Self::run(endpoint, uri, "server", psk)
+        Self::start_with(endpoint, uri, psk, &[])
+    }
+
+    /// As [`Client::start`], with settings of Californium: `NAME=VALUE`.
+    pub fn start_with(endpoint: &str, uri: &str, psk: Option<Psk<'_>>, settings: &[&str]) -> Option<Self> {
+        Self::run(endpoint, uri, "server", psk, settings)
     }
 
     /// Starts a device that asks `uri` for its accounts first; `None` when it is not installed.
     pub fn bootstrap(endpoint: &str, uri: &str, psk: Option<Psk<'_>>) -> Option<Self> {
-        Self::run(endpoint, uri, "bootstrap", psk)
+        Self::run(endpoint, uri, "bootstrap", psk, &[])
     }
 
     /// Waits for an event: a line that starts with `event`.
@@ -139,20 +159,18 @@ impl Client {
         wait_for(&mut self.process, event)
     }
 
-    fn run(endpoint: &str, uri: &str, kind: &str, psk: Option<Psk<'_>>) -> Option<Self> {
+    fn run(endpoint: &str, uri: &str, kind: &str, psk: Option<Psk<'_>>, settings: &[&str]) -> Option<Self> {
         let mut command = peers::leshan()?.command();
-        command
-            .arg(peers::source("leshan/Client.java"))
-            .args([endpoint, uri, "300", kind])
-            .args(psk.iter().flat_map(|psk| [psk.identity, psk.key]));
+        command.arg(peers::source("leshan/Client.java")).args([endpoint, uri, "300", kind]);
+        command.args(psk.map_or(["", ""], |psk| [psk.identity, psk.key])).args(settings);
         Some(Self { process: Process::spawn("leshan client", command) })
     }
 }
 
-fn start(program: &Program, source: &str) -> (Process, u16, u16) {
+fn start(program: &Program, source: &str, settings: &[&str]) -> (Process, u16, u16) {
     let (coap, coaps) = (free_udp_port(), free_udp_port());
     let mut command = program.command();
-    command.arg(peers::source(source)).args([coap, coaps].map(|port| port.to_string()));
+    command.arg(peers::source(source)).args([coap, coaps].map(|port| port.to_string())).args(settings);
     let mut process = Process::spawn(program.name, command);
     process.wait_for("ready", |line| (line == "ready").then_some(()));
     (process, coap, coaps)

@@ -12,6 +12,7 @@ pub mod ours;
 pub mod peers;
 pub mod process;
 pub mod random;
+pub mod relay;
 pub mod seen;
 pub mod simulation;
 pub mod sniffer;

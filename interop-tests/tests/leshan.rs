@@ -1,6 +1,10 @@
 //! Leshan 2.0.0-M18 (server, client) and 2.0.0-M14 (bootstrap server), the reference implementation, over UDP on loopback.
 
+use std::sync::atomic::Ordering;
+
 use interop_tests::leshan::{BootstrapServer, Client, Psk, Server};
+use interop_tests::process::local;
+use interop_tests::relay::Relay;
 use interop_tests::seen::{Feature, Role};
 use interop_tests::{ours, peers};
 use serde_json::{Value, json};
@@ -100,6 +104,24 @@ fn our_client_registers_at_leshan_over_dtls_and_is_managed() {
 }
 
 #[test]
+fn our_client_takes_what_leshan_sends_in_blocks() {
+    let settings = ["COAP.MAX_MESSAGE_SIZE=16", "COAP.PREFERRED_BLOCK_SIZE=16"];
+    let Some(mut server) = Server::start_with(&settings) else { return };
+    let (relay, blocks) = Relay::counting_blocks(&server.uri());
+    let _client = ours::Client::start("plain", &format!("coap://{}", local(relay.port())), None);
+    server.wait_for("registered plain");
+    let several = "1 integer 300 2 integer 1 3 integer 60 6 boolean true";
+    let updated = server.ask(&format!("update plain /1/0 SENML_CBOR {several}"));
+    assert!(updated.starts_with("204"), "{updated}");
+    let read = server.ask("read plain /1/0/3 TEXT");
+    assert!(read.starts_with("205") && read.contains("60"), "{read}");
+    manage(&mut server, "plain");
+    let [sent, asked] = blocks.each_ref().map(|count| count.load(Ordering::Relaxed));
+    assert!(sent >= 10, "{sent} messages with Block1, {asked} with Block2");
+    note(Role::Server, &[Feature::Blocks]);
+}
+
+#[test]
 fn our_client_gives_up_with_a_reason_when_leshan_has_another_key() {
     let Some(mut server) = Server::start() else { return };
     server.add("stranger", MANAGEMENT);
@@ -192,6 +214,31 @@ fn leshans_client_registers_at_our_server_without_security_and_is_managed() {
     client.wait_for("registered");
     server.wait_for(&["registered", "plain"]);
     manage_through_rest(&mut server, &mut client, "plain");
+}
+
+#[test]
+fn our_server_and_leshans_client_exchange_bodies_in_blocks() {
+    if peers::leshan().is_none() {
+        return;
+    }
+    let mut server = ours::Server::start(&["--allow-nosec"]);
+    let (relay, blocks) = Relay::counting_blocks(&server.uri());
+    let uri = format!("coap://{}", local(relay.port()));
+    let settings = ["COAP.MAX_MESSAGE_SIZE=64", "COAP.PREFERRED_BLOCK_SIZE=64"];
+    let Some(mut client) = Client::start_with("plain", &uri, None, &settings) else { return };
+    server.wait_for(&["registered", "plain"]);
+    // Without security a long message goes only to an address that has answered a short one.
+    server.must("GET", "/devices/plain/objects/3/0", &Value::Null);
+    let long = "0123456789".repeat(150);
+    server.must("PUT", "/devices/plain/objects/3/0/14", &json!(long));
+    client.wait_for(&format!("written /3/0/14 {long}"));
+    let read = server.must("GET", "/devices/plain/objects/3/0/14", &Value::Null).to_string();
+    assert!(read.contains(&long), "{read}");
+    manage_through_rest(&mut server, &mut client, "plain");
+    let [sent, asked] = blocks.each_ref().map(|count| count.load(Ordering::Relaxed));
+    let least = long.len() / 64;
+    assert!(sent >= least && asked >= least, "{sent} messages with Block1, {asked} with Block2");
+    note(Role::Client, &[Feature::Blocks]);
 }
 
 #[test]

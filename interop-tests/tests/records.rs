@@ -5,7 +5,6 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
-use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -14,55 +13,17 @@ use std::time::{Duration, Instant};
 use interop_tests::ours::{Server, binary};
 use interop_tests::process::{PATIENCE, Process, local};
 use interop_tests::random::Random;
+use interop_tests::relay::Relay;
 use interop_tests::sniffer::{From, Sniffer};
 use serde_json::{Value, json};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
 
-/// What the tap reads.
+/// What was read between the two.
 struct Tapped {
     sniffer: Sniffer,
     /// The last datagram of the server.
     last: Vec<u8>,
-}
-
-/// Passes datagrams on between one device, whatever its port, and the server, and reads them. Answers its own port.
-fn tap(server: &str, tapped: &Arc<Mutex<Tapped>>) -> u16 {
-    let near = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let far = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
-    far.connect(server).unwrap();
-    let port = near.local_addr().unwrap().port();
-    let device = Arc::new(Mutex::new(None));
-    for from in [From::Client, From::Server] {
-        let (near, far) = (near.try_clone().unwrap(), far.try_clone().unwrap());
-        let (tapped, device) = (Arc::clone(tapped), Arc::clone(&device));
-        thread::spawn(move || {
-            let mut buffer = [0; 2048];
-            loop {
-                // While one of the two is down the system may say that nobody listens.
-                let received = match from {
-                    From::Client => near.recv_from(&mut buffer).map(|(length, address)| {
-                        *device.lock().unwrap() = Some(address);
-                        length
-                    }),
-                    From::Server => far.recv(&mut buffer),
-                };
-                let Ok(length) = received else { continue };
-                let datagram = buffer.get(..length).unwrap();
-                let mut tapped = tapped.lock().unwrap();
-                tapped.sniffer.datagram(from, datagram);
-                if from == From::Server {
-                    tapped.last = datagram.to_vec();
-                }
-                let _ = match (from, *device.lock().unwrap()) {
-                    (From::Client, _) => far.send(datagram),
-                    (From::Server, Some(device)) => near.send_to(datagram, device),
-                    (From::Server, None) => Ok(0),
-                };
-            }
-        });
-    }
-    port
 }
 
 fn device(port: u16, data: &std::path::Path) -> Process {
@@ -100,8 +61,17 @@ fn no_sequence_number_comes_twice_under_a_key_however_often_either_side_is_kille
     server.must("PUT", "/devices/device/credentials", &credentials);
     let sniffer = Sniffer::new(&hex::decode(KEY).unwrap());
     let tapped = Arc::new(Mutex::new(Tapped { sniffer, last: Vec::new() }));
-    let address = server.secure_uri();
-    let port = tap(address.trim_start_matches("coaps://"), &tapped);
+    let relay = Relay::start(&server.secure_uri(), {
+        let tapped = Arc::clone(&tapped);
+        move |from, datagram| {
+            let mut tapped = tapped.lock().unwrap();
+            tapped.sniffer.datagram(from, datagram);
+            if from == From::Server {
+                tapped.last = datagram.to_vec();
+            }
+        }
+    });
+    let port = relay.port();
     let folder = tempfile::tempdir().unwrap();
     let mut client = device(port, folder.path());
     read(&server);

@@ -1,8 +1,11 @@
 //! Wakaama's client (LwM2M 1.0, TLV, tinydtls with one message in a record and without the extended master secret) at our
 //! server: over UDP on loopback, without security and with a pre-shared key.
 
+use std::sync::atomic::Ordering;
+
 use interop_tests::leshan::Psk;
-use interop_tests::process::Process;
+use interop_tests::process::{Process, local};
+use interop_tests::relay::Relay;
 use interop_tests::seen::{Feature, Role};
 use interop_tests::{ours, peers};
 use serde_json::{Value, json};
@@ -58,6 +61,24 @@ fn wakaamas_client_registers_at_our_server_without_security_and_is_managed() {
     server.wait_for(&["registered", "plain"]);
     manage(&mut server, &mut client, "plain");
     program.seen("Wakaama", Role::Client, &[Feature::Coap, Feature::Observe, Feature::Lwm2m]);
+}
+
+#[test]
+fn wakaamas_client_takes_what_our_server_sends_in_blocks() {
+    let Some(program) = peers::wakaama("client") else { return };
+    let mut server = ours::Server::start(&["--allow-nosec"]);
+    let (relay, blocks) = Relay::counting_blocks(&server.uri());
+    let uri = format!("coap://{}", local(relay.port()));
+    let Some(_client) = start("plain", &uri, false, None) else { return };
+    server.wait_for(&["registered", "plain"]);
+    // Without security a long message goes only to an address that has answered a short one.
+    let read = server.must("GET", "/devices/plain/objects/3/0", &Value::Null).to_string();
+    assert!(read.contains("Open Mobile Alliance"), "{read}");
+    let package = json!({ "type": "opaque", "value": "0123456789".repeat(300) });
+    server.must("PUT", "/devices/plain/objects/5/0/0", &package);
+    let [sent, asked] = blocks.each_ref().map(|count| count.load(Ordering::Relaxed));
+    assert!(sent >= 4, "{sent} messages with Block1, {asked} with Block2");
+    program.seen("Wakaama", Role::Client, &[Feature::Blocks]);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //
 // java -cp LIBRARIES BootstrapServer.java COAP_PORT COAPS_PORT
 // Prints `ready`, then one line for each event of a session. Commands:
-//   psk ENDPOINT IDENTITY HEXKEY                                  the bootstrap account of a device
-//   plan ENDPOINT TLV|SENML_CBOR|… URI LIFETIME [IDENTITY HEXKEY] the management account it is to get
-// Each is answered by `stored`.
+//   psk ENDPOINT IDENTITY HEXKEY                                          the bootstrap account of a device
+//   plan ENDPOINT TLV|SENML_CBOR|… URI LIFETIME [IDENTITY HEXKEY [SUITE]] the management account it is to get
+// SUITE is in hexadecimal, a number of IANA. Each is answered by `stored`.
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -19,6 +19,7 @@ import org.eclipse.leshan.core.peer.LwM2mPeer;
 import org.eclipse.leshan.core.request.*;
 import org.eclipse.leshan.core.response.LwM2mResponse;
 import org.eclipse.leshan.core.util.Hex;
+import org.eclipse.leshan.core.util.datatype.ULong;
 import org.eclipse.leshan.server.bootstrap.*;
 import org.eclipse.leshan.server.californium.bootstrap.endpoint.CaliforniumBootstrapServerEndpointsProvider;
 import org.eclipse.leshan.server.californium.bootstrap.endpoint.coap.CoapBootstrapServerProtocolProvider;
@@ -86,6 +87,10 @@ public class BootstrapServer {
         if (words.length > 6) {
             account.publicKeyOrId = words[5].getBytes(StandardCharsets.UTF_8);
             account.secretKey = Hex.decodeHex(words[6].toCharArray());
+        }
+        if (words.length > 7) {
+            account.cipherSuite = List
+                    .of(new BootstrapConfig.CipherSuiteId(ULong.valueOf(Long.parseLong(words[7], 16))));
         }
         plan.security.put(1, account);
         return plan;

@@ -1,16 +1,21 @@
 // An LwM2M client on the reference implementation's libraries, driven by lines on standard input, for the tests.
 //
-// java -cp LIBRARIES Client.java ENDPOINT URI LIFETIME server|bootstrap [IDENTITY HEXKEY]
-// Prints one line for each event. Commands: `temperature VALUE` changes /3303/0/5700, `update` sends an Update,
-// `stop` de-registers and ends.
+// java -cp LIBRARIES Client.java ENDPOINT URI LIFETIME server|bootstrap IDENTITY HEXKEY [SETTING=VALUE…]
+// Without security IDENTITY and HEXKEY are empty. The settings are Californium's, as in its file of properties.
+// Prints one line for each event. Commands: `temperature VALUE` changes /3303/0/5700, `update` sends an Update, `resume`
+// does so after an abbreviated handshake, `stop` de-registers and ends.
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
+import java.io.StringReader;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.Date;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
+import org.eclipse.californium.elements.config.Configuration;
 import org.eclipse.leshan.client.LeshanClient;
 import org.eclipse.leshan.client.LeshanClientBuilder;
 import org.eclipse.leshan.client.object.Security;
@@ -49,8 +54,8 @@ public class Client {
 
         String uri = args[1];
         boolean bootstrap = args[3].equals("bootstrap");
-        byte[] identity = args.length > 5 ? args[4].getBytes(StandardCharsets.UTF_8) : null;
-        byte[] key = args.length > 5 ? Hex.decodeHex(args[5].toCharArray()) : null;
+        byte[] identity = args[4].getBytes(StandardCharsets.UTF_8);
+        byte[] key = args[5].isEmpty() ? null : Hex.decodeHex(args[5].toCharArray());
         if (bootstrap) {
             initializer.setInstancesForObject(0,
                     key == null ? Security.noSecBootstrap(uri) : Security.pskBootstrap(uri, identity, key));
@@ -67,8 +72,14 @@ public class Client {
 
         LeshanClientBuilder builder = new LeshanClientBuilder(args[0]);
         builder.setObjects(initializer.createAll());
-        builder.setEndpointsProviders(new CaliforniumClientEndpointsProvider.Builder(new CoapClientProtocolProvider(),
-                new CoapsClientProtocolProvider()).build());
+        CaliforniumClientEndpointsProvider.Builder endpoints = new CaliforniumClientEndpointsProvider.Builder(
+                new CoapClientProtocolProvider(), new CoapsClientProtocolProvider());
+        Properties settings = new Properties();
+        settings.load(new StringReader(String.join("\n", Arrays.copyOfRange(args, 6, args.length))));
+        Configuration configuration = endpoints.createDefaultConfiguration();
+        configuration.add(settings);
+        endpoints.setConfiguration(configuration);
+        builder.setEndpointsProviders(endpoints.build());
         LeshanClient client = builder.build();
         client.addObserver(new Events());
         client.start();
@@ -80,6 +91,10 @@ public class Client {
             if (words[0].equals("temperature")) {
                 temperature.set(Double.parseDouble(words[1]));
             } else if (words[0].equals("update")) {
+                client.triggerRegistrationUpdate();
+            } else if (words[0].equals("resume")) {
+                LwM2mServer server = client.getRegisteredServers().values().iterator().next();
+                client.getEndpoint(server).forceReconnection(server, true);
                 client.triggerRegistrationUpdate();
             } else if (words[0].equals("stop")) {
                 break;

@@ -1,6 +1,7 @@
 // An LwM2M server on the reference implementation's libraries, driven by lines on standard input, for the tests.
 //
-// java -cp LIBRARIES Server.java COAP_PORT COAPS_PORT
+// java -cp LIBRARIES Server.java COAP_PORT COAPS_PORT [SETTING=VALUE…]
+// The settings are Californium's, as in its file of properties.
 // Prints `ready`, then one line for each event and one `answer CODE …` for each command:
 //   psk ENDPOINT IDENTITY HEXKEY
 //   read|observe|discover|delete|cancel ENDPOINT PATH [FORMAT]
@@ -12,6 +13,7 @@
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
+import java.io.StringReader;
 import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
@@ -19,6 +21,7 @@ import java.util.Arrays;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import org.eclipse.californium.elements.config.Configuration;
 import org.eclipse.leshan.core.endpoint.Protocol;
 import org.eclipse.leshan.core.link.lwm2m.attributes.DefaultLwM2mAttributeParser;
@@ -61,7 +64,10 @@ public class Server {
     public static void main(String[] args) throws Exception {
         CaliforniumServerEndpointsProvider.Builder endpoints = new CaliforniumServerEndpointsProvider.Builder(
                 new CoapServerProtocolProvider(), new CoapsServerProtocolProvider());
+        Properties settings = new Properties();
+        settings.load(new StringReader(String.join("\n", Arrays.copyOfRange(args, 2, args.length))));
         Configuration configuration = endpoints.createDefaultConfiguration();
+        configuration.add(settings);
         endpoints.setConfiguration(configuration);
         endpoints.addEndpoint(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[0])), Protocol.COAP);
         endpoints.addEndpoint(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[1])), Protocol.COAPS);
@@ -114,7 +120,7 @@ public class Server {
             @Override
             public void updated(RegistrationUpdate update, Registration one, Registration previous) {
                 print("updated " + one.getEndpoint() + " lifetime=" + one.getLifeTimeInSec() + " given="
-                        + update.getLifeTimeInSec());
+                        + update.getLifeTimeInSec() + " port=" + one.getPort());
             }
 
             @Override
