@@ -17,7 +17,8 @@ pub struct Config {
     pub retransmit_after: Duration,
     /// How long a handshake may take in all.
     pub handshake_timeout: Duration,
-    /// The longest datagram of a handshake, in bytes of UDP payload: 64 to 65,535. Where flights are lost again and again
+    /// The longest datagram of a handshake, in bytes of UDP payload: [`DATAGRAM_MIN`](crate::DATAGRAM_MIN), as which less
+    /// counts, to 65,535. Where flights are lost again and again
     /// their datagrams get shorter by themselves, down to 128 bytes (RFC 6347 §4.1.1.1), but for those with a ClientHello,
     /// which many servers want whole. How long those of application data may be is for the application to know.
     pub mtu: u16,

@@ -210,5 +210,9 @@ pub use time::Instant;
 /// A source of cryptographically secure random bytes: it fills the slice.
 pub type Rng<'a> = dyn FnMut(&mut [u8]) + 'a;
 
-/// The smallest buffer that [`Connection::poll_transmit`] can work with, in bytes.
-pub const DATAGRAM_MIN: usize = 64;
+/// The smallest buffer that [`Connection::poll_transmit`] can work with, in bytes: 64, or more where a byte of a message does
+/// not fit into a record of that size with the longest Connection ID and the longest code of this build.
+pub const DATAGRAM_MIN: usize = {
+    let least = HEADROOM + message::HEADER + 1 + TAILROOM;
+    if least > 64 { least } else { 64 }
+};

@@ -1,7 +1,7 @@
 //! Flights and the datagrams that the path carries (RFC 6347 §4.1.1.1, §4.2.3).
 
 use crate::support::*;
-use dtls_psk::{Config, Psk, Suite, Suites};
+use dtls_psk::{Config, ConnectionId, DATAGRAM_MIN, Psk, Suite, Suites};
 
 /// What a handshake took over a link that drops what is longer than `link` bytes.
 #[derive(Debug)]
@@ -53,6 +53,28 @@ fn no_datagram_of_a_handshake_is_longer_than_it_may_be() {
             assert!(outcome.is_established && outcome.seconds == 0, "{suite:?} {mtu} {outcome:?}");
             assert!(outcome.longest <= mtu.into(), "{suite:?} {mtu} {outcome:?}");
         }
+    }
+}
+
+#[test]
+fn every_handshake_fits_into_the_least_datagrams() {
+    for suite in Suites::ALL.as_slice() {
+        let config = Config::DEFAULT.with_suites(Suites::new(&[*suite]).unwrap());
+        let id = [7; ConnectionId::MAX];
+        let config = config.with_connection_id(ConnectionId::new(&id).unwrap());
+        let mut client = client_with(&config, Psk { identity: IDENTITY, key: KEY }, 1);
+        let mut server = Server::new(2);
+        server.config = config.with_mtu(0);
+        // A server without memory wants ClientHellos whole.
+        for room in [1200, 1200, DATAGRAM_MIN] {
+            for datagram in transmit(&mut client, at(0), room) {
+                for answer in server.handle(at(0), &datagram).1 {
+                    assert!(answer.len() <= DATAGRAM_MIN);
+                    receive(&mut client, at(0), &answer);
+                }
+            }
+        }
+        assert!(client.is_established() && server.peer_any().is_established(), "{suite:?}");
     }
 }
 
