@@ -95,6 +95,20 @@ impl OptionNumber {
     const fn is_repeatable(self) -> bool {
         matches!(self, Self::IF_MATCH | Self::URI_PATH | Self::URI_QUERY)
     }
+
+    /// What a 4.02 (Bad Option) says of the option: `option 65535` at most (RFC 7252 §5.4.1, §5.5.2).
+    #[must_use]
+    pub fn diagnostic(self) -> heapless::Vec<u8, 12> {
+        let mut text = heapless::Vec::new();
+        let _ = text.extend_from_slice(b"option ");
+        for scale in [10_000, 1000, 100, 10, 1] {
+            let leading = self.0.checked_div(scale).unwrap_or_default();
+            if leading > 0 || scale == 1 {
+                let _ = text.push(b'0' | u8::try_from(leading % 10).unwrap_or_default());
+            }
+        }
+        text
+    }
 }
 
 /// The options of a message, in ascending order.

@@ -16,6 +16,7 @@ use core::ops::Range;
 
 use crate::Rng;
 use crate::code::Code;
+use crate::option::OptionNumber;
 use crate::parameters::Parameters;
 use crate::protect::Protect;
 use crate::time::Instant;
@@ -286,14 +287,9 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
             Due::Repeat(id) => {
                 self.answers.find(id).and_then(|(_, bytes)| bytes).and_then(|bytes| put(bytes.bytes()))
             }
-            Due::Refuse { id, token, code } => {
-                let header = Header { kind: Kind::Acknowledgement, id };
-                let mut bytes = [0; HEADER_LENGTH + Token::MAX_LENGTH];
-                let (head, tail) = bytes.split_at_mut(HEADER_LENGTH);
-                head.copy_from_slice(&udp::header(header, code, token.length()));
-                let length = usize::from(token.length());
-                tail.get_mut(..length)?.copy_from_slice(token.bytes());
-                put(bytes.get(..HEADER_LENGTH.saturating_add(length))?)
+            Due::Refuse { id, token, code } => put(&refusal(id, token, code, &[])),
+            Due::BadOption { id, token, number } => {
+                put(&refusal(id, token, Code::BAD_OPTION, &number.diagnostic()))
             }
         };
         if written.is_some() {
@@ -462,4 +458,25 @@ enum Due {
         token: Token,
         code: Code,
     },
+    /// 4.02 with the option that it is about.
+    BadOption {
+        id: MessageId,
+        token: Token,
+        number: OptionNumber,
+    },
 }
+
+/// A piggybacked response with a short text, or without.
+fn refusal(id: MessageId, token: Token, code: Code, text: &[u8]) -> heapless::Vec<u8, REFUSAL> {
+    let header = Header { kind: Kind::Acknowledgement, id };
+    let mut bytes = heapless::Vec::new();
+    let marker: &[u8] = if text.is_empty() { &[] } else { &[0xff] };
+    for part in [&udp::header(header, code, token.length()), token.bytes(), marker, text] {
+        let _ = bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+/// The longest one: header, token, marker and the text about an option. A request that is shorter gets no text, so that nobody
+/// is answered with more than came.
+const REFUSAL: usize = HEADER_LENGTH + Token::MAX_LENGTH + 1 + 12;

@@ -676,16 +676,23 @@ fn types_and_codes_that_do_not_go_together_are_ignored() {
 fn an_unknown_critical_option_in_a_request_is_refused() {
     let mut server = Remote::new(1);
     // Option 2049 (critical), 9 (OSCORE), 35 (Proxy-Uri).
-    for (option, code) in [
-        (&[0xe0, 0x06, 0xf4][..], Code::BAD_OPTION),
-        (&[0x90], Code::BAD_OPTION),
-        (&[0xd1, 22, b'u'], Code::PROXYING_NOT_SUPPORTED),
+    for (option, code, text) in [
+        (&[0xe0, 0x06, 0xf4][..], Code::BAD_OPTION, &b"\xffoption 2049"[..]),
+        (&[0x90], Code::BAD_OPTION, b"\xffoption 9"),
+        (&[0xe0, 0xfe, 0xf2], Code::BAD_OPTION, b"\xffoption 65535"),
+        (&[0xd1, 22, b'u'], Code::PROXYING_NOT_SUPPORTED, b""),
     ] {
         let mut datagram = raw(0, Code::POST, 1);
+        let head = datagram.len();
         datagram.extend(option);
-        for _ in 0..2 {
-            assert!(server.hears(&datagram).starts_with("Ignored(BadOption"));
-            assert_eq!(parsed(&server.transmit().unwrap()), (Kind::Acknowledgement, code, MessageId(1)));
+        let short = datagram.clone();
+        datagram.extend(b"\xffabout as long as its refusal");
+        // A text that is longer than what came is left out.
+        for (datagram, text) in [(&datagram, text), (&short, &[][..])] {
+            assert!(server.hears(datagram).starts_with("Ignored(BadOption"));
+            let refusal = server.transmit().unwrap();
+            assert_eq!(parsed(&refusal), (Kind::Acknowledgement, code, MessageId(1)));
+            assert_eq!(&refusal[head..], text);
         }
         datagram[0] = 0x51;
         assert!(server.hears(&datagram).starts_with("Ignored(BadOption"));

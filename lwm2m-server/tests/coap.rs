@@ -197,6 +197,8 @@ fn strangers_are_told_what_is_wrong_with_their_request() {
     ] {
         let got = send(&mut world, &mut device, (Kind::Confirmable, 1), code, &options).unwrap();
         assert_eq!((got.kind, got.code), (Kind::Acknowledgement, expected), "{code}");
+        let is_told = |number: OptionNumber| got.payload == format!("option {}", number.0).as_bytes();
+        assert!(if expected == Code::BAD_OPTION { is_told(options[0].0) } else { got.payload.is_empty() });
         assert_eq!(
             send(&mut world, &mut device, (Kind::NonConfirmable, 1), code, &options).map(|got| got.code),
             None
@@ -207,6 +209,18 @@ fn strangers_are_told_what_is_wrong_with_their_request() {
         assert_eq!(send(&mut world, &mut device, (kind, 5), Code::CONTENT, &[]).unwrap().kind, Kind::Reset);
     }
     assert_eq!(world.endpoint.associations(), 0);
+}
+
+#[test]
+fn a_stranger_gets_no_more_than_three_times_what_it_sent_whatever_its_option() {
+    let mut world = World::new(true);
+    for number in (1..=u16::MAX).step_by(2).map(OptionNumber) {
+        let header = Header { kind: Kind::Confirmable, id: MessageId(1) };
+        let request = build(header, Code::GET, Token::EMPTY, &[(number, &[])], &[]);
+        world.receive(Listener::Coap, address(40_000), &request);
+        let (_, _, answer) = world.sent.pop_front().unwrap();
+        assert!(answer.len() <= 3 * request.len(), "{number:?} {answer:?}");
+    }
 }
 
 #[test]

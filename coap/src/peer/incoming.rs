@@ -5,7 +5,7 @@
 use super::answers::State;
 use super::exchange::Answer;
 use super::outgoing::{Phase, Role};
-use super::{Delivery, Due, Exchange, Failure, Ignored, Input, Peer, RequestId, Sent, Stored};
+use super::{Delivery, Due, Exchange, Failure, Ignored, Input, Peer, REFUSAL, RequestId, Sent, Stored};
 use crate::code::Code;
 use crate::message::Message;
 use crate::option::OptionNumber;
@@ -25,6 +25,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         datagram: &'m mut [u8],
         protect: &mut P,
     ) -> Input<'m, K> {
+        let length = datagram.len();
         let (header, incoming) = match Incoming::parse(datagram) {
             Ok(parsed) => parsed,
             Err(malformed) => {
@@ -38,7 +39,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         match header.kind {
             _ if code == Code::EMPTY => self.handle_empty(now, header),
             Kind::Confirmable | Kind::NonConfirmable if code.is_request() => {
-                self.handle_request(now, header, incoming, protect)
+                self.handle_request(now, header, (incoming, length), protect)
             }
             Kind::Confirmable | Kind::NonConfirmable | Kind::Acknowledgement if code.is_response() => {
                 self.handle_response(now, header, incoming, protect)
@@ -92,7 +93,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         &mut self,
         now: Instant,
         header: Header,
-        incoming: Incoming<'m>,
+        (incoming, length): (Incoming<'m>, usize),
         protect: &mut P,
     ) -> Input<'m, K> {
         let Header { kind, id } = header;
@@ -114,14 +115,16 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         let Message { code, token, .. } = message;
         let confirmable = kind == Kind::Confirmable;
         if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
-            // RFC 7252 §5.4.1: 4.02 to a Confirmable request, a Non-confirmable one is rejected. §5.10.2: 5.05 to proxying.
-            // Departure: the 4.02 has no diagnostic text, which devices would have to hold.
+            // RFC 7252 §5.4.1: a Confirmable request is refused, a Non-confirmable one is rejected in silence.
+            // §5.10.2: 5.05 to proxying.
             if confirmable {
-                let code = match number {
-                    OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME => Code::PROXYING_NOT_SUPPORTED,
-                    _ => Code::BAD_OPTION,
+                self.due = match number {
+                    OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME => {
+                        Due::Refuse { id, token, code: Code::PROXYING_NOT_SUPPORTED }
+                    }
+                    _ if length < REFUSAL => Due::Refuse { id, token, code: Code::BAD_OPTION },
+                    _ => Due::BadOption { id, token, number },
                 };
-                self.due = Due::Refuse { id, token, code };
             }
             return Input::Ignored(Ignored::BadOption(number));
         }

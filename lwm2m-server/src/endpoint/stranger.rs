@@ -116,15 +116,19 @@ fn answer_stranger(header: Header, message: &Message<'_>, out: &mut [u8]) -> Opt
     match header.kind {
         Kind::Confirmable if message.code.is_request() => {
             // RFC 7252 §5.4.1, §5.8, §5.10.2 count for strangers too.
-            // Departure: the 4.02 has no diagnostic text, which a spoofed address would get.
-            let code = match message.options.first_unknown_critical(Parameters::DEFAULT.known) {
+            let refused = message.options.first_unknown_critical(Parameters::DEFAULT.known);
+            let code = match refused {
                 Some(OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME) => Code::PROXYING_NOT_SUPPORTED,
                 Some(_) => Code::BAD_OPTION,
                 None if message.code > Code::DELETE => Code::METHOD_NOT_ALLOWED,
                 None => Code::NOT_FOUND,
             };
-            let mut draft = Writer::new(out, Room::NONE, code).finish().ok()?;
-            Some(draft.emit(Header { kind: Kind::Acknowledgement, id: header.id }, message.token))
+            let mut writer = Writer::new(out, Room::NONE, code);
+            if let (Code::BAD_OPTION, Some(number)) = (code, refused) {
+                writer.payload(&number.diagnostic()).ok()?;
+            }
+            let header = Header { kind: Kind::Acknowledgement, id: header.id };
+            Some(writer.finish().ok()?.emit(header, message.token))
         }
         Kind::NonConfirmable if message.code.is_request() || message.code == Code::EMPTY => None,
         Kind::Confirmable | Kind::NonConfirmable => put(out, &udp::empty(Kind::Reset, header.id)),
