@@ -1,6 +1,7 @@
 //! The audit log and the live stream of events.
 
 use core::convert::Infallible;
+use core::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
@@ -50,13 +51,15 @@ pub(super) async fn stream(
     State(api): State<Api>,
     Params(query): Params<EventsQuery>,
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
-    let device = BroadcastStream::new(api.server.events()).map(|event| match event {
+    let lost = api.clone();
+    let device = BroadcastStream::new(api.server.events()).map(move |event| match event {
         Ok(event) => emit(&event),
-        Err(lagged) => emit_lagged(lagged),
+        Err(lagged) => lost.lagged(lagged),
     });
-    let lifecycle = BroadcastStream::new(api.credentials.subscribe()).map(|event| match event {
+    let lost = api.clone();
+    let lifecycle = BroadcastStream::new(api.credentials.subscribe()).map(move |event| match event {
         Ok(event) => emit_step(&event),
-        Err(lagged) => emit_lagged(lagged),
+        Err(lagged) => lost.lagged(lagged),
     });
     let events = device.merge(lifecycle).filter(move |(_, body)| {
         let about = body.get("endpoint").and_then(Value::as_str);
@@ -83,10 +86,15 @@ where
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-pub(super) fn emit_lagged(
-    BroadcastStreamRecvError::Lagged(lost): BroadcastStreamRecvError,
-) -> (&'static str, Value) {
-    ("lost", json!({ "events": lost, "reason": "the listener was too slow" }))
+impl Api {
+    /// Counts and tells that a listener was too slow.
+    pub(super) fn lagged(
+        &self,
+        BroadcastStreamRecvError::Lagged(lost): BroadcastStreamRecvError,
+    ) -> (&'static str, Value) {
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+        ("lost", json!({ "events": lost, "reason": "the listener was too slow" }))
+    }
 }
 
 fn emit_step(event: &CredentialEvent) -> (&'static str, Value) {
@@ -134,5 +142,46 @@ fn emit(event: &Event) -> (&'static str, Value) {
         Event::BootstrapFailed { endpoint, step, code } => {
             ("bootstrap-failed", json!({ "endpoint": endpoint, "step": step, "code": code }))
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::response::IntoResponse as _;
+    use tokio::sync::{broadcast, watch};
+
+    use super::*;
+    use crate::Server;
+    use crate::credentials::{Credentials, Settings};
+    use crate::endpoint::Shared;
+    use crate::store::{RedbStore, Sealer};
+
+    #[tokio::test]
+    async fn what_a_listener_is_too_slow_for_is_told_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap());
+        let tokens = super::super::tokens(&*store, folder.path()).unwrap();
+        let events = broadcast::channel(4).0;
+        let server = Server::new([].into(), Arc::new(Shared::new()), events.clone(), broadcast::channel(1).0);
+        let api = Api {
+            server,
+            credentials: Arc::new(Credentials::open(store, Settings::default()).unwrap()),
+            tokens: Arc::new(tokens),
+            stopping: watch::channel(false).1,
+            lost: Arc::default(),
+        };
+        let listener = stream(State(api.clone()), Params(EventsQuery { endpoint: None })).await;
+        for _ in 0..10 {
+            events.send(Event::Updated { endpoint: "a".into() }).unwrap();
+        }
+        let mut told = listener.into_response().into_body().into_data_stream();
+        let first = told.next().await.unwrap().unwrap();
+        assert!(first.starts_with(b"event: lost\ndata: {\"events\":6,"), "{first:?}");
+        let metrics = super::super::metrics(State(api)).await.into_response().into_body();
+        let metrics = axum::body::to_bytes(metrics, usize::MAX).await.unwrap();
+        assert!(metrics.ends_with(b"lwm2m_events_lost_total 6\n"), "{metrics:?}");
     }
 }

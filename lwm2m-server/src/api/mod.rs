@@ -18,7 +18,7 @@
 //! | `GET /devices/{ep}/trace` | its messages from now on, decoded, as server-sent events |
 //! | `GET /audit?after=&limit=` | audit rows |
 //! | `GET /events?endpoint=` | server-sent events |
-//! | `GET /metrics` | what was counted since the start, in the text format of Prometheus |
+//! | `GET /metrics` | what was counted since the start, in the text format of Prometheus: [`Counters`](crate::endpoint::Counters), and by `events_lost` the events and traced messages that a listener was too slow for |
 //!
 //! Values are documented in [`values`], credential bodies in [`credentials`]. Secrets appear once, in the answer to the
 //! `PUT` that generated them.
@@ -37,6 +37,7 @@ mod trace;
 pub mod values;
 
 use core::future::Future;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -71,6 +72,8 @@ pub struct Api {
     credentials: Arc<Credentials>,
     tokens: Arc<Tokens>,
     stopping: watch::Receiver<bool>,
+    /// Events and traced messages that a listener was too slow for.
+    lost: Arc<AtomicU64>,
 }
 
 /// Serves the interface until `stop` completes; then open event streams end and requests have a few seconds left.
@@ -82,7 +85,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let (stopped, stopping) = watch::channel(false);
-    let api = Api { server, credentials, tokens: Arc::new(tokens), stopping };
+    let api = Api { server, credentials, tokens: Arc::new(tokens), stopping, lost: Arc::default() };
     let mut ended = stopped.subscribe();
     tokio::spawn(async move {
         stop.await;
@@ -167,7 +170,8 @@ async fn health() -> Json<serde_json::Value> {
 
 async fn metrics(State(api): State<Api>) -> impl axum::response::IntoResponse {
     let mut text = String::new();
-    for (name, value) in api.server.counters().await {
+    let lost = ("events_lost", api.lost.load(Ordering::Relaxed));
+    for (name, value) in api.server.counters().await.into_iter().chain([lost]) {
         text.push_str(&format!("# TYPE lwm2m_{name}_total counter\nlwm2m_{name}_total {value}\n"));
     }
     ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)

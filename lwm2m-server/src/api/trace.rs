@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::events::{emit_lagged, until_stopped};
+use super::events::until_stopped;
 use super::problem::Problem;
 use super::request::Route;
 use super::{Api, no_such_device, values};
@@ -33,12 +33,13 @@ pub(super) async fn stream(
     if api.credentials.device(&endpoint).is_none() && api.server.device(&endpoint).await.is_none() {
         return Err(no_such_device(&endpoint));
     }
+    let lost = api.clone();
     let packets = BroadcastStream::new(api.server.packets()).filter_map(move |packet| match packet {
         Ok(packet) => {
             let is_meant = packet.endpoint.as_deref() == Some(endpoint.as_str());
             is_meant.then(|| ("packet", emit(&packet)))
         }
-        Err(lagged) => Some(emit_lagged(lagged)),
+        Err(lagged) => Some(lost.lagged(lagged)),
     });
     Ok(until_stopped(&api, packets))
 }

@@ -11,6 +11,7 @@ use lwm2m_coap::{Instant, Parameters, Peer, Rng, Room, Stored, TokenPolicy};
 
 use crate::credentials::{Authenticated, Role};
 
+use super::counters::Counters;
 use super::downlink::Downlink;
 use super::path::Unproven;
 use super::registry::Registration;
@@ -111,12 +112,15 @@ impl Association {
         out.get_mut(..length).unwrap_or_default()
     }
 
-    /// Puts a message into a record, if there is a session.
-    pub(crate) fn seal(&mut self, out: &mut [u8], range: Range<usize>) -> Option<Range<usize>> {
-        match &mut self.session {
-            Some(session) => session.seal(out, range).ok(),
-            None => Some(range),
-        }
+    /// Puts a message into a record, if there is a session; counts it when that fails.
+    pub(crate) fn seal(
+        &mut self,
+        counters: &mut Counters,
+        out: &mut [u8],
+        range: Range<usize>,
+    ) -> Option<Range<usize>> {
+        let Some(session) = &mut self.session else { return Some(range) };
+        session.seal(out, range).inspect_err(|_| Counters::add(&mut counters.unsealed)).ok()
     }
 
     /// What the reliability layer or the handshake has to send: repetitions, acknowledgements, flights, alerts. `device` is
@@ -125,7 +129,7 @@ impl Association {
         &mut self,
         now: Instant,
         out: &mut [u8],
-        trace: &mut Trace,
+        (trace, counters): (&mut Trace, &mut Counters),
         device: Option<&Registration>,
     ) -> Option<Range<usize>> {
         let Some(session) = &mut self.session else {
@@ -144,7 +148,7 @@ impl Association {
         let length = self.coap.poll_transmit(now, out.get_mut(head..end)?)?;
         let range = head..head.saturating_add(length);
         trace.record(now, self, device, Direction::ToDevice, out.get(range.clone()));
-        self.seal(out, range)
+        self.seal(counters, out, range)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -309,6 +313,21 @@ pub(crate) const FORMERLY_REGISTERED: Duration = Duration::from_secs(86_400);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_record_can_be_made_of_is_counted() {
+        let rng = &mut |bytes: &mut [u8]| bytes.fill(1);
+        let now = Instant::from_millis(1_000_000);
+        let psk = dtls_psk::Psk { identity: b"a", key: &[7; 16] };
+        let memory = Box::new(dtls_psk::Handshake::new());
+        // Its handshake is not over.
+        let session = Connection::client(dtls(now), &dtls_psk::Config::DEFAULT, psk, rng, memory).ok();
+        let from = Address::from(std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
+        let mut association = Association::new(now, Listener::Coaps, from, session, rng);
+        let mut counters = Counters::default();
+        assert_eq!(association.seal(&mut counters, &mut [0; 100], 40..50), None);
+        assert_eq!(counters.unsealed, 1);
+    }
 
     #[test]
     fn a_peer_beyond_its_rate_waits_for_the_next_second() {

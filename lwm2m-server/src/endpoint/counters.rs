@@ -42,6 +42,8 @@ counters! {
     oversized,
     /// Datagrams that the system did not take to send.
     unsent,
+    /// Messages that no record could be made of: the session ended, or its numbers are used up.
+    unsealed,
     /// Messages beyond the rate of one peer.
     over_rate,
     /// Datagrams that were not sent: an address that is not proven to be the peer's had three times what came from it.

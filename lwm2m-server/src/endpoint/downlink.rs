@@ -264,7 +264,7 @@ impl Endpoint {
                 self.trace.record(now, association, device, Direction::ToDevice, out.get(range.clone()));
             let active = Active { job, sent, token, asked, to: association.address };
             association.downlink.get_or_insert_default().active = Some(active);
-            return association.seal(out, range);
+            return association.seal(&mut self.counters, out, range);
         }
     }
 

@@ -366,10 +366,12 @@ impl Endpoint {
         }
         let device = association.registration.filter(|_| self.trace.is_on());
         let device = device.and_then(|device| self.registry.get(device));
-        if let Some(range) = association.poll_probe(now, rng, out, &mut self.trace, device) {
+        let notes = (&mut self.trace, &mut self.counters);
+        if let Some(range) = association.poll_probe(now, rng, out, notes, device) {
             return Some((local, to, range));
         }
-        let range = association.poll_transmit(now, out, &mut self.trace, device);
+        let notes = (&mut self.trace, &mut self.counters);
+        let range = association.poll_transmit(now, out, notes, device);
         Some((local, to, range.or_else(|| self.start_next(now, key, rng, out))?))
     }
 

@@ -111,7 +111,7 @@ impl Association {
         now: Instant,
         rng: &mut Rng<'_>,
         out: &mut [u8],
-        trace: &mut Trace,
+        (trace, counters): (&mut Trace, &mut Counters),
         device: Option<&Registration>,
     ) -> Option<Range<usize>> {
         let unproven = self.unproven.as_ref().filter(|unproven| unproven.probe == Probe::Due)?;
@@ -126,7 +126,7 @@ impl Association {
         self.unproven.as_mut()?.probe = Probe::Sent(id);
         out.get_mut(range.clone())?.copy_from_slice(&message);
         trace.record(now, self, device, Direction::ToDevice, out.get(range.clone()));
-        self.seal(out, range)
+        self.seal(counters, out, range)
     }
 
     /// Whether a message is the answer to the probe; then its peer is where that went.

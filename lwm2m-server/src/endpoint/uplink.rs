@@ -201,7 +201,7 @@ impl Endpoint {
         }
         let range = association.coap.respond(now, exchange, writer, &mut Plain, rng).ok()?;
         self.trace.record(now, association, None, Direction::ToDevice, out.get(range.clone()));
-        association.seal(out, range)
+        association.seal(&mut self.counters, out, range)
     }
 
     fn park(
