@@ -21,7 +21,7 @@ pub(crate) const SILENCE: u32 = 247;
 const PAUSE: u32 = 60;
 
 /// Seconds of the longest pause: a fleet that lost its bootstrap server asks again within the hour.
-const LONGEST_PAUSE: u32 = 3600;
+pub(crate) const LONGEST_PAUSE: u32 = 3600;
 
 /// Where the sequence stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -96,6 +96,11 @@ impl Bootstrap {
         // Up to a quarter more, in milliseconds.
         let spread = (pause.saturating_mul(1000) / 1024).saturating_mul(u32::from(random));
         self.not_before = now.after_secs(pause).after_millis(spread.into());
+    }
+
+    /// The server wants to be left alone until then.
+    pub(crate) fn postpone(&mut self, earliest: Instant) {
+        self.not_before = earliest.max(self.not_before);
     }
 
     /// When something is due.

@@ -176,6 +176,13 @@ impl Registration {
         }
     }
 
+    /// The server wants to be left alone until then: the attempt that waits is not made earlier.
+    pub(crate) fn postpone(&mut self, earliest: Instant) {
+        if let State::Delayed { until } = &mut self.state {
+            *until = earliest.max(*until);
+        }
+    }
+
     /// It makes no sense to try again with what there is.
     pub(crate) fn give_up(&mut self, now: Instant) {
         self.forget();

@@ -13,7 +13,7 @@ use lwm2m_coap::{
 use lwm2m_objects::{Location, Object, Operation, Parameters, Root, mapping};
 
 use crate::account::{Binding, ShortServerId};
-use crate::bootstrap::Phase;
+use crate::bootstrap::{LONGEST_PAUSE, Phase};
 use crate::client::Client;
 use crate::error::Reason;
 use crate::event::{Notice, Role};
@@ -310,7 +310,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Some(Ok(Uploaded::Done)) | None => session.upload = None,
             Some(Err(_)) => {
                 session.upload = None;
-                return self.attempt_failed(now, slot, Reason::Refused(code.as_u8()), rng);
+                self.attempt_failed(now, slot, Reason::Refused(code.as_u8()), rng);
+                return self.postpone(now, slot, request.what, message);
             }
         }
         match request.what {
@@ -319,8 +320,26 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Request::Register { lifetime, binding } => {
                 self.registered(now, slot, (lifetime, binding), message, rng)
             }
+            Request::Update { .. } if code == Code::SERVICE_UNAVAILABLE => {
+                self.attempt_failed(now, slot, Reason::Refused(code.as_u8()), rng)
+            }
             Request::Update { lifetime, binding } => self.updated(now, slot, (lifetime, binding), code),
             Request::Deregister => self.deregistered(now, slot),
+        }
+        self.postpone(now, slot, request.what, message);
+    }
+
+    /// RFC 7252 §5.9.3.4: whoever answers 5.03 says by Max-Age when to come again; an hour at most is waited for.
+    fn postpone(&mut self, now: Instant, slot: usize, what: Request, message: &Message<'_>) {
+        if message.code != Code::SERVICE_UNAVAILABLE {
+            return;
+        }
+        let Some(seconds) = message.options.uint(OptionNumber::MAX_AGE) else { return };
+        let earliest = now.after_secs(seconds.min(LONGEST_PAUSE));
+        if what == Request::Bootstrap {
+            self.bootstrap.postpone(earliest);
+        } else if let Some(session) = self.session_mut(slot) {
+            session.registration.postpone(earliest);
         }
     }
 

@@ -173,6 +173,18 @@ fn a_refused_bootstrap_is_tried_again_with_growing_pauses() {
 }
 
 #[test]
+fn a_bootstrap_server_that_is_not_available_is_left_alone_for_as_long_as_it_says() {
+    let mut world = world();
+    let server = world.server(BS);
+    (server.refusal, server.max_age) = (Some(Code::SERVICE_UNAVAILABLE), Some(900));
+    world.run(2000);
+    let times: Vec<u64> =
+        world.server(BS).requests.iter().map(|request| request.at.as_millis() / 1000).collect();
+    assert_eq!(times.len(), 3, "{times:?}");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 900), "{times:?}");
+}
+
+#[test]
 fn servers_that_fail_for_good_lead_to_a_bootstrap() {
     // OMA ETS LightweightM2M-1.1-int-7
     let mut world = World::new(

@@ -189,6 +189,46 @@ fn refused_registrations_are_repeated_with_growing_pauses() {
     assert!(world.notices.contains(&refused), "{:?}", world.notices);
 }
 
+/// When the requests to a path came, in seconds since the first one.
+fn times(world: &mut World, path: &str) -> Vec<u64> {
+    let of = |request: &&crate::world::Received| request.path == path;
+    let times = world.server(PORT).requests.iter().filter(of).map(|request| request.at.as_millis() / 1000);
+    let times: Vec<_> = times.collect();
+    times.iter().map(|time| time - times[0]).collect()
+}
+
+#[test]
+fn a_server_that_is_not_available_is_left_alone_for_as_long_as_it_says() {
+    // RFC 7252 §5.9.3.4: the pauses are 60, 120, 240 and 480 s else. An hour is the longest that is waited for.
+    for (code, max_age, expected) in [
+        (Code::SERVICE_UNAVAILABLE, None, [0, 60, 180]),
+        (Code::SERVICE_UNAVAILABLE, Some(20), [0, 60, 180]),
+        (Code::SERVICE_UNAVAILABLE, Some(100), [0, 100, 220]),
+        (Code::SERVICE_UNAVAILABLE, Some(u32::MAX), [0, 3600, 7200]),
+        (Code::FORBIDDEN, Some(100), [0, 60, 180]),
+    ] {
+        let mut world = plain();
+        let server = world.server(PORT);
+        (server.refusal, server.max_age) = (Some(code), max_age);
+        world.run(10_000);
+        assert_eq!(times(&mut world, "/rd")[..3], expected, "{code} {max_age:?}");
+    }
+}
+
+#[test]
+fn an_update_that_meets_a_server_out_of_service_is_followed_by_a_register_when_it_says() {
+    let mut world = plain();
+    world.run(1);
+    let server = world.server(PORT);
+    (server.update_code, server.max_age) = (Code::SERVICE_UNAVAILABLE, Some(100));
+    world.client.update();
+    world.run(90);
+    assert_eq!(world.requests(PORT), ["0.02 /rd", "0.02 /rd/r1"]);
+    assert!(!world.client.is_registered());
+    assert!(world.run_until(20, |world| world.client.is_registered()));
+    assert_eq!(world.requests(PORT), ["0.02 /rd", "0.02 /rd/r1", "0.02 /rd"]);
+}
+
 #[test]
 fn the_retry_resources_rule_the_pauses() {
     let mut server = server_instance(1, 300);

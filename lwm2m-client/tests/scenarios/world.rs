@@ -18,7 +18,7 @@ use lwm2m_client::{
 use lwm2m_coap::block::{Block, Szx};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
-    Code, Delivery, Exchange, Input, OptionNumber, Parameters, Peer, Room, TokenPolicy, Writer,
+    Code, Delivery, Exchange, Input, Kind, OptionNumber, Parameters, Peer, Room, TokenPolicy, Writer,
 };
 
 pub type TestClient = Client<'static, 4, 4, 4, 6, 512>;
@@ -35,6 +35,7 @@ pub struct Received {
     pub format: Option<u16>,
     pub echo: Option<Vec<u8>>,
     pub tag: Option<Vec<u8>>,
+    pub is_confirmable: bool,
     pub at: Instant,
 }
 
@@ -55,6 +56,7 @@ impl Received {
             format: message.options.content_format().map(|format| format.0),
             echo: message.options.echo().map(<[u8]>::to_vec),
             tag: message.options.get(OptionNumber::REQUEST_TAG).map(<[u8]>::to_vec),
+            is_confirmable: false,
             at,
         }
     }
@@ -114,6 +116,8 @@ pub struct Script {
     pub refusal: Option<Code>,
     /// Answers Update with that instead.
     pub update_code: Code,
+    /// What every other answer says about when to come again.
+    pub max_age: Option<u32>,
     pub reject_notifications: bool,
     deliver: VecDeque<Vec<u8>>,
     registrations: usize,
@@ -143,6 +147,7 @@ impl Script {
             alert: None,
             refusal: None,
             update_code: Code::CHANGED,
+            max_age: None,
             reject_notifications: false,
             deliver: VecDeque::new(),
             registrations: 0,
@@ -281,7 +286,8 @@ impl Script {
                 self.responses.push((request, Received::new(&message, now), location, block));
             }
             Input::Unsolicited { header, message } => {
-                self.notifications.push(Received::new(&message, now));
+                let is_confirmable = header.kind == Kind::Confirmable;
+                self.notifications.push(Received { is_confirmable, ..Received::new(&message, now) });
                 if self.reject_notifications { self.peer.reject(header) } else { self.peer.accept(header) }
             }
             _ => {}
@@ -324,6 +330,9 @@ impl Script {
                 (_, Code::POST) => writer.set_code(self.update_code),
                 (_, Code::DELETE) => writer.set_code(Code::DELETED),
                 other => panic!("{other:?}"),
+            }
+            if let Some(max_age) = self.max_age {
+                writer.uint(OptionNumber::MAX_AGE, max_age).unwrap();
             }
             if let Some(block) = block1 {
                 writer.block1(block).unwrap();
