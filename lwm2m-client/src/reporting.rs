@@ -25,6 +25,28 @@ const CONFIRMED_EVERY: u32 = 24 * 3600;
 /// The largest block of a Confirmable notification, which is kept with its header, token and options.
 const LARGEST_KEPT: usize = REQUEST_COPY - 48;
 
+/// Seconds between Non-confirmable notifications to one server on average (RFC 7641 §4.5.1), and how many of them may go out
+/// together before the others wait for an acknowledgement.
+const UNCONFIRMED_EVERY: u32 = 3;
+const UNCONFIRMED_AT_ONCE: u32 = 10;
+
+/// The rate of Non-confirmable notifications to one server: when what was sent is outweighed by the time that passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    outweighed_at: Instant,
+}
+
+impl Pace {
+    /// Whether one more is within the rate.
+    fn has_room(self, now: Instant) -> bool {
+        self.outweighed_at <= now.after_secs(UNCONFIRMED_EVERY * (UNCONFIRMED_AT_ONCE - 1))
+    }
+
+    fn sent(&mut self, now: Instant) {
+        self.outweighed_at = self.outweighed_at.max(now).after_secs(UNCONFIRMED_EVERY);
+    }
+}
+
 /// One observation.
 pub(crate) struct Observation {
     slot: u8,
@@ -332,12 +354,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Observation { slot, path, format, confirmed_at, .. } = *observation;
         let slot = usize::from(slot);
         let observer = observation.observer.clone();
-        // Departure: RFC 7641 §4.5.1 wants Non-confirmable ones no more often than each 3 s on average; here the server says so
-        // by pmin, which it may set below that.
-        let (delivery, largest) = if now >= confirmed_at.after_secs(CONFIRMED_EVERY) {
-            (Delivery::Confirmable, LARGEST_KEPT)
-        } else {
+        let session = self.session_mut(slot).ok_or(SendError::Full)?;
+        let (room, has_room) = (session.room(), session.pace.has_room(now));
+        let (delivery, largest) = if has_room && now < confirmed_at.after_secs(CONFIRMED_EVERY) {
             (Delivery::NonConfirmable, usize::MAX)
+        } else {
+            (Delivery::Confirmable, LARGEST_KEPT)
         };
         let szx = Szx::fitting(self.config.block_size.min(largest));
         let mut sequence = self.reporting.sequence;
@@ -346,7 +368,6 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             content_format: Some(ContentFormat(format.0)),
             max_age: None,
         };
-        let room = self.session_mut(slot).ok_or(SendError::Full)?.room();
         let mut writer = Writer::new(out, room, Code::CONTENT);
         let read = Operation::Read { target: path.into(), accept: Some(format) };
         let served = self.write_content(slot, &read, Serve::new(None, szx), &head, &mut writer, objects);
@@ -361,10 +382,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Err(ServeError::OutOfRange) => return Err(SendError::TooLong),
             Err(ServeError::Write(error)) => return Err(error.into()),
         };
-        let peer =
-            self.sessions.get_mut(slot).and_then(Option::as_mut).and_then(|session| session.peer.as_mut());
-        let peer = peer.ok_or(SendError::Full)?;
+        let session = self.sessions.get_mut(slot).and_then(Option::as_mut).ok_or(SendError::Full)?;
+        let peer = session.peer.as_mut().ok_or(SendError::Full)?;
         let sent = peer.notify(now, delivery, &observer, writer, &mut Plain, rng)?;
+        if delivery == Delivery::NonConfirmable {
+            session.pace.sent(now);
+        }
         self.reporting.sequence = sequence;
         if is_gone {
             self.reporting.cancel(slot, observer.token);

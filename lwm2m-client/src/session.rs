@@ -19,6 +19,7 @@ use crate::event::Role;
 use crate::identity::{Identity, Secret};
 use crate::registration::Registration;
 use crate::reply::Reply;
+use crate::reporting::Pace;
 
 /// Bytes of a request, a confirmable notification or a separate response that are kept for retransmission; a longer
 /// object list goes block-wise.
@@ -119,6 +120,8 @@ pub(crate) struct Session<const O: usize> {
     pub(crate) reply: Option<Reply>,
     /// An operation that an object will complete later.
     pub(crate) deferred: Option<Deferred>,
+    /// How often it may be notified without an acknowledgement.
+    pub(crate) pace: Pace,
     /// Bootstrap-Request was sent.
     pub(crate) is_asked: bool,
     /// The bootstrap is over; until then duplicates are still answered.
@@ -169,6 +172,7 @@ impl<const O: usize> Session<O> {
             upload: None,
             reply: None,
             deferred: None,
+            pace: Pace::default(),
             is_asked: false,
             lingers_until: None,
             #[cfg(feature = "resumption")]

@@ -62,6 +62,26 @@ fn pmin_holds_changes_back_and_pmax_repeats_the_value() {
 }
 
 #[test]
+fn what_goes_out_more_often_than_every_3_seconds_waits_for_acknowledgements() {
+    // RFC 7641 §4.5.1
+    let mut world = world();
+    world.observe(DM, VALUE);
+    for second in 0..90 {
+        set(&mut world, f64::from(second));
+    }
+    let confirmed: Vec<bool> =
+        world.server(DM).notifications.iter().map(|notification| notification.is_confirmable).collect();
+    assert_eq!(confirmed.len(), 90, "each value arrives all the same");
+    assert!(!confirmed[..10].contains(&true), "a few may go out together");
+    let unconfirmed = confirmed.iter().filter(|is_confirmable| !**is_confirmable).count();
+    assert!((38..=41).contains(&unconfirmed), "{unconfirmed}: ten, and one each 3 s");
+    world.run(60);
+    world.server(DM).notifications.clear();
+    set(&mut world, 100.0);
+    assert!(!world.server(DM).notifications[0].is_confirmable);
+}
+
+#[test]
 fn thresholds_and_steps_filter_changes() {
     let mut world = world();
     assert_eq!(world.attributes(DM, VALUE, &["gt=25", "st=10"]), Code::CHANGED);
