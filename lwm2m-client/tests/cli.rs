@@ -68,8 +68,27 @@ fn bad_arguments_end_with_2_and_say_why() {
     refused(&[&server[..], &["--lifetime", "soon"]].concat(), "lifetime");
     // Options of later versions are not accepted in silence.
     refused(&[&server[..], &["--cid", "9"]].concat(), "--cid");
+    refused(&[&server[..], &["--record-size-limit", "63"]].concat(), "--record-size-limit");
     refused(&[&server[..], &["--oscore-secret", "00"]].concat(), "--oscore-secret");
     refused(&[&server[..], &["--state", "/dev/null/x"]].concat(), "--state");
+}
+
+#[test]
+fn the_limit_for_records_is_offered() {
+    let (socket, _) = server();
+    let uri = format!("coaps://{}", socket.local_addr().unwrap());
+    for (limit, is_offered) in [(&[][..], false), (&["--record-size-limit", "300"], true)] {
+        let credential = ["--server", &uri, "--psk-identity", "a", "--psk-key", "00"];
+        let mut child = client(&[&credential[..], limit].concat()).spawn().unwrap();
+        let mut hello = [0; 1500];
+        let (length, _) = socket.recv_from(&mut hello).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // RFC 8449 §4: record_size_limit, two bytes.
+        let extension = [0, 28, 0, 2, 1, 44];
+        let found = hello[..length].windows(extension.len()).any(|bytes| bytes == extension);
+        assert_eq!(found, is_offered, "{limit:?}");
+    }
 }
 
 #[test]

@@ -54,6 +54,9 @@ struct Arguments {
     /// Offer no Connection ID.
     #[arg(long, conflicts_with = "cid")]
     no_cid: bool,
+    /// The longest record that a server may send, in bytes before encryption, 64 to 16384; as long as it likes when not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(64..=16_384))]
+    record_size_limit: Option<u16>,
     /// Folder that keeps the accounts over restarts; accounts in it win over --server.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -158,6 +161,7 @@ fn run(arguments: &Arguments, store: Store) -> ExitCode {
         mtu: 1280,
         block_size: 1024,
         connection_id: (!arguments.no_cid).then_some(arguments.cid),
+        record_size_limit: arguments.record_size_limit,
         ..Config::new(&arguments.endpoint)
     };
     let is_interrupted = Arc::new(AtomicBool::new(false));
