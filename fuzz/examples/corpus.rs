@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use lwm2m_fuzz::{blocks, coap, devices, dtls, formats, link_format, operations, oscore};
+use lwm2m_fuzz::{
+    blocks, coap, devices, dtls, dtls_insider, dtls_kept, formats, link_format, operations, oscore,
+};
 use lwm2m_objects::Format;
 
 fn main() -> ExitCode {
@@ -19,6 +21,8 @@ fn main() -> ExitCode {
         "coap_peer" => coap::peer,
         "dtls_handshake_client" => dtls::handshake_client,
         "dtls_handshake_server" => dtls::handshake_server,
+        "dtls_insider" => dtls_insider::insider,
+        "dtls_kept" => dtls_kept::kept,
         "dtls_record" => dtls::record,
         "link_format" => |input| std::str::from_utf8(input).into_iter().for_each(link_format::link_format),
         "operation" => operations::operation,

@@ -3,39 +3,46 @@
 use std::collections::VecDeque;
 
 use dtls_psk::{
-    Accepted, Answer, Config, Connection, CookieJar, Datagram, HEADROOM, Handshake, Input, Instant,
-    Operation, PendingId, Psk, TAILROOM,
+    Accepted, Answer, Choice, ClientHello, Config, Connection, ConnectionId, CookieJar, Datagram, HEADROOM,
+    Handshake, Input, Instant, Operation, PendingId, Psk, Resumption, Rng, SAVED_MAX, SealError, Session,
+    Suite, Suites, TAILROOM, TicketKey, choose,
 };
 
 use crate::script::{Script, random};
 
-const IDENTITY: &[u8] = b"urn:imei:123456";
-const KEY: &[u8; 16] = b"0123456789abcdef";
-const ADDRESS: &[u8] = b"client";
+pub(crate) const IDENTITY: &[u8] = b"urn:imei:123456";
+pub(crate) const KEY: &[u8; 16] = b"0123456789abcdef";
+pub(crate) const PSK: Psk<'_> = Psk { identity: IDENTITY, key: KEY };
+pub(crate) const ADDRESS: &[u8] = b"client";
+
+/// How long a ticket is good, in seconds.
+const LIFETIME: u32 = 3600;
 
 type Side = Connection<512>;
 
 /// A client between an honest server and somebody who drops, repeats, changes and invents what the server sends.
 pub fn handshake_client(script: &[u8]) {
-    Pair::new(Victim::Client).play(script);
+    let mut script = Script(script);
+    Pair::new(Victim::Client, &Setup::read(&mut script)).play(script);
 }
 
 /// The same on the server's side, cookie included.
 pub fn handshake_server(script: &[u8]) {
-    Pair::new(Victim::Server).play(script);
+    let mut script = Script(script);
+    Pair::new(Victim::Server, &Setup::read(&mut script)).play(script);
 }
 
 /// An established connection: what comes out went in, and only once.
 pub fn record(script: &[u8]) {
-    let mut pair = Pair::new(Victim::Server);
-    pair.honestly();
-    assert!(pair.client.is_established() && pair.server.as_ref().is_some_and(Side::is_established));
     let mut script = Script(script);
+    let mut pair = Pair::new(Victim::Server, &Setup::read(&mut script));
+    pair.honestly();
+    assert!(pair.client.is_established() && pair.servers.iter().any(Side::is_established));
     while let Some(act) = script.byte() {
         if act & 0x80 == 0
             && let Some(text) = script.bytes()
         {
-            pair.send(text);
+            pair.send(if act & 0x40 == 0 { Victim::Client } else { Victim::Server }, text);
         }
         if pair.attack(act, &mut script).is_none() {
             break;
@@ -46,6 +53,72 @@ pub fn record(script: &[u8]) {
     pair.rest();
 }
 
+/// How both sides are configured, and what they know of each other: the first three bytes of a script.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) client: Config,
+    pub(crate) server: Config,
+    acquaintance: Acquaintance,
+}
+
+/// What there is of an earlier handshake.
+#[derive(Clone, Copy, PartialEq)]
+enum Acquaintance {
+    /// Nothing, and nothing is kept of this one.
+    None,
+    /// Nothing yet.
+    Wanted,
+    /// A session, which the server knows by its id.
+    ById,
+    /// The same, and the server has forgotten it.
+    Forgotten,
+    /// A session that comes out of a ticket.
+    ByTicket,
+}
+
+impl Setup {
+    pub(crate) fn read(script: &mut Script<'_>) -> Self {
+        let [first, ids, limits] = [(); 3].map(|()| script.byte().unwrap_or_default());
+        let one = Suite::ALL.get(usize::from(first & 7)).filter(|suite| suite.is_for_clients());
+        let suites = |all: &[Suite]| Suites::new(one.map_or(all, std::slice::from_ref));
+        let mut client = Config::DEFAULT.with_suites(suites(Suites::ALL.as_slice()).expect("a list"));
+        let mut server = Config::DEFAULT.with_suites(suites(Suite::ALL).expect("a list"));
+        for (config, id, limit) in
+            [(&mut client, ids & 0x0f, limits & 0x0f), (&mut server, ids >> 4, limits >> 4)]
+        {
+            *config = config.with_shared_records(first & 0x40 == 0);
+            if let Some(length) = id.checked_sub(1) {
+                let id = [0xc1; ConnectionId::MAX].get(..length.into()).and_then(ConnectionId::new);
+                *config = config.with_connection_id(id.unwrap_or(ConnectionId::EMPTY));
+            }
+            if let Some(step) = limit.checked_sub(1) {
+                *config = config.with_record_size_limit((64_u16 << (step / 2)) + u16::from(step % 2) * 17);
+            }
+        }
+        if first & 0x80 != 0 {
+            // A ClientHello is to be whole: a server without memory has no place for a part of it.
+            (client, server) = (client.with_mtu(160), server.with_mtu(80));
+        }
+        let acquaintance = match first >> 3 & 7 {
+            1 => Acquaintance::Wanted,
+            2 => Acquaintance::ById,
+            3 => Acquaintance::Forgotten,
+            4 => Acquaintance::ByTicket,
+            _ => Acquaintance::None,
+        };
+        Self { client, server, acquaintance }
+    }
+
+    fn client(&self, now: u64, session: Option<&Session>, seed: u64) -> Side {
+        let (now, memory, rng) = (Instant::from_millis(now), Handshake::new(), &mut random(seed));
+        let client = match self.acquaintance {
+            Acquaintance::None => Side::client(now, &self.client, PSK, rng, memory),
+            _ => Side::resuming_client(now, &self.client, PSK, session, rng, memory),
+        };
+        client.expect("identity and key are of a possible length")
+    }
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Victim {
     Client,
@@ -54,41 +127,54 @@ enum Victim {
 
 struct Pair {
     victim: Victim,
+    setup: Setup,
     now: u64,
     client: Side,
     jar: CookieJar,
-    server: Option<Side>,
-    /// A look-up that the server waits for.
+    /// At most one that is established and one under way, the newest first.
+    servers: Vec<Side>,
+    session: Option<Session>,
+    tickets: TicketKey,
+    /// A look-up that the newest server waits for.
     pending: Option<(PendingId, bool)>,
     /// On the way to the victim; what goes the other way arrives at once.
     path: VecDeque<Vec<u8>>,
-    /// Application data on its way to the server.
-    sent: Vec<Vec<u8>>,
-    established: [u8; 2],
+    /// Application data on its way from the client, and from the server.
+    sent: [Vec<Vec<u8>>; 2],
+    was_closed: bool,
     seed: u64,
 }
 
 impl Pair {
-    fn new(victim: Victim) -> Self {
-        let now = Instant::from_millis(0);
-        let psk = Psk { identity: IDENTITY, key: KEY };
-        let client = Side::client(now, &Config::DEFAULT, psk, &mut random(1), Handshake::new());
+    fn new(victim: Victim, setup: &Setup) -> Self {
+        let session = match setup.acquaintance {
+            Acquaintance::None | Acquaintance::Wanted => None,
+            _ => {
+                let mut before = Self::new(victim, &Setup { acquaintance: Acquaintance::Wanted, ..*setup });
+                before.honestly();
+                before.client.take_session()
+            }
+        };
+        // Nothing is drawn twice: the id of a session that was forgotten is not that of the next one.
+        let drawn = if session.is_some() { 1000 } else { 0 };
         Self {
             victim,
+            setup: *setup,
             now: 0,
-            client: client.expect("identity and key are of a possible length"),
-            jar: CookieJar::new(now, &mut random(2)),
-            server: None,
+            client: setup.client(0, session.as_ref(), drawn + 1),
+            jar: CookieJar::new(Instant::from_millis(0), &mut random(2)),
+            servers: Vec::new(),
+            session: session.filter(|_| setup.acquaintance != Acquaintance::Forgotten),
+            tickets: TicketKey::derive(&[7; 32], 1),
             pending: None,
             path: VecDeque::new(),
-            sent: Vec::new(),
-            established: [0; 2],
-            seed: 3,
+            sent: [Vec::new(), Vec::new()],
+            was_closed: false,
+            seed: drawn + 3,
         }
     }
 
-    fn play(mut self, script: &[u8]) {
-        let mut script = Script(script);
+    fn play(mut self, mut script: Script<'_>) {
         self.pump();
         while let Some(act) = script.byte() {
             if self.attack(act, &mut script).is_none() {
@@ -96,19 +182,21 @@ impl Pair {
             }
             self.pump();
         }
-        let was_open =
-            [self.client.is_closed(), self.server.as_ref().is_some_and(Side::is_closed)] == [false; 2];
         // Left alone it comes to an end: mostly a good one, for nobody on the path can make an honest pair fail for good
         // but by keeping it apart.
         for _ in 0..40 {
             self.honestly();
-            if was_open
-                && self.client.is_established()
-                && self.server.as_ref().is_some_and(Side::is_established)
-            {
-                self.send(b"hello");
-                self.honestly();
-                assert!(self.sent.is_empty(), "two sides that are established understand each other");
+            let is_alone = matches!(self.servers.as_slice(), [server] if server.is_established());
+            if !self.was_closed && self.client.is_established() && is_alone {
+                for from in [Victim::Client, Victim::Server] {
+                    self.send(from, b"hello");
+                    self.honestly();
+                }
+                assert_eq!(
+                    self.sent,
+                    [const { Vec::<Vec<u8>>::new() }; 2],
+                    "two sides understand each other"
+                );
                 break;
             }
             self.later();
@@ -117,8 +205,7 @@ impl Pair {
     }
 
     fn attack(&mut self, act: u8, script: &mut Script<'_>) -> Option<()> {
-        match act & 0x0f {
-            0..=2 => self.deliver_next(|_| {}),
+        match act & 0x1f {
             3 | 4 => {
                 let changes = script.bytes()?;
                 self.deliver_next(|datagram| change(datagram, changes));
@@ -142,7 +229,16 @@ impl Pair {
             }
             12 => self.provide(),
             13 => self.later(),
-            _ => self.now += script.millis()?,
+            14 | 15 => self.now += script.millis()?,
+            16 => self.introduce([script.bytes()?, script.bytes()?, script.bytes()?]),
+            17 => self.challenge(script.byte()?),
+            18 => match script.byte()? & 1 {
+                0 => self.client.close(),
+                _ => self.servers.iter_mut().for_each(Side::close),
+            },
+            19 => self.restore(script.millis()?),
+            20 => self.restart(),
+            _ => self.deliver_next(|_| {}),
         }
         Some(())
     }
@@ -158,81 +254,176 @@ impl Pair {
         self.give(self.victim, datagram);
     }
 
+    /// Somebody whose address is right comes with a ClientHello of his own.
+    fn introduce(&mut self, [session_id, suites, extensions]: [&[u8]; 3]) {
+        let (now, mut out) = (Instant::from_millis(self.now), [0; 256]);
+        let first = client_hello(session_id, &[], suites, extensions);
+        let rng = &mut random(5);
+        if let Accepted::Reply(length) =
+            self.jar.accept(now, &self.setup.server, rng, ADDRESS, &first, &mut out)
+        {
+            let cookie = out.get(28..length).unwrap_or_default();
+            self.give(Victim::Server, client_hello(session_id, cookie, suites, extensions));
+        }
+    }
+
+    /// One side wants to know whether the other is where its datagrams come from.
+    fn challenge(&mut self, cookie: u8) {
+        let mut out = [0; 100];
+        let challenger = if cookie & 1 == 0 { Some(&mut self.client) } else { self.servers.first_mut() };
+        let length = challenger.and_then(|side| side.challenge_path([cookie; 8], &mut out));
+        if let Some(length) = length {
+            let from = if cookie & 1 == 0 { Victim::Client } else { Victim::Server };
+            self.forward(from, out[..length].to_vec());
+        }
+    }
+
+    /// The server stops, and goes on with what it saved.
+    fn restore(&mut self, skip: u64) {
+        let Some(index) = self.servers.iter().position(Side::is_established) else { return };
+        let mut saved = [0; SAVED_MAX];
+        let length = self.servers.remove(index).save(&mut saved).expect("an established one is saved");
+        let restored = Side::restore(&saved[..length], skip).expect("what was saved is restored");
+        self.servers.insert(index, restored);
+    }
+
+    /// The client starts again, with its session if it has one.
+    fn restart(&mut self) {
+        let session = self.client.take_session();
+        if session.is_some() && self.setup.acquaintance == Acquaintance::Wanted {
+            self.setup.acquaintance = Acquaintance::ById;
+        }
+        self.seed += 2;
+        self.client = self.setup.client(self.now, session.as_ref(), self.seed);
+    }
+
     fn give(&mut self, side: Victim, mut bytes: Vec<u8>) {
         let now = Instant::from_millis(self.now);
-        self.seed += 2;
-        let mut rng = random(self.seed);
         let connection = match side {
             Victim::Client => &mut self.client,
-            Victim::Server => {
-                if let Some(server) = &mut self.server {
-                    server
-                } else {
-                    let mut out = [0; 256];
-                    match self.jar.accept(now, &Config::DEFAULT, &mut rng, ADDRESS, &bytes, &mut out) {
-                        Accepted::Reply(length) => {
-                            assert!(length <= bytes.len(), "nobody is sent more than he sent");
-                            let reply = out[..length].to_vec();
-                            self.forward(side, reply);
-                        }
-                        Accepted::Verified(hello) => {
-                            let server =
-                                Side::server(now, &Config::DEFAULT, &hello, &mut rng, Handshake::new());
-                            self.server = Some(server.expect("the randomness is not all zeros"));
-                        }
-                        Accepted::Refused { length, .. } => {
-                            let alert = out[..length].to_vec();
-                            self.forward(side, alert);
-                        }
-                        Accepted::Dropped(_) => {}
-                    }
-                    return;
-                }
-            }
+            Victim::Server => match choose(self.servers.iter(), &bytes, &mut vec![0; bytes.len()]) {
+                Choice::New => return self.accept(&bytes),
+                Choice::Candidate(index) => &mut self.servers[index],
+                Choice::Dropped(_) => return,
+            },
         };
         let mut datagram = Datagram::new(&mut bytes);
+        let mut was_established = connection.is_established();
+        let from_other = &mut self.sent[usize::from(side == Victim::Client)];
         let mut inputs = 0;
         while let Some(input) = connection.handle(now, &mut datagram) {
             inputs += 1;
             assert!(inputs < 200, "a datagram is used up");
             match input {
                 Input::Application(text) => {
-                    let index = self.sent.iter().position(|sent| *sent == text);
-                    self.sent.remove(index.expect("what comes out went in, and only once"));
+                    let index = from_other.iter().position(|sent| *sent == text);
+                    from_other.remove(index.expect("what comes out went in, and only once"));
                 }
                 Input::Established { .. } => {
-                    let count = &mut self.established[side as usize];
-                    *count += 1;
-                    assert_eq!(*count, 1, "a connection is established once");
+                    assert!(!was_established, "a connection is established once");
+                    was_established = true;
                 }
-                Input::Closed(_) => assert!(connection.is_closed()),
+                Input::Closed(reason) => {
+                    assert!(connection.is_closed() && !reason.to_string().is_empty());
+                    self.was_closed = true;
+                }
                 _ => {}
             }
         }
-        if side == Victim::Server
-            && let Some(pending) = connection.poll_pending()
-        {
-            let Operation::LookUpPsk { identity } = pending.operation else { return };
-            self.pending = Some((pending.id, identity == IDENTITY));
+        if side == Victim::Server {
+            if let Some(pending) = connection.poll_pending() {
+                let Operation::LookUpPsk { identity } = pending.operation else { return };
+                self.pending = Some((pending.id, identity == IDENTITY));
+            }
+            self.settle();
         }
+    }
+
+    fn accept(&mut self, bytes: &[u8]) {
+        let now = Instant::from_millis(self.now);
+        self.seed += 2;
+        let mut rng = random(self.seed);
+        let mut out = [0; 256];
+        match self.jar.accept(now, &self.setup.server, &mut rng, ADDRESS, bytes, &mut out) {
+            Accepted::Reply(length) => {
+                assert!(length <= bytes.len(), "nobody is sent more than he sent");
+                self.forward(Victim::Server, out[..length].to_vec());
+            }
+            Accepted::Verified(hello) => {
+                let server = self.serve(now, &hello, &mut rng);
+                self.servers.retain(Side::is_established);
+                self.servers.insert(0, server);
+                self.pending = None;
+            }
+            Accepted::Refused { length, .. } => self.forward(Victim::Server, out[..length].to_vec()),
+            Accepted::Dropped(_) => {}
+        }
+    }
+
+    /// A connection for a client whose cookie was good.
+    fn serve(&self, now: Instant, hello: &ClientHello<'_>, rng: &mut Rng<'_>) -> Side {
+        let Setup { acquaintance, server, .. } = &self.setup;
+        let known = self.session.as_ref().filter(|session| session.id() == hello.session_id());
+        let of_known = known.filter(|_| *acquaintance == Acquaintance::ByTicket);
+        let of_known = of_known.and_then(|session| self.tickets.seal(session, IDENTITY, LIFETIME));
+        let ticket = of_known.as_ref().map_or(hello.session_ticket(), |ticket| Some(ticket.bytes()));
+        let opened = ticket.and_then(|ticket| self.tickets.open(ticket)).map(|(session, _)| session);
+        let renewed = (opened.as_ref().filter(|_| of_known.is_none()))
+            .and_then(|session| self.tickets.seal(session, IDENTITY, LIFETIME));
+        let mut id = [0; 4];
+        rng(&mut id);
+        let resumption = match (acquaintance, &opened, known) {
+            (Acquaintance::None, ..) => Resumption::No,
+            (_, Some(session), _) => Resumption::AcceptTicket { session, renewed: renewed.as_ref() },
+            (_, None, Some(session)) => Resumption::Accept(session),
+            _ if ticket.is_some() => Resumption::OfferTicket,
+            _ => Resumption::Offer(&id),
+        };
+        Side::resuming_server(now, server, hello, resumption, rng, Handshake::new())
+            .expect("the randomness is not all zeros")
     }
 
     fn provide(&mut self) {
-        let (Some((id, is_known)), Some(server)) = (self.pending.take(), &mut self.server) else { return };
-        let answer = if is_known { Answer::Psk { key: KEY } } else { Answer::Unknown };
-        if let Ok(Some(Input::Established { .. })) =
-            server.provide(Instant::from_millis(self.now), id, answer)
-        {
-            self.established[Victim::Server as usize] += 1;
+        let (Some((id, is_known)), Some(server)) = (self.pending.take(), self.servers.first_mut()) else {
+            return;
+        };
+        let now = Instant::from_millis(self.now);
+        let was_established = server.is_established();
+        let provided = if is_known {
+            server.provide_with_ticket(now, id, KEY, |session| self.tickets.seal(session, IDENTITY, LIFETIME))
+        } else {
+            server.provide(now, id, Answer::Unknown)
+        };
+        assert!(!was_established || provided.is_err(), "nothing is looked up twice");
+        self.was_closed |= matches!(provided, Ok(Some(Input::Closed(_))));
+        self.settle();
+    }
+
+    /// A handshake that is done replaces what was there before.
+    fn settle(&mut self) {
+        if let Some(newest) = self.servers.first_mut().filter(|newest| newest.is_established()) {
+            self.session = newest.take_session().or(self.session.take());
+            self.servers.truncate(1);
         }
     }
 
-    fn send(&mut self, text: &[u8]) {
+    fn send(&mut self, from: Victim, text: &[u8]) {
         let mut buffer = vec![0; HEADROOM + text.len() + TAILROOM];
         buffer[HEADROOM..HEADROOM + text.len()].copy_from_slice(text);
-        if let Ok(range) = self.client.seal(&mut buffer, HEADROOM..HEADROOM + text.len()) {
-            self.sent.push(text.to_vec());
-            self.forward(Victim::Client, buffer[range].to_vec());
+        let side = match from {
+            Victim::Client => Some(&mut self.client),
+            Victim::Server => self.servers.iter_mut().find(|server| server.is_established()),
+        };
+        let Some(side) = side else { return };
+        let is_too_long = text.len() > side.longest_payload();
+        match side.seal(&mut buffer, HEADROOM..HEADROOM + text.len()) {
+            Ok(range) => {
+                assert!(!is_too_long, "nothing is longer than what the peer takes");
+                self.sent[from as usize].push(text.to_vec());
+                self.forward(from, buffer[range].to_vec());
+            }
+            Err(SealError::TooLong) => assert!(is_too_long),
+            Err(error) => assert!(!side.is_established(), "{error}"),
         }
     }
 
@@ -255,21 +446,19 @@ impl Pair {
             for side in [Victim::Client, Victim::Server] {
                 let mut out = [0; 600];
                 for count in 0.. {
-                    let connection = match side {
-                        Victim::Client => Some(&mut self.client),
-                        Victim::Server => self.server.as_mut(),
+                    let length = match side {
+                        Victim::Client => self.client.poll_transmit(now, &mut out),
+                        Victim::Server => {
+                            self.servers.iter_mut().find_map(|server| server.poll_transmit(now, &mut out))
+                        }
                     };
-                    let Some(length) =
-                        connection.and_then(|connection| connection.poll_transmit(now, &mut out))
-                    else {
-                        break;
-                    };
-                    assert!(count < 8, "the flight ends");
+                    let Some(length) = length else { break };
+                    assert!(count < 24, "the flight ends");
                     is_idle = false;
-                    let datagram = out[..length].to_vec();
-                    self.forward(side, datagram);
+                    self.forward(side, out[..length].to_vec());
                 }
             }
+            self.servers.retain(|server| !server.is_closed());
             // An honest server answers its look-ups.
             if self.victim == Victim::Client {
                 self.provide();
@@ -297,12 +486,12 @@ impl Pair {
 
     /// Moves on to the next time-out of either side.
     fn later(&mut self) {
-        let sides = [Some(&self.client), self.server.as_ref()];
-        let next = sides.iter().flatten().filter_map(|side| side.poll_timeout()).min();
+        let sides = std::iter::once(&self.client).chain(&self.servers);
+        let next = sides.filter_map(Side::poll_timeout).min();
         self.now = next.map_or(self.now, |next| self.now.max(next.as_millis()));
         let now = Instant::from_millis(self.now);
-        for side in [Some(&mut self.client), self.server.as_mut()].into_iter().flatten() {
-            side.handle_timeout(now);
+        for side in std::iter::once(&mut self.client).chain(&mut self.servers) {
+            self.was_closed |= matches!(side.handle_timeout(now), Some(Input::Closed(_)));
             assert!(side.poll_timeout().is_none_or(|next| next > now), "a time-out is dealt with");
         }
     }
@@ -314,9 +503,11 @@ impl Pair {
             self.later();
             let now = Instant::from_millis(self.now);
             while self.client.poll_transmit(now, &mut out).is_some() {}
-            while self.server.as_mut().and_then(|server| server.poll_transmit(now, &mut out)).is_some() {}
+            for server in &mut self.servers {
+                while server.poll_transmit(now, &mut out).is_some() {}
+            }
         }
-        for side in [Some(&self.client), self.server.as_ref()].into_iter().flatten() {
+        for side in std::iter::once(&self.client).chain(&self.servers) {
             assert!(side.is_established() || side.is_closed());
             assert_eq!(side.poll_timeout(), None);
         }
@@ -340,4 +531,22 @@ fn forge(number: u8, code: u8, message_seq: u8, body: &[u8]) -> Vec<u8> {
     record.extend([code, 0, 0, length, 0, message_seq, 0, 0, 0, 0, 0, length]);
     record.extend(&body[..usize::from(length.min(243))]);
     record
+}
+
+/// A ClientHello that offers `suites` (all there are if it names none), as somebody may make it up.
+pub(crate) fn client_hello(session_id: &[u8], cookie: &[u8], suites: &[u8], extensions: &[u8]) -> Vec<u8> {
+    let all: Vec<u8> = Suite::ALL.iter().flat_map(|suite| suite.code().to_be_bytes()).collect();
+    let suites = if suites.is_empty() { &all } else { suites };
+    let mut body = [&[0xfe, 0xfd][..], &[7; 32], &[session_id.len() as u8], session_id].concat();
+    body.extend([&[cookie.len() as u8], cookie, &[0, suites.len() as u8], suites, &[1, 0]].concat());
+    if !extensions.is_empty() {
+        body.extend([&[0, extensions.len() as u8], extensions].concat());
+    }
+    let length = (body.len() as u16).to_be_bytes();
+    let seq = u8::from(!cookie.is_empty());
+    let mut datagram = vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, seq];
+    datagram.extend((body.len() as u16 + 12).to_be_bytes());
+    datagram.extend([1, 0, length[0], length[1], 0, seq, 0, 0, 0, 0, length[0], length[1]]);
+    datagram.extend(body);
+    datagram
 }

@@ -7,6 +7,8 @@ pub mod blocks;
 pub mod coap;
 pub mod devices;
 pub mod dtls;
+pub mod dtls_insider;
+pub mod dtls_kept;
 pub mod formats;
 pub mod link_format;
 pub mod operations;
