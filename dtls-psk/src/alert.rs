@@ -11,6 +11,20 @@ impl Alert {
     pub const UNEXPECTED_MESSAGE: Self = Self(10);
     /// No acceptable set of parameters.
     pub const HANDSHAKE_FAILURE: Self = Self(40);
+    /// A certificate could not be read, or a signature in it is wrong.
+    pub const BAD_CERTIFICATE: Self = Self(42);
+    /// A certificate is of a kind that is not supported.
+    pub const UNSUPPORTED_CERTIFICATE: Self = Self(43);
+    /// A certificate was revoked by its issuer.
+    pub const CERTIFICATE_REVOKED: Self = Self(44);
+    /// A certificate is not valid yet or any more.
+    pub const CERTIFICATE_EXPIRED: Self = Self(45);
+    /// A certificate is not acceptable for another reason.
+    pub const CERTIFICATE_UNKNOWN: Self = Self(46);
+    /// No authority is known that issued a certificate.
+    pub const UNKNOWN_CA: Self = Self(48);
+    /// A certificate is valid, and not for this.
+    pub const ACCESS_DENIED: Self = Self(49);
     /// A field was out of range or inconsistent.
     pub const ILLEGAL_PARAMETER: Self = Self(47);
     /// A message could not be decoded.

@@ -12,6 +12,8 @@
 //! Invariant: established only after the server's Finished was decrypted and verified.
 
 use crate::association::Role;
+#[cfg(feature = "rpk")]
+use crate::certificate::CertificateType;
 use crate::connection_id::{ConnectionId, PeerId};
 use crate::crypto::{Crypto, RunningHash as _};
 use crate::error::{Dropped, Reason};
@@ -34,6 +36,11 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let Core { client_random, suites, offered_id, return_routability, .. } = core;
         #[cfg(feature = "record-size-limit")]
         let (record_size_limit, fragment_length) = limits::offer(core.record_size_limit);
+        // RFC 7250 §4.1: certificates need no word.
+        #[cfg(feature = "rpk")]
+        let certificate_type = (suites.has_ecdsa()
+            && core.authentication.own == CertificateType::RawPublicKey)
+            .then_some(RAW_PUBLIC_KEYS);
         #[cfg(feature = "resumption")]
         let session_id = core.resuming.offered_id();
         #[cfg(not(feature = "resumption"))]
@@ -52,6 +59,14 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             groups: suites.has_ecdhe().then_some(crate::ecdhe::GROUPS),
             #[cfg(feature = "ecdhe")]
             point_formats: suites.has_ecdhe().then_some(crate::ecdhe::POINT_FORMATS),
+            #[cfg(feature = "rpk")]
+            client_certificate_type: certificate_type,
+            #[cfg(feature = "rpk")]
+            server_certificate_type: certificate_type,
+            #[cfg(feature = "rpk")]
+            signature_algorithms: suites.has_ecdsa().then_some(&crate::signature::ALGORITHM),
+            #[cfg(feature = "x509")]
+            server_name: Some(&*core.authentication.server_name).filter(|name| !name.is_empty()),
             ..HelloExtensions::default()
         };
         let message = flight
@@ -102,6 +117,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 }
                 #[cfg(feature = "ecdhe")]
                 self.check_curves(&hello.extensions)?;
+                #[cfg(feature = "rpk")]
+                self.check_certificate_types(&hello)?;
                 #[cfg(feature = "cbc")]
                 if hello.extensions.encrypt_then_mac {
                     // RFC 7366 §2: it was offered with such a suite, and answered with one.
@@ -121,6 +138,10 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 self.take_limits(&hello.extensions)?;
                 self.core.absorb(message);
                 self.core.state = State::ServerHelloDone;
+                #[cfg(feature = "rpk")]
+                if hello.suite.is_ecdsa() {
+                    self.core.state = State::Certificate;
+                }
                 #[cfg(feature = "resumption")]
                 self.take_up_session(hello.session_id, message.message_seq)?;
             }
@@ -131,11 +152,28 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 self.core.has_server_key_exchange = true;
                 self.core.absorb(message);
             }
+            #[cfg(feature = "rpk")]
+            (State::Certificate, MessageType::Certificate) => self.take_certificate(message)?,
+            #[cfg(feature = "rpk")]
+            (State::ServerHelloDone, MessageType::CertificateRequest)
+                if self.core.suite.is_ecdsa()
+                    && self.core.has_server_key_exchange
+                    && !self.core.authentication.is_mutual =>
+            {
+                self.take_certificate_request(message)?;
+            }
             (State::ServerHelloDone, MessageType::ServerHelloDone)
                 if message.body.is_empty()
                     && (self.core.has_server_key_exchange || !self.core.suite.is_ecdhe()) =>
             {
                 self.core.absorb(message);
+                #[cfg(feature = "rpk")]
+                if self.core.suite.is_ecdsa() {
+                    self.await_proof();
+                } else {
+                    self.answer_server_hello_done()?;
+                }
+                #[cfg(not(feature = "rpk"))]
                 self.answer_server_hello_done()?;
             }
             (State::Finished, MessageType::Finished) => {
@@ -157,6 +195,10 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
     }
 
     fn take_server_key_exchange(&mut self, body: &[u8]) -> Result<(), Failure> {
+        #[cfg(feature = "rpk")]
+        if self.core.suite.is_ecdsa() {
+            return self.take_signed_share(body);
+        }
         #[cfg(feature = "ecdhe")]
         if self.core.suite.is_ecdhe() {
             let share = message::or_malformed(crate::ecdhe::parse_server_key_exchange(body))?;
@@ -177,6 +219,27 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         }
         let is_possible = crate::ecdhe::is_possible(None, *point_formats);
         is_possible.then_some(()).ok_or(Reason::ProtocolViolation)
+    }
+
+    /// RFC 7250 §4.2: the server answers with the kind that was offered; who does not know the extension has certificates.
+    #[cfg(feature = "rpk")]
+    fn check_certificate_types(&self, hello: &ServerHello<'_>) -> Result<(), Reason> {
+        let HelloExtensions {
+            client_certificate_type, server_certificate_type, signature_algorithms, ..
+        } = hello.extensions;
+        let own = self.core.authentication.own;
+        let are_raw = self.core.suites.has_ecdsa() && own == CertificateType::RawPublicKey;
+        let answers = [client_certificate_type, server_certificate_type];
+        if signature_algorithms.is_some() || (answers.iter().any(Option::is_some) && !are_raw) {
+            return Err(Reason::UnofferedExtension);
+        }
+        #[cfg(feature = "x509")]
+        if hello.extensions.server_name.is_some() && self.core.authentication.server_name.is_empty() {
+            return Err(Reason::UnofferedExtension);
+        }
+        let is_certain = |answer: &Option<&[u8]>| *answer == Some(&[CertificateType::RawPublicKey.code()]);
+        let is_possible = !are_raw || !hello.suite.is_ecdsa() || answers.iter().all(is_certain);
+        is_possible.then_some(()).ok_or(Reason::WrongCertificateType)
     }
 
     /// RFC 9146 §3: with the server's answer each side's records have the other's Connection ID.
@@ -244,7 +307,11 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         core.derive(association, key.bytes(), |_, _| ());
         core.state = State::Finished;
         core.timers.flight(*now);
-        let message_seq = core.hello_seq.wrapping_add(2);
+        let message_seq = core.client_finished_seq();
         self.push_finished(message_seq)
     }
 }
+
+/// RawPublicKey alone, as the value of client_certificate_type and server_certificate_type.
+#[cfg(feature = "rpk")]
+const RAW_PUBLIC_KEYS: &[u8] = &[1, CertificateType::RawPublicKey.code()];

@@ -1,11 +1,16 @@
 //! What a server reads of a ClientHello and answers to it (RFC 5246 §7.4.1.2, §7.4.1.3, RFC 5746 §3.6, RFC 7627 §5.1; invariant:
 //! only what was offered is chosen, and only what was asked for is answered).
 
+#[cfg(feature = "rpk")]
+use crate::certificate::CertificateType;
+use crate::config::Config;
 use crate::connection_id::PeerId;
 use crate::error::Reason;
 use crate::message::{Extensions, HelloExtensions};
 use crate::record::Version;
-use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite, Suites};
+#[cfg(feature = "rpk")]
+use crate::signature;
+use crate::suite::{EMPTY_RENEGOTIATION_INFO_SCSV, Suite};
 use crate::wire::{Reader, Writer};
 
 /// A parsed ClientHello that carries a valid cookie: what a server's handshake starts from.
@@ -18,9 +23,27 @@ pub struct ClientHello<'a> {
     pub(crate) cookie: &'a [u8],
     pub(crate) suite: Suite,
     pub(crate) extensions: HelloExtensions<'a>,
+    /// Of the server and of the client, where the suite has any.
+    #[cfg(feature = "rpk")]
+    pub(crate) certificate_types: CertificatePair,
 }
 
+/// What a server presents, and what it expects.
+#[cfg(feature = "rpk")]
+pub(crate) type CertificatePair = (CertificateType, CertificateType);
+
 impl ClientHello<'_> {
+    /// The cipher suite that was chosen for it.
+    pub const fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// The name of the server that the client means (RFC 6066 §3), if it gives one: as it was sent.
+    #[cfg(feature = "x509")]
+    pub fn server_name(&self) -> Option<&[u8]> {
+        self.extensions.server_name.filter(|name| !name.is_empty())
+    }
+
     /// Whether the client offers Connection IDs, so that one for records to this server is of use
     /// ([`Config::connection_id`](crate::Config::connection_id)).
     pub fn offers_connection_id(&self) -> bool {
@@ -90,8 +113,15 @@ impl<'a> OfferedHello<'a> {
         })
     }
 
-    /// Chooses the parameters of the connection; of `suites` the first that is offered.
-    pub(crate) fn choose(&self, suites: &Suites) -> Result<(Suite, HelloExtensions<'a>), Reason> {
+    /// Chooses the parameters of the connection; of the suites the first that is offered and possible.
+    /// `body` is the whole ClientHello, and the numbers are those of its record and message.
+    pub(crate) fn choose(
+        &self,
+        config: &Config,
+        record_sequence: u64,
+        message_seq: u16,
+        body: &'a [u8],
+    ) -> Result<ClientHello<'a>, Reason> {
         // Both minor numbers count down: 0xfefd is 1.2, 0xfeff is 1.0.
         if self.version.0 >> 8 != 0xfe || self.version.0 > Version::DTLS_1_2.0 {
             return Err(Reason::UnsupportedVersion);
@@ -104,19 +134,49 @@ impl<'a> OfferedHello<'a> {
         let can_agree = crate::ecdhe::is_possible(extensions.groups, extensions.point_formats);
         #[cfg(not(feature = "ecdhe"))]
         let can_agree = false;
-        let suite = (suites.as_slice().iter().copied())
-            .find(|suite| self.offers(suite.code()) && (can_agree || !suite.is_ecdhe()))
-            .ok_or(Reason::NoCommonSuite)?;
+        #[cfg(feature = "rpk")]
+        let certificate_types = possible_types(config, &extensions);
+        let is_possible = |suite: &Suite| {
+            #[cfg(feature = "rpk")]
+            if suite.is_ecdsa() && certificate_types.is_none() {
+                return false;
+            }
+            self.offers(suite.code()) && (can_agree || !suite.is_ecdhe())
+        };
+        let suite =
+            config.suites.as_slice().iter().copied().find(is_possible).ok_or(Reason::NoCommonSuite)?;
         #[cfg(feature = "record-size-limit")]
         extensions.fragment_length()?;
         extensions.secure_renegotiation |= self.offers(EMPTY_RENEGOTIATION_INFO_SCSV);
-        Ok((suite, extensions))
+        Ok(ClientHello {
+            record_sequence,
+            message_seq,
+            body,
+            random: self.random,
+            cookie: self.cookie,
+            suite,
+            extensions,
+            #[cfg(feature = "rpk")]
+            certificate_types: certificate_types.unwrap_or((CertificateType::X509, CertificateType::X509)),
+        })
     }
 
     /// Whether a cipher suite is among those offered.
     pub(crate) fn offers(&self, code: u16) -> bool {
         self.suites.chunks_exact(2).any(|suite| suite == code.to_be_bytes())
     }
+}
+
+/// The kinds of certificates of both sides, if the client can verify signatures of ours.
+#[cfg(feature = "rpk")]
+fn possible_types(config: &Config, extensions: &HelloExtensions<'_>) -> Option<CertificatePair> {
+    let types = config.certificate_types;
+    let algorithms = extensions.signature_algorithms?;
+    algorithms.chunks_exact(2).any(|algorithm| algorithm == signature::ALGORITHM).then_some(())?;
+    Some((
+        types.choose(extensions.server_certificate_type_list()?)?,
+        types.choose(extensions.client_certificate_type_list()?)?,
+    ))
 }
 
 /// Writes our ServerHello.

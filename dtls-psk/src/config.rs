@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+#[cfg(feature = "rpk")]
+use crate::certificate::CertificateTypes;
 use crate::connection_id::ConnectionId;
 use crate::suite::Suites;
 
@@ -38,6 +40,10 @@ pub struct Config {
     /// offer record_size_limit, and keeps to what they offer in any case. A peer that knows neither sends what it likes.
     /// Without the feature `record-size-limit` it has no effect.
     pub record_size_limit: Option<u16>,
+    /// The kinds of certificates that a server has and takes: without any it chooses no suite that needs one. Clients say it
+    /// when they are made.
+    #[cfg(feature = "rpk")]
+    pub certificate_types: CertificateTypes,
 }
 
 impl Config {
@@ -51,6 +57,8 @@ impl Config {
         connection_id: None,
         return_routability: true,
         record_size_limit: None,
+        #[cfg(feature = "rpk")]
+        certificate_types: CertificateTypes::NONE,
     };
 
     /// The same with other cipher suites.
@@ -86,6 +94,12 @@ impl Config {
     /// The same with a limit for what a record to this side holds, in bytes.
     pub const fn with_record_size_limit(self, record_size_limit: u16) -> Self {
         Self { record_size_limit: Some(record_size_limit), ..self }
+    }
+
+    /// The same with these kinds of certificates.
+    #[cfg(feature = "rpk")]
+    pub const fn with_certificate_types(self, certificate_types: CertificateTypes) -> Self {
+        Self { certificate_types, ..self }
     }
 
     /// The same with or without the return routability check.

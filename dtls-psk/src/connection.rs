@@ -8,6 +8,10 @@ use core::ops::Range;
 use crate::Rng;
 use crate::alert::{Alert, Level};
 use crate::association::{Association, Phase, Role};
+#[cfg(feature = "rpk")]
+use crate::authentication::Authentication;
+#[cfg(feature = "rpk")]
+use crate::certificate::ClientCertificate;
 use crate::config::Config;
 use crate::connection_id::ENABLED;
 use crate::crypto::{Crypto, RustCrypto};
@@ -15,7 +19,7 @@ use crate::error::{Counters, Reason, SealError, SetUpError};
 use crate::event::Input;
 use crate::handshake::{Core, Handshake, PROTECTED, State, Step};
 use crate::path::PathMessage;
-use crate::psk::{Psk, StoredIdentity};
+use crate::psk::{Psk, StoredIdentity, StoredKey};
 use crate::reassembly::Reassembly;
 use crate::record::{ContentType, Datagram};
 use crate::suite::Suite;
@@ -50,10 +54,12 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> core::fmt::Debug 
 }
 
 impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
-    /// Starts a handshake as a client: [`Connection::poll_transmit`] has the ClientHello.
+    /// Starts a handshake as a client with a pre-shared key: [`Connection::poll_transmit`] has the ClientHello. Of the suites
+    /// those without such keys are left out.
     ///
     /// # Errors
-    /// The identity or key is too long, the key is empty, `rng` returns only zeros, or a suite is for servers only.
+    /// The identity or key is too long, the key is empty, `rng` returns only zeros, or no suite of pre-shared keys or one for servers only is
+    /// configured.
     pub fn client(
         now: Instant,
         config: &Config,
@@ -62,6 +68,51 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         handshake: H,
     ) -> Result<Self, SetUpError> {
         Self::start_client(now, config, psk, rng, handshake, |_| ())
+    }
+
+    /// Starts a handshake as a client with a raw public key or a certificate: [`Connection::poll_transmit`] has the ClientHello.
+    /// What is presented and who signs is asked by [`Connection::poll_pending`], and so is whether the server's is to be
+    /// trusted. Of the suites those of pre-shared keys are left out.
+    ///
+    /// # Errors
+    /// `rng` returns only zeros, or no suite with signatures or one for servers only is configured.
+    #[cfg(feature = "rpk")]
+    pub fn certificate_client(
+        now: Instant,
+        config: &Config,
+        certificate: ClientCertificate<'_>,
+        rng: &mut Rng<'_>,
+        handshake: H,
+    ) -> Result<Self, SetUpError> {
+        Self::start_certificate_client(now, config, certificate, rng, handshake, |_| ())
+    }
+
+    #[cfg(feature = "rpk")]
+    pub(crate) fn start_certificate_client(
+        now: Instant,
+        config: &Config,
+        certificate: ClientCertificate<'_>,
+        rng: &mut Rng<'_>,
+        handshake: H,
+        prepare: impl FnOnce(&mut Core<C>),
+    ) -> Result<Self, SetUpError> {
+        let suites = config.suites.only(Suite::is_ecdsa).ok_or(SetUpError::NoSuite)?;
+        let config = config.with_suites(suites);
+        let authentication = match certificate {
+            ClientCertificate::RawPublicKey => Authentication::NONE,
+            #[cfg(feature = "x509")]
+            ClientCertificate::X509 { server_name } => {
+                let name = heapless::Vec::from_slice(server_name.unwrap_or_default().as_bytes());
+                let name = name.ok().filter(|name| server_name.is_none() || !name.is_empty());
+                Authentication::by_certificates(name.ok_or(SetUpError::ServerName)?)
+            }
+            #[cfg(not(feature = "x509"))]
+            ClientCertificate::Never(never, _) => match never {},
+        };
+        Self::offer(now, &config, rng, handshake, |core| {
+            core.authentication = authentication;
+            prepare(core);
+        })
     }
 
     /// A client, whose first ClientHello is made after `prepare`.
@@ -74,14 +125,33 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         prepare: impl FnOnce(&mut Core<C>),
     ) -> Result<Self, SetUpError> {
         let identity = StoredIdentity::from_slice(psk.identity).map_err(|_| SetUpError::IdentityTooLong)?;
+        let key = StoredKey::new(psk.key).ok_or(SetUpError::KeyLength)?;
+        #[cfg(feature = "rpk")]
+        let config =
+            config.with_suites(config.suites.only(|suite| !suite.is_ecdsa()).ok_or(SetUpError::NoSuite)?);
+        #[cfg(feature = "rpk")]
+        let config = &config;
+        Self::offer(now, config, rng, handshake, |core| {
+            core.identity = identity;
+            core.key = key;
+            prepare(core);
+        })
+    }
+
+    /// A client that offers what is configured, after `prepare`.
+    fn offer(
+        now: Instant,
+        config: &Config,
+        rng: &mut Rng<'_>,
+        handshake: H,
+        prepare: impl FnOnce(&mut Core<C>),
+    ) -> Result<Self, SetUpError> {
         if !config.suites.as_slice().iter().all(|suite| suite.is_for_clients()) {
             return Err(SetUpError::ServerSuite);
         }
         let random = random(rng)?;
         let mut connection = Self::start(Role::Client, 0, now, config, handshake);
-        connection.set_key(psk.key).ok_or(SetUpError::KeyLength)?;
         if let Some((mut step, _)) = connection.step(now) {
-            step.core.identity = identity;
             step.core.client_random = random;
             step.core.suites = config.suites;
             #[cfg(feature = "ecdhe")]
@@ -116,13 +186,6 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         memory.core.timers.start(now, config);
         let association = Association::new(role, plain_sequence);
         Self { association, handshake: Some(handshake), crypto: PhantomData }
-    }
-
-    pub(crate) fn set_key(&mut self, key: &[u8]) -> Option<()> {
-        if key.is_empty() {
-            return None;
-        }
-        self.handshake.as_mut()?.borrow_mut().core.key.set(key)
     }
 
     /// Processes the next record of a datagram that belongs to this connection.
@@ -278,6 +341,13 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         self.association.role
     }
 
+    /// Whether both sides prove themselves by a signature, not by a pre-shared key; decided once a suite was chosen.
+    #[cfg(feature = "rpk")]
+    pub fn has_certificates(&self) -> bool {
+        let suite = self.suite().or_else(|| Some(self.handshake.as_ref()?.borrow().core.suite));
+        suite.is_some_and(Suite::is_ecdsa)
+    }
+
     /// Whether application data may be sent.
     pub fn is_established(&self) -> bool {
         self.association.phase == Phase::Established
@@ -290,13 +360,16 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
 
     /// The peer's identity (on a client: its own) while the handshake's memory lives, which on a server includes the moment
     /// of [`Input::Established`]. It is proven only once the connection is established. A server has none before the peer
-    /// named itself, nor after an abbreviated handshake, in which no identity is sent.
+    /// named itself, nor after an abbreviated handshake, in which no identity is sent; and nobody has one who proves itself by a
+    /// signature.
     pub fn identity(&self) -> Option<&[u8]> {
         let core = &self.handshake.as_ref()?.borrow().core;
         let is_named = core.state >= State::LookUp
             && !core.is_abbreviated()
+            && !core.is_certified()
             && core.suspicion != Some(Reason::IdentityTooLong);
-        (is_named || self.association.role == Role::Client).then_some(&core.identity)
+        (is_named || (self.association.role == Role::Client && !core.is_certified()))
+            .then_some(&core.identity)
     }
 
     /// What will be the reason if the handshake does not get on: what was noticed so far and cannot be told from a forgery.
@@ -347,7 +420,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::client_hello::{ClientHello, OfferedHello};
+    use crate::client_hello::OfferedHello;
     use crate::event::Answer;
     use crate::message::{Fragment, Message, MessageType};
     use crate::record::{Datagram, HEADER, Header};
@@ -375,16 +448,7 @@ mod tests {
 
     fn server_for(config: &Config, body: &[u8]) -> Small {
         let offered = OfferedHello::parse(body).unwrap();
-        let (suite, extensions) = offered.choose(&config.suites).unwrap();
-        let hello = ClientHello {
-            record_sequence: 0,
-            message_seq: 0,
-            body,
-            random: offered.random,
-            cookie: offered.cookie,
-            suite,
-            extensions,
-        };
+        let hello = offered.choose(config, 0, 0, body).unwrap();
         Small::server(NOW, config, &hello, &mut |bytes| bytes.fill(4), Handshake::new()).unwrap()
     }
 
@@ -438,7 +502,7 @@ mod tests {
             let mut client = client(&Config::DEFAULT, b"me");
             assert_eq!(client.handle(NOW, &mut Datagram::new(&mut request)), ended);
         }
-        for suite in Suites::ALL.as_slice() {
+        for suite in Suites::PSK.as_slice() {
             let config = Config::DEFAULT.with_suites(Suites::new(&[*suite]).unwrap());
             let mut client = client(&config, &[b'i'; 128]);
             let (mut step, _) = client.step(NOW).unwrap();

@@ -129,16 +129,8 @@ impl<C: Crypto> CookieJar<C> {
                 .filter(|length| *length <= datagram.len());
             return reply.map_or(Accepted::Dropped(Dropped::NoCookie), Accepted::Reply);
         }
-        match hello.choose(&config.suites) {
-            Ok((suite, extensions)) => Accepted::Verified(ClientHello {
-                record_sequence: record.sequence,
-                message_seq,
-                body,
-                random: hello.random,
-                cookie: hello.cookie,
-                suite,
-                extensions,
-            }),
+        match hello.choose(config, record.sequence, message_seq, body) {
+            Ok(hello) => Accepted::Verified(hello),
             Err(reason) => {
                 Accepted::Refused { length: emit_alert(out, record.sequence, reason).unwrap_or(0), reason }
             }

@@ -9,11 +9,16 @@ use aes::cipher::{BlockDecryptMut as _, BlockEncryptMut as _, KeyIvInit as _, bl
 use ccm::Ccm;
 use ccm::aead::{AeadInPlace, KeyInit, Tag};
 use hmac::Mac as _;
+#[cfg(feature = "rpk")]
+use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
 #[cfg(feature = "ecdhe")]
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use sha2::Digest as _;
 #[cfg(feature = "ecdhe")]
 use zeroize::Zeroizing;
+
+#[cfg(feature = "rpk")]
+use crate::signature::SIGNATURE;
 
 /// Where the primitives come from: [`RustCrypto`] unless the user of the engine names something else, such as the AES of a
 /// microcontroller.
@@ -124,11 +129,28 @@ pub trait Crypto {
         shared.copy_from_slice(product.raw_secret_bytes());
         Some(())
     }
+
+    /// Signs `digest` with ECDSA on P-256: r and s, big-endian; `None` if `secret` is not between zero and the order of the
+    /// group. In constant time but for that. The engine does not call it: it is for owners of a key in memory.
+    #[cfg(feature = "rpk")]
+    fn p256_sign(secret: &[u8; 32], digest: &[u8; 32]) -> Option<[u8; SIGNATURE]> {
+        let key = p256::ecdsa::SigningKey::from_slice(secret).ok()?;
+        let signature: p256::ecdsa::Signature = key.sign_prehash(digest).ok()?;
+        Some(signature.to_bytes().into())
+    }
+
+    /// Whether `signature`, r and s, is one of `digest` by the key of the point `public`.
+    #[cfg(feature = "rpk")]
+    fn p256_verify(public: &[u8; 65], digest: &[u8; 32], signature: &[u8; SIGNATURE]) -> bool {
+        let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(public);
+        let signature = p256::ecdsa::Signature::from_slice(signature);
+        key.and_then(|key| key.verify_prehash(digest, &signature?)).is_ok()
+    }
 }
 
 /// The length of a point of P-256 in the uncompressed form, in bytes.
 #[cfg(feature = "ecdhe")]
-pub(crate) const POINT: usize = 1 + 2 * 32;
+pub const POINT: usize = 1 + 2 * 32;
 
 /// A way to encrypt and authenticate with AES-128 and a nonce of 12 bytes. An implementation of [`Crypto`] that does not
 /// know one answers `None`, or asks [`RustCrypto`]; which there are is decided by the suites that are configured.

@@ -68,6 +68,18 @@ impl<C: Crypto> Agreement<C> {
         Some(())
     }
 
+    #[cfg(feature = "rpk")]
+    pub(crate) const fn secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// What somebody else agreed on with our secret.
+    #[cfg(feature = "rpk")]
+    pub(crate) const fn set_shared(&mut self, shared: &[u8; 32]) {
+        self.shared = *shared;
+        self.is_agreed = true;
+    }
+
     /// The secret that only the two sides have.
     pub(crate) fn shared(&self) -> Option<&[u8; 32]> {
         self.is_agreed.then_some(&self.shared)
@@ -84,10 +96,15 @@ pub(crate) fn is_possible(groups: Option<&[u8]>, point_formats: Option<&[u8]>) -
 pub(crate) fn emit_server_key_exchange(out: &mut [u8], share: &[u8]) -> Option<usize> {
     let mut writer = Writer::new(out);
     writer.vector16(&[])?;
+    emit_parameters(&mut writer, share)?;
+    Some(writer.len())
+}
+
+/// ServerECDHParams (RFC 8422 §5.4).
+pub(crate) fn emit_parameters(writer: &mut Writer<'_>, share: &[u8]) -> Option<()> {
     writer.u8(NAMED_CURVE)?;
     writer.u16(SECP256R1)?;
-    writer.vector8(share)?;
-    Some(writer.len())
+    writer.vector8(share)
 }
 
 /// The server's share. The inner `None` is one on another curve.
@@ -95,11 +112,16 @@ pub(crate) fn parse_server_key_exchange(body: &[u8]) -> Option<Option<&[u8]>> {
     let mut reader = Reader::new(body);
     // RFC 4279 §5.2: without an agreed meaning the hint is ignored.
     reader.vector16()?;
+    let share = parse_parameters(&mut reader)?;
+    (share.is_none() || reader.is_empty()).then_some(share)
+}
+
+/// The share in ServerECDHParams. The inner `None` is one on another curve.
+pub(crate) fn parse_parameters<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
     if (reader.u8()?, reader.u16()?) != (NAMED_CURVE, SECP256R1) {
         return Some(None);
     }
-    let share = reader.vector8()?;
-    reader.is_empty().then_some(Some(share))
+    reader.vector8().map(Some)
 }
 
 /// The identity and the client's share.

@@ -26,6 +26,30 @@ pub enum Reason {
     IdentityTooLong,
     /// Server: the key look-up was not answered in time.
     LookUpUnanswered,
+    /// The peer presents no certificate or raw public key.
+    #[cfg(feature = "rpk")]
+    NoCertificate,
+    /// The peer presents another kind of certificate than was agreed or can be taken.
+    #[cfg(feature = "rpk")]
+    WrongCertificateType,
+    /// The public key of the peer is none of P-256 in the uncompressed form.
+    #[cfg(feature = "rpk")]
+    UnsupportedKey,
+    /// The owner of this side does not trust what the peer presents.
+    #[cfg(feature = "rpk")]
+    UntrustedPeer(Refusal),
+    /// The peer signed with an algorithm that was not offered, or wants one that this side does not have.
+    #[cfg(feature = "rpk")]
+    UnofferedAlgorithm,
+    /// The peer's signature is not one of its key over this handshake.
+    #[cfg(feature = "rpk")]
+    BadSignature,
+    /// This side has no certificate to present, or no key to sign with.
+    #[cfg(feature = "rpk")]
+    NothingToPresent,
+    /// This side's owner did not answer an operation in time.
+    #[cfg(feature = "rpk")]
+    OperationUnanswered,
     /// The peer's Finished could not be decrypted: it has another key.
     WrongKey,
     /// The peer's Finished was decrypted but does not match the handshake.
@@ -76,6 +100,18 @@ impl Reason {
     pub(crate) const fn alert(self) -> Option<Alert> {
         match self {
             Self::BadFinished => Some(Alert::DECRYPT_ERROR),
+            #[cfg(feature = "rpk")]
+            Self::BadSignature => Some(Alert::DECRYPT_ERROR),
+            #[cfg(feature = "rpk")]
+            Self::NoCertificate => Some(Alert::HANDSHAKE_FAILURE),
+            #[cfg(feature = "rpk")]
+            Self::WrongCertificateType | Self::UnsupportedKey => Some(Alert::UNSUPPORTED_CERTIFICATE),
+            #[cfg(feature = "rpk")]
+            Self::UntrustedPeer(refusal) => Some(refusal.alert()),
+            #[cfg(feature = "rpk")]
+            Self::UnofferedAlgorithm => Some(Alert::ILLEGAL_PARAMETER),
+            #[cfg(feature = "rpk")]
+            Self::NothingToPresent => Some(Alert::INTERNAL_ERROR),
             // RFC 5746 §3.4 demands this one for a wrong renegotiation_info.
             Self::NoCommonSuite | Self::InsecureRenegotiation => Some(Alert::HANDSHAKE_FAILURE),
             // RFC 5246 §7.4.1.4
@@ -108,6 +144,22 @@ impl fmt::Display for Reason {
             Self::UnknownIdentity => "the identity is not known",
             Self::IdentityTooLong => "the identity is longer than 128 bytes",
             Self::LookUpUnanswered => "the look-up of the key was not answered in time",
+            #[cfg(feature = "rpk")]
+            Self::NoCertificate => "the peer presents no certificate",
+            #[cfg(feature = "rpk")]
+            Self::WrongCertificateType => "the peer presents another kind of certificate",
+            #[cfg(feature = "rpk")]
+            Self::UnsupportedKey => "the peer's public key is not one of P-256 in the uncompressed form",
+            #[cfg(feature = "rpk")]
+            Self::UntrustedPeer(refusal) => return refusal.fmt(formatter),
+            #[cfg(feature = "rpk")]
+            Self::UnofferedAlgorithm => "the peer wants or uses a signature algorithm that was not offered",
+            #[cfg(feature = "rpk")]
+            Self::BadSignature => "the peer's signature is not one of its key over this handshake",
+            #[cfg(feature = "rpk")]
+            Self::NothingToPresent => "there is no certificate to present, or no key to sign with",
+            #[cfg(feature = "rpk")]
+            Self::OperationUnanswered => "an operation of this side was not answered in time",
             Self::WrongKey => "the peer has another key for this identity",
             Self::BadFinished => "the peer's Finished does not match the handshake",
             Self::NoCommonSuite => "there is no cipher suite in common",
@@ -124,6 +176,61 @@ impl fmt::Display for Reason {
 }
 
 impl core::error::Error for Reason {}
+
+/// Why the owner of a connection does not trust its peer.
+#[cfg(feature = "rpk")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It could not be decoded, or a signature in it is wrong.
+    Malformed,
+    /// It is of a kind that is not supported.
+    Unsupported,
+    /// It was revoked.
+    Revoked,
+    /// It is not valid yet or any more.
+    Expired,
+    /// Nobody is known by it, or it is not the one that was expected.
+    Unknown,
+    /// Nobody who is trusted issued it.
+    UnknownIssuer,
+    /// It is good, and not for this.
+    NotAllowed,
+}
+
+#[cfg(feature = "rpk")]
+impl Refusal {
+    /// RFC 5246 §7.2.2
+    const fn alert(self) -> Alert {
+        match self {
+            Self::Malformed => Alert::BAD_CERTIFICATE,
+            Self::Unsupported => Alert::UNSUPPORTED_CERTIFICATE,
+            Self::Revoked => Alert::CERTIFICATE_REVOKED,
+            Self::Expired => Alert::CERTIFICATE_EXPIRED,
+            Self::Unknown => Alert::CERTIFICATE_UNKNOWN,
+            Self::UnknownIssuer => Alert::UNKNOWN_CA,
+            Self::NotAllowed => Alert::ACCESS_DENIED,
+        }
+    }
+}
+
+#[cfg(feature = "rpk")]
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Malformed => "the peer's certificate cannot be read or is forged",
+            Self::Unsupported => "the peer's certificate is of a kind that is not supported",
+            Self::Revoked => "the peer's certificate was revoked",
+            Self::Expired => "the peer's certificate is not valid yet or any more",
+            Self::Unknown => "the peer's certificate or public key is not one that is known",
+            Self::UnknownIssuer => "nobody who is trusted issued the peer's certificate",
+            Self::NotAllowed => "the peer's certificate is not for this",
+        })
+    }
+}
+
+#[cfg(feature = "rpk")]
+impl core::error::Error for Refusal {}
 
 /// Why a record, a message or a whole datagram was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -197,6 +304,11 @@ pub enum SetUpError {
     NotRandom,
     /// A client is to offer a suite that is for servers only.
     ServerSuite,
+    /// No suite is configured for what the client proves itself with.
+    NoSuite,
+    /// The server name is empty or has more than 253 bytes.
+    #[cfg(feature = "x509")]
+    ServerName,
 }
 
 impl fmt::Display for SetUpError {
@@ -206,6 +318,9 @@ impl fmt::Display for SetUpError {
             Self::KeyLength => "the PSK is empty or longer than 64 bytes",
             Self::NotRandom => "the random source returned only zeros",
             Self::ServerSuite => "a client does not offer a cipher suite that is for servers only",
+            Self::NoSuite => "no cipher suite is configured for this kind of credential",
+            #[cfg(feature = "x509")]
+            Self::ServerName => "the server name is empty or longer than 253 bytes",
         })
     }
 }
@@ -220,6 +335,9 @@ pub enum ProvideError {
     NotPending,
     /// The key is empty or has more than 64 bytes; the operation is still pending.
     KeyLength,
+    /// It answers another operation; this one is still pending.
+    #[cfg(feature = "rpk")]
+    OtherOperation,
 }
 
 impl fmt::Display for ProvideError {
@@ -227,6 +345,8 @@ impl fmt::Display for ProvideError {
         formatter.write_str(match self {
             Self::NotPending => "the operation is not pending",
             Self::KeyLength => "the PSK is empty or longer than 64 bytes",
+            #[cfg(feature = "rpk")]
+            Self::OtherOperation => "the answer is one to another operation",
         })
     }
 }

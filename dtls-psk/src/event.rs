@@ -1,7 +1,15 @@
 //! What a connection tells its owner and asks of it (invariant: the engine never calls out; what it cannot do by itself is an
 //! operation that waits for an answer).
 
+#[cfg(feature = "rpk")]
+use crate::authentication::{Proof, Proven};
+#[cfg(feature = "rpk")]
+use crate::certificate::{CertificateType, PeerCertificate};
 use crate::error::Reason;
+#[cfg(feature = "rpk")]
+use crate::error::Refusal;
+#[cfg(feature = "rpk")]
+use crate::signature::SIGNATURE;
 
 /// What came of a datagram, a time-out or an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,14 +34,10 @@ pub enum Input<'d> {
 
 /// Names one pending operation of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub struct PendingId(u32);
-
-impl PendingId {
-    pub(crate) const FIRST: Self = Self(0);
-}
+pub struct PendingId(pub(crate) u32);
 
 /// An operation that the engine waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct Pending<'a> {
     /// To be handed back to [`Connection::provide`](crate::Connection::provide).
     pub id: PendingId,
@@ -42,18 +46,41 @@ pub struct Pending<'a> {
 }
 
 /// What the engine cannot do by itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Operation<'a> {
-    /// Find the key of this identity (0 to 128 bytes).
+    /// Find the key of this identity (0 to 128 bytes): answered by [`Answer::Psk`] or [`Answer::Unknown`].
     LookUpPsk {
         /// As the client sent it, not yet proven.
         identity: &'a [u8],
     },
+    /// Judge what the peer presents: answered by [`Answer::Trusted`] or [`Answer::Refused`]. That the peer has its key is
+    /// proven later; nobody is known before [`Input::Established`].
+    #[cfg(feature = "rpk")]
+    CheckPeer {
+        /// As the peer sent it.
+        certificate: PeerCertificate<'a>,
+    },
+    /// Verify the peer's signature and agree with it, which is [`Proof::run`] wherever it is called: answered by
+    /// [`Answer::Proven`].
+    #[cfg(feature = "rpk")]
+    Prove(Proof),
+    /// Present this side's own certificate: answered by [`Answer::Certificates`], or [`Answer::Unknown`] where there is none.
+    #[cfg(feature = "rpk")]
+    Present {
+        /// Of which kind.
+        certificate_type: CertificateType,
+    },
+    /// Sign with the key of what was presented (ECDSA, P-256): answered by [`Answer::Signature`], or by [`Answer::Unknown`]
+    /// where that is not possible.
+    #[cfg(feature = "rpk")]
+    Sign {
+        /// The SHA-256 of what is to be signed.
+        digest: &'a [u8; 32],
+    },
 }
 
 /// The result of an [`Operation`].
-#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Answer<'a> {
     /// The key was found.
@@ -61,8 +88,24 @@ pub enum Answer<'a> {
         /// 1 to 64 bytes.
         key: &'a [u8],
     },
-    /// There is none. The handshake goes on with a random key, so that the client cannot tell.
+    /// There is none. Where a pre-shared key was asked for the handshake goes on with a random one, so that the client cannot
+    /// tell; else it ends.
     Unknown,
+    /// The peer may be who it says.
+    #[cfg(feature = "rpk")]
+    Trusted,
+    /// It may not: the handshake ends, with an alert.
+    #[cfg(feature = "rpk")]
+    Refused(Refusal),
+    /// What came of the proof.
+    #[cfg(feature = "rpk")]
+    Proven(Proven),
+    /// Certificates in DER, our own first, without a trust anchor; or one SubjectPublicKeyInfo.
+    #[cfg(feature = "rpk")]
+    Certificates(&'a [&'a [u8]]),
+    /// r and s, 32 bytes each, big-endian.
+    #[cfg(feature = "rpk")]
+    Signature(&'a [u8; SIGNATURE]),
 }
 
 impl core::fmt::Debug for Answer<'_> {
@@ -70,6 +113,18 @@ impl core::fmt::Debug for Answer<'_> {
         match self {
             Self::Psk { .. } => formatter.debug_struct("Psk").finish_non_exhaustive(),
             Self::Unknown => formatter.write_str("Unknown"),
+            #[cfg(feature = "rpk")]
+            Self::Trusted => formatter.write_str("Trusted"),
+            #[cfg(feature = "rpk")]
+            Self::Refused(refusal) => formatter.debug_tuple("Refused").field(refusal).finish(),
+            #[cfg(feature = "rpk")]
+            Self::Proven(proven) => proven.fmt(formatter),
+            #[cfg(feature = "rpk")]
+            Self::Certificates(certificates) => {
+                formatter.debug_tuple("Certificates").field(&certificates.len()).finish()
+            }
+            #[cfg(feature = "rpk")]
+            Self::Signature(_) => formatter.write_str("Signature"),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::record::{self, ContentType};
 use crate::wire::Writer;
 
 /// How many messages a flight has at most.
-const ITEMS: usize = 4;
+const ITEMS: usize = if cfg!(feature = "rpk") { 5 } else { 4 };
 
 /// The shortest datagrams that a flight falls back to, in bytes; who has a link that carries less says so by [`Config::mtu`].
 /// Most messages fit into one, for peers that cannot put fragments together.
@@ -41,6 +41,9 @@ pub(crate) struct Flight<const N: usize> {
     longest: u16,
     /// How often the messages of now were sent again.
     repeats: u8,
+    /// Whether messages are still to come before any goes out.
+    #[cfg(feature = "rpk")]
+    is_held: bool,
 }
 
 impl<const N: usize> Flight<N> {
@@ -55,6 +58,8 @@ impl<const N: usize> Flight<N> {
             mtu: u16::MAX,
             longest: 0,
             repeats: 0,
+            #[cfg(feature = "rpk")]
+            is_held: false,
         }
     }
 
@@ -63,6 +68,20 @@ impl<const N: usize> Flight<N> {
         self.clear();
         self.shares_records = config.shares_records;
         self.mtu = config.mtu;
+        #[cfg(feature = "rpk")]
+        self.release();
+    }
+
+    /// Sends nothing until the flight is complete.
+    #[cfg(feature = "rpk")]
+    pub(crate) const fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// The flight is complete.
+    #[cfg(feature = "rpk")]
+    pub(crate) const fn release(&mut self) {
+        self.is_held = false;
     }
 
     pub(crate) fn clear(&mut self) {
@@ -93,6 +112,10 @@ impl<const N: usize> Flight<N> {
     }
 
     pub(crate) fn is_sent(&self) -> bool {
+        #[cfg(feature = "rpk")]
+        if self.is_held {
+            return true;
+        }
         self.item >= self.items.len()
     }
 

@@ -33,7 +33,8 @@ pub(crate) const MEMORY_MIN: usize = if cfg!(feature = "ecdhe") { 2 + 128 + 1 + 
 
 /// Memory for a handshake: our flight and the peer's messages with up to `N` bytes each, transcript and randoms.
 ///
-/// 384 bytes are enough for everything with pre-shared keys. 192, or 208 with the feature `ecdhe`, are the least that
+/// 384 bytes are enough for everything with pre-shared keys or raw public keys (a client needs 256 for the latter), and with
+/// certificates the longer one of both chains and 320 bytes. 192, or 208 with the feature `ecdhe`, are the least that
 /// compiles, and enough as well but for cookies of more than 142 bytes (less where more than one suite, a session or a
 /// Connection ID is offered), which a client then refuses with [`Reason::TooLong`]. A client has the memory inline, a server
 /// boxes it, so that an idle connection is small.
@@ -88,8 +89,14 @@ impl<const N: usize, C: Crypto> core::borrow::BorrowMut<Handshake<N, C>> for NoH
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum State {
     ServerHello,
+    /// Of the peer, whoever that is.
+    #[cfg(feature = "rpk")]
+    Certificate,
     ServerHelloDone,
     ClientKeyExchange,
+    #[cfg(feature = "rpk")]
+    CertificateVerify,
+    /// What the peer's key comes from is there, and the key is not.
     LookUp,
     Finished,
     /// Nothing: the last flight is kept.
@@ -129,8 +136,14 @@ pub(crate) struct Core<C: Crypto> {
     pub(crate) agreement: crate::ecdhe::Agreement<C>,
     #[cfg(feature = "resumption")]
     pub(crate) resuming: crate::resume::Resuming,
+    #[cfg(any(feature = "server", feature = "rpk"))]
+    pub(crate) waiting: crate::pending::Waiting,
+    #[cfg(feature = "rpk")]
+    pub(crate) authentication: crate::authentication::Authentication,
+    #[cfg(all(feature = "resumption", feature = "server"))]
+    pub(crate) ticket: crate::ticket::NewTicket,
     #[cfg(feature = "server")]
-    pub(crate) waiting: crate::server::Waiting,
+    pub(crate) early: crate::server::EarlyRecords,
     /// What will be the reason unless the handshake gets on.
     pub(crate) suspicion: Option<Reason>,
     pub(crate) timers: Timers,
@@ -229,8 +242,14 @@ impl<C: Crypto> Core<C> {
             agreement: crate::ecdhe::Agreement::NONE,
             #[cfg(feature = "resumption")]
             resuming: crate::resume::Resuming::No,
+            #[cfg(any(feature = "server", feature = "rpk"))]
+            waiting: crate::pending::Waiting::default(),
+            #[cfg(feature = "rpk")]
+            authentication: crate::authentication::Authentication::NONE,
+            #[cfg(all(feature = "resumption", feature = "server"))]
+            ticket: crate::ticket::NewTicket::No,
             #[cfg(feature = "server")]
-            waiting: crate::server::Waiting::NONE,
+            early: crate::server::EarlyRecords::new(),
             suspicion: None,
             timers: Timers::default(),
         }
@@ -251,7 +270,7 @@ impl<C: Crypto> Core<C> {
     ) {
         let finished = Message {
             message_type: MessageType::Finished,
-            message_seq: self.hello_seq.wrapping_add(2),
+            message_seq: self.client_finished_seq(),
             body: &[0; 12],
         };
         let inputs = Inputs {
@@ -259,6 +278,8 @@ impl<C: Crypto> Core<C> {
             psk,
             #[cfg(feature = "ecdhe")]
             shared: self.agreement.shared(),
+            #[cfg(feature = "rpk")]
+            session_hash: self.suite.is_ecdsa().then_some(&self.authentication.session_hash),
             client_random: &self.client_random,
             server_random: &self.server_random,
             extended_master_secret: self.extended_master_secret,
@@ -308,6 +329,23 @@ impl<C: Crypto> Core<C> {
         self.verify_data.server = [0; 12];
     }
 
+    /// Whether both sides prove themselves by a signature, and not by a pre-shared key.
+    pub(crate) const fn is_certified(&self) -> bool {
+        #[cfg(feature = "rpk")]
+        return self.suite.is_ecdsa();
+        #[cfg(not(feature = "rpk"))]
+        false
+    }
+
+    /// The number of the client's Finished in a full handshake: behind its Certificate, ClientKeyExchange and CertificateVerify.
+    pub(crate) const fn client_finished_seq(&self) -> u16 {
+        #[cfg(feature = "rpk")]
+        if self.authentication.is_mutual {
+            return self.hello_seq.wrapping_add(4);
+        }
+        self.hello_seq.wrapping_add(2)
+    }
+
     /// Whether a session is taken up: the server's Finished comes before the client's, and each side's ChangeCipherSpec right
     /// before its Finished.
     pub(crate) const fn is_abbreviated(&self) -> bool {
@@ -331,6 +369,8 @@ impl<C: Crypto> Core<C> {
     pub(crate) fn reason(&self, role: Role) -> Reason {
         self.suspicion.unwrap_or(match (self.state, role) {
             (State::ServerHello, _) if self.hello_verify_requests == 0 => Reason::NoAnswer,
+            #[cfg(feature = "rpk")]
+            _ if self.waiting.is_for_more_than_a_key() => Reason::OperationUnanswered,
             (State::LookUp, _) => Reason::LookUpUnanswered,
             (State::Finished, Role::Client) if !self.is_abbreviated() => Reason::FinishedUnanswered,
             _ => Reason::Stalled,
@@ -378,6 +418,10 @@ pub(crate) struct Step<'a, const N: usize, C: Crypto> {
 impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// Processes the message whose turn it is.
     pub(crate) fn handle(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        #[cfg(feature = "rpk")]
+        if self.core.waiting.operation().is_some() {
+            return Err(Dropped::Unexpected.into());
+        }
         match self.association.role {
             Role::Client => self.handle_as_client(message),
             #[cfg(feature = "server")]
@@ -387,10 +431,21 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         }
     }
 
-    /// Whether a message of this type can be processed at all by now: a Finished needs its keys and a ChangeCipherSpec.
+    /// Whether a message of this type can be processed at all by now: a Finished needs its keys and a ChangeCipherSpec, and what
+    /// follows a certificate waits until that was judged.
     pub(crate) fn is_ready_for(&self, message_type: MessageType) -> bool {
+        #[cfg(feature = "rpk")]
+        if self.core.waiting.operation() == Some(crate::pending::Wait::CheckPeer) {
+            return false;
+        }
         message_type != MessageType::Finished
             || (self.core.change_cipher_spec && self.core.state == State::Finished)
+    }
+
+    /// Whether the message is processed where it was put together, because it is needed for longer.
+    #[cfg(feature = "rpk")]
+    pub(crate) fn keeps(&self, message_type: MessageType) -> bool {
+        message_type == MessageType::Certificate && self.core.state == State::Certificate
     }
 
     /// Repeats our flight if the peer repeats the end of the one before (RFC 6347 §4.2.4).

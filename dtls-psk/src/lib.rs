@@ -136,10 +136,14 @@ extern crate std;
 
 mod alert;
 mod association;
+#[cfg(feature = "rpk")]
+mod authentication;
 #[cfg(feature = "server")]
 mod candidates;
 #[cfg(feature = "cbc")]
 mod cbc;
+#[cfg(feature = "rpk")]
+mod certificate;
 mod client;
 #[cfg(feature = "server")]
 mod client_hello;
@@ -160,8 +164,12 @@ mod keys;
 mod limits;
 mod message;
 mod path;
+#[cfg(any(feature = "server", feature = "rpk"))]
+mod pending;
 mod prf;
 mod psk;
+#[cfg(feature = "rpk")]
+mod public_key;
 mod reassembly;
 mod receive;
 mod record;
@@ -172,6 +180,8 @@ mod resume;
 mod saved;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "rpk")]
+mod signature;
 mod suite;
 #[cfg(all(feature = "resumption", feature = "server"))]
 mod ticket;
@@ -180,8 +190,16 @@ mod wire;
 
 pub use alert::Alert;
 pub use association::Role;
+#[cfg(feature = "x509")]
+pub use authentication::SERVER_NAME_MAX;
+#[cfg(feature = "rpk")]
+pub use authentication::{Proof, Proven};
 #[cfg(feature = "server")]
 pub use candidates::{Choice, choose};
+#[cfg(feature = "x509")]
+pub use certificate::Chain;
+#[cfg(feature = "rpk")]
+pub use certificate::{CertificateType, CertificateTypes, ClientCertificate, PeerCertificate};
 #[cfg(feature = "server")]
 pub use client_hello::ClientHello;
 pub use config::Config;
@@ -189,12 +207,18 @@ pub use connection::Connection;
 pub use connection_id::ConnectionId;
 #[cfg(feature = "server")]
 pub use cookie::{Accepted, CookieJar, REPLY_MAX};
+#[cfg(feature = "ecdhe")]
+pub use crypto::POINT;
 pub use crypto::{Aead, Crypto, RunningHash, RunningMac, RustCrypto};
+#[cfg(feature = "rpk")]
+pub use error::Refusal;
 pub use error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, SetUpError, Side};
 pub use event::{Answer, Input, Operation, Pending, PendingId};
 pub use handshake::{Handshake, NoHandshake};
 pub use keys::{HEADROOM, TAILROOM};
 pub use psk::{IDENTITY_MAX, PSK_MAX, Psk};
+#[cfg(feature = "rpk")]
+pub use public_key::{RAW_PUBLIC_KEY, point_of, raw_public_key};
 pub use record::Datagram;
 #[cfg(all(feature = "resumption", feature = "server"))]
 pub use resume::Resumption;
@@ -202,6 +226,8 @@ pub use resume::Resumption;
 pub use resume::{SESSION_ID_MAX, Session};
 #[cfg(feature = "server")]
 pub use saved::SAVED_MAX;
+#[cfg(feature = "rpk")]
+pub use signature::SIGNATURE;
 pub use suite::{Suite, Suites};
 #[cfg(all(feature = "resumption", feature = "server"))]
 pub use ticket::{TICKET_CONTEXT_MAX, TICKET_MAX, Ticket, TicketKey};

@@ -21,8 +21,14 @@ pub(crate) enum MessageType {
     /// Only sent: our clients keep no tickets.
     #[cfg(all(feature = "resumption", feature = "server"))]
     NewSessionTicket = 4,
+    #[cfg(feature = "rpk")]
+    Certificate = 11,
     ServerKeyExchange = 12,
+    #[cfg(feature = "rpk")]
+    CertificateRequest = 13,
     ServerHelloDone = 14,
+    #[cfg(feature = "rpk")]
+    CertificateVerify = 15,
     ClientKeyExchange = 16,
     Finished = 20,
 }
@@ -34,8 +40,14 @@ impl MessageType {
             1 => Some(Self::ClientHello),
             2 => Some(Self::ServerHello),
             3 => Some(Self::HelloVerifyRequest),
+            #[cfg(feature = "rpk")]
+            11 => Some(Self::Certificate),
             12 => Some(Self::ServerKeyExchange),
+            #[cfg(feature = "rpk")]
+            13 => Some(Self::CertificateRequest),
             14 => Some(Self::ServerHelloDone),
+            #[cfg(feature = "rpk")]
+            15 => Some(Self::CertificateVerify),
             16 => Some(Self::ClientKeyExchange),
             20 => Some(Self::Finished),
             _ => None,
@@ -118,8 +130,16 @@ pub(crate) mod extension {
     pub(crate) const SUPPORTED_GROUPS: u16 = 0x000a;
     #[cfg(feature = "ecdhe")]
     pub(crate) const EC_POINT_FORMATS: u16 = 0x000b;
+    #[cfg(feature = "x509")]
+    pub(crate) const SERVER_NAME: u16 = 0x0000;
     #[cfg(feature = "record-size-limit")]
     pub(crate) const MAX_FRAGMENT_LENGTH: u16 = 0x0001;
+    #[cfg(feature = "rpk")]
+    pub(crate) const SIGNATURE_ALGORITHMS: u16 = 0x000d;
+    #[cfg(feature = "rpk")]
+    pub(crate) const CLIENT_CERTIFICATE_TYPE: u16 = 0x0013;
+    #[cfg(feature = "rpk")]
+    pub(crate) const SERVER_CERTIFICATE_TYPE: u16 = 0x0014;
     #[cfg(feature = "cbc")]
     pub(crate) const ENCRYPT_THEN_MAC: u16 = 0x0016;
     pub(crate) const EXTENDED_MASTER_SECRET: u16 = 0x0017;
@@ -155,6 +175,16 @@ pub(crate) struct HelloExtensions<'a> {
     pub(crate) record_size_limit: Option<u16>,
     #[cfg(all(feature = "resumption", feature = "server"))]
     pub(crate) session_ticket: Option<&'a [u8]>,
+    /// The values as they are: a client's holds a list, a server's one of it.
+    #[cfg(feature = "rpk")]
+    pub(crate) client_certificate_type: Option<&'a [u8]>,
+    #[cfg(feature = "rpk")]
+    pub(crate) server_certificate_type: Option<&'a [u8]>,
+    #[cfg(feature = "rpk")]
+    pub(crate) signature_algorithms: Option<&'a [u8]>,
+    /// The host name, which a server answers with an empty one.
+    #[cfg(feature = "x509")]
+    pub(crate) server_name: Option<&'a [u8]>,
     /// Something else was there too.
     pub(crate) others: bool,
 }
@@ -208,6 +238,20 @@ impl<'a> HelloExtensions<'a> {
                     let limit = limit.filter(|limit| *limit >= crate::limits::LIMIT_MIN);
                     read.record_size_limit.replace(limit.ok_or(Reason::ProtocolViolation)?).is_some()
                 }
+                #[cfg(feature = "rpk")]
+                extension::CLIENT_CERTIFICATE_TYPE => read.client_certificate_type.replace(value).is_some(),
+                #[cfg(feature = "rpk")]
+                extension::SERVER_CERTIFICATE_TYPE => read.server_certificate_type.replace(value).is_some(),
+                #[cfg(feature = "rpk")]
+                extension::SIGNATURE_ALGORITHMS => {
+                    let algorithms = parse_vector(value).filter(|list| list.len().is_multiple_of(2));
+                    read.signature_algorithms.replace(algorithms.ok_or(Reason::ProtocolViolation)?).is_some()
+                }
+                #[cfg(feature = "x509")]
+                extension::SERVER_NAME => {
+                    let name = host_name(value).ok_or(Reason::ProtocolViolation)?;
+                    read.server_name.replace(name).is_some()
+                }
                 #[cfg(feature = "cbc")]
                 extension::ENCRYPT_THEN_MAC => return Err(Reason::ProtocolViolation),
                 extension::EXTENDED_MASTER_SECRET => return Err(Reason::ProtocolViolation),
@@ -223,6 +267,18 @@ impl<'a> HelloExtensions<'a> {
             }
         }
         Ok(read)
+    }
+
+    /// What a client offers for itself; the outer `None` is no list.
+    #[cfg(all(feature = "rpk", feature = "server"))]
+    pub(crate) fn client_certificate_type_list(&self) -> Option<Option<&'a [u8]>> {
+        self.client_certificate_type.map_or(Some(None), |value| message_vector8(value).map(Some))
+    }
+
+    /// What a client takes from its server; the outer `None` is no list.
+    #[cfg(all(feature = "rpk", feature = "server"))]
+    pub(crate) fn server_certificate_type_list(&self) -> Option<Option<&'a [u8]>> {
+        self.server_certificate_type.map_or(Some(None), |value| message_vector8(value).map(Some))
     }
 
     /// Writes them, and nothing of `others`.
@@ -260,6 +316,30 @@ impl<'a> HelloExtensions<'a> {
             let value = limit.as_ref().map_or(&[][..], <[u8; 2]>::as_slice);
             flag(writer, limit.is_some(), extension::RECORD_SIZE_LIMIT, value)?;
         }
+        #[cfg(feature = "rpk")]
+        {
+            for (number, value) in [
+                (extension::CLIENT_CERTIFICATE_TYPE, self.client_certificate_type),
+                (extension::SERVER_CERTIFICATE_TYPE, self.server_certificate_type),
+            ] {
+                flag(writer, value.is_some(), number, value.unwrap_or_default())?;
+            }
+            if let Some(algorithms) = self.signature_algorithms {
+                writer.u16(extension::SIGNATURE_ALGORITHMS)?;
+                writer.vector16_of(|writer| writer.vector16(algorithms))?;
+            }
+        }
+        #[cfg(feature = "x509")]
+        if let Some(name) = self.server_name {
+            writer.u16(extension::SERVER_NAME)?;
+            writer.vector16_of(|writer| match name {
+                [] => Some(()),
+                name => writer.vector16_of(|writer| {
+                    writer.u8(HOST_NAME)?;
+                    writer.vector16(name)
+                }),
+            })?;
+        }
         #[cfg(all(feature = "resumption", feature = "server"))]
         flag(
             writer,
@@ -269,6 +349,27 @@ impl<'a> HelloExtensions<'a> {
         )?;
         flag(writer, self.return_routability, extension::RETURN_ROUTABILITY_CHECK, &[])
     }
+}
+
+/// The type of a host name among server names.
+#[cfg(feature = "x509")]
+const HOST_NAME: u8 = 0;
+
+/// The host name in the value of server_name (RFC 6066 §3); empty if there is none.
+#[cfg(feature = "x509")]
+fn host_name(value: &[u8]) -> Option<&[u8]> {
+    if value.is_empty() {
+        return Some(&[]);
+    }
+    let mut names = Reader::new(parse_vector(value)?);
+    let mut host: &[u8] = &[];
+    while !names.is_empty() {
+        let (kind, name) = (names.u8()?, names.vector16()?);
+        if kind == HOST_NAME {
+            host = name;
+        }
+    }
+    Some(host)
 }
 
 /// The one vector with a length of one byte that `value` consists of.

@@ -79,10 +79,13 @@ pub(crate) struct Inputs<'a, C: Crypto> {
     /// What the key agreement gave, where the suite has one.
     #[cfg(feature = "ecdhe")]
     pub(crate) shared: Option<&'a [u8; 32]>,
+    /// The transcript up to the ClientKeyExchange, where more follows before the client's Finished.
+    #[cfg(feature = "rpk")]
+    pub(crate) session_hash: Option<&'a [u8; 32]>,
     pub(crate) client_random: &'a [u8; 32],
     pub(crate) server_random: &'a [u8; 32],
     pub(crate) extended_master_secret: bool,
-    /// The handshake messages from the (second) ClientHello to the ClientKeyExchange.
+    /// The handshake messages from the (second) ClientHello to those before the client's Finished.
     pub(crate) transcript: C::Sha256,
     /// The header of the client's Finished as it stands in the transcript.
     pub(crate) client_finished_header: [u8; 12],
@@ -107,18 +110,26 @@ impl Secrets {
         between: impl FnOnce(&mut C::Sha256, &[u8; 48]),
     ) -> Self {
         let Inputs { psk, client_random, server_random, extended_master_secret, mut transcript, .. } = inputs;
-        let session_hash = transcript.clone().finish();
+        let finished_hash = transcript.clone().finish();
+        #[cfg(feature = "rpk")]
+        let session_hash = inputs.session_hash.unwrap_or(&finished_hash);
+        #[cfg(not(feature = "rpk"))]
+        let session_hash = &finished_hash;
 
         let mut master = Zeroizing::new([0; 48]);
         {
             #[cfg(feature = "ecdhe")]
-            let premaster =
-                inputs.shared.map_or_else(|| Premaster::new(psk), |shared| Premaster::agreed(shared, psk));
+            let premaster = match inputs.shared {
+                #[cfg(feature = "rpk")]
+                Some(shared) if inputs.suite.is_ecdsa() => Premaster::agreed_alone(shared),
+                Some(shared) => Premaster::agreed(shared, psk),
+                None => Premaster::new(psk),
+            };
             #[cfg(not(feature = "ecdhe"))]
             let premaster = Premaster::new(psk);
             let prf = Prf::<C>::new(premaster.bytes());
             if extended_master_secret {
-                prf.expand(b"extended master secret", &[&session_hash], &mut *master);
+                prf.expand(b"extended master secret", &[session_hash], &mut *master);
             } else {
                 prf.expand(b"master secret", &[client_random, server_random], &mut *master);
             }
@@ -127,7 +138,7 @@ impl Secrets {
         let keys = KeyBlock::expand(inputs.suite, &prf, client_random, server_random);
 
         let mut verify_data = VerifyData::default();
-        prf.expand(b"client finished", &[&session_hash], &mut verify_data.client);
+        prf.expand(b"client finished", &[&finished_hash], &mut verify_data.client);
         transcript.update(&inputs.client_finished_header);
         transcript.update(&verify_data.client);
         between(&mut transcript, &master);
@@ -216,6 +227,16 @@ impl Premaster {
         Self { bytes, length: length.saturating_mul(2).saturating_add(4) }
     }
 
+    /// Without a pre-shared key (RFC 8422 §5.10).
+    #[cfg(feature = "rpk")]
+    fn agreed_alone(shared: &[u8; 32]) -> Self {
+        let mut bytes = Zeroizing::new([0; PREMASTER_MAX]);
+        for (to, from) in bytes.iter_mut().zip(shared) {
+            *to = *from;
+        }
+        Self { bytes, length: shared.len() }
+    }
+
     #[cfg(feature = "ecdhe")]
     fn agreed(shared: &[u8; 32], psk: &[u8]) -> Self {
         let prefix = |length: usize| u16::try_from(length).unwrap_or(0).to_be_bytes();
@@ -293,6 +314,8 @@ pub(crate) mod tests {
             psk: &sequence::<16>(1),
             #[cfg(feature = "ecdhe")]
             shared: None,
+            #[cfg(feature = "rpk")]
+            session_hash: None,
             client_random: &sequence(0),
             server_random: &sequence(0x20),
             extended_master_secret: false,
@@ -345,6 +368,8 @@ pub(crate) mod tests {
             suite: Suite::PskAes128Ccm8,
             psk: &sequence::<16>(1),
             shared: Some(shared.as_slice().try_into().unwrap()),
+            #[cfg(feature = "rpk")]
+            session_hash: None,
             client_random: &sequence(0),
             server_random: &sequence(0x20),
             extended_master_secret: false,
@@ -366,6 +391,8 @@ pub(crate) mod tests {
                 psk: &[1; 16],
                 #[cfg(feature = "ecdhe")]
                 shared: None,
+                #[cfg(feature = "rpk")]
+                session_hash: None,
                 client_random: &[2; 32],
                 server_random: &[3; 32],
                 extended_master_secret,

@@ -36,11 +36,12 @@ pub(crate) struct StoredKey {
 impl StoredKey {
     pub(crate) const EMPTY: Self = Self { bytes: [0; PSK_MAX], length: 0 };
 
-    pub(crate) fn set(&mut self, key: &[u8]) -> Option<()> {
-        self.clear();
-        self.bytes.get_mut(..key.len())?.copy_from_slice(key);
-        self.length = key.len();
-        Some(())
+    /// `None` if the key is empty or too long.
+    pub(crate) fn new(key: &[u8]) -> Option<Self> {
+        let mut stored = Self::EMPTY;
+        stored.bytes.get_mut(..key.len()).filter(|place| !place.is_empty())?.copy_from_slice(key);
+        stored.length = key.len();
+        Some(stored)
     }
 
     pub(crate) fn clear(&mut self) {

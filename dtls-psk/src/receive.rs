@@ -158,7 +158,12 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             let fragment = Fragment::parse(&mut reader).ok_or(Dropped::Malformed)?;
             match self.handle_fragment(now, header, &fragment) {
                 Ok(()) => {}
-                Err(Failure::Dropped(dropped)) => self.association.count(dropped),
+                Err(Failure::Dropped(dropped)) => {
+                    if dropped == Dropped::TooLarge {
+                        self.suspect(Reason::TooLong);
+                    }
+                    self.association.count(dropped);
+                }
                 Err(Failure::Refused(reason)) => return Ok(Some(self.close_for(reason))),
             }
             if let Some(input) = self.handle_complete(now) {
@@ -222,8 +227,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             return Err(Dropped::Duplicate.into());
         }
         // The usual case needs no copy: whole, and its turn.
-        if fragment.is_whole() && message.message_seq == reassembly.next() && step.is_ready_for(message_type)
-        {
+        let is_next = fragment.is_whole() && message.message_seq == reassembly.next();
+        #[cfg(feature = "rpk")]
+        let is_next = is_next && !step.keeps(message_type);
+        if is_next && step.is_ready_for(message_type) {
             step.handle(&message)?;
             reassembly.advance();
             return Ok(());
@@ -232,7 +239,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     }
 
     /// Processes what is complete, in order, and reports what came of it.
-    fn handle_complete(&mut self, now: Instant) -> Option<Input<'static>> {
+    pub(crate) fn handle_complete(&mut self, now: Instant) -> Option<Input<'static>> {
         while let Some((mut step, reassembly)) = self.step(now) {
             let Some(message) = reassembly.complete() else {
                 break;
@@ -241,6 +248,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 break;
             }
             match step.handle(&message) {
+                #[cfg(feature = "rpk")]
+                Ok(()) if step.keeps(message.message_type) => break,
                 Ok(()) => reassembly.advance(),
                 Err(Failure::Dropped(dropped)) => {
                     reassembly.discard_next();

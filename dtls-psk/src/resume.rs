@@ -302,7 +302,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         };
         Self::start_server(now, config, hello, rng, handshake, |core| {
             core.resuming = resuming;
-            core.waiting.ticket = ticket;
+            core.ticket = ticket;
         })
     }
 
@@ -479,16 +479,7 @@ mod tests {
         let datagram = sent(client).concat();
         let body = Fragment::parse(&mut Reader::new(&datagram[HEADER..])).unwrap().bytes;
         let offered = OfferedHello::parse(body).unwrap();
-        let (suite, extensions) = offered.choose(&Config::DEFAULT.suites).unwrap();
-        let hello = ClientHello {
-            record_sequence: 0,
-            message_seq,
-            body,
-            random: offered.random,
-            cookie: offered.cookie,
-            suite,
-            extensions,
-        };
+        let hello = offered.choose(&Config::DEFAULT, 0, message_seq, body).unwrap();
         let rng = &mut |bytes: &mut [u8]| bytes.fill(4);
         let session = session();
         let resumption = Resumption::Accept(&session);

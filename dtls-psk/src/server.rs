@@ -22,11 +22,12 @@ use crate::connection_id::{ConnectionId, ENABLED};
 use crate::crypto::Crypto;
 #[cfg(feature = "ecdhe")]
 use crate::ecdhe;
-use crate::error::{Dropped, OpenError, ProvideError, Reason, SetUpError};
-use crate::event::{Answer, Input, Operation, Pending, PendingId};
+use crate::error::{Dropped, OpenError, Reason, SetUpError};
+use crate::event::Input;
 use crate::handshake::{Core, Failure, Handshake, PROTECTED, State, Step};
 use crate::message::{self, Fragment, HelloExtensions, Message, MessageType};
-use crate::psk::{PSK_MAX, StoredIdentity, StoredKey};
+use crate::pending::Wait;
+use crate::psk::{StoredIdentity, StoredKey};
 use crate::record::{ContentType, Header};
 use crate::time::Instant;
 
@@ -57,14 +58,15 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     ) -> Result<Self, SetUpError> {
         let server_random = random(rng)?;
         let decoy = Zeroizing::new(random::<16>(rng)?);
+        let decoy = StoredKey::new(&*decoy).ok_or(SetUpError::KeyLength)?;
         // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
         // Among the clients from before RFC 7627 are some that understand only one message in a record.
         let shares_records = config.shares_records && hello.extensions.extended_master_secret;
         let config = config.with_shared_records(shares_records);
         let mut connection = Self::start(Role::Server, hello.record_sequence, now, &config, handshake);
-        connection.set_key(&*decoy).ok_or(SetUpError::KeyLength)?;
         if let Some((mut step, reassembly)) = connection.step(now) {
             step.core.server_random = server_random;
+            step.core.key = decoy;
             #[cfg(feature = "ecdhe")]
             if hello.suite.is_ecdhe() {
                 step.core.agreement.draw(rng)?;
@@ -74,6 +76,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 let is_checkable = config.return_routability && hello.extensions.return_routability;
                 step.association.agree_ids(own, peer, is_checkable);
             }
+            #[cfg(feature = "rpk")]
+            {
+                (step.core.authentication.own, step.core.authentication.peer) = hello.certificate_types;
+            }
             #[cfg(feature = "record-size-limit")]
             step.keep_limits(config.record_size_limit, hello);
             prepare(step.core);
@@ -82,38 +88,6 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             reassembly.restart(hello.message_seq.wrapping_add(1));
         }
         Ok(connection)
-    }
-
-    /// An operation that the engine waits for, once for each. Answer it with [`Connection::provide`], at once or later.
-    pub fn poll_pending(&mut self) -> Option<Pending<'_>> {
-        let core = &mut self.handshake.as_mut()?.borrow_mut().core;
-        let LookUp::Wanted(id) = core.waiting.look_up else { return None };
-        core.waiting.look_up = LookUp::Asked(id);
-        Some(Pending { id, operation: Operation::LookUpPsk { identity: &core.identity } })
-    }
-
-    /// Answers a pending operation. Call [`Connection::poll_transmit`] afterwards.
-    ///
-    /// # Errors
-    /// The operation is not pending (any more), or the key has an impossible length.
-    pub fn provide(
-        &mut self,
-        now: Instant,
-        id: PendingId,
-        answer: Answer<'_>,
-    ) -> Result<Option<Input<'static>>, ProvideError> {
-        let (mut step, _) = self.step(now).ok_or(ProvideError::NotPending)?;
-        let key = if let Answer::Psk { key } = answer { Some(key) } else { None };
-        step.check_answer(id, key)?;
-        match key {
-            #[cfg(feature = "resumption")]
-            Some(key) => step.use_key_with_ticket(key, |_| None),
-            #[cfg(not(feature = "resumption"))]
-            Some(key) => step.use_key(key, |_, _| ()),
-            None => step.use_decoy(Reason::UnknownIdentity),
-        }
-        let input = self.handle_early(now);
-        Ok(input)
     }
 
     /// Tries whether `record`, the first of a datagram, is authentic here, without destroying it: the plaintext goes to
@@ -167,8 +141,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             return false;
         }
         let core = &mut handshake.borrow_mut().core;
-        let early = &mut core.waiting.early;
-        if core.state == State::ClientKeyExchange {
+        let early = &mut core.early;
+        if core.state < State::LookUp {
             early.clear();
         }
         early.push(EarlyRecord { header, body }).is_ok()
@@ -177,7 +151,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// Processes the records that waited for their keys.
     pub(crate) fn handle_early(&mut self, now: Instant) -> Option<Input<'static>> {
         let (step, _) = self.step(now)?;
-        let early = core::mem::take(&mut step.core.waiting.early);
+        let early = core::mem::take(&mut step.core.early);
         early.into_iter().find_map(|EarlyRecord { header, mut body }| {
             match self.handle_record(now, header, &mut body) {
                 // A record of a handshake holds nothing else.
@@ -219,6 +193,16 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         {
             core.encrypt_then_mac = hello.extensions.encrypt_then_mac && core.suite.is_cbc();
         }
+        #[cfg(feature = "rpk")]
+        let (own, peer) = ([core.authentication.own.code()], [core.authentication.peer.code()]);
+        #[cfg(feature = "rpk")]
+        let types = {
+            // RFC 7250 §4.2: who did not say a kind is not answered, nor is a suite without certificates.
+            let answers = core.suite.is_ecdsa() && !core.is_abbreviated();
+            let HelloExtensions { client_certificate_type, server_certificate_type, .. } = hello.extensions;
+            let answer = |asked: Option<_>, answer| asked.filter(|_| answers).map(|_| answer);
+            (answer(client_certificate_type, &peer[..]), answer(server_certificate_type, &own[..]))
+        };
         let extensions = HelloExtensions {
             connection_id: core.offered_id.as_ref().map(ConnectionId::bytes),
             return_routability: association.path.is_checkable,
@@ -235,11 +219,19 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 .filter(|_| core.record_size_limit.is_none()),
             #[cfg(feature = "record-size-limit")]
             record_size_limit: core.record_size_limit,
+            #[cfg(feature = "rpk")]
+            client_certificate_type: types.0,
+            #[cfg(feature = "rpk")]
+            server_certificate_type: types.1,
+            #[cfg(feature = "rpk")]
+            signature_algorithms: None,
+            #[cfg(feature = "x509")]
+            server_name: None,
             // Departure: RFC 8422 §5.2 wants the answer, which would say that the only form there is can be read.
             #[cfg(feature = "ecdhe")]
             point_formats: None,
             #[cfg(feature = "resumption")]
-            session_ticket: core.waiting.ticket.is_promised().then_some(&[]),
+            session_ticket: core.ticket.is_promised().then_some(&[]),
             others: false,
             ..hello.extensions
         };
@@ -254,6 +246,15 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         #[cfg(feature = "resumption")]
         if core.is_abbreviated() {
             return self.go_on_with_session();
+        }
+        #[cfg(feature = "rpk")]
+        if core.suite.is_ecdsa() {
+            core.state = State::Certificate;
+            core.authentication.is_mutual = true;
+            core.timers.retransmit = None;
+            core.waiting.want(Wait::Present);
+            flight.hold();
+            return Ok(());
         }
         #[cfg(feature = "ecdhe")]
         if core.suite.is_ecdhe() {
@@ -297,8 +298,11 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         if !is_repeated {
             return Err(Dropped::Unexpected);
         }
-        let is_answered = core.state == State::ClientKeyExchange
-            || (core.state == State::Finished && core.is_abbreviated());
+        #[cfg(feature = "rpk")]
+        let awaits_client = matches!(core.state, State::Certificate | State::ClientKeyExchange);
+        #[cfg(not(feature = "rpk"))]
+        let awaits_client = core.state == State::ClientKeyExchange;
+        let is_answered = awaits_client || (core.state == State::Finished && core.is_abbreviated());
         if is_answered && core.timers.may_repeat(*now) {
             flight.repeat();
         }
@@ -307,6 +311,16 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
 
     pub(crate) fn handle_as_server(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         match (self.core.state, message.message_type) {
+            #[cfg(feature = "rpk")]
+            (State::Certificate, MessageType::Certificate) => self.take_certificate(message)?,
+            #[cfg(feature = "rpk")]
+            (State::ClientKeyExchange, MessageType::ClientKeyExchange) if self.core.suite.is_ecdsa() => {
+                self.take_share(message)?;
+            }
+            #[cfg(feature = "rpk")]
+            (State::CertificateVerify, MessageType::CertificateVerify) => {
+                self.take_certificate_verify(message)?;
+            }
             (State::ClientKeyExchange, MessageType::ClientKeyExchange) => {
                 let identity = self.take_client_key_exchange(message.body)?;
                 self.core.absorb(message);
@@ -316,7 +330,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 if let Ok(identity) = StoredIdentity::from_slice(identity) {
                     self.core.identity = identity;
                     self.core.state = State::LookUp;
-                    self.core.waiting.look_up = LookUp::Wanted(PendingId::FIRST);
+                    self.core.waiting.want(Wait::LookUp);
                 } else {
                     self.use_decoy(Reason::IdentityTooLong);
                 }
@@ -354,20 +368,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         Ok(message::or_malformed(message::parse_vector(body))?)
     }
 
-    /// Whether this look-up waits for an answer, and the key may be one.
-    pub(crate) fn check_answer(&self, id: PendingId, key: Option<&[u8]>) -> Result<(), ProvideError> {
-        if self.core.waiting.look_up != LookUp::Asked(id) {
-            return Err(ProvideError::NotPending);
-        }
-        if key.is_some_and(|key| key.is_empty() || key.len() > PSK_MAX) {
-            return Err(ProvideError::KeyLength);
-        }
-        Ok(())
-    }
-
     /// The key was found: the handshake goes on with it. `between` as with [`Core::derive`].
     pub(crate) fn use_key(&mut self, psk: &[u8], between: impl FnOnce(&mut C::Sha256, &[u8; 48])) {
-        self.core.waiting.look_up = LookUp::None;
         self.core.derive(self.association, psk, between);
         self.core.state = State::Finished;
     }
@@ -383,39 +385,19 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
 impl<C: Crypto> Core<C> {
     /// The number of the first message behind the client's Finished in a full handshake.
     pub(crate) const fn last_flight_seq(&self) -> u16 {
+        #[cfg(feature = "rpk")]
+        if self.suite.is_ecdsa() {
+            return self.hello_seq.wrapping_add(5);
+        }
         self.hello_seq.wrapping_add(2).wrapping_add(self.suite.is_ecdhe() as u16)
     }
 }
 
-/// What only a server waits with.
-pub(crate) struct Waiting {
-    look_up: LookUp,
-    #[cfg(feature = "resumption")]
-    pub(crate) ticket: crate::ticket::NewTicket,
-    early: heapless::Vec<EarlyRecord, EARLY, u8>,
-}
-
-impl Waiting {
-    pub(crate) const NONE: Self = Self {
-        look_up: LookUp::None,
-        #[cfg(feature = "resumption")]
-        ticket: crate::ticket::NewTicket::No,
-        early: heapless::Vec::new(),
-    };
-}
-
-/// The look-up of a PSK.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum LookUp {
-    None,
-    /// To be reported by `poll_pending`.
-    Wanted(PendingId),
-    /// Reported.
-    Asked(PendingId),
-}
+/// Records that came before their keys.
+pub(crate) type EarlyRecords = heapless::Vec<EarlyRecord, EARLY, u8>;
 
 /// A record of the protected epoch that came before its keys.
-struct EarlyRecord {
+pub(crate) struct EarlyRecord {
     header: Header,
     body: heapless::Vec<u8, EARLY_MAX>,
 }

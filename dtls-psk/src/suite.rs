@@ -1,6 +1,5 @@
-//! The cipher suites this engine speaks, and lists of them (RFC 6655 §4, RFC 5487 §3, RFC 8442 §3,
-//! RFC 5489 §3; invariant: a suite is chosen only from
-//! what the client offered, and accepted only from what we offered).
+//! The cipher suites this engine speaks, and lists of them (RFC 6655 §4, RFC 5487 §3, RFC 8442 §3, RFC 5489 §3, RFC 7251 §2,
+//! RFC 5289 §3; invariant: a suite is chosen only from what the client offered, and accepted only from what we offered).
 
 use crate::crypto::Aead;
 use crate::keys::Protection;
@@ -31,6 +30,39 @@ pub enum Suite {
     /// TLS_PSK_WITH_AES_128_CBC_SHA256: only for servers, whose clients may know LwM2M 1.0 alone. No client offers it.
     #[cfg(all(feature = "cbc", feature = "server"))]
     PskAes128CbcSha256,
+    /// TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, which LwM2M demands for raw public keys and certificates.
+    #[cfg(feature = "rpk")]
+    EcdheEcdsaAes128Ccm8,
+    /// TLS_ECDHE_ECDSA_WITH_AES_128_CCM: the same with a tag of 16 bytes.
+    #[cfg(all(feature = "rpk", feature = "ccm16"))]
+    EcdheEcdsaAes128Ccm,
+    /// TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256.
+    #[cfg(all(feature = "rpk", feature = "gcm"))]
+    EcdheEcdsaAes128Gcm,
+    /// TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256: only for servers, whose clients may know LwM2M 1.0 alone. No client offers it.
+    #[cfg(all(feature = "rpk", feature = "cbc", feature = "server"))]
+    EcdheEcdsaAes128CbcSha256,
+}
+
+/// How two sides come to a secret, and what proves them to each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum KeyExchange {
+    /// A pre-shared key.
+    Psk,
+    /// A pre-shared key and a key agreement.
+    #[cfg(feature = "ecdhe")]
+    EcdhePsk,
+    /// A key agreement, signed by both sides.
+    #[cfg(feature = "rpk")]
+    EcdheEcdsa,
+}
+
+/// What makes up a suite.
+struct Properties {
+    code: u16,
+    name: &'static str,
+    key_exchange: KeyExchange,
+    protection: Protection,
 }
 
 /// How many suites there are.
@@ -50,46 +82,74 @@ impl Suite {
         Self::EcdhePskAes128Ccm,
         #[cfg(feature = "cbc")]
         Self::EcdhePskAes128CbcSha256,
+        #[cfg(feature = "rpk")]
+        Self::EcdheEcdsaAes128Ccm8,
+        #[cfg(all(feature = "rpk", feature = "ccm16"))]
+        Self::EcdheEcdsaAes128Ccm,
+        #[cfg(all(feature = "rpk", feature = "gcm"))]
+        Self::EcdheEcdsaAes128Gcm,
         #[cfg(all(feature = "cbc", feature = "server"))]
         Self::PskAes128CbcSha256,
+        #[cfg(all(feature = "rpk", feature = "cbc", feature = "server"))]
+        Self::EcdheEcdsaAes128CbcSha256,
     ];
+
+    const fn properties(self) -> Properties {
+        #[cfg(feature = "ecdhe")]
+        use KeyExchange::EcdhePsk;
+        use KeyExchange::Psk;
+        const fn of(code: u16, name: &'static str, key_exchange: KeyExchange, aead: Aead) -> Properties {
+            Properties { code, name, key_exchange, protection: Protection::Aead(aead) }
+        }
+        #[cfg(feature = "cbc")]
+        const fn cbc(code: u16, name: &'static str, key_exchange: KeyExchange) -> Properties {
+            Properties { code, name, key_exchange, protection: Protection::Cbc }
+        }
+        match self {
+            Self::PskAes128Ccm8 => of(0xc0a8, "TLS_PSK_WITH_AES_128_CCM_8", Psk, Aead::Ccm8),
+            #[cfg(feature = "ccm16")]
+            Self::PskAes128Ccm => of(0xc0a4, "TLS_PSK_WITH_AES_128_CCM", Psk, Aead::Ccm),
+            #[cfg(feature = "gcm")]
+            Self::PskAes128Gcm => of(0x00a8, "TLS_PSK_WITH_AES_128_GCM_SHA256", Psk, Aead::Gcm),
+            #[cfg(feature = "ecdhe")]
+            Self::EcdhePskAes128Ccm8 => {
+                of(0xd003, "TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256", EcdhePsk, Aead::Ccm8)
+            }
+            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
+            Self::EcdhePskAes128Ccm => {
+                of(0xd005, "TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256", EcdhePsk, Aead::Ccm)
+            }
+            #[cfg(feature = "cbc")]
+            Self::EcdhePskAes128CbcSha256 => cbc(0xc037, "TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256", EcdhePsk),
+            #[cfg(all(feature = "cbc", feature = "server"))]
+            Self::PskAes128CbcSha256 => cbc(0x00ae, "TLS_PSK_WITH_AES_128_CBC_SHA256", Psk),
+            #[cfg(feature = "rpk")]
+            Self::EcdheEcdsaAes128Ccm8 => {
+                of(0xc0ae, "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8", KeyExchange::EcdheEcdsa, Aead::Ccm8)
+            }
+            #[cfg(all(feature = "rpk", feature = "ccm16"))]
+            Self::EcdheEcdsaAes128Ccm => {
+                of(0xc0ac, "TLS_ECDHE_ECDSA_WITH_AES_128_CCM", KeyExchange::EcdheEcdsa, Aead::Ccm)
+            }
+            #[cfg(all(feature = "rpk", feature = "gcm"))]
+            Self::EcdheEcdsaAes128Gcm => {
+                of(0xc02b, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", KeyExchange::EcdheEcdsa, Aead::Gcm)
+            }
+            #[cfg(all(feature = "rpk", feature = "cbc", feature = "server"))]
+            Self::EcdheEcdsaAes128CbcSha256 => {
+                cbc(0xc023, "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256", KeyExchange::EcdheEcdsa)
+            }
+        }
+    }
 
     /// The number on the wire.
     pub const fn code(self) -> u16 {
-        match self {
-            Self::PskAes128Ccm8 => 0xc0a8,
-            #[cfg(feature = "ccm16")]
-            Self::PskAes128Ccm => 0xc0a4,
-            #[cfg(feature = "gcm")]
-            Self::PskAes128Gcm => 0x00a8,
-            #[cfg(feature = "ecdhe")]
-            Self::EcdhePskAes128Ccm8 => 0xd003,
-            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
-            Self::EcdhePskAes128Ccm => 0xd005,
-            #[cfg(feature = "cbc")]
-            Self::EcdhePskAes128CbcSha256 => 0xc037,
-            #[cfg(all(feature = "cbc", feature = "server"))]
-            Self::PskAes128CbcSha256 => 0x00ae,
-        }
+        self.properties().code
     }
 
     /// The name in the register of cipher suites.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::PskAes128Ccm8 => "TLS_PSK_WITH_AES_128_CCM_8",
-            #[cfg(feature = "ccm16")]
-            Self::PskAes128Ccm => "TLS_PSK_WITH_AES_128_CCM",
-            #[cfg(feature = "gcm")]
-            Self::PskAes128Gcm => "TLS_PSK_WITH_AES_128_GCM_SHA256",
-            #[cfg(feature = "ecdhe")]
-            Self::EcdhePskAes128Ccm8 => "TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256",
-            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
-            Self::EcdhePskAes128Ccm => "TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256",
-            #[cfg(feature = "cbc")]
-            Self::EcdhePskAes128CbcSha256 => "TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256",
-            #[cfg(all(feature = "cbc", feature = "server"))]
-            Self::PskAes128CbcSha256 => "TLS_PSK_WITH_AES_128_CBC_SHA256",
-        }
+        self.properties().name
     }
 
     /// The suite with this number; `None` if this build has none.
@@ -107,26 +167,14 @@ impl Suite {
         match self {
             #[cfg(all(feature = "cbc", feature = "server"))]
             Self::PskAes128CbcSha256 => false,
+            #[cfg(all(feature = "rpk", feature = "cbc", feature = "server"))]
+            Self::EcdheEcdsaAes128CbcSha256 => false,
             _ => true,
         }
     }
 
     pub(crate) const fn protection(self) -> Protection {
-        match self {
-            Self::PskAes128Ccm8 => Protection::Aead(Aead::Ccm8),
-            #[cfg(feature = "ccm16")]
-            Self::PskAes128Ccm => Protection::Aead(Aead::Ccm),
-            #[cfg(feature = "gcm")]
-            Self::PskAes128Gcm => Protection::Aead(Aead::Gcm),
-            #[cfg(feature = "ecdhe")]
-            Self::EcdhePskAes128Ccm8 => Protection::Aead(Aead::Ccm8),
-            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
-            Self::EcdhePskAes128Ccm => Protection::Aead(Aead::Ccm),
-            #[cfg(feature = "cbc")]
-            Self::EcdhePskAes128CbcSha256 => Protection::Cbc,
-            #[cfg(all(feature = "cbc", feature = "server"))]
-            Self::PskAes128CbcSha256 => Protection::Cbc,
-        }
+        self.properties().protection
     }
 
     #[cfg(feature = "cbc")]
@@ -134,17 +182,17 @@ impl Suite {
         matches!(self.protection(), Protection::Cbc)
     }
 
-    /// Whether the two sides agree on a secret besides the pre-shared key.
+    /// Whether the two sides agree on a secret, with or without a pre-shared key.
     pub(crate) const fn is_ecdhe(self) -> bool {
-        match self {
-            #[cfg(feature = "ecdhe")]
-            Self::EcdhePskAes128Ccm8 => true,
-            #[cfg(all(feature = "ecdhe", feature = "ccm16"))]
-            Self::EcdhePskAes128Ccm => true,
-            #[cfg(feature = "cbc")]
-            Self::EcdhePskAes128CbcSha256 => true,
-            _ => false,
-        }
+        !matches!(self.properties().key_exchange, KeyExchange::Psk)
+    }
+
+    /// Whether both sides prove themselves by a signature, and need no pre-shared key.
+    pub const fn is_ecdsa(self) -> bool {
+        #[cfg(feature = "rpk")]
+        return matches!(self.properties().key_exchange, KeyExchange::EcdheEcdsa);
+        #[cfg(not(feature = "rpk"))]
+        false
     }
 }
 
@@ -164,11 +212,24 @@ impl Suites {
     pub const ALL: Self = {
         let mut all = Self { list: [Suite::PskAes128Ccm8; COUNT], length: COUNT as u8 };
         all.list.copy_from_slice(Suite::ALL);
-        // The last, if it is there.
-        if cfg!(all(feature = "cbc", feature = "server")) {
+        // The others are the last.
+        while let Some((last, _)) = all.as_slice().split_last()
+            && !last.is_for_clients()
+        {
             all.length -= 1;
         }
         all
+    };
+
+    /// Those of pre-shared keys among [`Suites::ALL`].
+    pub const PSK: Self = {
+        let mut psk = Self::ALL;
+        while let Some((last, _)) = psk.as_slice().split_last()
+            && last.is_ecdsa()
+        {
+            psk.length -= 1;
+        }
+        psk
     };
 
     /// `None` if the list is empty or has one twice.
@@ -196,10 +257,26 @@ impl Suites {
         }
     }
 
+    /// Those of them of which `is_wanted` says so; `None` if that are none.
+    pub fn only(&self, is_wanted: impl Fn(Suite) -> bool) -> Option<Self> {
+        let mut only = Self { length: 0, ..*self };
+        for suite in self.as_slice().iter().copied().filter(|suite| is_wanted(*suite)) {
+            *only.list.get_mut(usize::from(only.length))? = suite;
+            only.length = only.length.saturating_add(1);
+        }
+        (only.length > 0).then_some(only)
+    }
+
     /// Whether one of them needs a key agreement.
     #[cfg(feature = "ecdhe")]
     pub(crate) fn has_ecdhe(&self) -> bool {
         self.as_slice().iter().any(|suite| suite.is_ecdhe())
+    }
+
+    /// Whether one of them needs certificates.
+    #[cfg(feature = "rpk")]
+    pub(crate) fn has_ecdsa(&self) -> bool {
+        self.as_slice().iter().any(|suite| suite.is_ecdsa())
     }
 
     #[cfg(feature = "cbc")]

@@ -20,7 +20,7 @@ use crate::client_hello::ClientHello;
 use crate::connection::Connection;
 use crate::crypto::{Aead, Crypto, RunningHash as _, RunningMac as _, RustCrypto};
 use crate::error::{ProvideError, Reason};
-use crate::event::{Input, PendingId};
+use crate::event::{Answer, Input, PendingId};
 use crate::handshake::{Failure, Handshake, Step};
 use crate::message::{Message, MessageType};
 use crate::resume::Session;
@@ -193,9 +193,9 @@ impl ClientHello<'_> {
 }
 
 impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
-    /// Answers a pending look-up with a key, as [`Connection::provide`]; and if the client was promised a ticket
-    /// ([`Resumption::OfferTicket`](crate::Resumption::OfferTicket)) it gets the one that `seal` makes of the session, or
-    /// learns that there is none.
+    /// Answers a pending operation as [`Connection::provide`]; and if the keys of the connection come of it, and the client was
+    /// promised a ticket ([`Resumption::OfferTicket`](crate::Resumption::OfferTicket)), it gets the one that `seal` makes of
+    /// the session, or learns that there is none.
     ///
     /// # Errors
     /// As those of [`Connection::provide`].
@@ -203,20 +203,17 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         &mut self,
         now: Instant,
         id: PendingId,
-        key: &[u8],
+        answer: Answer<'_>,
         seal: impl FnOnce(&Session) -> Option<Ticket>,
     ) -> Result<Option<Input<'static>>, ProvideError> {
-        let (mut step, _) = self.step(now).ok_or(ProvideError::NotPending)?;
-        step.check_answer(id, Some(key))?;
-        step.use_key_with_ticket(key, seal);
-        Ok(self.handle_early(now))
+        self.provide_and(now, id, answer, |step, key| step.use_key_with_ticket(key, seal))
     }
 }
 
 impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// The key was found: the handshake goes on with it, and with a ticket if one was promised.
     pub(crate) fn use_key_with_ticket(&mut self, psk: &[u8], seal: impl FnOnce(&Session) -> Option<Ticket>) {
-        if !self.core.waiting.ticket.is_promised() {
+        if !self.core.ticket.is_promised() {
             return self.use_key(psk, |_, _| ());
         }
         let (suite, message_seq) = (self.core.suite, self.core.last_flight_seq());
@@ -238,12 +235,12 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             transcript.update(&message.header());
             transcript.update(body);
         });
-        self.core.waiting.ticket = NewTicket::Ready(ticket);
+        self.core.ticket = NewTicket::Ready(ticket);
     }
 
     /// Queues the NewSessionTicket with this number, if there is one to be sent, and returns the number that follows.
     pub(crate) fn push_ticket(&mut self, message_seq: u16) -> Result<u16, Failure> {
-        let NewTicket::Ready(ticket) = &self.core.waiting.ticket else { return Ok(message_seq) };
+        let NewTicket::Ready(ticket) = &self.core.ticket else { return Ok(message_seq) };
         self.flight
             .push(MessageType::NewSessionTicket, message_seq, 0, |out| ticket.emit(out))
             .ok_or(Reason::TooLong)?;
@@ -253,7 +250,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// The same in an abbreviated handshake, where it is a part of what both Finished cover.
     pub(crate) fn push_renewed_ticket(&mut self, message_seq: u16) -> Result<u16, Failure> {
         let Self { core, flight, .. } = self;
-        let NewTicket::Ready(ticket) = &core.waiting.ticket else { return Ok(message_seq) };
+        let NewTicket::Ready(ticket) = &core.ticket else { return Ok(message_seq) };
         let message = flight
             .push(MessageType::NewSessionTicket, message_seq, 0, |out| ticket.emit(out))
             .ok_or(Reason::TooLong)?;

@@ -55,6 +55,13 @@ impl<'a> Reader<'a> {
         self.take(usize::from(length))
     }
 
+    /// A vector with a length of three bytes.
+    #[cfg(feature = "rpk")]
+    pub(crate) fn vector24(&mut self) -> Option<&'a [u8]> {
+        let length = self.u24()?;
+        self.take(usize::try_from(length).ok()?)
+    }
+
     pub(crate) const fn rest(&self) -> &'a [u8] {
         self.0
     }
@@ -110,6 +117,25 @@ impl<'b> Writer<'b> {
     pub(crate) fn vector16(&mut self, bytes: &[u8]) -> Option<()> {
         self.u16(u16::try_from(bytes.len()).ok()?)?;
         self.bytes(bytes)
+    }
+
+    /// A vector with a length of three bytes.
+    #[cfg(feature = "rpk")]
+    pub(crate) fn vector24(&mut self, bytes: &[u8]) -> Option<()> {
+        self.u24(u32::try_from(bytes.len()).ok().filter(|length| *length < 1 << 24)?)?;
+        self.bytes(bytes)
+    }
+
+    /// A vector with a length of three bytes and the content that `write` writes.
+    #[cfg(feature = "rpk")]
+    pub(crate) fn vector24_of(&mut self, write: impl FnOnce(&mut Self) -> Option<()>) -> Option<()> {
+        let start = self.length;
+        self.u24(0)?;
+        write(self)?;
+        let length = u32::try_from(self.length.checked_sub(start)?.checked_sub(3)?).ok()?;
+        let [0, length @ ..] = length.to_be_bytes() else { return None };
+        *self.buffer.get_mut(start..)?.first_chunk_mut()? = length;
+        Some(())
     }
 
     /// A vector with a length of two bytes and the content that `write` writes.

@@ -47,7 +47,7 @@ fn handshake(suite: Suite, mtu: u16, link: usize) -> Outcome {
 
 #[test]
 fn no_datagram_of_a_handshake_is_longer_than_it_may_be() {
-    for suite in Suites::ALL.as_slice() {
+    for suite in Suites::PSK.as_slice() {
         for mtu in [128, 150, 200, 1232] {
             let outcome = handshake(*suite, mtu, usize::MAX);
             assert!(outcome.is_established && outcome.seconds == 0, "{suite:?} {mtu} {outcome:?}");
@@ -104,7 +104,7 @@ fn the_records_of_a_flight_share_datagrams_as_far_as_they_fit() {
 
 #[test]
 fn flights_that_never_arrive_get_shorter_until_they_do() {
-    for suite in Suites::ALL.as_slice() {
+    for suite in Suites::PSK.as_slice() {
         for link in [128, 150, 200] {
             let outcome = handshake(*suite, 1232, link);
             assert!(outcome.is_established, "{suite:?} {link} {outcome:?}");

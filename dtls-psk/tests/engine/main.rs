@@ -10,6 +10,8 @@
 mod attacks;
 mod attacks_on_clients;
 mod bytes;
+#[cfg(feature = "x509")]
+mod certificates;
 mod checks;
 #[cfg(feature = "connection-id")]
 mod connection_id;
@@ -21,6 +23,10 @@ mod flights;
 mod limits;
 mod model;
 mod other_client;
+#[cfg(feature = "rpk")]
+mod owner;
+#[cfg(feature = "rpk")]
+mod raw_public_keys;
 mod recordings;
 #[cfg(feature = "resumption")]
 mod resumption;

@@ -110,7 +110,7 @@ impl Kind {
             let of_known = |known: &'static Known| IDS.iter().map(|ids| (*known, *ids));
             Known::ALL.iter().flat_map(of_known).map(|(known, ids)| Self { suite: *suite, known, ids })
         };
-        Suite::ALL.iter().flat_map(of_suite).filter(|kind| {
+        Suite::ALL.iter().filter(|suite| !suite.is_ecdsa()).flat_map(of_suite).filter(|kind| {
             let is_known_to_other = other_client::knows(kind.suite) && kind.ids.is_none();
             kind.is_for_own_client() || is_known_to_other
         })

@@ -134,6 +134,9 @@ pub(crate) struct Server {
     /// Whether a ticket that was taken is renewed.
     #[cfg(feature = "resumption")]
     pub(crate) renews: bool,
+    /// Who answers for its raw public key or certificate.
+    #[cfg(feature = "rpk")]
+    pub(crate) owner: crate::owner::Owner,
 }
 
 impl Server {
@@ -159,6 +162,8 @@ impl Server {
             opened: None,
             #[cfg(feature = "resumption")]
             renews: false,
+            #[cfg(feature = "rpk")]
+            owner: crate::owner::Owner::new(0x51),
         }
     }
 
@@ -214,6 +219,7 @@ impl Server {
                         // At most one that is established and one under way.
                         self.peers.retain(Connection::is_established);
                         self.peers.insert(0, peer);
+                        events.extend(self.answer(now, 0));
                     }
                     Accepted::Dropped(dropped) => self.dropped.push(dropped),
                 }
@@ -221,22 +227,31 @@ impl Server {
             Choice::Candidate(index) => {
                 let peer = self.peers.get_mut(index).unwrap();
                 events = receive(peer, now, datagram);
-                let wanted = peer.poll_pending().map(|pending| {
-                    let Operation::LookUpPsk { identity } = pending.operation else { panic!() };
-                    (pending.id, identity.to_vec())
-                });
-                if let Some((id, identity)) = wanted {
-                    if self.answers_at_once {
-                        events.extend(self.provide(now, index, id, &identity));
-                    } else {
-                        self.asked.push((id, identity));
-                    }
-                }
+                events.extend(self.answer(now, index));
             }
             Choice::Dropped(dropped) => self.dropped.push(dropped),
         }
         sent.extend(self.settle(now, &events));
         (events, sent)
+    }
+
+    /// Answers what a connection asks.
+    fn answer(&mut self, now: Instant, index: usize) -> Vec<Event> {
+        let peer = self.peers.get_mut(index).unwrap();
+        #[cfg(feature = "rpk")]
+        if peer.has_certificates() {
+            return if self.answers_at_once { self.owner.answer(peer, now) } else { Vec::new() };
+        }
+        let wanted = peer.poll_pending().map(|pending| {
+            let Operation::LookUpPsk { identity } = pending.operation else { panic!() };
+            (pending.id, identity.to_vec())
+        });
+        let Some((id, identity)) = wanted else { return Vec::new() };
+        if self.answers_at_once {
+            return self.provide(now, index, id, &identity).into_iter().collect();
+        }
+        self.asked.push((id, identity));
+        Vec::new()
     }
 
     pub(crate) fn provide(
@@ -251,7 +266,7 @@ impl Server {
         if let (Some(tickets), Some((_, key))) = (&self.tickets, found) {
             let seal = |session: &dtls_psk::Session| tickets.seal(session, b"", 100);
             let peer = self.peers.get_mut(index).unwrap();
-            return peer.provide_with_ticket(now, id, key, seal).unwrap().map(Event::of);
+            return peer.provide_with_ticket(now, id, Answer::Psk { key }, seal).unwrap().map(Event::of);
         }
         let answer = found.map_or(Answer::Unknown, |(_, key)| Answer::Psk { key });
         self.peers.get_mut(index).unwrap().provide(now, id, answer).unwrap().map(Event::of)
@@ -311,7 +326,18 @@ pub(crate) fn talk_with(
     client: &mut Client,
     server: &mut Server,
     now: Instant,
+    tamper: impl FnMut(bool, &mut Vec<u8>) -> bool,
+) -> Talk {
+    talk_answering(client, server, now, tamper, |_| Vec::new())
+}
+
+/// The same for a client that asks for something.
+pub(crate) fn talk_answering(
+    client: &mut Client,
+    server: &mut Server,
+    now: Instant,
     mut tamper: impl FnMut(bool, &mut Vec<u8>) -> bool,
+    mut answer: impl FnMut(&mut Client) -> Vec<Event>,
 ) -> Talk {
     let mut talk = Talk::default();
     loop {
@@ -330,6 +356,7 @@ pub(crate) fn talk_with(
                 talk.from_server.push(datagram.clone());
                 if tamper(false, &mut datagram) {
                     talk.client.extend(receive(client, now, &datagram));
+                    talk.client.extend(answer(client));
                 }
             }
         }
@@ -457,4 +484,31 @@ pub(crate) fn records_of(mut datagram: &[u8]) -> Vec<Vec<u8>> {
         datagram = rest;
     }
     records
+}
+
+/// Changes the bodies of the handshake messages of a type that are in the clear.
+pub(crate) fn change_messages(datagram: &mut Vec<u8>, code: u8, change: impl Fn(&mut Vec<u8>)) {
+    *datagram = records_of(datagram)
+        .into_iter()
+        .flat_map(|record| {
+            let (is_plain, header) = (record[3..5] == [0, 0], record[..11].to_vec());
+            if record[0] != 22 || !is_plain {
+                return record;
+            }
+            let mut messages = Vec::new();
+            let mut rest = &record[13..];
+            while let Some(length) = rest.get(9..12) {
+                let length = usize::from(u16::from_be_bytes([length[1], length[2]]));
+                let (message, behind) = rest.split_at(12 + length);
+                let mut body = message[12..].to_vec();
+                if message[0] == code {
+                    change(&mut body);
+                }
+                let seq = u16::from_be_bytes([message[4], message[5]]);
+                messages.extend(fragment(message[0], body.len(), seq, 0, &body));
+                rest = behind;
+            }
+            [header, (messages.len() as u16).to_be_bytes().to_vec(), messages].concat()
+        })
+        .collect();
 }

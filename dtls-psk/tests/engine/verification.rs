@@ -222,7 +222,7 @@ fn unknown_extensions_suites_and_a_session_id_are_tolerated() {
         compressions: vec![1, 0],
         // server_name, GREASE, renegotiation_info, connection_id, session_ticket
         extensions: Some(vec![
-            0, 0, 0, 2, 1, 2, 0x0a, 0x0a, 0, 0, 0xff, 1, 0, 1, 0, 0, 54, 0, 1, 0, 0, 35, 0, 0,
+            0, 0, 0, 6, 0, 4, 0, 0, 1, b'a', 0x0a, 0x0a, 0, 0, 0xff, 1, 0, 1, 0, 0, 54, 0, 1, 0, 0, 35, 0, 0,
         ]),
         ..Hello::new()
     };

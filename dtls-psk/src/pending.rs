@@ -1,0 +1,189 @@
+//! What the handshake waits for its owner to do (invariant: one operation at a time, and no message of the handshake is
+//! processed while it is under way).
+
+use core::borrow::BorrowMut;
+
+use crate::connection::Connection;
+use crate::crypto::Crypto;
+use crate::error::{ProvideError, Reason};
+use crate::event::{Answer, Input, Operation, Pending, PendingId};
+use crate::handshake::{Failure, Handshake, Step};
+#[cfg(feature = "server")]
+use crate::psk::PSK_MAX;
+use crate::time::Instant;
+
+/// The operation that is under way, if there is one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Waiting {
+    operation: Option<Wait>,
+    /// Whether `poll_pending` reported it.
+    is_asked: bool,
+    /// How many there were before.
+    count: u32,
+}
+
+/// The kinds of operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    #[cfg(feature = "server")]
+    LookUp,
+    #[cfg(feature = "rpk")]
+    CheckPeer,
+    #[cfg(feature = "rpk")]
+    Prove,
+    #[cfg(feature = "rpk")]
+    Present,
+    #[cfg(feature = "rpk")]
+    Sign,
+}
+
+impl Waiting {
+    pub(crate) const fn want(&mut self, operation: Wait) {
+        self.operation = Some(operation);
+        self.is_asked = false;
+    }
+
+    /// What is under way, reported or not.
+    #[cfg(feature = "rpk")]
+    pub(crate) const fn operation(&self) -> Option<Wait> {
+        self.operation
+    }
+
+    /// Whether an owner does not do what it was asked, and that is not to find a pre-shared key.
+    #[cfg(feature = "rpk")]
+    pub(crate) const fn is_for_more_than_a_key(&self) -> bool {
+        #[cfg(feature = "server")]
+        if matches!(self.operation, Some(Wait::LookUp)) {
+            return false;
+        }
+        self.operation.is_some()
+    }
+
+    fn ask(&mut self) -> Option<(PendingId, Wait)> {
+        let operation = self.operation.filter(|_| !core::mem::replace(&mut self.is_asked, true))?;
+        Some((PendingId(self.count), operation))
+    }
+
+    fn asked(&self, id: PendingId) -> Option<Wait> {
+        self.operation.filter(|_| self.is_asked && id == PendingId(self.count))
+    }
+
+    fn done(&mut self) {
+        *self = Self { count: self.count.wrapping_add(1), ..Self::default() };
+    }
+}
+
+impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
+    /// An operation that the engine waits for, once for each. Answer it with [`Connection::provide`], at once or later.
+    pub fn poll_pending(&mut self) -> Option<Pending<'_>> {
+        let Handshake { core, reassembly: _reassembly, .. } = self.handshake.as_mut()?.borrow_mut();
+        let (id, wait) = core.waiting.ask()?;
+        let operation = match wait {
+            #[cfg(feature = "server")]
+            Wait::LookUp => Operation::LookUpPsk { identity: &core.identity },
+            #[cfg(feature = "rpk")]
+            Wait::CheckPeer => {
+                let certificate = core.authentication.certificate(_reassembly.complete()?.body)?;
+                Operation::CheckPeer { certificate }
+            }
+            #[cfg(feature = "rpk")]
+            Wait::Prove => Operation::Prove(core.authentication.proof(core.agreement.secret())),
+            #[cfg(feature = "rpk")]
+            Wait::Present => Operation::Present { certificate_type: core.authentication.own },
+            #[cfg(feature = "rpk")]
+            Wait::Sign => Operation::Sign { digest: &core.authentication.digest },
+        };
+        Some(Pending { id, operation })
+    }
+
+    /// Answers a pending operation. Call [`Connection::poll_pending`] and [`Connection::poll_transmit`] afterwards.
+    ///
+    /// # Errors
+    /// The operation is not pending (any more), the answer is one to another operation, or the key has an impossible length;
+    /// an operation that is pending still is then.
+    pub fn provide(
+        &mut self,
+        now: Instant,
+        id: PendingId,
+        answer: Answer<'_>,
+    ) -> Result<Option<Input<'static>>, ProvideError> {
+        self.provide_and(now, id, answer, |_step, _key| {
+            #[cfg(all(feature = "server", feature = "resumption"))]
+            _step.use_key_with_ticket(_key, |_| None);
+            #[cfg(all(feature = "server", not(feature = "resumption")))]
+            _step.use_key(_key, |_, _| ());
+        })
+    }
+
+    /// The same; on a server `use_key` derives the keys of the connection.
+    pub(crate) fn provide_and(
+        &mut self,
+        now: Instant,
+        id: PendingId,
+        answer: Answer<'_>,
+        use_key: impl FnOnce(&mut Step<'_, N, C>, &[u8]),
+    ) -> Result<Option<Input<'static>>, ProvideError> {
+        let (mut step, _reassembly) = self.step(now).ok_or(ProvideError::NotPending)?;
+        let wait = step.core.waiting.asked(id).ok_or(ProvideError::NotPending)?;
+        step.check_answer(wait, &answer)?;
+        step.core.waiting.done();
+        let done = match (wait, answer) {
+            #[cfg(feature = "server")]
+            (Wait::LookUp, Answer::Psk { key }) => {
+                use_key(&mut step, key);
+                Ok(())
+            }
+            #[cfg(feature = "server")]
+            (Wait::LookUp, _) => {
+                step.use_decoy(Reason::UnknownIdentity);
+                Ok(())
+            }
+            #[cfg(feature = "rpk")]
+            (Wait::CheckPeer, Answer::Trusted) => {
+                step.go_on_with_trusted();
+                _reassembly.advance();
+                Ok(())
+            }
+            #[cfg(feature = "rpk")]
+            (Wait::CheckPeer, Answer::Refused(refusal)) => Err(Reason::UntrustedPeer(refusal).into()),
+            #[cfg(feature = "rpk")]
+            (Wait::Prove, Answer::Proven(proven)) => step.go_on_with_proven(proven, use_key),
+            #[cfg(feature = "rpk")]
+            (Wait::Present, Answer::Certificates(certificates)) => step.go_on_with_own(certificates),
+            #[cfg(feature = "rpk")]
+            (Wait::Sign, Answer::Signature(signature)) => step.go_on_with_signature(signature),
+            #[cfg(feature = "rpk")]
+            _ => Err(Reason::NothingToPresent.into()),
+        };
+        match done {
+            Ok(()) => {}
+            Err(Failure::Refused(reason)) => return Ok(Some(self.close_for(reason))),
+            Err(Failure::Dropped(dropped)) => self.association.count(dropped),
+        }
+        let input = self.handle_complete(now);
+        #[cfg(feature = "server")]
+        let input = input.or_else(|| self.handle_early(now));
+        Ok(input)
+    }
+}
+
+impl<const N: usize, C: Crypto> Step<'_, N, C> {
+    /// Whether the answer is one to this operation, and a key may be one.
+    fn check_answer(&self, wait: Wait, answer: &Answer<'_>) -> Result<(), ProvideError> {
+        match (wait, answer) {
+            #[cfg(feature = "server")]
+            (Wait::LookUp, Answer::Psk { key }) if key.is_empty() || key.len() > PSK_MAX => {
+                Err(ProvideError::KeyLength)
+            }
+            #[cfg(feature = "server")]
+            (Wait::LookUp, Answer::Psk { .. } | Answer::Unknown) => Ok(()),
+            #[cfg(feature = "rpk")]
+            (Wait::CheckPeer, Answer::Trusted | Answer::Refused(_))
+            | (Wait::Prove, Answer::Proven(_))
+            | (Wait::Present, Answer::Certificates(_) | Answer::Unknown)
+            | (Wait::Sign, Answer::Signature(_) | Answer::Unknown) => Ok(()),
+            #[cfg(feature = "rpk")]
+            _ => Err(ProvideError::OtherOperation),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The owner of a connection that proves itself by a signature: has a key in memory, and judges what its peer presents.
+
+use std::borrow::BorrowMut;
+
+use crate::support::Event;
+use dtls_psk::{
+    Answer, CertificateType, Connection, Crypto as _, Handshake, Instant, Operation, PeerCertificate,
+    Refusal, RustCrypto, SIGNATURE, raw_public_key,
+};
+
+pub(crate) struct Owner {
+    pub(crate) secret: [u8; 32],
+    /// Our own first.
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) refusal: Option<Refusal>,
+    /// What the peers presented.
+    pub(crate) seen: Vec<Vec<u8>>,
+    /// What was asked, in its order.
+    pub(crate) asked: Vec<&'static str>,
+    pub(crate) bend: fn(&mut [u8; SIGNATURE]),
+}
+
+impl Owner {
+    pub(crate) fn new(secret: u8) -> Self {
+        Self {
+            secret: [secret; 32],
+            chain: Vec::new(),
+            refusal: None,
+            seen: Vec::new(),
+            asked: Vec::new(),
+            bend: |_| (),
+        }
+    }
+
+    pub(crate) fn raw_public_key(&self) -> Vec<u8> {
+        raw_public_key(&RustCrypto::p256_public(&self.secret).unwrap()).to_vec()
+    }
+
+    /// Answers what `connection` asks until it asks nothing more.
+    pub(crate) fn answer<const N: usize, H: BorrowMut<Handshake<N>>>(
+        &mut self,
+        connection: &mut Connection<N, H>,
+        now: Instant,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(pending) = connection.poll_pending() {
+            let id = pending.id;
+            let certificates;
+            let slices: Vec<&[u8]>;
+            let mut signature;
+            let answer = match pending.operation {
+                Operation::CheckPeer { certificate } => {
+                    self.asked.push("check");
+                    self.seen.extend(match certificate {
+                        PeerCertificate::RawPublicKey(key) => vec![key.to_vec()],
+                        #[cfg(feature = "x509")]
+                        PeerCertificate::X509(chain) => chain.map(<[u8]>::to_vec).collect(),
+                        _ => panic!("{certificate:?}"),
+                    });
+                    self.refusal.map_or(Answer::Trusted, Answer::Refused)
+                }
+                Operation::Prove(proof) => {
+                    self.asked.push("prove");
+                    Answer::Proven(proof.run::<RustCrypto>())
+                }
+                Operation::Present { certificate_type } => {
+                    self.asked.push("present");
+                    certificates = match certificate_type {
+                        CertificateType::RawPublicKey => vec![self.raw_public_key()],
+                        CertificateType::X509 => self.chain.clone(),
+                    };
+                    slices = certificates.iter().map(Vec::as_slice).collect();
+                    Answer::Certificates(&slices)
+                }
+                Operation::Sign { digest } => {
+                    self.asked.push("sign");
+                    signature = RustCrypto::p256_sign(&self.secret, digest).unwrap();
+                    (self.bend)(&mut signature);
+                    Answer::Signature(&signature)
+                }
+                other => panic!("{other:?}"),
+            };
+            events.extend(connection.provide(now, id, answer).unwrap().map(Event::of));
+        }
+        events
+    }
+}
