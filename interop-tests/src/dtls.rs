@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant as Clock};
 
 use dtls_psk::{
-    Accepted, Answer, Config, Connection, ConnectionId, CookieJar, Counters, Datagram, HEADROOM, Handshake,
-    Input, Instant, Operation, Psk, Reason, Resumption, Session, Suite, Suites, TAILROOM, TicketKey,
+    Accepted, Answer, CertificateTypes, ClientCertificate, Config, Connection, ConnectionId, CookieJar,
+    Counters, Datagram, HEADROOM, Handshake, Input, Instant, Operation, Psk, Reason, Resumption, Session,
+    Suite, Suites, TAILROOM, TicketKey,
 };
 
 use crate::coap::Transport;
+use crate::owner::Owner;
 use crate::process::PATIENCE;
 use crate::random::Random;
 
@@ -37,6 +39,8 @@ pub struct Secure<T> {
     resumed: usize,
     /// Those that full handshakes made. A server takes them up again.
     sessions: Vec<Session>,
+    /// Who answers where both sides prove themselves by a signature.
+    owner: Owner,
     /// Server: the keys that tickets are sealed under and were before; none if there are to be none.
     tickets: Vec<TicketKey>,
 }
@@ -198,8 +202,35 @@ impl<T: Transport> Secure<T> {
             established: 0,
             resumed: 0,
             sessions: Vec::new(),
+            owner: Owner::default(),
             tickets: Vec::new(),
         }
+    }
+
+    /// Begins a handshake of raw public keys or certificates with the server behind `transport`.
+    pub fn certificate_client(
+        transport: T,
+        suites: &[Suite],
+        certificate: ClientCertificate<'_>,
+        owner: Owner,
+    ) -> Self {
+        let mut secure = Self::new(transport, None).with_suites(suites);
+        secure.owner = owner;
+        let now = secure.now();
+        let rng = &mut |bytes: &mut [u8]| secure.random.fill(bytes);
+        let memory = Box::new(Handshake::new());
+        let begun = Inner::certificate_client(now, &secure.config, certificate, rng, memory);
+        secure.connection = Some(begun.expect("a suite and a name that are possible"));
+        secure
+    }
+
+    /// Takes peers with raw public keys and certificates too, in the handshakes to come.
+    #[must_use]
+    pub fn with_owner(mut self, owner: Owner) -> Self {
+        let types = CertificateTypes { raw_public_key: true, x509: !owner.chain.is_empty() };
+        self.config = self.config.with_certificate_types(types);
+        self.owner = owner;
+        self
     }
 
     /// Gives tickets under a key, and still takes those under the keys before it.
@@ -268,6 +299,7 @@ impl<T: Transport> Secure<T> {
                 }
                 Accepted::Dropped(_) => {}
             }
+            self.answer(now);
             return;
         }
         let Some(connection) = &mut self.connection else { return };
@@ -284,6 +316,23 @@ impl<T: Transport> Secure<T> {
                 _ => {}
             }
         }
+        self.answer(now);
+    }
+
+    /// Answers what the connection asks.
+    fn answer(&mut self, now: Instant) {
+        let Some(connection) = &mut self.connection else { return };
+        if connection.has_certificates() {
+            match self.owner.answer(connection, now) {
+                Some(Input::Established { .. }) => {
+                    self.established = self.established.saturating_add(1);
+                    self.sessions.extend(connection.take_session());
+                }
+                Some(Input::Closed(reason)) => self.ended = Some(reason),
+                _ => {}
+            }
+            return;
+        }
         let found = connection.poll_pending().map(|pending| {
             let Operation::LookUpPsk { identity } = pending.operation else {
                 unreachable!("no other operation")
@@ -294,7 +343,7 @@ impl<T: Transport> Secure<T> {
             let provided = match (known, self.tickets.first()) {
                 (Some((_, key)), Some(ticket_key)) => {
                     let seal = |session: &Session| ticket_key.seal(session, b"context", 3600);
-                    connection.provide_with_ticket(now, id, key, seal)
+                    connection.provide_with_ticket(now, id, Answer::Psk { key }, seal)
                 }
                 (Some((_, key)), None) => connection.provide(now, id, Answer::Psk { key }),
                 (None, _) => connection.provide(now, id, Answer::Unknown),

@@ -9,6 +9,7 @@ pub mod leshan;
 pub mod link;
 pub mod load;
 pub mod ours;
+pub mod owner;
 pub mod peers;
 pub mod process;
 pub mod random;

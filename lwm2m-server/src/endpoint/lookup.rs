@@ -148,7 +148,7 @@ impl Endpoint {
                 proving.who = Some(who.clone());
                 let sessions = &self.config.sessions;
                 let seal = |made: &dtls_psk::Session| sessions.seal(now, made, who);
-                session.provide_with_ticket(dtls(now), pending, psk, seal)
+                session.provide_with_ticket(dtls(now), pending, Answer::Psk { key: psk }, seal)
             }
             Verdict::Refused { reason } => {
                 let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());

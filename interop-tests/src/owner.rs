@@ -1,0 +1,70 @@
+//! Whoever owns a DTLS connection without a pre-shared key: has a key in memory, and trusts who it is told to.
+
+use dtls_psk::{
+    Answer, CertificateType, Connection, Crypto as _, Handshake, Input, Instant, Operation, PeerCertificate,
+    Refusal, RustCrypto, raw_public_key,
+};
+
+/// A key of P-256 with what is presented for it, and who is trusted.
+#[derive(Clone, Debug, Default)]
+pub struct Owner {
+    /// The private key, big-endian.
+    pub secret: [u8; 32],
+    /// Certificates in DER, the one of the key first; for raw public keys none are needed.
+    pub chain: Vec<Vec<u8>>,
+    /// The raw public keys, and the certificates themselves, of the peers that are trusted.
+    pub trusted: Vec<Vec<u8>>,
+}
+
+impl Owner {
+    /// The SubjectPublicKeyInfo of the key, in DER.
+    #[must_use]
+    pub fn raw_public_key(&self) -> Vec<u8> {
+        let point = RustCrypto::p256_public(&self.secret).expect("a key of P-256");
+        raw_public_key(&point).to_vec()
+    }
+
+    /// Answers everything that `connection` asks, and returns what came of it.
+    pub(crate) fn answer<const N: usize>(
+        &self,
+        connection: &mut Connection<N, Box<Handshake<N>>>,
+        now: Instant,
+    ) -> Option<Input<'static>> {
+        let mut last = None;
+        while let Some(pending) = connection.poll_pending() {
+            let id = pending.id;
+            let signature;
+            let own;
+            let slices: Vec<&[u8]>;
+            let answer = match pending.operation {
+                Operation::CheckPeer { certificate } => {
+                    let presented = match certificate {
+                        PeerCertificate::RawPublicKey(key) => Some(key),
+                        PeerCertificate::X509(mut chain) => chain.next(),
+                        _ => None,
+                    };
+                    match presented {
+                        Some(known) if self.trusted.iter().any(|trusted| trusted == known) => Answer::Trusted,
+                        _ => Answer::Refused(Refusal::Unknown),
+                    }
+                }
+                Operation::Prove(proof) => Answer::Proven(proof.run::<RustCrypto>()),
+                Operation::Present { certificate_type } => {
+                    own = match certificate_type {
+                        CertificateType::RawPublicKey => vec![self.raw_public_key()],
+                        CertificateType::X509 => self.chain.clone(),
+                    };
+                    slices = own.iter().map(Vec::as_slice).collect();
+                    Answer::Certificates(&slices)
+                }
+                Operation::Sign { digest } => {
+                    signature = RustCrypto::p256_sign(&self.secret, digest).expect("a key of P-256");
+                    Answer::Signature(&signature)
+                }
+                _ => Answer::Unknown,
+            };
+            last = connection.provide(now, id, answer).ok().flatten().or(last);
+        }
+        last
+    }
+}
