@@ -69,6 +69,13 @@ impl CertificateTypes {
         x509: false,
     };
 
+    /// Raw public keys alone.
+    pub const RAW_PUBLIC_KEY: Self = Self {
+        raw_public_key: true,
+        #[cfg(feature = "x509")]
+        x509: false,
+    };
+
     #[cfg(feature = "server")]
     const fn has(self, certificate_type: CertificateType) -> bool {
         match certificate_type {
@@ -90,7 +97,7 @@ impl CertificateTypes {
 }
 
 /// What the peer presents: not yet proven to be its own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum PeerCertificate<'a> {
     /// A SubjectPublicKeyInfo in DER.
@@ -135,7 +142,7 @@ impl<'a> PeerCertificate<'a> {
 
 /// Certificates in DER, each signed by the next one, or so they say.
 #[cfg(feature = "x509")]
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Chain<'a>(Reader<'a>);
 
 #[cfg(feature = "x509")]

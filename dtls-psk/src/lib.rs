@@ -1,5 +1,5 @@
-//! A DTLS 1.2 engine with pre-shared keys (RFC 6347, RFC 4279, RFC 6655, RFC 7627): client and server, without `std`, without
-//! an allocator, without sockets, clocks or threads.
+//! A DTLS 1.2 engine with pre-shared keys, and by features with raw public keys and certificates (RFC 6347, RFC 4279, RFC 6655,
+//! RFC 7627, RFC 7250, RFC 7251): client and server, without `std`, without an allocator, without sockets, clocks or threads.
 //!
 //! The cipher suite is TLS_PSK_WITH_AES_128_CCM_8, which LwM2M demands, unless [`Config::suites`] names others. Both sides offer the extended master secret and
 //! do without it if the peer does. [`Config::connection_id`] turns Connection IDs (RFC 9146) on, with the messages of the
@@ -101,6 +101,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Raw public keys and certificates
+//!
+//! With the features `rpk` and `x509` both sides may prove themselves by a signature on P-256 instead. What takes long, or needs a
+//! key that this crate never sees, is an [`Operation`] that waits for an answer on either side: to present a certificate, to
+//! sign, to judge what the peer presents, and to do the mathematics (`Proof::run`, which may go to another thread).
+//! `Connection::certificate_client` begins such a handshake; a server says by `Config::certificate_types` what it has.
+//!
 //! # Features
 //!
 //! - `server` (default): the server's role. Without it the engine is a client only, and smaller.
@@ -109,6 +116,8 @@
 //!   TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256.
 //! - `cbc`: TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, and TLS_PSK_WITH_AES_128_CBC_SHA256 in a server, for peers that know
 //!   nothing newer. Every association has room for its keys then.
+//! - `rpk`: raw public keys (RFC 7250) with the suite TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, and by `ccm16`, `gcm` and `cbc` (in a
+//!   server) with others of its kind. `x509`: the same with certificates, and server names (RFC 6066).
 //! - `connection-id`: room for Connection IDs in every association.
 //! - `record-size-limit`: the extensions record_size_limit and max_fragment_length, by which a client with little memory
 //!   bounds the records to it ([`Config::record_size_limit`]), and a server that keeps to them.

@@ -18,21 +18,23 @@ const INTEGER: u8 = 0x02;
 /// Writes a DigitallySigned.
 pub(crate) fn emit(writer: &mut Writer<'_>, signature: &[u8; SIGNATURE]) -> Option<()> {
     let (r, s) = signature.split_at(SIGNATURE / 2);
-    let (r, s) = (significant(r), significant(s));
-    let length = |number: &[u8]| 2 + u16::from(is_negative(number)) + number.len() as u16;
-    let length = length(r).checked_add(length(s))?;
+    let numbers = [significant(r), significant(s)];
+    let length_of = |number: &[u8]| number.len().saturating_add(is_negative(number).into());
+    let length = numbers.into_iter().map(|number| length_of(number).saturating_add(2)).sum::<usize>();
     writer.bytes(&ALGORITHM)?;
-    writer.u16(length.checked_add(2)?)?;
-    writer.u8(SEQUENCE)?;
-    writer.u8(u8::try_from(length).ok()?)?;
-    for number in [r, s] {
-        let sign: &[u8] = if is_negative(number) { &[0] } else { &[] };
-        writer.u8(INTEGER)?;
-        writer.u8(u8::try_from(number.len().checked_add(sign.len())?).ok()?)?;
-        writer.bytes(sign)?;
-        writer.bytes(number)?;
-    }
-    Some(())
+    writer.vector16_of(|writer| {
+        writer.u8(SEQUENCE)?;
+        writer.u8(u8::try_from(length).ok()?)?;
+        for number in numbers {
+            writer.u8(INTEGER)?;
+            writer.u8(u8::try_from(length_of(number)).ok()?)?;
+            if is_negative(number) {
+                writer.u8(0)?;
+            }
+            writer.bytes(number)?;
+        }
+        Some(())
+    })
 }
 
 /// Reads a DigitallySigned. The inner `None` is one of another algorithm, or that is no signature.

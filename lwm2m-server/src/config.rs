@@ -97,8 +97,9 @@ impl TryFrom<String> for SuiteName {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        Suite::from_name(&name).map(Self).ok_or_else(|| {
-            let names: Vec<_> = Suite::ALL.iter().map(|suite| suite.name()).collect();
+        Suite::from_name(&name).filter(|suite| !suite.is_ecdsa()).map(Self).ok_or_else(|| {
+            let names: Vec<_> =
+                Suite::ALL.iter().filter(|suite| !suite.is_ecdsa()).map(|suite| suite.name()).collect();
             format!("'{name}' is no cipher suite of this server: {}", names.join(", "))
         })
     }
@@ -380,7 +381,7 @@ impl Config {
             });
         }
         let suites = match self.dtls.suites {
-            None => Suites::ALL,
+            None => Suites::PSK,
             Some(named) => {
                 let list: Vec<_> = named.into_iter().map(|SuiteName(suite)| suite).collect();
                 Suites::new(&list).ok_or_else(|| ConfigError::Value {
@@ -522,7 +523,7 @@ mod tests {
 
     #[test]
     fn cipher_suites_are_named_in_order() {
-        assert_eq!(suites("").unwrap(), Suites::ALL);
+        assert_eq!(suites("").unwrap(), Suites::PSK);
         let text = "[dtls]\nsuites = [\"TLS_PSK_WITH_AES_128_CCM\", \"TLS_PSK_WITH_AES_128_CCM_8\"]\n";
         assert_eq!(suites(text).unwrap().as_slice(), [Suite::PskAes128Ccm, Suite::PskAes128Ccm8]);
         for (text, complaint) in [

@@ -35,7 +35,7 @@ fn established_under(world: &mut World) -> Vec<Suite> {
 
 #[test]
 fn every_suite_that_a_device_may_offer_is_taken_and_told() {
-    for (suite, port) in Suites::ALL.as_slice().iter().zip(1..) {
+    for (suite, port) in Suites::PSK.as_slice().iter().zip(1..) {
         let mut world = World::new(false);
         let mut device = connected(&mut world, port, &[*suite]);
         assert!(device.established, "{suite:?}");
@@ -51,7 +51,7 @@ fn the_servers_order_decides() {
         [[Suite::EcdhePskAes128Ccm8, Suite::PskAes128Ccm8], [Suite::PskAes128Ccm8, Suite::PskAes128Gcm]]
     {
         let mut world = World::with(taking(Suites::new(&order).unwrap()), false);
-        let offered = Suites::ALL.as_slice().iter().rev().copied().collect::<Vec<_>>();
+        let offered = Suites::PSK.as_slice().iter().rev().copied().collect::<Vec<_>>();
         connected(&mut world, 1, &offered);
         assert_eq!(established_under(&mut world), order.get(..1).unwrap());
     }

@@ -17,7 +17,7 @@ fn suites() -> impl Iterator<Item = Suite> {
 }
 
 fn config(suite: Suite) -> Config {
-    let types = CertificateTypes { raw_public_key: true, ..CertificateTypes::NONE };
+    let types = CertificateTypes::RAW_PUBLIC_KEY;
     Config::DEFAULT.with_suites(Suites::new(&[suite]).unwrap()).with_certificate_types(types)
 }
 

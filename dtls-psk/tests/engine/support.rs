@@ -487,6 +487,7 @@ pub(crate) fn records_of(mut datagram: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Changes the bodies of the handshake messages of a type that are in the clear.
+#[cfg(feature = "ecdhe")]
 pub(crate) fn change_messages(datagram: &mut Vec<u8>, code: u8, change: impl Fn(&mut Vec<u8>)) {
     *datagram = records_of(datagram)
         .into_iter()

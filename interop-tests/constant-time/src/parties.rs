@@ -67,7 +67,7 @@ pub(crate) fn accept(
     session: Option<&Session>,
 ) -> Result<Party, Vec<u8>> {
     let mut out = [0; dtls_psk::REPLY_MAX];
-    let config = Config::DEFAULT.with_suites(Suites::ALL);
+    let config = Config::DEFAULT.with_suites(Suites::PSK);
     match jar.accept(NOW, &config, &mut rng(0), b"address", datagram, &mut out) {
         Accepted::Verified(hello) => {
             let resumption = session.map_or(Resumption::Offer(b"session"), Resumption::Accept);

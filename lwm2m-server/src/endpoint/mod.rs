@@ -145,7 +145,7 @@ impl Default for Config {
             look_up_rate: 1_000,
             connection_ids: true,
             sessions: Sessions::default(),
-            dtls: dtls_psk::Config::DEFAULT.with_suites(dtls_psk::Suites::ALL),
+            dtls: dtls_psk::Config::DEFAULT.with_suites(dtls_psk::Suites::PSK),
             kinds: content::known_kind,
         }
     }
