@@ -390,7 +390,9 @@ impl Pair {
         let now = Instant::from_millis(self.now);
         let was_established = server.is_established();
         let provided = if is_known {
-            server.provide_with_ticket(now, id, KEY, |session| self.tickets.seal(session, IDENTITY, LIFETIME))
+            server.provide_with_ticket(now, id, Answer::Psk { key: KEY }, |session| {
+                self.tickets.seal(session, IDENTITY, LIFETIME)
+            })
         } else {
             server.provide(now, id, Answer::Unknown)
         };

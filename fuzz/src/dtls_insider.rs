@@ -271,7 +271,9 @@ impl Insider {
         let tickets = TicketKey::<Nothing>::derive(&[0; 32], 1);
         // It may belong to a connection that was replaced since.
         let _ = match key {
-            Some(key) => side.provide_with_ticket(now, id, key, |session| tickets.seal(session, b"me", 60)),
+            Some(key) => side.provide_with_ticket(now, id, Answer::Psk { key }, |session| {
+                tickets.seal(session, b"me", 60)
+            }),
             None => side.provide(now, id, Answer::Unknown),
         };
     }

@@ -58,7 +58,7 @@ fn no_datagram_of_a_handshake_is_longer_than_it_may_be() {
 
 #[test]
 fn every_handshake_fits_into_the_least_datagrams() {
-    for suite in Suites::ALL.as_slice() {
+    for suite in Suites::PSK.as_slice() {
         let config = Config::DEFAULT.with_suites(Suites::new(&[*suite]).unwrap());
         let id = [7; ConnectionId::MAX];
         let config = config.with_connection_id(ConnectionId::new(&id).unwrap());
