@@ -419,7 +419,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// Processes the message whose turn it is.
     pub(crate) fn handle(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         #[cfg(feature = "rpk")]
-        if self.core.waiting.operation().is_some() {
+        if self.core.waiting.is_for_any() {
             return Err(Dropped::Unexpected.into());
         }
         match self.association.role {
@@ -435,7 +435,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// follows a certificate waits until that was judged.
     pub(crate) fn is_ready_for(&self, message_type: MessageType) -> bool {
         #[cfg(feature = "rpk")]
-        if self.core.waiting.operation() == Some(crate::pending::Wait::CheckPeer) {
+        if self.core.waiting.is_for_message() {
             return false;
         }
         message_type != MessageType::Finished

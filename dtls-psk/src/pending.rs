@@ -43,10 +43,16 @@ impl Waiting {
         self.is_asked = false;
     }
 
-    /// What is under way, reported or not.
+    /// Whether there is one, reported or not.
     #[cfg(feature = "rpk")]
-    pub(crate) const fn operation(&self) -> Option<Wait> {
-        self.operation
+    pub(crate) const fn is_for_any(&self) -> bool {
+        self.operation.is_some()
+    }
+
+    /// Whether it is about the message whose turn it is, which stays where it was put together until then.
+    #[cfg(feature = "rpk")]
+    pub(crate) const fn is_for_message(&self) -> bool {
+        matches!(self.operation, Some(Wait::CheckPeer))
     }
 
     /// Whether an owner does not do what it was asked, and that is not to find a pre-shared key.

@@ -226,6 +226,11 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             step.repeat_for(message_type);
             return Err(Dropped::Duplicate.into());
         }
+        // What the owner judges is what was taken: nothing takes its place.
+        #[cfg(feature = "rpk")]
+        if message.message_seq == reassembly.next() && step.core.waiting.is_for_message() {
+            return Err(Dropped::Duplicate.into());
+        }
         // The usual case needs no copy: whole, and its turn.
         let is_next = fragment.is_whole() && message.message_seq == reassembly.next();
         #[cfg(feature = "rpk")]

@@ -380,3 +380,31 @@ fn a_client_needs_a_suite_for_what_it_has() {
     let refused = Client::certificate_client(at(0), &Config::DEFAULT, certificate, rng, Handshake::new());
     assert_eq!(refused.err(), Some(dtls_psk::SetUpError::NoSuite));
 }
+
+/// Who has a key of its own and sits in between must not have another's certificate judged in place of its own.
+#[test]
+fn what_is_judged_is_what_is_verified_26() {
+    let stranger = Owner::new(0x66).raw_public_key();
+    let genuine = Owner::new(0x51).raw_public_key();
+    let presented = |key: &[u8]| [&[0, 0, key.len() as u8][..], key].concat();
+    // In one piece, in pieces, and of another length.
+    let longer = [&genuine[..], &[0]].concat();
+    for (place, second) in [(0, &genuine), (20, &genuine), (0, &longer)] {
+        let Pair { mut client, mut owner, mut server } = Pair::of_default();
+        let mut flight = Vec::new();
+        talk_with(&mut client, &mut server, at(0), |is_up, datagram| {
+            if !is_up && datagram[13] == 2 {
+                change_messages(datagram, CERTIFICATE, |body| *body = presented(&stranger));
+                flight.push(datagram.clone());
+            }
+            is_up || datagram[13] != 2
+        });
+        assert_eq!(receive(&mut client, at(0), &flight[0]), []);
+        let body = presented(second);
+        let piece = fragment(CERTIFICATE, body.len(), 2, place, &body[place..]);
+        assert_eq!(receive(&mut client, at(0), &record(22, 0, 9, &piece)), []);
+        let events = owner.answer(&mut client, at(0));
+        assert_eq!(owner.seen, [stranger.clone()], "the key whose signature counts");
+        assert_eq!(events, [Event::Closed(Reason::BadSignature)]);
+    }
+}
