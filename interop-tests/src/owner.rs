@@ -1,9 +1,19 @@
 //! Whoever owns a DTLS connection without a pre-shared key: has a key in memory, and trusts who it is told to.
 
+use std::path::PathBuf;
+
 use dtls_psk::{
     Answer, CertificateType, Connection, Crypto as _, Handshake, Input, Instant, Operation, PeerCertificate,
     Refusal, RustCrypto, raw_public_key,
 };
+
+use crate::peers;
+
+/// Returns a file of `peers/keys`.
+#[must_use]
+pub fn key_file(name: &str) -> PathBuf {
+    peers::source("keys").join(name)
+}
 
 /// A key of P-256 with what is presented for it, and who is trusted.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +27,25 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// The device of `peers/keys`, which knows the server's raw public key and certificate.
+    #[must_use]
+    pub fn device() -> Self {
+        Self::known("device", [0xc1; 32], "server", [0x51; 32])
+    }
+
+    /// The server of `peers/keys`, which knows the device's raw public key and certificate.
+    #[must_use]
+    pub fn server() -> Self {
+        Self::known("server", [0x51; 32], "device", [0xc1; 32])
+    }
+
+    fn known(name: &str, secret: [u8; 32], peer: &str, secret_of_peer: [u8; 32]) -> Self {
+        let read =
+            |name: &str| std::fs::read(key_file(&format!("{name}.der"))).expect("a file of this repository");
+        let peer_key = Self { secret: secret_of_peer, ..Self::default() }.raw_public_key();
+        Self { secret, chain: vec![read(name), read("issuer")], trusted: vec![peer_key, read(peer)] }
+    }
+
     /// The SubjectPublicKeyInfo of the key, in DER.
     #[must_use]
     pub fn raw_public_key(&self) -> Vec<u8> {

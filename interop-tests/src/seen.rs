@@ -24,6 +24,10 @@ pub enum Feature {
     Psk,
     /// The same with an ephemeral key exchange (RFC 5489).
     EcdhePsk,
+    /// Raw public keys on both sides (RFC 7250).
+    RawPublicKey,
+    /// X.509 certificates on both sides.
+    X509,
     /// Connection IDs (RFC 9146).
     ConnectionId,
     /// An abbreviated handshake.
@@ -45,6 +49,8 @@ impl Feature {
         match self {
             Self::Psk => "PSK",
             Self::EcdhePsk => "ECDHE_PSK",
+            Self::RawPublicKey => "RPK",
+            Self::X509 => "X.509",
             Self::ConnectionId => "CID",
             Self::Resumption => "resumption",
             Self::Coap => "CoAP",

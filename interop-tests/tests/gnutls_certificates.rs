@@ -1,16 +1,12 @@
 //! GnuTLS 3.7.9 (`gnutls-cli`, `gnutls-serv`) in both roles with raw public keys and with certificates.
 
-use std::path::PathBuf;
-
 use dtls_psk::{ClientCertificate, Suite};
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
-use interop_tests::owner::Owner;
+use interop_tests::owner::{Owner, key_file};
 use interop_tests::peers;
 use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
-
-const DEVICE: [u8; 32] = [0xc1; 32];
-const SERVER: [u8; 32] = [0x51; 32];
+use interop_tests::seen::{Feature, Role};
 
 /// The suites that GnuTLS has, as priorities.
 const SUITES: &[(Suite, &str)] = &[
@@ -32,18 +28,9 @@ fn priority(suite: &str, kind: ClientCertificate<'_>) -> String {
     format!("NORMAL:-VERS-ALL:+VERS-DTLS1.2:-KX-ALL:+ECDHE-ECDSA:-CIPHER-ALL:-MAC-ALL:{suite}:{types}")
 }
 
-/// A file beside the tests.
-fn file(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers/keys").join(name)
-}
-
-fn read(name: &str) -> Vec<u8> {
-    std::fs::read(file(name)).expect("a file of this repository")
-}
-
 /// The arguments that name a key of GnuTLS's.
 fn credentials(name: &str, kind: ClientCertificate<'_>) -> Vec<String> {
-    let file = |ending: &str| file(&format!("{name}.{ending}")).display().to_string();
+    let file = |ending: &str| key_file(&format!("{name}.{ending}")).display().to_string();
     match kind {
         ClientCertificate::RawPublicKey => {
             vec!["--rawpkkeyfile".into(), file("key.pem"), "--rawpkfile".into(), file("pub.pem")]
@@ -52,16 +39,14 @@ fn credentials(name: &str, kind: ClientCertificate<'_>) -> Vec<String> {
     }
 }
 
-fn device() -> Owner {
-    let server = Owner { secret: SERVER, ..Owner::default() };
-    let trusted = vec![server.raw_public_key(), read("server.der")];
-    Owner { secret: DEVICE, chain: vec![read("device.der")], trusted }
-}
-
-fn server() -> Owner {
-    let device = Owner { secret: DEVICE, ..Owner::default() };
-    let trusted = vec![device.raw_public_key(), read("device.der")];
-    Owner { secret: SERVER, chain: vec![read("server.der")], trusted }
+fn note(role: Role, kind: ClientCertificate<'_>) {
+    let feature = match kind {
+        ClientCertificate::RawPublicKey => Feature::RawPublicKey,
+        _ => Feature::X509,
+    };
+    if let Some(program) = peers::gnutls("gnutls-cli") {
+        program.seen("GnuTLS", role, &[feature]);
+    }
 }
 
 #[test]
@@ -74,19 +59,20 @@ fn our_client_and_a_gnutls_server_prove_themselves_by_signatures() {
             command.args(["--udp", "--echo", "--require-client-cert", "--port", &port.to_string()]);
             command.args(["--priority", &priority(name, kind)]).args(credentials("server", kind));
             if let ClientCertificate::X509 { .. } = kind {
-                let issuer = file("issuer.crt.pem").display().to_string();
+                let issuer = key_file("issuer.crt.pem").display().to_string();
                 command.args(["--x509cafile", &issuer, "--verify-client-cert"]);
             }
             let mut peer = Process::spawn(program.name, command);
             peer.wait_for_text("listening on IPv4");
             let socket = socket();
             socket.connect(local(port)).expect("loopback is reachable");
-            let mut client = Secure::certificate_client(socket, &[*suite], kind, device());
+            let mut client = Secure::certificate_client(socket, &[*suite], kind, Owner::device());
             assert_eq!(client.establish(), Ok(()), "{name} {kind:?}");
             client.send(b"from the client\n");
             assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
             client.close();
         }
+        note(Role::Server, kind);
     }
 }
 
@@ -101,8 +87,9 @@ fn a_gnutls_client_and_our_server_prove_themselves_by_signatures() {
             command.args(["--udp", "--no-ca-verification", "--priority", &priority(name, kind)]);
             command.args(credentials("device", kind)).args(["--port", &port, "127.0.0.1"]);
             let mut client = Process::spawn(program.name, command);
-            let mut server =
-                Secure::server(Listener::new(&socket), &[]).with_suites(Suite::ALL).with_owner(server());
+            let mut server = Secure::server(Listener::new(&socket), &[])
+                .with_suites(Suite::ALL)
+                .with_owner(Owner::server());
             assert_eq!(server.establish(), Ok(()), "{name} {kind:?}");
             assert_eq!(server.suite(), Some(*suite), "{name}");
             client.wait_for_text("Handshake was completed");
@@ -111,5 +98,6 @@ fn a_gnutls_client_and_our_server_prove_themselves_by_signatures() {
             server.send(b"from the server\n");
             client.wait_for_text("from the server");
         }
+        note(Role::Client, kind);
     }
 }

@@ -1,13 +1,12 @@
 //! OpenSSL (`s_client`, `s_server`) in both roles with certificates: chains, and authentication of the client.
 
-use std::path::PathBuf;
-
 use dtls_psk::{ClientCertificate, Reason, Suite};
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
-use interop_tests::owner::Owner;
+use interop_tests::owner::{Owner, key_file};
 use interop_tests::peers;
 use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::seen::{Feature, Role};
 
 /// The suites that OpenSSL has, as it names them.
 const SUITES: &[(Suite, &str)] = &[
@@ -20,24 +19,10 @@ const SUITES: &[(Suite, &str)] = &[
 
 const X509: ClientCertificate<'static> = ClientCertificate::X509 { server_name: Some("server") };
 
-/// A file beside the tests.
-fn file(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers/keys").join(name)
-}
-
-fn read(name: &str) -> Vec<u8> {
-    std::fs::read(file(name)).expect("a file of this repository")
-}
-
 fn credentials(name: &str) -> [String; 6] {
-    let file = |ending: &str| file(&format!("{name}.{ending}")).display().to_string();
-    let issuer = self::file("issuer.crt.pem").display().to_string();
+    let file = |ending: &str| key_file(&format!("{name}.{ending}")).display().to_string();
+    let issuer = key_file("issuer.crt.pem").display().to_string();
     ["-key".into(), file("key.pem"), "-cert".into(), file("crt.pem"), "-CAfile".into(), issuer]
-}
-
-fn owner(secret: u8, name: &str, peer: &str) -> Owner {
-    let chain = vec![read(&format!("{name}.der")), read("issuer.der")];
-    Owner { secret: [secret; 32], chain, trusted: vec![read(&format!("{peer}.der"))] }
 }
 
 #[test]
@@ -58,14 +43,14 @@ fn our_client_and_an_openssl_server_have_certificates() {
         command.args(["-cipher", &format!("{name}:@SECLEVEL=0"), "-servername", "server"]);
         let mut peer = Process::spawn(program.name, {
             command.args(credentials("server"));
-            command.args(["-cert2", &file("server.crt.pem").display().to_string()]);
-            command.args(["-key2", &file("server.key.pem").display().to_string()]);
+            command.args(["-cert2", &key_file("server.crt.pem").display().to_string()]);
+            command.args(["-key2", &key_file("server.key.pem").display().to_string()]);
             command
         });
         peer.wait_for_text("ACCEPT");
         let socket = socket();
         socket.connect(local(port)).expect("loopback is reachable");
-        let mut client = Secure::certificate_client(socket, &[*suite], X509, owner(0xc1, "device", "server"));
+        let mut client = Secure::certificate_client(socket, &[*suite], X509, Owner::device());
         assert_eq!(client.establish(), Ok(()), "{name}");
         client.send(b"from the client\n");
         peer.wait_for_text("from the client");
@@ -73,6 +58,7 @@ fn our_client_and_an_openssl_server_have_certificates() {
         assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
         client.close();
     }
+    program.seen("OpenSSL", Role::Server, &[Feature::X509]);
 }
 
 #[test]
@@ -93,7 +79,7 @@ fn an_openssl_client_and_our_server_have_certificates() {
         command.args(credentials("device"));
         let mut client = Process::spawn(program.name, command);
         let server = Secure::server(Listener::new(&socket), &[]).with_suites(Suite::ALL);
-        let mut server = server.with_owner(owner(0x51, "server", "device"));
+        let mut server = server.with_owner(Owner::server());
         assert_eq!(server.establish(), Ok(()), "{name}");
         assert_eq!(server.suite(), Some(*suite), "{name}");
         client.wait_for_text("Verify return code: 0 (ok)");
@@ -102,6 +88,7 @@ fn an_openssl_client_and_our_server_have_certificates() {
         server.send(b"from the server\n");
         client.wait_for_text("from the server");
     }
+    program.seen("OpenSSL", Role::Client, &[Feature::X509]);
 }
 
 #[test]
@@ -114,7 +101,7 @@ fn an_openssl_client_without_a_certificate_is_told_so() {
     command.args(["-cipher", "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"]);
     let mut client = Process::spawn(program.name, command);
     let server = Secure::server(Listener::new(&socket), &[]).with_suites(Suite::ALL);
-    let mut server = server.with_owner(owner(0x51, "server", "device"));
+    let mut server = server.with_owner(Owner::server());
     assert_eq!(server.establish(), Err(Some(Reason::NoCertificate)));
     client.wait_for_text("handshake failure");
 }

@@ -1,9 +1,10 @@
-//! pion's DTLS (Go) in both roles: DTLS 1.2 with every PSK suite that both sides have, extended master secret, with and
-//! without Connection IDs, and sessions that are taken up again.
+//! pion's DTLS (Go) in both roles: DTLS 1.2 with every suite that both sides have, of pre-shared keys and certificates,
+//! extended master secret, with and without Connection IDs, and sessions that are taken up again.
 
-use dtls_psk::{Reason, Suite};
+use dtls_psk::{ClientCertificate, Reason, Suite};
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
+use interop_tests::owner::Owner;
 use interop_tests::peers;
 use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
 use interop_tests::seen::{Feature, Role};
@@ -11,7 +12,7 @@ use interop_tests::seen::{Feature, Role};
 const IDENTITY: &str = "urn:dev:ops:1-2";
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
 
-/// The suites that both sides have. pion knows no encrypt-then-mac.
+/// The suites of pre-shared keys that both sides have. pion knows no encrypt-then-mac.
 const SUITES: &[Suite] = &[
     Suite::PskAes128Ccm8,
     Suite::PskAes128Ccm,
@@ -22,14 +23,22 @@ const SUITES: &[Suite] = &[
     Suite::PskAes128CbcSha256,
 ];
 
+/// The same of certificates.
+const SIGNED_SUITES: [Suite; 3] =
+    [Suite::EcdheEcdsaAes128Ccm8, Suite::EcdheEcdsaAes128Ccm, Suite::EcdheEcdsaAes128Gcm];
+
 fn key() -> Vec<u8> {
     hex::decode(KEY).expect("hexadecimal")
 }
 
 fn server(suite: Suite, further: &[&str]) -> Option<(Process, u16)> {
+    server_as(IDENTITY, KEY, suite, further)
+}
+
+fn server_as(identity: &str, key: &str, suite: Suite, further: &[&str]) -> Option<(Process, u16)> {
     let port = free_udp_port();
     let mut command = peers::pion()?.command();
-    command.args(["server", &local(port).to_string(), IDENTITY, KEY]);
+    command.args(["server", &local(port).to_string(), identity, key]);
     command.arg(format!("{:04x}", suite.code())).args(further);
     let mut server = Process::spawn("pion", command);
     server.wait_for_text("listening");
@@ -103,6 +112,41 @@ fn our_client_talks_to_a_pion_server_under_every_suite() {
 }
 
 #[test]
+fn our_client_and_a_pion_server_have_certificates() {
+    for suite in SIGNED_SUITES {
+        let keys = peers::source("keys").display().to_string();
+        let Some((mut server, port)) = server_as("x509", &keys, suite, &[]) else { return };
+        let socket = socket();
+        socket.connect(local(port)).expect("loopback is reachable");
+        let kind = ClientCertificate::X509 { server_name: None };
+        let mut client = Secure::certificate_client(socket, &[suite], kind, Owner::device());
+        assert_eq!((client.establish(), client.suite()), (Ok(()), Some(suite)), "{}", server.log());
+        client.send(b"from the client");
+        server.wait_for_text("got from the client");
+        server.say("from the server");
+        assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
+        client.close();
+    }
+    note(Role::Server, Feature::X509);
+}
+
+#[test]
+fn a_pion_client_and_our_server_have_certificates() {
+    for suite in SIGNED_SUITES {
+        let keys = peers::source("keys").display().to_string();
+        let Some((mut client, server)) = client_as("x509", &keys, suite, &[]) else { return };
+        let mut server = server.with_suites(Suite::ALL).with_owner(Owner::server());
+        assert_eq!((server.establish(), server.suite()), (Ok(()), Some(suite)), "{}", client.log());
+        client.wait_for_text("established");
+        client.say("from the client");
+        assert_eq!(server.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
+        server.send(b"from the server");
+        client.wait_for_text("got from the server");
+    }
+    note(Role::Client, Feature::X509);
+}
+
+#[test]
 fn our_client_takes_up_its_session_with_a_pion_server() {
     let Some((mut server, port)) = server(Suite::default(), &["-", "sessions"]) else { return };
     let mut first = connect(port, &key());
@@ -161,11 +205,20 @@ fn our_client_is_refused_by_a_pion_server_with_another_key() {
 }
 
 fn client(key: &str, suite: Suite, further: &[&str]) -> Option<(Process, Secure<Listener>)> {
+    client_as(IDENTITY, key, suite, further)
+}
+
+fn client_as(
+    identity: &str,
+    key: &str,
+    suite: Suite,
+    further: &[&str],
+) -> Option<(Process, Secure<Listener>)> {
     let program = peers::pion()?;
     let socket = socket();
     let address = socket.local_addr().expect("a bound socket").to_string();
     let mut command = program.command();
-    command.args(["client", &address, IDENTITY, key, &format!("{:04x}", suite.code())]).args(further);
+    command.args(["client", &address, identity, key, &format!("{:04x}", suite.code())]).args(further);
     let client = Process::spawn("pion", command);
     Some((client, Secure::server(Listener::new(&socket), &[(IDENTITY.as_bytes(), &self::key())])))
 }

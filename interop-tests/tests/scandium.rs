@@ -1,11 +1,12 @@
-//! Scandium 4.0.0-M6, the DTLS of Californium, in both roles: DTLS 1.2 with every PSK suite that both sides have, with and
-//! without Connection IDs, and sessions that are taken up again.
+//! Scandium 4.0.0-M6, the DTLS of Californium, in both roles: DTLS 1.2 with every suite that both sides have, of pre-shared
+//! keys, raw public keys and certificates, with and without Connection IDs, and sessions that are taken up again.
 
 use std::net::UdpSocket;
 
-use dtls_psk::Suite;
+use dtls_psk::{ClientCertificate, Suite};
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
+use interop_tests::owner::Owner;
 use interop_tests::peers;
 use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
 use interop_tests::seen::{Feature, Role};
@@ -15,13 +16,28 @@ const KEY: &str = "000102030405060708090a0b0c0d0e0f";
 
 const SUITE: &str = "PSK_WITH_AES_128_CCM_8";
 
-/// The suites that both sides have, and their names.
+/// The suites of pre-shared keys that both sides have, and their names.
 const SUITES: &[(Suite, &str)] = &[
     (Suite::PskAes128Ccm8, SUITE),
     (Suite::PskAes128Ccm, "PSK_WITH_AES_128_CCM"),
     (Suite::PskAes128Gcm, "PSK_WITH_AES_128_GCM_SHA256"),
     (Suite::EcdhePskAes128Ccm8, "ECDHE_PSK_WITH_AES_128_CCM_8_SHA256"),
     (Suite::EcdhePskAes128Ccm, "ECDHE_PSK_WITH_AES_128_CCM_SHA256"),
+];
+
+/// The same of raw public keys and certificates.
+const SIGNED_SUITES: &[(Suite, &str)] = &[
+    (Suite::EcdheEcdsaAes128Ccm8, "ECDHE_ECDSA_WITH_AES_128_CCM_8"),
+    (Suite::EcdheEcdsaAes128Ccm, "ECDHE_ECDSA_WITH_AES_128_CCM"),
+    (Suite::EcdheEcdsaAes128Gcm, "ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+    #[cfg(feature = "cbc")]
+    (Suite::EcdheEcdsaAes128CbcSha256, "ECDHE_ECDSA_WITH_AES_128_CBC_SHA256"),
+];
+
+/// The kinds of certificates, as Peer.java names them.
+const KINDS: [(ClientCertificate<'static>, &str, Feature); 2] = [
+    (ClientCertificate::RawPublicKey, "rpk", Feature::RawPublicKey),
+    (ClientCertificate::X509 { server_name: None }, "x509", Feature::X509),
 ];
 
 /// The lengths of the Connection IDs towards us and towards Scandium.
@@ -32,9 +48,18 @@ fn key() -> Vec<u8> {
 }
 
 fn start(role: &str, port: u16, suite: &str, id: &str) -> Option<Process> {
+    start_as(role, port, IDENTITY, KEY, suite, id)
+}
+
+/// With raw public keys or certificates.
+fn start_signing(role: &str, port: u16, kind: &str, suite: &str) -> Option<Process> {
+    start_as(role, port, kind, &peers::source("keys").display().to_string(), suite, "-")
+}
+
+fn start_as(role: &str, port: u16, identity: &str, key: &str, suite: &str, id: &str) -> Option<Process> {
     let mut command = peers::scandium()?.command();
     command.arg(peers::source("scandium/Peer.java"));
-    command.args([role, &port.to_string(), IDENTITY, KEY, suite, id]);
+    command.args([role, &port.to_string(), identity, key, suite, id]);
     let mut process = Process::spawn("scandium", command);
     process.wait_for("ready", |line| (line == "ready").then_some(()));
     Some(process)
@@ -103,6 +128,35 @@ fn a_scandium_client_talks_to_our_server_under_every_suite() {
         assert_eq!((server.suite(), established.contains(name)), (Some(*suite), true), "{established}");
     }
     note(Role::Client, &[Feature::Psk, Feature::EcdhePsk]);
+}
+
+#[test]
+fn our_client_and_a_scandium_server_prove_themselves_by_signatures() {
+    for (kind, kind_name, feature) in KINDS {
+        for (suite, name) in SIGNED_SUITES.iter().filter(|(suite, _)| suite.is_for_clients()) {
+            let port = free_udp_port();
+            let Some(mut server) = start_signing("server", port, kind_name, name) else { return };
+            let mut client = Secure::certificate_client(connected(port), &[*suite], kind, Owner::device());
+            let established = talk_to(&mut server, &mut client);
+            assert_eq!((client.suite(), established.contains(name)), (Some(*suite), true), "{established}");
+            client.close();
+        }
+        note(Role::Server, &[feature]);
+    }
+}
+
+#[test]
+fn a_scandium_client_and_our_server_prove_themselves_by_signatures() {
+    for (_, kind_name, feature) in KINDS {
+        for (suite, name) in SIGNED_SUITES {
+            let (server, port) = server();
+            let mut server = server.with_suites(Suite::ALL).with_owner(Owner::server());
+            let Some(mut client) = start_signing("client", port, kind_name, name) else { return };
+            let established = talk_with(&mut client, &mut server);
+            assert_eq!((server.suite(), established.contains(name)), (Some(*suite), true), "{established}");
+        }
+        note(Role::Client, &[feature]);
+    }
 }
 
 #[test]

@@ -3,17 +3,21 @@
 //	pion server ADDRESS IDENTITY KEY SUITE [CID [sessions]]   waits for a client, then for another
 //	pion client ADDRESS IDENTITY KEY SUITE [CID [sessions]]
 //
-// KEY is in hexadecimal, and so is SUITE, a number of IANA. CID is the length of the Connection ID in records to it;
+// KEY is in hexadecimal, and so is SUITE, a number of IANA. In place of an identity `x509` stands for certificates on both
+// sides, with the folder of the keys of `server` and `device` as KEY. CID is the length of the Connection ID in records to it;
 // without it, or with -, none is offered or taken. With `sessions` they are kept and taken up again, and a client that was
 // closed connects again.
 package main
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 
@@ -26,17 +30,21 @@ func main() {
 		return
 	}
 	role, address, identity := os.Args[1], os.Args[2], os.Args[3]
-	key, err := hex.DecodeString(os.Args[4])
-	check(err)
 	suite, err := strconv.ParseUint(os.Args[5], 16, 16)
 	check(err)
 	at, err := net.ResolveUDPAddr("udp", address)
 	check(err)
 	config := &dtls.Config{
-		PSK:                  func([]byte) ([]byte, error) { return key, nil },
-		PSKIdentityHint:      []byte(identity),
 		CipherSuites:         []dtls.CipherSuiteID{dtls.CipherSuiteID(suite)},
 		ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
+	}
+	if identity == "x509" {
+		useCertificates(config, role, os.Args[4])
+	} else {
+		key, err := hex.DecodeString(os.Args[4])
+		check(err)
+		config.PSK = func([]byte) ([]byte, error) { return key, nil }
+		config.PSKIdentityHint = []byte(identity)
 	}
 	if len(os.Args) > 6 && os.Args[6] != "-" {
 		length, err := strconv.Atoi(os.Args[6])
@@ -72,6 +80,21 @@ func main() {
 		check(err)
 		talk(connection, lines)
 	}
+}
+
+// useCertificates makes both sides prove themselves. The certificates name no hosts.
+func useCertificates(config *dtls.Config, role, folder string) {
+	own := map[string]string{"server": "server", "client": "device"}[role]
+	path := filepath.Join(folder, own)
+	certificate, err := tls.LoadX509KeyPair(path+".crt.pem", path+".key.pem")
+	check(err)
+	issuer, err := os.ReadFile(filepath.Join(folder, "issuer.crt.pem"))
+	check(err)
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(issuer)
+	config.Certificates = []tls.Certificate{certificate}
+	config.RootCAs, config.ClientCAs = trusted, trusted
+	config.ClientAuth = dtls.RequireAndVerifyClientCert
 }
 
 // talk goes on until the peer closes the connection.
