@@ -1,27 +1,33 @@
 //! libcoap 4.3.1 over OpenSSL and over GnuTLS, in both roles: CoAP inside of DTLS 1.2 with a pre-shared key, with and without
-//! an ephemeral key exchange.
+//! an ephemeral key exchange, with raw public keys over GnuTLS and with certificates.
 
+use std::fs;
 use std::net::UdpSocket;
 
+use dtls_psk::{ClientCertificate, Suite};
 use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::dtls::Secure;
+use interop_tests::owner::{Owner, key_file};
 use interop_tests::peers::{self, Program};
 use interop_tests::process::{Process, free_udp_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 use lwm2m_coap::Code;
-
-#[cfg(feature = "cbc")]
-use dtls_psk::Suite;
+use tempfile::NamedTempFile;
 
 const IDENTITY: &str = "urn:dev:ops:1-2";
 const KEY: &str = "sixteen byte key";
 
+/// The arguments of both roles for a pre-shared key.
+const SHARED_KEY: [&str; 4] = ["-k", KEY, "-u", IDENTITY];
+
+const X509: ClientCertificate<'static> = ClientCertificate::X509 { server_name: None };
+
 /// A server of theirs, and the port of its DTLS.
-fn serve(program: &Program) -> (Process, u16) {
+fn serve(program: &Program, credentials: &[&str]) -> (Process, u16) {
     // The port with DTLS is the one after the port without.
     let port = free_udp_port();
     let mut command = program.command();
-    command.args(["-A", "127.0.0.1", "-p", &port.to_string(), "-k", KEY, "-v", "7"]);
+    command.args(["-A", "127.0.0.1", "-p", &port.to_string(), "-v", "7"]).args(credentials);
     let mut server = Process::spawn(program.name, command);
     server.wait_for_text("created DTLS");
     (server, port.saturating_add(1))
@@ -36,13 +42,14 @@ fn connected(port: u16) -> UdpSocket {
 /// A client of theirs that begins with our server, in front of which `set_up` is called.
 fn request(
     program: &Program,
+    credentials: &[&str],
     arguments: &[&str],
     path: &str,
     set_up: impl FnOnce(Secure<Listener>) -> Secure<Listener>,
 ) -> (Process, Secure<Listener>) {
     let socket = socket();
     let mut command = program.command();
-    command.args(arguments).args(["-k", KEY, "-u", IDENTITY]);
+    command.args(arguments).args(credentials);
     command.arg(format!("coaps://{}{path}", socket.local_addr().expect("a bound socket")));
     let client = Process::spawn(program.name, command);
     let keys = [(IDENTITY.as_bytes(), KEY.as_bytes())];
@@ -58,7 +65,7 @@ fn row(program: &Program) -> String {
 
 fn our_client_reads_writes_and_observes(program: &'static str) {
     let Some(program) = peers::libcoap(program) else { return };
-    let (_server, port) = serve(&program);
+    let (_server, port) = serve(&program, &SHARED_KEY);
     let mut secure = Secure::client(connected(port), IDENTITY.as_bytes(), KEY.as_bytes());
     secure.establish().expect("both have the key");
     let mut client = Client::new(secure);
@@ -82,7 +89,7 @@ fn their_client_reads_and_writes(program: &'static str) {
         (&["-m", "post", "-e", "hello"], "/echo", "hello"),
         (&["-m", "get"], "/absent", "4.04"),
     ] {
-        let (mut client, secure) = request(&program, arguments, path, |secure| secure);
+        let (mut client, secure) = request(&program, &SHARED_KEY, arguments, path, |secure| secure);
         let mut server = Server::new(secure, body.as_bytes());
         server.run(|_| client.has_ended());
         let output = client.wait_for_end();
@@ -93,7 +100,8 @@ fn their_client_reads_and_writes(program: &'static str) {
 
 fn their_client_is_notified_until_it_cancels(program: &'static str) {
     let Some(program) = peers::libcoap(program) else { return };
-    let (mut client, secure) = request(&program, &["-m", "get", "-s", "2"], "/store", |secure| secure);
+    let (mut client, secure) =
+        request(&program, &SHARED_KEY, &["-m", "get", "-s", "2"], "/store", |secure| secure);
     let mut server = Server::new(secure, b"first\n");
     server.run(|_| client.try_line().is_some_and(|line| line == "first") || client.has_ended());
     assert!(server.is_observed(), "{}", client.log());
@@ -113,7 +121,7 @@ const EPHEMERAL: Suite = Suite::EcdhePskAes128CbcSha256;
 #[cfg(feature = "cbc")]
 fn our_client_agrees_on_an_ephemeral_key(program: &'static str) {
     let Some(program) = peers::libcoap(program) else { return };
-    let (server, port) = serve(&program);
+    let (server, port) = serve(&program, &SHARED_KEY);
     let (identity, key) = (IDENTITY.as_bytes(), KEY.as_bytes());
     let mut secure = Secure::client_offering(connected(port), identity, key, &[EPHEMERAL]);
     assert_eq!((secure.establish(), secure.suite()), (Ok(()), Some(EPHEMERAL)), "{}", server.log());
@@ -127,7 +135,8 @@ fn our_client_agrees_on_an_ephemeral_key(program: &'static str) {
 fn their_client_agrees_on_an_ephemeral_key(program: &'static str) {
     let Some(program) = peers::libcoap(program) else { return };
     let set_up = |secure: Secure<Listener>| secure.with_suites(&[EPHEMERAL]);
-    let (mut client, secure) = request(&program, &["-m", "post", "-e", "hello"], "/echo", set_up);
+    let (mut client, secure) =
+        request(&program, &SHARED_KEY, &["-m", "post", "-e", "hello"], "/echo", set_up);
     assert_eq!(secure.suite(), Some(EPHEMERAL));
     let mut server = Server::new(secure, b"");
     server.run(|_| client.has_ended());
@@ -141,9 +150,66 @@ fn their_client_agrees_on_an_ephemeral_key(program: &'static str) {
     }
 }
 
+/// Calls `run` with the arguments for the key `own` of `peers/keys`.
+fn with_credentials(own: &str, kind: ClientCertificate<'_>, run: impl FnOnce(&[&str])) {
+    let file = |name: &str| key_file(name).display().to_string();
+    let (public, secret) = (file(&format!("{own}.pub.pem")), file(&format!("{own}.key.pem")));
+    if kind == ClientCertificate::RawPublicKey {
+        // Both halves in one file.
+        let pair = NamedTempFile::new().expect("a folder for temporary files");
+        let halves =
+            [public, secret].map(|half| fs::read_to_string(half).expect("a file of this repository"));
+        fs::write(pair.path(), halves.concat()).expect("a file of this test");
+        run(&["-M", &pair.path().display().to_string()]);
+    } else {
+        let certificate = file(&format!("{own}.crt.pem"));
+        run(&["-c", &certificate, "-j", &secret, "-C", &file("issuer.crt.pem")]);
+    }
+}
+
+fn feature(kind: ClientCertificate<'_>) -> Feature {
+    if kind == ClientCertificate::RawPublicKey { Feature::RawPublicKey } else { Feature::X509 }
+}
+
+fn our_client_proves_itself(program: &'static str, kind: ClientCertificate<'_>) {
+    let Some(program) = peers::libcoap(program) else { return };
+    with_credentials("server", kind, |credentials| {
+        let (server, port) = serve(&program, credentials);
+        // OpenSSL finds a tag of 8 bytes too short unless it is told otherwise.
+        for suite in [Suite::EcdheEcdsaAes128Ccm, Suite::EcdheEcdsaAes128Gcm] {
+            let mut secure = Secure::certificate_client(connected(port), &[suite], kind, Owner::device());
+            assert_eq!((secure.establish(), secure.suite()), (Ok(()), Some(suite)), "{}", server.log());
+            let mut client = Client::new(secure);
+            assert!(client.send(Code::PUT, "/example_data", b"written").code.is_success());
+            assert_eq!(client.get("/example_data").text(), "written");
+        }
+    });
+    program.seen(&row(&program), Role::Server, &[feature(kind)]);
+}
+
+fn their_client_proves_itself(program: &'static str, kind: ClientCertificate<'_>) {
+    let Some(program) = peers::libcoap(program) else { return };
+    with_credentials("device", kind, |credentials| {
+        for suite in [Suite::EcdheEcdsaAes128Ccm, Suite::EcdheEcdsaAes128Gcm] {
+            let mut owner = Owner::server();
+            if kind == ClientCertificate::RawPublicKey {
+                // libcoap prefers a certificate of its server even then, and knows no issuer of it.
+                owner.chain.clear();
+            }
+            let set_up = |secure: Secure<Listener>| secure.with_suites(&[suite]).with_owner(owner);
+            let arguments = ["-m", "post", "-e", "hello"];
+            let (mut client, secure) = request(&program, credentials, &arguments, "/echo", set_up);
+            let mut server = Server::new(secure, b"");
+            server.run(|_| client.has_ended());
+            assert_eq!(client.wait_for_end(), "hello");
+        }
+    });
+    program.seen(&row(&program), Role::Client, &[feature(kind)]);
+}
+
 /// Connects twice, the second time with the session of the first; whether the server took it up.
 fn our_client_comes_back(program: &Program) -> bool {
-    let (_server, port) = serve(program);
+    let (_server, port) = serve(program, &SHARED_KEY);
     let (identity, key) = (IDENTITY.as_bytes(), KEY.as_bytes());
     let mut first = Secure::client(connected(port), identity, key);
     first.establish().expect("both have the key");
@@ -216,4 +282,28 @@ fn our_client_takes_up_its_session_with_a_libcoap_server_over_openssl() {
 fn our_client_comes_back_to_a_libcoap_server_over_gnutls_that_keeps_no_sessions() {
     let Some(program) = peers::libcoap("coap-server-gnutls") else { return };
     assert!(!our_client_comes_back(&program));
+}
+
+#[test]
+fn our_client_and_a_libcoap_server_over_openssl_have_certificates() {
+    our_client_proves_itself("coap-server-openssl", X509);
+}
+
+#[test]
+fn a_libcoap_client_over_openssl_and_our_server_have_certificates() {
+    their_client_proves_itself("coap-client-openssl", X509);
+}
+
+#[test]
+fn our_client_and_a_libcoap_server_over_gnutls_prove_themselves_by_signatures() {
+    for kind in [ClientCertificate::RawPublicKey, X509] {
+        our_client_proves_itself("coap-server-gnutls", kind);
+    }
+}
+
+#[test]
+fn a_libcoap_client_over_gnutls_and_our_server_prove_themselves_by_signatures() {
+    for kind in [ClientCertificate::RawPublicKey, X509] {
+        their_client_proves_itself("coap-client-gnutls", kind);
+    }
 }
