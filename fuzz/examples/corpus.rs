@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use lwm2m_fuzz::{
-    blocks, coap, devices, dtls, dtls_insider, dtls_kept, formats, link_format, operations, oscore,
+    blocks, certificates, coap, devices, dtls, dtls_insider, dtls_kept, formats, link_format, operations,
+    oscore,
 };
 use lwm2m_objects::Format;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let run: fn(&[u8]) = match target.as_str() {
+        "certificates" => certificates::certificates,
         "client_datagram" => devices::client_datagram,
         "coap_blocks" => blocks::blocks,
         "coap_message" => coap::message,

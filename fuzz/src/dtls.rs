@@ -1,13 +1,14 @@
-//! DTLS 1.2 with pre-shared keys (RFC 6347): both sides in memory, and somebody on the path.
+//! DTLS 1.2 (RFC 6347) with pre-shared keys, raw public keys and certificates: both sides in memory, and somebody on the path.
 
 use std::collections::VecDeque;
 
 use dtls_psk::{
-    Accepted, Answer, Choice, ClientHello, Config, Connection, ConnectionId, CookieJar, Datagram, HEADROOM,
-    Handshake, Input, Instant, Operation, PendingId, Psk, Resumption, Rng, SAVED_MAX, SealError, Session,
-    Suite, Suites, TAILROOM, TicketKey, choose,
+    Accepted, CertificateTypes, Choice, ClientCertificate, ClientHello, Config, Connection, ConnectionId,
+    CookieJar, Datagram, HEADROOM, Handshake, Input, Instant, ProvideError, Psk, Resumption, Rng, SAVED_MAX,
+    SealError, Session, Suite, Suites, TAILROOM, TicketKey, choose,
 };
 
+use crate::owner::{Manner, Owner, Reply};
 use crate::script::{Script, random};
 
 pub(crate) const IDENTITY: &[u8] = b"urn:imei:123456";
@@ -35,7 +36,8 @@ pub fn handshake_server(script: &[u8]) {
 /// An established connection: what comes out went in, and only once.
 pub fn record(script: &[u8]) {
     let mut script = Script(script);
-    let mut pair = Pair::new(Victim::Server, &Setup::read(&mut script));
+    let setup = Setup { manners: [Manner::Honest; 2], ..Setup::read(&mut script) };
+    let mut pair = Pair::new(Victim::Server, &setup);
     pair.honestly();
     assert!(pair.client.is_established() && pair.servers.iter().any(Side::is_established));
     while let Some(act) = script.byte() {
@@ -53,12 +55,18 @@ pub fn record(script: &[u8]) {
     pair.rest();
 }
 
-/// How both sides are configured, and what they know of each other: the first three bytes of a script.
+/// How both sides are configured, and what they know of each other: the first three bytes of a script, and with certificates
+/// a fourth.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) client: Config,
     pub(crate) server: Config,
     acquaintance: Acquaintance,
+    /// What the client proves itself with in place of a pre-shared key.
+    pub(crate) certificate: Option<ClientCertificate<'static>>,
+    /// Of the owners of client and server, and whether they answer late.
+    manners: [Manner; 2],
+    are_late: [bool; 2],
 }
 
 /// What there is of an earlier handshake.
@@ -79,10 +87,21 @@ enum Acquaintance {
 impl Setup {
     pub(crate) fn read(script: &mut Script<'_>) -> Self {
         let [first, ids, limits] = [(); 3].map(|()| script.byte().unwrap_or_default());
-        let one = Suite::ALL.get(usize::from(first & 7)).filter(|suite| suite.is_for_clients());
-        let suites = |all: &[Suite]| Suites::new(one.map_or(all, std::slice::from_ref));
-        let mut client = Config::DEFAULT.with_suites(suites(Suites::ALL.as_slice()).expect("a list"));
-        let mut server = Config::DEFAULT.with_suites(suites(Suite::ALL).expect("a list"));
+        let certificate = match first >> 3 & 7 {
+            6 => Some(ClientCertificate::RawPublicKey),
+            7 => Some(ClientCertificate::X509 { server_name: (ids & 1 == 0).then_some("server.example") }),
+            _ => None,
+        };
+        let ways = certificate.and_then(|_| script.byte()).unwrap_or_default();
+        let of_client = Suites::ALL.only(|suite| suite.is_ecdsa() == certificate.is_some());
+        let of_client = of_client.expect("there are both kinds of them");
+        let one = of_client.as_slice().get(usize::from(first & 7));
+        let suites = |all: &[Suite]| Suites::new(one.map_or(all, std::slice::from_ref)).expect("a list");
+        let mut client = Config::DEFAULT.with_suites(suites(of_client.as_slice()));
+        let mut server = Config::DEFAULT.with_suites(suites(Suite::ALL));
+        if certificate.is_some() {
+            server = server.with_certificate_types(CertificateTypes { raw_public_key: true, x509: true });
+        }
         for (config, id, limit) in
             [(&mut client, ids & 0x0f, limits & 0x0f), (&mut server, ids >> 4, limits >> 4)]
         {
@@ -97,7 +116,8 @@ impl Setup {
         }
         if first & 0x80 != 0 {
             // A ClientHello is to be whole: a server without memory has no place for a part of it.
-            (client, server) = (client.with_mtu(160), server.with_mtu(80));
+            let mtu = if certificate.is_some() { 240 } else { 160 };
+            (client, server) = (client.with_mtu(mtu), server.with_mtu(80));
         }
         let acquaintance = match first >> 3 & 7 {
             1 => Acquaintance::Wanted,
@@ -106,16 +126,24 @@ impl Setup {
             4 => Acquaintance::ByTicket,
             _ => Acquaintance::None,
         };
-        Self { client, server, acquaintance }
+        Self {
+            client,
+            server,
+            acquaintance,
+            certificate,
+            manners: [ways, ways >> 4].map(|way| Manner::ALL[usize::from(way & 7)]),
+            are_late: [ways, ways >> 4].map(|way| way & 8 != 0),
+        }
     }
 
     fn client(&self, now: u64, session: Option<&Session>, seed: u64) -> Side {
         let (now, memory, rng) = (Instant::from_millis(now), Handshake::new(), &mut random(seed));
-        let client = match self.acquaintance {
-            Acquaintance::None => Side::client(now, &self.client, PSK, rng, memory),
+        let client = match (self.acquaintance, self.certificate) {
+            (_, Some(certificate)) => Side::certificate_client(now, &self.client, certificate, rng, memory),
+            (Acquaintance::None, _) => Side::client(now, &self.client, PSK, rng, memory),
             _ => Side::resuming_client(now, &self.client, PSK, session, rng, memory),
         };
-        client.expect("identity and key are of a possible length")
+        client.expect("identity, key and name are of a possible length")
     }
 }
 
@@ -135,8 +163,9 @@ struct Pair {
     servers: Vec<Side>,
     session: Option<Session>,
     tickets: TicketKey,
-    /// A look-up that the newest server waits for.
-    pending: Option<(PendingId, bool)>,
+    /// Of the client and of the newest server, and what they have to answer.
+    owners: [Owner; 2],
+    replies: [Option<Reply>; 2],
     /// On the way to the victim; what goes the other way arrives at once.
     path: VecDeque<Vec<u8>>,
     /// Application data on its way from the client, and from the server.
@@ -166,7 +195,8 @@ impl Pair {
             servers: Vec::new(),
             session: session.filter(|_| setup.acquaintance != Acquaintance::Forgotten),
             tickets: TicketKey::derive(&[7; 32], 1),
-            pending: None,
+            owners: [Owner::of_client(setup.manners[0]), Owner::of_server(setup.manners[1])],
+            replies: [None, None],
             path: VecDeque::new(),
             sent: [Vec::new(), Vec::new()],
             was_closed: false,
@@ -175,6 +205,8 @@ impl Pair {
     }
 
     fn play(mut self, mut script: Script<'_>) {
+        let is_left_alone = script.0.is_empty();
+        let mut succeeded = false;
         self.pump();
         while let Some(act) = script.byte() {
             if self.attack(act, &mut script).is_none() {
@@ -197,10 +229,13 @@ impl Pair {
                     [const { Vec::<Vec<u8>>::new() }; 2],
                     "two sides understand each other"
                 );
+                succeeded = true;
                 break;
             }
             self.later();
         }
+        let should_succeed = self.setup.manners.iter().all(|manner| manner.succeeds());
+        assert!(!is_left_alone || succeeded == should_succeed, "it is for the owners to say");
         self.rest();
     }
 
@@ -227,7 +262,7 @@ impl Pair {
                 let length = usize::from(script.byte()?);
                 self.deliver_next(|datagram| datagram.truncate(length));
             }
-            12 => self.provide(),
+            12 => self.reply(self.victim),
             13 => self.later(),
             14 | 15 => self.now += script.millis()?,
             16 => self.introduce([script.bytes()?, script.bytes()?, script.bytes()?]),
@@ -295,6 +330,7 @@ impl Pair {
         }
         self.seed += 2;
         self.client = self.setup.client(self.now, session.as_ref(), self.seed);
+        self.replies[Victim::Client as usize] = None;
     }
 
     fn give(&mut self, side: Victim, mut bytes: Vec<u8>) {
@@ -322,6 +358,8 @@ impl Pair {
                 Input::Established { .. } => {
                     assert!(!was_established, "a connection is established once");
                     was_established = true;
+                    let owner = &self.owners[side as usize];
+                    assert!(!connection.has_certificates() || owner.has_seen_the_peer);
                 }
                 Input::Closed(reason) => {
                     assert!(connection.is_closed() && !reason.to_string().is_empty());
@@ -330,12 +368,23 @@ impl Pair {
                 _ => {}
             }
         }
-        if side == Victim::Server {
-            if let Some(pending) = connection.poll_pending() {
-                let Operation::LookUpPsk { identity } = pending.operation else { return };
-                self.pending = Some((pending.id, identity == IDENTITY));
-            }
-            self.settle();
+        self.ask(side);
+        self.settle();
+    }
+
+    /// Has the owner of a side decide what that asks.
+    fn ask(&mut self, side: Victim) {
+        let index = side as usize;
+        let asks = match side {
+            Victim::Client => Some(&mut self.client),
+            Victim::Server => self.servers.first_mut(),
+        };
+        let Some(pending) = asks.and_then(Side::poll_pending) else { return };
+        let find = |identity: &[u8]| (identity == IDENTITY).then_some(&KEY[..]);
+        self.replies[index] = Some(self.owners[index].decide(&pending, find));
+        // A key is looked up late always.
+        if self.setup.certificate.is_some() && !self.setup.are_late[index] {
+            self.reply(side);
         }
     }
 
@@ -353,7 +402,8 @@ impl Pair {
                 let server = self.serve(now, &hello, &mut rng);
                 self.servers.retain(Side::is_established);
                 self.servers.insert(0, server);
-                self.pending = None;
+                self.replies[Victim::Server as usize] = None;
+                self.ask(Victim::Server);
             }
             Accepted::Refused { length, .. } => self.forward(Victim::Server, out[..length].to_vec()),
             Accepted::Dropped(_) => {}
@@ -383,21 +433,30 @@ impl Pair {
             .expect("the randomness is not all zeros")
     }
 
-    fn provide(&mut self) {
-        let (Some((id, is_known)), Some(server)) = (self.pending.take(), self.servers.first_mut()) else {
-            return;
+    /// Gives a side the answer that it waits for.
+    fn reply(&mut self, side: Victim) {
+        let index = side as usize;
+        let asked = match side {
+            Victim::Client => Some(&mut self.client),
+            Victim::Server => self.servers.first_mut(),
         };
+        let (Some(reply), Some(asked)) = (self.replies[index].take(), asked) else { return };
         let now = Instant::from_millis(self.now);
-        let was_established = server.is_established();
-        let provided = if is_known {
-            server.provide_with_ticket(now, id, Answer::Psk { key: KEY }, |session| {
-                self.tickets.seal(session, IDENTITY, LIFETIME)
-            })
-        } else {
-            server.provide(now, id, Answer::Unknown)
-        };
-        assert!(!was_established || provided.is_err(), "nothing is looked up twice");
+        let was_established = asked.is_established();
+        if let Some(other) = reply.other() {
+            let refused = asked.provide(now, reply.id(), other).expect_err("it is no answer");
+            assert!(matches!(refused, ProvideError::OtherOperation | ProvideError::NotPending));
+        }
+        let tickets = &self.tickets;
+        let provided = reply.with(|id, answer| {
+            asked.provide_with_ticket(now, id, answer, |session| tickets.seal(session, IDENTITY, LIFETIME))
+        });
+        assert!(!was_established || provided.is_err(), "nothing is asked twice");
+        if let Ok(Some(Input::Established { .. })) = provided {
+            assert!(!asked.has_certificates() || self.owners[index].has_seen_the_peer);
+        }
         self.was_closed |= matches!(provided, Ok(Some(Input::Closed(_))));
+        self.ask(side);
         self.settle();
     }
 
@@ -461,10 +520,10 @@ impl Pair {
                 }
             }
             self.servers.retain(|server| !server.is_closed());
-            // An honest server answers its look-ups.
-            if self.victim == Victim::Client {
-                self.provide();
-            }
+            // The owner of the honest side answers.
+            let honest = if self.victim == Victim::Client { Victim::Server } else { Victim::Client };
+            is_idle &= self.replies[honest as usize].is_none();
+            self.reply(honest);
             if is_idle {
                 return;
             }
@@ -476,9 +535,10 @@ impl Pair {
     fn honestly(&mut self) {
         for _ in 0..64 {
             self.pump();
-            self.provide();
+            self.reply(Victim::Client);
+            self.reply(Victim::Server);
             self.pump();
-            if self.path.is_empty() {
+            if self.path.is_empty() && self.replies.iter().all(Option::is_none) {
                 return;
             }
             self.deliver_next(|_| {});

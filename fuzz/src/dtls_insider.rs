@@ -1,10 +1,12 @@
-//! A DTLS peer that has the key and keeps to no rule. Nothing is encrypted here and every code is zero, so that whatever a
+//! A DTLS peer that has the key, or a certificate, and keeps to no rule. Nothing is encrypted here and every code is zero, so that whatever a
 //! script says is authentic: what it reaches lies behind the handshake, and behind the record layer.
+
+use std::cell::Cell;
 
 use dtls_psk::{
     Accepted, Aead, Answer, Connection, CookieJar, Crypto, Datagram, HEADROOM, Handshake, IDENTITY_MAX,
-    Input, Instant, PendingId, REPLY_MAX, Resumption, RunningHash, RunningMac, SAVED_MAX, SealError, Session,
-    Suite, TAILROOM, TicketKey,
+    Input, Instant, Operation, PendingId, Proof, REPLY_MAX, Refusal, Resumption, RunningHash, RunningMac,
+    SAVED_MAX, SIGNATURE, SealError, Session, Suite, TAILROOM, TicketKey,
 };
 
 use crate::dtls::{ADDRESS, KEY, PSK, Setup, client_hello};
@@ -70,6 +72,21 @@ impl Crypto for Nothing {
     fn p256_shared(_: &[u8; 32], public: &[u8; 65], _: &mut [u8; 32]) -> Option<()> {
         (public[0] == 4).then_some(())
     }
+
+    /// A signature is wrong where its first byte says so.
+    fn p256_verify(_: &[u8; 65], _: &[u8; 32], signature: &[u8; SIGNATURE]) -> bool {
+        LAST_SIGNATURE.set(*signature);
+        signature[0] == 0
+    }
+}
+
+thread_local! {
+    static LAST_SIGNATURE: Cell<[u8; SIGNATURE]> = const { Cell::new([0; SIGNATURE]) };
+}
+
+/// The signature that was verified last.
+pub(crate) fn last_signature() -> [u8; SIGNATURE] {
+    LAST_SIGNATURE.get()
 }
 
 /// Either side, and a script that is the other one.
@@ -80,8 +97,12 @@ pub fn insider(script: &[u8]) {
     let session = if role & 2 == 0 { None } else { session(&setup, role >> 2 & 7) };
     let client = || {
         let (rng, memory) = (&mut random(1), Handshake::default());
-        Side::resuming_client(Instant::from_millis(0), &setup.client, PSK, session.as_ref(), rng, memory)
-            .expect("identity and key are of a possible length")
+        let now = Instant::from_millis(0);
+        match setup.certificate {
+            Some(certificate) => Side::certificate_client(now, &setup.client, certificate, rng, memory),
+            None => Side::resuming_client(now, &setup.client, PSK, session.as_ref(), rng, memory),
+        }
+        .expect("identity, key and name are of a possible length")
     };
     let side = (role & 1 == 0).then(client);
     let jar = CookieJar::with_crypto(Instant::from_millis(0), &mut random(2));
@@ -111,7 +132,32 @@ struct Insider {
     side: Option<Side>,
     /// Of the next record.
     number: u64,
-    pending: Option<PendingId>,
+    pending: Option<(PendingId, Question)>,
+}
+
+/// What the side asked.
+enum Question {
+    Psk,
+    IsTrusted,
+    Proof(Proof),
+    Certificates,
+    Signature,
+}
+
+impl Question {
+    fn of(operation: Operation<'_>) -> Self {
+        match operation {
+            Operation::LookUpPsk { .. } => Self::Psk,
+            Operation::CheckPeer { certificate } => {
+                assert!(certificate.public_key().is_some(), "what is judged has a key");
+                Self::IsTrusted
+            }
+            Operation::Prove(proof) => Self::Proof(proof),
+            Operation::Present { .. } => Self::Certificates,
+            Operation::Sign { .. } => Self::Signature,
+            other => panic!("{other:?} is not known here"),
+        }
+    }
 }
 
 impl Insider {
@@ -146,7 +192,7 @@ impl Insider {
                 let hello = client_hello(session_id, &[0; 16], suites, extensions);
                 self.serve(&hello, act);
             }
-            7 => self.answer(Some(KEY)),
+            7 => self.answer(Some(act >> 4)),
             8 => self.answer(None),
             9 => self.later(),
             10 => self.now = Instant::from_millis(self.now.as_millis() + script.millis()?),
@@ -202,6 +248,7 @@ impl Insider {
             );
             self.side = made.ok();
             self.number = 2;
+            self.listen();
         }
     }
 
@@ -219,7 +266,7 @@ impl Insider {
             content.push(content_type);
         }
         let sealed = match suite {
-            Suite::PskAes128CbcSha256 | Suite::EcdhePskAes128CbcSha256 => {
+            Suite::PskAes128CbcSha256 | Suite::EcdhePskAes128CbcSha256 | Suite::EcdheEcdsaAes128CbcSha256 => {
                 let is_behind = act & 0x10 != 0;
                 let covered = content.len() + if is_behind { 0 } else { 32 };
                 let padding = 16 * usize::from(act >> 5 & 1) + 15 - covered % 16;
@@ -228,7 +275,9 @@ impl Insider {
                     if is_behind { [&padding[..], &[0; 32]] } else { [&[0; 32], &padding[..]] };
                 [&[0; 16][..], &content, first, second].concat()
             }
-            Suite::PskAes128Ccm8 | Suite::EcdhePskAes128Ccm8 => [&[0; 8][..], &content, &[0; 8]].concat(),
+            Suite::PskAes128Ccm8 | Suite::EcdhePskAes128Ccm8 | Suite::EcdheEcdsaAes128Ccm8 => {
+                [&[0; 8][..], &content, &[0; 8]].concat()
+            }
             _ => [&[0; 8][..], &content, &[0; 16]].concat(),
         };
         let outer = if own.is_empty() { content_type } else { 25 };
@@ -262,20 +311,33 @@ impl Insider {
                 _ => {}
             }
         }
-        self.pending = side.poll_pending().map(|pending| pending.id).or(self.pending);
+        self.listen();
     }
 
-    fn answer(&mut self, key: Option<&[u8]>) {
+    fn listen(&mut self) {
+        if let Some(pending) = self.side.as_mut().and_then(Side::poll_pending) {
+            self.pending = Some((pending.id, Question::of(pending.operation)));
+        }
+    }
+
+    /// Answers what was asked, with `length` certificates where it was for those; or says no.
+    fn answer(&mut self, length: Option<u8>) {
         let now = self.now;
-        let (Some(id), Some(side)) = (self.pending.take(), &mut self.side) else { return };
+        let (Some((id, question)), Some(side)) = (self.pending.take(), &mut self.side) else { return };
         let tickets = TicketKey::<Nothing>::derive(&[0; 32], 1);
-        // It may belong to a connection that was replaced since.
-        let _ = match key {
-            Some(key) => side.provide_with_ticket(now, id, Answer::Psk { key }, |session| {
-                tickets.seal(session, b"me", 60)
-            }),
-            None => side.provide(now, id, Answer::Unknown),
+        let certificates = vec![&[0; 91][..]; length.unwrap_or_default().into()];
+        let answer = match question {
+            Question::Proof(proof) => Answer::Proven(proof.run::<Nothing>()),
+            Question::IsTrusted if length.is_none() => Answer::Refused(Refusal::Unknown),
+            _ if length.is_none() => Answer::Unknown,
+            Question::Psk => Answer::Psk { key: KEY },
+            Question::IsTrusted => Answer::Trusted,
+            Question::Certificates => Answer::Certificates(&certificates),
+            Question::Signature => Answer::Signature(&[0; SIGNATURE]),
         };
+        // It may belong to a connection that was replaced since.
+        let _ = side.provide_with_ticket(now, id, answer, |session| tickets.seal(session, b"me", 60));
+        self.listen();
     }
 
     fn say(&mut self, length: u8) {

@@ -4,6 +4,7 @@
 //! input (what was parsed is emitted again byte for byte, a queue drains, a state machine comes to rest).
 
 pub mod blocks;
+pub mod certificates;
 pub mod coap;
 pub mod devices;
 pub mod dtls;
@@ -13,4 +14,5 @@ pub mod formats;
 pub mod link_format;
 pub mod operations;
 pub mod oscore;
+mod owner;
 pub mod script;
