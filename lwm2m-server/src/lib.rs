@@ -8,6 +8,7 @@
 pub mod api;
 pub mod config;
 pub mod credentials;
+mod crypto;
 pub mod driver;
 pub mod endpoint;
 mod event;

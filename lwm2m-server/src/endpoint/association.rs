@@ -319,7 +319,7 @@ mod tests {
         let rng = &mut |bytes: &mut [u8]| bytes.fill(1);
         let now = Instant::from_millis(1_000_000);
         let psk = dtls_psk::Psk { identity: b"a", key: &[7; 16] };
-        let memory = Box::new(dtls_psk::Handshake::new());
+        let memory = Box::new(crate::endpoint::session::Memory::default());
         // Its handshake is not over.
         let session = Connection::client(dtls(now), &dtls_psk::Config::DEFAULT, psk, rng, memory).ok();
         let from = Address::from(std::net::SocketAddr::from(([192, 0, 2, 1], 1)));

@@ -51,6 +51,7 @@ use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{self as coap, Code, Failure, Input, Instant, Rng, Sent};
 
 use crate::credentials::{Fact, Role};
+use crate::crypto::Provider;
 use crate::event::Event;
 use crate::server::{Answer, RequestError};
 
@@ -185,7 +186,7 @@ pub struct Endpoint {
     events: VecDeque<Event>,
     outcomes: VecDeque<(RequestId, Result<Answer, RequestError>)>,
     counters: Counters,
-    cookies: Option<CookieJar>,
+    cookies: Option<CookieJar<Provider>>,
     /// What bodies in blocks may take.
     budget: Budget,
     connection_ids: Option<ConnectionIds>,

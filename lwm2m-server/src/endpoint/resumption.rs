@@ -12,14 +12,14 @@ use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dtls_psk::{ClientHello, Handshake, Resumption, Session, SetUpError, Ticket, TicketKey};
+use dtls_psk::{ClientHello, Resumption, Session, SetUpError, Ticket, TicketKey};
 use lwm2m_coap::{Instant, Rng};
 use zeroize::Zeroizing;
 
 use crate::credentials::{Authenticated, Role};
 
 use super::association::{Association, Proving};
-use super::session::{Connection, dtls};
+use super::session::{Connection, Memory, dtls};
 use super::slab::Key;
 use super::{Address, Endpoint, Listener};
 
@@ -223,7 +223,7 @@ impl Endpoint {
             (None, Some(id)) => Resumption::Offer(id),
             (None, None) => Resumption::No,
         };
-        let memory = Box::new(Handshake::new());
+        let memory = Box::new(Memory::default());
         let session = Connection::resuming_server(dtls(now), config, hello, resumption, rng, memory)?;
         let mut association = Association::new(now, local, from, Some(session), rng);
         // Where the handshake becomes a full one after all, the identity takes its place.

@@ -15,6 +15,7 @@ use dtls_psk::{Accepted, Choice, ConnectionId, CookieJar, Datagram, Handshake, I
 use lwm2m_coap::{Instant, Rng};
 
 use crate::credentials::{Fact, Role};
+use crate::crypto::Provider;
 use crate::event::Event;
 
 use super::admission::Rates;
@@ -26,7 +27,10 @@ use super::slab::Key;
 use super::{Address, Candidates, Endpoint, Listener, Transmit};
 
 /// The DTLS state of one association; the handshake's memory is boxed and freed after it.
-pub(crate) type Connection = dtls_psk::Connection<MEMORY, Box<Handshake<MEMORY>>>;
+pub(crate) type Connection = dtls_psk::Connection<MEMORY, Box<Memory>, Provider>;
+
+/// What a handshake takes.
+pub(crate) type Memory = Handshake<MEMORY, Provider>;
 
 /// Memory of each direction of a handshake: more than the longest identity needs.
 const MEMORY: usize = 512;
@@ -92,8 +96,9 @@ impl Endpoint {
             Counters::add(&mut self.counters.handshakes_silenced);
             return None;
         }
-        let cookies =
-            self.cookies.get_or_insert_with(|| CookieJar::shared(dtls(now), *self.shared.cookie_root(rng)));
+        let cookies = self
+            .cookies
+            .get_or_insert_with(|| CookieJar::shared_with_crypto(dtls(now), *self.shared.cookie_root(rng)));
         let hello = match cookies.accept(dtls(now), &self.config.dtls, rng, from.bytes(), datagram, out) {
             Accepted::Verified(hello) => hello,
             Accepted::Reply(length) => {
