@@ -5,7 +5,7 @@
 //!
 //! Invariant: no keys before the peer's certificate was trusted and its signature over this handshake verified.
 
-use zeroize::{Zeroize as _, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
 use crate::association::Role;
 use crate::certificate::{self, CertificateType, PeerCertificate};
@@ -33,6 +33,8 @@ pub(crate) struct Authentication {
     pub(crate) peer: CertificateType,
     /// Whether the client presents something: the server asked for it.
     pub(crate) is_mutual: bool,
+    /// Client: whether the server said which kind it would take.
+    pub(crate) is_own_agreed: bool,
     /// What we sign next, or the peer signed.
     pub(crate) digest: [u8; 32],
     /// The handshake up to the ClientKeyExchange (RFC 7627 §3).
@@ -51,6 +53,7 @@ impl Authentication {
         own: CertificateType::RawPublicKey,
         peer: CertificateType::RawPublicKey,
         is_mutual: false,
+        is_own_agreed: false,
         digest: [0; 32],
         session_hash: [0; 32],
         key: [0; POINT],
@@ -69,6 +72,11 @@ impl Authentication {
 
     pub(crate) fn certificate<'m>(&self, body: &'m [u8]) -> Option<PeerCertificate<'m>> {
         PeerCertificate::parse(self.peer, body)?
+    }
+
+    /// Whether this is what came of the proof of now. The digest is of this handshake's randoms.
+    pub(crate) fn is_about(&self, proven: &Proven) -> bool {
+        proven.digest == self.digest
     }
 
     pub(crate) const fn proof(&self, secret: &[u8; 32]) -> Proof {
@@ -97,12 +105,12 @@ impl Proof {
     #[must_use]
     pub fn run<C: Crypto>(&self) -> Proven {
         let Self { secret, share, key, digest, signature } = self;
-        if !C::p256_verify(key, digest, signature) {
-            return Proven(Err(Reason::BadSignature));
+        let mut proven = Proven { digest: *digest, shared: [0; 32], result: Err(Reason::BadSignature) };
+        if C::p256_verify(key, digest, signature) {
+            let agreed = C::p256_shared(secret, share, &mut proven.shared);
+            proven.result = agreed.ok_or(Reason::InvalidShare);
         }
-        let mut shared = [0; 32];
-        let agreed = C::p256_shared(secret, share, &mut shared).ok_or(Reason::InvalidShare);
-        Proven(agreed.map(|()| shared))
+        proven
     }
 }
 
@@ -122,20 +130,19 @@ impl core::fmt::Debug for Proof {
     }
 }
 
-/// What came of a [`Proof`].
-pub struct Proven(Result<[u8; 32], Reason>);
-
-impl Drop for Proven {
-    fn drop(&mut self) {
-        if let Ok(shared) = &mut self.0 {
-            shared.zeroize();
-        }
-    }
+/// What came of a [`Proof`]; good for its handshake alone.
+#[derive(ZeroizeOnDrop)]
+pub struct Proven {
+    shared: [u8; 32],
+    #[zeroize(skip)]
+    digest: [u8; 32],
+    #[zeroize(skip)]
+    result: Result<(), Reason>,
 }
 
 impl core::fmt::Debug for Proven {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter.debug_tuple("Proven").field(&self.0.is_ok()).finish()
+        formatter.debug_tuple("Proven").field(&self.result).finish()
     }
 }
 
@@ -148,15 +155,24 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let key = certificate.public_key().and_then(public_key::point_of).ok_or(Reason::UnsupportedKey)?;
         core.authentication.key = *key;
         core.absorb(message);
+        core.suspicion = None;
+        // It has our flight, and our owner may take its time.
+        core.timers.retransmit = None;
+        // Some small stacks (tinydtls) understand only one message in a record.
+        self.flight.separate();
         core.waiting.want(Wait::CheckPeer);
         Ok(())
     }
 
     pub(crate) fn go_on_with_trusted(&mut self) {
-        self.core.state = match self.association.role {
-            Role::Client => State::ServerHelloDone,
-            Role::Server => State::ClientKeyExchange,
-        };
+        match self.association.role {
+            Role::Client => {
+                self.core.state = State::ServerHelloDone;
+                // The rest of the server's flight may be lost.
+                self.core.timers.flight(self.now);
+            }
+            Role::Server => self.core.state = State::ClientKeyExchange,
+        }
     }
 
     /// A client: the server's share and signature.
@@ -171,8 +187,13 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
 
     /// A client: the server wants to know who we are.
     pub(crate) fn take_certificate_request(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        // Departure: RFC 5246 §7.4.6 lets a client without a suitable certificate go on without one; LwM2M needs it.
         if !message::or_malformed(certificate::is_request_for_us(message.body))? {
             return Err(Reason::UnofferedAlgorithm.into());
+        }
+        let Authentication { own, is_own_agreed, .. } = self.core.authentication;
+        if own == CertificateType::RawPublicKey && !is_own_agreed {
+            return Err(Reason::WrongCertificateType.into());
         }
         self.core.authentication.is_mutual = true;
         self.core.absorb(message);
@@ -188,13 +209,11 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
 
     pub(crate) fn go_on_with_proven(
         &mut self,
-        mut proven: Proven,
+        proven: Proven,
         use_key: impl FnOnce(&mut Self, &[u8]),
     ) -> Result<(), Failure> {
-        match &mut proven.0 {
-            Ok(shared) => self.core.agreement.set_shared(shared),
-            Err(reason) => return Err((*reason).into()),
-        }
+        proven.result?;
+        self.core.agreement.set_shared(&proven.shared);
         match self.association.role {
             Role::Server => use_key(self, &[]),
             Role::Client => {
@@ -280,6 +299,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let Self { association, core, flight, now } = self;
         core.derive(association, &[], |_, _| ());
         core.state = State::Finished;
+        core.suspicion = None;
         core.timers.flight(*now);
         flight.release();
         let message_seq = core.client_finished_seq();

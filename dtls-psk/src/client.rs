@@ -221,9 +221,10 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         is_possible.then_some(()).ok_or(Reason::ProtocolViolation)
     }
 
-    /// RFC 7250 §4.2: the server answers with the kind that was offered; who does not know the extension has certificates.
+    /// RFC 7250 §4.2: the server answers with the kind that was offered, for the client only if it wants to know who that is; who
+    /// does not know the extension has certificates.
     #[cfg(feature = "rpk")]
-    fn check_certificate_types(&self, hello: &ServerHello<'_>) -> Result<(), Reason> {
+    fn check_certificate_types(&mut self, hello: &ServerHello<'_>) -> Result<(), Reason> {
         let HelloExtensions {
             client_certificate_type, server_certificate_type, signature_algorithms, ..
         } = hello.extensions;
@@ -237,8 +238,11 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         if hello.extensions.server_name.is_some() && self.core.authentication.server_name.is_empty() {
             return Err(Reason::UnofferedExtension);
         }
-        let is_certain = |answer: &Option<&[u8]>| *answer == Some(&[CertificateType::RawPublicKey.code()]);
-        let is_possible = !are_raw || !hello.suite.is_ecdsa() || answers.iter().all(is_certain);
+        let is_raw = |answer: &[u8]| answer == [CertificateType::RawPublicKey.code()];
+        self.core.authentication.is_own_agreed = client_certificate_type.is_some();
+        let is_possible = !are_raw
+            || !hello.suite.is_ecdsa()
+            || (server_certificate_type.is_some_and(is_raw) && client_certificate_type.is_none_or(is_raw));
         is_possible.then_some(()).ok_or(Reason::WrongCertificateType)
     }
 

@@ -171,8 +171,11 @@ impl<'a> OfferedHello<'a> {
 #[cfg(feature = "rpk")]
 fn possible_types(config: &Config, extensions: &HelloExtensions<'_>) -> Option<CertificatePair> {
     let types = config.certificate_types;
-    let algorithms = extensions.signature_algorithms?;
-    algorithms.chunks_exact(2).any(|algorithm| algorithm == signature::ALGORITHM).then_some(())?;
+    // Departure: RFC 5246 §7.4.1.4.1 lets who says nothing know only SHA-1; devices that say nothing (old tinydtls) know SHA-256.
+    let can_verify = extensions
+        .signature_algorithms
+        .is_none_or(|known| known.chunks_exact(2).any(|algorithm| algorithm == signature::ALGORITHM));
+    can_verify.then_some(())?;
     Some((
         types.choose(extensions.server_certificate_type_list()?)?,
         types.choose(extensions.client_certificate_type_list()?)?,

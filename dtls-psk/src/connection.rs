@@ -153,6 +153,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         let mut connection = Self::start(Role::Client, 0, now, config, handshake);
         if let Some((mut step, _)) = connection.step(now) {
             step.core.client_random = random;
+            #[cfg(feature = "rpk")]
+            {
+                step.core.waiting = crate::pending::Waiting::of(&random);
+            }
             step.core.suites = config.suites;
             #[cfg(feature = "ecdhe")]
             if config.suites.has_ecdhe() {
@@ -165,8 +169,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
                 step.core.record_size_limit = config.record_size_limit;
             }
             prepare(step.core);
-            let pushed = step.push_client_hello(&[]);
-            debug_assert!(pushed.is_ok(), "a ClientHello without cookie fits into any handshake memory");
+            step.push_client_hello(&[]).map_err(|_| SetUpError::Memory)?;
         }
         Ok(connection)
     }
@@ -251,7 +254,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// written.
     ///
     /// # Errors
-    /// The connection is not established, there is no room, the payload is too long, the sequence numbers are used up, or the primitives refused,
+    /// The connection is not established, there is no room, the payload is too long, the sequence numbers are used up, or the
+    /// primitives refused,
     /// and then the payload is lost.
     pub fn seal(&mut self, buffer: &mut [u8], payload: Range<usize>) -> Result<Range<usize>, SealError> {
         if self.association.phase != Phase::Established {

@@ -32,6 +32,9 @@ const DRAWS: usize = 4;
 pub(crate) struct Agreement<C: Crypto> {
     /// All zeros where there is none.
     secret: [u8; 32],
+    /// What belongs to it.
+    #[zeroize(skip)]
+    public: [u8; POINT],
     shared: [u8; 32],
     #[zeroize(skip)]
     is_agreed: bool,
@@ -41,13 +44,14 @@ pub(crate) struct Agreement<C: Crypto> {
 
 impl<C: Crypto> Agreement<C> {
     pub(crate) const NONE: Self =
-        Self { secret: [0; 32], shared: [0; 32], is_agreed: false, crypto: PhantomData };
+        Self { secret: [0; 32], public: [0; POINT], shared: [0; 32], is_agreed: false, crypto: PhantomData };
 
     /// Starts with a fresh secret, drawn where it stays.
     pub(crate) fn draw(&mut self, rng: &mut Rng<'_>) -> Result<(), SetUpError> {
         for _ in 0..DRAWS {
             rng(&mut self.secret);
-            if self.share().is_some() {
+            if let Some(public) = C::p256_public(&self.secret) {
+                self.public = public;
                 return Ok(());
             }
         }
@@ -56,7 +60,7 @@ impl<C: Crypto> Agreement<C> {
 
     /// What the peer needs of us.
     pub(crate) fn share(&self) -> Option<[u8; POINT]> {
-        C::p256_public(&self.secret)
+        self.public.starts_with(&[4]).then_some(self.public)
     }
 
     /// Agrees with the peer; `None` if its share is none.

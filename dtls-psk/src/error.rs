@@ -304,6 +304,8 @@ pub enum SetUpError {
     NotRandom,
     /// A client is to offer a suite that is for servers only.
     ServerSuite,
+    /// The memory of the handshake is too short for a ClientHello with this server name.
+    Memory,
     /// No suite is configured for what the client proves itself with.
     NoSuite,
     /// The server name is empty or has more than 253 bytes.
@@ -318,6 +320,9 @@ impl fmt::Display for SetUpError {
             Self::KeyLength => "the PSK is empty or longer than 64 bytes",
             Self::NotRandom => "the random source returned only zeros",
             Self::ServerSuite => "a client does not offer a cipher suite that is for servers only",
+            Self::Memory => {
+                "the memory of the handshake is too short for a ClientHello with this server name"
+            }
             Self::NoSuite => "no cipher suite is configured for this kind of credential",
             #[cfg(feature = "x509")]
             Self::ServerName => "the server name is empty or longer than 253 bytes",

@@ -32,9 +32,15 @@ pub enum Input<'d> {
     Closed(Reason),
 }
 
-/// Names one pending operation of one connection.
+/// Names one pending operation of one connection: an answer that comes late, when another connection has taken the place of
+/// that one, is none to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub struct PendingId(pub(crate) u32);
+pub struct PendingId {
+    /// The front of the random of this side, which no other handshake has.
+    pub(crate) handshake: [u8; 8],
+    /// How many operations there were before.
+    pub(crate) count: u8,
+}
 
 /// An operation that the engine waits for.
 #[derive(PartialEq, Eq, Debug)]

@@ -72,6 +72,12 @@ impl<const N: usize> Flight<N> {
         self.release();
     }
 
+    /// Puts each message into a record of its own from now on, for peers that understand no more.
+    #[cfg(feature = "rpk")]
+    pub(crate) const fn separate(&mut self) {
+        self.shares_records = false;
+    }
+
     /// Sends nothing until the flight is complete.
     #[cfg(feature = "rpk")]
     pub(crate) const fn hold(&mut self) {
@@ -96,6 +102,10 @@ impl<const N: usize> Flight<N> {
     /// the path: later ones are half as long, and so are those of the flights to come. A ClientHello is left whole, for
     /// servers that keep nothing before the cookie came back.
     pub(crate) fn repeat(&mut self) {
+        #[cfg(feature = "rpk")]
+        if self.is_held {
+            return;
+        }
         self.repeats = self.repeats.saturating_add(1);
         let is_hello =
             matches!(self.items.first(), Some(Item::Message { message_type: MessageType::ClientHello, .. }));

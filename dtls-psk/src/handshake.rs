@@ -33,7 +33,7 @@ pub(crate) const MEMORY_MIN: usize = if cfg!(feature = "ecdhe") { 2 + 128 + 1 + 
 
 /// Memory for a handshake: our flight and the peer's messages with up to `N` bytes each, transcript and randoms.
 ///
-/// 384 bytes are enough for everything with pre-shared keys or raw public keys (a client needs 256 for the latter), and with
+/// 384 bytes are enough for everything with pre-shared keys or raw public keys (a client needs 320 for the latter), and with
 /// certificates the longer one of both chains and 320 bytes. 192, or 208 with the feature `ecdhe`, are the least that
 /// compiles, and enough as well but for cookies of more than 142 bytes (less where more than one suite, a session or a
 /// Connection ID is offered), which a client then refuses with [`Reason::TooLong`]. A client has the memory inline, a server
@@ -243,7 +243,7 @@ impl<C: Crypto> Core<C> {
             #[cfg(feature = "resumption")]
             resuming: crate::resume::Resuming::No,
             #[cfg(any(feature = "server", feature = "rpk"))]
-            waiting: crate::pending::Waiting::default(),
+            waiting: crate::pending::Waiting::NONE,
             #[cfg(feature = "rpk")]
             authentication: crate::authentication::Authentication::NONE,
             #[cfg(all(feature = "resumption", feature = "server"))]

@@ -13,13 +13,13 @@ use crate::psk::PSK_MAX;
 use crate::time::Instant;
 
 /// The operation that is under way, if there is one.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Waiting {
     operation: Option<Wait>,
     /// Whether `poll_pending` reported it.
     is_asked: bool,
-    /// How many there were before.
-    count: u32,
+    /// What the next operation is called.
+    id: PendingId,
 }
 
 /// The kinds of operations.
@@ -38,6 +38,15 @@ pub(crate) enum Wait {
 }
 
 impl Waiting {
+    pub(crate) const NONE: Self =
+        Self { operation: None, is_asked: false, id: PendingId { handshake: [0; 8], count: 0 } };
+
+    /// For the handshake in which this side has this random.
+    pub(crate) fn of(random: &[u8; 32]) -> Self {
+        let handshake = *random.first_chunk().unwrap_or(&[0; 8]);
+        Self { id: PendingId { handshake, count: 0 }, ..Self::NONE }
+    }
+
     pub(crate) const fn want(&mut self, operation: Wait) {
         self.operation = Some(operation);
         self.is_asked = false;
@@ -67,15 +76,16 @@ impl Waiting {
 
     fn ask(&mut self) -> Option<(PendingId, Wait)> {
         let operation = self.operation.filter(|_| !core::mem::replace(&mut self.is_asked, true))?;
-        Some((PendingId(self.count), operation))
+        Some((self.id, operation))
     }
 
     fn asked(&self, id: PendingId) -> Option<Wait> {
-        self.operation.filter(|_| self.is_asked && id == PendingId(self.count))
+        self.operation.filter(|_| self.is_asked && id == self.id)
     }
 
     fn done(&mut self) {
-        *self = Self { count: self.count.wrapping_add(1), ..Self::default() };
+        self.id.count = self.id.count.wrapping_add(1);
+        self.operation = None;
     }
 }
 
@@ -155,7 +165,9 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             #[cfg(feature = "rpk")]
             (Wait::Prove, Answer::Proven(proven)) => step.go_on_with_proven(proven, use_key),
             #[cfg(feature = "rpk")]
-            (Wait::Present, Answer::Certificates(certificates)) => step.go_on_with_own(certificates),
+            (Wait::Present, Answer::Certificates(certificates @ [_, ..])) => {
+                step.go_on_with_own(certificates)
+            }
             #[cfg(feature = "rpk")]
             (Wait::Sign, Answer::Signature(signature)) => step.go_on_with_signature(signature),
             #[cfg(feature = "rpk")]
@@ -183,6 +195,10 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             }
             #[cfg(feature = "server")]
             (Wait::LookUp, Answer::Psk { .. } | Answer::Unknown) => Ok(()),
+            #[cfg(feature = "rpk")]
+            (Wait::Prove, Answer::Proven(proven)) if !self.core.authentication.is_about(proven) => {
+                Err(ProvideError::OtherOperation)
+            }
             #[cfg(feature = "rpk")]
             (Wait::CheckPeer, Answer::Trusted | Answer::Refused(_))
             | (Wait::Prove, Answer::Proven(_))

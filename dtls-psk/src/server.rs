@@ -26,7 +26,7 @@ use crate::error::{Dropped, OpenError, Reason, SetUpError};
 use crate::event::Input;
 use crate::handshake::{Core, Failure, Handshake, PROTECTED, State, Step};
 use crate::message::{self, Fragment, HelloExtensions, Message, MessageType};
-use crate::pending::Wait;
+use crate::pending::{Wait, Waiting};
 use crate::psk::{StoredIdentity, StoredKey};
 use crate::record::{ContentType, Header};
 use crate::time::Instant;
@@ -60,12 +60,15 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         let decoy = Zeroizing::new(random::<16>(rng)?);
         let decoy = StoredKey::new(&*decoy).ok_or(SetUpError::KeyLength)?;
         // RFC 6347 §4.2.1: the answer takes over the ClientHello's record number.
-        // Among the clients from before RFC 7627 are some that understand only one message in a record.
-        let shares_records = config.shares_records && hello.extensions.extended_master_secret;
+        // Among the clients from before RFC 7627, and among those with raw public keys, are some that understand only one
+        // message in a record.
+        let shares_records =
+            config.shares_records && hello.extensions.extended_master_secret && !hello.suite.is_ecdsa();
         let config = config.with_shared_records(shares_records);
         let mut connection = Self::start(Role::Server, hello.record_sequence, now, &config, handshake);
         if let Some((mut step, reassembly)) = connection.step(now) {
             step.core.server_random = server_random;
+            step.core.waiting = Waiting::of(&server_random);
             step.core.key = decoy;
             #[cfg(feature = "ecdhe")]
             if hello.suite.is_ecdhe() {

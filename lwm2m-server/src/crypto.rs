@@ -79,6 +79,7 @@ mod aws_lc {
     }
 
     #[cfg(test)]
+    #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
     mod tests {
         use super::*;
         use proptest::prelude::*;

@@ -155,3 +155,14 @@ fn a_certificate_without_a_key_of_p_256_is_refused() {
         assert_eq!(talk.server, [Event::Closed(Reason::UnsupportedKey)]);
     }
 }
+
+#[test]
+fn a_name_that_does_not_fit_into_the_memory_is_refused() {
+    let mut random = Random(1);
+    let rng = &mut |bytes: &mut [u8]| random.fill(bytes);
+    let name = "n".repeat(SERVER_NAME_MAX);
+    let certificate = ClientCertificate::X509 { server_name: Some(&name) };
+    let refused =
+        dtls_psk::Connection::<256>::certificate_client(at(0), &config(), certificate, rng, Handshake::new());
+    assert_eq!(refused.err(), Some(SetUpError::Memory));
+}

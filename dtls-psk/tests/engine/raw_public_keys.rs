@@ -78,9 +78,13 @@ fn every_byte_of_a_handshake_with_raw_public_keys_is_accounted_for() {
     let from_server = talk.from_server.get(1).unwrap();
     let of = |datagram: &[u8]| usize::from(datagram[signature(datagram) + 3]);
     assert_eq!(lengths(&talk.from_client)[..2], [75 + 34, 91 + 34]);
-    assert_eq!(from_client.len(), 13 + (12 + 94) + (12 + 66) + (12 + 4 + of(from_client)) + 14 + 53);
-    let hello = 12 + 38 + 2 + 5 + 4 + 2 * 5;
-    assert_eq!(from_server.len(), 13 + hello + (12 + 94) + (12 + 69 + 4 + of(from_server)) + (12 + 8) + 12);
+    // Each message has a record of its own.
+    let of_message = |body: usize| 13 + 12 + body;
+    let verify = of_message(4 + of(from_client));
+    assert_eq!(from_client.len(), of_message(94) + of_message(66) + verify + 14 + 53);
+    let hello = of_message(38 + 2 + 5 + 4 + 2 * 5);
+    let exchange = of_message(69 + 4 + of(from_server));
+    assert_eq!(from_server.len(), hello + of_message(94) + exchange + of_message(8) + of_message(0));
 }
 
 /// Ends at the client for `reason`, with `alert` for the server.
@@ -407,4 +411,154 @@ fn what_is_judged_is_what_is_verified_26() {
         assert_eq!(owner.seen.concat(), stranger, "the key whose signature counts");
         assert_eq!(events, [Event::Closed(Reason::BadSignature)]);
     }
+}
+
+/// A client that was asked something, and the answers of its owner.
+fn asked() -> (Client, Owner, Server) {
+    let Pair { mut client, owner, mut server } = Pair::of_default();
+    talk_with(&mut client, &mut server, at(0), |_, _| true);
+    (client, owner, server)
+}
+
+#[test]
+fn an_owner_may_take_its_time() {
+    let (mut client, mut owner, mut server) = asked();
+    server.answers_at_once = false;
+    // Nothing is repeated, and a forged alert ends nothing, while it is our side that is slow.
+    receive(&mut client, at(1), &record(21, 0, 9, &[2, 40]));
+    assert_eq!(client.poll_timeout(), Some(at(90_000)));
+    assert_eq!(client.handle_timeout(at(60_000)), None);
+    assert!(transmit(&mut client, at(60_000), 1200).is_empty());
+    assert_eq!(owner.answer(&mut client, at(60_000)), []);
+    let mut events = Vec::new();
+    for datagram in transmit(&mut client, at(60_000), 1200) {
+        events.extend(server.handle(at(60_000), &datagram).0);
+    }
+    // So may that of the server; meanwhile the Finished is kept.
+    let answered = server.owner.answer(server.peers.first_mut().unwrap(), at(80_000));
+    assert_eq!((events, answered), (vec![], vec![Event::Established]));
+    for datagram in transmit(server.peer(), at(80_000), 1200) {
+        assert_eq!(receive(&mut client, at(80_000), &datagram), [Event::Established]);
+    }
+}
+
+#[test]
+fn an_owner_that_never_answers_is_the_reason() {
+    let (mut client, ..) = asked();
+    let ended = client.handle_timeout(at(90_000)).map(Event::of);
+    assert_eq!(ended, Some(Event::Closed(Reason::OperationUnanswered)));
+}
+
+#[test]
+fn while_a_server_waits_for_its_owner_repeated_hellos_change_nothing() {
+    let Pair { mut client, mut owner, mut server } = Pair::of_default();
+    server.answers_at_once = false;
+    let mut hello = Vec::new();
+    talk_with(&mut client, &mut server, at(0), |_, datagram| {
+        hello = datagram.clone();
+        true
+    });
+    for second in 1..6 {
+        assert_eq!(server.handle(at(second * 1000), &hello), (vec![], vec![]));
+    }
+    server.answers_at_once = true;
+    server.owner.answer(server.peers.first_mut().unwrap(), at(6000));
+    let flight = transmit(server.peer_any(), at(6000), 1200);
+    assert_eq!(flight.len(), 1, "in one datagram, as if nobody had asked again");
+    receive(&mut client, at(6000), &flight[0]);
+    owner.answer(&mut client, at(6000));
+    assert_eq!(talk_with(&mut client, &mut server, at(6000), |_, _| true).server, [Event::Established]);
+}
+
+#[test]
+fn an_answer_to_one_handshake_is_none_to_the_next() {
+    use dtls_psk::{Answer, Operation, ProvideError, RustCrypto};
+    let (mut first, ..) = asked();
+    let mut random = Random(9);
+    let rng = &mut |bytes: &mut [u8]| random.fill(bytes);
+    let config = config(Suite::EcdheEcdsaAes128Ccm8);
+    let certificate = ClientCertificate::RawPublicKey;
+    let mut second = Client::certificate_client(at(0), &config, certificate, rng, Handshake::new()).unwrap();
+    let mut server = Server { config, ..Server::new(5) };
+    talk_with(&mut second, &mut server, at(0), |_, _| true);
+    let (late, next) = (first.poll_pending().unwrap().id, second.poll_pending().unwrap().id);
+    assert_ne!(late, next);
+    assert_eq!(second.provide(at(1), late, Answer::Trusted), Err(ProvideError::NotPending));
+    // Nor is the proof of one a proof of the other.
+    let prove = |client: &mut Client, id| {
+        client.provide(at(1), id, Answer::Trusted).unwrap();
+        let pending = client.poll_pending().unwrap();
+        let Operation::Prove(proof) = pending.operation else { panic!() };
+        (pending.id, proof.run::<RustCrypto>())
+    };
+    let (_, of_first) = prove(&mut first, late);
+    let (id, of_second) = prove(&mut second, next);
+    assert_eq!(second.provide(at(1), id, Answer::Proven(of_first)), Err(ProvideError::OtherOperation));
+    assert_eq!(second.provide(at(1), id, Answer::Trusted), Err(ProvideError::OtherOperation));
+    assert_eq!(second.provide(at(1), id, Answer::Proven(of_second)), Ok(None));
+}
+
+#[test]
+fn who_has_nothing_to_present_says_so_to_its_owner() {
+    use dtls_psk::{Answer, Operation};
+    for answer in [Answer::Unknown, Answer::Certificates(&[])] {
+        let Pair { mut client, mut server, .. } = Pair::of_default();
+        server.answers_at_once = false;
+        talk_with(&mut client, &mut server, at(0), |_, _| true);
+        let pending = server.peer_any().poll_pending().unwrap();
+        assert!(matches!(pending.operation, Operation::Present { .. }));
+        let id = pending.id;
+        let ended = server.peer_any().provide(at(1), id, answer).unwrap().map(Event::of);
+        assert_eq!(ended, Some(Event::Closed(Reason::NothingToPresent)));
+    }
+}
+
+#[test]
+fn a_server_that_does_not_ask_who_we_are_need_not_say_what_it_takes() {
+    // The ServerHello without client_certificate_type, which the client reads and the transcript shows.
+    let Pair { mut client, mut server, mut owner } = Pair::of_default();
+    let talk = talk_answering(
+        &mut client,
+        &mut server,
+        at(0),
+        |is_up, datagram| {
+            if !is_up {
+                change_messages(datagram, 2, |body| {
+                    let at = body.windows(4).position(|bytes| bytes == [0, 19, 0, 1]).unwrap();
+                    body.drain(at..at + 5);
+                    let length = body.len() - 40;
+                    body[38..40].copy_from_slice(&(length as u16).to_be_bytes());
+                });
+            }
+            true
+        },
+        |client| owner.answer(client, at(0)),
+    );
+    // It asks all the same.
+    is_refused_by_client(&talk, Reason::WrongCertificateType, 43);
+    assert_eq!(owner.asked, ["check"]);
+}
+
+#[test]
+fn two_certificates_in_one_record_are_one_26() {
+    let [stranger, genuine] = [0x66, 0x51].map(|secret| Owner::new(secret).raw_public_key());
+    let body = |key: &[u8]| [&[0, 0, 91][..], key].concat();
+    let both = |seq: u16| {
+        let piece = |key: &[u8]| fragment(CERTIFICATE, 94, seq, 0, &body(key));
+        record(22, 0, 9, &[piece(&stranger), piece(&genuine)].concat())
+    };
+    let instead = |direction: bool, seq: u16| {
+        let mut pair = Pair::of_default();
+        pair.talk_with(|is_up, datagram| {
+            if is_up == direction {
+                let records = records_of(datagram).into_iter();
+                let changed = records.map(|it| if it[13] == CERTIFICATE { both(seq) } else { it });
+                *datagram = changed.collect::<Vec<_>>().concat();
+            }
+            true
+        });
+        pair
+    };
+    assert_eq!(instead(DOWN, 2).owner.seen.concat(), stranger);
+    assert_eq!(instead(UP, 2).server.owner.seen.concat(), stranger);
 }
