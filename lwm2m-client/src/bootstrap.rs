@@ -23,6 +23,12 @@ const PAUSE: u32 = 60;
 /// Seconds of the longest pause: a fleet that lost its bootstrap server asks again within the hour.
 pub(crate) const LONGEST_PAUSE: u32 = 3600;
 
+/// So many seconds from now and up to a quarter more: `random` keeps the devices of a fleet from coming at once.
+pub(crate) fn spread(now: Instant, pause: u32, random: u8) -> Instant {
+    let more = (pause.saturating_mul(1000) / 1024).saturating_mul(u32::from(random));
+    now.after_secs(pause).after_millis(more.into())
+}
+
 /// Where the sequence stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) enum Phase {
@@ -93,9 +99,7 @@ impl Bootstrap {
         let doublings = self.failures.min(6);
         self.failures = self.failures.saturating_add(1);
         let pause = PAUSE.saturating_mul(1_u32 << doublings).min(LONGEST_PAUSE);
-        // Up to a quarter more, in milliseconds.
-        let spread = (pause.saturating_mul(1000) / 1024).saturating_mul(u32::from(random));
-        self.not_before = now.after_secs(pause).after_millis(spread.into());
+        self.not_before = spread(now, pause, random);
     }
 
     /// The server wants to be left alone until then.

@@ -163,6 +163,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             State::Registered if session.registration.update_at().is_some_and(|at| at <= now) => {
                 session.registration.due.refresh = true;
             }
+            State::PutOff { until } if until <= now => session.registration.want_update(),
             State::Disabled { until } if until <= now => session.registration.start(now, 0),
             State::Failed { at } => {
                 if self.next_life(slot, at).is_some_and(|at| at <= now)
@@ -496,7 +497,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             return;
         };
         match what {
-            Executed::Update => session.registration.due.refresh = true,
+            Executed::Update => session.registration.want_update(),
             _ if session.registration.is_alive() => {
                 session.registration.state = State::Deregistering { then: Then::Disable(timeout) };
             }
@@ -535,6 +536,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             State::Registered => {
                 session.registration.update_at().filter(|_| !session.registration.due.refresh)
             }
+            State::PutOff { until } => Some(until),
             State::Disabled { until } => Some(until),
             State::Failed { at } => self.next_life(slot, at),
             _ => None,

@@ -5,7 +5,8 @@
 //! 1. `Delayed` until the initial delay, a retry or the turn in the order has come.
 //! 2. `Connecting`: the name is resolved, the handshake runs.
 //! 3. `Registering`: POST /rd is under way.
-//! 4. `Registered`; from here `Updating` and back, before the lifetime ends or when something changed.
+//! 4. `Registered`; from here `Updating` and back, before the lifetime ends or when something changed, with a rest in
+//!    `PutOff` where the server says 5.03.
 //! 5. `Deregistering`, then `Disabled` for a time, or `Idle`.
 //!
 //! Invariant: a location exists exactly from `Registered` to the end of `Deregistering`.
@@ -96,6 +97,8 @@ pub(crate) enum State {
     Registered,
     /// Update is under way.
     Updating,
+    /// The server knows the device, and wants no Update before that.
+    PutOff { until: Instant },
     /// De-register is due or under way.
     Deregistering { then: Then },
     /// Executed /1/x/4: silent until then.
@@ -160,6 +163,38 @@ impl Registration {
         self.refreshed_at = now;
     }
 
+    /// The Update under way came to no end; whether it is still wanted. It is not when the registration ends meanwhile.
+    pub(crate) fn reopen(&mut self) -> bool {
+        let is_updating = self.state == State::Updating;
+        if is_updating {
+            self.state = State::Registered;
+        }
+        is_updating
+    }
+
+    /// The server took no Update and wants to be left alone until then: the next one goes out then, or when the lifetime asks
+    /// for it if that is still to come. `had_objects` tells whether the object list has to be sent again.
+    pub(crate) fn postpone_update(&mut self, now: Instant, earliest: Instant, had_objects: bool) {
+        if !self.reopen() {
+            return;
+        }
+        let latest = self.update_at().filter(|at| *at > now);
+        self.state = State::PutOff { until: latest.map_or(earliest, |latest| latest.min(earliest)) };
+        if had_objects {
+            self.due.objects = true;
+            // The server was told none that is like this one.
+            self.links = self.links.map(|byte| !byte);
+        }
+    }
+
+    /// An Update is due, whatever was put off.
+    pub(crate) fn want_update(&mut self) {
+        self.due.refresh = true;
+        if let State::PutOff { .. } = self.state {
+            self.state = State::Registered;
+        }
+    }
+
     /// An attempt failed; whether there will be another.
     pub(crate) fn failed(&mut self, now: Instant, policy: RetryPolicy) -> Option<Instant> {
         self.forget();
@@ -198,7 +233,7 @@ impl Registration {
 
     /// Whether the server knows the device.
     pub(crate) fn is_alive(&self) -> bool {
-        matches!(self.state, State::Registered | State::Updating)
+        matches!(self.state, State::Registered | State::Updating | State::PutOff { .. })
     }
 
     /// When the next Update is due by the lifetime alone; never for a lifetime of 0.
@@ -231,9 +266,11 @@ pub(crate) fn is_turn(priority: Option<u32>, mut all: impl Iterator<Item = Turn>
     let Some(priority) = priority else { return true };
     all.all(|other| match other.priority {
         Some(before) if before < priority => match other.state {
-            State::Registered | State::Updating | State::Deregistering { .. } | State::Disabled { .. } => {
-                true
-            }
+            State::Registered
+            | State::Updating
+            | State::PutOff { .. }
+            | State::Deregistering { .. }
+            | State::Disabled { .. } => true,
             State::Failed { .. } => !other.is_blocking,
             State::Idle => true,
             State::Delayed { .. } | State::Connecting | State::Registering => false,

@@ -30,20 +30,20 @@ const LARGEST_KEPT: usize = REQUEST_COPY - 48;
 const UNCONFIRMED_EVERY: u32 = 3;
 const UNCONFIRMED_AT_ONCE: u32 = 10;
 
-/// The rate of Non-confirmable notifications to one server: when what was sent is outweighed by the time that passed.
+/// The rate of Non-confirmable notifications to one server: when the time that passed makes up for all that were sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
-    outweighed_at: Instant,
+    caught_up_at: Instant,
 }
 
 impl Pace {
     /// Whether one more is within the rate.
     fn has_room(self, now: Instant) -> bool {
-        self.outweighed_at <= now.after_secs(UNCONFIRMED_EVERY * (UNCONFIRMED_AT_ONCE - 1))
+        self.caught_up_at <= now.after_secs(UNCONFIRMED_EVERY * (UNCONFIRMED_AT_ONCE - 1))
     }
 
     fn sent(&mut self, now: Instant) {
-        self.outweighed_at = self.outweighed_at.max(now).after_secs(UNCONFIRMED_EVERY);
+        self.caught_up_at = self.caught_up_at.max(now).after_secs(UNCONFIRMED_EVERY);
     }
 }
 
@@ -102,6 +102,7 @@ impl Attached {
 
 /// All observations and attributes.
 pub(crate) struct Reporting<const O: usize, const T: usize> {
+    /// Who was notified longest ago comes first.
     observations: Vec<Observation, O>,
     attached: Vec<Attached, T>,
     sequence: Sequence,
@@ -391,13 +392,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         self.reporting.sequence = sequence;
         if is_gone {
             self.reporting.cancel(slot, observer.token);
-        } else if let Some(observation) = self.reporting.observations.get_mut(index) {
+        } else if index < self.reporting.observations.len() {
+            let mut observation = self.reporting.observations.remove(index);
             observation.progress = Progress { notified: now, evaluated: now, changed: false, due: false };
             observation.notified = number.unwrap_or(f64::NAN);
             observation.previous = observation.notified;
             if delivery == Delivery::Confirmable {
                 observation.confirmed_at = now;
             }
+            // Behind the others: where only one can go out at a time all have their turn.
+            let _ = self.reporting.observations.push(observation);
         }
         Ok(sent)
     }

@@ -13,7 +13,7 @@ use lwm2m_coap::{
 use lwm2m_objects::{Location, Object, Operation, Parameters, Root, mapping};
 
 use crate::account::{Binding, ShortServerId};
-use crate::bootstrap::{LONGEST_PAUSE, Phase};
+use crate::bootstrap::{LONGEST_PAUSE, Phase, spread};
 use crate::client::Client;
 use crate::error::Reason;
 use crate::event::{Notice, Role};
@@ -22,6 +22,11 @@ use crate::session::{Echo, Outstanding, REQUEST_COPY, Request, Session};
 
 /// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options, Echo.
 const REQUEST_OVERHEAD: usize = 112;
+
+/// For how many seconds a server that answers 5.03 without Max-Age is left alone (RFC 7252 §5.10.5), and at least before the next
+/// Update.
+const DEFAULT_PAUSE: u32 = 60;
+const SHORTEST_PAUSE: u32 = 10;
 
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
     Client<'_, S, O, T, A, B, U>
@@ -287,23 +292,24 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         {
             match request.what {
                 Request::Bootstrap => session.is_asked = false,
-                Request::Update { .. } => {
-                    session.registration.state = State::Registered;
-                    session.registration.due.refresh = true;
-                }
+                Request::Update { .. } => session.registration.due.refresh |= session.registration.reopen(),
                 Request::Register { .. } | Request::Deregister => {}
             }
             let value = Vec::from_slice(value).unwrap_or_default();
             self.echo = Some(Echo { slot: u8::try_from(slot).unwrap_or_default(), value });
             return;
         }
+        if code == Code::SERVICE_UNAVAILABLE && matches!(request.what, Request::Update { .. }) {
+            let had_objects = session.upload.take().is_some();
+            let earliest = now.after_secs(pause(message).max(SHORTEST_PAUSE));
+            return session.registration.postpone_update(now, earliest, had_objects);
+        }
         let uploaded = session.upload.as_mut().map(|upload| upload.handle(message));
         match uploaded {
             Some(Ok(Uploaded::Continue)) => {
                 // The next portion goes out as the same request.
                 if let Request::Update { .. } = request.what {
-                    session.registration.state = State::Registered;
-                    session.registration.due.objects = true;
+                    session.registration.due.objects |= session.registration.reopen();
                 }
                 return;
             }
@@ -311,7 +317,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Some(Err(_)) => {
                 session.upload = None;
                 self.attempt_failed(now, slot, Reason::Refused(code.as_u8()), rng);
-                return self.postpone(now, slot, request.what, message);
+                return self.postpone(now, slot, request.what, message, rng);
             }
         }
         match request.what {
@@ -320,22 +326,28 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Request::Register { lifetime, binding } => {
                 self.registered(now, slot, (lifetime, binding), message, rng)
             }
-            Request::Update { .. } if code == Code::SERVICE_UNAVAILABLE => {
-                self.attempt_failed(now, slot, Reason::Refused(code.as_u8()), rng)
-            }
             Request::Update { lifetime, binding } => self.updated(now, slot, (lifetime, binding), code),
             Request::Deregister => self.deregistered(now, slot),
         }
-        self.postpone(now, slot, request.what, message);
+        self.postpone(now, slot, request.what, message, rng);
     }
 
-    /// RFC 7252 §5.9.3.4: whoever answers 5.03 says by Max-Age when to come again; an hour at most is waited for.
-    fn postpone(&mut self, now: Instant, slot: usize, what: Request, message: &Message<'_>) {
+    /// A server that answers 5.03 to Register or Bootstrap-Request is left alone for as long as it says.
+    fn postpone(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        what: Request,
+        message: &Message<'_>,
+        rng: &mut Rng<'_>,
+    ) {
         if message.code != Code::SERVICE_UNAVAILABLE {
             return;
         }
-        let Some(seconds) = message.options.uint(OptionNumber::MAX_AGE) else { return };
-        let earliest = now.after_secs(seconds.min(LONGEST_PAUSE));
+        let mut random = [0];
+        rng(&mut random);
+        let [random] = random;
+        let earliest = spread(now, pause(message), random);
         if what == Request::Bootstrap {
             self.bootstrap.postpone(earliest);
         } else if let Some(session) = self.session_mut(slot) {
@@ -393,4 +405,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             self.notice(Notice::RegistrationRetry { server, reason: Reason::Refused(code.as_u8()) });
         }
     }
+}
+
+/// RFC 7252 §5.9.3.4: for how many seconds a server that answers 5.03 wants to be left alone.
+fn pause(message: &Message<'_>) -> u32 {
+    let seconds = message.options.uint(OptionNumber::MAX_AGE).unwrap_or(DEFAULT_PAUSE);
+    // Departure: an hour at most, so that no answer takes a device away for good.
+    seconds.min(LONGEST_PAUSE)
 }

@@ -82,6 +82,37 @@ fn what_goes_out_more_often_than_every_3_seconds_waits_for_acknowledgements() {
 }
 
 #[test]
+fn observations_take_turns_where_each_notification_waits_for_its_acknowledgement() {
+    let mut world = world();
+    let paths = ["/3/0/0", "/3/0/16", VALUE].map(|path| world.observe(DM, path).token);
+    let mut counts = [0; 3];
+    world.server(DM).is_held = true;
+    for second in 0..60 {
+        // The acknowledgement takes until everything has changed again.
+        for resource in [0, 16] {
+            world.client.changed(Path::resource(3, 0, resource));
+        }
+        set(&mut world, f64::from(second));
+        world.server(DM).release();
+        world.exchange();
+    }
+    for notification in &world.server(DM).notifications[15..] {
+        counts[paths.iter().position(|token| *token == notification.token).unwrap()] += 1;
+    }
+    assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 2, "{counts:?}");
+    // An Update that is due goes first.
+    set(&mut world, 100.0);
+    world.client.update();
+    let server = world.server(DM);
+    (server.is_held, server.notifications) = (false, Vec::new());
+    let requests = server.requests.len();
+    server.release();
+    world.exchange();
+    let server = world.server(DM);
+    assert_eq!(server.requests.len(), requests + 1);
+}
+
+#[test]
 fn thresholds_and_steps_filter_changes() {
     let mut world = world();
     assert_eq!(world.attributes(DM, VALUE, &["gt=25", "st=10"]), Code::CHANGED);

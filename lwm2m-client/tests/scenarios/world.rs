@@ -118,6 +118,9 @@ pub struct Script {
     pub update_code: Code,
     /// What every other answer says about when to come again.
     pub max_age: Option<u32>,
+    /// What leaves waits until it is released.
+    pub is_held: bool,
+    held: VecDeque<Vec<u8>>,
     pub reject_notifications: bool,
     deliver: VecDeque<Vec<u8>>,
     registrations: usize,
@@ -148,6 +151,8 @@ impl Script {
             refusal: None,
             update_code: Code::CHANGED,
             max_age: None,
+            is_held: false,
+            held: VecDeque::new(),
             reject_notifications: false,
             deliver: VecDeque::new(),
             registrations: 0,
@@ -257,6 +262,11 @@ impl Script {
         self.peer = Peer::new(&PARAMETERS, TokenPolicy::Random, &mut rng);
     }
 
+    /// Lets go what was held back so far.
+    pub fn release(&mut self) {
+        self.deliver.append(&mut self.held);
+    }
+
     /// Sends close_notify.
     pub fn close(&mut self) {
         let mut out = [0; 256];
@@ -356,7 +366,9 @@ impl Script {
             Some(connection) => connection.seal(buffer, range).unwrap(),
             None => range,
         };
-        if !self.is_dead {
+        if self.is_held {
+            self.held.push_back(buffer[range].to_vec());
+        } else if !self.is_dead {
             self.deliver.push_back(buffer[range].to_vec());
         }
     }
