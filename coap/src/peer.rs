@@ -477,6 +477,5 @@ fn refusal(id: MessageId, token: Token, code: Code, text: &[u8]) -> heapless::Ve
     bytes
 }
 
-/// The longest one: header, token, marker and the text about an option. A request that is shorter gets no text, so that nobody
-/// is answered with more than came.
+/// The longest one: header, token, marker and the text about an option.
 const REFUSAL: usize = HEADER_LENGTH + Token::MAX_LENGTH + 1 + 12;

@@ -682,17 +682,17 @@ fn an_unknown_critical_option_in_a_request_is_refused() {
         (&[0xe0, 0xfe, 0xf2], Code::BAD_OPTION, b"\xffoption 65535"),
         (&[0xd1, 22, b'u'], Code::PROXYING_NOT_SUPPORTED, b""),
     ] {
-        let mut datagram = raw(0, Code::POST, 1);
-        let head = datagram.len();
-        datagram.extend(option);
-        let short = datagram.clone();
-        datagram.extend(b"\xffabout as long as its refusal");
-        // A text that is longer than what came is left out.
-        for (datagram, text) in [(&datagram, text), (&short, &[][..])] {
-            assert!(server.hears(datagram).starts_with("Ignored(BadOption"));
+        let head = raw(0, Code::POST, 1);
+        let mut datagram = [&head, option].concat();
+        for payload in 0..20 {
+            let body = [b"\xff", &[b'a'; 20][..payload]].concat();
+            datagram = [&head[..], option, if payload == 0 { &[] } else { &body }].concat();
+            assert!(server.hears(&datagram).starts_with("Ignored(BadOption"));
             let refusal = server.transmit().unwrap();
             assert_eq!(parsed(&refusal), (Kind::Acknowledgement, code, MessageId(1)));
-            assert_eq!(&refusal[head..], text);
+            // A text that would make the refusal longer than what came is left out.
+            let has_text = head.len() + text.len() <= datagram.len();
+            assert_eq!(&refusal[head.len()..], if has_text { text } else { &[] }, "{payload}");
         }
         datagram[0] = 0x51;
         assert!(server.hears(&datagram).starts_with("Ignored(BadOption"));

@@ -182,6 +182,24 @@ fn a_response_that_the_device_does_not_want_is_not_sent() {
 }
 
 #[test]
+fn no_refusal_of_an_unknown_option_is_longer_than_the_request() {
+    let mut world = World::new(true);
+    let mut device = plain(40_000);
+    for (id, payload) in (1..).zip(0..20) {
+        let (header, token) =
+            (Header { kind: Kind::Confirmable, id: MessageId(id) }, Token::new(&[9]).unwrap());
+        let options = [(OptionNumber(2049), &b""[..])];
+        let request = build(header, Code::GET, token, &options, &[b'a'; 20][..payload]);
+        device.send(&mut world, &request);
+        let got = device.got.pop_front().unwrap();
+        // Header, token, marker and text.
+        let has_room = 4 + 1 + 1 + b"option 2049".len() <= request.len();
+        let text = if has_room { &b"option 2049"[..] } else { &[] };
+        assert_eq!((got.code, &got.payload[..]), (Code::BAD_OPTION, text), "{payload}");
+    }
+}
+
+#[test]
 fn strangers_are_told_what_is_wrong_with_their_request() {
     // RFC 7252 §5.4.1, §5.8, §5.10.2
     let mut world = World::new(true);

@@ -5,7 +5,7 @@
 use super::answers::State;
 use super::exchange::Answer;
 use super::outgoing::{Phase, Role};
-use super::{Delivery, Due, Exchange, Failure, Ignored, Input, Peer, REFUSAL, RequestId, Sent, Stored};
+use super::{Delivery, Due, Exchange, Failure, Ignored, Input, Peer, RequestId, Sent, Stored, refusal};
 use crate::code::Code;
 use crate::message::Message;
 use crate::option::OptionNumber;
@@ -122,7 +122,10 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
                     OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME => {
                         Due::Refuse { id, token, code: Code::PROXYING_NOT_SUPPORTED }
                     }
-                    _ if length < REFUSAL => Due::Refuse { id, token, code: Code::BAD_OPTION },
+                    // A text that would make the answer longer than what came is left out.
+                    _ if length < refusal(id, token, Code::BAD_OPTION, &number.diagnostic()).len() => {
+                        Due::Refuse { id, token, code: Code::BAD_OPTION }
+                    }
                     _ => Due::BadOption { id, token, number },
                 };
             }

@@ -49,7 +49,7 @@ impl Endpoint {
             && path.next().is_none();
         if !is_first {
             Counters::add(&mut self.counters.strangers);
-            return Err(answer_stranger(header, &message, out));
+            return Err(answer_stranger(header, &message, datagram.len(), out));
         }
         if self.config.challenge {
             // RFC 9175 §2.4: who did not show the value that was sent to its address may not be there.
@@ -110,9 +110,14 @@ fn put(out: &mut [u8], bytes: &[u8]) -> Option<Range<usize>> {
     Some(0..bytes.len())
 }
 
-/// Answers who is not known, out of nothing but the message: 4.04 to a request, so that a device registers again, a
+/// Answers a message of so many bytes from who is not known, out of nothing but the message: 4.04 to a request, so that a device registers again, a
 /// Reset to a notification or ping, so that it ends.
-fn answer_stranger(header: Header, message: &Message<'_>, out: &mut [u8]) -> Option<Range<usize>> {
+fn answer_stranger(
+    header: Header,
+    message: &Message<'_>,
+    length: usize,
+    out: &mut [u8],
+) -> Option<Range<usize>> {
     match header.kind {
         Kind::Confirmable if message.code.is_request() => {
             // RFC 7252 §5.4.1, §5.8, §5.10.2 count for strangers too.
@@ -125,7 +130,12 @@ fn answer_stranger(header: Header, message: &Message<'_>, out: &mut [u8]) -> Opt
             };
             let mut writer = Writer::new(out, Room::NONE, code);
             if let (Code::BAD_OPTION, Some(number)) = (code, refused) {
-                writer.payload(&number.diagnostic()).ok()?;
+                let text = number.diagnostic();
+                // Header, token, marker and text: an answer is no longer than what came.
+                let answer = [udp::HEADER_LENGTH, message.token.bytes().len(), 1, text.len()];
+                if answer.into_iter().fold(0, usize::saturating_add) <= length {
+                    writer.payload(&text).ok()?;
+                }
             }
             let header = Header { kind: Kind::Acknowledgement, id: header.id };
             Some(writer.finish().ok()?.emit(header, message.token))
