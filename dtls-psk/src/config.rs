@@ -19,10 +19,12 @@ pub struct Config {
     pub retransmit_after: Duration,
     /// How long a handshake may take in all.
     pub handshake_timeout: Duration,
-    /// The longest datagram of a handshake, in bytes of UDP payload: [`DATAGRAM_MIN`](crate::DATAGRAM_MIN), as which less
-    /// counts, to 65,535. Where flights are lost again and again
-    /// their datagrams get shorter by themselves, down to 128 bytes (RFC 6347 §4.1.1.1), but for those with a ClientHello,
-    /// which many servers want whole. How long those of application data may be is for the application to know.
+    /// The longest datagram of a handshake, in bytes of UDP payload, up to 65,535. Less than
+    /// [`DATAGRAM_MIN`](crate::DATAGRAM_MIN) counts as that.
+    ///
+    /// Flights that are lost again and again go out in shorter datagrams by themselves, down to 128 bytes (RFC 6347
+    /// §4.1.1.1), but for those with a ClientHello, which many servers want whole. How long the datagrams of application
+    /// data may be is for the application to know.
     pub mtu: u16,
     /// Whether handshake messages that follow each other share a record, which saves a server 13 bytes for each handshake.
     /// Some small stacks (tinydtls) understand only one message in a record; clients that do not offer the extended master

@@ -58,8 +58,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// those without such keys are left out.
     ///
     /// # Errors
-    /// The identity or key is too long, the key is empty, `rng` returns only zeros, or no suite of pre-shared keys or one for servers only is
-    /// configured.
+    /// The identity or key is too long, the key is empty, `rng` returns only zeros, or no suite of pre-shared keys or one
+    /// for servers only is configured.
     pub fn client(
         now: Instant,
         config: &Config,

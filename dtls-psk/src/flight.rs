@@ -207,8 +207,8 @@ impl<const N: usize> Flight<N> {
         }
     }
 
-    /// Consecutive messages of an epoch share a record if they may. A message is cut only where it does not fit into a datagram of its
-    /// own.
+    /// Consecutive messages of an epoch share a record if they may. A message is cut only where it does not fit into a
+    /// datagram of its own.
     fn emit_fragments(&mut self, wanted: u16, out: &mut [u8], is_first: bool) -> Option<usize> {
         let room = out.len();
         let mut writer = Writer::new(out);

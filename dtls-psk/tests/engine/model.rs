@@ -1,6 +1,6 @@
 //! Both roles against a model: records of one handshake in any order, repeated, in fragments, left out, and mixed with
-//! messages of every type and epoch that somebody without a key makes up. Every kind of handshake has its turn: all suites,
-//! sessions taken up and refused, tickets, Connection IDs.
+//! messages of every type and epoch that somebody without a key makes up. Every kind of handshake has its turn: all suites of
+//! pre-shared keys, sessions taken up and refused, tickets, Connection IDs.
 //!
 //! The model knows the specification and not the engine. Where RFC 6347 leaves a choice, whether what comes too soon is kept
 //! or dropped (§4.1, §4.2.2), it takes both ways: what a receiver does that keeps everything is the most that may happen, and

@@ -18,7 +18,10 @@
 //! | `GET /devices/{ep}/trace` | its messages from now on, decoded, as server-sent events |
 //! | `GET /audit?after=&limit=` | audit rows |
 //! | `GET /events?endpoint=` | server-sent events |
-//! | `GET /metrics` | what was counted since the start, in the text format of Prometheus: [`Counters`](crate::endpoint::Counters), and by `events_lost` the events and traced messages that a listener was too slow for |
+//! | `GET /metrics` | what was counted since the start, in the text format of Prometheus |
+//!
+//! The metrics are those of [`Counters`](crate::endpoint::Counters), and by `events_lost` the events and traced messages that a
+//! listener was too slow for.
 //!
 //! Values are documented in [`values`], credential bodies in [`credentials`]. Secrets appear once, in the answer to the
 //! `PUT` that generated them.
