@@ -33,7 +33,6 @@ fn connection(bytes: &[u8]) {
     let mut record = [0; HEADROOM + 5 + TAILROOM];
     let sealed = side.seal(&mut record, HEADROOM..HEADROOM + 5);
     let Ok(range) = sealed else { return };
-    assert!(record[range.clone()].len() > 5);
     let copy = record[range.clone()].to_vec();
     choose(std::iter::once(&side), &copy, &mut [0; HEADROOM + 5 + TAILROOM]);
     let _ = side.open_into(&copy, &mut [0; HEADROOM + 5 + TAILROOM]);
@@ -49,8 +48,6 @@ fn session(bytes: &[u8]) {
     assert_eq!(session.emit(&mut out), Some(bytes.len()));
     assert_eq!(&out[..bytes.len()], bytes);
     assert_eq!(Suite::from_code(session.suite().code()), Some(session.suite()));
-    let shown = format!("{session:?}");
-    assert!(!shown.contains("secret"));
 }
 
 fn ticket(bytes: &[u8]) {
@@ -64,5 +61,4 @@ fn ticket(bytes: &[u8]) {
     let ticket = key.seal(&session, &context, 60).expect("what fitted once fits again");
     let again = key.open(ticket.bytes()).expect("what was sealed opens");
     assert!(again.1 == context && again.0.suite() == session.suite());
-    assert!(!format!("{key:?} {ticket:?}").contains("nonces"));
 }
