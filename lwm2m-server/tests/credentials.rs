@@ -534,7 +534,7 @@ impl Store for Failing {
     fn expect_sessions(&self, file: &[u8; 16]) -> Result<(), StoreError> {
         self.inner.expect_sessions(file)
     }
-    fn consume_sessions(&self, file: &[u8; 16]) -> Result<bool, StoreError> {
+    fn consume_sessions(&self, file: Option<&[u8; 16]>) -> Result<bool, StoreError> {
         self.inner.consume_sessions(file)
     }
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {

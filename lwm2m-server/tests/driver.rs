@@ -114,7 +114,7 @@ impl Store for Broken {
         self.0.expect_sessions(file)
     }
 
-    fn consume_sessions(&self, file: &[u8; 16]) -> Result<bool, StoreError> {
+    fn consume_sessions(&self, file: Option<&[u8; 16]>) -> Result<bool, StoreError> {
         self.0.consume_sessions(file)
     }
 

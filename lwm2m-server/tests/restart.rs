@@ -14,7 +14,7 @@ use dtls_psk::ConnectionId;
 use lwm2m_coap::{Code, Instant, Kind, OptionNumber};
 use lwm2m_server::credentials::Role;
 use lwm2m_server::driver::Resumed;
-use lwm2m_server::endpoint::{Left, Listener, Saved};
+use lwm2m_server::endpoint::{Listener, NotRestored, Saved};
 use lwm2m_server::store::{RedbStore, Sealer, SessionFile, Store};
 use lwm2m_server::{Operation, Path};
 use support::{Device, Got, KEY, World, address, request};
@@ -51,12 +51,12 @@ fn device(port: u16, has_id: bool) -> Device {
 
 /// So many go on, and nobody has to come again.
 fn all(restored: u64) -> Resumed {
-    Resumed { restored, left: Vec::new() }
+    Resumed { restored, not_restored: Vec::new() }
 }
 
 /// Nobody goes on.
-fn left(left: &[(Left, u64)]) -> Resumed {
-    Resumed { restored: 0, left: left.to_vec() }
+fn none(not_restored: &[(NotRestored, u64)]) -> Resumed {
+    Resumed { restored: 0, not_restored: not_restored.to_vec() }
 }
 
 /// Everything works both ways, without a handshake.
@@ -207,7 +207,7 @@ fn whose_credential_ended_meanwhile_has_to_come_again() {
     let now = world.now.as_millis();
     // The commands that close the session are lost with the process.
     world.credentials.revoke(now, "test", "a", None, "lost").unwrap();
-    assert_eq!(world.restart(1, PAUSE), left(&[(Left::CredentialEnded, 1)]));
+    assert_eq!(world.restart(1, PAUSE), none(&[(NotRestored::NotAdmitted, 1)]));
     assert!(device.request(&mut world, Code::POST, &location, b"").is_none());
     assert!(world.shared.owner("a").is_none());
 }
@@ -358,24 +358,46 @@ fn a_copy_that_is_put_back_is_refused_and_removed() {
     is_refused(&first);
     file.put(now, world.stop()).unwrap();
     let second = std::fs::read(data.path()).unwrap();
-    // While another one is expected too, and that one is used all the same where it is there.
+    // While another one is expected too: that is not there, and must not come back later.
     is_refused(&first);
-    std::fs::write(data.path(), &second).unwrap();
-    assert_eq!(file.take(now).unwrap().unwrap().count(), 3);
     is_refused(&second);
     is_refused(&first);
 }
 
 #[test]
+fn a_start_without_a_file_or_with_a_broken_one_forgets_what_was_expected() {
+    for found in [None, Some(&b"LWM2M"[..]), Some(&[b'x'; 40])] {
+        let data = Data::new();
+        let (world, file) = filed(3, &data);
+        let now = world.now.as_millis();
+        let copy = std::fs::read(data.path()).unwrap();
+        match found {
+            Some(bytes) => std::fs::write(data.path(), bytes).unwrap(),
+            None => std::fs::remove_file(data.path()).unwrap(),
+        }
+        assert!(file.take(now).is_ok_and(|saved| saved.is_none()) == found.is_none());
+        std::fs::write(data.path(), &copy).unwrap();
+        assert!(file.take(now).unwrap_err().to_string().contains("a copy that was put back"));
+    }
+}
+
+#[test]
 fn what_was_saved_long_ago_or_in_the_future_is_not_used() {
     let day = 86_400_000;
-    for (passed, outcome) in
-        [(0, Some(all(1))), (day, Some(all(1))), (day + 1, Some(left(&[(Left::TooOld, 1)]))), (-1, None)]
-    {
+    for (passed, outcome) in [
+        (0, Some(all(1))),
+        (day, Some(all(1))),
+        (day + 1, Some(none(&[(NotRestored::TooOld, 1)]))),
+        (-1, None),
+    ] {
         let data = Data::new();
         let (mut world, file) = filed(1, &data);
         let now = world.now.as_millis().checked_add_signed(passed).unwrap();
         world.now = Instant::from_millis(now);
+        if passed > day {
+            // Whoever is too old is not asked for.
+            world.credentials.set_settings(lwm2m_server::credentials::Settings::default());
+        }
         let taken = file.take(now).ok().map(Option::unwrap);
         let resumed = taken.map(|saved| {
             let age = saved.age;
@@ -411,11 +433,12 @@ fn it_is_told_and_counted_why_who_does_not_go_on() {
     let registered: Saved = postcard::from_bytes(&twice).unwrap();
     saved.push(registered);
     let resumed = world.resume_where(3, (saved, PAUSE), &|local| local != Listener::Coap);
-    let left = vec![(Left::CredentialEnded, 2), (Left::NotListening, 1), (Left::NoRoom, 1)];
-    assert_eq!(resumed, Resumed { restored: 2, left });
+    let not_restored =
+        vec![(NotRestored::NotAdmitted, 2), (NotRestored::NotListening, 1), (NotRestored::NoRoom, 1)];
+    assert_eq!(resumed, Resumed { restored: 2, not_restored });
     assert_eq!(
         resumed.to_string(),
-        "2 devices of the last run go on, and these have to come again: 2 because the credential is no longer good, 1 because \
+        "2 devices of the last run go on, and these have to come again: 2 because it is not admitted any more, 1 because \
          nobody listens any more where it came in, 1 because there is no room for it"
     );
     let counted = |name| {
@@ -424,11 +447,11 @@ fn it_is_told_and_counted_why_who_does_not_go_on() {
     };
     let names = [
         "restored",
-        "left_credential_ended",
-        "left_not_listening",
-        "left_too_old",
-        "left_unreadable",
-        "left_no_room",
+        "not_restored_not_admitted",
+        "not_restored_not_listening",
+        "not_restored_too_old",
+        "not_restored_unreadable",
+        "not_restored_no_room",
     ];
     assert_eq!(names.map(counted), [2, 2, 1, 0, 0, 1]);
 }

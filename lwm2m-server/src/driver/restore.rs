@@ -8,7 +8,7 @@ use std::time::Duration;
 use lwm2m_coap::{Instant, Rng};
 
 use crate::credentials::Credentials;
-use crate::endpoint::{Endpoint, Left, Listener, Saved, Shared};
+use crate::endpoint::{Endpoint, Listener, NotRestored, Saved, Shared};
 
 use super::settle::judge_admission;
 
@@ -18,10 +18,10 @@ pub struct Resumed {
     /// How many go on.
     pub restored: u64,
     /// How many have to come again for each reason, where there are any.
-    pub left: Vec<(Left, u64)>,
+    pub not_restored: Vec<(NotRestored, u64)>,
 }
 
-/// Gives each remote that was saved so long ago to its part, if its credential is still good and `is_open` says that somebody
+/// Gives each remote that was saved so long ago to its part, if it is still admitted and `is_open` says that somebody
 /// listens where it came in. `endpoints` are all the parts of the server, in their order, which have not handled anything yet.
 pub fn restore(
     endpoints: &mut [Endpoint],
@@ -39,14 +39,14 @@ pub fn restore(
         let part = saved.part(of);
         last_observation = last_observation.max(saved.last_observation());
         let obstacle = if saved.local().is_some_and(|local| !is_open(local)) {
-            Some(Left::NotListening)
+            Some(NotRestored::NotListening)
         } else {
-            judge_admission(credentials, saved.who()).err().map(|_| Left::CredentialEnded)
+            judge_admission(credentials, saved.who()).err().map(|_| NotRestored::NotAdmitted)
         };
         let Some(endpoint) = endpoints.get_mut(usize::from(part)) else { continue };
         match endpoint.restore(now, &saved, age, obstacle, rng) {
             Ok(()) => owners.extend(saved.found_by().filter(|_| of > 1).map(|found_by| (found_by, part))),
-            Err(left) => tracing::debug!(endpoint = ?saved.who().endpoint(), "has to come again: {left}"),
+            Err(why) => tracing::debug!(endpoint = ?saved.who().endpoint(), "has to come again: {why}"),
         }
     }
     for endpoint in &mut *endpoints {
@@ -59,11 +59,13 @@ pub fn restore(
 impl Resumed {
     fn of(endpoints: &[Endpoint]) -> Self {
         let counters = || endpoints.iter().map(|endpoint| *endpoint.counters());
-        let left =
-            |left| counters().fold(0, |sum: u64, mut counters| sum.saturating_add(*counters.left(left)));
+        let count = |why| {
+            counters().fold(0, |sum: u64, mut counters| sum.saturating_add(*counters.not_restored(why)))
+        };
+        let not_restored = NotRestored::ALL.into_iter().map(|why| (why, count(why)));
         Self {
             restored: counters().fold(0, |sum, counters| sum.saturating_add(counters.restored)),
-            left: Left::ALL.into_iter().map(|why| (why, left(why))).filter(|(_, count)| *count > 0).collect(),
+            not_restored: not_restored.filter(|(_, count)| *count > 0).collect(),
         }
     }
 }
@@ -71,9 +73,9 @@ impl Resumed {
 impl core::fmt::Display for Resumed {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{} devices of the last run go on", self.restored)?;
-        for (index, (left, count)) in self.left.iter().enumerate() {
+        for (index, (why, count)) in self.not_restored.iter().enumerate() {
             let before = if index == 0 { ", and these have to come again: " } else { ", " };
-            write!(f, "{before}{count} because {left}")?;
+            write!(f, "{before}{count} because {why}")?;
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ impl Association {
         range: Range<usize>,
     ) -> Option<Range<usize>> {
         let Some(session) = &mut self.session else { return Some(range) };
-        session.seal(out, range).inspect_err(|_| Counters::add(&mut counters.unsealed)).ok()
+        session.seal(out, range).inspect_err(|_| Counters::add(&mut counters.seal_failed)).ok()
     }
 
     /// What the reliability layer or the handshake has to send: repetitions, acknowledgements, flights, alerts. `device` is
@@ -326,7 +326,7 @@ mod tests {
         let mut association = Association::new(now, Listener::Coaps, from, session, rng);
         let mut counters = Counters::default();
         assert_eq!(association.seal(&mut counters, &mut [0; 100], 40..50), None);
-        assert_eq!(counters.unsealed, 1);
+        assert_eq!(counters.seal_failed, 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use dtls_psk::Dropped;
 
-use super::saved::Left;
+use super::saved::NotRestored;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -43,7 +43,7 @@ counters! {
     /// Datagrams that the system did not take to send.
     unsent,
     /// Messages that no record could be made of: the session ended, or its numbers are used up.
-    unsealed,
+    seal_failed,
     /// Messages beyond the rate of one peer.
     over_rate,
     /// Datagrams that were not sent: an address that is not proven to be the peer's had three times what came from it.
@@ -132,18 +132,18 @@ counters! {
     bootstraps_failed,
     /// Sessions closed because their credential is no longer good, or by the operator.
     sessions_closed,
-    /// Devices that go on after a planned restart, with a registration, a session or both.
+    /// Devices that go on after a planned restart, with a session, or with a registration if they had no session.
     restored,
-    /// Devices that do not, because their credential is no longer good.
-    left_credential_ended,
-    /// Because nobody listens any more where they came in.
-    left_not_listening,
-    /// Because the restart took more than a day.
-    left_too_old,
-    /// Because what was saved of them cannot be read.
-    left_unreadable,
-    /// Because there is no room for them.
-    left_no_room,
+    /// Devices that have to come again after a planned restart because they are not admitted any more.
+    not_restored_not_admitted,
+    /// Devices that have to come again after a planned restart because nobody listens any more where they came in.
+    not_restored_not_listening,
+    /// Devices that have to come again after a planned restart because it took more than a day.
+    not_restored_too_old,
+    /// Devices that have to come again after a planned restart because what was saved of their sessions cannot be read.
+    not_restored_unreadable,
+    /// Devices that have to come again after a planned restart because there is no room for them.
+    not_restored_no_room,
 }
 
 impl Counters {
@@ -173,14 +173,14 @@ impl Counters {
         }
     }
 
-    /// Counts the devices of the former run that were left for this reason.
-    pub(crate) fn left(&mut self, left: Left) -> &mut u64 {
-        match left {
-            Left::CredentialEnded => &mut self.left_credential_ended,
-            Left::NotListening => &mut self.left_not_listening,
-            Left::TooOld => &mut self.left_too_old,
-            Left::Unreadable => &mut self.left_unreadable,
-            Left::NoRoom => &mut self.left_no_room,
+    /// The count of devices that have to come again after a planned restart for this reason.
+    pub(crate) fn not_restored(&mut self, why: NotRestored) -> &mut u64 {
+        match why {
+            NotRestored::NotAdmitted => &mut self.not_restored_not_admitted,
+            NotRestored::NotListening => &mut self.not_restored_not_listening,
+            NotRestored::TooOld => &mut self.not_restored_too_old,
+            NotRestored::Unreadable => &mut self.not_restored_unreadable,
+            NotRestored::NoRoom => &mut self.not_restored_no_room,
         }
     }
 

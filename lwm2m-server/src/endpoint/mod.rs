@@ -61,7 +61,7 @@ pub use counters::Counters;
 pub use location::VirtualShard;
 pub use question::{Question, QuestionId, Verdict};
 pub use resumption::Sessions;
-pub use saved::{Left, Saved};
+pub use saved::{NotRestored, Saved};
 pub use shard::{Parcel, Part, Shared};
 pub use trace::{Direction, Packet, Payload};
 

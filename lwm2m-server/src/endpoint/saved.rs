@@ -109,11 +109,11 @@ impl core::fmt::Debug for Saved {
     }
 }
 
-/// Why a saved remote does not go on: its device has to come again.
+/// Why the session of a saved remote does not go on, or its registration if it had no session: its device has to come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// Its credential is not good any more.
-    CredentialEnded,
+pub enum NotRestored {
+    /// It is not admitted any more: its credential ended, or plain coap was closed for it.
+    NotAdmitted,
     /// Nobody listens any more where it came in.
     NotListening,
     /// It was saved more than a day ago: its device may be another one by now.
@@ -124,16 +124,16 @@ pub enum Left {
     NoRoom,
 }
 
-impl Left {
+impl NotRestored {
     /// Every reason.
     pub const ALL: [Self; 5] =
-        [Self::CredentialEnded, Self::NotListening, Self::TooOld, Self::Unreadable, Self::NoRoom];
+        [Self::NotAdmitted, Self::NotListening, Self::TooOld, Self::Unreadable, Self::NoRoom];
 }
 
-impl core::fmt::Display for Left {
+impl core::fmt::Display for NotRestored {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::CredentialEnded => "the credential is no longer good",
+            Self::NotAdmitted => "it is not admitted any more",
             Self::NotListening => "nobody listens any more where it came in",
             Self::TooOld => "it was saved more than a day ago",
             Self::Unreadable => "what was saved of it cannot be read",
@@ -235,21 +235,28 @@ impl Endpoint {
         now: Instant,
         saved: &Saved,
         age: Duration,
-        obstacle: Option<Left>,
+        obstacle: Option<NotRestored>,
         rng: &mut Rng<'_>,
-    ) -> Result<(), Left> {
-        let restored = obstacle.map_or_else(|| self.take_up(now, saved, age, rng), Err);
+    ) -> Result<(), NotRestored> {
+        let restored = match obstacle {
+            _ if age > KEPT => Err(NotRestored::TooOld),
+            Some(obstacle) => Err(obstacle),
+            None => self.take_up(now, saved, age, rng),
+        };
         Counters::add(match restored {
             Ok(()) => &mut self.counters.restored,
-            Err(left) => self.counters.left(left),
+            Err(why) => self.counters.not_restored(why),
         });
         restored
     }
 
-    fn take_up(&mut self, now: Instant, saved: &Saved, age: Duration, rng: &mut Rng<'_>) -> Result<(), Left> {
-        if age > KEPT {
-            return Err(Left::TooOld);
-        }
+    fn take_up(
+        &mut self,
+        now: Instant,
+        saved: &Saved,
+        age: Duration,
+        rng: &mut Rng<'_>,
+    ) -> Result<(), NotRestored> {
         let milliseconds = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let stopped = Stopped(Instant::from_millis(now.as_millis().saturating_sub(milliseconds)));
         let skip = milliseconds.saturating_add(1).saturating_mul(SKIPPED_EACH_MILLISECOND);
@@ -268,8 +275,9 @@ impl Endpoint {
             self.set_registration(key, registered);
         }
         match association {
-            Some(Err(left)) if registered.is_none() => Err(left),
-            None if registered.is_none() => Err(Left::NoRoom),
+            // Its registration goes on all the same, in the next session.
+            Some(Err(why)) => Err(why),
+            None if registered.is_none() => Err(NotRestored::NoRoom),
             _ => Ok(()),
         }
     }
@@ -287,10 +295,10 @@ impl Endpoint {
         stopped: Stopped,
         skip: u64,
         rng: &mut Rng<'_>,
-    ) -> Result<Key, Left> {
+    ) -> Result<Key, NotRestored> {
         let session = remote.session.as_ref();
-        let session =
-            session.map(|session| Connection::restore(&session.connection, skip).ok_or(Left::Unreadable));
+        let session = session
+            .map(|session| Connection::restore(&session.connection, skip).ok_or(NotRestored::Unreadable));
         let session = session.transpose()?;
         let id = session.as_ref().map(|session| session.own_connection_id().to_vec()).unwrap_or_default();
         let (local, address) = (remote.local, remote.address);
@@ -312,7 +320,7 @@ impl Endpoint {
             association.coap.remember(now, &Settled { id, expiry, reply });
         }
         let is_stranger = association.is_stranger();
-        let key = self.associations.insert(association).ok_or(Left::NoRoom)?;
+        let key = self.associations.insert(association).ok_or(NotRestored::NoRoom)?;
         self.strangers = self.strangers.saturating_add(is_stranger.into());
         if id.is_empty() {
             self.by_address.insert((local, address), Candidates { newest: key, older: None });
@@ -476,13 +484,14 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_cannot_be_read_is_left_and_its_registration_is_not() {
+    fn a_session_that_cannot_be_read_is_counted_and_its_registration_goes_on() {
         let mut endpoint = Endpoint::new(crate::endpoint::Config::default());
         let now = Instant::from_millis(1_000_000);
         let mut restore = |saved: &Saved| endpoint.restore(now, saved, Duration::ZERO, None, &mut |_| ());
-        assert_eq!(restore(&Saved { registration: None, ..saved() }), Err(Left::Unreadable));
-        assert_eq!(restore(&saved()), Ok(()));
-        assert_eq!((endpoint.counters().left_unreadable, endpoint.counters().restored), (1, 1));
+        assert_eq!(restore(&Saved { registration: None, ..saved() }), Err(NotRestored::Unreadable));
+        assert_eq!(restore(&saved()), Err(NotRestored::Unreadable));
+        assert_eq!((endpoint.counters().not_restored_unreadable, endpoint.counters().restored), (2, 0));
+        assert_eq!(endpoint.devices().len(), 1);
     }
 
     #[test]

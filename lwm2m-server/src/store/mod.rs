@@ -111,12 +111,12 @@ pub trait Store: Send + Sync {
     /// When it cannot be written.
     fn expect_sessions(&self, file: &[u8; 16]) -> Result<(), StoreError>;
 
-    /// Whether the sessions of the last stop are in the file with this number. It answers yes once: forgotten, durably, before
-    /// it returns.
+    /// Forgets, durably before it returns, which file the sessions of the last stop are in, and answers whether it was the one
+    /// with this number; `None` where no file has any.
     ///
     /// # Errors
     /// When it cannot be read or written; then the file is not to be used.
-    fn consume_sessions(&self, file: &[u8; 16]) -> Result<bool, StoreError>;
+    fn consume_sessions(&self, file: Option<&[u8; 16]>) -> Result<bool, StoreError>;
 
     /// Every token with its SHA-256.
     ///

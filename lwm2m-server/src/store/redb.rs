@@ -304,16 +304,12 @@ impl Store for RedbStore {
         self.fits(transaction.commit())
     }
 
-    fn consume_sessions(&self, file: &[u8; 16]) -> Result<bool, StoreError> {
+    fn consume_sessions(&self, file: Option<&[u8; 16]>) -> Result<bool, StoreError> {
         let transaction = self.begin()?;
         let is_expected = {
             let mut meta = self.fits(transaction.open_table(META))?;
-            let is_expected =
-                self.fits(meta.get(SESSIONS))?.is_some_and(|expected| expected.value() == file.as_slice());
-            if is_expected {
-                self.fits(meta.remove(SESSIONS))?;
-            }
-            is_expected
+            let expected = self.fits(meta.remove(SESSIONS))?;
+            expected.is_some_and(|expected| file.is_some_and(|file| expected.value() == file.as_slice()))
         };
         self.fits(transaction.commit())?;
         Ok(is_expected)

@@ -39,7 +39,7 @@ pub struct SavedSessions {
     path: PathBuf,
 }
 
-const MAGIC: &[u8; 8] = b"LWM2MRS1";
+const MAGIC: &[u8; 8] = b"LWM2MRS2";
 /// Magic, a random number, and when it was saved in milliseconds since 1970.
 const HEADER: usize = 8 + 16 + 8;
 /// Remotes in one frame, and the longest frame that is read.
@@ -101,18 +101,26 @@ impl SessionFile {
         let _ = fs::remove_file(beside(&self.path));
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.store.consume_sessions(None)?;
+                return Ok(None);
+            }
             Err(error) => return Err(self.io(error)),
         };
         fs::remove_file(&self.path).and_then(|()| sync_folder(&self.path)).map_err(|error| self.io(error))?;
         let mut file = BufReader::new(file);
         let mut header = vec![0; HEADER];
-        file.read_exact(&mut header).map_err(|_| self.corrupt("it is too short"))?;
+        let is_whole = file.read_exact(&mut header).is_ok();
         let parts = header.strip_prefix(MAGIC).and_then(|rest| rest.split_first_chunk());
-        let (random, saved) = parts
-            .and_then(|(random, saved)| Some((random, u64::from_be_bytes(saved.try_into().ok()?))))
-            .ok_or_else(|| self.corrupt("it is of another version of this server"))?;
-        if !self.store.consume_sessions(random)? {
+        let parts =
+            parts.and_then(|(random, saved)| Some((random, u64::from_be_bytes(saved.try_into().ok()?))));
+        let is_expected =
+            self.store.consume_sessions(parts.map(|(random, _)| random).filter(|_| is_whole))?;
+        if !is_whole {
+            return Err(self.corrupt("it is too short"));
+        }
+        let (_, saved) = parts.ok_or_else(|| self.corrupt("it is of another version of this server"))?;
+        if !is_expected {
             return Err(
                 self.corrupt("it is not what the last stop wrote, but perhaps a copy that was put back")
             );

@@ -12,7 +12,7 @@ use lwm2m_server::driver::{self, Addresses};
 use lwm2m_server::endpoint::{Saved, Sessions};
 use lwm2m_server::store::{KeySource, RedbStore, Sealer, SessionFile, Store};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// How long the sockets may take to say good-bye.
 const STOP: Duration = Duration::from_secs(2);
@@ -136,11 +136,15 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
             _ = terminate.recv() => "SIGTERM",
         }
     };
+    let (disarm, disarmed) = oneshot::channel::<()>();
     let stop = async move {
         let name = signalled().await;
         tracing::info!("{name}: stopping; a second signal ends at once, and the devices have to come again");
         tokio::spawn(async move {
-            let name = signalled().await;
+            let name = tokio::select! {
+                name = signalled() => name,
+                _ = disarmed => return,
+            };
             tracing::warn!("{name} again: ended at once");
             // As after a crash: what was acknowledged is in the store.
             std::process::exit(1);
@@ -167,7 +171,11 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     });
     server.stop(keep).await;
     match writing.await? {
-        Ok(saved) => tracing::info!(saved, "sessions for the next run"),
+        Ok(saved) => {
+            // What is left takes no longer than `STOP`.
+            drop(disarm);
+            tracing::info!(saved, "sessions for the next run");
+        }
         Err(error) => tracing::error!(%error, "the sessions are not saved: the devices have to come again"),
     }
     drop(server);
