@@ -36,52 +36,67 @@ impl Owner {
         raw_public_key(&RustCrypto::p256_public(&self.secret).unwrap()).to_vec()
     }
 
+    /// Its key in a certificate in DER with nothing else in it: serial number, algorithm, issuer, validity and subject are
+    /// empty, and nobody signed it.
+    #[cfg(feature = "x509")]
+    pub(crate) fn bare_certificate(&self) -> Vec<u8> {
+        let fields = [&[0x02, 0][..], &[0x30, 0].repeat(4), &self.raw_public_key()].concat();
+        let inner = [&[0x30, fields.len() as u8][..], &fields].concat();
+        [&[0x30, inner.len() as u8][..], &inner].concat()
+    }
+
     /// Answers what `connection` asks until it asks nothing more.
     pub(crate) fn answer<const N: usize, H: BorrowMut<Handshake<N>>>(
         &mut self,
         connection: &mut Connection<N, H>,
         now: Instant,
     ) -> Vec<Event> {
-        let mut events = Vec::new();
-        while let Some(pending) = connection.poll_pending() {
-            let id = pending.id;
-            let certificates;
-            let slices: Vec<&[u8]>;
-            let mut signature;
-            let answer = match pending.operation {
-                Operation::CheckPeer { certificate } => {
-                    self.asked.push("check");
-                    self.seen.extend(match certificate {
-                        PeerCertificate::RawPublicKey(key) => vec![key.to_vec()],
-                        #[cfg(feature = "x509")]
-                        PeerCertificate::X509(chain) => chain.map(<[u8]>::to_vec).collect(),
-                        _ => panic!("{certificate:?}"),
-                    });
-                    self.refusal.map_or(Answer::Trusted, Answer::Refused)
-                }
-                Operation::Prove(proof) => {
-                    self.asked.push("prove");
-                    Answer::Proven(proof.run::<RustCrypto>())
-                }
-                Operation::Present { certificate_type } => {
-                    self.asked.push("present");
-                    certificates = match certificate_type {
-                        CertificateType::RawPublicKey => vec![self.raw_public_key()],
-                        CertificateType::X509 => self.chain.clone(),
-                    };
-                    slices = certificates.iter().map(Vec::as_slice).collect();
-                    Answer::Certificates(&slices)
-                }
-                Operation::Sign { digest } => {
-                    self.asked.push("sign");
-                    signature = RustCrypto::p256_sign(&self.secret, digest).unwrap();
-                    (self.bend)(&mut signature);
-                    Answer::Signature(&signature)
-                }
-                other => panic!("{other:?}"),
-            };
-            events.extend(connection.provide(now, id, answer).unwrap().map(Event::of));
-        }
-        events
+        std::iter::from_fn(|| self.answer_one(connection, now)).flatten().collect()
+    }
+
+    /// Answers one question; `None` if there is none.
+    pub(crate) fn answer_one<const N: usize, H: BorrowMut<Handshake<N>>>(
+        &mut self,
+        connection: &mut Connection<N, H>,
+        now: Instant,
+    ) -> Option<Option<Event>> {
+        let pending = connection.poll_pending()?;
+        let id = pending.id;
+        let certificates;
+        let slices: Vec<&[u8]>;
+        let mut signature;
+        let answer = match pending.operation {
+            Operation::CheckPeer { certificate } => {
+                self.asked.push("check");
+                self.seen.extend(match certificate {
+                    PeerCertificate::RawPublicKey(key) => vec![key.to_vec()],
+                    #[cfg(feature = "x509")]
+                    PeerCertificate::X509(chain) => chain.map(<[u8]>::to_vec).collect(),
+                    _ => panic!("{certificate:?}"),
+                });
+                self.refusal.map_or(Answer::Trusted, Answer::Refused)
+            }
+            Operation::Prove(proof) => {
+                self.asked.push("prove");
+                Answer::Proven(proof.run::<RustCrypto>())
+            }
+            Operation::Present { certificate_type } => {
+                self.asked.push("present");
+                certificates = match certificate_type {
+                    CertificateType::RawPublicKey => vec![self.raw_public_key()],
+                    CertificateType::X509 => self.chain.clone(),
+                };
+                slices = certificates.iter().map(Vec::as_slice).collect();
+                Answer::Certificates(&slices)
+            }
+            Operation::Sign { digest } => {
+                self.asked.push("sign");
+                signature = RustCrypto::p256_sign(&self.secret, digest).unwrap();
+                (self.bend)(&mut signature);
+                Answer::Signature(&signature)
+            }
+            other => panic!("{other:?}"),
+        };
+        Some(connection.provide(now, id, answer).unwrap().map(Event::of))
     }
 }

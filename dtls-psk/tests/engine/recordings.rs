@@ -1,10 +1,16 @@
 //! Whole handshakes, record by record, for the model: of every suite, with and without sessions, tickets and Connection IDs.
 
 use crate::other_client;
+#[cfg(feature = "rpk")]
+use crate::owner::Owner;
 use crate::support::*;
-use dtls_psk::{Config, Psk, Suite, Suites};
+#[cfg(any(feature = "resumption", feature = "rpk"))]
+use dtls_psk::Handshake;
+#[cfg(feature = "rpk")]
+use dtls_psk::{CertificateTypes, ClientCertificate};
+use dtls_psk::{Config, Instant, Psk, Suite, Suites};
 #[cfg(feature = "resumption")]
-use dtls_psk::{Handshake, Session, TicketKey};
+use dtls_psk::{Session, TicketKey};
 
 pub(crate) const STRANGER: &[u8] = b"urn:dev:os:0002";
 pub(crate) const STRANGERS_KEY: &[u8] = &[0x33; 16];
@@ -87,9 +93,39 @@ const IDS: &[Ids] = &[
     Some([&[], &[]]),
 ];
 
+/// What both sides prove themselves with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Proven {
+    PreSharedKey,
+    #[cfg(feature = "rpk")]
+    RawPublicKey,
+    #[cfg(feature = "x509")]
+    Certificate,
+}
+
+impl Proven {
+    const ALL: &[Self] = &[
+        Self::PreSharedKey,
+        #[cfg(feature = "rpk")]
+        Self::RawPublicKey,
+        #[cfg(feature = "x509")]
+        Self::Certificate,
+    ];
+}
+
+/// What a side goes through before it has keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// The peer's message at this place.
+    Message(usize),
+    /// Its owner answers this question.
+    Question(&'static str),
+}
+
 /// A kind of handshake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
+    pub(crate) proven: Proven,
     pub(crate) suite: Suite,
     pub(crate) known: Known,
     pub(crate) ids: Ids,
@@ -106,14 +142,67 @@ impl Kind {
     }
 
     fn all() -> impl Iterator<Item = Self> {
-        let of_suite = |suite: &'static Suite| {
-            let of_known = |known: &'static Known| IDS.iter().map(|ids| (*known, *ids));
-            Known::ALL.iter().flat_map(of_known).map(|(known, ids)| Self { suite: *suite, known, ids })
+        let of_known = |known: &'static Known| IDS.iter().map(|ids| (*known, *ids));
+        let known = move || Known::ALL.iter().flat_map(of_known);
+        let of_suite = move |suite: &'static Suite| {
+            let of_proven = move |proven: &'static Proven| {
+                known().map(|(known, ids)| Self { proven: *proven, suite: *suite, known, ids })
+            };
+            Proven::ALL.iter().flat_map(of_proven)
         };
-        Suite::ALL.iter().filter(|suite| !suite.is_ecdsa()).flat_map(of_suite).filter(|kind| {
-            let is_known_to_other = other_client::knows(kind.suite) && kind.ids.is_none();
-            kind.is_for_own_client() || is_known_to_other
+        Suite::ALL.iter().flat_map(of_suite).filter(|kind| {
+            if kind.suite.is_ecdsa() != (kind.proven != Proven::PreSharedKey) {
+                return false;
+            }
+            let is_known_to_other =
+                !kind.suite.is_ecdsa() && other_client::knows(kind.suite) && kind.ids.is_none();
+            let is_without_session = !kind.suite.is_ecdsa() || kind.known == Known::Nothing;
+            is_without_session && (kind.is_for_own_client() || is_known_to_other)
         })
+    }
+
+    /// RFC 5246 §7.3, RFC 6347 §4.2.4, and for what is proven by a signature RFC 8422 §2: the turns of a server, of `messages`
+    /// from the client, up to its keys.
+    pub(crate) fn turns_of_server(&self, messages: usize) -> Vec<Turn> {
+        if self.known.is_abbreviated() {
+            return Vec::new();
+        }
+        if !self.suite.is_ecdsa() {
+            let all = (0..messages).map(Turn::Message);
+            return all.chain([Turn::Question("look up")]).collect();
+        }
+        // Certificate, ClientKeyExchange, CertificateVerify.
+        assert_eq!(messages, 3);
+        vec![
+            Turn::Question("present"),
+            Turn::Question("sign"),
+            Turn::Message(0),
+            Turn::Question("check"),
+            Turn::Message(1),
+            Turn::Message(2),
+            Turn::Question("prove"),
+        ]
+    }
+
+    /// The same of a client.
+    pub(crate) fn turns_of_client(&self, messages: usize) -> Vec<Turn> {
+        let mut turns: Vec<_> = (0..messages).map(Turn::Message).collect();
+        if self.suite.is_ecdsa() {
+            // HelloVerifyRequest, ServerHello, Certificate; ServerKeyExchange, CertificateRequest, ServerHelloDone.
+            assert_eq!(messages, 6);
+            turns.insert(3, Turn::Question("check"));
+            turns.extend(["prove", "present", "sign"].map(Turn::Question));
+        }
+        turns
+    }
+
+    #[cfg(feature = "rpk")]
+    fn certificate_types(&self) -> CertificateTypes {
+        CertificateTypes {
+            raw_public_key: self.proven == Proven::RawPublicKey,
+            #[cfg(feature = "x509")]
+            x509: self.proven == Proven::Certificate,
+        }
     }
 
     /// The Connection ID in records to the client, or to the server.
@@ -124,6 +213,8 @@ impl Kind {
     fn config(&self, to_client: bool) -> Config {
         // Repeats a flight as often as it is asked for.
         let config = config(1, 1_000_000).with_suites(Suites::new(&[self.suite]).unwrap());
+        #[cfg(feature = "rpk")]
+        let config = config.with_certificate_types(self.certificate_types());
         let id = self.ids.and_then(|_| dtls_psk::ConnectionId::new(self.id(to_client)));
         id.map_or(config, |id| config.with_connection_id(id))
     }
@@ -144,12 +235,13 @@ impl Case {
         Kind::all().map(Self::of).collect()
     }
 
-    /// One of `cases`; few with a key agreement, which takes more time than all the rest.
+    /// One of `cases`; few with a key agreement, which takes more time than all the rest, and as many with signatures.
     pub(crate) fn draw<'a>(random: &mut Random, cases: &'a [Self]) -> &'a Self {
-        let may_share = random.below(16) == 0;
+        let may_share = random.below(12) == 0;
+        let is_signed = cfg!(feature = "rpk") && may_share && random.below(2) == 0;
         loop {
             let case = &cases[random.below(cases.len() as u64) as usize];
-            if may_share || !case.kind.has_share() {
+            if case.kind.suite.is_ecdsa() == is_signed && (may_share || !case.kind.has_share()) {
                 return case;
             }
         }
@@ -168,7 +260,9 @@ impl Case {
         let (client, server) = if of_stranger { (7_u8, 3) } else { (1, 2) };
         let psk = Psk { identity, key };
         if self.kind.is_for_own_client() {
-            Recording::of(self.kind, self.client_as(psk, client.into()), self.server(server))
+            let answer = &mut self.answers_of_client(of_stranger);
+            let server = Server { answers_at_once: true, ..self.server_as(of_stranger, server) };
+            Recording::of(self.kind, self.client_as(psk, client.into()), answer, server)
         } else {
             other_client::record_with(self.kind, psk, [client; 32], self.server(server))
         }
@@ -180,6 +274,17 @@ impl Case {
 
     fn client_as(&self, psk: Psk<'_>, seed: u64) -> Client {
         let config = self.kind.config(true);
+        #[cfg(feature = "rpk")]
+        if self.kind.suite.is_ecdsa() {
+            let mut random = Random(seed);
+            let rng = &mut |bytes: &mut [u8]| random.fill(bytes);
+            let certificate = match self.kind.proven {
+                #[cfg(feature = "x509")]
+                Proven::Certificate => ClientCertificate::X509 { server_name: Some("server.example") },
+                _ => ClientCertificate::RawPublicKey,
+            };
+            return Client::certificate_client(at(0), &config, certificate, rng, Handshake::new()).unwrap();
+        }
         #[cfg(feature = "resumption")]
         if self.kind.known != Known::Nothing {
             let mut random = Random(seed);
@@ -191,9 +296,30 @@ impl Case {
         client_with(&config, psk, seed)
     }
 
+    /// Answers one question of the client that is made anew: which it was, and what came of it.
+    pub(crate) fn answers_of_client(&self, _of_stranger: bool) -> Answers {
+        #[cfg(feature = "rpk")]
+        if self.kind.suite.is_ecdsa() {
+            let mut owner = owner(if _of_stranger { 0x66 } else { 0xc1 });
+            return Box::new(move |client, now| {
+                let event = owner.answer_one(client, now)?;
+                Some((owner.asked.pop().unwrap(), event))
+            });
+        }
+        Box::new(|_, _| None)
+    }
+
     /// A server that knows a second identity, whose key the man in the middle has.
     pub(crate) fn server(&self, seed: u64) -> Server {
+        self.server_as(false, seed)
+    }
+
+    fn server_as(&self, _of_stranger: bool, seed: u64) -> Server {
         let mut server = Server::new(seed);
+        #[cfg(feature = "rpk")]
+        {
+            server.owner = owner(if _of_stranger { 0x99 } else { 0x51 });
+        }
         server.keys.push((STRANGER.to_vec(), STRANGERS_KEY.to_vec()));
         server.config = self.kind.config(false);
         #[cfg(feature = "resumption")]
@@ -209,6 +335,17 @@ impl Case {
         }
         server
     }
+}
+
+/// What [`Case::answers_of_client`] does.
+pub(crate) type Answers = Box<dyn FnMut(&mut Client, Instant) -> Option<(&'static str, Option<Event>)>>;
+
+#[cfg(feature = "rpk")]
+fn owner(secret: u8) -> Owner {
+    let mut owner = Owner::new(secret);
+    #[cfg(feature = "x509")]
+    owner.chain.push(owner.bare_certificate());
+    owner
 }
 
 /// The master secret of all sessions here.
@@ -270,7 +407,7 @@ impl Said {
 
 impl Recording {
     /// The last flight is lost, and both sides repeat theirs.
-    fn of(kind: Kind, mut client: Client, mut server: Server) -> Self {
+    fn of(kind: Kind, mut client: Client, answer: &mut Answers, mut server: Server) -> Self {
         let is_last = |from_client: bool, records: &[Vec<u8>]| {
             from_client == kind.known.is_abbreviated() && records.iter().any(|record| record[0] == 20)
         };
@@ -305,6 +442,7 @@ impl Recording {
                     last = datagram;
                 } else {
                     receive(&mut client, now, &datagram);
+                    while answer(&mut client, now).is_some() {}
                 }
                 down.extend(records);
             }
@@ -329,14 +467,17 @@ pub(crate) fn data(number: usize) -> Vec<u8> {
     format!("data {number}").into_bytes()
 }
 
-/// The messages of a record in the clear, each in a record of its own.
+/// The messages of a record in the clear, each in a record of its own. Flights that are repeated again and again are in pieces
+/// at last, which are left out.
 pub(crate) fn messages_of(record_of_several: &[u8]) -> Vec<Vec<u8>> {
     let mut rest = &record_of_several[13..];
     let mut messages = Vec::new();
     while !rest.is_empty() {
-        let length = u32::from_be_bytes([0, rest[1], rest[2], rest[3]]) as usize;
+        let length = u32::from_be_bytes([0, rest[9], rest[10], rest[11]]) as usize;
         let (message, behind) = rest.split_at(12 + length);
-        messages.push(record(22, 0, 1, message));
+        if message[1..4] == message[9..12] {
+            messages.push(record(22, 0, 1, message));
+        }
         rest = behind;
     }
     messages
