@@ -13,6 +13,7 @@ mod parties;
 mod secret;
 #[cfg(feature = "server")]
 mod server;
+mod signatures;
 #[cfg(feature = "cbc")]
 mod unpadding;
 
@@ -63,6 +64,7 @@ impl Findings {
 fn watch() -> Findings {
     let mut findings = Findings::default();
     cases::run(&mut findings);
+    signatures::run(&mut findings);
     #[cfg(feature = "server")]
     server::run(&mut findings);
     leaks::run(&mut findings);

@@ -1,8 +1,8 @@
 //! A client and a server in memory whose keys are secret.
 
 use dtls_psk::{
-    Accepted, Answer, Config, Connection, CookieJar, Datagram, HEADROOM, Handshake, Input, Instant, Psk,
-    Reason, Resumption, Session, Suite, Suites, TAILROOM,
+    Accepted, Answer, CertificateTypes, Config, Connection, CookieJar, Datagram, HEADROOM, Handshake, Input,
+    Instant, Psk, Reason, Resumption, Session, Suite, Suites, TAILROOM,
 };
 
 use crate::secret::{Watched, hide, show};
@@ -28,7 +28,7 @@ pub(crate) fn key(first: u8) -> [u8; 16] {
 }
 
 /// Randoms are public; what has another length than they, the key of nobody, is secret.
-fn rng(seed: u8) -> impl FnMut(&mut [u8]) {
+pub(crate) fn rng(seed: u8) -> impl FnMut(&mut [u8]) {
     move |bytes| {
         bytes.fill(seed);
         if bytes.len() != 32 {
@@ -38,7 +38,8 @@ fn rng(seed: u8) -> impl FnMut(&mut [u8]) {
 }
 
 pub(crate) fn config(suite: Suite) -> Config {
-    Config::DEFAULT.with_suites(Suites::new(&[suite]).expect("one suite"))
+    let config = Config::DEFAULT.with_certificate_types(CertificateTypes::RAW_PUBLIC_KEY);
+    config.with_suites(Suites::new(&[suite]).expect("one suite"))
 }
 
 pub(crate) fn client(suite: Suite, identity: &[u8], key: &[u8]) -> Party {
@@ -67,7 +68,8 @@ pub(crate) fn accept(
     session: Option<&Session>,
 ) -> Result<Party, Vec<u8>> {
     let mut out = [0; dtls_psk::REPLY_MAX];
-    let config = Config::DEFAULT.with_suites(Suites::PSK);
+    let config = Config::DEFAULT.with_suites(Suites::ALL);
+    let config = config.with_certificate_types(CertificateTypes::RAW_PUBLIC_KEY);
     match jar.accept(NOW, &config, &mut rng(0), b"address", datagram, &mut out) {
         Accepted::Verified(hello) => {
             let resumption = session.map_or(Resumption::Offer(b"session"), Resumption::Accept);
