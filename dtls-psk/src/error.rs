@@ -194,8 +194,12 @@ pub enum Refusal {
     Unknown,
     /// Nobody who is trusted issued it.
     UnknownIssuer,
-    /// It is good, and not for this.
+    /// It is good, and not for this: what it may be used for, or names and lengths of a path that an authority forbids.
     NotAllowed,
+    /// It is that of another name.
+    WrongName,
+    /// There are too many certificates in the chain, or too many ways through it.
+    TooLong,
 }
 
 #[cfg(feature = "rpk")]
@@ -203,11 +207,11 @@ impl Refusal {
     /// RFC 5246 §7.2.2
     const fn alert(self) -> Alert {
         match self {
-            Self::Malformed => Alert::BAD_CERTIFICATE,
+            Self::Malformed | Self::TooLong => Alert::BAD_CERTIFICATE,
             Self::Unsupported => Alert::UNSUPPORTED_CERTIFICATE,
             Self::Revoked => Alert::CERTIFICATE_REVOKED,
             Self::Expired => Alert::CERTIFICATE_EXPIRED,
-            Self::Unknown => Alert::CERTIFICATE_UNKNOWN,
+            Self::Unknown | Self::WrongName => Alert::CERTIFICATE_UNKNOWN,
             Self::UnknownIssuer => Alert::UNKNOWN_CA,
             Self::NotAllowed => Alert::ACCESS_DENIED,
         }
@@ -225,6 +229,8 @@ impl fmt::Display for Refusal {
             Self::Unknown => "the peer's certificate or public key is not one that is known",
             Self::UnknownIssuer => "nobody who is trusted issued the peer's certificate",
             Self::NotAllowed => "the peer's certificate is not for this",
+            Self::WrongName => "the peer's certificate is that of another name",
+            Self::TooLong => "the peer's certificates are too many",
         })
     }
 }

@@ -33,7 +33,99 @@ pub fn point_of(public_key: &[u8]) -> Option<&[u8; POINT]> {
 /// The SubjectPublicKeyInfo of a certificate in DER; `None` if there is none where it must be.
 #[cfg(feature = "x509")]
 pub(crate) fn public_key_of(certificate: &[u8]) -> Option<&[u8]> {
-    const SEQUENCE: u8 = 0x30;
+    let mut fields = behind_serial_number(certificate)?;
+    // Algorithm, issuer, validity, subject.
+    for _ in 0..4 {
+        element(&mut fields)?;
+    }
+    let (tag, _, whole) = element(&mut fields)?;
+    (tag == SEQUENCE).then_some(whole)
+}
+
+/// When a certificate begins to be valid, in seconds since 1970.
+#[cfg(feature = "x509-path")]
+pub(crate) fn not_before(certificate: &[u8]) -> Option<u64> {
+    let mut fields = behind_serial_number(certificate)?;
+    // Algorithm, issuer.
+    for _ in 0..2 {
+        element(&mut fields)?;
+    }
+    let (_, validity, _) = element(&mut fields)?;
+    let (tag, time, _) = element(&mut Reader::new(validity))?;
+    let digits = |time: &[u8]| {
+        time.iter().try_fold(0_u64, |sum, digit| {
+            let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+            sum.checked_mul(10)?.checked_add(digit.into())
+        })
+    };
+    // RFC 5280 §4.1.2.5: YYMMDDHHMMSSZ until 2049, YYYYMMDDHHMMSSZ after it.
+    let (year, rest) = match tag {
+        0x17 => time.split_at_checked(2)?,
+        0x18 => time.split_at_checked(4)?,
+        _ => return None,
+    };
+    let year = match (tag, digits(year)?) {
+        (0x17, year @ 50..) => year.checked_add(1900)?,
+        (0x17, year) => year.checked_add(2000)?,
+        (_, year) => year,
+    };
+    let mut parts = [0; 5];
+    let (numbers, zone) = rest.split_at_checked(10)?;
+    for (part, number) in parts.iter_mut().zip(numbers.chunks_exact(2)) {
+        *part = digits(number)?;
+    }
+    let [month, day, hour, minute, second] = parts;
+    let is_possible = zone == b"Z" && (1970..=9999).contains(&year) && (1..=12).contains(&month);
+    (is_possible && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61).then_some(())?;
+    // The days before March of year 0, and those of whole months and years from there on.
+    let (year, month) =
+        if month > 2 { (year, month.checked_sub(3)?) } else { (year.checked_sub(1)?, month.checked_add(9)?) };
+    let days = year.checked_mul(365)?.checked_add(year >> 2)?.checked_sub(year.checked_div(100)?)?;
+    let days = days.checked_add(year.checked_div(400)?)?;
+    let days = days.checked_add(month.checked_mul(153)?.checked_add(2)?.checked_div(5)?)?.checked_add(day)?;
+    let days = days.checked_sub(719_469)?;
+    let hours = days.checked_mul(24)?.checked_add(hour)?;
+    hours.checked_mul(60)?.checked_add(minute)?.checked_mul(60)?.checked_add(second)
+}
+
+/// The last common name of the subject (RFC 6125 §1.8: the most specific one).
+#[cfg(feature = "x509-path")]
+pub(crate) fn common_name(certificate: &[u8]) -> Option<&[u8]> {
+    const OBJECT_IDENTIFIER: u8 = 0x06;
+    const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
+    let mut fields = behind_serial_number(certificate)?;
+    // Algorithm, issuer, validity.
+    for _ in 0..3 {
+        element(&mut fields)?;
+    }
+    let (_, subject, _) = element(&mut fields)?;
+    let (mut sets, mut found) = (Reader::new(subject), None);
+    while !sets.is_empty() {
+        let mut set = Reader::new(element(&mut sets)?.1);
+        while !set.is_empty() {
+            let mut attribute = Reader::new(element(&mut set)?.1);
+            let (tag, kind, _) = element(&mut attribute)?;
+            if tag == OBJECT_IDENTIFIER && kind == COMMON_NAME {
+                found = Some(element(&mut attribute)?.1);
+            }
+        }
+    }
+    found
+}
+
+/// Whether there is anything in a certificate that may be a subjectAltName: then the common name does not count.
+#[cfg(feature = "x509-path")]
+pub(crate) fn has_other_names(certificate: &[u8]) -> bool {
+    const SUBJECT_ALT_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x11];
+    certificate.windows(SUBJECT_ALT_NAME.len()).any(|bytes| bytes == SUBJECT_ALT_NAME)
+}
+
+#[cfg(feature = "x509")]
+const SEQUENCE: u8 = 0x30;
+
+/// The fields of a certificate that follow its serial number.
+#[cfg(feature = "x509")]
+fn behind_serial_number(certificate: &[u8]) -> Option<Reader<'_>> {
     const VERSION: u8 = 0xa0;
     let mut outer = Reader::new(certificate);
     let (tag, content, _) = element(&mut outer)?;
@@ -45,12 +137,8 @@ pub(crate) fn public_key_of(certificate: &[u8]) -> Option<&[u8]> {
     if element(&mut ahead)?.0 == VERSION {
         fields = ahead;
     }
-    // Serial number, algorithm, issuer, validity, subject.
-    for _ in 0..5 {
-        element(&mut fields)?;
-    }
-    let (tag, _, whole) = element(&mut fields)?;
-    (tag == SEQUENCE).then_some(whole)
+    element(&mut fields)?;
+    Some(fields)
 }
 
 /// Tag, content and all bytes of the next element in DER.
@@ -66,4 +154,52 @@ fn element<'a>(reader: &mut Reader<'a>) -> Option<(u8, &'a [u8], &'a [u8])> {
     };
     let content = reader.take(length)?;
     Some((tag, content, from.get(..from.len().checked_sub(reader.rest().len())?)?))
+}
+
+#[cfg(test)]
+#[cfg(feature = "x509-path")]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// A certificate up to its validity.
+    fn from(tag: u8, time: &str) -> Vec<u8> {
+        let element = |tag: u8, content: &[u8]| {
+            let length = u8::try_from(content.len()).unwrap_or(0x7f);
+            [&[tag, length], content].concat()
+        };
+        let validity = element(SEQUENCE, &element(tag, time.as_bytes()));
+        let empty = element(SEQUENCE, &[]);
+        let fields = [&element(2, &[1])[..], &empty, &empty, &validity].concat();
+        element(SEQUENCE, &element(SEQUENCE, &fields))
+    }
+
+    #[test]
+    fn times_of_both_forms_are_seconds_since_1970() {
+        for (tag, time, seconds) in [
+            (0x17, "700101000000Z", Some(0)),
+            (0x17, "700102000001Z", Some(86_401)),
+            (0x17, "000229120000Z", Some(951_825_600)),
+            (0x17, "260601000000Z", Some(1_780_272_000)),
+            (0x17, "491231235959Z", Some(2_524_607_999)),
+            (0x18, "20500101000000Z", Some(2_524_608_000)),
+            (0x18, "21000301000000Z", Some(4_107_542_400)),
+            (0x18, "99991231235959Z", Some(253_402_300_799)),
+            // Before 1970, out of range, without a zone or with another one, and no digits.
+            (0x17, "691231235959Z", None),
+            (0x17, "260001000000Z", None),
+            (0x17, "261301000000Z", None),
+            (0x17, "260132000000Z", None),
+            (0x17, "260101240000Z", None),
+            (0x17, "260101006000Z", None),
+            (0x17, "260101000000", None),
+            (0x17, "260101000000+0100", None),
+            (0x17, "26010100000aZ", None),
+            (0x17, "", None),
+            (0x16, "260101000000Z", None),
+        ] {
+            assert_eq!(not_before(&from(tag, time)), seconds, "{time}");
+        }
+    }
 }

@@ -45,7 +45,7 @@ pub(crate) fn parse(reader: &mut Reader<'_>) -> Option<Option<[u8; SIGNATURE]>> 
 }
 
 /// r and s of an ECDSA-Sig-Value, in DER.
-fn numbers(signature: &[u8]) -> Option<[u8; SIGNATURE]> {
+pub(crate) fn numbers(signature: &[u8]) -> Option<[u8; SIGNATURE]> {
     let mut reader = Reader::new(signature);
     let mut sequence = element(&mut reader, SEQUENCE).filter(|_| reader.is_empty())?;
     let mut numbers = [0; SIGNATURE];

@@ -1,0 +1,220 @@
+//! Whether a certificate is to be trusted, as LwM2M means it: certificate usages, digests, the name of the server, and path
+//! validation (LwM2M Transport 1.1.1 §5.2.8.7, RFC 6698 §2.1, RFC 5280 §6, RFC 6125 §6; invariant: a path ends at an anchor that the
+//! owner named, whoever presents it).
+//!
+//! The path is validated by `rustls-webpki`, with the signatures of the engine's [`Crypto`]: ECDSA on P-256 with SHA-256 alone.
+
+use core::marker::PhantomData;
+use core::time::Duration;
+
+use rustls_pki_types::{
+    AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName, SignatureVerificationAlgorithm,
+    TrustAnchor, UnixTime, alg_id,
+};
+use subtle::ConstantTimeEq as _;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+use crate::crypto::{Crypto, RunningHash as _};
+use crate::error::Refusal;
+use crate::public_key;
+use crate::signature;
+
+/// How many certificates of a chain are looked at besides the peer's own, and how many anchors: 4.
+pub const PATH_MAX: usize = 4;
+
+/// What a server's certificate has to do with the one that was provisioned (`/0/x/15`, RFC 6698 §2.1.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CertificateUsage {
+    /// 0: the path to a known anchor goes through this authority.
+    CaConstraint,
+    /// 1: it is this one, and there is a path to a known anchor.
+    ServiceCertificateConstraint,
+    /// 2: this is the anchor.
+    TrustAnchorAssertion,
+    /// 3: it is this one. Neither path, nor name, nor dates are looked at.
+    #[default]
+    DomainIssuedCertificate,
+}
+
+impl CertificateUsage {
+    /// The usage with this number.
+    pub const fn from_value(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(Self::CaConstraint),
+            1 => Some(Self::ServiceCertificateConstraint),
+            2 => Some(Self::TrustAnchorAssertion),
+            3 => Some(Self::DomainIssuedCertificate),
+            _ => None,
+        }
+    }
+}
+
+/// What is provisioned of a certificate (`/0/x/4`, `/0/x/13`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Association<'a> {
+    /// All of it in DER, or its SubjectPublicKeyInfo.
+    Full(&'a [u8]),
+    /// The SHA-256 of one of them.
+    Sha256(&'a [u8; 32]),
+}
+
+impl Association<'_> {
+    fn is_of<C: Crypto>(self, certificate: &[u8]) -> bool {
+        let key = public_key::public_key_of(certificate);
+        [Some(certificate), key].into_iter().flatten().any(|form| match self {
+            Self::Full(known) => known.ct_eq(form).into(),
+            Self::Sha256(known) => {
+                let mut hash = C::Sha256::new();
+                hash.update(form);
+                hash.finish().ct_eq(known).into()
+            }
+        })
+    }
+}
+
+/// What a client holds against the certificate of its server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerTrust<'a> {
+    /// What the provisioned certificate means.
+    pub usage: CertificateUsage,
+    /// The provisioned certificate.
+    pub association: Association<'a>,
+    /// The trust store of the device, in DER; for the usages 0 and 1. The first [`PATH_MAX`] of them count.
+    pub anchors: &'a [&'a [u8]],
+    /// The host in the server's URI, or the name for SNI (`/0/x/14`) where there is one; a DNS name or an address.
+    pub name: &'a str,
+    /// Seconds since 1970. A device without a clock has none: then every certificate of the path must be valid at the moment
+    /// that the server's own one begins, so that those that never were valid together are refused, and one that expired is not.
+    pub now: Option<u64>,
+}
+
+impl ServerTrust<'_> {
+    /// Judges certificates in DER as they were presented, the server's own first.
+    ///
+    /// # Errors
+    /// Why it is not to be trusted.
+    pub fn check<'c, C: Crypto>(&self, chain: impl Iterator<Item = &'c [u8]> + Clone) -> Result<(), Refusal> {
+        let own = chain.clone().next().ok_or(Refusal::Malformed)?;
+        let is_own = self.association.is_of::<C>(own);
+        match self.usage {
+            CertificateUsage::DomainIssuedCertificate => return is_own.then_some(()).ok_or(Refusal::Unknown),
+            CertificateUsage::ServiceCertificateConstraint if !is_own => return Err(Refusal::Unknown),
+            _ => {}
+        }
+        let leaf = CertificateDer::from(own);
+        let leaf = EndEntityCert::try_from(&leaf).map_err(refusal)?;
+        let mut others = heapless::Vec::<CertificateDer<'_>, PATH_MAX>::new();
+        for certificate in chain.clone().skip(1) {
+            others.push(CertificateDer::from(certificate)).map_err(|_| Refusal::TooLong)?;
+        }
+        let mut anchors = heapless::Vec::<CertificateDer<'_>, PATH_MAX>::new();
+        if let (CertificateUsage::TrustAnchorAssertion, Association::Full(anchor)) =
+            (self.usage, self.association)
+        {
+            let _ = anchors.push(CertificateDer::from(anchor));
+        } else if self.usage == CertificateUsage::TrustAnchorAssertion {
+            // Only the presented chain has the certificate of which a digest is known.
+            let known = others.iter().filter(|other| self.association.is_of::<C>(other));
+            anchors.extend(known.take(PATH_MAX).cloned());
+        } else {
+            anchors.extend(self.anchors.iter().take(PATH_MAX).map(|anchor| CertificateDer::from(*anchor)));
+        }
+        let anchors = parsed(&anchors);
+        let now = self.now.or_else(|| public_key::not_before(own)).ok_or(Refusal::Malformed)?;
+        let verifier = Verifier::<C>(PhantomData);
+        let path = leaf
+            .verify_for_usage(
+                &[&verifier],
+                &anchors,
+                &others,
+                UnixTime::since_unix_epoch(Duration::from_secs(now)),
+                KeyUsage::server_auth(),
+                None,
+                None,
+            )
+            .map_err(refusal)?;
+        if self.usage == CertificateUsage::CaConstraint {
+            let is_constrained = path
+                .intermediate_certificates()
+                .any(|certificate| self.association.is_of::<C>(&certificate.der()))
+                || self.anchors.iter().take(PATH_MAX).any(|anchor| {
+                    self.association.is_of::<C>(anchor)
+                        && anchor_from_trusted_cert(&CertificateDer::from(*anchor))
+                            .is_ok_and(|anchor| anchor == *path.anchor())
+                });
+            if !is_constrained {
+                return Err(Refusal::UnknownIssuer);
+            }
+        }
+        self.check_name(&leaf, own)
+    }
+
+    /// RFC 6125 §6: one of the alternative names, or the common name where there are none.
+    fn check_name(&self, leaf: &EndEntityCert<'_>, certificate: &[u8]) -> Result<(), Refusal> {
+        let name = ServerName::try_from(self.name).map_err(|_| Refusal::WrongName)?;
+        if leaf.verify_is_valid_for_subject_name(&name).is_ok() {
+            return Ok(());
+        }
+        let common_name =
+            public_key::common_name(certificate).filter(|_| !public_key::has_other_names(certificate));
+        let is_named = common_name.is_some_and(|common| common.eq_ignore_ascii_case(self.name.as_bytes()));
+        is_named.then_some(()).ok_or(Refusal::WrongName)
+    }
+}
+
+fn parsed<'a>(anchors: &'a [CertificateDer<'a>]) -> heapless::Vec<TrustAnchor<'a>, PATH_MAX> {
+    anchors.iter().filter_map(|anchor| anchor_from_trusted_cert(anchor).ok()).collect()
+}
+
+/// What webpki found, in the words of this crate.
+fn refusal(error: webpki::Error) -> Refusal {
+    use webpki::Error as E;
+    match error {
+        E::CertExpired { .. } | E::CertNotValidYet { .. } | E::InvalidCertValidity => Refusal::Expired,
+        E::CertRevoked => Refusal::Revoked,
+        // An authority of the same name has another key.
+        E::UnknownIssuer | E::CertDistrusted | E::InvalidSignatureForPublicKey => Refusal::UnknownIssuer,
+        E::CaUsedAsEndEntity
+        | E::EndEntityUsedAsCa
+        | E::NameConstraintViolation
+        | E::PathLenConstraintViolated
+        | E::RequiredEkuNotFoundContext(_)
+        | E::EmptyEkuExtension => Refusal::NotAllowed,
+        E::MaximumPathDepthExceeded
+        | E::MaximumPathBuildCallsExceeded
+        | E::MaximumSignatureChecksExceeded
+        | E::MaximumNameConstraintComparisonsExceeded => Refusal::TooLong,
+        E::UnsupportedCertVersion
+        | E::UnsupportedCriticalExtension
+        | E::UnsupportedSignatureAlgorithmContext(_)
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Refusal::Unsupported,
+        _ => Refusal::Malformed,
+    }
+}
+
+/// ECDSA on P-256 with SHA-256 by the engine's primitives.
+struct Verifier<C: Crypto>(PhantomData<fn() -> C>);
+
+impl<C: Crypto> core::fmt::Debug for Verifier<C> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.write_str("Verifier")
+    }
+}
+
+impl<C: Crypto> SignatureVerificationAlgorithm for Verifier<C> {
+    fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+        let key = key.try_into().map_err(|_| InvalidSignature)?;
+        let signature = signature::numbers(signature).ok_or(InvalidSignature)?;
+        let mut hash = C::Sha256::new();
+        hash.update(message);
+        C::p256_verify(key, &hash.finish(), &signature).then_some(()).ok_or(InvalidSignature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ECDSA_P256
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ECDSA_SHA256
+    }
+}
