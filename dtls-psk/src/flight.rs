@@ -102,8 +102,8 @@ impl<const N: usize> Flight<N> {
     /// the path: later ones are half as long, and so are those of the flights to come. A ClientHello is left whole, for
     /// servers that keep nothing before the cookie came back.
     pub(crate) fn repeat(&mut self) {
-        #[cfg(feature = "rpk")]
-        if self.is_held {
+        if self.longest == 0 {
+            // None of it has gone out yet.
             return;
         }
         self.repeats = self.repeats.saturating_add(1);

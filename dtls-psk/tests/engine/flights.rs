@@ -132,3 +132,28 @@ fn a_client_hello_is_repeated_whole() {
         .collect();
     assert_eq!(lengths, [75; 7]);
 }
+
+#[test]
+fn a_flight_that_has_not_gone_out_yet_is_not_one_that_was_lost() {
+    // More than the shortest datagrams that a flight falls back to.
+    let mut client = client_with(&Config::DEFAULT, Psk { identity: &[b'i'; 128], key: KEY }, 1);
+    let mut server = Server::new(2);
+    let mut flight = Vec::new();
+    talk_with(&mut client, &mut server, at(0), |is_up, datagram| {
+        let is_flight = !is_up && datagram[13] == 2;
+        if is_flight {
+            flight = datagram.clone();
+        }
+        !is_flight
+    });
+    // The server repeats its flight while ours waits for the link.
+    for second in 1..6 {
+        assert_eq!(receive(&mut client, at(1000 * second), &flight), []);
+    }
+    let sent = transmit(&mut client, at(6000), 1200);
+    assert_eq!(
+        sent.iter().map(Vec::len).collect::<Vec<_>>(),
+        [13 + 12 + 2 + 128 + 14 + 53],
+        "in one datagram"
+    );
+}
