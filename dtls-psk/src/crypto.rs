@@ -23,7 +23,7 @@ use crate::signature::SIGNATURE;
 /// Where the primitives come from: [`RustCrypto`] unless the user of the engine names something else, such as the AES of a
 /// microcontroller.
 ///
-/// The engine takes it as a type and holds none: hardware of which there is one is behind a `static` of the implementation.
+/// What an implementation leaves out is that of [`RustCrypto`]. The engine takes it as a type and holds none: hardware of which there is one is behind a `static` of the implementation.
 /// Implementations compare tags in constant time, and should wipe keys that they expanded and the states of [`RunningMac`]
 /// and [`RunningHash`] when these are dropped. [`RustCrypto`] wipes the keys of AES; the states of its HMAC and SHA-256 are
 /// not wiped by their libraries, and leave what was derived from the key in freed memory until it is overwritten.
@@ -83,7 +83,15 @@ pub trait Crypto {
         aad: &[u8],
         buffer: &mut [u8],
         tag: &mut [u8],
-    ) -> Option<()>;
+    ) -> Option<()> {
+        match aead {
+            Aead::Ccm8 => seal_with::<Ccm8>(key, nonce, aad, buffer, tag),
+            #[cfg(feature = "ccm16")]
+            Aead::Ccm => seal_with::<Ccm16>(key, nonce, aad, buffer, tag),
+            #[cfg(feature = "gcm")]
+            Aead::Gcm => seal_with::<Gcm>(key, nonce, aad, buffer, tag),
+        }
+    }
 
     /// Decrypts `buffer` in place; `None` if the tag is wrong or of another length, and then `buffer` may hold anything.
     fn open(
@@ -93,7 +101,15 @@ pub trait Crypto {
         aad: &[u8],
         buffer: &mut [u8],
         tag: &[u8],
-    ) -> Option<()>;
+    ) -> Option<()> {
+        match aead {
+            Aead::Ccm8 => open_with::<Ccm8>(key, nonce, aad, buffer, tag),
+            #[cfg(feature = "ccm16")]
+            Aead::Ccm => open_with::<Ccm16>(key, nonce, aad, buffer, tag),
+            #[cfg(feature = "gcm")]
+            Aead::Gcm => open_with::<Gcm>(key, nonce, aad, buffer, tag),
+        }
+    }
 
     /// Encrypts `buffer` in place with AES-128-CBC; `None` if it cannot, or `buffer` is not made of whole blocks.
     #[cfg(feature = "cbc")]
@@ -217,40 +233,6 @@ type Gcm = aes_gcm::AesGcm<Aes128Enc, U12>;
 impl Crypto for RustCrypto {
     type Sha256 = sha2::Sha256;
     type Hmac = hmac::Hmac<sha2::Sha256>;
-
-    fn seal(
-        aead: Aead,
-        key: &[u8; 16],
-        nonce: &[u8; 12],
-        aad: &[u8],
-        buffer: &mut [u8],
-        tag: &mut [u8],
-    ) -> Option<()> {
-        match aead {
-            Aead::Ccm8 => seal_with::<Ccm8>(key, nonce, aad, buffer, tag),
-            #[cfg(feature = "ccm16")]
-            Aead::Ccm => seal_with::<Ccm16>(key, nonce, aad, buffer, tag),
-            #[cfg(feature = "gcm")]
-            Aead::Gcm => seal_with::<Gcm>(key, nonce, aad, buffer, tag),
-        }
-    }
-
-    fn open(
-        aead: Aead,
-        key: &[u8; 16],
-        nonce: &[u8; 12],
-        aad: &[u8],
-        buffer: &mut [u8],
-        tag: &[u8],
-    ) -> Option<()> {
-        match aead {
-            Aead::Ccm8 => open_with::<Ccm8>(key, nonce, aad, buffer, tag),
-            #[cfg(feature = "ccm16")]
-            Aead::Ccm => open_with::<Ccm16>(key, nonce, aad, buffer, tag),
-            #[cfg(feature = "gcm")]
-            Aead::Gcm => open_with::<Gcm>(key, nonce, aad, buffer, tag),
-        }
-    }
 }
 
 fn seal_with<A: AeadInPlace<NonceSize = U12> + KeyInit<KeySize = U16>>(

@@ -7,8 +7,9 @@ use dtls_psk::{
 };
 use p256::ecdsa::Signature;
 
-use crate::dtls::{ADDRESS, client_hello};
+use crate::dtls::ADDRESS;
 use crate::dtls_insider::{Nothing, last_signature};
+use crate::forgery::client_hello;
 use crate::owner::certificate;
 use crate::script::{Script, random};
 

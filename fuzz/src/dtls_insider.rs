@@ -9,7 +9,8 @@ use dtls_psk::{
     SAVED_MAX, SIGNATURE, SealError, Session, Suite, TAILROOM, TicketKey,
 };
 
-use crate::dtls::{ADDRESS, KEY, PSK, Setup, client_hello};
+use crate::dtls::{ADDRESS, KEY, PSK, Setup};
+use crate::forgery::client_hello;
 use crate::script::{Script, random};
 
 type Side = Connection<512, Handshake<512, Nothing>, Nothing>;

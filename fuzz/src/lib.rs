@@ -10,6 +10,7 @@ pub mod devices;
 pub mod dtls;
 pub mod dtls_insider;
 pub mod dtls_kept;
+mod forgery;
 pub mod formats;
 pub mod link_format;
 pub mod operations;

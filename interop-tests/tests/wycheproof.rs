@@ -29,28 +29,6 @@ impl Crypto for Vectors {
     type Sha256 = <RustCrypto as Crypto>::Sha256;
     type Hmac = <RustCrypto as Crypto>::Hmac;
 
-    fn seal(
-        aead: Aead,
-        key: &[u8; 16],
-        nonce: &[u8; 12],
-        aad: &[u8],
-        buffer: &mut [u8],
-        tag: &mut [u8],
-    ) -> Option<()> {
-        RustCrypto::seal(aead, key, nonce, aad, buffer, tag)
-    }
-
-    fn open(
-        aead: Aead,
-        key: &[u8; 16],
-        nonce: &[u8; 12],
-        aad: &[u8],
-        buffer: &mut [u8],
-        tag: &[u8],
-    ) -> Option<()> {
-        RustCrypto::open(aead, key, nonce, aad, buffer, tag)
-    }
-
     fn p256_verify(public: &[u8; 65], _: &[u8; 32], signature: &[u8; SIGNATURE]) -> bool {
         DIGEST.with_borrow(|digest| RustCrypto::p256_verify(public, digest, signature))
     }

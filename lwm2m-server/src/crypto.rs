@@ -14,7 +14,7 @@ mod aws_lc {
     use aws_lc_rs::signature::{
         self, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair,
     };
-    use dtls_psk::{Aead, Crypto, POINT, RustCrypto, SIGNATURE};
+    use dtls_psk::{Crypto, POINT, RustCrypto, SIGNATURE};
 
     /// P-256 by AWS-LC, everything else by [`RustCrypto`].
     pub(crate) enum Provider {}
@@ -22,28 +22,6 @@ mod aws_lc {
     impl Crypto for Provider {
         type Sha256 = <RustCrypto as Crypto>::Sha256;
         type Hmac = <RustCrypto as Crypto>::Hmac;
-
-        fn seal(
-            aead: Aead,
-            key: &[u8; 16],
-            nonce: &[u8; 12],
-            aad: &[u8],
-            buffer: &mut [u8],
-            tag: &mut [u8],
-        ) -> Option<()> {
-            RustCrypto::seal(aead, key, nonce, aad, buffer, tag)
-        }
-
-        fn open(
-            aead: Aead,
-            key: &[u8; 16],
-            nonce: &[u8; 12],
-            aad: &[u8],
-            buffer: &mut [u8],
-            tag: &[u8],
-        ) -> Option<()> {
-            RustCrypto::open(aead, key, nonce, aad, buffer, tag)
-        }
 
         fn p256_public(secret: &[u8; 32]) -> Option<[u8; POINT]> {
             let key = PrivateKey::from_private_key(&ECDH_P256, secret).ok()?;
