@@ -23,7 +23,8 @@ use crate::signature::SIGNATURE;
 /// Where the primitives come from: [`RustCrypto`] unless the user of the engine names something else, such as the AES of a
 /// microcontroller.
 ///
-/// What an implementation leaves out is that of [`RustCrypto`]. The engine takes it as a type and holds none: hardware of which there is one is behind a `static` of the implementation.
+/// What an implementation leaves out is that of [`RustCrypto`]. The engine takes it as a type and holds none: hardware of which
+/// there is one is behind a `static` of the implementation.
 /// Implementations compare tags in constant time, and should wipe keys that they expanded and the states of [`RunningMac`]
 /// and [`RunningHash`] when these are dropped. [`RustCrypto`] wipes the keys of AES; the states of its HMAC and SHA-256 are
 /// not wiped by their libraries, and leave what was derived from the key in freed memory until it is overwritten.
