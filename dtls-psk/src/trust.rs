@@ -122,17 +122,24 @@ impl ServerTrust<'_> {
         let anchors = parsed(&anchors);
         let now = self.now.or_else(|| public_key::not_before(own)).ok_or(Refusal::Malformed)?;
         let verifier = Verifier::<C>(PhantomData);
-        let path = leaf
-            .verify_for_usage(
+        // One after the other: of two anchors of one name the one whose key it is knows what else is wrong.
+        let mut refused = Refusal::UnknownIssuer;
+        let path = anchors.iter().find_map(|anchor| {
+            let path = leaf.verify_for_usage(
                 &[&verifier],
-                &anchors,
+                core::slice::from_ref(anchor),
                 &others,
                 UnixTime::since_unix_epoch(Duration::from_secs(now)),
                 KeyUsage::server_auth(),
                 None,
                 None,
-            )
-            .map_err(refusal)?;
+            );
+            if let (Err(error), Refusal::UnknownIssuer) = (&path, refused) {
+                refused = refusal(error.clone());
+            }
+            path.ok()
+        });
+        let path = path.ok_or(refused)?;
         if self.usage == CertificateUsage::CaConstraint {
             let is_constrained = path
                 .intermediate_certificates()

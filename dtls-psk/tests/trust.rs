@@ -287,3 +287,224 @@ fn other_keys_are_not_supported_and_a_self_signed_server_is_known_by_itself_alon
     let verdict = check(&trust(Usage::TrustAnchorAssertion, &anchor, &[]), &[&leaf]);
     assert_eq!(verdict, Err(Refusal::Unsupported));
 }
+
+/// What certificates a server presents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shape {
+    /// Its own, and its issuer's.
+    Chain,
+    /// Those of two authorities besides, and the root's, in another order.
+    LongerInAnyOrder,
+    /// Its own alone, of the root.
+    Direct,
+    /// Its own alone, where there is one between it and the root.
+    IntermediateMissing,
+    /// Its own alone, signed by itself.
+    SelfSigned,
+}
+
+impl Shape {
+    const ALL: [Self; 5] =
+        [Self::Chain, Self::LongerInAnyOrder, Self::Direct, Self::IntermediateMissing, Self::SelfSigned];
+
+    fn has_authority(self) -> bool {
+        matches!(self, Self::Chain | Self::LongerInAnyOrder)
+    }
+}
+
+/// What is wrong with them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    OtherName,
+    Expired,
+    NotYetValid,
+    /// Only a client may be known by it.
+    OtherPurpose,
+    /// It was not signed with the key of who it names as its issuer.
+    OtherKey,
+    /// The issuer's own is not valid any more, is for clients alone, or for other names.
+    ExpiredIssuer,
+    IssuerOfOtherPurpose,
+    IssuerOfOtherNames,
+    /// What was provisioned has to do with somebody else.
+    OtherProvisioned,
+}
+
+impl Fault {
+    const ALL: [Self; 9] = [
+        Self::OtherName,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::OtherPurpose,
+        Self::OtherKey,
+        Self::ExpiredIssuer,
+        Self::IssuerOfOtherPurpose,
+        Self::IssuerOfOtherNames,
+        Self::OtherProvisioned,
+    ];
+
+    fn is_of_issuer(self) -> bool {
+        matches!(self, Self::ExpiredIssuer | Self::IssuerOfOtherPurpose | Self::IssuerOfOtherNames)
+    }
+
+    fn is_possible_with(self, shape: Shape) -> bool {
+        // Who signs for itself has its own key.
+        (shape.has_authority() || !self.is_of_issuer())
+            && (self, shape) != (Self::OtherKey, Shape::SelfSigned)
+    }
+}
+
+const TRUSTED: &str = "trusted";
+const NOT_KNOWN: &str = "the peer's certificate or public key is not one that is known";
+const NO_ISSUER: &str = "nobody who is trusted issued the peer's certificate";
+const NOT_IN_TIME: &str = "the peer's certificate is not valid yet or any more";
+const NOT_FOR_THIS: &str = "the peer's certificate is not for this";
+const OTHER_NAME: &str = "the peer's certificate is that of another name";
+
+/// What LwM2M Transport 1.1.1 §5.2.8.7 and RFC 5280 §6.1 have a device with or without a clock say, in words. What a certificate
+/// says of itself is looked at before who issued it, and its name at last.
+fn verdict_of(usage: Usage, shape: Shape, fault: Option<Fault>, has_clock: bool) -> &'static str {
+    use Fault as F;
+    let is_known = fault != Some(F::OtherProvisioned);
+    if usage == Usage::DomainIssuedCertificate || (usage == Usage::ServiceCertificateConstraint && !is_known)
+    {
+        return if is_known { TRUSTED } else { NOT_KNOWN };
+    }
+    match fault {
+        // The moment at which the server's own one begins is not too late nor too early for it.
+        Some(F::Expired | F::NotYetValid) if has_clock => return NOT_IN_TIME,
+        Some(F::OtherPurpose) => return NOT_FOR_THIS,
+        _ => {}
+    }
+    // Who signs for itself is its own anchor where that is provisioned.
+    let is_anchor = usage == Usage::TrustAnchorAssertion && shape == Shape::SelfSigned && is_known;
+    if matches!(shape, Shape::IntermediateMissing | Shape::SelfSigned) && !is_anchor {
+        return NO_ISSUER;
+    }
+    match fault {
+        Some(F::OtherKey | F::OtherProvisioned) => NO_ISSUER,
+        Some(F::ExpiredIssuer) => NOT_IN_TIME,
+        Some(F::IssuerOfOtherPurpose | F::IssuerOfOtherNames) => NOT_FOR_THIS,
+        Some(F::OtherName) => OTHER_NAME,
+        _ => TRUSTED,
+    }
+}
+
+/// A root, and what a server presents, its own first.
+fn presented(shape: Shape, faults: &[Fault]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let has = |fault| faults.contains(&fault);
+    let bend_issuer = |issuer: &mut CertificateParams| {
+        if has(Fault::ExpiredIssuer) {
+            issuer.not_before = date_time_ymd(2020, 1, 1);
+            issuer.not_after = date_time_ymd(2021, 1, 1);
+        }
+        if has(Fault::IssuerOfOtherPurpose) {
+            issuer.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
+        if has(Fault::IssuerOfOtherNames) {
+            let permitted_subtrees = vec![GeneralSubtree::DnsName("test".to_owned())];
+            issuer.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: vec![] });
+        }
+    };
+    let mut leaf = params(&[if has(Fault::OtherName) { "other.example" } else { NAME }], "Server");
+    let purpose = if has(Fault::OtherPurpose) {
+        ExtendedKeyUsagePurpose::ClientAuth
+    } else {
+        ExtendedKeyUsagePurpose::ServerAuth
+    };
+    leaf.extended_key_usages = vec![purpose];
+    if has(Fault::Expired) {
+        leaf.not_after = date_time_ymd(2026, 2, 1);
+    }
+    if has(Fault::NotYetValid) {
+        leaf.not_before = date_time_ymd(2026, 12, 1);
+    }
+    let leaf_key = key();
+    if shape == Shape::SelfSigned {
+        let own = leaf.self_signed(&leaf_key).unwrap().der().to_vec();
+        return (plain().root, vec![own]);
+    }
+    let root_key = key();
+    let root = authority("Root", BasicConstraints::Unconstrained);
+    let root_certificate = root.self_signed(&root_key).unwrap().der().to_vec();
+    let mut issuer = Issuer::new(root, root_key);
+    let authorities: &[&str] = match shape {
+        Shape::Direct => &[],
+        Shape::LongerInAnyOrder => &["First", "Second"],
+        _ => &["First"],
+    };
+    let mut others = Vec::new();
+    for name in authorities {
+        let mut next = authority(name, BasicConstraints::Unconstrained);
+        bend_issuer(&mut next);
+        let next_key = key();
+        others.push(next.signed_by(&next_key, &issuer).unwrap().der().to_vec());
+        issuer = Issuer::new(next, next_key);
+    }
+    if has(Fault::OtherKey) {
+        let name = authorities.last().copied().unwrap_or("Root");
+        issuer = Issuer::new(authority(name, BasicConstraints::Unconstrained), key());
+    }
+    let own = leaf.signed_by(&leaf_key, &issuer).unwrap().der().to_vec();
+    if shape == Shape::LongerInAnyOrder {
+        others.insert(1, root_certificate.clone());
+    }
+    if shape == Shape::IntermediateMissing {
+        others.clear();
+    }
+    (root_certificate, [vec![own], others].concat())
+}
+
+const USAGES: [Usage; 4] = [
+    Usage::CaConstraint,
+    Usage::ServiceCertificateConstraint,
+    Usage::TrustAnchorAssertion,
+    Usage::DomainIssuedCertificate,
+];
+
+/// What a device says to it, in words.
+fn said(usage: Usage, shape: Shape, faults: &[Fault], has_clock: bool) -> String {
+    let (root, chain) = presented(shape, faults);
+    let other = plain();
+    let own = chain.first().unwrap();
+    let is_own_anchor = usage == Usage::TrustAnchorAssertion && shape == Shape::SelfSigned;
+    let association = match (usage, faults.contains(&Fault::OtherProvisioned)) {
+        (Usage::CaConstraint | Usage::TrustAnchorAssertion, true) => &other.root,
+        (_, true) => &other.leaf,
+        (Usage::CaConstraint | Usage::TrustAnchorAssertion, false) if !is_own_anchor => &root,
+        (_, false) => own,
+    };
+    let anchors: [&[u8]; 2] = [&root, &other.root];
+    let now = has_clock.then_some(NOW);
+    let trust = ServerTrust { now, ..trust(usage, association, &anchors) };
+    let verdict = trust.check::<RustCrypto>(chain.iter().map(Vec::as_slice));
+    verdict.map_or_else(|refusal| refusal.to_string(), |()| TRUSTED.to_owned())
+}
+
+#[test]
+fn every_usage_shape_and_fault_has_its_verdict_and_its_reason_in_words() {
+    for (usage, shape) in USAGES.into_iter().flat_map(|usage| Shape::ALL.map(|shape| (usage, shape))) {
+        let faults = Fault::ALL.into_iter().filter(|fault| fault.is_possible_with(shape)).map(Some);
+        for (fault, has_clock) in faults.chain([None]).flat_map(|fault| [(fault, true), (fault, false)]) {
+            let said = said(usage, shape, fault.as_slice(), has_clock);
+            let expected = verdict_of(usage, shape, fault, has_clock);
+            assert_eq!(said, expected, "{usage:?}, {shape:?}, {fault:?}, clock: {has_clock}");
+        }
+    }
+}
+
+#[test]
+fn one_fault_never_makes_up_for_another() {
+    for (usage, shape) in USAGES.into_iter().flat_map(|usage| Shape::ALL.map(|shape| (usage, shape))) {
+        let possible = |fault: &Fault| fault.is_possible_with(shape);
+        for (one, other) in Fault::ALL.into_iter().flat_map(|one| Fault::ALL.map(|other| (one, other))) {
+            if one == other || !possible(&one) || !possible(&other) {
+                continue;
+            }
+            let verdicts = [one, other].map(|fault| verdict_of(usage, shape, Some(fault), true));
+            let said = said(usage, shape, &[one, other], true);
+            let is_refused = verdicts.iter().any(|verdict| *verdict != TRUSTED);
+            assert_eq!(said != TRUSTED, is_refused, "{usage:?}, {shape:?}, {one:?}, {other:?}: {said}");
+        }
+    }
+}

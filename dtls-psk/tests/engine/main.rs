@@ -26,6 +26,10 @@ mod other_client;
 #[cfg(feature = "rpk")]
 mod owner;
 #[cfg(feature = "rpk")]
+mod pair;
+#[cfg(feature = "rpk")]
+mod proofs;
+#[cfg(feature = "rpk")]
 mod raw_public_keys;
 mod recordings;
 #[cfg(feature = "resumption")]

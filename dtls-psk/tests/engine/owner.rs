@@ -36,15 +36,6 @@ impl Owner {
         raw_public_key(&RustCrypto::p256_public(&self.secret).unwrap()).to_vec()
     }
 
-    /// Its key in a certificate in DER with nothing else in it: serial number, algorithm, issuer, validity and subject are
-    /// empty, and nobody signed it.
-    #[cfg(feature = "x509")]
-    pub(crate) fn bare_certificate(&self) -> Vec<u8> {
-        let fields = [&[0x02, 0][..], &[0x30, 0].repeat(4), &self.raw_public_key()].concat();
-        let inner = [&[0x30, fields.len() as u8][..], &fields].concat();
-        [&[0x30, inner.len() as u8][..], &inner].concat()
-    }
-
     /// Answers what `connection` asks until it asks nothing more.
     pub(crate) fn answer<const N: usize, H: BorrowMut<Handshake<N>>>(
         &mut self,
@@ -99,4 +90,12 @@ impl Owner {
         };
         Some(connection.provide(now, id, answer).unwrap().map(Event::of))
     }
+}
+
+/// A key in a certificate in DER with nothing else in it: serial number, algorithm, issuer, validity and subject are empty, and
+/// nobody signed it.
+pub(crate) fn bare_certificate(key: &[u8]) -> Vec<u8> {
+    let fields = [&[0x02, 0][..], &[0x30, 0].repeat(4), key].concat();
+    let inner = [&[0x30, fields.len() as u8][..], &fields].concat();
+    [&[0x30, inner.len() as u8][..], &inner].concat()
 }

@@ -2,7 +2,7 @@
 
 use crate::other_client;
 #[cfg(feature = "rpk")]
-use crate::owner::Owner;
+use crate::owner::{Owner, bare_certificate};
 use crate::support::*;
 #[cfg(any(feature = "resumption", feature = "rpk"))]
 use dtls_psk::Handshake;
@@ -343,8 +343,7 @@ pub(crate) type Answers = Box<dyn FnMut(&mut Client, Instant) -> Option<(&'stati
 #[cfg(feature = "rpk")]
 fn owner(secret: u8) -> Owner {
     let mut owner = Owner::new(secret);
-    #[cfg(feature = "x509")]
-    owner.chain.push(owner.bare_certificate());
+    owner.chain.push(bare_certificate(&owner.raw_public_key()));
     owner
 }
 
