@@ -235,8 +235,14 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             return Err(Reason::UnofferedExtension);
         }
         #[cfg(feature = "x509")]
-        if hello.extensions.server_name.is_some() && self.core.authentication.server_name.is_empty() {
-            return Err(Reason::UnofferedExtension);
+        if let Some(answer) = hello.extensions.server_name {
+            if self.core.authentication.server_name.is_empty() {
+                return Err(Reason::UnofferedExtension);
+            }
+            // RFC 6066 §3: an answer holds nothing.
+            if !answer.is_empty() {
+                return Err(Reason::ProtocolViolation);
+            }
         }
         let is_raw = |answer: &[u8]| answer == [CertificateType::RawPublicKey.code()];
         self.core.authentication.is_own_agreed = client_certificate_type.is_some();

@@ -111,7 +111,7 @@ impl Reason {
             #[cfg(feature = "rpk")]
             Self::UnofferedAlgorithm => Some(Alert::ILLEGAL_PARAMETER),
             #[cfg(feature = "rpk")]
-            Self::NothingToPresent => Some(Alert::INTERNAL_ERROR),
+            Self::NothingToPresent | Self::OperationUnanswered => Some(Alert::INTERNAL_ERROR),
             // RFC 5746 §3.4 demands this one for a wrong renegotiation_info.
             Self::NoCommonSuite | Self::InsecureRenegotiation => Some(Alert::HANDSHAKE_FAILURE),
             // RFC 5246 §7.4.1.4

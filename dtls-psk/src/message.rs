@@ -355,18 +355,19 @@ impl<'a> HelloExtensions<'a> {
 #[cfg(feature = "x509")]
 const HOST_NAME: u8 = 0;
 
-/// The host name in the value of server_name (RFC 6066 §3); empty if there is none.
+/// The host name in the value of server_name (RFC 6066 §3: one of a type at most, and none that is empty); empty if there is
+/// none.
 #[cfg(feature = "x509")]
 fn host_name(value: &[u8]) -> Option<&[u8]> {
     if value.is_empty() {
         return Some(&[]);
     }
-    let mut names = Reader::new(parse_vector(value)?);
+    let mut names = Reader::new(parse_vector(value).filter(|names| !names.is_empty())?);
     let mut host: &[u8] = &[];
     while !names.is_empty() {
-        let (kind, name) = (names.u8()?, names.vector16()?);
-        if kind == HOST_NAME {
-            host = name;
+        let (kind, name) = (names.u8()?, names.vector16().filter(|name| !name.is_empty())?);
+        if kind == HOST_NAME && !core::mem::replace(&mut host, name).is_empty() {
+            return None;
         }
     }
     Some(host)

@@ -126,6 +126,16 @@ fn named(value: &[u8]) {
             let name = hello.server_name().unwrap_or_default();
             let names = vector16(value).map(|(names, _)| names).unwrap_or_default();
             assert!(name.is_empty() || names.windows(name.len()).any(|part| part == name));
+            let mut rest = names;
+            let mut hosts = 0;
+            while let [kind, behind @ ..] = rest
+                && let Some((name, behind)) = vector16(behind)
+            {
+                hosts += usize::from(*kind == 0);
+                assert!(!name.is_empty());
+                rest = behind;
+            }
+            assert!(rest.is_empty() && hosts <= 1, "RFC 6066 §3: one of a type at most");
         }
         Accepted::Refused { reason, .. } => assert_eq!(reason, Reason::ProtocolViolation),
         other => panic!("{other:?} for a ClientHello with a cookie"),

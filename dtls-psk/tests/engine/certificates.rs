@@ -140,6 +140,64 @@ fn the_name_of_the_server_is_told_and_has_its_length() {
 }
 
 #[test]
+fn a_client_means_one_server_at_most() {
+    // RFC 6066 §3: no two names of one type, no empty one, no empty list.
+    let name = |kind: u8, name: &[u8]| [&[kind, 0, name.len() as u8], name].concat();
+    let (one, other) = (name(0, b"a.example"), name(0, b"b.example"));
+    for (names, is_refused) in [
+        (vec![&one], false),
+        (vec![&one, &name(7, b"what")], false),
+        (vec![&name(7, b"what"), &one], false),
+        (vec![&one, &other], true),
+        (vec![&one, &one], true),
+        (vec![&one, &name(7, b"what"), &other], true),
+        (vec![&name(0, b"")], true),
+        (vec![&name(0, b""), &one], true),
+        (vec![], true),
+    ] {
+        let list = names.iter().flat_map(|name| name.iter().copied()).collect::<Vec<u8>>();
+        let length = list.len() as u8;
+        let extensions = [&[0, 0, 0, length + 2, 0, length][..], &list].concat();
+        let mut server = Server { config: config(), ..Server::new(2) };
+        let (suites, extensions) = (vec![0xc0, 0xae, 0x00, 0xff], Some(extensions));
+        Hello { suites, extensions, ..Hello::new() }.send(&mut server, at(0));
+        let expected: &[Reason] = if is_refused { &[Reason::ProtocolViolation] } else { &[] };
+        assert_eq!(server.refused, expected, "{names:?}");
+    }
+}
+
+#[test]
+fn a_server_answers_a_name_with_nothing() {
+    // RFC 6066 §3
+    for (value, expected) in [
+        (&[][..], vec![Event::Established]),
+        (&[0, 4, 0, 0, 1, b'a'], vec![Event::Closed(Reason::ProtocolViolation)]),
+        (&[0, 0], vec![Event::Closed(Reason::ProtocolViolation)]),
+    ] {
+        let (mut owner, mut server) = owners(&[DEVICE], &[SERVER]);
+        let mut client = client(ClientCertificate::X509 { server_name: Some("server.example") }).unwrap();
+        let mut answer = |client: &mut Client| owner.answer(client, at(0));
+        let tamper = |is_up: bool, datagram: &mut Vec<u8>| {
+            if !is_up {
+                change_messages(datagram, 2, |body| {
+                    let mut extensions = body.split_off(38).split_off(2);
+                    extensions.extend([0, 0, 0, value.len() as u8]);
+                    extensions.extend(value);
+                    body.extend((extensions.len() as u16).to_be_bytes());
+                    body.extend(extensions);
+                });
+            }
+            true
+        };
+        let talk = talk_answering(&mut client, &mut server, at(0), tamper, &mut answer);
+        // What was changed shows in the client's signature.
+        let is_taken = expected == [Event::Established];
+        assert_eq!(talk.client, if is_taken { vec![] } else { expected });
+        assert_eq!(talk.server.contains(&Event::Closed(Reason::BadSignature)), is_taken);
+    }
+}
+
+#[test]
 fn a_certificate_without_a_key_of_p_256_is_refused() {
     let at = DEVICE.windows(7).position(|bytes| bytes == [0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1]).unwrap();
     let bent = |place: usize, byte: u8| {

@@ -18,6 +18,9 @@ pub(crate) struct Owner {
     /// What was asked, in its order.
     pub(crate) asked: Vec<&'static str>,
     pub(crate) bend: fn(&mut [u8; SIGNATURE]),
+    /// The question that it never answers, and the one to which it has nothing.
+    pub(crate) ignores: &'static str,
+    pub(crate) lacks: &'static str,
 }
 
 impl Owner {
@@ -29,6 +32,8 @@ impl Owner {
             seen: Vec::new(),
             asked: Vec::new(),
             bend: |_| (),
+            ignores: "",
+            lacks: "",
         }
     }
 
@@ -88,6 +93,11 @@ impl Owner {
             }
             other => panic!("{other:?}"),
         };
+        let question = self.asked.last().copied()?;
+        if question == self.ignores {
+            return None;
+        }
+        let answer = if question == self.lacks { Answer::Unknown } else { answer };
         Some(connection.provide(now, id, answer).unwrap().map(Event::of))
     }
 }

@@ -124,10 +124,24 @@ fn an_owner_may_take_its_time() {
 }
 
 #[test]
-fn an_owner_that_never_answers_is_the_reason() {
-    let (mut client, ..) = asked();
-    let ended = client.handle_timeout(at(90_000)).map(Event::of);
-    assert_eq!(ended, Some(Event::Closed(Reason::OperationUnanswered)));
+fn an_owner_that_never_answers_is_the_reason_and_the_peer_hears_of_it() {
+    for question in ["check", "prove", "present", "sign"] {
+        let mut pair = Pair::of(RAW);
+        pair.owner.ignores = question;
+        is_nobody(&pair.talk_with(|_, _| true));
+        assert_eq!(pair.owner.asked.last(), Some(&question));
+        let ended = pair.client.handle_timeout(at(90_000)).map(Event::of);
+        assert_eq!(ended, Some(Event::Closed(Reason::OperationUnanswered)));
+        // internal_error
+        assert_eq!(transmit(&mut pair.client, at(90_000), 1200).pop().unwrap()[13..], [2, 80]);
+        let mut pair = Pair::of(RAW);
+        pair.server.owner.ignores = question;
+        is_nobody(&pair.talk_with(|_, _| true));
+        assert_eq!(pair.server.owner.asked.last(), Some(&question));
+        let (ended, sent) = pair.server.handle_timeout(at(90_000));
+        assert_eq!(ended, [Event::Closed(Reason::OperationUnanswered)]);
+        assert_eq!(sent.last().unwrap()[13..], [2, 80]);
+    }
 }
 
 #[test]
@@ -180,18 +194,30 @@ fn an_answer_to_one_handshake_is_none_to_the_next() {
 }
 
 #[test]
-fn who_has_nothing_to_present_says_so_to_its_owner() {
-    use dtls_psk::{Answer, Operation};
-    for answer in [Answer::Unknown, Answer::Certificates(&[])] {
-        let Pair { mut client, mut server, .. } = Pair::of(RAW);
-        server.answers_at_once = false;
-        talk_with(&mut client, &mut server, at(0), |_, _| true);
-        let pending = server.peer_any().poll_pending().unwrap();
-        assert!(matches!(pending.operation, Operation::Present { .. }));
-        let id = pending.id;
-        let ended = server.peer_any().provide(at(1), id, answer).unwrap().map(Event::of);
-        assert_eq!(ended, Some(Event::Closed(Reason::NothingToPresent)));
+fn who_has_nothing_to_present_or_to_sign_with_says_so_to_both() {
+    for question in ["present", "sign"] {
+        let mut pair = Pair::of(RAW);
+        pair.owner.lacks = question;
+        let talk = pair.talk_with(|_, _| true);
+        assert_eq!((talk.client, talk.server), (vec![Event::Closed(Reason::NothingToPresent)], vec![]));
+        // internal_error
+        assert_eq!(talk.from_client.last().unwrap()[13..], [2, 80]);
+        let mut pair = Pair::of(RAW);
+        pair.server.owner.lacks = question;
+        let talk = pair.talk_with(|_, _| true);
+        assert_eq!((talk.client, talk.server), (vec![], vec![Event::Closed(Reason::NothingToPresent)]));
+        assert_eq!(talk.from_server.last().unwrap()[13..], [2, 80]);
     }
+}
+
+#[test]
+fn an_empty_list_is_nothing_to_present() {
+    let Pair { mut client, mut server, .. } = Pair::of(RAW);
+    server.answers_at_once = false;
+    talk_with(&mut client, &mut server, at(0), |_, _| true);
+    let id = server.peer_any().poll_pending().unwrap().id;
+    let ended = server.peer_any().provide(at(1), id, dtls_psk::Answer::Certificates(&[])).unwrap();
+    assert_eq!(ended.map(Event::of), Some(Event::Closed(Reason::NothingToPresent)));
 }
 
 #[test]
