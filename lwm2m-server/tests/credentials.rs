@@ -146,8 +146,9 @@ fn the_plan_writes_one_server_account_with_the_stored_key() {
     let mut bench = Bench::new();
     bench.enrol_bootstrap();
     let plan = bench.credentials.bootstrap_plan(bench.now, &bench.who(Role::Bootstrap, 1)).unwrap();
-    let identity =
-        bench.credentials.device(EP).unwrap().management.clone().unwrap().credentials[0].identity.clone();
+    let subject =
+        bench.credentials.device(EP).unwrap().management.clone().unwrap().credentials[0].subject.clone();
+    let identity = subject.identity().unwrap();
     let key = bench.credentials.look_up(Role::Management, identity.bytes()).unwrap().key;
     let [security, server] = plan.writes(&Discovered::default());
     let ids: Vec<u16> = security.resources.iter().map(|(id, _)| *id).collect();
@@ -327,8 +328,9 @@ fn a_failed_bootstrap_is_tried_again_later() {
 fn revocation_refuses_everywhere_and_survives_a_restart() {
     let mut bench = Bench::in_use();
     bench.rotate();
-    let identity =
-        bench.credentials.device(EP).unwrap().management.clone().unwrap().credentials[0].identity.clone();
+    let subject =
+        bench.credentials.device(EP).unwrap().management.clone().unwrap().credentials[0].subject.clone();
+    let identity = subject.identity().unwrap();
     let commands = bench.credentials.revoke(bench.now, "test", EP, None, "lost").unwrap();
     assert!(commands.contains(&close(None)));
     for _ in 0..2 {

@@ -175,7 +175,7 @@ fn has_everything(store: &RedbStore, device: &Device, acknowledged: &Acknowledge
     let account = device.management.as_ref().unwrap();
     for (generation, identity, key) in &acknowledged.credentials {
         let credential = account.credential(*generation).unwrap();
-        assert_eq!(credential.identity.to_string(), *identity, "{name}");
+        assert_eq!(credential.subject.to_string(), *identity, "{name}");
         if let Some(key) = key.as_ref().filter(|_| credential.standing == Standing::Accepted) {
             let stored = store.secret(name, Role::Management, *generation).unwrap().unwrap();
             assert_eq!(hex::encode(stored.bytes()), *key, "{name}");

@@ -25,7 +25,8 @@ use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
 use super::{Actor, Api, now_ms};
 use crate::credentials::{
-    Account, Device, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Profile, Role, Rotate, Rotation,
+    Account, Credential, Device, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Profile, Role, Rotate,
+    Rotation, Subject,
 };
 use crate::store::AuditRow;
 
@@ -57,20 +58,7 @@ fn masked(device: &Device) -> Value {
 }
 
 fn account(account: &Account) -> Value {
-    let credentials: Vec<Value> = account
-        .credentials
-        .iter()
-        .map(|credential| {
-            json!({
-                "generation": credential.generation,
-                "identity": credential.identity.to_string(),
-                "identity_hex": hex::encode(credential.identity.bytes()),
-                "key": "masked",
-                "standing": credential.standing,
-                "created_ms": credential.created_ms,
-            })
-        })
-        .collect();
+    let credentials: Vec<Value> = account.credentials.iter().map(credential).collect();
     json!({
         "state": account.state.as_str(),
         "current": account.current,
@@ -79,6 +67,26 @@ fn account(account: &Account) -> Value {
         "rotation": account.rotation().map(rotation),
         "credentials": credentials,
     })
+}
+
+fn credential(credential: &Credential) -> Value {
+    let mut shown = serde_json::Map::new();
+    let mut show = |name: &str, value: Value| shown.insert(name.to_owned(), value);
+    show("generation", json!(credential.generation));
+    show("mode", json!(credential.subject.mode()));
+    match &credential.subject {
+        Subject::Psk(identity) => {
+            show("identity", json!(identity.to_string()));
+            show("identity_hex", json!(hex::encode(identity.bytes())));
+            show("key", json!("masked"));
+        }
+        Subject::RawPublicKey(key) => {
+            show("public_key_sha256", json!(key));
+        }
+    }
+    show("standing", json!(credential.standing));
+    show("created_ms", json!(credential.created_ms));
+    Value::Object(shown)
 }
 
 fn rotation(rotation: &Rotation) -> Value {
@@ -187,7 +195,7 @@ pub(super) async fn enrol(
             json!({
                 "role": created.role,
                 "generation": created.generation,
-                "identity": created.identity.to_string(),
+                "identity": created.subject.to_string(),
                 "key": created.key.as_ref().map(|key| hex::encode(key.bytes())),
             })
         })
@@ -231,7 +239,7 @@ pub(super) async fn rotate(
         .await?;
     let answer = json!({
         "generation": rotated.generation,
-        "identity": rotated.identity.to_string(),
+        "identity": rotated.subject.to_string(),
         "bootstrap_last_success_ms": rotated.bootstrap_last_success_ms,
         "warnings": rotated.warnings,
     });

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
-use super::secret::Identity;
+use super::subject::Subject;
 
 /// Which interface an account opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -116,7 +116,7 @@ pub struct Account {
     pub state: State,
     /// The generation the server counts on.
     pub current: u32,
-    /// All generations in ascending order; identities stay known so that a refusal can say why.
+    /// All generations in ascending order; subjects stay known so that a refusal can say why.
     pub credentials: Vec<Credential>,
     /// Last bootstrap (bootstrap account) or first Register with the current one (management account).
     pub last_success_ms: Option<u64>,
@@ -132,8 +132,9 @@ pub struct Account {
 pub struct Credential {
     /// Counts the credentials of this account from 1.
     pub generation: u32,
-    /// PSK identity.
-    pub identity: Identity,
+    /// What it is known by.
+    #[serde(flatten)]
+    pub subject: Subject,
     /// Accepted or why not.
     pub standing: Standing,
     /// When it was made or imported, in milliseconds since 1970.
@@ -337,13 +338,13 @@ impl Device {
 impl Account {
     /// An account with its first credential.
     #[must_use]
-    pub fn new(identity: Identity, now_ms: u64) -> Self {
+    pub fn new(subject: Subject, now_ms: u64) -> Self {
         Self {
             state: State::Imported,
             current: 1,
             credentials: vec![Credential {
                 generation: 1,
-                identity,
+                subject,
                 standing: Standing::Accepted,
                 created_ms: now_ms,
             }],
@@ -354,7 +355,7 @@ impl Account {
     }
 
     /// Adds the next credential, accepted from now on, and returns its generation.
-    pub fn add(&mut self, identity: Identity, now_ms: u64) -> u32 {
+    pub fn add(&mut self, subject: Subject, now_ms: u64) -> u32 {
         let generation = self
             .credentials
             .iter()
@@ -364,7 +365,7 @@ impl Account {
             .saturating_add(1);
         self.credentials.push(Credential {
             generation,
-            identity,
+            subject,
             standing: Standing::Accepted,
             created_ms: now_ms,
         });
@@ -399,5 +400,37 @@ impl Account {
     #[must_use]
     pub fn deliverable(&self) -> u32 {
         self.rotation().map_or(self.current, |rotation| rotation.to)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::super::{Fingerprint, Identity};
+    use super::*;
+
+    /// As `lwm2m-server` 0.1.0 wrote it while all credentials were pre-shared keys.
+    const BEFORE: &str =
+        r#"{"generation":3,"identity":"62732d3137","standing":"retired","created_ms":1800000000000}"#;
+
+    #[test]
+    fn a_record_of_the_time_before_there_were_other_subjects_is_read_and_written_as_it_was() {
+        let read: Credential = serde_json::from_str(BEFORE).unwrap();
+        assert_eq!(read.subject, Subject::Psk(Identity::new(b"bs-17").unwrap()));
+        assert_eq!((read.generation, read.standing), (3, Standing::Retired));
+        assert_eq!(serde_json::to_string(&read).unwrap(), BEFORE);
+    }
+
+    #[test]
+    fn each_subject_survives_its_record() {
+        let fingerprint = Fingerprint::of(b"key");
+        for subject in [Subject::Psk(Identity::new(&[0, 255]).unwrap()), Subject::RawPublicKey(fingerprint)] {
+            let credential =
+                Credential { generation: 1, subject, standing: Standing::Accepted, created_ms: 5 };
+            let record = serde_json::to_string(&credential).unwrap();
+            assert_eq!(serde_json::from_str::<Credential>(&record).unwrap(), credential, "{record}");
+        }
+        let nothing = r#"{"generation":1,"standing":"accepted","created_ms":1}"#;
+        assert!(serde_json::from_str::<Credential>(nothing).is_err());
     }
 }

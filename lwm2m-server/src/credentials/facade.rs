@@ -13,6 +13,7 @@ use super::device::{Device, Role, Standing, State};
 use super::lifecycle::Outcome;
 use super::plan::{BootstrapPlan, Setting};
 use super::secret::{Identity, Key};
+use super::subject::Subject;
 use super::{Authenticated, Command, CredentialEvent, Fact, Happened, Refusal, Secret};
 use crate::store::{AuditRow, Change, Store, StoreError};
 
@@ -82,7 +83,7 @@ pub struct Credentials {
 #[derive(Default)]
 struct Index {
     devices: HashMap<Arc<str>, Arc<Device>>,
-    identities: HashMap<(Role, Identity), (Arc<str>, u32)>,
+    subjects: HashMap<(Role, Subject), (Arc<str>, u32)>,
     /// Devices that a tick may change.
     timed: HashSet<Arc<str>>,
 }
@@ -95,8 +96,8 @@ impl Index {
         };
         for role in Role::ALL {
             for credential in device.account(role).into_iter().flat_map(|account| &account.credentials) {
-                self.identities
-                    .entry((role, credential.identity.clone()))
+                self.subjects
+                    .entry((role, credential.subject.clone()))
                     .or_insert_with(|| (Arc::clone(&endpoint), credential.generation));
             }
         }
@@ -159,7 +160,7 @@ impl Credentials {
         let (endpoint, generation) = {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             let (endpoint, generation) =
-                index.identities.get(&(role, identity)).ok_or(Refusal::UnknownIdentity)?;
+                index.subjects.get(&(role, Subject::Psk(identity))).ok_or(Refusal::UnknownIdentity)?;
             index.devices.get(endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(role, *generation)?;
             (Arc::clone(endpoint), *generation)
         };
@@ -216,7 +217,9 @@ impl Credentials {
         let account = device.account(Role::Management).ok_or(Refusal::NothingToDeliver)?;
         let generation = account.deliverable();
         device.accepts(Role::Management, generation)?;
-        let identity = account.credential(generation).ok_or(Refusal::NothingToDeliver)?.identity.clone();
+        let subject = account.credential(generation).map(|credential| credential.subject.clone());
+        // A raw public key that was enrolled is one that the device has already.
+        let Some(Subject::Psk(identity)) = subject else { return Err(Refusal::NothingToDeliver) };
         let key = self
             .store
             .secret(&who.endpoint, Role::Management, generation)
@@ -329,9 +332,9 @@ impl Credentials {
         self.store.note(actor, now_ms, Some(endpoint), &happened)
     }
 
-    /// Whom an identity belongs to, whatever its standing.
-    pub(super) fn owner(&self, role: Role, identity: &Identity) -> Option<(Arc<str>, u32)> {
-        self.read_index(|index| index.identities.get(&(role, identity.clone())).cloned())
+    /// Whom a subject belongs to, whatever its standing.
+    pub(super) fn owner(&self, role: Role, subject: &Subject) -> Option<(Arc<str>, u32)> {
+        self.read_index(|index| index.subjects.get(&(role, subject.clone())).cloned())
     }
 
     pub(super) fn take_turn(&self) -> MutexGuard<'_, ()> {

@@ -3,8 +3,8 @@
 //! Three parts: [`Device`] is the record, with its lifecycle as a pure machine; [`Credentials`] is the thread-safe façade
 //! that stores every step before anything follows from it; [`BootstrapPlan`] is what a bootstrap writes.
 //!
-//! The driver asks [`Credentials::look_up`] when a handshake needs a key, [`Credentials::admit`] at Register and
-//! Bootstrap-Request, [`Credentials::bootstrap_plan`] for the writes, and tells what happened by
+//! The driver asks [`Credentials::look_up`] when a handshake needs a key, [`Credentials::identify`] when one presents a public
+//! key, [`Credentials::admit`] at Register and Bootstrap-Request, [`Credentials::bootstrap_plan`] for the writes, and tells what happened by
 //! [`Credentials::report`]; it carries out the [`Command`]s that come back.
 //!
 //! Invariants: a credential that a device was told to use, and may still hold, is accepted; a revoked one never is, from
@@ -15,7 +15,9 @@ mod facade;
 mod lifecycle;
 mod operator;
 mod plan;
+mod presented;
 mod secret;
+mod subject;
 
 use core::fmt;
 use std::sync::Arc;
@@ -27,7 +29,9 @@ pub use facade::{Credentials, Retry, Settings};
 pub use lifecycle::Outcome;
 pub use operator::{Created, Enrol, EnrolAccount, EnrolOutcome, KeyMaterial, OperatorError, Rotate, Rotated};
 pub use plan::{BootstrapPlan, Discovered, Setting, Write};
+pub use presented::{Presented, Untrusted};
 pub use secret::{Identity, Key, MAX_IDENTITY, MAX_KEY, MIN_KEY};
+pub use subject::{Fingerprint, Subject};
 
 /// Who a finished handshake proved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

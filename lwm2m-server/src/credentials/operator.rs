@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::device::{Account, Device, HoldKind, Phase, Profile, Role, Rotation, State, Trigger};
 use super::lifecycle::Outcome;
 use super::secret::{Identity, Key};
+use super::subject::{Fingerprint, Subject};
 use super::{Command, Credentials, Happened, Refusal};
 use crate::store::StoreError;
 
@@ -31,6 +32,8 @@ pub enum KeyMaterial {
         /// Pre-shared key.
         key: Key,
     },
+    /// A raw public key, by the SHA-256 of its SubjectPublicKeyInfo; only the device has the private one.
+    RawPublicKey(Fingerprint),
 }
 
 /// One account to enrol.
@@ -60,8 +63,8 @@ pub struct Created {
     pub role: Role,
     /// Its generation.
     pub generation: u32,
-    /// PSK identity.
-    pub identity: Identity,
+    /// What it is known by.
+    pub subject: Subject,
     /// The key, when it was drawn here.
     pub key: Option<Key>,
 }
@@ -107,8 +110,8 @@ impl Default for Rotate {
 pub struct Rotated {
     /// Generation of the new credential.
     pub generation: u32,
-    /// Its identity; its key goes to the device and to nobody else.
-    pub identity: Identity,
+    /// What it is known by; its key goes to the device and to nobody else.
+    pub subject: Subject,
     /// When the bootstrap account was last used, in milliseconds since 1970; `None`: never yet.
     pub bootstrap_last_success_ms: Option<u64>,
     /// What an operator may want to know, in words.
@@ -127,8 +130,8 @@ pub enum OperatorError {
     Invalid(&'static str),
     /// The device's state does not allow it.
     Refused(&'static str),
-    /// The identity belongs, or belonged, to a credential of this device.
-    IdentityTaken(Arc<str>),
+    /// The identity or public key belongs, or belonged, to a credential of this device.
+    SubjectTaken(Arc<str>),
     /// The store failed; nothing changed.
     Store(StoreError),
     /// The operating system gives no randomness.
@@ -140,9 +143,10 @@ impl fmt::Display for OperatorError {
         match self {
             Self::UnknownDevice => f.write_str("no such device: enrol it by PUT credentials first"),
             Self::Invalid(what) | Self::Refused(what) => f.write_str(what),
-            Self::IdentityTaken(endpoint) => {
-                write!(f, "the identity belongs, or belonged, to {endpoint}: an identity is never used twice")
-            }
+            Self::SubjectTaken(endpoint) => write!(
+                f,
+                "the identity or public key belongs, or belonged, to {endpoint}: none is ever used twice"
+            ),
             Self::Store(error) => error.fmt(f),
             Self::NoRandomness => f.write_str("the operating system gives no randomness"),
         }
@@ -265,40 +269,45 @@ impl Credentials {
     ) -> Result<(), OperatorError> {
         let role = account.role;
         let live = device.account(role).filter(|account| account.state != State::Revoked);
-        let (identity, key, shown) = match &account.key {
+        let (subject, key, detail) = match &account.key {
             KeyMaterial::Given { identity, key } => {
-                if let Some(live) = live {
-                    let same = live.credentials.iter().any(|each| {
-                        each.generation == live.current
-                            && each.identity == *identity
-                            && self
-                                .store
-                                .secret(&device.endpoint, role, each.generation)
-                                .is_ok_and(|stored| stored.as_ref() == Some(key))
-                    });
-                    return if same { Ok(()) } else { Err(OperatorError::Refused(HAS_ONE)) };
-                }
-                (identity.clone(), key.clone(), None)
+                (Subject::Psk(identity.clone()), Some(key.clone()), "key given")
             }
-            KeyMaterial::Generate if live.is_some() => return Err(OperatorError::Refused(HAS_ONE)),
+            KeyMaterial::RawPublicKey(fingerprint) => {
+                (Subject::RawPublicKey(*fingerprint), None, "raw public key given")
+            }
             KeyMaterial::Generate => {
+                if live.is_some() {
+                    return Err(OperatorError::Refused(HAS_ONE));
+                }
                 let key = Key::generate().map_err(|_| OperatorError::NoRandomness)?;
-                (self.new_identity(role)?, key.clone(), Some(key))
+                (Subject::Psk(self.new_identity(role)?), Some(key), "key drawn by the server")
             }
         };
-        if let Some((owner, _)) = self.owner(role, &identity) {
-            return Err(OperatorError::IdentityTaken(owner));
+        if let Some(live) = live {
+            let same = live.credentials.iter().any(|each| {
+                each.generation == live.current
+                    && each.subject == subject
+                    && self
+                        .store
+                        .secret(&device.endpoint, role, each.generation)
+                        .is_ok_and(|stored| stored == key)
+            });
+            return if same { Ok(()) } else { Err(OperatorError::Refused(HAS_ONE)) };
+        }
+        if let Some((owner, _)) = self.owner(role, &subject) {
+            return Err(OperatorError::SubjectTaken(owner));
         }
         let generation = match device.account_mut(role) {
             Some(account) => {
-                account.current = account.add(identity.clone(), now_ms);
+                account.current = account.add(subject.clone(), now_ms);
                 account.state = State::Imported;
                 account.last_success_ms = None;
                 account.note = None;
                 account.current
             }
             None => {
-                device.set_account(role, Account::new(identity.clone(), now_ms));
+                device.set_account(role, Account::new(subject.clone(), now_ms));
                 1
             }
         };
@@ -307,10 +316,11 @@ impl Credentials {
             role: Some(role),
             generation: Some(generation),
             what: "enrolled",
-            detail: if shown.is_some() { "key drawn by the server" } else { "key given" }.to_owned(),
+            detail: detail.to_owned(),
         });
-        created.push(Created { role, generation, identity, key: shown });
-        keys.push((role, generation, key));
+        let shown = key.clone().filter(|_| matches!(account.key, KeyMaterial::Generate));
+        created.push(Created { role, generation, subject, key: shown });
+        keys.extend(key.map(|key| (role, generation, key)));
         Ok(())
     }
 
@@ -345,9 +355,9 @@ impl Credentials {
         let bootstrap_last_success_ms = preflight(&device)?;
         let account = device.account_mut(Role::Management).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
         let from = account.current;
-        let identity = self.new_identity(Role::Management)?;
+        let subject = Subject::Psk(self.new_identity(Role::Management)?);
         let key = Key::generate().map_err(|_| OperatorError::NoRandomness)?;
-        let to = account.add(identity.clone(), now_ms);
+        let to = account.add(subject.clone(), now_ms);
         let outcome = device.start_rotation(Rotation {
             from,
             to,
@@ -374,7 +384,7 @@ impl Credentials {
                     .to_owned(),
             );
         }
-        Ok(Rotated { generation: to, identity, bootstrap_last_success_ms, warnings, commands })
+        Ok(Rotated { generation: to, subject, bootstrap_last_success_ms, warnings, commands })
     }
 
     /// Refuses the credentials of one role, or of the whole device, for good. The same again changes nothing.
@@ -480,7 +490,7 @@ impl Credentials {
     fn new_identity(&self, role: Role) -> Result<Identity, OperatorError> {
         loop {
             let identity = Identity::generate().map_err(|_| OperatorError::NoRandomness)?;
-            if self.owner(role, &identity).is_none() {
+            if self.owner(role, &Subject::Psk(identity.clone())).is_none() {
                 return Ok(identity);
             }
         }

@@ -235,8 +235,9 @@ impl Demo {
         let rotated =
             self.credentials.rotate(api::now_ms(), "demo", endpoint, &rotate).map_err(words("rotate"))?;
         self.server.carry_out(rotated.commands).await;
+        let new = self.identity(endpoint, rotated.generation)?;
         if self.credentials.look_up(Role::Management, old.bytes()).is_err()
-            || self.credentials.look_up(Role::Management, rotated.identity.bytes()).is_err()
+            || self.credentials.look_up(Role::Management, new.bytes()).is_err()
         {
             return Err("old and new are not both accepted during the rotation".to_owned());
         }
@@ -254,10 +255,7 @@ impl Demo {
             return Err(format!("the device is registered with generation {}", there.generation));
         }
         self.value(endpoint, Path::resource(3, 0, 0)).await?;
-        step.end(&format!(
-            "the old credential {} is refused from now on, {} is in use",
-            old, rotated.identity
-        ));
+        step.end(&format!("the old credential {old} is refused from now on, {new} is in use"));
         Ok(())
     }
 
@@ -279,6 +277,7 @@ impl Demo {
         let rotated =
             self.credentials.rotate(api::now_ms(), "demo", endpoint, &rotate).map_err(words("rotate"))?;
         self.server.carry_out(rotated.commands).await;
+        let new = self.identity(endpoint, rotated.generation)?;
         let is_over = || {
             step.pass_on(&mut steps);
             self.state(endpoint) == Some(State::InUse)
@@ -290,8 +289,7 @@ impl Demo {
             return Err("the device did not bring its last working account back".to_owned());
         }
         if self.current(endpoint) != Some(before)
-            || self.credentials.look_up(Role::Management, rotated.identity.bytes()).err()
-                != Some(Refusal::RolledBack)
+            || self.credentials.look_up(Role::Management, new.bytes()).err() != Some(Refusal::RolledBack)
         {
             return Err("the new credential was not taken back".to_owned());
         }
@@ -403,7 +401,7 @@ impl Demo {
         let device = self.credentials.device(endpoint).ok_or("the device is not enrolled")?;
         let account = device.account(Role::Management).ok_or("the device has no management account")?;
         let credential = account.credential(generation).ok_or("there is no such generation")?;
-        Ok(credential.identity.clone())
+        Ok(credential.subject.identity().ok_or("the credential is no pre-shared key")?.clone())
     }
 
     /// The last steps, for the reason of a failure.
