@@ -9,7 +9,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use lwm2m_server::credentials::{
-    Account, Authenticated, Device, Fact, HoldKind, Identity, Phase, Role, Rotation, State, Trigger,
+    Account, Authenticated, Device, Fact, HoldKind, Identity, Phase, Role, Rotation, State, Subject, Trigger,
 };
 
 const SECOND: u64 = 1_000;
@@ -64,10 +64,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut record = Device::new("device");
-        let mut bootstrap = Account::new(Identity::new(b"bs").unwrap(), 0);
+        let mut bootstrap = Account::new(Subject::Psk(Identity::new(b"bs").unwrap()), 0);
         bootstrap.state = State::InUse;
         record.set_account(Role::Bootstrap, bootstrap);
-        let mut management = Account::new(Identity::new(b"1").unwrap(), 0);
+        let mut management = Account::new(Subject::Psk(Identity::new(b"1").unwrap()), 0);
         management.state = State::Armed;
         record.set_account(Role::Management, management);
         Self {
@@ -116,7 +116,7 @@ impl World {
                 let name = format!("r{}", world.rotations);
                 let account = world.record.management.as_mut().unwrap();
                 let from = account.current;
-                let to = account.add(Identity::new(name.as_bytes()).unwrap(), 0);
+                let to = account.add(Subject::Psk(Identity::new(name.as_bytes()).unwrap()), 0);
                 let rotation = Rotation {
                     from,
                     to,
