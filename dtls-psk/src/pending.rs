@@ -74,9 +74,13 @@ impl Waiting {
         self.operation.is_some()
     }
 
-    fn ask(&mut self) -> Option<(PendingId, Wait)> {
-        let operation = self.operation.filter(|_| !core::mem::replace(&mut self.is_asked, true))?;
-        Some((self.id, operation))
+    /// The operation, if it was not reported before.
+    fn ask(&mut self) -> Option<Wait> {
+        self.operation.filter(|_| !core::mem::replace(&mut self.is_asked, true))
+    }
+
+    fn under_way(&self) -> Option<(PendingId, Wait)> {
+        self.operation.filter(|_| self.is_asked).map(|operation| (self.id, operation))
     }
 
     fn asked(&self, id: PendingId) -> Option<Wait> {
@@ -92,8 +96,15 @@ impl Waiting {
 impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
     /// An operation that the engine waits for, once for each. Answer it with [`Connection::provide`], at once or later.
     pub fn poll_pending(&mut self) -> Option<Pending<'_>> {
-        let Handshake { core, reassembly: _reassembly, .. } = self.handshake.as_mut()?.borrow_mut();
-        let (id, wait) = core.waiting.ask()?;
+        self.handshake.as_mut()?.borrow_mut().core.waiting.ask()?;
+        self.pending()
+    }
+
+    /// The operation that [`Connection::poll_pending`] returned, until it is answered: for who has fetched meanwhile what the
+    /// answer takes, and does not want to keep a copy.
+    pub fn pending(&self) -> Option<Pending<'_>> {
+        let Handshake { core, reassembly: _reassembly, .. } = self.handshake.as_ref()?.borrow();
+        let (id, wait) = core.waiting.under_way()?;
         let operation = match wait {
             #[cfg(feature = "server")]
             Wait::LookUp => Operation::LookUpPsk { identity: &core.identity },

@@ -56,8 +56,10 @@ impl Owner {
         connection: &mut Connection<N, H>,
         now: Instant,
     ) -> Option<Option<Event>> {
-        let pending = connection.poll_pending()?;
-        let id = pending.id;
+        assert_eq!(connection.pending(), None, "it was not polled yet, or was answered");
+        let id = connection.poll_pending()?.id;
+        let pending = connection.pending().unwrap();
+        assert_eq!(pending.id, id);
         let certificates;
         let slices: Vec<&[u8]>;
         let mut signature;
