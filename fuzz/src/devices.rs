@@ -78,9 +78,11 @@ impl World {
         let mut storage = Storage::default();
         let server = Server::new(0, ShortServerId::FIRST, 300);
         let (uri, key, listener) = match is_secure {
-            true => {
-                ("coaps://192.0.2.1", Some(PresharedKey { identity: IDENTITY, key: KEY }), Listener::Coaps)
-            }
+            true => (
+                "coaps://192.0.2.1",
+                Some(PresharedKey { identity: IDENTITY, key: KEY }.into()),
+                Listener::Coaps,
+            ),
             false => ("coap://192.0.2.1", None, Listener::Coap),
         };
         let account = FactoryAccount::server(1, uri, server, key);

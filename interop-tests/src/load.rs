@@ -128,7 +128,7 @@ impl Body {
         let server = Server::new(0, ShortServerId::FIRST, plan.lifetime);
         let scheme = if plan.key.is_some() { "coaps" } else { "coap" };
         let uri = format!("{scheme}://{}", plan.server);
-        let key = plan.key.as_deref().map(|key| PresharedKey { identity: endpoint.as_bytes(), key });
+        let key = plan.key.as_deref().map(|key| PresharedKey { identity: endpoint.as_bytes(), key }.into());
         let account = FactoryAccount::server(1, &uri, server, key);
         lwm2m_client::provision(&[account], &mut |action| store.apply(action)).ok()?;
         let objects = match plan.objects {

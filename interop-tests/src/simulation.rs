@@ -203,7 +203,7 @@ impl World {
         let enrol = Enrol { accounts, ..Enrol::default() };
         self.credentials.enrol(START, "simulation", &name, &enrol).expect("a new device is enrolled");
         let mut store = ClientStore::in_memory();
-        let credential = Some(PresharedKey { identity: identity.as_bytes(), key: &key });
+        let credential = Some(PresharedKey { identity: identity.as_bytes(), key: &key }.into());
         let account = FactoryAccount::bootstrap(0, "coaps://server:5784", credential);
         provision(&[account], &mut |action| store.apply(action)).expect("memory does not fail");
         let leaked: &'static str = String::leak(name.clone());

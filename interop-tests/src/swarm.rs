@@ -255,7 +255,7 @@ impl Part {
         let scheme = if plan.key.is_some() { "coaps" } else { "coap" };
         let uri = format!("{scheme}://{}", plan.server);
         // The identity is each device's own, and not read from here.
-        let key = plan.key.as_deref().map(|key| PresharedKey { identity: b"-", key });
+        let key = plan.key.as_deref().map(|key| PresharedKey { identity: b"-", key }.into());
         let account = FactoryAccount::server(1, &uri, server, key);
         lwm2m_client::provision(&[account], &mut |action| store.apply(action))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;

@@ -7,6 +7,7 @@
 use heapless::{String, Vec};
 
 use crate::error::Inconsistent;
+use crate::identity::{IDENTITY_CAPACITY, SECRET_CAPACITY};
 #[cfg(feature = "suites")]
 use crate::persist::SUITES;
 use crate::persist::{RecordReader, RecordWriter};
@@ -60,6 +61,13 @@ impl SecurityMode {
             4 => Some(SecurityMode::Est),
             _ => None,
         }
+    }
+
+    /// Whether messages go through DTLS, as far as this build has it.
+    #[cfg(feature = "psk")]
+    pub(crate) const fn is_secured(self) -> bool {
+        matches!(self, SecurityMode::Psk)
+            || cfg!(feature = "rpk") && matches!(self, SecurityMode::RawPublicKey)
     }
 }
 
@@ -116,6 +124,36 @@ impl Default for Binding {
     }
 }
 
+/// Whether a part of a credential is in storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Part {
+    Missing = 0,
+    Present = 1,
+    /// It is, and it is longer than that of a pre-shared key may be.
+    Long = 2,
+}
+
+impl Part {
+    /// What is written to `/0/x/3` or `/0/x/5`, by its length in bytes.
+    pub(crate) const fn of(resource: u16, length: usize) -> Self {
+        let longest = if resource == 3 { IDENTITY_CAPACITY } else { SECRET_CAPACITY };
+        match length {
+            0 => Part::Missing,
+            length if length > longest => Part::Long,
+            _ => Part::Present,
+        }
+    }
+
+    const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Part::Missing,
+            2 => Part::Long,
+            _ => Part::Present,
+        }
+    }
+}
+
 /// One instance of the Security object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Security<const U: usize> {
@@ -138,9 +176,12 @@ pub(crate) struct Security<const U: usize> {
     #[cfg(feature = "suites")]
     pub(crate) suites: Vec<(u16, u16), SUITES>,
     /// Whether `/0/x/3` is in storage.
-    pub(crate) has_identity: bool,
+    pub(crate) identity: Part,
+    /// Whether `/0/x/4` is in storage.
+    #[cfg(feature = "rpk")]
+    pub(crate) has_server_key: bool,
     /// Whether `/0/x/5` is in storage.
-    pub(crate) has_secret: bool,
+    pub(crate) secret: Part,
     /// The bootstrap that is under way changed it.
     pub(crate) is_touched: bool,
 }
@@ -158,8 +199,10 @@ impl<const U: usize> Security<U> {
             account_timeout: 0,
             #[cfg(feature = "suites")]
             suites: Vec::new(),
-            has_identity: false,
-            has_secret: false,
+            identity: Part::Missing,
+            #[cfg(feature = "rpk")]
+            has_server_key: false,
+            secret: Part::Missing,
             is_touched: false,
         }
     }
@@ -174,18 +217,27 @@ impl<const U: usize> Security<U> {
         ServerAddress::parse(&self.uri)
     }
 
-    fn check(&self) -> Result<(), Inconsistent> {
+    fn check(&self, _signs: bool) -> Result<(), Inconsistent> {
         let address = self.address().ok_or(Inconsistent::Uri)?;
-        match self.mode() {
-            Some(SecurityMode::Psk) if !cfg!(feature = "psk") => Err(Inconsistent::SecurityMode),
-            Some(SecurityMode::Psk) if !address.is_secure => Err(Inconsistent::Uri),
-            Some(SecurityMode::NoSec) if address.is_secure => Err(Inconsistent::Uri),
-            Some(SecurityMode::Psk) if !self.has_identity || !self.has_secret => {
-                Err(Inconsistent::Credential)
-            }
-            Some(SecurityMode::Psk | SecurityMode::NoSec) => Ok(()),
-            _ => Err(Inconsistent::SecurityMode),
+        let (is_secure, is_whole) = match self.mode() {
+            Some(SecurityMode::NoSec) => (false, true),
+            #[cfg(feature = "psk")]
+            Some(SecurityMode::Psk) => (true, self.identity == Part::Present && self.secret == Part::Present),
+            #[cfg(feature = "rpk")]
+            Some(SecurityMode::RawPublicKey) => (true, self.has_server_key && self.has_own_key(_signs)),
+            _ => return Err(Inconsistent::SecurityMode),
+        };
+        if address.is_secure != is_secure {
+            return Err(Inconsistent::Uri);
         }
+        if is_whole { Ok(()) } else { Err(Inconsistent::Credential) }
+    }
+
+    /// Whether there is something to prove oneself with: a key and what it is presented by, or the key of a device that signs
+    /// by itself, which storage may know how to present.
+    #[cfg(feature = "rpk")]
+    fn has_own_key(&self, signs: bool) -> bool {
+        if self.secret == Part::Missing { signs } else { self.identity != Part::Missing }
     }
 
     /// A number or a boolean of `/0`, or whether a part of the credential is in storage; `None` where there is none.
@@ -193,8 +245,10 @@ impl<const U: usize> Security<U> {
         match resource {
             1 => Some(u32::from(self.is_bootstrap)),
             2 => self.mode_value.map(u32::from),
-            3 => Some(u32::from(self.has_identity)),
-            5 => Some(u32::from(self.has_secret)),
+            3 => Some(self.identity as u32),
+            #[cfg(feature = "rpk")]
+            4 => Some(u32::from(self.has_server_key)),
+            5 => Some(self.secret as u32),
             10 => self.short_server_id.map(|id| u32::from(id.get())),
             11 => Some(self.hold_off),
             12 => Some(self.account_timeout),
@@ -209,8 +263,10 @@ impl<const U: usize> Security<U> {
         match resource {
             1 => self.is_bootstrap = number != 0,
             2 => self.mode_value = value.and_then(|mode| u8::try_from(mode).ok()),
-            3 => self.has_identity = number != 0,
-            5 => self.has_secret = number != 0,
+            3 => self.identity = Part::from_number(number),
+            #[cfg(feature = "rpk")]
+            4 => self.has_server_key = number != 0,
+            5 => self.secret = Part::from_number(number),
             // A bootstrap account has no Short Server ID; some servers write 0 or 65535 for it.
             10 => self.short_server_id = u16::try_from(number).ok().and_then(ShortServerId::new),
             11 => self.hold_off = number,
@@ -260,7 +316,7 @@ impl<const U: usize> Security<U> {
             }
             out.bytes(16, &bytes);
         }
-        for resource in [1, 2, 3, 5, 10, 11, 12] {
+        for resource in [1, 2, 3, 4, 5, 10, 11, 12] {
             out.number(resource, self.value(resource.into()));
         }
     }
@@ -556,16 +612,16 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
     }
 
     /// Says whether the table is a configuration that can work: LwM2M Core 1.1.1 §6.1.7.6, the check behind
-    /// Bootstrap-Finish.
+    /// Bootstrap-Finish. `signs` says whether the device has a private key of its own.
     ///
     /// # Errors
     /// The first contradiction that was found.
-    pub(crate) fn check(&self) -> Result<(), Inconsistent> {
+    pub(crate) fn check(&self, signs: bool) -> Result<(), Inconsistent> {
         if self.securities.iter().filter(|security| security.is_bootstrap).count() > 1 {
             return Err(Inconsistent::SecondBootstrapAccount);
         }
         for security in &self.securities {
-            security.check()?;
+            security.check(signs)?;
             if security.is_bootstrap {
                 continue;
             }
@@ -601,8 +657,8 @@ mod tests {
         security.uri.push_str("coaps://server.example:5684").unwrap();
         security.mode_value = Some(0);
         security.short_server_id = ShortServerId::new(id);
-        security.has_identity = true;
-        security.has_secret = true;
+        security.identity = Part::Present;
+        security.secret = Part::Present;
         security
     }
 
@@ -655,7 +711,7 @@ mod tests {
     #[cfg(feature = "psk")]
     #[test]
     fn a_whole_account_is_consistent() {
-        assert_eq!(table().check(), Ok(()));
+        assert_eq!(table().check(false), Ok(()));
     }
 
     #[cfg(feature = "psk")]
@@ -664,7 +720,7 @@ mod tests {
         // OMA ETS LightweightM2M-1.1-int-9: only /1/x/5 was written.
         let mut accounts = table();
         assert!(accounts.server_mut(1).unwrap().set(5, Some(86_400)));
-        assert_eq!(accounts.check(), Err(Inconsistent::ShortServerId));
+        assert_eq!(accounts.check(false), Err(Inconsistent::ShortServerId));
     }
 
     #[cfg(feature = "psk")]
@@ -672,25 +728,25 @@ mod tests {
     fn contradictions_are_named() {
         let mut accounts = table();
         accounts.servers.clear();
-        assert_eq!(accounts.check(), Err(Inconsistent::Unpaired));
+        assert_eq!(accounts.check(false), Err(Inconsistent::Unpaired));
 
         let mut accounts = table();
-        accounts.security_mut(0).unwrap().has_secret = false;
-        assert_eq!(accounts.check(), Err(Inconsistent::Credential));
+        accounts.security_mut(0).unwrap().secret = Part::Missing;
+        assert_eq!(accounts.check(false), Err(Inconsistent::Credential));
 
         let mut accounts = table();
-        accounts.security_mut(0).unwrap().mode_value = Some(2);
-        assert_eq!(accounts.check(), Err(Inconsistent::SecurityMode));
+        accounts.security_mut(0).unwrap().mode_value = Some(4);
+        assert_eq!(accounts.check(false), Err(Inconsistent::SecurityMode));
 
         let mut accounts = table();
         accounts.security_mut(0).unwrap().mode_value = Some(3);
-        assert_eq!(accounts.check(), Err(Inconsistent::Uri));
+        assert_eq!(accounts.check(false), Err(Inconsistent::Uri));
 
         let mut accounts = table();
         accounts.securities.push(psk(3, 1)).unwrap();
-        assert_eq!(accounts.check(), Err(Inconsistent::ShortServerId));
+        assert_eq!(accounts.check(false), Err(Inconsistent::ShortServerId));
 
-        assert_eq!(Accounts::<4, 255>::new().check(), Err(Inconsistent::NoServer));
+        assert_eq!(Accounts::<4, 255>::new().check(false), Err(Inconsistent::NoServer));
     }
 
     #[test]

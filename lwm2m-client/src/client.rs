@@ -44,11 +44,15 @@ pub struct Config<'a> {
     /// on, max_fragment_length (RFC 6066) keep to it and send bodies in smaller blocks; others do not. `None` offers neither,
     /// and so does a client without the feature `record-size-limit`.
     pub record_size_limit: Option<u16>,
+    /// Whether the device has a private key of its own, on P-256, that it signs with when [`Event::Sign`] asks for it: then an
+    /// account without a private key is whole.
+    #[cfg(feature = "rpk")]
+    pub has_secure_element: bool,
 }
 
 impl<'a> Config<'a> {
     /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
-    /// limit for their records.
+    /// limit for their records, no secure element.
     pub const fn new(endpoint: &'a str) -> Self {
         Config {
             endpoint,
@@ -58,7 +62,17 @@ impl<'a> Config<'a> {
             block_size: 256,
             connection_id: Some(0),
             record_size_limit: None,
+            #[cfg(feature = "rpk")]
+            has_secure_element: false,
         }
+    }
+
+    /// Whether the device signs by itself.
+    pub(crate) const fn signs(&self) -> bool {
+        #[cfg(feature = "rpk")]
+        return self.has_secure_element;
+        #[cfg(not(feature = "rpk"))]
+        false
     }
 }
 
@@ -203,6 +217,10 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
                 return Some(Event::Resolve { account, host: address.host, port: address.port });
             }
             self.connection_failed(slot, Reason::Unsupported);
+        }
+        #[cfg(feature = "rpk")]
+        if self.is_signature_wanted() {
+            return self.poll_signature();
         }
         self.poll_storage()
     }

@@ -9,8 +9,10 @@ use lwm2m_objects::{Arguments, At, Change, Completion, Error, Kind, Object, Obje
 use zeroize::Zeroize;
 
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
-use crate::account::{Accounts, Binding, LAST_BOOTSTRAPPED, Security, Server, ServerAddress, TLS_ALERT};
-use crate::identity::{IDENTITY_CAPACITY, SECRET_CAPACITY};
+use crate::account::{
+    Accounts, Binding, LAST_BOOTSTRAPPED, Part, Security, Server, ServerAddress, TLS_ALERT,
+};
+use crate::identity::{OWN_CAPACITY, PRIVATE_CAPACITY, SERVER_CAPACITY};
 use crate::persist::{Action, Key};
 
 /// What the client keeps of itself: three objects and what they leave to do.
@@ -60,8 +62,10 @@ impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
     }
 }
 
-/// Bytes of records that wait for the storage: one credential of the longest kind, or several of the usual one.
-pub(crate) const STAGING_CAPACITY: usize = 224;
+/// Bytes of records that wait for the storage: one credential of the longest kind, or several of the usual one. Around each
+/// of its parts there are a name and a length, and the end of the session that was agreed under it.
+pub(crate) const STAGING_CAPACITY: usize =
+    if cfg!(feature = "rpk") { OWN_CAPACITY + SERVER_CAPACITY + PRIVATE_CAPACITY + 48 } else { 224 };
 
 /// A removal, where a record has its length.
 const REMOVAL: u16 = u16::MAX;
@@ -210,7 +214,7 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
         let security = self.find(at.instance)?;
         match at.resource {
             0 => Some(Value::String(&security.uri)),
-            3 | 5 => None,
+            3..=5 => None,
             #[cfg(feature = "suites")]
             SUITE => {
                 let suite = security.suites.iter().find(|(known, _)| *known == at.resource_instance);
@@ -238,13 +242,12 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
 
     fn validate(&self, _: u16, change: &Change<'_>) -> Result<(), Error> {
         let Change::Set { resource, ref value, .. } = *change else { return Ok(()) };
+        if let (Some((_, longest)), Value::Opaque(bytes)) = (credential(resource, 0), value) {
+            let is_fitting = bytes.len() <= longest
+                && bytes.len().saturating_add(if RESUMES { 10 } else { 5 }) <= self.staging.room();
+            return if is_fitting { Ok(()) } else { Err(Error::TooLarge) };
+        }
         match (resource, value) {
-            (3 | 5, Value::Opaque(bytes)) => {
-                let longest = if resource == 3 { IDENTITY_CAPACITY } else { SECRET_CAPACITY };
-                let is_fitting = bytes.len() <= longest
-                    && bytes.len().saturating_add(if RESUMES { 10 } else { 5 }) <= self.staging.room();
-                if is_fitting { Ok(()) } else { Err(Error::TooLarge) }
-            }
             (0, Value::String(uri)) if uri.len() > U || ServerAddress::parse(uri).is_none() => {
                 Err(Error::BadRequest)
             }
@@ -279,28 +282,29 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
             Change::Set { resource, ref value, .. } => (resource, Some(value)),
             Change::Reset { resource } | Change::Remove { resource, .. } => (resource, None),
         };
+        if let Some((key, _)) = credential(resource, instance) {
+            let bytes = match value {
+                Some(Value::Opaque(bytes)) if !bytes.is_empty() => Some(*bytes),
+                None if security.value(resource) == Some(0) => return Ok(()),
+                _ => None,
+            };
+            // What was agreed under the former credential ends with it.
+            let is_ended = !RESUMES || self.staging.remove(Key::Session(instance));
+            let is_staged = is_ended
+                && match bytes {
+                    Some(bytes) => self.staging.stage(key, bytes),
+                    None => self.staging.remove(key),
+                };
+            // A credential of which a part found no room is not whole.
+            let part = bytes.filter(|_| is_staged).map(|bytes| Part::of(resource, bytes.len()) as u32);
+            security.set(resource, part);
+            return if is_staged { Ok(()) } else { Err(Error::Internal) };
+        }
         match (resource, value) {
             (0, value) => {
                 security.uri.clear();
                 let Some(Value::String(uri)) = value else { return Ok(()) };
                 security.uri.push_str(uri).map_err(|_| Error::BadRequest)
-            }
-            (3 | 5, value) => {
-                let key = if resource == 3 { Key::Identity(instance) } else { Key::Secret(instance) };
-                let is_staged = match value {
-                    Some(Value::Opaque(bytes)) if !bytes.is_empty() => {
-                        security.set(resource, Some(1));
-                        // What was agreed under the former credential ends with it.
-                        let is_ended = !RESUMES || self.staging.remove(Key::Session(instance));
-                        is_ended && self.staging.stage(key, bytes)
-                    }
-                    None if security.value(resource) == Some(0) => true,
-                    _ => {
-                        security.set(resource, None);
-                        self.staging.remove(key)
-                    }
-                };
-                if is_staged { Ok(()) } else { Err(Error::Internal) }
             }
             (_, value) => {
                 security.set(resource, value.and_then(number));
@@ -317,13 +321,23 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
 
     fn delete(&mut self, instance: u16) -> Result<(), Error> {
         self.securities.retain(|security| security.instance != instance);
-        let keys = [Key::Security(instance), Key::Identity(instance), Key::Secret(instance)];
+        let parts = CREDENTIAL.iter().filter_map(|part| Some(credential(*part, instance)?.0));
         let session = RESUMES.then_some(Key::Session(instance));
-        if keys.into_iter().chain(session).all(|key| self.staging.remove(key)) {
-            Ok(())
-        } else {
-            Err(Error::Internal)
-        }
+        let mut keys = core::iter::once(Key::Security(instance)).chain(parts).chain(session);
+        if keys.all(|key| self.staging.remove(key)) { Ok(()) } else { Err(Error::Internal) }
+    }
+}
+
+/// The resources that go to storage and are not kept here.
+const CREDENTIAL: &[u16] = if cfg!(feature = "rpk") { &[3, 4, 5] } else { &[3, 5] };
+
+/// Where such a resource is stored, and how long it may be, in bytes.
+fn credential(resource: u16, instance: u16) -> Option<(Key, usize)> {
+    match resource {
+        3 => Some((Key::Identity(instance), OWN_CAPACITY)),
+        4 if cfg!(feature = "rpk") => Some((Key::ServerKey(instance), SERVER_CAPACITY)),
+        5 => Some((Key::Secret(instance), PRIVATE_CAPACITY)),
+        _ => None,
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Inconsistent {
     Uri,
     /// The security mode is missing or not supported.
     SecurityMode,
-    /// A pre-shared key account lacks its identity or its key.
+    /// An account with security lacks a part of its credential: the pre-shared key or its identity, our own key or the server's.
     Credential,
     /// A Short Server ID is missing or used twice.
     ShortServerId,
@@ -37,7 +37,7 @@ impl fmt::Display for Inconsistent {
             Inconsistent::BootstrapAccount => "the new bootstrap account is not whole",
             Inconsistent::Uri => "a server URI is missing, malformed or does not fit the security mode",
             Inconsistent::SecurityMode => "a security mode is missing or not supported",
-            Inconsistent::Credential => "a pre-shared key account lacks its identity or key",
+            Inconsistent::Credential => "an account lacks a part of its credential",
             Inconsistent::ShortServerId => "a short server id is missing or used twice",
             Inconsistent::Unpaired => "a security instance and a server instance do not pair up",
             Inconsistent::Server => "a server instance lacks its lifetime or binding",
@@ -76,12 +76,15 @@ pub enum Reason {
     Unresolved,
     /// The credential is not in storage.
     NoCredential,
+    /// The credential in storage is not of the form that it must have.
+    MalformedCredential,
     /// The security handshake got no answer.
     HandshakeTimeout,
     /// The server broke the handshake, or the association, off with this alert.
     Alert(u8),
-    /// The server's Finished did not verify, or its messages made no sense.
-    Handshake,
+    /// This side broke the handshake off, and why: what the server presents is not trusted, or its messages make no sense.
+    #[cfg(feature = "psk")]
+    Handshake(dtls_psk::Reason),
     /// The request got no answer.
     Timeout,
     /// The server answered with this code, for example 0x83 for 4.03.
@@ -104,7 +107,8 @@ pub enum Reason {
 
 impl Reason {
     /// Whether only a new configuration can help, so that the same credential is not tried again and again: the alerts
-    /// about credentials (LwM2M Transport 1.1.1 §5.2, the action "Fail").
+    /// about credentials (LwM2M Transport 1.1.1 §5.2, the action "Fail"). What is wrong with the server's credential is no such
+    /// reason: it comes in the clear, and anyone may have sent it.
     pub const fn needs_configuration(self) -> bool {
         matches!(self, Reason::Alert(42..=46 | 48 | 49 | 112..=115))
     }
@@ -115,6 +119,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Unresolved => f.write_str("the server's name could not be resolved"),
             Reason::NoCredential => f.write_str("the credential is not in storage"),
+            Reason::MalformedCredential => f.write_str("the credential in storage cannot be read"),
             Reason::HandshakeTimeout => {
                 f.write_str("the handshake got no answer (unreachable, unknown identity or wrong key)")
             }
@@ -124,7 +129,8 @@ impl fmt::Display for Reason {
                 write!(f, " ({})", dtls_psk::Alert(*alert).name())?;
                 Ok(())
             }
-            Reason::Handshake => f.write_str("the handshake failed"),
+            #[cfg(feature = "psk")]
+            Reason::Handshake(reason) => write!(f, "the handshake failed: {reason}"),
             Reason::Timeout => f.write_str("the server did not answer"),
             Reason::Refused(code) => write!(f, "the server answered {}.{:02}", code >> 5, code & 0x1F),
             Reason::Reset => f.write_str("the server reset the exchange"),

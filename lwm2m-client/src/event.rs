@@ -1,6 +1,6 @@
 //! What the client tells its owner, and asks of it.
 //!
-//! Requests ([`Event::Persist`], [`Event::Load`], [`Event::Resolve`]) carry an id that the answer repeats. One request to
+//! Requests ([`Event::Persist`], [`Event::Load`], [`Event::Resolve`], and to sign) carry an id that the answer repeats. One request to
 //! the storage is out at a time. Answers may come at once or much later; nothing else stops meanwhile.
 
 use crate::account::ShortServerId;
@@ -19,6 +19,11 @@ impl AccountId {
         self.0 as usize
     }
 }
+
+/// Names one signature that is asked for; its answer carries it back.
+#[cfg(feature = "rpk")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SignId(pub(crate) dtls_psk::PendingId);
 
 /// Which of the two interfaces a server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +63,18 @@ pub enum Event<'a> {
         /// UDP port.
         port: u16,
     },
+    /// Sign with the private key of the device, ECDSA on P-256, and answer with [`Client::signed`](crate::Client::signed): at
+    /// once or later, before the handshake's 90 s are over. It is asked for accounts that have no private key in storage
+    /// ([`Config::has_secure_element`](crate::Config::has_secure_element)).
+    #[cfg(feature = "rpk")]
+    Sign {
+        /// To repeat in the answer.
+        id: SignId,
+        /// The instance of `/0` that the handshake is for.
+        instance: u16,
+        /// The SHA-256 of what is to be signed.
+        digest: &'a [u8; 32],
+    },
     /// This account is not used any more: its socket can be closed.
     Closed {
         /// The account.
@@ -82,7 +99,7 @@ pub enum Notice {
         /// Why.
         reason: Reason,
     },
-    /// A handshake finished: the server holds the same key.
+    /// A handshake finished: the server holds the same pre-shared key, or the private key that belongs to what it presented.
     Secured {
         /// With whom.
         role: Role,

@@ -1,19 +1,33 @@
 //! Credentials: sizes, and how a factory puts the first accounts into storage.
 //!
 //! LwM2M Core 1.1.1 §5.2.8.1: identities of 128 bytes and keys of 64 bytes must be supported. Invariant: the client
-//! holds a credential only while a handshake needs it, and wipes it afterwards.
+//! holds a pre-shared key only while a handshake needs it, and wipes it afterwards; a private key it never holds.
 
 use heapless::Vec;
 #[cfg(feature = "psk")]
 use zeroize::Zeroize;
 
-use crate::account::{Security, Server};
+use crate::account::{Part, Security, SecurityMode, Server};
 use crate::persist::{Action, Key, RECORD_CAPACITY, RecordWriter, Stored};
 
 /// The longest pre-shared key identity, in bytes.
 pub const IDENTITY_CAPACITY: usize = 128;
 /// The longest pre-shared key, in bytes.
 pub const SECRET_CAPACITY: usize = 64;
+
+/// The longest private key in an account (`/0/x/5`), in bytes: one on P-256 with its public key has 138 as a OneAsymmetricKey.
+#[cfg(feature = "rpk")]
+pub const PRIVATE_KEY_CAPACITY: usize = 160;
+
+/// The longest `/0/x/3`, in bytes.
+pub(crate) const OWN_CAPACITY: usize = IDENTITY_CAPACITY;
+/// The longest `/0/x/4`, in bytes.
+pub(crate) const SERVER_CAPACITY: usize = 128;
+/// The longest `/0/x/5`, in bytes.
+#[cfg(feature = "rpk")]
+pub(crate) const PRIVATE_CAPACITY: usize = PRIVATE_KEY_CAPACITY;
+#[cfg(not(feature = "rpk"))]
+pub(crate) const PRIVATE_CAPACITY: usize = SECRET_CAPACITY;
 
 /// A loaded identity; part of what a handshake needs.
 #[cfg(feature = "psk")]
@@ -88,6 +102,73 @@ impl core::fmt::Debug for PresharedKey<'_> {
     }
 }
 
+/// Raw public keys on P-256, as a factory knows them.
+#[cfg(feature = "rpk")]
+#[derive(Clone, Copy)]
+pub struct RawPublicKey<'a> {
+    /// Our own, a SubjectPublicKeyInfo in DER of 91 bytes; `None` where the storage answers for
+    /// [`Key::Identity`] by itself.
+    pub public_key: Option<&'a [u8]>,
+    /// What belongs to it: a OneAsymmetricKey (PKCS #8) or ECPrivateKey (SEC 1) in DER of at most
+    /// [`PRIVATE_KEY_CAPACITY`] bytes, or 32 bytes, big-endian. `None` where a secure element has it.
+    pub private_key: Option<&'a [u8]>,
+    /// The server's, in the form of our own.
+    pub server_key: &'a [u8],
+}
+
+#[cfg(feature = "rpk")]
+impl core::fmt::Debug for RawPublicKey<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RawPublicKey").finish_non_exhaustive()
+    }
+}
+
+/// What a device and a server prove themselves to each other with.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Credential<'a> {
+    /// Security mode 0.
+    PresharedKey(PresharedKey<'a>),
+    /// Security mode 1.
+    #[cfg(feature = "rpk")]
+    RawPublicKey(RawPublicKey<'a>),
+}
+
+impl<'a> From<PresharedKey<'a>> for Credential<'a> {
+    fn from(key: PresharedKey<'a>) -> Self {
+        Credential::PresharedKey(key)
+    }
+}
+
+#[cfg(feature = "rpk")]
+impl<'a> From<RawPublicKey<'a>> for Credential<'a> {
+    fn from(key: RawPublicKey<'a>) -> Self {
+        Credential::RawPublicKey(key)
+    }
+}
+
+impl<'a> Credential<'a> {
+    /// `/0/x/2`.
+    const fn mode(&self) -> SecurityMode {
+        match self {
+            Credential::PresharedKey(_) => SecurityMode::Psk,
+            #[cfg(feature = "rpk")]
+            Credential::RawPublicKey(_) => SecurityMode::RawPublicKey,
+        }
+    }
+
+    /// `/0/x/3`, `/0/x/4` and `/0/x/5`, as far as there are such.
+    const fn parts(&self) -> [Option<&'a [u8]>; 3] {
+        match self {
+            Credential::PresharedKey(PresharedKey { identity, key }) => [Some(identity), None, Some(key)],
+            #[cfg(feature = "rpk")]
+            Credential::RawPublicKey(RawPublicKey { public_key, private_key, server_key }) => {
+                [*public_key, Some(server_key), *private_key]
+            }
+        }
+    }
+}
+
 /// An account that a device comes with. [`provision`] writes it to storage before the client starts for the first time.
 #[derive(Clone, Debug)]
 pub struct FactoryAccount<'a> {
@@ -100,12 +181,12 @@ pub struct FactoryAccount<'a> {
     /// `/0/x/11` in seconds, for the bootstrap account.
     pub hold_off: u32,
     /// `None` for NoSec.
-    pub credential: Option<PresharedKey<'a>>,
+    pub credential: Option<Credential<'a>>,
 }
 
 impl<'a> FactoryAccount<'a> {
     /// A bootstrap account in the Security instance `instance`, without a hold-off.
-    pub const fn bootstrap(instance: u16, uri: &'a str, credential: Option<PresharedKey<'a>>) -> Self {
+    pub const fn bootstrap(instance: u16, uri: &'a str, credential: Option<Credential<'a>>) -> Self {
         FactoryAccount { instance, uri, server: None, hold_off: 0, credential }
     }
 
@@ -114,7 +195,7 @@ impl<'a> FactoryAccount<'a> {
         instance: u16,
         uri: &'a str,
         server: Server,
-        credential: Option<PresharedKey<'a>>,
+        credential: Option<Credential<'a>>,
     ) -> Self {
         FactoryAccount { instance, uri, server: Some(server), hold_off: 0, credential }
     }
@@ -138,17 +219,20 @@ pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<
         security.is_bootstrap = account.server.is_none();
         security.short_server_id = account.server.as_ref().and_then(|server| server.short_server_id());
         security.hold_off = account.hold_off;
-        security.mode_value = Some(if account.credential.is_some() { 0 } else { 3 });
-        security.has_identity = account.credential.is_some();
-        security.has_secret = account.credential.is_some();
+        let mode = account.credential.as_ref().map_or(SecurityMode::NoSec, Credential::mode);
+        security.mode_value = Some(mode as u8);
+        let parts = account.credential.as_ref().map_or([None; 3], Credential::parts);
+        for (resource, part) in (3..).zip(parts) {
+            security.set(resource, part.map(|part| Part::of(resource, part.len()) as u32));
+        }
         let mut out = RecordWriter::new(&mut buffer);
         security.emit(&mut out);
         apply(&Action::Stage { key: Key::Security(instance), bytes: out.finish().ok_or(failed)? })?;
         #[cfg(feature = "resumption")]
         apply(&Action::Remove { key: Key::Session(instance) })?;
-        if let Some(PresharedKey { identity, key }) = account.credential {
-            apply(&Action::Stage { key: Key::Identity(instance), bytes: identity })?;
-            apply(&Action::Stage { key: Key::Secret(instance), bytes: key })?;
+        let keys = [Key::Identity(instance), Key::ServerKey(instance), Key::Secret(instance)];
+        for (key, part) in keys.into_iter().zip(parts) {
+            apply(&part.map_or(Action::Remove { key }, |bytes| Action::Stage { key, bytes }))?;
         }
         securities.push(instance).map_err(|_| failed)?;
         if let Some(server) = &account.server {

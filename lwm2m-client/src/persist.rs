@@ -32,9 +32,10 @@ pub enum Key {
     Index,
     /// One instance of `/0`, without its credential.
     Security(u16),
-    /// `/0/x/3`: the pre-shared key identity.
+    /// `/0/x/3`: the pre-shared key identity, or our own raw public key as a SubjectPublicKeyInfo in DER. The latter may also be
+    /// one that storage knows by itself, for accounts that leave it out.
     Identity(u16),
-    /// `/0/x/5`: the pre-shared key. Never log it; a secure element may keep it.
+    /// `/0/x/5`: the pre-shared key, or our own private key. Never log it; a secure element may keep it.
     Secret(u16),
     /// One instance of `/1`.
     Server(u16),
@@ -42,6 +43,8 @@ pub enum Key {
     AccessControl(u16),
     /// The DTLS session with the server of this instance of `/0`, as secret as its key.
     Session(u16),
+    /// `/0/x/4`: the server's raw public key as a SubjectPublicKeyInfo in DER.
+    ServerKey(u16),
 }
 
 impl Key {
@@ -55,6 +58,7 @@ impl Key {
             Key::Server(instance) => (0x04, instance),
             Key::AccessControl(instance) => (0x05, instance),
             Key::Session(instance) => (0x06, instance),
+            Key::ServerKey(instance) => (0x07, instance),
         };
         let [high, low] = instance.to_be_bytes();
         [kind, high, low]
@@ -72,6 +76,7 @@ impl Key {
             0x04 => Some(Key::Server(instance)),
             0x05 => Some(Key::AccessControl(instance)),
             0x06 => Some(Key::Session(instance)),
+            0x07 => Some(Key::ServerKey(instance)),
             _ => None,
         }
     }
@@ -277,6 +282,7 @@ mod tests {
             Key::Server(0),
             Key::AccessControl(3),
             Key::Session(4),
+            Key::ServerKey(5),
         ] {
             assert_eq!(Key::from_bytes(key.to_bytes()), Some(key));
         }

@@ -35,7 +35,13 @@ pub struct Runner<'a> {
     receiver: Receiver<Datagram>,
     started: Clock,
     buffer: Vec<u8>,
+    #[cfg(feature = "rpk")]
+    signer: Option<Signer<'a>>,
 }
+
+/// The secure element of the device: for an instance of `/0` and a SHA-256 the signature, r and s.
+#[cfg(feature = "rpk")]
+pub type Signer<'a> = Box<dyn FnMut(u16, &[u8; 32]) -> Option<[u8; dtls_psk::SIGNATURE]> + Send + 'a>;
 
 struct Socket {
     generation: u64,
@@ -69,7 +75,16 @@ impl<'a> Runner<'a> {
             receiver,
             started: Clock::now(),
             buffer: vec![0; config.mtu],
+            #[cfg(feature = "rpk")]
+            signer: None,
         }
+    }
+
+    /// The same with a secure element, which answers [`Event::Sign`] ([`Config::has_secure_element`]).
+    #[cfg(feature = "rpk")]
+    #[must_use]
+    pub fn with_signer(self, signer: Signer<'a>) -> Self {
+        Runner { signer: Some(signer), ..self }
     }
 
     /// The client, for [`Client::changed`], [`Client::update`], [`Client::deregister`] and the like.
@@ -156,6 +171,11 @@ impl<'a> Runner<'a> {
                     }
                 };
                 self.client.resolved(account, is_found);
+            }
+            #[cfg(feature = "rpk")]
+            Some(Event::Sign { id, instance, digest }) => {
+                let signature = self.signer.as_mut().and_then(|sign| sign(instance, digest));
+                self.client.signed(id, signature.as_ref());
             }
             Some(Event::Closed { account }) => {
                 if let Some(place) = self.sockets.get_mut(account.index()) {

@@ -1,19 +1,23 @@
 //! Handshakes and records: from the credential in storage to messages, and messages to datagrams.
 //!
-//! LwM2M Transport 1.1.1 §5.2, DTLS 1.2 with pre-shared keys. Invariant: a new association starts with a new CoAP peer, and
+//! LwM2M Transport 1.1.1 §5.2, DTLS 1.2. Module `pending` has what handshakes with raw public keys need besides. Invariant: a new association starts with a new CoAP peer, and
 //! with a full handshake whenever a key was written, so that a changed key is proven.
 
 use core::ops::Range;
 
 #[cfg(feature = "connection-id")]
 use dtls_psk::ConnectionId;
+#[cfg(feature = "rpk")]
+use dtls_psk::{ClientCertificate, Suite, Suites};
 #[cfg(feature = "psk")]
-use dtls_psk::{Config, Connection, Datagram, Handshake, Input, Psk, Reason as Closed};
+use dtls_psk::{Config, Connection, Datagram, Handshake, Input, Psk, Reason as Closed, SetUpError};
 use lwm2m_coap::{Instant, Rng, TokenPolicy};
 use lwm2m_objects::Object;
 #[cfg(feature = "psk")]
 use lwm2m_objects::{Path, defs};
 
+#[cfg(any(feature = "rpk", feature = "suites"))]
+use crate::account::Security;
 use crate::account::SecurityMode;
 use crate::client::Client;
 use crate::error::Reason;
@@ -29,7 +33,7 @@ use crate::{
 };
 
 #[cfg(feature = "psk")]
-fn time(now: Instant) -> dtls_psk::Instant {
+pub(crate) fn time(now: Instant) -> dtls_psk::Instant {
     dtls_psk::Instant::from_millis(now.as_millis())
 }
 
@@ -65,7 +69,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                         self.connected(slot);
                     }
                     #[cfg(feature = "psk")]
-                    Some(SecurityMode::Psk) => {
+                    Some(mode) if mode.is_secured() => {
                         session.link = Link::Handshaking;
                         // What may still be there is a former attempt.
                         self.handshake.take_if(|place| place.slot == slot);
@@ -101,64 +105,115 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             session.is_some_and(|session| session.link.has_place())
         };
         if !self.handshake.as_ref().is_some_and(is_wanted) {
-            self.handshake = Some(Place { slot, stage: Stage::LoadingIdentity });
+            self.handshake = Some(Place::new(slot, self.first_stage(slot)));
         }
-        let Some(place) = self.handshake.as_mut().filter(|place| place.slot == slot) else { return };
-        match &mut place.stage {
+        let Some(place) = self.handshake.as_ref().filter(|place| place.slot == slot) else { return };
+        match &place.stage {
             #[cfg(feature = "resumption")]
             Stage::LoadingSession { .. } => {}
+            #[cfg(feature = "rpk")]
+            Stage::Ready => self.start_handshake(now, slot, rng),
+            Stage::Loaded { .. } => self.start_handshake(now, slot, rng),
+            Stage::Running(_) => self.time_handshake(now, slot, rng),
+            Stage::LoadingIdentity | Stage::LoadingSecret { .. } => {}
+        }
+    }
+
+    /// What a handshake with this server begins with.
+    #[cfg(feature = "psk")]
+    fn first_stage(&self, slot: usize) -> Stage {
+        #[cfg(feature = "rpk")]
+        if self.account(slot).and_then(Security::mode) != Some(SecurityMode::Psk) {
+            return Stage::Ready;
+        }
+        let _ = slot;
+        Stage::LoadingIdentity
+    }
+
+    /// The account of this slot.
+    #[cfg(any(feature = "rpk", feature = "suites"))]
+    pub(crate) fn account(&self, slot: usize) -> Option<&Security<U>> {
+        self.core.accounts.security(self.sessions.get(slot)?.as_ref()?.security)
+    }
+
+    /// How the handshake with this server is done; `None` without a cipher suite to offer.
+    #[cfg(feature = "psk")]
+    fn handshake_config(&self, slot: usize, rng: &mut Rng<'_>) -> Option<Config> {
+        #[cfg(feature = "connection-id")]
+        let config = offering(self.config.connection_id, rng);
+        #[cfg(not(feature = "connection-id"))]
+        let config = Config::DEFAULT;
+        #[cfg(feature = "record-size-limit")]
+        let config = match self.config.record_size_limit {
+            Some(limit) => config.with_record_size_limit(limit),
+            None => config,
+        };
+        #[cfg(feature = "rpk")]
+        let config = match self.account(slot)?.mode()? {
+            SecurityMode::Psk => config,
+            _ => config.with_suites(Suites::new(&[Suite::EcdheEcdsaAes128Ccm8])?),
+        };
+        // Core 1.1.1 appendix E.1: /0/x/16 limits what is offered.
+        #[cfg(feature = "suites")]
+        let config = config.with_suites(self.account(slot)?.offered(config.suites)?);
+        let _ = (slot, rng);
+        Some(config)
+    }
+
+    /// Starts the handshake for which everything is there.
+    #[cfg(feature = "psk")]
+    fn start_handshake(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
+        let Some(config) = self.handshake_config(slot, rng) else {
+            return self.attempt_failed(now, slot, Reason::NoSuite, rng);
+        };
+        let Some(stage) = self.stage(slot) else { return };
+        #[cfg(feature = "resumption")]
+        let mut is_offered = false;
+        let started = match stage {
+            #[cfg(feature = "rpk")]
+            Stage::Ready => {
+                let certificate = ClientCertificate::RawPublicKey;
+                Connection::certificate_client(time(now), &config, certificate, rng, Handshake::new())
+            }
             Stage::Loaded {
                 identity,
                 secret,
                 #[cfg(feature = "resumption")]
-                    session: offered,
+                session,
             } => {
                 let psk = Psk { identity: identity.bytes(), key: secret.bytes() };
-                #[cfg(feature = "connection-id")]
-                let config = offering(self.config.connection_id, rng);
-                #[cfg(not(feature = "connection-id"))]
-                let config = Config::DEFAULT;
-                #[cfg(feature = "record-size-limit")]
-                let config = match self.config.record_size_limit {
-                    Some(limit) => config.with_record_size_limit(limit),
-                    None => config,
-                };
-                // Core 1.1.1 appendix E.1: /0/x/16 limits what is offered.
-                #[cfg(feature = "suites")]
-                let Some(config) = (self.sessions.get(slot).and_then(Option::as_ref))
-                    .and_then(|session| self.core.accounts.security(session.security))
-                    .and_then(|security| security.offered(config.suites))
-                    .map(|suites| config.with_suites(suites))
-                else {
-                    return self.attempt_failed(now, slot, Reason::NoSuite, rng);
-                };
                 #[cfg(feature = "resumption")]
-                let (is_offered, offered) = (offered.is_some(), offered.as_ref());
-                #[cfg(feature = "resumption")]
-                let started =
-                    Connection::resuming_client(time(now), &config, psk, offered, rng, Handshake::new());
+                {
+                    is_offered = session.is_some();
+                    let offered = session.as_ref();
+                    Connection::resuming_client(time(now), &config, psk, offered, rng, Handshake::new())
+                }
                 #[cfg(not(feature = "resumption"))]
-                let started = Connection::client(time(now), &config, psk, rng, Handshake::new());
-                match started {
-                    Ok(connection) => {
-                        place.stage = Stage::Running(connection);
-                        #[cfg(feature = "resumption")]
-                        if let Some(session) = self.session_mut(slot) {
-                            session.resumption.is_doubted |= is_offered;
-                        }
-                    }
-                    Err(_) => self.attempt_failed(now, slot, Reason::NoCredential, rng),
-                }
+                Connection::client(time(now), &config, psk, rng, Handshake::new())
             }
-            Stage::Running(connection) => {
-                let ended = connection.handle_timeout(time(now));
+            _ => return,
+        };
+        match started {
+            Ok(connection) => {
+                *stage = Stage::Running(connection);
                 #[cfg(feature = "resumption")]
-                self.release_resumed(slot);
-                if let Some(Input::Closed(reason)) = ended {
-                    self.association_closed(now, slot, reason, rng);
+                if let Some(session) = self.session_mut(slot) {
+                    session.resumption.is_doubted |= is_offered;
                 }
             }
-            Stage::LoadingIdentity | Stage::LoadingSecret { .. } => {}
+            Err(SetUpError::NoSuite) => self.attempt_failed(now, slot, Reason::NoSuite, rng),
+            Err(_) => self.attempt_failed(now, slot, Reason::NoCredential, rng),
+        }
+    }
+
+    /// Lets time pass for the handshake with this server.
+    #[cfg(feature = "psk")]
+    fn time_handshake(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
+        let ended = self.running(slot).and_then(|connection| connection.handle_timeout(time(now)));
+        #[cfg(feature = "resumption")]
+        self.release_resumed(slot);
+        if let Some(Input::Closed(reason)) = ended {
+            self.association_closed(now, slot, reason, rng);
         }
     }
 
@@ -169,7 +224,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     #[cfg(feature = "psk")]
-    fn running(&mut self, slot: usize) -> Option<&mut Running> {
+    pub(crate) fn running(&mut self, slot: usize) -> Option<&mut Running> {
         match self.stage(slot)? {
             Stage::Running(connection) => Some(connection),
             _ => None,
@@ -186,7 +241,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Stage::LoadingSecret { .. } => Some((place.slot, Key::Secret(security))),
             #[cfg(feature = "resumption")]
             Stage::LoadingSession { .. } => Some((place.slot, Key::Session(security))),
-            Stage::Loaded { .. } | Stage::Running(_) => None,
+            #[cfg(feature = "rpk")]
+            Stage::Running(_) => Some((place.slot, place.pending?.record(security)?)),
+            #[cfg(feature = "rpk")]
+            Stage::Ready => None,
+            #[cfg(not(feature = "rpk"))]
+            Stage::Running(_) => None,
+            Stage::Loaded { .. } => None,
         }
     }
 
@@ -196,6 +257,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         // The place may have changed hands since it was asked for.
         if self.wanted_credential() != Some((slot, key)) {
             return;
+        }
+        #[cfg(feature = "rpk")]
+        if self.running(slot).is_some() {
+            return self.operation_loaded(slot, record);
         }
         #[cfg(feature = "resumption")]
         let is_session_wanted = self.is_session_wanted(slot);
@@ -251,6 +316,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                         _ => {}
                     }
                 }
+                #[cfg(feature = "rpk")]
+                self.advance_operation(slot);
             }
             _ => self.drop_datagram(),
         }
@@ -283,7 +350,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             match connection.without_handshake() {
                 Some(connection) => session.open(Link::Secured(connection), TokenPolicy::SECURED, rng),
                 // A client's last flight is never the last of a full handshake.
-                None => return self.connection_failed(slot, Reason::Handshake),
+                None => return self.connection_failed(slot, Reason::AssociationLost),
             }
         }
         self.notice(Notice::Secured { role, suite });
@@ -313,26 +380,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// The handshake failed, or the association ended.
     #[cfg(feature = "psk")]
     fn association_closed(&mut self, now: Instant, slot: usize, closed: Closed, rng: &mut Rng<'_>) {
-        let reason = match closed {
-            Closed::PeerAlert(alert) => Reason::Alert(alert.0),
-            Closed::NoAnswer => Reason::HandshakeTimeout,
-            Closed::Stalled | Closed::FinishedUnanswered => Reason::HandshakeTimeout,
-            Closed::PeerClosed => Reason::AssociationLost,
-            _ => Reason::Handshake,
-        };
+        let Some(reason) = self.handshake_ended(slot, closed) else { return };
         self.handshake.take_if(|place| place.slot == slot);
         let Some(session) = self.session_mut(slot) else { return };
-        let (role, is_alive) = (session.role, session.registration.is_alive());
-        if let (Role::Server(id), Reason::Alert(alert)) = (role, reason)
-            && let Some(server) = self.core.accounts.server_of_mut(id)
-        {
-            // Core 1.1.1 appendix E.2: /1/x/11 keeps the last alert.
-            server.set(TLS_ALERT, Some(u32::from(alert)));
-            let instance = server.instance;
-            self.reporting.changed(Path::resource(defs::SERVER.id, instance, TLS_ALERT));
-        }
-        let Some(session) = self.session_mut(slot) else { return };
-        match role {
+        let is_alive = session.registration.is_alive();
+        match session.role {
             Role::Server(_) if matches!(session.registration.state, State::Deregistering { .. }) => {
                 self.deregistered(now, slot);
             }
@@ -343,6 +395,33 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             _ if session.lingers_until.is_some() => self.drop_session(slot),
             _ => self.attempt_failed(now, slot, reason, rng),
         }
+    }
+
+    /// Notes why a connection is over. A server with which a handshake was under way is told before anything else is tried;
+    /// for others the reason is returned.
+    #[cfg(feature = "psk")]
+    pub(crate) fn handshake_ended(&mut self, slot: usize, closed: Closed) -> Option<Reason> {
+        let reason = match closed {
+            Closed::PeerAlert(alert) => Reason::Alert(alert.0),
+            Closed::NoAnswer => Reason::HandshakeTimeout,
+            Closed::Stalled | Closed::FinishedUnanswered => Reason::HandshakeTimeout,
+            Closed::PeerClosed => Reason::AssociationLost,
+            closed => Reason::Handshake(closed),
+        };
+        let session = self.sessions.get_mut(slot)?.as_mut()?;
+        if let (Role::Server(id), Reason::Alert(alert)) = (session.role, reason)
+            && let Some(server) = self.core.accounts.server_of_mut(id)
+        {
+            // Core 1.1.1 appendix E.2: /1/x/11 keeps the last alert.
+            server.set(TLS_ALERT, Some(u32::from(alert)));
+            let instance = server.instance;
+            self.reporting.changed(Path::resource(defs::SERVER.id, instance, TLS_ALERT));
+        }
+        if matches!(session.link, Link::Handshaking) {
+            session.link = Link::Ending { reason };
+            return None;
+        }
+        Some(reason)
     }
 
     /// Writes the next datagram for any server to `out` and returns where it lies. Drain it, together with
@@ -430,6 +509,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     self.close_socket(slot);
                 }
                 length
+            }
+            Link::Ending { reason } => {
+                let reason = *reason;
+                let alert =
+                    self.running(slot).and_then(|connection| connection.poll_transmit(time(now), out));
+                if alert.is_none() {
+                    self.connection_failed(slot, reason);
+                }
+                alert
             }
             link if link.has_place() => self.running(slot)?.poll_transmit(time(now), out),
             _ => None,

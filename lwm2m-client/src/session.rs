@@ -30,9 +30,9 @@ const ANSWER_COPY: usize = 64;
 const ANSWERS: usize = 4;
 /// How many messages of ours may be unsettled with one server.
 const REQUESTS: usize = 1;
-/// Bytes of a handshake's flight.
+/// Bytes of a handshake's flight, and of the server's.
 #[cfg(feature = "psk")]
-pub(crate) const HANDSHAKE: usize = 384;
+pub(crate) const HANDSHAKE: usize = if cfg!(feature = "rpk") { 512 } else { 384 };
 /// What a message leaves free for the record around it at most.
 #[cfg(all(feature = "psk", any(not(feature = "suites"), feature = "resumption")))]
 const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
@@ -53,6 +53,21 @@ pub(crate) type Running = Connection<HANDSHAKE, Handshake<HANDSHAKE>>;
 pub(crate) struct Place {
     pub(crate) slot: usize,
     pub(crate) stage: Stage,
+    /// What the handshake waits for.
+    #[cfg(feature = "rpk")]
+    pub(crate) pending: Option<crate::pending::Pending>,
+}
+
+#[cfg(feature = "psk")]
+impl Place {
+    pub(crate) const fn new(slot: usize, stage: Stage) -> Self {
+        Place {
+            slot,
+            stage,
+            #[cfg(feature = "rpk")]
+            pending: None,
+        }
+    }
 }
 
 /// How far a handshake has come.
@@ -66,6 +81,9 @@ pub(crate) enum Stage {
     /// The session to be taken up is on its way from storage.
     #[cfg(feature = "resumption")]
     LoadingSession { identity: Identity, secret: Secret },
+    /// It can start: nothing is needed beforehand.
+    #[cfg(feature = "rpk")]
+    Ready,
     /// It can start.
     Loaded {
         identity: Identity,
@@ -92,6 +110,9 @@ pub(crate) enum Link {
     /// A handshake runs, or waits for its place.
     #[cfg(feature = "psk")]
     Handshaking,
+    /// The handshake came to nothing, and the server is told.
+    #[cfg(feature = "psk")]
+    Ending { reason: Reason },
     /// Messages go through an association.
     #[cfg(feature = "psk")]
     Secured(Connection<HANDSHAKE, NoHandshake>),
@@ -138,7 +159,7 @@ impl Link {
         if matches!(self, Link::Resumed) {
             return true;
         }
-        matches!(self, Link::Handshaking)
+        matches!(self, Link::Handshaking | Link::Ending { .. })
     }
 }
 

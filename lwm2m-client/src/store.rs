@@ -197,7 +197,7 @@ mod tests {
         {
             store.apply(&action).unwrap();
         }
-        let credential = Some(PresharedKey { identity: b"identity", key: &[7; 16] });
+        let credential = Some(PresharedKey { identity: b"identity", key: &[7; 16] }.into());
         let account = FactoryAccount::bootstrap(0, "coaps://server", credential);
         provision(&[account], &mut |action| store.apply(action)).unwrap();
         assert_eq!(store.load(Key::Session(0)), None);

@@ -38,7 +38,7 @@ impl Simulated {
         let wants_power_cycle = Arc::new(AtomicBool::new(false));
         let (off, cycle) = (Arc::clone(&is_off), Arc::clone(&wants_power_cycle));
         std::thread::spawn(move || {
-            let credential = Some(PresharedKey { identity: identity.as_bytes(), key: &KEY });
+            let credential = Some(PresharedKey { identity: identity.as_bytes(), key: &KEY }.into());
             let account = FactoryAccount::bootstrap(0, &uri, credential);
             let mut store = Store::in_memory();
             provision(&[account], &mut |action| store.apply(action)).unwrap();

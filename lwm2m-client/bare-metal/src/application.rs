@@ -3,7 +3,7 @@
 
 use lwm2m_client::objects::{Arguments, At, Completion, Error, Object, ObjectDef, Path, Value, defs};
 use lwm2m_client::{
-    AccountId, Client, Config, Event, FactoryAccount, Instant, Notice, PresharedKey, Rng, Server,
+    AccountId, Client, Config, Credential, Event, FactoryAccount, Instant, Notice, PresharedKey, Rng, Server,
     ShortServerId,
 };
 
@@ -60,7 +60,7 @@ pub struct Application {
 
 impl Application {
     /// A device that left the factory with one server account.
-    pub fn new(uri: &str, credential: Option<PresharedKey<'_>>) -> Option<Self> {
+    pub fn new(uri: &str, credential: Option<Credential<'_>>) -> Option<Self> {
         let mut storage = Storage::default();
         let server = Server::new(0, ShortServerId::FIRST, 86400);
         let account = FactoryAccount::server(1, uri, server, credential);

@@ -15,8 +15,8 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use lwm2m_client::objects::{Object, Version};
 use lwm2m_client::simulated::{Device, Location, Temperature};
 use lwm2m_client::{
-    Binding, Config, FactoryAccount, IDENTITY_CAPACITY, Notice, PresharedKey, Reason, Role, Runner,
-    SECRET_CAPACITY, Server, ServerAddress, ShortServerId, Store, provision,
+    Binding, Config, Credential, FactoryAccount, IDENTITY_CAPACITY, Notice, PresharedKey, Reason, Role,
+    Runner, SECRET_CAPACITY, Server, ServerAddress, ShortServerId, Store, provision,
 };
 
 /// A simulated LwM2M device: Device, Location and Temperature with live values.
@@ -117,7 +117,7 @@ fn prepare(arguments: &Arguments) -> Result<Store, String> {
             if key.is_empty() || key.len() > SECRET_CAPACITY {
                 return Err(format!("--psk-key must have 1 to {SECRET_CAPACITY} bytes, two digits each"));
             }
-            Some(PresharedKey { identity: identity.as_bytes(), key })
+            Some(Credential::from(PresharedKey { identity: identity.as_bytes(), key }))
         }
         _ => None,
     };
@@ -278,7 +278,8 @@ fn log(notice: &Notice) {
         Notice::Bootstrapped => tracing::info!("bootstrapped: trying the new accounts"),
         Notice::BootstrapFailed { reason } => tracing::warn!("bootstrap failed: {reason}"),
         Notice::Secured { role, suite } => {
-            tracing::info!("secured: {} holds the same key, {}", name(role), suite.name());
+            let proof = if suite.is_ecdsa() { "proved its key" } else { "holds the same key" };
+            tracing::info!("secured: {} {proof}, {}", name(role), suite.name());
         }
         Notice::Registered { server } => tracing::info!("registered with server {}", server.get()),
         Notice::Updated { server } => tracing::info!("registration updated with server {}", server.get()),

@@ -1,7 +1,7 @@
 //! Client-initiated bootstrap and what the bootstrap server may do (LwM2M Core 1.1.1 §6.1).
 
 use lwm2m_client::objects::{Content, Format, Operation, Path, Value, mapping};
-use lwm2m_client::{Notice, Reason};
+use lwm2m_client::{Notice, PresharedKey, Reason};
 use lwm2m_coap::Code;
 
 use crate::world::{BOOT, Script, World, account, bootstrap_account, target, tlv};
@@ -305,11 +305,27 @@ fn a_storage_that_fails_is_answered_5_00_and_changes_nothing() {
 fn an_oversized_credential_is_refused() {
     let mut world = world();
     asked(&mut world);
-    let values =
-        [("0", Value::String("coaps://host:1")), ("2", Value::Integer(0)), ("5", Value::Opaque(&[7; 65]))];
-    assert!(!world.bootstrap_write(BS, "/0/1", &values).is_success());
+    for length in [900, 161] {
+        let key = vec![7; length];
+        let values =
+            [("0", Value::String("coaps://host:1")), ("2", Value::Integer(0)), ("5", Value::Opaque(&key))];
+        assert!(!world.bootstrap_write(BS, "/0/1", &values).is_success());
+    }
     let values = [("0", Value::String("http://host")), ("2", Value::Integer(0))];
     assert_eq!(world.bootstrap_write(BS, "/0/1", &values), Code::BAD_REQUEST);
+}
+
+#[test]
+fn a_pre_shared_key_that_is_too_long_is_no_whole_account() {
+    let mut world = world();
+    asked(&mut world);
+    for (identity, key, code) in [(64, 65, Code::NOT_ACCEPTABLE), (128, 64, Code::CHANGED)] {
+        let (identity, key) = (vec![7; identity], vec![7; key]);
+        let key = PresharedKey { identity: &identity, key: &key };
+        // A build without private keys does not even take it.
+        world.try_write_account(BS, 1, 1, 5684, Some(key.into()));
+        assert_eq!(world.finish(BS), code);
+    }
 }
 
 #[test]

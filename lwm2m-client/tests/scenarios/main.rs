@@ -14,6 +14,9 @@ mod bootstrap;
 mod bytes;
 mod management;
 mod power_loss;
+mod prover;
+#[cfg(feature = "rpk")]
+mod raw_public_keys;
 mod registration;
 mod rekey;
 mod reporting;

@@ -1,5 +1,6 @@
 //! Power lost at every step between staging and confirming: the device always comes back with one whole set.
 
+use lwm2m_client::Credential;
 use lwm2m_coap::Code;
 
 use crate::world::{BOOT, NEW, OLD, Script, World, account, bootstrap_account};
@@ -13,6 +14,11 @@ fn rekey_with_power_loss(cut: usize, is_new_key_known: bool) -> usize {
     if is_new_key_known {
         server.keys.insert(b"new".to_vec(), NEW.key.to_vec());
     }
+    change_with_power_loss(cut, NEW.into(), server)
+}
+
+/// The same with any new credential.
+fn change_with_power_loss(cut: usize, credential: Credential<'_>, server: Script) -> usize {
     let mut world = World::durable(
         &[bootstrap_account(BS, Some(BOOT)), account(1, DM, Some(OLD))],
         vec![Script::secured(BS, "boot", BOOT.key), server],
@@ -36,7 +42,7 @@ fn rekey_with_power_loss(cut: usize, is_new_key_known: bool) -> usize {
         if !world.run_until(200, is_asked) {
             continue;
         }
-        if bootstrap(&mut world) {
+        if bootstrap(&mut world, credential) {
             break;
         }
     }
@@ -52,10 +58,10 @@ fn rekey_with_power_loss(cut: usize, is_new_key_known: bool) -> usize {
 }
 
 /// The bootstrap server's part, which ends early when the device loses power.
-fn bootstrap(world: &mut World) -> bool {
+fn bootstrap(world: &mut World, credential: Credential<'_>) -> bool {
     let reboots = world.reboots;
     let account = |world: &mut World| {
-        let written = world.try_write_account(BS, 1, 1, DM, Some(NEW));
+        let written = world.try_write_account(BS, 1, 1, DM, Some(credential));
         written && world.try_finish(BS)
     };
     account(world) && world.reboots == reboots
@@ -75,5 +81,30 @@ fn a_device_comes_back_from_a_power_loss_at_every_step_with_a_bad_key() {
     let steps = rekey_with_power_loss(usize::MAX, false);
     for cut in 0..=steps.min(12) {
         rekey_with_power_loss(cut, false);
+    }
+}
+
+#[cfg(feature = "rpk")]
+#[test]
+fn a_device_comes_back_from_a_power_loss_at_every_step_into_raw_public_keys_that_work_or_not() {
+    use crate::prover::{Owner, public_key};
+    let (device, right, wrong) = ([0xd1; 32], [0x5e; 32], [0x07; 32]);
+    let (public, server_key) = (public_key(&device), public_key(&right));
+    for secret in [right, wrong] {
+        let change = |cut| {
+            let mut server = Script::signing(DM, Owner::new(secret, &[&public]));
+            server.keys.insert(b"old".to_vec(), OLD.key.to_vec());
+            let keys = lwm2m_client::RawPublicKey {
+                public_key: Some(&public),
+                private_key: Some(&device),
+                server_key: &server_key,
+            };
+            change_with_power_loss(cut, keys.into(), server)
+        };
+        let steps = change(usize::MAX);
+        assert!(steps >= 9, "{steps}");
+        for cut in 0..=steps.min(14) {
+            change(cut);
+        }
     }
 }

@@ -3,23 +3,22 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use dtls_psk::{
-    Accepted, Answer, Choice, Connection, CookieJar, Datagram, HEADROOM, Handshake, Operation as Pending,
-    TAILROOM,
-};
+use dtls_psk::{Accepted, Choice, Connection, CookieJar, Datagram, HEADROOM, Handshake, TAILROOM};
 use lwm2m_client::objects::{
     Arguments, At, Change, Completion, Content, Error, Format, Object, ObjectDef, Operation, Target, Value,
     defs, format, mapping,
 };
 use lwm2m_client::{
-    Action, Client, Config, Event, FactoryAccount, Instant, Notice, PresharedKey, Server, ShortServerId,
-    Store, StoreError, provision,
+    Action, Client, Config, Credential, Event, FactoryAccount, Instant, Key, Notice, PresharedKey, Server,
+    ShortServerId, Store, StoreError, provision,
 };
 use lwm2m_coap::block::{Block, Szx};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Code, Delivery, Exchange, Input, Kind, OptionNumber, Parameters, Peer, Room, TokenPolicy, Writer,
 };
+
+use crate::prover::{Owner, Secured};
 
 pub type TestClient = Client<'static, 4, 4, 4, 6, 512>;
 
@@ -91,10 +90,12 @@ pub struct Script {
     pub requests: Vec<Received>,
     pub notifications: Vec<Received>,
     responses: Vec<Answered>,
-    /// Keys by identity; without any the server speaks plain CoAP.
+    /// Keys by identity; without any, and without a key to sign with, the server speaks plain CoAP.
     pub keys: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What the server proves itself with by a signature, and whom it takes.
+    pub owner: Owner,
     jar: Option<CookieJar>,
-    connections: Vec<Connection<512, Box<Handshake<512>>>>,
+    connections: Vec<Secured>,
     pub handshakes: usize,
     /// The cipher suites that the server takes.
     pub suites: dtls_psk::Suites,
@@ -137,6 +138,7 @@ impl Script {
             notifications: Vec::new(),
             responses: Vec::new(),
             keys: BTreeMap::new(),
+            owner: Owner::default(),
             jar: None,
             connections: Vec::new(),
             handshakes: 0,
@@ -166,6 +168,13 @@ impl Script {
         script
     }
 
+    /// A server that proves itself by a signature.
+    #[cfg(feature = "rpk")]
+    pub fn signing(port: u16, owner: Owner) -> Self {
+        let suites = [dtls_psk::Suite::PskAes128Ccm8, dtls_psk::Suite::EcdheEcdsaAes128Ccm8];
+        Script { owner, suites: dtls_psk::Suites::new(&suites).unwrap(), ..Script::new(port) }
+    }
+
     fn rng(&mut self) -> impl FnMut(&mut [u8]) + use<> {
         self.seed = self.seed.wrapping_add(1);
         counter_rng(self.seed)
@@ -175,7 +184,7 @@ impl Script {
         if self.is_dead {
             return;
         }
-        if self.keys.is_empty() {
+        if self.keys.is_empty() && !self.owner.signs() {
             return self.handle_message(now, datagram);
         }
         if let Some(alert) = self.alert {
@@ -189,7 +198,7 @@ impl Script {
             Choice::New => {
                 let jar = self.jar.get_or_insert_with(|| CookieJar::new(time, &mut rng));
                 let mut out = [0; 256];
-                let config = dtls_psk::Config::DEFAULT.with_suites(self.suites);
+                let config = self.owner.config(self.suites);
                 // Behind the headers, version, random and empty session id: the cookie, then the suites.
                 let behind = datagram.get(13 + 12 + 2 + 32 + 1..).unwrap_or_default();
                 let behind = behind.get(1 + usize::from(behind[0])..).unwrap_or_default();
@@ -222,20 +231,9 @@ impl Script {
                         _ => {}
                     }
                 }
-                let answer = self.connections[index].poll_pending().map(|pending| {
-                    let Pending::LookUpPsk { identity } = pending.operation else { panic!() };
-                    (pending.id, self.keys.get(identity).cloned())
-                });
-                if let Some((id, key)) = answer {
-                    let answer = match &key {
-                        Some(key) => Answer::Psk { key },
-                        None => Answer::Unknown,
-                    };
-                    if let Some(dtls_psk::Input::Established { .. }) =
-                        self.connections[index].provide(time, id, answer).unwrap()
-                    {
-                        self.established(index);
-                    }
+                let connection = &mut self.connections[index];
+                if self.owner.answer(&self.keys, connection, time) {
+                    self.established(index);
                 }
             }
             Choice::Dropped(_) => {}
@@ -577,6 +575,21 @@ pub struct Flash {
     pub cut_before: Option<usize>,
     pub actions: usize,
     pub fails: bool,
+    /// What was loaded.
+    pub loaded: Vec<Key>,
+    /// What it answers by itself for `/0/x/3`, where nothing was stored.
+    pub own: Option<Vec<u8>>,
+}
+
+/// The secure element of the test device.
+#[cfg(feature = "rpk")]
+#[derive(Default)]
+pub struct Element {
+    pub secret: Option<[u8; 32]>,
+    /// For which instances of `/0` it was asked.
+    pub asked: Vec<u16>,
+    /// Answers wait until they are released.
+    pub waiting: Option<Vec<(lwm2m_client::SignId, Option<[u8; 64]>)>>,
 }
 
 /// Everything.
@@ -585,6 +598,8 @@ pub struct World {
     pub config: Config<'static>,
     pub objects: Objects,
     pub flash: Flash,
+    #[cfg(feature = "rpk")]
+    pub element: Element,
     pub servers: Vec<Script>,
     pub now: Instant,
     pub notices: Vec<Notice>,
@@ -622,7 +637,7 @@ fn uri(port: u16, is_secure: bool) -> &'static str {
 
 /// An account for the server at this port: NoSec without a key.
 pub fn account(id: u16, port: u16, key: Option<PresharedKey<'_>>) -> FactoryAccount<'_> {
-    FactoryAccount::server(id, uri(port, key.is_some()), server_instance(id, 86_400), key)
+    FactoryAccount::server(id, uri(port, key.is_some()), server_instance(id, 86_400), key.map(Into::into))
 }
 
 /// An account for the server at this port with settings of its own.
@@ -632,7 +647,19 @@ pub fn account_with(server: Server, port: u16) -> FactoryAccount<'static> {
 }
 
 pub fn bootstrap_account(port: u16, key: Option<PresharedKey<'_>>) -> FactoryAccount<'_> {
-    FactoryAccount::bootstrap(0, uri(port, key.is_some()), key)
+    FactoryAccount::bootstrap(0, uri(port, key.is_some()), key.map(Into::into))
+}
+
+/// An account for the bootstrap server at this port with this credential.
+#[cfg(feature = "rpk")]
+pub fn bootstrap_account_of(port: u16, credential: Option<Credential<'_>>) -> FactoryAccount<'_> {
+    FactoryAccount::bootstrap(0, uri(port, credential.is_some()), credential)
+}
+
+/// An account for the server at this port with this credential.
+#[cfg(feature = "rpk")]
+pub fn account_of(port: u16, credential: Credential<'_>) -> FactoryAccount<'_> {
+    FactoryAccount::server(1, uri(port, true), server_instance(1, 86_400), Some(credential))
 }
 
 impl World {
@@ -663,7 +690,18 @@ impl World {
                 temperature: Temperature { celsius: 20.0, is_slow: false },
                 notes: Notes::default(),
             },
-            flash: Flash { store, folder, log: Vec::new(), cut_before: None, actions: 0, fails: false },
+            flash: Flash {
+                store,
+                folder,
+                log: Vec::new(),
+                cut_before: None,
+                actions: 0,
+                fails: false,
+                loaded: Vec::new(),
+                own: None,
+            },
+            #[cfg(feature = "rpk")]
+            element: Element::default(),
             servers,
             now: Instant::from_millis(1000),
             notices: Vec::new(),
@@ -816,7 +854,22 @@ impl World {
                     if is_failing { Err(StoreError::Failed) } else { self.flash.store.apply(&action) };
                 self.client.persisted(id, result);
             }
-            Some(Event::Load { id, key }) => self.client.loaded(id, self.flash.store.load(key)),
+            Some(Event::Load { id, key }) => {
+                self.flash.loaded.push(key);
+                let own = self.flash.own.as_deref().filter(|_| matches!(key, Key::Identity(_)));
+                self.client.loaded(id, self.flash.store.load(key).or(own));
+            }
+            #[cfg(feature = "rpk")]
+            Some(Event::Sign { id, instance, digest }) => {
+                use dtls_psk::Crypto as _;
+                self.element.asked.push(instance);
+                let secret = self.element.secret.as_ref();
+                let signature = secret.and_then(|secret| dtls_psk::RustCrypto::p256_sign(secret, digest));
+                match &mut self.element.waiting {
+                    Some(waiting) => waiting.push((id, signature)),
+                    None => self.client.signed(id, signature.as_ref()),
+                }
+            }
             Some(Event::Resolve { account, host, port }) => {
                 let is_found = !self.unresolved.iter().any(|name| name == host);
                 self.ports[account.index()] = is_found.then_some(port);
@@ -933,7 +986,13 @@ impl World {
         at: u16,
         key: Option<PresharedKey<'_>>,
     ) {
-        assert!(self.try_write_account(port, instance, id, at, key));
+        assert!(self.try_write_account(port, instance, id, at, key.map(Into::into)));
+    }
+
+    /// The same with any credential.
+    #[cfg(feature = "rpk")]
+    pub fn write_credential(&mut self, port: u16, at: u16, credential: Credential<'_>) {
+        assert!(self.try_write_account(port, 1, 1, at, Some(credential)));
     }
 
     /// The same with a device that may lose its power.
@@ -943,19 +1002,12 @@ impl World {
         instance: u16,
         id: u16,
         at: u16,
-        key: Option<PresharedKey<'_>>,
+        credential: Option<Credential<'_>>,
     ) -> bool {
-        let scheme = if key.is_some() { "coaps" } else { "coap" };
+        let scheme = if credential.is_some() { "coaps" } else { "coap" };
         let uri = format!("{scheme}://host:{at}");
-        let mut security = vec![
-            ("0", Value::String(&uri)),
-            ("1", Value::Boolean(false)),
-            ("2", Value::Integer(if key.is_some() { 0 } else { 3 })),
-        ];
-        if let Some(PresharedKey { identity, key }) = key {
-            security.push(("3", Value::Opaque(identity)));
-            security.push(("5", Value::Opaque(key)));
-        }
+        let mut security = vec![("0", Value::String(&uri)), ("1", Value::Boolean(false))];
+        security.extend(crate::prover::resources(credential.as_ref()));
         security.push(("10", Value::Integer(i64::from(id))));
         let server = vec![
             ("0", Value::Integer(i64::from(id))),

@@ -16,7 +16,7 @@ mod program {
     #[unsafe(no_mangle)]
     extern "C" fn program() -> ! {
         #[cfg(feature = "psk")]
-        let account = ("coaps://10.0.0.1", Some(lwm2m_bare_metal::application::KEY));
+        let account = ("coaps://10.0.0.1", Some(lwm2m_bare_metal::application::KEY.into()));
         #[cfg(not(feature = "psk"))]
         let account = ("coap://10.0.0.1", None);
         let Some(mut application) = Application::new(account.0, account.1) else { board::exit(false) };

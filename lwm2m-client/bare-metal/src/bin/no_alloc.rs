@@ -54,7 +54,7 @@ enum Step {
 type Bytes = heapless::Vec<u8, MTU>;
 
 fn scenario(mut line: Line, uri: &str) -> Option<()> {
-    let credential = matches!(line, Line::Secured { .. }).then_some(KEY);
+    let credential = matches!(line, Line::Secured { .. }).then(|| KEY.into());
     let mut application = Application::new(uri, credential)?;
     let mut buffer = [0; MTU];
     let mut step = Step::Register;

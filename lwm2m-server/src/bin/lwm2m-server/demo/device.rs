@@ -36,7 +36,7 @@ impl Simulated {
         identity: &[u8],
         key: &[u8],
     ) -> Result<Self, String> {
-        let credential = Some(PresharedKey { identity, key });
+        let credential = Some(PresharedKey { identity, key }.into());
         let account = FactoryAccount::bootstrap(0, bootstrap_uri, credential);
         let mut store = Store::in_memory();
         provision(&[account], &mut |action| store.apply(action)).map_err(|error| error.to_string())?;

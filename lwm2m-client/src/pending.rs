@@ -1,0 +1,162 @@
+//! What a handshake with raw public keys waits for, and the record of storage that each operation takes.
+//!
+//! 1. To judge the server: what it presents is `/0/x/4`.
+//! 2. To prove it: mathematics, done at once.
+//! 3. To present ourselves: `/0/x/3`.
+//! 4. To sign: with `/0/x/5`, or by [`Event::Sign`] with the key of the device.
+//!
+//! LwM2M Transport 1.1.1 §5.2.8.2, RFC 7250. Invariant: a record is used where it lies in the memory of the storage, and what is
+//! secret in it is not copied.
+
+use dtls_psk::{
+    Answer, Crypto as _, Input, Operation, PeerCertificate, PendingId, Refusal, RustCrypto, SIGNATURE,
+    point_of,
+};
+use subtle::ConstantTimeEq as _;
+
+use crate::account::Part;
+use crate::client::Client;
+use crate::error::Reason;
+use crate::event::{Event, SignId};
+use crate::persist::Key;
+use crate::private_key;
+use crate::security::time;
+
+/// The operation that a handshake waits for.
+#[derive(Clone, Copy)]
+pub(crate) struct Pending {
+    id: PendingId,
+    wait: Wait,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    ServerKey,
+    Identity,
+    Secret,
+    /// The owner signs; `told` once it was asked to.
+    Signature {
+        told: bool,
+    },
+}
+
+impl Pending {
+    /// The record that it takes, of this instance of `/0`.
+    pub(crate) const fn record(self, instance: u16) -> Option<Key> {
+        match self.wait {
+            Wait::ServerKey => Some(Key::ServerKey(instance)),
+            Wait::Identity => Some(Key::Identity(instance)),
+            Wait::Secret => Some(Key::Secret(instance)),
+            Wait::Signature { .. } => None,
+        }
+    }
+}
+
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'_, S, O, T, A, B, U>
+{
+    /// Takes up what the handshake in this slot waits for, and does at once what needs nobody else.
+    pub(crate) fn advance_operation(&mut self, slot: usize) {
+        let has_secret = self.account(slot).is_some_and(|account| account.secret != Part::Missing);
+        while let Some(pending) = self.running(slot).and_then(|connection| connection.poll_pending()) {
+            let id = pending.id;
+            let wait = match pending.operation {
+                Operation::CheckPeer { .. } => Wait::ServerKey,
+                Operation::Present { .. } => Wait::Identity,
+                Operation::Sign { .. } if has_secret => Wait::Secret,
+                Operation::Sign { .. } => Wait::Signature { told: false },
+                Operation::Prove(proof) => {
+                    let proven = proof.run::<RustCrypto>();
+                    self.provide(slot, id, Answer::Proven(proven));
+                    continue;
+                }
+                _ => return,
+            };
+            if let Some(place) = self.handshake.as_mut() {
+                place.pending = Some(Pending { id, wait });
+            }
+        }
+    }
+
+    /// The record came from storage, or there is none.
+    pub(crate) fn operation_loaded(&mut self, slot: usize, record: Option<&[u8]>) {
+        let Some(Pending { id, .. }) = self.handshake.as_mut().and_then(|place| place.pending.take()) else {
+            return;
+        };
+        let Some(record) = record else { return self.connection_failed(slot, Reason::NoCredential) };
+        let Some(connection) = self.running(slot) else { return };
+        let (own, signature);
+        let answer = match connection.pending().map(|pending| pending.operation) {
+            Some(Operation::CheckPeer { certificate }) => {
+                point_of(record).map(|_| match is_known(&certificate, record) {
+                    true => Answer::Trusted,
+                    false => Answer::Refused(Refusal::Unknown),
+                })
+            }
+            Some(Operation::Present { .. }) => {
+                own = [record];
+                point_of(record).map(|_| Answer::Certificates(&own))
+            }
+            Some(Operation::Sign { digest }) => {
+                let made = private_key::number(record).and_then(|key| RustCrypto::p256_sign(key, digest));
+                signature = made.unwrap_or([0; SIGNATURE]);
+                made.map(|_| Answer::Signature(&signature))
+            }
+            _ => return,
+        };
+        let Some(answer) = answer else { return self.connection_failed(slot, Reason::MalformedCredential) };
+        self.provide(slot, id, answer);
+        self.advance_operation(slot);
+    }
+
+    /// Whether the owner is to be asked for a signature.
+    pub(crate) fn is_signature_wanted(&self) -> bool {
+        let pending = self.handshake.as_ref().and_then(|place| place.pending);
+        pending.is_some_and(|pending| pending.wait == Wait::Signature { told: false })
+    }
+
+    /// Asks for it.
+    pub(crate) fn poll_signature(&mut self) -> Option<Event<'_>> {
+        let place = self.handshake.as_mut()?;
+        let pending = place.pending.as_mut()?;
+        pending.wait = Wait::Signature { told: true };
+        let (id, slot) = (SignId(pending.id), place.slot);
+        let instance = self.sessions.get(slot)?.as_ref()?.security;
+        match self.running(slot)?.pending()?.operation {
+            Operation::Sign { digest } => Some(Event::Sign { id, instance, digest }),
+            _ => None,
+        }
+    }
+
+    /// Answers [`Event::Sign`] with r and s, 32 bytes each, big-endian; `None` where there is no such key: then the handshake
+    /// fails. Then go on draining; an answer to anything else is ignored.
+    pub fn signed(&mut self, id: SignId, signature: Option<&[u8; SIGNATURE]>) {
+        let is_asked =
+            |pending: &mut Pending| pending.id == id.0 && pending.wait == Wait::Signature { told: true };
+        let Some(place) = self.handshake.as_mut() else { return };
+        if place.pending.take_if(is_asked).is_none() {
+            return;
+        }
+        let slot = place.slot;
+        self.provide(slot, id.0, signature.map_or(Answer::Unknown, Answer::Signature));
+    }
+
+    /// Hands an answer to the engine. None of them establishes the connection: the server's Finished answers a flight that is
+    /// complete only after the last of them.
+    fn provide(&mut self, slot: usize, id: PendingId, answer: Answer<'_>) {
+        let now = time(self.now);
+        let Some(connection) = self.running(slot) else { return };
+        if let Ok(Some(Input::Closed(reason))) = connection.provide(now, id, answer) {
+            self.handshake_ended(slot, reason);
+        }
+        self.is_due = true;
+    }
+}
+
+/// Whether the server presents the key of its account.
+fn is_known(certificate: &PeerCertificate<'_>, known: &[u8]) -> bool {
+    match certificate {
+        PeerCertificate::RawPublicKey(key) => key.ct_eq(known).into(),
+        _ => false,
+    }
+}

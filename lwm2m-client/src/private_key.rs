@@ -1,0 +1,144 @@
+//! Private keys on P-256 as they lie in storage.
+//!
+//! LwM2M Transport 1.1.1 §5.2.8.2 has a OneAsymmetricKey (RFC 5958); an ECPrivateKey (RFC 5915) and the bare number are taken
+//! as well. Invariant: nothing is copied, and what is of another algorithm or curve, or has anything behind it, is no key.
+
+/// The private key in a record, big-endian.
+pub(crate) fn number(record: &[u8]) -> Option<&[u8; 32]> {
+    if let Ok(number) = record.try_into() {
+        return Some(number);
+    }
+    let mut fields = whole(record, SEQUENCE)?;
+    let mut ahead = fields;
+    let version = element(&mut ahead, INTEGER)?;
+    let Some(algorithm) = element(&mut ahead, SEQUENCE) else { return of_ec(fields) };
+    fields = ahead;
+    let key = element(&mut fields, OCTET_STRING)?;
+    // Attributes, and the public key.
+    element(&mut fields, 0xa0);
+    element(&mut fields, 0x81);
+    let is_of_p256 = algorithm.strip_prefix(&EC_PUBLIC_KEY) == Some(&SECP256R1);
+    if !matches!(version, [0 | 1]) || !is_of_p256 || !fields.is_empty() {
+        return None;
+    }
+    of_ec(whole(key, SEQUENCE)?)
+}
+
+/// The one in the fields of an ECPrivateKey.
+fn of_ec(mut fields: &[u8]) -> Option<&[u8; 32]> {
+    let version = element(&mut fields, INTEGER)?;
+    let number = element(&mut fields, OCTET_STRING)?.try_into().ok()?;
+    let is_of_p256 = element(&mut fields, 0xa0).is_none_or(|curve| curve == SECP256R1);
+    element(&mut fields, 0xa1);
+    (version == [1] && is_of_p256 && fields.is_empty()).then_some(number)
+}
+
+const INTEGER: u8 = 0x02;
+const OCTET_STRING: u8 = 0x04;
+const SEQUENCE: u8 = 0x30;
+
+/// id-ecPublicKey (RFC 5480 §2.1.1).
+const EC_PUBLIC_KEY: [u8; 9] = [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+
+/// The curve P-256 (RFC 5480 §2.1.1.1).
+const SECP256R1: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+/// The content of the element that `bytes` are.
+fn whole(mut bytes: &[u8], tag: u8) -> Option<&[u8]> {
+    element(&mut bytes, tag).filter(|_| bytes.is_empty())
+}
+
+/// Takes the next element in DER, if it has this tag, and returns its content, of at most 255 bytes.
+fn element<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+    let (length, rest) = match bytes.strip_prefix(&[tag])?.split_first()? {
+        (0x81, rest) => rest.split_first().filter(|(length, _)| **length > 0x7f)?,
+        (length, rest) if *length < 0x80 => (length, rest),
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(usize::from(*length))?;
+    *bytes = rest;
+    Some(content)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+    use super::*;
+    use std::vec::Vec;
+
+    fn hex(text: &str) -> Vec<u8> {
+        hex::decode(text.replace([' ', '\n'], "")).unwrap()
+    }
+
+    const NUMBER: &str = "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721";
+    /// The key of RFC 6979 appendix A.2.5, as OpenSSL 3.0 writes it.
+    const PUBLIC: &str = "0460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6
+        7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299";
+
+    fn pkcs8(inner: &str) -> Vec<u8> {
+        let inner = hex(inner);
+        let key = [&[4, u8::try_from(inner.len()).unwrap()][..], &inner].concat();
+        let fields = [&hex("020100 301306072a8648ce3d020106082a8648ce3d030107")[..], &key].concat();
+        let length = u8::try_from(fields.len()).unwrap();
+        let head = if length < 0x80 { vec![0x30, length] } else { vec![0x30, 0x81, length] };
+        [&head[..], &fields].concat()
+    }
+
+    fn forms() -> [Vec<u8>; 5] {
+        [
+            hex(NUMBER),
+            hex(&std::format!("3077 020101 0420{NUMBER} a00a06082a8648ce3d030107 a144034200{PUBLIC}")),
+            pkcs8(&std::format!("306b 020101 0420{NUMBER} a144034200{PUBLIC}")),
+            pkcs8(&std::format!("3025 020101 0420{NUMBER}")),
+            // Version 2, with the public key outside (RFC 5958 §2).
+            hex(&std::format!(
+                "308185 020101 301306072a8648ce3d020106082a8648ce3d030107 0427 3025 020101 0420{NUMBER}
+                 8142 00{PUBLIC}"
+            )),
+        ]
+    }
+
+    #[test]
+    fn the_number_is_found_in_every_form() {
+        for form in forms() {
+            assert_eq!(number(&form).map(<[u8; 32]>::as_slice), Some(&*hex(NUMBER)), "{form:02x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_or_has_something_behind_it_is_no_key() {
+        for form in forms() {
+            for length in (0..form.len()).filter(|length| *length != 32) {
+                assert_eq!(number(&form[..length]), None, "{length}");
+            }
+            let longer = [&form[..], &[0]].concat();
+            assert_eq!(number(&longer), None);
+        }
+    }
+
+    #[test]
+    fn another_algorithm_curve_version_or_length_is_no_key() {
+        for [from, to] in [
+            // RSA, P-384 outside, P-384 inside, a version too high, one of the inner key, a number too short.
+            ["06072a8648ce3d0201", "06072a8648ce3d0202"],
+            ["301306072a8648ce3d020106082a8648ce3d030107", "301306072a8648ce3d020106082a8648ce3d030108"],
+            ["a00a06082a8648ce3d030107", "a00a06082a8648ce3d030108"],
+            ["020100 3013", "020102 3013"],
+            ["020101 0420", "020100 0420"],
+            ["0420c9afa9d8", "041fc9afa9d8"],
+        ] {
+            let [from, to] = [hex(from), hex(to)];
+            let bent = forms().into_iter().filter_map(|form| {
+                let at = form.windows(from.len()).position(|bytes| bytes == from)?;
+                Some([&form[..at], &to, &form[at + from.len()..]].concat())
+            });
+            let bent: Vec<_> = bent.collect();
+            assert!(!bent.is_empty(), "{to:02x?}");
+            for form in bent {
+                assert_eq!(number(&form), None, "{form:02x?}");
+            }
+        }
+        // A length in a form that is longer than it must be.
+        assert_eq!(number(&hex(&std::format!("308125 020101 0420{NUMBER}"))), None);
+    }
+}
