@@ -345,6 +345,13 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         self.association.role
     }
 
+    /// A client with certificates: the name of the server that it asks for, while the handshake's memory lives.
+    #[cfg(feature = "x509")]
+    pub fn server_name(&self) -> Option<&str> {
+        let name = &self.handshake.as_ref()?.borrow().core.authentication.server_name;
+        core::str::from_utf8(name).ok().filter(|name| !name.is_empty())
+    }
+
     /// Whether both sides prove themselves by a signature, not by a pre-shared key; decided once a suite was chosen.
     #[cfg(feature = "rpk")]
     pub fn has_certificates(&self) -> bool {

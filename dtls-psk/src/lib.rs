@@ -117,8 +117,8 @@
 //! - `cbc`: TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, and TLS_PSK_WITH_AES_128_CBC_SHA256 in a server, for peers that know
 //!   nothing newer. Every association has room for its keys then.
 //! - `rpk`: raw public keys (RFC 7250) with the suite TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, and by `ccm16`, `gcm` and `cbc` (in a
-//!   server) with others of its kind. `x509`: the same with certificates, and server names (RFC 6066). `x509-path`: whether
-//!   a certificate is to be trusted, by the usages that LwM2M has and by path validation; without it that is for the owner.
+//!   server) with others of its kind. `x509`: the same with certificates, server names (RFC 6066), and trust in a
+//!   server's certificate that is known beforehand. `x509-path`: the other usages that LwM2M has, by path validation.
 //! - `connection-id`: room for Connection IDs in every association.
 //! - `record-size-limit`: the extensions record_size_limit and max_fragment_length, by which a client with little memory
 //!   bounds the records to it ([`Config::record_size_limit`]), and a server that keeps to them.
@@ -196,7 +196,7 @@ mod suite;
 #[cfg(all(feature = "resumption", feature = "server"))]
 mod ticket;
 mod time;
-#[cfg(feature = "x509-path")]
+#[cfg(feature = "x509")]
 mod trust;
 mod wire;
 
@@ -244,7 +244,7 @@ pub use suite::{Suite, Suites};
 #[cfg(all(feature = "resumption", feature = "server"))]
 pub use ticket::{TICKET_CONTEXT_MAX, TICKET_MAX, Ticket, TicketKey};
 pub use time::Instant;
-#[cfg(feature = "x509-path")]
+#[cfg(feature = "x509")]
 pub use trust::{Association as CertificateAssociation, CertificateUsage, PATH_MAX, ServerTrust};
 
 /// A source of cryptographically secure random bytes: it fills the slice.

@@ -3,20 +3,26 @@
 //! owner named, whoever presents it).
 //!
 //! The path is validated by `rustls-webpki`, with the signatures of the engine's [`Crypto`]: ECDSA on P-256 with SHA-256 alone.
+//! Without the feature `x509-path` there is the last usage only, which needs none.
 
+#[cfg(feature = "x509-path")]
 use core::marker::PhantomData;
+#[cfg(feature = "x509-path")]
 use core::time::Duration;
 
+#[cfg(feature = "x509-path")]
 use rustls_pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName, SignatureVerificationAlgorithm,
     TrustAnchor, UnixTime, alg_id,
 };
 use subtle::ConstantTimeEq as _;
+#[cfg(feature = "x509-path")]
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::crypto::{Crypto, RunningHash as _};
 use crate::error::Refusal;
 use crate::public_key;
+#[cfg(feature = "x509-path")]
 use crate::signature;
 
 /// How many certificates of a chain are looked at besides the peer's own, and how many anchors: 4.
@@ -92,15 +98,27 @@ impl ServerTrust<'_> {
     /// Judges certificates in DER as they were presented, the server's own first.
     ///
     /// # Errors
-    /// Why it is not to be trusted.
+    /// Why it is not to be trusted; [`Refusal::Unsupported`] for another usage than the last without the feature `x509-path`.
     pub fn check<'c, C: Crypto>(&self, chain: impl Iterator<Item = &'c [u8]> + Clone) -> Result<(), Refusal> {
         let own = chain.clone().next().ok_or(Refusal::Malformed)?;
         let is_own = self.association.is_of::<C>(own);
         match self.usage {
-            CertificateUsage::DomainIssuedCertificate => return is_own.then_some(()).ok_or(Refusal::Unknown),
-            CertificateUsage::ServiceCertificateConstraint if !is_own => return Err(Refusal::Unknown),
-            _ => {}
+            CertificateUsage::DomainIssuedCertificate => is_own.then_some(()).ok_or(Refusal::Unknown),
+            CertificateUsage::ServiceCertificateConstraint if !is_own => Err(Refusal::Unknown),
+            #[cfg(feature = "x509-path")]
+            _ => self.check_path::<C>(own, chain),
+            #[cfg(not(feature = "x509-path"))]
+            _ => Err(Refusal::Unsupported),
         }
+    }
+
+    /// Whether there is a path to an anchor that the usage wants.
+    #[cfg(feature = "x509-path")]
+    fn check_path<'c, C: Crypto>(
+        &self,
+        own: &[u8],
+        chain: impl Iterator<Item = &'c [u8]> + Clone,
+    ) -> Result<(), Refusal> {
         let leaf = CertificateDer::from(own);
         let leaf = EndEntityCert::try_from(&leaf).map_err(refusal)?;
         let mut others = heapless::Vec::<CertificateDer<'_>, PATH_MAX>::new();
@@ -157,6 +175,7 @@ impl ServerTrust<'_> {
     }
 
     /// RFC 6125 §6: one of the alternative names, or the common name where there are none.
+    #[cfg(feature = "x509-path")]
     fn check_name(&self, leaf: &EndEntityCert<'_>, certificate: &[u8]) -> Result<(), Refusal> {
         let name = ServerName::try_from(self.name).map_err(|_| Refusal::WrongName)?;
         if leaf.verify_is_valid_for_subject_name(&name).is_ok() {
@@ -169,11 +188,13 @@ impl ServerTrust<'_> {
     }
 }
 
+#[cfg(feature = "x509-path")]
 fn parsed<'a>(anchors: &'a [CertificateDer<'a>]) -> heapless::Vec<TrustAnchor<'a>, PATH_MAX> {
     anchors.iter().filter_map(|anchor| anchor_from_trusted_cert(anchor).ok()).collect()
 }
 
 /// What webpki found, in the words of this crate.
+#[cfg(feature = "x509-path")]
 fn refusal(error: webpki::Error) -> Refusal {
     use webpki::Error as E;
     match error {
@@ -200,14 +221,17 @@ fn refusal(error: webpki::Error) -> Refusal {
 }
 
 /// ECDSA on P-256 with SHA-256 by the engine's primitives.
+#[cfg(feature = "x509-path")]
 struct Verifier<C: Crypto>(PhantomData<fn() -> C>);
 
+#[cfg(feature = "x509-path")]
 impl<C: Crypto> core::fmt::Debug for Verifier<C> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         formatter.write_str("Verifier")
     }
 }
 
+#[cfg(feature = "x509-path")]
 impl<C: Crypto> SignatureVerificationAlgorithm for Verifier<C> {
     fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
         let key = key.try_into().map_err(|_| InvalidSignature)?;
@@ -223,5 +247,31 @@ impl<C: Crypto> SignatureVerificationAlgorithm for Verifier<C> {
 
     fn signature_alg_id(&self) -> AlgorithmIdentifier {
         alg_id::ECDSA_SHA256
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "x509-path"))]
+mod tests {
+    use super::*;
+    use crate::crypto::RustCrypto;
+
+    #[test]
+    fn without_path_validation_only_what_is_known_beforehand_is_trusted() {
+        let check = |usage, known| {
+            let association = Association::Full(known);
+            let trust = ServerTrust { usage, association, anchors: &[], name: "lwm2m.example", now: None };
+            trust.check::<RustCrypto>([b"own".as_slice()].into_iter())
+        };
+        assert_eq!(check(CertificateUsage::DomainIssuedCertificate, b"own"), Ok(()));
+        assert_eq!(check(CertificateUsage::DomainIssuedCertificate, b"other"), Err(Refusal::Unknown));
+        assert_eq!(check(CertificateUsage::ServiceCertificateConstraint, b"other"), Err(Refusal::Unknown));
+        for usage in [
+            CertificateUsage::CaConstraint,
+            CertificateUsage::ServiceCertificateConstraint,
+            CertificateUsage::TrustAnchorAssertion,
+        ] {
+            assert_eq!(check(usage, b"own"), Err(Refusal::Unsupported));
+        }
     }
 }
