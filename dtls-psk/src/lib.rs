@@ -244,6 +244,8 @@ pub use suite::{Suite, Suites};
 #[cfg(all(feature = "resumption", feature = "server"))]
 pub use ticket::{TICKET_CONTEXT_MAX, TICKET_MAX, Ticket, TicketKey};
 pub use time::Instant;
+#[cfg(feature = "x509-path")]
+pub use trust::EcdsaP256Sha256;
 #[cfg(feature = "x509")]
 pub use trust::{Association as CertificateAssociation, CertificateUsage, PATH_MAX, ServerTrust};
 

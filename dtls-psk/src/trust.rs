@@ -139,7 +139,7 @@ impl ServerTrust<'_> {
         }
         let anchors = parsed(&anchors);
         let now = self.now.or_else(|| public_key::not_before(own)).ok_or(Refusal::Malformed)?;
-        let verifier = Verifier::<C>(PhantomData);
+        let verifier = EcdsaP256Sha256::<C>::NEW;
         // One after the other: of two anchors of one name the one whose key it is knows what else is wrong.
         let mut refused = Refusal::UnknownIssuer;
         let path = anchors.iter().find_map(|anchor| {
@@ -220,19 +220,25 @@ fn refusal(error: webpki::Error) -> Refusal {
     }
 }
 
-/// ECDSA on P-256 with SHA-256 by the engine's primitives.
+/// ECDSA on P-256 with SHA-256 by the engine's primitives: for `rustls-webpki`.
 #[cfg(feature = "x509-path")]
-struct Verifier<C: Crypto>(PhantomData<fn() -> C>);
+pub struct EcdsaP256Sha256<C: Crypto>(PhantomData<fn() -> C>);
 
 #[cfg(feature = "x509-path")]
-impl<C: Crypto> core::fmt::Debug for Verifier<C> {
+impl<C: Crypto> EcdsaP256Sha256<C> {
+    /// There is but one.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+#[cfg(feature = "x509-path")]
+impl<C: Crypto> core::fmt::Debug for EcdsaP256Sha256<C> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter.write_str("Verifier")
+        formatter.write_str("EcdsaP256Sha256")
     }
 }
 
 #[cfg(feature = "x509-path")]
-impl<C: Crypto> SignatureVerificationAlgorithm for Verifier<C> {
+impl<C: Crypto> SignatureVerificationAlgorithm for EcdsaP256Sha256<C> {
     fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
         let key = key.try_into().map_err(|_| InvalidSignature)?;
         let signature = signature::numbers(signature).ok_or(InvalidSignature)?;

@@ -4,6 +4,16 @@
 #[cfg(not(feature = "aws-lc-rs"))]
 pub(crate) use dtls_psk::RustCrypto as Provider;
 
+/// The signatures that certificates of devices may have.
+#[cfg(feature = "aws-lc-rs")]
+pub(crate) static SIGNATURES: &[&dyn rustls_pki_types::SignatureVerificationAlgorithm] =
+    webpki::ALL_VERIFICATION_ALGS;
+
+/// The signatures that certificates of devices may have.
+#[cfg(not(feature = "aws-lc-rs"))]
+pub(crate) static SIGNATURES: &[&dyn rustls_pki_types::SignatureVerificationAlgorithm] =
+    &[&dtls_psk::EcdsaP256Sha256::<Provider>::NEW];
+
 #[cfg(feature = "aws-lc-rs")]
 pub(crate) use self::aws_lc::Provider;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dtls_psk::{Crypto as _, RustCrypto, raw_public_key};
 use lwm2m_server::credentials::{
     Authenticated, Credentials, Enrol, EnrolAccount, Fingerprint, KeyMaterial, OperatorError, Presented,
-    Refusal, Role, Settings, Untrusted,
+    Refusal, Role, Settings, Subject, Untrusted,
 };
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 
@@ -27,7 +27,8 @@ fn key(secret: u8) -> Vec<u8> {
 }
 
 fn enrol(credentials: &Credentials, endpoint: &str, role: Role, key: &[u8]) -> Result<usize, OperatorError> {
-    let account = EnrolAccount { role, key: KeyMaterial::RawPublicKey(Fingerprint::of(key)) };
+    let account =
+        EnrolAccount { role, key: KeyMaterial::Public(Subject::RawPublicKey(Fingerprint::of(key))) };
     let enrol = Enrol { accounts: vec![account], ..Enrol::default() };
     credentials.enrol(NOW, "test", endpoint, &enrol).map(|outcome| outcome.created.len())
 }

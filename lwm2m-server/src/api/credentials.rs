@@ -83,6 +83,9 @@ fn credential(credential: &Credential) -> Value {
         Subject::RawPublicKey(key) => {
             show("public_key_sha256", json!(key));
         }
+        Subject::Certificate(binding) => {
+            show("binding", json!(binding));
+        }
     }
     show("standing", json!(credential.standing));
     show("created_ms", json!(credential.created_ms));

@@ -14,6 +14,7 @@ use super::lifecycle::Outcome;
 use super::plan::{BootstrapPlan, Setting};
 use super::secret::{Identity, Key};
 use super::subject::Subject;
+use super::trust::DeviceTrust;
 use super::{Authenticated, Command, CredentialEvent, Fact, Happened, Refusal, Secret};
 use crate::store::{AuditRow, Change, Store, StoreError};
 
@@ -73,6 +74,7 @@ impl Default for Settings {
 pub struct Credentials {
     pub(super) store: Arc<dyn Store>,
     settings: RwLock<Arc<Settings>>,
+    trust: RwLock<Arc<DeviceTrust>>,
     index: RwLock<Index>,
     /// Held from reading a record to showing the changed one.
     turn: Mutex<()>,
@@ -96,9 +98,15 @@ impl Index {
         };
         for role in Role::ALL {
             for credential in device.account(role).into_iter().flat_map(|account| &account.credentials) {
-                self.subjects
-                    .entry((role, credential.subject.clone()))
-                    .or_insert_with(|| (Arc::clone(&endpoint), credential.generation));
+                if !credential.subject.is_unique() {
+                    continue;
+                }
+                // A key that a device kept, and uses again, is that of its newest credential.
+                let owner = (Arc::clone(&endpoint), credential.generation);
+                let known = self.subjects.entry((role, credential.subject.clone())).or_insert(owner.clone());
+                if known.0 == owner.0 {
+                    *known = owner;
+                }
             }
         }
         if device.has_timer() {
@@ -134,6 +142,7 @@ impl Credentials {
         Ok(Self {
             store,
             settings: RwLock::new(Arc::new(settings)),
+            trust: RwLock::default(),
             index: RwLock::new(index),
             turn: Mutex::new(()),
             events: broadcast::channel(EVENTS).0,
@@ -149,6 +158,17 @@ impl Credentials {
     /// Changes what bootstraps write from now on: a server may know its port only after it was bound.
     pub fn set_settings(&self, settings: Settings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// The authorities that issue certificates of devices; none unless [set](Self::set_trust).
+    #[must_use]
+    pub fn trust(&self) -> Arc<DeviceTrust> {
+        Arc::clone(&self.trust.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Trusts these authorities from now on, and no others. Sessions that are established go on.
+    pub fn set_trust(&self, trust: DeviceTrust) {
+        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
     }
 
     /// Finds the key for a handshake.

@@ -10,7 +10,11 @@
 //! Invariants: a credential that a device was told to use, and may still hold, is accepted; a revoked one never is, from
 //! the moment the revocation is acknowledged.
 
+mod certificate;
+mod date;
+mod der;
 mod device;
+mod encoding;
 mod facade;
 mod lifecycle;
 mod operator;
@@ -18,20 +22,25 @@ mod plan;
 mod presented;
 mod secret;
 mod subject;
+mod trust;
 
 use core::fmt;
 use std::sync::Arc;
 
+pub use certificate::Certificate;
+pub use date::utc;
 pub use device::{
     Account, Credential, Device, Hold, HoldKind, Phase, Profile, Role, Rotation, Standing, State, Trigger,
 };
+pub use encoding::certificates;
 pub use facade::{Credentials, Retry, Settings};
 pub use lifecycle::Outcome;
 pub use operator::{Created, Enrol, EnrolAccount, EnrolOutcome, KeyMaterial, OperatorError, Rotate, Rotated};
 pub use plan::{BootstrapPlan, Discovered, Setting, Write};
 pub use presented::{Presented, Untrusted};
 pub use secret::{Identity, Key, MAX_IDENTITY, MAX_KEY, MIN_KEY};
-pub use subject::{Fingerprint, Subject};
+pub use subject::{Binding, Fingerprint, Mode, Subject};
+pub use trust::{CHAIN_MAX, DeviceTrust, TrustError, TrustedPath};
 
 /// Who a finished handshake proved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::device::{Account, Device, HoldKind, Phase, Profile, Role, Rotation, State, Trigger};
 use super::lifecycle::Outcome;
 use super::secret::{Identity, Key};
-use super::subject::{Fingerprint, Subject};
+use super::subject::Subject;
 use super::{Command, Credentials, Happened, Refusal};
 use crate::store::StoreError;
 
@@ -32,8 +32,8 @@ pub enum KeyMaterial {
         /// Pre-shared key.
         key: Key,
     },
-    /// A raw public key, by the SHA-256 of its SubjectPublicKeyInfo; only the device has the private one.
-    RawPublicKey(Fingerprint),
+    /// A raw public key or certificate whose private key only the device has.
+    Public(Subject),
 }
 
 /// One account to enrol.
@@ -130,7 +130,7 @@ pub enum OperatorError {
     Invalid(&'static str),
     /// The device's state does not allow it.
     Refused(&'static str),
-    /// The identity or public key belongs, or belonged, to a credential of this device.
+    /// The identity, public key or certificate belongs, or belonged, to a credential of this device.
     SubjectTaken(Arc<str>),
     /// The store failed; nothing changed.
     Store(StoreError),
@@ -145,7 +145,7 @@ impl fmt::Display for OperatorError {
             Self::Invalid(what) | Self::Refused(what) => f.write_str(what),
             Self::SubjectTaken(endpoint) => write!(
                 f,
-                "the identity or public key belongs, or belonged, to {endpoint}: none is ever used twice"
+                "the identity, public key or certificate belongs, or belonged, to {endpoint}: none is ever used twice"
             ),
             Self::Store(error) => error.fmt(f),
             Self::NoRandomness => f.write_str("the operating system gives no randomness"),
@@ -273,8 +273,14 @@ impl Credentials {
             KeyMaterial::Given { identity, key } => {
                 (Subject::Psk(identity.clone()), Some(key.clone()), "key given")
             }
-            KeyMaterial::RawPublicKey(fingerprint) => {
-                (Subject::RawPublicKey(*fingerprint), None, "raw public key given")
+            KeyMaterial::Public(Subject::Psk(_)) => {
+                return Err(OperatorError::Invalid("a pre-shared key is needed with its identity"));
+            }
+            KeyMaterial::Public(subject @ Subject::RawPublicKey(_)) => {
+                (subject.clone(), None, "raw public key given")
+            }
+            KeyMaterial::Public(subject @ Subject::Certificate(_)) => {
+                (subject.clone(), None, "certificate given")
             }
             KeyMaterial::Generate => {
                 if live.is_some() {

@@ -1,4 +1,4 @@
-//! Whose raw public key a device presents (RFC 7250, LwM2M Transport 1.1.1 §5.2.8.6): the question of a handshake before the peer has
+//! Whose raw public key or certificate a device presents (RFC 7250, LwM2M Transport 1.1.1 §5.2.8.6, §5.2.8.7): the question of a handshake before the peer has
 //! proven that it has the key.
 //!
 //! Invariants: what is refused here never opens a session; the standing of a credential is looked at as for a PSK identity. All of
@@ -7,9 +7,11 @@
 use core::fmt;
 use std::sync::Arc;
 
+use super::certificate::Certificate;
 use super::device::Role;
 use super::facade::Credentials;
-use super::subject::{Fingerprint, Subject};
+use super::subject::{Binding, Fingerprint, Subject};
+use super::trust::{self, TrustedPath};
 use super::{Authenticated, Refusal};
 
 /// What a device presents in a handshake; that it has the key is proven later.
@@ -58,7 +60,7 @@ impl fmt::Display for Untrusted {
 impl core::error::Error for Untrusted {}
 
 impl Credentials {
-    /// Says whose a presented key is.
+    /// Says whose a presented key or certificate is.
     ///
     /// It does not wait for the store, and may be called on any thread.
     ///
@@ -66,16 +68,13 @@ impl Credentials {
     /// Why it is refused.
     pub fn identify(
         &self,
-        _now_ms: u64,
+        now_ms: u64,
         role: Role,
         presented: &Presented,
     ) -> Result<Authenticated, Untrusted> {
         match presented {
             Presented::RawPublicKey(key) => self.identify_raw_public_key(role, key),
-            Presented::Certificates(_) => Err(Untrusted::new(
-                dtls_psk::Refusal::UnknownIssuer,
-                "a certificate, and this server trusts no authority that issues those of devices",
-            )),
+            Presented::Certificates(chain) => self.identify_certificate(now_ms, role, chain),
         }
     }
 
@@ -87,16 +86,85 @@ impl Credentials {
             ));
         }
         let fingerprint = Fingerprint::of(key);
-        self.standing(role, &Subject::RawPublicKey(fingerprint)).map_err(|refused| {
-            let (owner, refusal) = refused;
-            let what = match (owner, refusal) {
-                (Some(endpoint), refusal) => {
-                    format!("the raw public key sha256:{fingerprint} of {endpoint}: {refusal}")
-                }
-                (None, _) => format!("no {role} account has the raw public key sha256:{fingerprint}"),
+        self.standing(role, &Subject::RawPublicKey(fingerprint)).map_err(|(owner, refusal)| {
+            let reason = match owner {
+                Some(endpoint) => format!("the raw public key sha256:{fingerprint} of {endpoint}: {refusal}"),
+                None => format!("no {role} account has the raw public key sha256:{fingerprint}"),
             };
-            Untrusted::new(alert_of(refusal), what)
+            Untrusted::new(alert_of(refusal), reason)
         })
+    }
+
+    /// 1. By the certificate itself: its dates count, a path does not. 2. By its key and an authority. 3. By its names.
+    fn identify_certificate(
+        &self,
+        now_ms: u64,
+        role: Role,
+        chain: &[Vec<u8>],
+    ) -> Result<Authenticated, Untrusted> {
+        let own = trust::own(chain)?;
+        let pinned = Subject::Certificate(Binding::Pinned(own.fingerprint));
+        if self.owner(role, &pinned).is_some() {
+            own.check_dates(now_ms / 1000)
+                .map_err(|reason| Untrusted::new(dtls_psk::Refusal::Expired, reason))?;
+            return self.standing(role, &pinned).map_err(|refused| stands(&own, refused));
+        }
+        let path = self.trust().check(now_ms, chain)?;
+        for issuer in &path.authorities {
+            let bound = Subject::Certificate(Binding::Key { issuer: *issuer, key: own.key });
+            if self.owner(role, &bound).is_some() {
+                return self.standing(role, &bound).map_err(|refused| stands(&own, refused));
+            }
+        }
+        self.identify_by_name(role, &path)
+    }
+
+    fn identify_by_name(&self, role: Role, path: &TrustedPath) -> Result<Authenticated, Untrusted> {
+        let own = &path.certificate;
+        let names = own.bindable_names();
+        let mut found = names.iter().filter_map(|name| {
+            let device = self.device(name)?;
+            let is_bound = |subject: &Subject| match subject {
+                Subject::Certificate(Binding::Name { issuer }) => {
+                    issuer.is_none_or(|issuer| path.authorities.contains(&issuer))
+                }
+                _ => false,
+            };
+            // The newest one that opens a session, else the newest one, to say why it does not.
+            let credentials = &device.account(role)?.credentials;
+            let mut bound = credentials.iter().rev().filter(|credential| is_bound(&credential.subject));
+            let newest = bound.clone().next()?;
+            let accepted = bound.find(|credential| device.accepts(role, credential.generation).is_ok());
+            let generation = accepted.unwrap_or(newest).generation;
+            Some((device, generation))
+        });
+        let presented = || format!("{own}, issued through '{}',", path.anchor);
+        let Some((device, generation)) = found.next() else {
+            let reason = match names.is_empty() {
+                true => format!("{} has no name that an account could be bound to", presented()),
+                false => format!(
+                    "{} is not bound to any {role} account: by none of its names ({}), not by its key sha256:{}, and not itself",
+                    presented(),
+                    names.join(", "),
+                    own.key
+                ),
+            };
+            return Err(Untrusted::new(dtls_psk::Refusal::WrongName, reason));
+        };
+        if let Some((other, _)) = found.next() {
+            let reason = format!(
+                "{} has the names of two devices, {} and {}",
+                presented(),
+                device.endpoint,
+                other.endpoint
+            );
+            return Err(Untrusted::new(dtls_psk::Refusal::WrongName, reason));
+        }
+        let endpoint: Arc<str> = device.endpoint.as_str().into();
+        match device.accepts(role, generation) {
+            Ok(()) => Ok(Authenticated { endpoint, role, generation }),
+            Err(refusal) => Err(stands(own, (Some(endpoint), refusal))),
+        }
     }
 
     /// Whose a subject is, if it opens a session now; else whose it would be, and why not.
@@ -112,6 +180,12 @@ impl Credentials {
             Err(refusal) => Err((Some(endpoint), refusal)),
         }
     }
+}
+
+/// The certificate is known, and does not open a session.
+fn stands(own: &Certificate, (owner, refusal): (Option<Arc<str>>, Refusal)) -> Untrusted {
+    let owner = owner.map_or_else(String::new, |endpoint| format!(" that {endpoint} has"));
+    Untrusted::new(alert_of(refusal), format!("{own}{owner}: {refusal}"))
 }
 
 /// What the device is told of a standing.

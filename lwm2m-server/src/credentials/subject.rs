@@ -1,4 +1,4 @@
-//! What a credential is known by: a PSK identity, or the SHA-256 of a raw public key (RFC 7250).
+//! What a credential is known by: a PSK identity, the SHA-256 of a raw public key (RFC 7250), or what binds a certificate to a device.
 //!
 //! Invariants: a subject is public, so that it may be logged and shown; within one role none belongs to two devices.
 
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::secret::Identity;
 
-/// The SHA-256 of something public: of a SubjectPublicKeyInfo in DER.
+/// The SHA-256 of something public: of a SubjectPublicKeyInfo or a certificate in DER.
 ///
 /// It is compared as it is: nobody guesses a hash byte by byte, and what is hashed is no secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +76,63 @@ pub enum Subject {
     /// A raw public key, by the SHA-256 of its SubjectPublicKeyInfo.
     #[serde(rename = "raw_public_key")]
     RawPublicKey(Fingerprint),
+    /// A certificate, by what binds it to the device.
+    #[serde(rename = "certificate")]
+    Certificate(Binding),
+}
+
+/// What makes a certificate that of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Binding {
+    /// It is this one, by its SHA-256. Its dates count; who issued it does not.
+    Pinned(Fingerprint),
+    /// It has this key, and there is a path to an anchor through this authority. A renewed certificate stays bound.
+    Key {
+        /// The SHA-256 of the authority's SubjectPublicKeyInfo.
+        issuer: Fingerprint,
+        /// The SHA-256 of the device's own.
+        key: Fingerprint,
+    },
+    /// Its common name, or a DNS name or URI among its alternative names, is the endpoint client name to the byte, and there is a
+    /// path to an anchor.
+    Name {
+        /// The SHA-256 of the SubjectPublicKeyInfo of an authority that the path must go through; any one without.
+        issuer: Option<Fingerprint>,
+    },
+}
+
+/// The kind of security that a credential is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Pre-shared keys.
+    #[default]
+    #[serde(rename = "psk")]
+    Psk,
+    /// Raw public keys.
+    #[serde(rename = "rpk")]
+    RawPublicKey,
+    /// X.509 certificates.
+    #[serde(rename = "x509")]
+    Certificate,
+}
+
+impl Mode {
+    /// `psk`, `rpk` or `x509`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Psk => "psk",
+            Self::RawPublicKey => "rpk",
+            Self::Certificate => "x509",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Subject {
@@ -84,17 +141,23 @@ impl Subject {
     pub fn identity(&self) -> Option<&Identity> {
         match self {
             Self::Psk(identity) => Some(identity),
-            Self::RawPublicKey(_) => None,
+            Self::RawPublicKey(_) | Self::Certificate(_) => None,
         }
     }
 
-    /// Security Mode, `/0/x/2`, in one word: `psk` or `rpk`.
+    /// What `/0/x/2` is for it.
     #[must_use]
-    pub fn mode(&self) -> &'static str {
+    pub fn mode(&self) -> Mode {
         match self {
-            Self::Psk(_) => "psk",
-            Self::RawPublicKey(_) => "rpk",
+            Self::Psk(_) => Mode::Psk,
+            Self::RawPublicKey(_) => Mode::RawPublicKey,
+            Self::Certificate(_) => Mode::Certificate,
         }
+    }
+
+    /// Whether the subject alone says whose it is; a name says so only together with the endpoint.
+    pub(super) fn is_unique(&self) -> bool {
+        !matches!(self, Self::Certificate(Binding::Name { .. }))
     }
 }
 
@@ -104,6 +167,14 @@ impl fmt::Display for Subject {
         match self {
             Self::Psk(identity) => identity.fmt(f),
             Self::RawPublicKey(key) => write!(f, "raw public key sha256:{key}"),
+            Self::Certificate(Binding::Pinned(certificate)) => write!(f, "certificate sha256:{certificate}"),
+            Self::Certificate(Binding::Key { issuer, key }) => {
+                write!(f, "certificate with the key sha256:{key} by the authority sha256:{issuer}")
+            }
+            Self::Certificate(Binding::Name { issuer: Some(issuer) }) => {
+                write!(f, "certificate with its name by the authority sha256:{issuer}")
+            }
+            Self::Certificate(Binding::Name { issuer: None }) => f.write_str("certificate with its name"),
         }
     }
 }
