@@ -246,8 +246,14 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         }
         let is_raw = |answer: &[u8]| answer == [CertificateType::RawPublicKey.code()];
         self.core.authentication.is_own_agreed = client_certificate_type.is_some();
+        // Nobody presents anything where a session is taken up.
+        #[cfg(feature = "resumption")]
+        let is_presented = self.core.resuming.taken_up_by(hello.session_id).is_none();
+        #[cfg(not(feature = "resumption"))]
+        let is_presented = true;
         let is_possible = !are_raw
             || !hello.suite.is_ecdsa()
+            || !is_presented
             || (server_certificate_type.is_some_and(is_raw) && client_certificate_type.is_none_or(is_raw));
         is_possible.then_some(()).ok_or(Reason::WrongCertificateType)
     }

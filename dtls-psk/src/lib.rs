@@ -122,9 +122,9 @@
 //! - `connection-id`: room for Connection IDs in every association.
 //! - `record-size-limit`: the extensions record_size_limit and max_fragment_length, by which a client with little memory
 //!   bounds the records to it ([`Config::record_size_limit`]), and a server that keeps to them.
-//! - `resumption`: `Connection::take_session` has what of a full handshake is kept, and `Connection::resuming_client` and
-//!   `Connection::resuming_server` take it up again; with `server` also session tickets, by `TicketKey` and
-//!   `Connection::provide_with_ticket`.
+//! - `resumption`: `Connection::take_session` has what of a full handshake is kept, and `Connection::resuming_client`,
+//!   `Connection::resuming_certificate_client` and `Connection::resuming_server` take it up again; with `server` also session
+//!   tickets, by `TicketKey` and `Connection::provide_with_ticket`.
 //!
 //! # What an attacker cannot do
 //!

@@ -5,8 +5,9 @@
 //! 2. ← ServerHello with the same id, ChangeCipherSpec, Finished
 //! 3. ChangeCipherSpec, Finished →, kept by the client until the server's application data shows that they arrived
 //!
-//! Invariant: a session is kept and taken up only with the extended master secret, and only under its own cipher suite. Both
-//! randoms are new, so that keys and record numbers never meet those of an earlier connection.
+//! Invariant: a session is kept and taken up only with the extended master secret, and only under its own cipher suite, which
+//! also tells whether a pre-shared key or signatures proved its sides: neither stands in for the other. Both randoms are new, so
+//! that keys and record numbers never meet those of an earlier connection.
 
 use core::borrow::BorrowMut;
 
@@ -16,6 +17,10 @@ use zeroize::ZeroizeOnDrop;
 
 use crate::Rng;
 use crate::association::{Association, Role};
+#[cfg(all(feature = "rpk", feature = "server"))]
+use crate::certificate::CertificateTypes;
+#[cfg(feature = "rpk")]
+use crate::certificate::ClientCertificate;
 #[cfg(feature = "server")]
 use crate::client_hello::{ClientHello, OfferedHello};
 use crate::config::Config;
@@ -48,8 +53,8 @@ type SessionId = Vec<u8, SESSION_ID_MAX, u8>;
 
 /// A session: what one full handshake leaves to the abbreviated ones that follow it.
 ///
-/// Whoever has it can go on in the name of its peer. Keep it as the key itself is kept, and forget it when the key it came
-/// from is replaced or withdrawn: the engine cannot know of that.
+/// Whoever has it can go on in the name of its peer. Keep it as the key itself is kept, and forget it when the key or a
+/// certificate that it came from is replaced, withdrawn or not valid any more: the engine cannot know of that.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct Session {
     #[zeroize(skip)]
@@ -181,7 +186,8 @@ pub enum Resumption<'s> {
     /// [`Connection::take_session`] has the session. Without the extended master secret it is as with [`Resumption::No`].
     Offer(&'s [u8]),
     /// The abbreviated handshake, if the client still offers the session's cipher suite (and its max_fragment_length, where
-    /// there is one) and the configuration still has it; else as with [`Resumption::No`].
+    /// there is one) and the configuration still has it, for a suite with signatures also a kind of certificates; else as
+    /// with [`Resumption::No`].
     Accept(&'s Session),
     /// A full handshake. The client is promised a ticket, which [`Connection::provide_with_ticket`] gives it, and no id; else
     /// as with [`Resumption::No`] where the client did not ask for one, or offers no extended master secret.
@@ -210,6 +216,30 @@ pub(crate) enum Resuming {
 }
 
 impl Resuming {
+    /// Client: a session is wanted, and this one offered if what it needs is offered too; of the suites those for which
+    /// `is_offered`.
+    fn with(session: Option<&Session>, config: &Config, is_offered: impl FnOnce(Suite) -> bool) -> Self {
+        #[cfg(feature = "record-size-limit")]
+        let length = crate::limits::offer(config.record_size_limit).1;
+        #[cfg(feature = "record-size-limit")]
+        let session = session.filter(|session| session.fragment_length.is_none() || session.fits(length));
+        let is_possible = |session: &&Session| {
+            !session.id.is_empty() && config.suites.contains(session.suite) && is_offered(session.suite)
+        };
+        let session = session.filter(is_possible).cloned();
+        session.map_or(Self::Wanted(SessionId::new()), Self::Offered)
+    }
+
+    /// Client: the session that a ServerHello with this id takes up.
+    #[cfg(feature = "rpk")]
+    pub(crate) fn taken_up_by(&self, id: &[u8]) -> Option<&Session> {
+        if let Self::Offered(session) = self {
+            Some(session).filter(|session| session.id == id)
+        } else {
+            None
+        }
+    }
+
     /// Client: the id to send in the ClientHello.
     pub(crate) fn offered_id(&self) -> &[u8] {
         if let Self::Offered(session) = self { &session.id } else { &[] }
@@ -247,17 +277,28 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         rng: &mut Rng<'_>,
         handshake: H,
     ) -> Result<Self, SetUpError> {
-        #[cfg(feature = "record-size-limit")]
-        let length = crate::limits::offer(config.record_size_limit).1;
-        #[cfg(feature = "record-size-limit")]
-        let session = session.filter(|session| session.fragment_length.is_none() || session.fits(length));
-        let resuming = match session {
-            Some(session) if !session.id.is_empty() && config.suites.contains(session.suite) => {
-                Resuming::Offered(session.clone())
-            }
-            _ => Resuming::Wanted(SessionId::new()),
-        };
+        let resuming = Resuming::with(session, config, |suite| !suite.is_ecdsa());
         Self::start_client(now, config, psk, rng, handshake, |core| core.resuming = resuming)
+    }
+
+    /// The same for [`Connection::certificate_client`]. Where a session is taken up nothing is presented, judged or signed: both
+    /// sides know each other by what proved them when it was made.
+    ///
+    /// # Errors
+    /// As those of [`Connection::certificate_client`].
+    #[cfg(feature = "rpk")]
+    pub fn resuming_certificate_client(
+        now: Instant,
+        config: &Config,
+        certificate: ClientCertificate<'_>,
+        session: Option<&Session>,
+        rng: &mut Rng<'_>,
+        handshake: H,
+    ) -> Result<Self, SetUpError> {
+        let resuming = Resuming::with(session, config, Suite::is_ecdsa);
+        Self::start_certificate_client(now, config, certificate, rng, handshake, |core| {
+            core.resuming = resuming;
+        })
     }
 
     /// As [`Connection::server`], and what is to be done about a session: whether the caller still has the one that
@@ -275,7 +316,12 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         handshake: H,
     ) -> Result<Self, SetUpError> {
         let goes_on = |session: &Session| {
-            config.suites.contains(session.suite) && hello.offers(session.suite) && hello.fits(session)
+            #[cfg(feature = "rpk")]
+            let is_taken = !session.suite.is_ecdsa() || config.certificate_types != CertificateTypes::NONE;
+            #[cfg(not(feature = "rpk"))]
+            let is_taken = true;
+            let is_offered = hello.offers(session.suite) && hello.fits(session);
+            is_taken && is_offered && config.suites.contains(session.suite)
         };
         let mut ticket = NewTicket::No;
         let resuming = match resumption {

@@ -100,7 +100,10 @@ pub fn insider(script: &[u8]) {
         let (rng, memory) = (&mut random(1), Handshake::default());
         let now = Instant::from_millis(0);
         match setup.certificate {
-            Some(certificate) => Side::certificate_client(now, &setup.client, certificate, rng, memory),
+            Some(certificate) => {
+                let session = session.as_ref();
+                Side::resuming_certificate_client(now, &setup.client, certificate, session, rng, memory)
+            }
             None => Side::resuming_client(now, &setup.client, PSK, session.as_ref(), rng, memory),
         }
         .expect("identity, key and name are of a possible length")

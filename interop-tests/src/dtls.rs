@@ -214,12 +214,33 @@ impl<T: Transport> Secure<T> {
         certificate: ClientCertificate<'_>,
         owner: Owner,
     ) -> Self {
+        Self::certificate_client_with(transport, suites, certificate, owner, None)
+    }
+
+    /// As [`Secure::certificate_client`], and goes on with a session of an earlier connection if the server does.
+    pub fn certificate_client_resuming(
+        transport: T,
+        certificate: ClientCertificate<'_>,
+        owner: Owner,
+        session: &Session,
+    ) -> Self {
+        Self::certificate_client_with(transport, &[session.suite()], certificate, owner, Some(session))
+    }
+
+    fn certificate_client_with(
+        transport: T,
+        suites: &[Suite],
+        certificate: ClientCertificate<'_>,
+        owner: Owner,
+        session: Option<&Session>,
+    ) -> Self {
         let mut secure = Self::new(transport, None).with_suites(suites);
         secure.owner = owner;
         let now = secure.now();
         let rng = &mut |bytes: &mut [u8]| secure.random.fill(bytes);
         let memory = Box::new(Handshake::new());
-        let begun = Inner::certificate_client(now, &secure.config, certificate, rng, memory);
+        let begun =
+            Inner::resuming_certificate_client(now, &secure.config, certificate, session, rng, memory);
         secure.connection = Some(begun.expect("a suite and a name that are possible"));
         secure
     }
@@ -323,7 +344,7 @@ impl<T: Transport> Secure<T> {
     fn answer(&mut self, now: Instant) {
         let Some(connection) = &mut self.connection else { return };
         if connection.has_certificates() {
-            match self.owner.answer(connection, now) {
+            match self.owner.answer(connection, now, self.tickets.first()) {
                 Some(Input::Established { .. }) => {
                     self.established = self.established.saturating_add(1);
                     self.sessions.extend(connection.take_session());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dtls_psk::{
     Answer, CertificateType, Connection, Crypto as _, Handshake, Input, Instant, Operation, PeerCertificate,
-    Refusal, RustCrypto, raw_public_key,
+    Refusal, RustCrypto, Session, TicketKey, raw_public_key,
 };
 
 use crate::peers;
@@ -53,11 +53,13 @@ impl Owner {
         raw_public_key(&point).to_vec()
     }
 
-    /// Answers everything that `connection` asks, and returns what came of it.
+    /// Answers everything that `connection` asks, and returns what came of it. Tickets that were promised are sealed under
+    /// `tickets`.
     pub(crate) fn answer<const N: usize>(
         &self,
         connection: &mut Connection<N, Box<Handshake<N>>>,
         now: Instant,
+        tickets: Option<&TicketKey>,
     ) -> Option<Input<'static>> {
         let mut last = None;
         while let Some(pending) = connection.poll_pending() {
@@ -92,7 +94,8 @@ impl Owner {
                 }
                 _ => Answer::Unknown,
             };
-            last = connection.provide(now, id, answer).ok().flatten().or(last);
+            let seal = |session: &Session| tickets?.seal(session, b"context", 3600);
+            last = connection.provide_with_ticket(now, id, answer, seal).ok().flatten().or(last);
         }
         last
     }

@@ -34,6 +34,8 @@ mod raw_public_keys;
 mod recordings;
 #[cfg(feature = "resumption")]
 mod resumption;
+#[cfg(all(feature = "resumption", feature = "rpk"))]
+mod resumption_certified;
 mod saved;
 mod simulation;
 mod suites;

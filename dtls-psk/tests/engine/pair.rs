@@ -33,6 +33,15 @@ pub(crate) fn config_of(suite: Suite, certificate_type: CertificateType) -> Conf
     Config::DEFAULT.with_suites(Suites::new(&[suite]).unwrap()).with_certificate_types(types)
 }
 
+/// What a client with this kind of certificate is made with.
+pub(crate) fn of_client(certificate_type: CertificateType) -> ClientCertificate<'static> {
+    match certificate_type {
+        #[cfg(feature = "x509")]
+        CertificateType::X509 => ClientCertificate::X509 { server_name: None },
+        _ => ClientCertificate::RawPublicKey,
+    }
+}
+
 /// A client, its owner, and a server that knows nobody.
 pub(crate) struct Pair {
     pub(crate) client: Client,
@@ -44,11 +53,7 @@ impl Pair {
     pub(crate) fn new(config: Config, certificate_type: CertificateType) -> Self {
         let mut random = Random(1);
         let rng = &mut |bytes: &mut [u8]| random.fill(bytes);
-        let certificate = match certificate_type {
-            #[cfg(feature = "x509")]
-            CertificateType::X509 => ClientCertificate::X509 { server_name: None },
-            _ => ClientCertificate::RawPublicKey,
-        };
+        let certificate = of_client(certificate_type);
         let client = Client::certificate_client(at(0), &config, certificate, rng, Handshake::new()).unwrap();
         let mut server = Server { config, ..Server::new(2) };
         let mut owner = Owner::new(0xc1);

@@ -156,8 +156,7 @@ impl Kind {
             }
             let is_known_to_other =
                 !kind.suite.is_ecdsa() && other_client::knows(kind.suite) && kind.ids.is_none();
-            let is_without_session = !kind.suite.is_ecdsa() || kind.known == Known::Nothing;
-            is_without_session && (kind.is_for_own_client() || is_known_to_other)
+            kind.is_for_own_client() || is_known_to_other
         })
     }
 
@@ -187,7 +186,7 @@ impl Kind {
     /// The same of a client.
     pub(crate) fn turns_of_client(&self, messages: usize) -> Vec<Turn> {
         let mut turns: Vec<_> = (0..messages).map(Turn::Message).collect();
-        if self.suite.is_ecdsa() {
+        if self.suite.is_ecdsa() && !self.known.is_abbreviated() {
             // HelloVerifyRequest, ServerHello, Certificate; ServerKeyExchange, CertificateRequest, ServerHelloDone.
             assert_eq!(messages, 6);
             turns.insert(3, Turn::Question("check"));
@@ -283,7 +282,21 @@ impl Case {
                 Proven::Certificate => ClientCertificate::X509 { server_name: Some("server.example") },
                 _ => ClientCertificate::RawPublicKey,
             };
-            return Client::certificate_client(at(0), &config, certificate, rng, Handshake::new()).unwrap();
+            let memory = Handshake::new();
+            #[cfg(feature = "resumption")]
+            if self.kind.known != Known::Nothing {
+                let session = Some(&made_up_session(self.kind.suite));
+                return Client::resuming_certificate_client(
+                    at(0),
+                    &config,
+                    certificate,
+                    session,
+                    rng,
+                    memory,
+                )
+                .unwrap();
+            }
+            return Client::certificate_client(at(0), &config, certificate, rng, memory).unwrap();
         }
         #[cfg(feature = "resumption")]
         if self.kind.known != Known::Nothing {
