@@ -15,7 +15,7 @@ use lwm2m_client::{
 };
 use lwm2m_coap::Instant;
 use lwm2m_server::credentials::{
-    Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Rotate, Settings, State,
+    Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Mode, Role, Rotate, Settings, State,
 };
 use lwm2m_server::driver::{execute, settle, tick};
 use lwm2m_server::endpoint::{Address, Config, Endpoint, Listener, RequestId};
@@ -198,7 +198,7 @@ impl World {
         };
         let accounts = vec![
             EnrolAccount { role: Role::Bootstrap, key: given },
-            EnrolAccount { role: Role::Management, key: KeyMaterial::Generate },
+            EnrolAccount { role: Role::Management, key: KeyMaterial::Generate(Mode::Psk) },
         ];
         let enrol = Enrol { accounts, ..Enrol::default() };
         self.credentials.enrol(START, "simulation", &name, &enrol).expect("a new device is enrolled");

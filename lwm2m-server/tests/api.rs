@@ -288,7 +288,7 @@ fn no_key_is_in_the_trace_nor_in_the_log_of_a_bootstrap_and_a_rotation() {
     assert!(printed.contains("/5=(withheld)"), "{printed}");
     assert!(String::from_utf8_lossy(&logged).contains("DEBUG"), "{}", String::from_utf8_lossy(&logged));
     for output in [printed.as_bytes(), streamed.as_bytes(), &logged] {
-        for key in [&KEY[..], &given, generated.bytes()] {
+        for key in [&KEY[..], &given, generated.psk().unwrap().bytes()] {
             assert_eq!(found(output, key), None);
             for form in forms(key) {
                 assert!(found(&[b"key=", &*form, b";"].concat(), key).is_some());

@@ -126,7 +126,7 @@ fn credentials(anchors: &[&[u8]], revocations: &[&[u8]]) -> Credentials {
 }
 
 fn enrol(credentials: &Credentials, endpoint: &str, binding: Binding) -> Result<usize, OperatorError> {
-    let key = KeyMaterial::Public(Subject::Certificate(binding));
+    let key = KeyMaterial::Public { subject: Subject::Certificate(binding), key: None };
     let enrol = Enrol { accounts: vec![EnrolAccount { role: Role::Management, key }], ..Enrol::default() };
     credentials.enrol(NOW, "test", endpoint, &enrol).map(|outcome| outcome.created.len())
 }

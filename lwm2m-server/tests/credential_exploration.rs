@@ -140,7 +140,7 @@ impl World {
             go("bootstrap begins", &|world| {
                 world.bootstrap = Some(world.record.management.as_ref().unwrap().deliverable());
                 world.is_orphaned = false;
-                world.record.hand_out(world.now);
+                world.record.hand_out(world.now, None);
             });
         }
         if let Some(generation) = self.bootstrap {

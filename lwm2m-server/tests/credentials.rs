@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lwm2m_server::credentials::{
     Authenticated, Command, Credentials, Device, Discovered, Enrol, EnrolAccount, Fact, Happened, Identity,
-    Key, KeyMaterial, Phase, Refusal, Role, Rotate, Setting, Settings, State, TriggerAnswer,
+    Kept, Key, KeyMaterial, Mode, Phase, Refusal, Role, Rotate, Setting, Settings, State, TriggerAnswer,
 };
 use lwm2m_server::store::{AuditRow, Change, RedbStore, Sealer, Store, StoreError, TokenRecord};
 
@@ -370,7 +370,7 @@ fn a_revoked_management_account_ends_the_bootstrap_under_way_and_its_rotation() 
     assert_eq!((bench.state(), bench.note()), (State::Revoked, "lost".to_owned()));
     assert!(bench.credentials.look_up(Role::Bootstrap, b"bs-1").is_ok(), "the bootstrap account stays");
     // The way back: a new management credential by way of the same bootstrap account.
-    let enrol = EnrolAccount { role: Role::Management, key: KeyMaterial::Generate };
+    let enrol = EnrolAccount { role: Role::Management, key: KeyMaterial::Generate(Mode::Psk) };
     let enrol = Enrol { accounts: vec![enrol], ..Enrol::default() };
     bench.credentials.enrol(bench.now, "test", EP, &enrol).unwrap();
     bench.bootstrap();
@@ -518,7 +518,7 @@ impl Store for Failing {
             self.inner.commit(change)
         }
     }
-    fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Key>, StoreError> {
+    fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Kept>, StoreError> {
         self.inner.secret(endpoint, role, generation)
     }
     fn note(&self, actor: &str, now: u64, endpoint: Option<&str>, it: &Happened) -> Result<(), StoreError> {
@@ -761,5 +761,5 @@ fn the_audit_log_is_chained_and_holds_no_secret() {
     );
     assert_eq!(bench.store.verify_audit().unwrap(), rows.len() as u64);
     let text = serde_json::to_string(&rows).unwrap();
-    assert!(!text.contains(&hex::encode(key.bytes())));
+    assert!(!text.contains(&hex::encode(key.psk().unwrap().bytes())));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use dtls_psk::{Connection, ConnectionId, Datagram, Handshake, Input, Psk};
 use lwm2m_coap::{Code, Header, Kind, OptionNumber, Room, Writer, udp};
 use lwm2m_server::credentials::{
-    self, Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
+    self, Credentials, Enrol, EnrolAccount, Identity, Kept, Key, KeyMaterial, Role, Settings,
 };
 use lwm2m_server::driver::{self, Addresses};
 use lwm2m_server::store::{AuditRow, Change, RedbStore, Sealer, Store, StoreError, TokenRecord};
@@ -79,7 +79,7 @@ impl Store for Broken {
         self.0.commit(change)
     }
 
-    fn secret(&self, _: &str, _: Role, _: u32) -> Result<Option<Key>, StoreError> {
+    fn secret(&self, _: &str, _: Role, _: u32) -> Result<Option<Kept>, StoreError> {
         panic!("the test wants it");
     }
 
@@ -132,10 +132,8 @@ async fn all_threads_stop_when_one_panics_although_the_handle_is_held() {
     let store = Broken(RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap());
     let settings = Settings { allow_nosec: true, ..Settings::default() };
     let credentials = Arc::new(Credentials::open(Arc::new(store), settings).unwrap());
-    let key = KeyMaterial::Given {
-        identity: Identity::new(b"id").unwrap(),
-        key: credentials::Key::new(vec![7; 16]).unwrap(),
-    };
+    let key =
+        KeyMaterial::Given { identity: Identity::new(b"id").unwrap(), key: Key::new(vec![7; 16]).unwrap() };
     let enrol = Enrol { accounts: vec![EnrolAccount { role: Role::Management, key }], ..Enrol::default() };
     credentials.enrol(1, "test", "secure", &enrol).unwrap();
     let any = Some("127.0.0.1:0".parse().unwrap());

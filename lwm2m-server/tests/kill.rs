@@ -178,7 +178,7 @@ fn has_everything(store: &RedbStore, device: &Device, acknowledged: &Acknowledge
         assert_eq!(credential.subject.to_string(), *identity, "{name}");
         if let Some(key) = key.as_ref().filter(|_| credential.standing == Standing::Accepted) {
             let stored = store.secret(name, Role::Management, *generation).unwrap().unwrap();
-            assert_eq!(hex::encode(stored.bytes()), *key, "{name}");
+            assert_eq!(hex::encode(stored.psk().unwrap().bytes()), *key, "{name}");
         }
     }
     let rows = store.audit(Some(name), Some(0), 1000).unwrap();

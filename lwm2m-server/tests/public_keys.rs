@@ -27,8 +27,10 @@ fn key(secret: u8) -> Vec<u8> {
 }
 
 fn enrol(credentials: &Credentials, endpoint: &str, role: Role, key: &[u8]) -> Result<usize, OperatorError> {
-    let account =
-        EnrolAccount { role, key: KeyMaterial::Public(Subject::RawPublicKey(Fingerprint::of(key))) };
+    let account = EnrolAccount {
+        role,
+        key: KeyMaterial::Public { subject: Subject::RawPublicKey(Fingerprint::of(key)), key: None },
+    };
     let enrol = Enrol { accounts: vec![account], ..Enrol::default() };
     credentials.enrol(NOW, "test", endpoint, &enrol).map(|outcome| outcome.created.len())
 }

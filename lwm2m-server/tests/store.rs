@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use lwm2m_server::credentials::{Device, Happened, Key, Role};
+use lwm2m_server::credentials::{Device, Happened, Kept, Key, Role};
 use lwm2m_server::store::{Change, RedbStore, Sealer, Store, StoreError};
 use redb::{Database, ReadableTable as _, TableDefinition};
 
@@ -24,7 +24,7 @@ fn happened(what: &'static str) -> Happened {
 
 fn commit(store: &dyn Store, device: &mut Device, what: &'static str) -> Result<(), StoreError> {
     device.version += 1;
-    let key = Key::new(vec![7; 16]).unwrap();
+    let key = Kept::Psk(Key::new(vec![7; 16]).unwrap());
     store.commit(&Change {
         device,
         secrets: &[(Role::Management, 1, &key)],
@@ -61,7 +61,7 @@ fn what_was_committed_is_there_after_a_reopen() {
     commit(&open(folder.path(), 1).unwrap(), &mut device, "made").unwrap();
     let store = open(folder.path(), 1).unwrap();
     assert_eq!(store.devices().unwrap(), [device]);
-    assert_eq!(store.secret("a", Role::Management, 1).unwrap().unwrap().bytes(), [7; 16]);
+    assert_eq!(store.secret("a", Role::Management, 1).unwrap().unwrap().psk().unwrap().bytes(), [7; 16]);
     assert_eq!(store.verify_audit().unwrap(), 1);
 }
 
@@ -106,11 +106,11 @@ fn a_newer_schema_is_refused() {
     let transaction = database.begin_write().unwrap();
     {
         let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-        meta.insert("schema", 2_u32.to_be_bytes().as_slice()).unwrap();
+        meta.insert("schema", 3_u32.to_be_bytes().as_slice()).unwrap();
     }
     transaction.commit().unwrap();
     drop(database);
-    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 2, known: 1 })));
+    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 3, known: 2 })));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_damaged_store_never_panics_and_never_opens_a_wrong_key() {
             store.secret("a", Role::Management, 1)
         });
         if let Ok(Some(key)) = outcome {
-            assert_eq!(key.bytes(), [7; 16]);
+            assert_eq!(key.psk().unwrap().bytes(), [7; 16]);
         }
     };
     for length in (0..whole.len()).step_by(whole.len() / 12) {

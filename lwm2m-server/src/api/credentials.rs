@@ -25,8 +25,8 @@ use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
 use super::{Actor, Api, now_ms};
 use crate::credentials::{
-    Account, Credential, Device, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Profile, Role, Rotate,
-    Rotation, Subject,
+    Account, Credential, Device, Enrol, EnrolAccount, Identity, Kept, Key, KeyMaterial, Mode, Profile, Role,
+    Rotate, Rotation, Subject,
 };
 use crate::store::AuditRow;
 
@@ -153,7 +153,7 @@ impl AccountBody {
             (Some(_), Some(_)) => return Err(invalid("give identity or identity_hex, not both".to_owned())),
         };
         match (identity, &self.key, self.generate) {
-            (None, None, true) => Ok(KeyMaterial::Generate),
+            (None, None, true) => Ok(KeyMaterial::Generate(Mode::Psk)),
             (Some(identity), Some(key), false) => {
                 let identity = Identity::new(&identity)
                     .map_err(|length| invalid(format!("identity: 1 to 128 bytes, not {length}")))?;
@@ -199,7 +199,7 @@ pub(super) async fn enrol(
                 "role": created.role,
                 "generation": created.generation,
                 "identity": created.subject.to_string(),
-                "key": created.key.as_ref().map(|key| hex::encode(key.bytes())),
+                "key": created.key.as_ref().and_then(Kept::psk).map(|key| hex::encode(key.bytes())),
             })
         })
         .collect();
@@ -232,6 +232,7 @@ pub(super) async fn rotate(
         grace_ms: body.grace.map_or(default.grace_ms, |seconds| seconds.saturating_mul(1000)),
         server_uri: body.server_uri,
         reason: body.reason,
+        key: None,
     };
     let rotated = api
         .act(move |credentials| {

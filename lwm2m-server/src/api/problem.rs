@@ -74,7 +74,9 @@ impl From<OperatorError> for Problem {
         let detail = error.to_string();
         match error {
             OperatorError::UnknownDevice => Self::new(404, "No such device", detail),
-            OperatorError::Invalid(_) => Self::new(400, "Invalid request", detail),
+            OperatorError::Invalid(_) | OperatorError::Unusable(_) => {
+                Self::new(400, "Invalid request", detail)
+            }
             OperatorError::Refused(_) | OperatorError::SubjectTaken(_) => Self::new(409, "Refused", detail),
             OperatorError::Store(error) => error.into(),
             OperatorError::NoRandomness => Self::internal(),

@@ -80,6 +80,18 @@ pub(super) fn elements(content: &[u8]) -> impl Iterator<Item = Element<'_>> {
     core::iter::from_fn(move || reader.element())
 }
 
+/// Writes an element of these parts; of 65,535 bytes at most, as everything that is made here.
+pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let length = u16::try_from(content.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let head = match length {
+        [0, length @ 0..=0x7f] => vec![tag, length],
+        [0, length] => vec![tag, 0x81, length],
+        [high, low] => vec![tag, 0x82, high, low],
+    };
+    [head, content].concat()
+}
+
 /// The one element that these bytes are.
 pub(super) fn only(bytes: &[u8], tag: u8) -> Option<&[u8]> {
     let mut reader = Reader::new(bytes);

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
-use super::subject::Subject;
+use super::subject::{Fingerprint, Subject};
 
 /// Which interface an account opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -139,6 +139,48 @@ pub struct Credential {
     pub standing: Standing,
     /// When it was made or imported, in milliseconds since 1970.
     pub created_ms: u64,
+    /// The earliest end of its certificates, where one is known and has an end, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// What bootstraps wrote of the server's own key with it; more than one while nobody knows which of them the device took.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<Pin>,
+}
+
+/// What a device was told to expect of its server: the SHA-256 of what was written into `/0/x/4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pin {
+    /// What it is.
+    pub of: PinKind,
+    /// Its hash.
+    pub sha256: Fingerprint,
+}
+
+/// What `/0/x/4` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinKind {
+    /// The server's raw public key.
+    RawPublicKey,
+    /// The server's certificate (usage 3).
+    Certificate,
+    /// The authority that issued it (usage 2).
+    Anchor,
+}
+
+impl Credential {
+    /// One that is accepted from now on.
+    #[must_use]
+    pub fn new(generation: u32, subject: Subject, now_ms: u64) -> Self {
+        Self {
+            generation,
+            subject,
+            standing: Standing::Accepted,
+            created_ms: now_ms,
+            expires_ms: None,
+            pins: Vec::new(),
+        }
+    }
 }
 
 /// Whether a credential opens a session.
@@ -342,12 +384,7 @@ impl Account {
         Self {
             state: State::Imported,
             current: 1,
-            credentials: vec![Credential {
-                generation: 1,
-                subject,
-                standing: Standing::Accepted,
-                created_ms: now_ms,
-            }],
+            credentials: vec![Credential::new(1, subject, now_ms)],
             last_success_ms: None,
             note: None,
             handshake: None,
@@ -363,12 +400,7 @@ impl Account {
             .max()
             .unwrap_or(0)
             .saturating_add(1);
-        self.credentials.push(Credential {
-            generation,
-            subject,
-            standing: Standing::Accepted,
-            created_ms: now_ms,
-        });
+        self.credentials.push(Credential::new(generation, subject, now_ms));
         generation
     }
 
@@ -378,11 +410,14 @@ impl Account {
         self.credentials.iter().find(|credential| credential.generation == generation)
     }
 
+    /// The same, to change it.
+    pub fn credential_mut(&mut self, generation: u32) -> Option<&mut Credential> {
+        self.credentials.iter_mut().find(|credential| credential.generation == generation)
+    }
+
     /// Gives a credential another standing.
     pub fn set_standing(&mut self, generation: u32, standing: Standing) {
-        if let Some(credential) =
-            self.credentials.iter_mut().find(|credential| credential.generation == generation)
-        {
+        if let Some(credential) = self.credential_mut(generation) {
             credential.standing = standing;
         }
     }
@@ -406,7 +441,7 @@ impl Account {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
-    use super::super::{Fingerprint, Identity};
+    use super::super::{Binding, Identity};
     use super::*;
 
     /// As `lwm2m-server` 0.1.0 wrote it while all credentials were pre-shared keys.
@@ -424,9 +459,17 @@ mod tests {
     #[test]
     fn each_subject_survives_its_record() {
         let fingerprint = Fingerprint::of(b"key");
-        for subject in [Subject::Psk(Identity::new(&[0, 255]).unwrap()), Subject::RawPublicKey(fingerprint)] {
-            let credential =
-                Credential { generation: 1, subject, standing: Standing::Accepted, created_ms: 5 };
+        for subject in [
+            Subject::Psk(Identity::new(&[0, 255]).unwrap()),
+            Subject::RawPublicKey(fingerprint),
+            Subject::Certificate(Binding::Pinned(fingerprint)),
+            Subject::Certificate(Binding::Key { issuer: fingerprint, key: fingerprint }),
+            Subject::Certificate(Binding::Name { issuer: None }),
+            Subject::Certificate(Binding::Name { issuer: Some(fingerprint) }),
+        ] {
+            let mut credential = Credential::new(1, subject, 5);
+            credential.expires_ms = Some(7);
+            credential.pins.push(Pin { of: PinKind::Anchor, sha256: fingerprint });
             let record = serde_json::to_string(&credential).unwrap();
             assert_eq!(serde_json::from_str::<Credential>(&record).unwrap(), credential, "{record}");
         }

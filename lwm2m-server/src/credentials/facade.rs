@@ -6,17 +6,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tokio::sync::broadcast;
-use zeroize::Zeroizing;
-
-use super::device::{Device, Role, Standing, State};
+use super::delivery::ServerPublic;
+use super::device::{Device, Role, Standing};
+use super::kept::Kept;
 use super::lifecycle::Outcome;
-use super::plan::{BootstrapPlan, Setting};
-use super::secret::{Identity, Key};
+use super::plan::BootstrapPlan;
+use super::secret::Identity;
 use super::subject::Subject;
 use super::trust::DeviceTrust;
 use super::{Authenticated, Command, CredentialEvent, Fact, Happened, Refusal, Secret};
 use crate::store::{AuditRow, Change, Store, StoreError};
+use tokio::sync::broadcast;
 
 /// Steps a slow listener may lag behind.
 const EVENTS: usize = 1024;
@@ -75,6 +75,7 @@ pub struct Credentials {
     pub(super) store: Arc<dyn Store>,
     settings: RwLock<Arc<Settings>>,
     trust: RwLock<Arc<DeviceTrust>>,
+    server_keys: RwLock<HashMap<Role, Arc<ServerPublic>>>,
     index: RwLock<Index>,
     /// Held from reading a record to showing the changed one.
     turn: Mutex<()>,
@@ -143,6 +144,7 @@ impl Credentials {
             store,
             settings: RwLock::new(Arc::new(settings)),
             trust: RwLock::default(),
+            server_keys: RwLock::default(),
             index: RwLock::new(index),
             turn: Mutex::new(()),
             events: broadcast::channel(EVENTS).0,
@@ -171,6 +173,18 @@ impl Credentials {
         *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
     }
 
+    /// The public parts of the server's own key; none unless [set](Self::set_server_keys).
+    #[must_use]
+    pub fn server_keys(&self, role: Role) -> Arc<ServerPublic> {
+        let keys = self.server_keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(&role).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// Tells what bootstraps write of the server's own key from now on: that of [`Role::Management`].
+    pub fn set_server_keys(&self, role: Role, keys: ServerPublic) {
+        self.server_keys.write().unwrap_or_else(PoisonError::into_inner).insert(role, Arc::new(keys));
+    }
+
     /// Finds the key for a handshake.
     ///
     /// # Errors
@@ -185,10 +199,10 @@ impl Credentials {
             (Arc::clone(endpoint), *generation)
         };
         match self.store.secret(&endpoint, role, generation) {
-            Ok(Some(key)) => Ok(Secret { key, who: Authenticated { endpoint, role, generation } }),
+            Ok(Some(Kept::Psk(key))) => Ok(Secret { key, who: Authenticated { endpoint, role, generation } }),
             // Retired between the two look-ups.
             Ok(None) => Err(Refusal::Retired),
-            Err(_) => Err(Refusal::Store),
+            Ok(Some(Kept::Device(_))) | Err(_) => Err(Refusal::Store),
         }
     }
 
@@ -237,18 +251,15 @@ impl Credentials {
         let account = device.account(Role::Management).ok_or(Refusal::NothingToDeliver)?;
         let generation = account.deliverable();
         device.accepts(Role::Management, generation)?;
-        let subject = account.credential(generation).map(|credential| credential.subject.clone());
-        // A raw public key that was enrolled is one that the device has already.
-        let Some(Subject::Psk(identity)) = subject else { return Err(Refusal::NothingToDeliver) };
-        let key = self
-            .store
-            .secret(&who.endpoint, Role::Management, generation)
-            .map_err(|_| Refusal::Store)?
-            .ok_or(Refusal::Store)?;
+        let subject = account.credential(generation).ok_or(Refusal::NothingToDeliver)?.subject.clone();
+        let kept =
+            self.store.secret(&who.endpoint, Role::Management, generation).map_err(|_| Refusal::Store)?;
+        let pin = self.pin(&subject)?;
+        let plan = self.plan(&who.endpoint, &device, generation, Some((&subject, kept.as_ref())))?;
         let mut changed = (*device).clone();
-        let outcome = changed.hand_out(now_ms);
+        let outcome = changed.hand_out(now_ms, pin);
         self.keep(&turn, now_ms, "device", changed, outcome, &[]).map_err(|_| Refusal::Store)?;
-        Ok(self.plan(&who.endpoint, &device, generation, Some((&identity, &key))))
+        Ok(plan)
     }
 
     /// The writes of a bootstrap without security: an account without security.
@@ -258,7 +269,7 @@ impl Credentials {
     pub fn bootstrap_plan_without_security(&self, endpoint: &str) -> Result<BootstrapPlan, Refusal> {
         self.admit_without_security(Role::Bootstrap, endpoint)?;
         let device = self.device(endpoint).unwrap_or_else(|| Arc::new(Device::new(endpoint)));
-        Ok(self.plan(&endpoint.into(), &device, 0, None))
+        self.plan(&endpoint.into(), &device, 0, None)
     }
 
     /// Takes in what happened and returns what has to be done now that it is stored.
@@ -369,7 +380,7 @@ impl Credentials {
         actor: &str,
         mut changed: Device,
         outcome: Outcome,
-        secrets: &[(Role, u32, &Key)],
+        secrets: &[(Role, u32, &Kept)],
     ) -> Result<Vec<Command>, StoreError> {
         if outcome.durable {
             changed.version = changed.version.saturating_add(1);
@@ -402,62 +413,5 @@ impl Credentials {
 
     fn read_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
         read(&self.index.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn plan(
-        &self,
-        endpoint: &Arc<str>,
-        device: &Device,
-        generation: u32,
-        psk: Option<(&Identity, &Key)>,
-    ) -> BootstrapPlan {
-        let (profile, settings) = (&device.profile, self.settings());
-        let overridden = device.account(Role::Management).and_then(|account| match &account.state {
-            State::Rotating(rotation) => rotation.server_uri.clone(),
-            _ => None,
-        });
-        let uri = match psk {
-            Some(_) => overridden
-                .or_else(|| profile.server_uri.clone())
-                .unwrap_or_else(|| settings.server_uri.clone()),
-            None => settings.server_uri_nosec.clone(),
-        };
-        let opaque = |bytes: &[u8]| Setting::Opaque(Zeroizing::new(bytes.to_vec()));
-        let (mode, identity, key) = match psk {
-            Some((identity, key)) => (0, opaque(identity.bytes()), opaque(key.bytes())),
-            // Mandatory in the registry, unused without security: zero length.
-            None => (3, opaque(b""), opaque(b"")),
-        };
-        let id = i64::from(settings.short_server_id);
-        let mut server = vec![
-            (0, Setting::Integer(id)),
-            (1, Setting::Integer(i64::from(profile.lifetime.unwrap_or(settings.lifetime)))),
-            (6, Setting::Boolean(profile.notification_storing.unwrap_or(settings.notification_storing))),
-            (7, Setting::Text(profile.binding.clone().unwrap_or_else(|| settings.binding.clone()))),
-        ];
-        let retry = settings.retry;
-        for (resource, value) in
-            [(17, retry.count), (18, retry.timer), (19, retry.sequence_delay), (20, retry.sequence_count)]
-        {
-            server.extend(value.map(|value| (resource, Setting::Integer(i64::from(value)))));
-        }
-        BootstrapPlan {
-            endpoint: Arc::clone(endpoint),
-            generation,
-            short_server_id: settings.short_server_id,
-            is_blind: profile.write_blind.unwrap_or(false),
-            security_instance: profile.security_instance.unwrap_or(1),
-            server_instance: profile.server_instance.unwrap_or(0),
-            security: vec![
-                (0, Setting::Text(uri)),
-                (1, Setting::Boolean(false)),
-                (2, Setting::Integer(mode)),
-                (3, identity),
-                (4, opaque(b"")),
-                (5, key),
-                (10, Setting::Integer(id)),
-            ],
-            server,
-        }
     }
 }

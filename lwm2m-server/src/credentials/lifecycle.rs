@@ -17,7 +17,7 @@
 //! Invariants: a credential that the device was told to use, and may still hold, is accepted; a revoked one never is.
 //! The bootstrap account is never rotated here and never deleted. Time is wall-clock milliseconds since 1970.
 
-use super::device::{Account, Device, HoldKind, Phase, Role, Rotation, Standing, State, Trigger};
+use super::device::{Account, Device, HoldKind, Phase, Pin, Role, Rotation, Standing, State, Trigger};
 use super::{Command, Fact, Happened, TriggerAnswer};
 
 /// Wait before a trigger that reached no one is sent again, unless the device shows up earlier.
@@ -95,11 +95,18 @@ impl Device {
         outcome
     }
 
-    /// A bootstrap is about to write this generation: from here on the device may hold it.
-    pub fn hand_out(&mut self, now_ms: u64) -> Outcome {
+    /// A bootstrap is about to write this generation, and this of the server's key: from here on the device may hold both.
+    pub fn hand_out(&mut self, now_ms: u64, pin: Option<Pin>) -> Outcome {
         let mut outcome = Outcome::default();
         let Some(account) = self.management.as_mut() else { return outcome };
         let generation = account.deliverable();
+        if let Some(credential) = account.credential_mut(generation)
+            && credential.pins.last() != pin.as_ref()
+        {
+            credential.pins.retain(|known| Some(known) != pin.as_ref());
+            credential.pins.extend(pin);
+            outcome.durable = true;
+        }
         // A URI that was not proven may be why: the bootstrap writes the configured one over it.
         if let State::Unreachable(rotation) = &mut account.state
             && rotation.server_uri.take().is_some()
@@ -243,6 +250,10 @@ impl Device {
             }
             State::Unreachable(rotation) if generation == rotation.to => rotation.attempt_ms = None,
             _ => {}
+        }
+        if let Some(credential) = account.credential_mut(generation) {
+            let former = credential.pins.len().saturating_sub(1);
+            credential.pins.drain(..former);
         }
         account.note = None;
         outcome.note(Role::Management, generation, "delivered", "the device acknowledged Bootstrap-Finish");

@@ -12,14 +12,18 @@
 
 mod certificate;
 mod date;
+mod delivery;
 mod der;
 mod device;
 mod encoding;
 mod facade;
+mod issue;
+mod kept;
 mod lifecycle;
 mod operator;
 mod plan;
 mod presented;
+mod private_key;
 mod secret;
 mod subject;
 mod trust;
@@ -29,15 +33,20 @@ use std::sync::Arc;
 
 pub use certificate::Certificate;
 pub use date::utc;
+pub use delivery::ServerPublic;
 pub use device::{
-    Account, Credential, Device, Hold, HoldKind, Phase, Profile, Role, Rotation, Standing, State, Trigger,
+    Account, Credential, Device, Hold, HoldKind, Phase, Pin, PinKind, Profile, Role, Rotation, Standing,
+    State, Trigger,
 };
 pub use encoding::certificates;
 pub use facade::{Credentials, Retry, Settings};
+pub use issue::KeyMaterial;
+pub use kept::{DeviceKey, Kept, public_key};
 pub use lifecycle::Outcome;
-pub use operator::{Created, Enrol, EnrolAccount, EnrolOutcome, KeyMaterial, OperatorError, Rotate, Rotated};
+pub use operator::{Created, Enrol, EnrolAccount, EnrolOutcome, OperatorError, Rotate, Rotated};
 pub use plan::{BootstrapPlan, Discovered, Setting, Write};
 pub use presented::{Presented, Untrusted};
+pub use private_key::PrivateKey;
 pub use secret::{Identity, Key, MAX_IDENTITY, MAX_KEY, MIN_KEY};
 pub use subject::{Binding, Fingerprint, Mode, Subject};
 pub use trust::{CHAIN_MAX, DeviceTrust, TrustError, TrustedPath};
@@ -86,6 +95,8 @@ pub enum Refusal {
     HasCredential,
     /// There is no management account that a bootstrap could write.
     NothingToDeliver,
+    /// The server has no key of its own that a device of this mode could be told of.
+    NoServerKey,
     /// The store could not be read or written.
     Store,
 }
@@ -103,6 +114,7 @@ impl fmt::Display for Refusal {
             Self::NoSecClosed => "plain coap is not allowed for it",
             Self::HasCredential => "it has a credential and came without",
             Self::NothingToDeliver => "it has no management account to deliver",
+            Self::NoServerKey => "the server has no key or certificate of its own for the mode to deliver",
             Self::Store => "the store failed",
         })
     }

@@ -7,9 +7,10 @@ use core::fmt;
 use std::sync::Arc;
 
 use super::device::{Account, Device, HoldKind, Phase, Profile, Role, Rotation, State, Trigger};
+use super::issue::{Issued, KeyMaterial};
+use super::kept::Kept;
 use super::lifecycle::Outcome;
-use super::secret::{Identity, Key};
-use super::subject::Subject;
+use super::subject::{Binding, Mode, Subject};
 use super::{Command, Credentials, Happened, Refusal};
 use crate::store::StoreError;
 
@@ -19,22 +20,6 @@ const MAX_ENDPOINT: usize = 255;
 const MAX_REASON: usize = 1024;
 /// A grace time below EXCHANGE_LIFETIME may end before a device knows that its Register was answered.
 const EXCHANGE_LIFETIME_MS: u64 = 247_000;
-
-/// Where the key of a new credential comes from.
-#[derive(Clone, Debug)]
-pub enum KeyMaterial {
-    /// Drawn here and shown once: a new identity with 16 random bytes.
-    Generate,
-    /// Given by the operator.
-    Given {
-        /// PSK identity.
-        identity: Identity,
-        /// Pre-shared key.
-        key: Key,
-    },
-    /// A raw public key or certificate whose private key only the device has.
-    Public(Subject),
-}
 
 /// One account to enrol.
 #[derive(Clone, Debug)]
@@ -65,8 +50,8 @@ pub struct Created {
     pub generation: u32,
     /// What it is known by.
     pub subject: Subject,
-    /// The key, when it was drawn here.
-    pub key: Option<Key>,
+    /// What was drawn here.
+    pub key: Option<Kept>,
 }
 
 /// What an enrolment led to.
@@ -79,10 +64,12 @@ pub struct EnrolOutcome {
 }
 
 /// How to rotate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Rotate {
     /// Which account; only the management account can be rotated so far.
     pub role: Role,
+    /// What the new credential is; one drawn here in the mode of the present one where it is left out.
+    pub key: Option<KeyMaterial>,
     /// Time until the new credential must be proven, in milliseconds.
     pub deadline_ms: u64,
     /// How long the old one is accepted after the proof, in milliseconds.
@@ -97,6 +84,7 @@ impl Default for Rotate {
     fn default() -> Self {
         Self {
             role: Role::Management,
+            key: None,
             deadline_ms: 24 * 60 * 60 * 1000,
             grace_ms: 10 * 60 * 1000,
             server_uri: None,
@@ -110,7 +98,7 @@ impl Default for Rotate {
 pub struct Rotated {
     /// Generation of the new credential.
     pub generation: u32,
-    /// What it is known by; its key goes to the device and to nobody else.
+    /// What it is known by; a key that was drawn goes to the device and to nobody else.
     pub subject: Subject,
     /// When the bootstrap account was last used, in milliseconds since 1970; `None`: never yet.
     pub bootstrap_last_success_ms: Option<u64>,
@@ -128,6 +116,8 @@ pub enum OperatorError {
     UnknownDevice,
     /// A value cannot be right.
     Invalid(&'static str),
+    /// A certificate is not good now, in words.
+    Unusable(String),
     /// The device's state does not allow it.
     Refused(&'static str),
     /// The identity, public key or certificate belongs, or belonged, to a credential of this device.
@@ -143,6 +133,7 @@ impl fmt::Display for OperatorError {
         match self {
             Self::UnknownDevice => f.write_str("no such device: enrol it by PUT credentials first"),
             Self::Invalid(what) | Self::Refused(what) => f.write_str(what),
+            Self::Unusable(what) => f.write_str(what),
             Self::SubjectTaken(endpoint) => write!(
                 f,
                 "the identity, public key or certificate belongs, or belonged, to {endpoint}: none is ever used twice"
@@ -202,7 +193,7 @@ impl Credentials {
         let is_live = |account: &Account| account.state != State::Revoked;
         if device.bootstrap.as_ref().is_some_and(is_live) && !device.management.as_ref().is_some_and(is_live)
         {
-            let drawn = EnrolAccount { role: Role::Management, key: KeyMaterial::Generate };
+            let drawn = EnrolAccount { role: Role::Management, key: KeyMaterial::Generate(Mode::Psk) };
             self.enrol_account(now_ms, &mut device, &drawn, &mut outcome, &mut created, &mut keys)?;
             // The bootstrap delivers it; nobody else needs to see it.
             if let Some(drawn) = created.last_mut() {
@@ -248,7 +239,7 @@ impl Credentials {
         if known.is_none() && outcome.happened.is_empty() {
             outcome.act("enrolled", "without a credential");
         }
-        let secrets: Vec<(Role, u32, &Key)> =
+        let secrets: Vec<(Role, u32, &Kept)> =
             keys.iter().map(|(role, generation, key)| (*role, *generation, key)).collect();
         let commands = if outcome.durable {
             self.keep(&turn, now_ms, actor, device, outcome, &secrets)?
@@ -265,68 +256,54 @@ impl Credentials {
         account: &EnrolAccount,
         outcome: &mut Outcome,
         created: &mut Vec<Created>,
-        keys: &mut Vec<(Role, u32, Key)>,
+        keys: &mut Vec<(Role, u32, Kept)>,
     ) -> Result<(), OperatorError> {
         let role = account.role;
         let live = device.account(role).filter(|account| account.state != State::Revoked);
-        let (subject, key, detail) = match &account.key {
-            KeyMaterial::Given { identity, key } => {
-                (Subject::Psk(identity.clone()), Some(key.clone()), "key given")
-            }
-            KeyMaterial::Public(Subject::Psk(_)) => {
-                return Err(OperatorError::Invalid("a pre-shared key is needed with its identity"));
-            }
-            KeyMaterial::Public(subject @ Subject::RawPublicKey(_)) => {
-                (subject.clone(), None, "raw public key given")
-            }
-            KeyMaterial::Public(subject @ Subject::Certificate(_)) => {
-                (subject.clone(), None, "certificate given")
-            }
-            KeyMaterial::Generate => {
-                if live.is_some() {
-                    return Err(OperatorError::Refused(HAS_ONE));
-                }
-                let key = Key::generate().map_err(|_| OperatorError::NoRandomness)?;
-                (Subject::Psk(self.new_identity(role)?), Some(key), "key drawn by the server")
-            }
-        };
+        if live.is_some() && matches!(account.key, KeyMaterial::Generate(_)) {
+            return Err(OperatorError::Refused(HAS_ONE));
+        }
+        let issued = self.issue(now_ms, &device.endpoint, role, &account.key)?;
         if let Some(live) = live {
             let same = live.credentials.iter().any(|each| {
                 each.generation == live.current
-                    && each.subject == subject
+                    && each.subject == issued.subject
                     && self
                         .store
                         .secret(&device.endpoint, role, each.generation)
-                        .is_ok_and(|stored| stored == key)
+                        .is_ok_and(|kept| kept == issued.kept)
             });
             return if same { Ok(()) } else { Err(OperatorError::Refused(HAS_ONE)) };
         }
-        if let Some((owner, _)) = self.owner(role, &subject) {
-            return Err(OperatorError::SubjectTaken(owner));
-        }
+        self.check_free(device, role, &issued.subject)?;
         let generation = match device.account_mut(role) {
             Some(account) => {
-                account.current = account.add(subject.clone(), now_ms);
+                account.current = account.add(issued.subject.clone(), now_ms);
                 account.state = State::Imported;
                 account.last_success_ms = None;
                 account.note = None;
                 account.current
             }
             None => {
-                device.set_account(role, Account::new(subject.clone(), now_ms));
+                device.set_account(role, Account::new(issued.subject.clone(), now_ms));
                 1
             }
         };
+        if let Some(credential) =
+            device.account_mut(role).and_then(|account| account.credential_mut(generation))
+        {
+            credential.expires_ms = issued.expires_ms;
+        }
         outcome.durable = true;
         outcome.happened.push(Happened {
             role: Some(role),
             generation: Some(generation),
             what: "enrolled",
-            detail: detail.to_owned(),
+            detail: issued.detail.to_owned(),
         });
-        let shown = key.clone().filter(|_| matches!(account.key, KeyMaterial::Generate));
-        created.push(Created { role, generation, subject, key: shown });
-        keys.extend(key.map(|key| (role, generation, key)));
+        let shown = issued.kept.clone().filter(|_| issued.is_drawn);
+        created.push(Created { role, generation, subject: issued.subject, key: shown });
+        keys.extend(issued.kept.map(|kept| (role, generation, kept)));
         Ok(())
     }
 
@@ -359,11 +336,18 @@ impl Credentials {
         let turn = self.take_turn();
         let mut device = (*self.device(endpoint).ok_or(OperatorError::UnknownDevice)?).clone();
         let bootstrap_last_success_ms = preflight(&device)?;
+        let mut warnings = Vec::new();
+        let material = self.material_to_rotate_to(&device, rotate, &mut warnings)?;
+        let issued = self.issue(now_ms, endpoint, Role::Management, &material)?;
+        self.check_free(&device, Role::Management, &issued.subject)?;
+        self.check_server_key(issued.subject.mode())?;
         let account = device.account_mut(Role::Management).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
         let from = account.current;
-        let subject = Subject::Psk(self.new_identity(Role::Management)?);
-        let key = Key::generate().map_err(|_| OperatorError::NoRandomness)?;
+        let Issued { subject, kept, expires_ms, .. } = issued;
         let to = account.add(subject.clone(), now_ms);
+        if let Some(credential) = account.credential_mut(to) {
+            credential.expires_ms = expires_ms;
+        }
         let outcome = device.start_rotation(Rotation {
             from,
             to,
@@ -379,8 +363,8 @@ impl Credentials {
             trigger: Some(Trigger::new()),
             attempt_ms: None,
         });
-        let commands = self.keep(&turn, now_ms, actor, device, outcome, &[(Role::Management, to, &key)])?;
-        let mut warnings = Vec::new();
+        let secrets: Vec<(Role, u32, &Kept)> = kept.iter().map(|kept| (Role::Management, to, kept)).collect();
+        let commands = self.keep(&turn, now_ms, actor, device, outcome, &secrets)?;
         if bootstrap_last_success_ms.is_none() {
             warnings.push("the bootstrap account was never used yet".to_owned());
         }
@@ -493,13 +477,43 @@ impl Credentials {
         Ok(self.keep(&turn, now_ms, actor, device, outcome, &[])?)
     }
 
-    fn new_identity(&self, role: Role) -> Result<Identity, OperatorError> {
-        loop {
-            let identity = Identity::generate().map_err(|_| OperatorError::NoRandomness)?;
-            if self.owner(role, &Subject::Psk(identity.clone())).is_none() {
-                return Ok(identity);
-            }
+    /// What the new credential comes from, if the device can hold it and a handshake tells it from the present one.
+    fn material_to_rotate_to(
+        &self,
+        device: &Device,
+        rotate: &Rotate,
+        warnings: &mut Vec<String>,
+    ) -> Result<KeyMaterial, OperatorError> {
+        let account = device.account(Role::Management).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
+        let present = account.credential(account.current).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
+        let kept = self.store.secret(&device.endpoint, Role::Management, present.generation)?;
+        let has_own_key = match (&present.subject, &kept) {
+            (Subject::Psk(_), _) => false,
+            (_, Some(Kept::Device(key))) => key.private_key().is_none(),
+            _ => true,
+        };
+        let material = rotate.key.clone().unwrap_or_else(|| KeyMaterial::Generate(present.subject.mode()));
+        let brings_private_key = match &material {
+            KeyMaterial::Generate(mode) => *mode != Mode::Psk,
+            KeyMaterial::Given { .. } => false,
+            KeyMaterial::Public { key, .. } => key.as_ref().is_some_and(|key| key.private_key().is_some()),
+        };
+        if has_own_key && brings_private_key {
+            return Err(OperatorError::Refused(OWN_KEY));
         }
+        match &material {
+            KeyMaterial::Generate(Mode::Psk) | KeyMaterial::Given { .. } if has_own_key => warnings.push(
+                "the device keeps its private key itself: it must be able to hold a pre-shared key as well"
+                    .to_owned(),
+            ),
+            KeyMaterial::Public { subject: Subject::Certificate(Binding::Name { .. }), .. }
+                if matches!(present.subject, Subject::Certificate(Binding::Name { .. })) =>
+            {
+                return Err(OperatorError::Refused(SAME_NAME));
+            }
+            _ => {}
+        }
+        Ok(material)
     }
 }
 
@@ -511,6 +525,10 @@ impl Outcome {
 }
 
 const HAS_ONE: &str = "the account already has another credential: rotate it, or revoke it first";
+const OWN_KEY: &str = "the device keeps its private key itself (a secure element), so that none can be written to it: give the public key \
+                       or certificate of another key that it has, or rotate to the mode psk";
+const SAME_NAME: &str = "the account goes by the name in the certificate already, so that nothing would show which one the device \
+                         has: a renewed certificate is taken without a rotation";
 const NO_ACCOUNT: &str = "the device has no management account: enrol one by PUT credentials";
 
 /// Everything that must hold before a new credential is made; returns when the bootstrap account was last used.

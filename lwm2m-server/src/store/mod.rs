@@ -12,7 +12,7 @@ mod sessions;
 
 use zeroize::Zeroizing;
 
-use crate::credentials::{Device, Happened, Key, Role};
+use crate::credentials::{Device, Happened, Kept, Role};
 
 pub use audit::AuditRow;
 pub use error::StoreError;
@@ -26,8 +26,8 @@ pub use sessions::{SavedSessions, SessionFile};
 pub struct Change<'a> {
     /// The record after the change; its version is one above the stored one.
     pub device: &'a Device,
-    /// Keys that are new.
-    pub secrets: &'a [(Role, u32, &'a Key)],
+    /// What is to be kept of new credentials.
+    pub secrets: &'a [(Role, u32, &'a Kept)],
     /// Credentials whose keys are not needed any more.
     pub forget: &'a [(Role, u32)],
     /// Who caused it: `token:NAME`, `device` or `server`.
@@ -64,11 +64,11 @@ pub trait Store: Send + Sync {
     /// cases, and for every other error, nothing was written.
     fn commit(&self, change: &Change<'_>) -> Result<(), StoreError>;
 
-    /// Opens the key of one credential.
+    /// Opens what is kept of one credential.
     ///
     /// # Errors
     /// When it cannot be read or does not open.
-    fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Key>, StoreError>;
+    fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Kept>, StoreError>;
 
     /// Appends an audit row that no change of a record causes.
     ///

@@ -18,10 +18,10 @@ use zeroize::Zeroizing;
 use super::audit::AuditRow;
 use super::seal::Sealer;
 use super::{Change, Store, StoreError, TokenRecord};
-use crate::credentials::{Device, Happened, Key, Role};
+use crate::credentials::{Device, Happened, Kept, Role};
 
-/// Version of the tables below.
-const SCHEMA: u32 = 1;
+/// Version of the tables below. Since 2 there are credentials that are no pre-shared keys; what 1 wrote is read as it is.
+const SCHEMA: u32 = 2;
 /// Name of the store file in the data folder.
 const FILE: &str = "store.redb";
 
@@ -150,6 +150,9 @@ impl RedbStore {
                         .map(|found| found.value().to_vec())
                         .ok_or_else(|| self.corrupt("it has no check value for the secrets key"))?;
                     self.sealer.check(&check)?;
+                    if found < SCHEMA {
+                        self.fits(meta.insert("schema", SCHEMA.to_be_bytes().as_slice()))?;
+                    }
                 }
             }
             // Every table exists from the first transaction on, so that reading one never has to make it.
@@ -250,8 +253,8 @@ impl Store for RedbStore {
             }
             self.fits(devices.insert(endpoint, self.emit(device)?.as_slice()))?;
             let mut secrets = self.fits(transaction.open_table(SECRETS))?;
-            for (role, generation, key) in change.secrets {
-                let sealed = self.sealer.seal(endpoint, *role, *generation, key)?;
+            for (role, generation, kept) in change.secrets {
+                let sealed = self.sealer.seal(endpoint, *role, *generation, kept)?;
                 self.fits(secrets.insert((endpoint, role_byte(*role), *generation), sealed.as_slice()))?;
             }
             for (role, generation) in change.forget {
@@ -262,14 +265,14 @@ impl Store for RedbStore {
         self.fits(transaction.commit())
     }
 
-    fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Key>, StoreError> {
+    fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Kept>, StoreError> {
         let transaction = self.fits(self.database.begin_read())?;
         let table = self.fits(transaction.open_table(SECRETS))?;
         let Some(sealed) = self.fits(table.get((endpoint, role_byte(role), generation)))? else {
             return Ok(None);
         };
         match self.sealer.open(endpoint, role, generation, sealed.value()) {
-            Some(key) => Ok(Some(key)),
+            Some(kept) => Ok(Some(kept)),
             None => {
                 Err(self.corrupt(format!("the sealed {role} key {generation} of {endpoint} does not open")))
             }

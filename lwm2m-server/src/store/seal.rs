@@ -13,7 +13,7 @@ use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
 use zeroize::Zeroizing;
 
 use super::StoreError;
-use crate::credentials::{Key, Role};
+use crate::credentials::{DeviceKey, Kept, Key, Role};
 
 /// Length of a nonce in bytes.
 const NONCE: usize = 24;
@@ -108,7 +108,7 @@ impl Sealer {
         Ok(Self { cipher: XChaCha20Poly1305::new(key.as_slice().into()), source: source.to_owned() })
     }
 
-    /// Seals the key of one credential: nonce, ciphertext, tag.
+    /// Seals what is kept of one credential: nonce, ciphertext, tag.
     ///
     /// # Errors
     /// When the operating system gives no randomness.
@@ -117,15 +117,24 @@ impl Sealer {
         endpoint: &str,
         role: Role,
         generation: u32,
-        key: &Key,
+        kept: &Kept,
     ) -> Result<Vec<u8>, StoreError> {
-        self.seal_with(&binding(endpoint, role, generation), key.bytes())
+        let aad = |kind| binding(kind, endpoint, role, generation);
+        match kept {
+            Kept::Psk(key) => self.seal_with(&aad(PSK), key.bytes()),
+            Kept::Device(key) => self.seal_with(&aad(DEVICE_KEY), &key.to_bytes()),
+        }
     }
 
-    /// Opens the key of one credential; `None` when it was not sealed for this one or under this key.
+    /// Opens what is kept of one credential; `None` when it was not sealed for this one or under this key.
     #[must_use]
-    pub fn open(&self, endpoint: &str, role: Role, generation: u32, sealed: &[u8]) -> Option<Key> {
-        Key::new(self.open_with(&binding(endpoint, role, generation), sealed)?).ok()
+    pub fn open(&self, endpoint: &str, role: Role, generation: u32, sealed: &[u8]) -> Option<Kept> {
+        let aad = |kind| binding(kind, endpoint, role, generation);
+        if let Some(key) = self.open_with(&aad(PSK), sealed) {
+            return Key::new(key).ok().map(Kept::Psk);
+        }
+        let key = Zeroizing::new(self.open_with(&aad(DEVICE_KEY), sealed)?);
+        DeviceKey::from_bytes(&key).map(Kept::Device)
     }
 
     /// The value that tells at the next start whether the key is right.
@@ -190,9 +199,13 @@ fn named(name: &str) -> Vec<u8> {
     [b"lwm2m-server own 1 ".as_slice(), name.as_bytes()].concat()
 }
 
+/// What a sealed secret is: which of them it is belongs to the associated data, so that none opens as the other.
+const PSK: &[u8] = b"lwm2m-server secret 1 ";
+const DEVICE_KEY: &[u8] = b"lwm2m-server secret 2 ";
+
 /// Associated data: the endpoint comes last, so that no two bindings share an encoding.
-fn binding(endpoint: &str, role: Role, generation: u32) -> Vec<u8> {
-    let mut out = b"lwm2m-server secret 1 ".to_vec();
+fn binding(kind: &[u8], endpoint: &str, role: Role, generation: u32) -> Vec<u8> {
+    let mut out = kind.to_vec();
     out.push(match role {
         Role::Bootstrap => 0,
         Role::Management => 1,
@@ -275,26 +288,41 @@ pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
+    use crate::credentials::{Presented, PrivateKey};
 
     fn sealer(byte: u8) -> Sealer {
         Sealer::new(&[byte; 32], "test").unwrap()
     }
 
+    fn psk() -> Kept {
+        Kept::Psk(Key::new(vec![7; 16]).unwrap())
+    }
+
     #[test]
     fn a_secret_opens_only_for_its_endpoint_role_and_generation() {
-        let key = Key::new(vec![7; 16]).unwrap();
-        let sealed = sealer(1).seal("a", Role::Management, 2, &key).unwrap();
-        assert_eq!(sealer(1).open("a", Role::Management, 2, &sealed), Some(key));
-        assert_eq!(sealer(1).open("b", Role::Management, 2, &sealed), None);
-        assert_eq!(sealer(1).open("a", Role::Bootstrap, 2, &sealed), None);
-        assert_eq!(sealer(1).open("a", Role::Management, 3, &sealed), None);
-        assert_eq!(sealer(2).open("a", Role::Management, 2, &sealed), None);
+        let private = PrivateKey::generate().unwrap();
+        let device = DeviceKey::new(Presented::RawPublicKey(private.public_key()), Some(private)).unwrap();
+        for kept in [psk(), Kept::Device(device)] {
+            let sealed = sealer(1).seal("a", Role::Management, 2, &kept).unwrap();
+            assert_eq!(sealer(1).open("a", Role::Management, 2, &sealed), Some(kept));
+            assert_eq!(sealer(1).open("b", Role::Management, 2, &sealed), None);
+            assert_eq!(sealer(1).open("a", Role::Bootstrap, 2, &sealed), None);
+            assert_eq!(sealer(1).open("a", Role::Management, 3, &sealed), None);
+            assert_eq!(sealer(2).open("a", Role::Management, 2, &sealed), None);
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_sealed_before_there_were_others_opens() {
+        // The encoding of 0.1.0: the bytes of the key, and this associated data.
+        let aad = [&b"lwm2m-server secret 1 "[..], &[1], &2_u32.to_be_bytes(), b"a"].concat();
+        let sealed = sealer(1).seal_with(&aad, &[7; 16]).unwrap();
+        assert_eq!(sealer(1).open("a", Role::Management, 2, &sealed), Some(psk()));
     }
 
     #[test]
     fn a_truncated_secret_does_not_open() {
-        let key = Key::new(vec![7; 16]).unwrap();
-        let sealed = sealer(1).seal("a", Role::Management, 1, &key).unwrap();
+        let sealed = sealer(1).seal("a", Role::Management, 1, &psk()).unwrap();
         for length in 0..sealed.len() {
             assert_eq!(sealer(1).open("a", Role::Management, 1, sealed.get(..length).unwrap()), None);
         }

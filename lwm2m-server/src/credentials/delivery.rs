@@ -1,0 +1,214 @@
+//! What a bootstrap writes for a credential of each mode (LwM2M Core 1.2.1 §E.1, Transport 1.1.1 §5.2.8): `/0/x/2` to `/0/x/5`, and for
+//! certificates `/0/x/13` to `/0/x/15`.
+//!
+//! | mode | `/0/x/3` | `/0/x/4` | `/0/x/5` |
+//! |---|---|---|---|
+//! | 0 | PSK identity | zero length | key |
+//! | 1 | the device's raw public key | the server's | private key, PKCS#8 |
+//! | 2 | the device's certificates, one after the other | the server's, or its anchor | private key, PKCS#8 |
+//! | 3 | zero length | zero length | zero length |
+//!
+//! A device that has its own key gets `/0/x/5` with zero length, and `/0/x/3` too, unless the certificates that belong to its key are
+//! known: so a renewed one reaches it.
+//!
+//! Invariant: an account is written whole or not at all; what is missing of the server's own key refuses the bootstrap.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::Refusal;
+use super::device::{Device, Pin, PinKind, Role, State};
+use super::facade::Credentials;
+use super::kept::{DeviceKey, Kept};
+use super::operator::OperatorError;
+use super::plan::{BootstrapPlan, Setting};
+use super::presented::Presented;
+use super::private_key::PrivateKey;
+use super::subject::{Fingerprint, Mode, Subject};
+
+/// The public parts of the server's own key, which devices are told to expect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerPublic {
+    /// SubjectPublicKeyInfo in DER; empty without one.
+    pub raw_public_key: Vec<u8>,
+    /// Its certificate in DER.
+    pub certificate: Option<Vec<u8>>,
+    /// The authority that devices are to trust instead of the one certificate, in DER.
+    pub anchor: Option<Vec<u8>>,
+    /// The name for SNI, `/0/x/14`, where it is not the host of the URI.
+    pub server_name: Option<String>,
+}
+
+/// What `/0/x/4`, `/0/x/13` and `/0/x/15` become.
+struct Expected<'s> {
+    pin: Option<(PinKind, &'s [u8])>,
+    usage: Option<i64>,
+}
+
+impl ServerPublic {
+    /// What a device of this mode is told to expect; `None` where there is none for it.
+    fn expected(&self, mode: Mode) -> Option<Expected<'_>> {
+        match mode {
+            Mode::Psk => Some(Expected { pin: None, usage: None }),
+            Mode::RawPublicKey => {
+                let pin = Some((PinKind::RawPublicKey, self.raw_public_key.as_slice()));
+                (!self.raw_public_key.is_empty()).then_some(Expected { pin, usage: None })
+            }
+            Mode::Certificate => {
+                let anchor = self.anchor.as_deref().map(|anchor| (PinKind::Anchor, anchor, 2));
+                let own = self.certificate.as_deref().map(|own| (PinKind::Certificate, own, 3));
+                let (kind, der, usage) = anchor.or(own)?;
+                Some(Expected { pin: Some((kind, der)), usage: Some(usage) })
+            }
+        }
+    }
+
+    /// Every pin that names this key.
+    #[must_use]
+    pub fn pins(&self) -> Vec<Pin> {
+        let key = Some(self.raw_public_key.as_slice()).filter(|key| !key.is_empty());
+        [
+            (PinKind::RawPublicKey, key),
+            (PinKind::Certificate, self.certificate.as_deref()),
+            (PinKind::Anchor, self.anchor.as_deref()),
+        ]
+        .into_iter()
+        .filter_map(|(of, der)| Some(Pin { of, sha256: Fingerprint::of(der?) }))
+        .collect()
+    }
+}
+
+impl Credentials {
+    /// Whether the management server has a key of its own that a device of this mode can be told of.
+    pub(super) fn check_server_key(&self, mode: Mode) -> Result<(), OperatorError> {
+        match self.server_keys(Role::Management).expected(mode) {
+            Some(_) => Ok(()),
+            None => Err(OperatorError::Refused(NO_SERVER_KEY)),
+        }
+    }
+
+    /// What a bootstrap with this credential writes of the server's own key.
+    pub(super) fn pin(&self, subject: &Subject) -> Result<Option<Pin>, Refusal> {
+        let server = self.server_keys(Role::Management);
+        let expected = server.expected(subject.mode()).ok_or(Refusal::NoServerKey)?;
+        Ok(expected.pin.map(|(of, der)| Pin { of, sha256: Fingerprint::of(der) }))
+    }
+
+    /// The writes for a credential, or for an account without security.
+    pub(super) fn plan(
+        &self,
+        endpoint: &Arc<str>,
+        device: &Device,
+        generation: u32,
+        credential: Option<(&Subject, Option<&Kept>)>,
+    ) -> Result<BootstrapPlan, Refusal> {
+        let (profile, settings) = (&device.profile, self.settings());
+        let overridden = device.account(Role::Management).and_then(|account| match &account.state {
+            State::Rotating(rotation) => rotation.server_uri.clone(),
+            _ => None,
+        });
+        let uri = match credential {
+            Some(_) => overridden
+                .or_else(|| profile.server_uri.clone())
+                .unwrap_or_else(|| settings.server_uri.clone()),
+            None => settings.server_uri_nosec.clone(),
+        };
+        let id = i64::from(settings.short_server_id);
+        let mut server = vec![
+            (0, Setting::Integer(id)),
+            (1, Setting::Integer(i64::from(profile.lifetime.unwrap_or(settings.lifetime)))),
+            (6, Setting::Boolean(profile.notification_storing.unwrap_or(settings.notification_storing))),
+            (7, Setting::Text(profile.binding.clone().unwrap_or_else(|| settings.binding.clone()))),
+        ];
+        let retry = settings.retry;
+        for (resource, value) in
+            [(17, retry.count), (18, retry.timer), (19, retry.sequence_delay), (20, retry.sequence_count)]
+        {
+            server.extend(value.map(|value| (resource, Setting::Integer(i64::from(value)))));
+        }
+        let mut security = vec![(0, Setting::Text(uri)), (1, Setting::Boolean(false))];
+        match credential {
+            Some((subject, kept)) => self.write_credential(subject, kept, id, &mut security)?,
+            None => security.extend([
+                (2, Setting::Integer(3)),
+                // Mandatory in the registry, unused without security: zero length.
+                (3, opaque(b"")),
+                (4, opaque(b"")),
+                (5, opaque(b"")),
+                (10, Setting::Integer(id)),
+            ]),
+        }
+        Ok(BootstrapPlan {
+            endpoint: Arc::clone(endpoint),
+            generation,
+            short_server_id: settings.short_server_id,
+            is_blind: profile.write_blind.unwrap_or(false),
+            security_instance: profile.security_instance.unwrap_or(1),
+            server_instance: profile.server_instance.unwrap_or(0),
+            security,
+            server,
+        })
+    }
+
+    fn write_credential(
+        &self,
+        subject: &Subject,
+        kept: Option<&Kept>,
+        id: i64,
+        security: &mut Vec<(u16, Setting)>,
+    ) -> Result<(), Refusal> {
+        let server = self.server_keys(Role::Management);
+        let expected = server.expected(subject.mode()).ok_or(Refusal::NoServerKey)?;
+        let (mode, own, secret) = match (subject, kept) {
+            (Subject::Psk(identity), Some(Kept::Psk(key))) => {
+                (0, opaque(identity.bytes()), opaque(key.bytes()))
+            }
+            (Subject::Psk(_), _) | (_, Some(Kept::Psk(_))) => return Err(Refusal::Store),
+            (_, None) => (mode(subject), opaque(b""), opaque(b"")),
+            (_, Some(Kept::Device(key))) => (mode(subject), presented(key), private(key)),
+        };
+        security.extend([
+            (2, Setting::Integer(mode)),
+            (3, own),
+            (4, opaque(expected.pin.map(|(_, der)| der).unwrap_or_default())),
+            (5, secret),
+            (10, Setting::Integer(id)),
+        ]);
+        if let Some(usage) = expected.usage {
+            // All of it is written, not a digest. Both are said even where they are the defaults: an account that is written over
+            // may have had others.
+            security.push((13, Setting::Integer(0)));
+            security.extend(server.server_name.clone().map(|name| (14, Setting::Text(name))));
+            security.push((15, Setting::Integer(usage)));
+        }
+        Ok(())
+    }
+}
+
+const NO_SERVER_KEY: &str = "the server has no key of its own for this mode (raw public key, or certificate): configure one, for a \
+                             device has to know whom it talks to";
+
+fn mode(subject: &Subject) -> i64 {
+    match subject.mode() {
+        Mode::Psk => 0,
+        Mode::RawPublicKey => 1,
+        Mode::Certificate => 2,
+    }
+}
+
+fn presented(key: &DeviceKey) -> Setting {
+    match (key.presents(), key.private_key()) {
+        (Presented::RawPublicKey(_), None) => opaque(b""),
+        (Presented::RawPublicKey(own), Some(_)) => opaque(own),
+        (Presented::Certificates(chain), _) => opaque(&chain.concat()),
+    }
+}
+
+fn private(key: &DeviceKey) -> Setting {
+    Setting::Opaque(key.private_key().map(PrivateKey::pkcs8).unwrap_or_default())
+}
+
+fn opaque(bytes: &[u8]) -> Setting {
+    Setting::Opaque(Zeroizing::new(bytes.to_vec()))
+}

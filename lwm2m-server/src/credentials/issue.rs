@@ -1,0 +1,175 @@
+//! Where a new credential comes from: drawn here, or given by the operator, in whole or by its public part.
+//!
+//! Invariants: a subject is never given out twice, except a key that a device kept and whose former credential was only retired or
+//! rolled back; what is given belongs together and is good on the day it is given.
+
+use super::Credentials;
+use super::certificate::Certificate;
+use super::device::{Device, Role, Standing};
+use super::kept::{DeviceKey, Kept};
+use super::operator::OperatorError;
+use super::presented::Presented;
+use super::private_key::PrivateKey;
+use super::secret::{Identity, Key};
+use super::subject::{Binding, Mode, Subject};
+
+/// Where the key of a new credential comes from.
+#[derive(Clone, Debug)]
+pub enum KeyMaterial {
+    /// Drawn here and shown once: an identity with 16 random bytes, or a key pair of P-256, with a certificate that is signed with
+    /// itself and pinned where the mode is [`Mode::Certificate`].
+    Generate(Mode),
+    /// A pre-shared key given by the operator.
+    Given {
+        /// PSK identity.
+        identity: Identity,
+        /// Pre-shared key.
+        key: Key,
+    },
+    /// A raw public key or certificate given by the operator.
+    Public {
+        /// What it is known by.
+        subject: Subject,
+        /// What is known besides: the key or chain itself, with a private key if the server is to deliver that one. Without it, or
+        /// without a private key, the device has its own.
+        key: Option<DeviceKey>,
+    },
+}
+
+/// A credential that is not in any record yet.
+pub(super) struct Issued {
+    pub(super) subject: Subject,
+    pub(super) kept: Option<Kept>,
+    /// The earliest end of its certificates.
+    pub(super) expires_ms: Option<u64>,
+    /// For the audit log.
+    pub(super) detail: &'static str,
+    /// Nobody else has seen it: it is shown once.
+    pub(super) is_drawn: bool,
+}
+
+impl Credentials {
+    /// Draws or checks a new credential of a device.
+    pub(super) fn issue(
+        &self,
+        now_ms: u64,
+        endpoint: &str,
+        role: Role,
+        material: &KeyMaterial,
+    ) -> Result<Issued, OperatorError> {
+        let given = |subject: &Subject, kept, expires_ms, detail| Issued {
+            subject: subject.clone(),
+            kept,
+            expires_ms,
+            detail,
+            is_drawn: false,
+        };
+        match material {
+            KeyMaterial::Generate(mode) => self.draw(now_ms, endpoint, role, *mode),
+            KeyMaterial::Given { identity, key } => {
+                let subject = Subject::Psk(identity.clone());
+                Ok(given(&subject, Some(Kept::Psk(key.clone())), None, "key given"))
+            }
+            KeyMaterial::Public { subject, key } => {
+                if let Some(key) = key {
+                    check_belongs(endpoint, subject, key)?;
+                    for certificate in key.certificates() {
+                        certificate.check_dates(now_ms / 1000).map_err(OperatorError::Unusable)?;
+                    }
+                }
+                let has_private = key.as_ref().is_some_and(|key| key.private_key().is_some());
+                let detail = match (subject, has_private) {
+                    (Subject::Psk(_), _) => {
+                        return Err(OperatorError::Invalid("a pre-shared key is needed with its identity"));
+                    }
+                    (Subject::RawPublicKey(_), true) => "raw public key given, to be delivered",
+                    (Subject::RawPublicKey(_), false) => "raw public key given, which the device has",
+                    (Subject::Certificate(_), true) => "certificate given, to be delivered",
+                    (Subject::Certificate(_), false) => "certificate given, whose key the device has",
+                };
+                let expires_ms = key.as_ref().and_then(DeviceKey::expires_ms);
+                Ok(given(subject, key.clone().map(Kept::Device), expires_ms, detail))
+            }
+        }
+    }
+
+    fn draw(&self, now_ms: u64, endpoint: &str, role: Role, mode: Mode) -> Result<Issued, OperatorError> {
+        let random = |_| OperatorError::NoRandomness;
+        if mode == Mode::Psk {
+            let key = Key::generate().map_err(random)?;
+            return Ok(Issued {
+                subject: Subject::Psk(self.new_identity(role)?),
+                kept: Some(Kept::Psk(key)),
+                expires_ms: None,
+                detail: "key drawn by the server",
+                is_drawn: true,
+            });
+        }
+        let private = PrivateKey::generate().map_err(random)?;
+        let presents = match mode {
+            Mode::Certificate => {
+                Presented::Certificates(vec![private.self_signed(endpoint, now_ms).map_err(random)?])
+            }
+            Mode::Psk | Mode::RawPublicKey => Presented::RawPublicKey(private.public_key()),
+        };
+        let key = DeviceKey::new(presents, Some(private)).map_err(OperatorError::Invalid)?;
+        Ok(Issued {
+            subject: key.subject(),
+            // One that is made here has no end.
+            expires_ms: None,
+            kept: Some(Kept::Device(key)),
+            detail: "key pair drawn by the server",
+            is_drawn: true,
+        })
+    }
+
+    fn new_identity(&self, role: Role) -> Result<Identity, OperatorError> {
+        loop {
+            let identity = Identity::generate().map_err(|_| OperatorError::NoRandomness)?;
+            if self.owner(role, &Subject::Psk(identity.clone())).is_none() {
+                return Ok(identity);
+            }
+        }
+    }
+
+    /// Whether a subject may become that of a device.
+    pub(super) fn check_free(
+        &self,
+        device: &Device,
+        role: Role,
+        subject: &Subject,
+    ) -> Result<(), OperatorError> {
+        let Some((owner, generation)) = self.owner(role, subject) else { return Ok(()) };
+        let former = device.account(role).and_then(|account| account.credential(generation));
+        let is_own_again = *owner == *device.endpoint
+            && subject.identity().is_none()
+            && former.is_some_and(|former| {
+                former.subject == *subject
+                    && matches!(former.standing, Standing::Retired | Standing::RolledBack)
+            });
+        if is_own_again { Ok(()) } else { Err(OperatorError::SubjectTaken(owner)) }
+    }
+}
+
+fn check_belongs(endpoint: &str, subject: &Subject, key: &DeviceKey) -> Result<(), OperatorError> {
+    let certificates = key.certificates();
+    let belongs = match subject {
+        Subject::Psk(_) => false,
+        Subject::RawPublicKey(_) | Subject::Certificate(Binding::Pinned(_)) => key.subject() == *subject,
+        Subject::Certificate(Binding::Key { key, .. }) => {
+            certificates.first().is_some_and(|own| own.key == *key)
+        }
+        Subject::Certificate(Binding::Name { .. }) => {
+            let is_named = |own: &Certificate| own.bindable_names().contains(&endpoint);
+            if certificates.first().is_some_and(|own| !is_named(own)) {
+                return Err(OperatorError::Invalid("certificate: none of its names is the endpoint name"));
+            }
+            !certificates.is_empty()
+        }
+    };
+    if belongs {
+        Ok(())
+    } else {
+        Err(OperatorError::Invalid("the key or certificate is not the one that it is said to be known by"))
+    }
+}
