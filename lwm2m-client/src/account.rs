@@ -66,8 +66,14 @@ impl SecurityMode {
     /// Whether messages go through DTLS, as far as this build has it.
     #[cfg(feature = "psk")]
     pub(crate) const fn is_secured(self) -> bool {
-        matches!(self, SecurityMode::Psk)
-            || cfg!(feature = "rpk") && matches!(self, SecurityMode::RawPublicKey)
+        match self {
+            SecurityMode::Psk => true,
+            #[cfg(feature = "rpk")]
+            SecurityMode::RawPublicKey => true,
+            #[cfg(feature = "x509")]
+            SecurityMode::Certificate => true,
+            _ => false,
+        }
     }
 }
 
@@ -122,6 +128,42 @@ impl Default for Binding {
     fn default() -> Self {
         Binding::UDP
     }
+}
+
+/// How `/0/x/4` tells of a server's certificate (`/0/x/13`). What is meant is the certificate or its SubjectPublicKeyInfo.
+#[cfg(feature = "x509")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum MatchingType {
+    /// All of it in DER (0).
+    #[default]
+    Exact = 0,
+    /// Its SHA-256 (1).
+    Sha256 = 1,
+}
+
+#[cfg(feature = "x509")]
+impl MatchingType {
+    /// Reads the value of `/0/x/13`.
+    pub const fn from_value(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(MatchingType::Exact),
+            1 => Some(MatchingType::Sha256),
+            _ => None,
+        }
+    }
+}
+
+/// What a device has by itself for proofs by signatures.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Means {
+    /// A private key.
+    #[cfg(feature = "rpk")]
+    pub(crate) signs: bool,
+    /// Trust anchors.
+    #[cfg(feature = "x509")]
+    pub(crate) has_anchors: bool,
 }
 
 /// Whether a part of a credential is in storage.
@@ -182,6 +224,15 @@ pub(crate) struct Security<const U: usize> {
     pub(crate) has_server_key: bool,
     /// Whether `/0/x/5` is in storage.
     pub(crate) secret: Part,
+    /// `/0/x/13`, how `/0/x/4` tells of the server's certificate.
+    #[cfg(feature = "x509")]
+    pub(crate) matching: Option<u8>,
+    /// Whether `/0/x/14` is in storage.
+    #[cfg(feature = "x509")]
+    pub(crate) has_server_name: bool,
+    /// `/0/x/15`, the certificate usage.
+    #[cfg(feature = "x509")]
+    pub(crate) usage: Option<u8>,
     /// The bootstrap that is under way changed it.
     pub(crate) is_touched: bool,
 }
@@ -203,6 +254,12 @@ impl<const U: usize> Security<U> {
             #[cfg(feature = "rpk")]
             has_server_key: false,
             secret: Part::Missing,
+            #[cfg(feature = "x509")]
+            matching: None,
+            #[cfg(feature = "x509")]
+            has_server_name: false,
+            #[cfg(feature = "x509")]
+            usage: None,
             is_touched: false,
         }
     }
@@ -217,14 +274,19 @@ impl<const U: usize> Security<U> {
         ServerAddress::parse(&self.uri)
     }
 
-    fn check(&self, _signs: bool) -> Result<(), Inconsistent> {
+    fn check(&self, _means: Means) -> Result<(), Inconsistent> {
         let address = self.address().ok_or(Inconsistent::Uri)?;
         let (is_secure, is_whole) = match self.mode() {
             Some(SecurityMode::NoSec) => (false, true),
             #[cfg(feature = "psk")]
             Some(SecurityMode::Psk) => (true, self.identity == Part::Present && self.secret == Part::Present),
             #[cfg(feature = "rpk")]
-            Some(SecurityMode::RawPublicKey) => (true, self.has_server_key && self.has_own_key(_signs)),
+            Some(SecurityMode::RawPublicKey) => (true, self.has_server_key && self.has_own_key(_means)),
+            #[cfg(feature = "x509")]
+            Some(SecurityMode::Certificate) => {
+                self.check_usage(_means)?;
+                (true, self.has_server_key && self.has_own_key(_means))
+            }
             _ => return Err(Inconsistent::SecurityMode),
         };
         if address.is_secure != is_secure {
@@ -236,8 +298,30 @@ impl<const U: usize> Security<U> {
     /// Whether there is something to prove oneself with: a key and what it is presented by, or the key of a device that signs
     /// by itself, which storage may know how to present.
     #[cfg(feature = "rpk")]
-    fn has_own_key(&self, signs: bool) -> bool {
-        if self.secret == Part::Missing { signs } else { self.identity != Part::Missing }
+    fn has_own_key(&self, means: Means) -> bool {
+        if self.secret == Part::Missing { means.signs } else { self.identity != Part::Missing }
+    }
+
+    /// Whether this build knows what the certificate means, and the device has what is needed for it.
+    #[cfg(feature = "x509")]
+    fn check_usage(&self, means: Means) -> Result<(), Inconsistent> {
+        use dtls_psk::CertificateUsage as Usage;
+        let needs_anchor = match self.certificate_usage() {
+            Some(Usage::DomainIssuedCertificate) => false,
+            Some(Usage::TrustAnchorAssertion) if cfg!(feature = "x509-path") => false,
+            Some(_) if cfg!(feature = "x509-path") => true,
+            _ => return Err(Inconsistent::CertificateUsage),
+        };
+        if MatchingType::from_value(self.matching.unwrap_or(0)).is_none() {
+            return Err(Inconsistent::CertificateUsage);
+        }
+        if needs_anchor && !means.has_anchors { Err(Inconsistent::TrustAnchor) } else { Ok(()) }
+    }
+
+    /// What `/0/x/15` means; 3 where it is not set, as in LwM2M 1.0.
+    #[cfg(feature = "x509")]
+    pub(crate) fn certificate_usage(&self) -> Option<dtls_psk::CertificateUsage> {
+        self.usage.map_or(Some(dtls_psk::CertificateUsage::default()), dtls_psk::CertificateUsage::from_value)
     }
 
     /// A number or a boolean of `/0`, or whether a part of the credential is in storage; `None` where there is none.
@@ -252,6 +336,12 @@ impl<const U: usize> Security<U> {
             10 => self.short_server_id.map(|id| u32::from(id.get())),
             11 => Some(self.hold_off),
             12 => Some(self.account_timeout),
+            #[cfg(feature = "x509")]
+            13 => self.matching.map(u32::from),
+            #[cfg(feature = "x509")]
+            14 => Some(u32::from(self.has_server_name)),
+            #[cfg(feature = "x509")]
+            15 => self.usage.map(u32::from),
             _ => None,
         }
     }
@@ -271,6 +361,12 @@ impl<const U: usize> Security<U> {
             10 => self.short_server_id = u16::try_from(number).ok().and_then(ShortServerId::new),
             11 => self.hold_off = number,
             12 => self.account_timeout = number,
+            #[cfg(feature = "x509")]
+            13 => self.matching = value.and_then(|value| u8::try_from(value).ok()),
+            #[cfg(feature = "x509")]
+            14 => self.has_server_name = number != 0,
+            #[cfg(feature = "x509")]
+            15 => self.usage = value.and_then(|value| u8::try_from(value).ok()),
             _ => {}
         }
     }
@@ -316,7 +412,7 @@ impl<const U: usize> Security<U> {
             }
             out.bytes(16, &bytes);
         }
-        for resource in [1, 2, 3, 4, 5, 10, 11, 12] {
+        for resource in [1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15] {
             out.number(resource, self.value(resource.into()));
         }
     }
@@ -384,6 +480,16 @@ impl<'a> ServerAddress<'a> {
         };
         if host.is_empty() || port == 0 { None } else { Some(ServerAddress { is_secure, host, port }) }
     }
+}
+
+/// The text as a name that a server may be asked for (RFC 6066 §3): letters, digits, hyphens and dots, at most 253 bytes, and no
+/// address.
+#[cfg(feature = "x509")]
+pub(crate) fn host_name(text: &str) -> Option<&str> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let is_known = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let is_name = name.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.');
+    (is_known && is_name && name.len() <= dtls_psk::SERVER_NAME_MAX).then_some(name)
 }
 
 /// What lies before and behind the first `separator`, which is ASCII.
@@ -612,16 +718,16 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
     }
 
     /// Says whether the table is a configuration that can work: LwM2M Core 1.1.1 §6.1.7.6, the check behind
-    /// Bootstrap-Finish. `signs` says whether the device has a private key of its own.
+    /// Bootstrap-Finish.
     ///
     /// # Errors
     /// The first contradiction that was found.
-    pub(crate) fn check(&self, signs: bool) -> Result<(), Inconsistent> {
+    pub(crate) fn check(&self, means: Means) -> Result<(), Inconsistent> {
         if self.securities.iter().filter(|security| security.is_bootstrap).count() > 1 {
             return Err(Inconsistent::SecondBootstrapAccount);
         }
         for security in &self.securities {
-            security.check(signs)?;
+            security.check(means)?;
             if security.is_bootstrap {
                 continue;
             }
@@ -696,6 +802,27 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "x509")]
+    #[test]
+    fn a_host_name_is_no_address() {
+        for (text, name) in [
+            ("lwm2m.example", Some("lwm2m.example")),
+            ("lwm2m.example.", Some("lwm2m.example")),
+            ("a_b-1", Some("a_b-1")),
+            ("192.0.2.1", None),
+            ("2001:db8::1", None),
+            ("", None),
+            (".", None),
+            ("a b", None),
+            ("b\u{fc}cher.example", None),
+        ] {
+            assert_eq!(host_name(text), name, "{text}");
+        }
+        let longest = std::string::String::from_iter(core::iter::repeat_n('a', 253));
+        assert_eq!(host_name(&longest), Some(&*longest));
+        assert_eq!(host_name(&(longest + "a")), None);
+    }
+
     #[test]
     fn binding_letters_round_trip() {
         for text in ["U", "T", "UQ", "UTS", "UTSNMH"] {
@@ -711,7 +838,7 @@ mod tests {
     #[cfg(feature = "psk")]
     #[test]
     fn a_whole_account_is_consistent() {
-        assert_eq!(table().check(false), Ok(()));
+        assert_eq!(table().check(Means::default()), Ok(()));
     }
 
     #[cfg(feature = "psk")]
@@ -720,7 +847,7 @@ mod tests {
         // OMA ETS LightweightM2M-1.1-int-9: only /1/x/5 was written.
         let mut accounts = table();
         assert!(accounts.server_mut(1).unwrap().set(5, Some(86_400)));
-        assert_eq!(accounts.check(false), Err(Inconsistent::ShortServerId));
+        assert_eq!(accounts.check(Means::default()), Err(Inconsistent::ShortServerId));
     }
 
     #[cfg(feature = "psk")]
@@ -728,25 +855,25 @@ mod tests {
     fn contradictions_are_named() {
         let mut accounts = table();
         accounts.servers.clear();
-        assert_eq!(accounts.check(false), Err(Inconsistent::Unpaired));
+        assert_eq!(accounts.check(Means::default()), Err(Inconsistent::Unpaired));
 
         let mut accounts = table();
         accounts.security_mut(0).unwrap().secret = Part::Missing;
-        assert_eq!(accounts.check(false), Err(Inconsistent::Credential));
+        assert_eq!(accounts.check(Means::default()), Err(Inconsistent::Credential));
 
         let mut accounts = table();
         accounts.security_mut(0).unwrap().mode_value = Some(4);
-        assert_eq!(accounts.check(false), Err(Inconsistent::SecurityMode));
+        assert_eq!(accounts.check(Means::default()), Err(Inconsistent::SecurityMode));
 
         let mut accounts = table();
         accounts.security_mut(0).unwrap().mode_value = Some(3);
-        assert_eq!(accounts.check(false), Err(Inconsistent::Uri));
+        assert_eq!(accounts.check(Means::default()), Err(Inconsistent::Uri));
 
         let mut accounts = table();
         accounts.securities.push(psk(3, 1)).unwrap();
-        assert_eq!(accounts.check(false), Err(Inconsistent::ShortServerId));
+        assert_eq!(accounts.check(Means::default()), Err(Inconsistent::ShortServerId));
 
-        assert_eq!(Accounts::<4, 255>::new().check(false), Err(Inconsistent::NoServer));
+        assert_eq!(Accounts::<4, 255>::new().check(Means::default()), Err(Inconsistent::NoServer));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use heapless::{Deque, Vec};
 use lwm2m_coap::{Instant, Rng};
 use lwm2m_objects::{Object, Path, Version};
 
+use crate::account::Means;
 use crate::assembly::Assembly;
 use crate::bootstrap::Bootstrap;
 use crate::core_objects::Core;
@@ -48,11 +49,15 @@ pub struct Config<'a> {
     /// account without a private key is whole.
     #[cfg(feature = "rpk")]
     pub has_secure_element: bool,
+    /// The trust store of the device, certificates of authorities in DER, for the certificate usages 0 and 1 (`/0/x/15`). The
+    /// first 4 of them count.
+    #[cfg(feature = "x509")]
+    pub trust_anchors: &'a [&'a [u8]],
 }
 
 impl<'a> Config<'a> {
     /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
-    /// limit for their records, no secure element.
+    /// limit for their records, no secure element, no trust anchors.
     pub const fn new(endpoint: &'a str) -> Self {
         Config {
             endpoint,
@@ -64,15 +69,19 @@ impl<'a> Config<'a> {
             record_size_limit: None,
             #[cfg(feature = "rpk")]
             has_secure_element: false,
+            #[cfg(feature = "x509")]
+            trust_anchors: &[],
         }
     }
 
-    /// Whether the device signs by itself.
-    pub(crate) const fn signs(&self) -> bool {
-        #[cfg(feature = "rpk")]
-        return self.has_secure_element;
-        #[cfg(not(feature = "rpk"))]
-        false
+    /// What the device has by itself.
+    pub(crate) const fn means(&self) -> Means {
+        Means {
+            #[cfg(feature = "rpk")]
+            signs: self.has_secure_element,
+            #[cfg(feature = "x509")]
+            has_anchors: !self.trust_anchors.is_empty(),
+        }
     }
 }
 

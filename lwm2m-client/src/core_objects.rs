@@ -9,10 +9,12 @@ use lwm2m_objects::{Arguments, At, Change, Completion, Error, Kind, Object, Obje
 use zeroize::Zeroize;
 
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
+#[cfg(feature = "x509")]
+use crate::account::host_name;
 use crate::account::{
     Accounts, Binding, LAST_BOOTSTRAPPED, Part, Security, Server, ServerAddress, TLS_ALERT,
 };
-use crate::identity::{OWN_CAPACITY, PRIVATE_CAPACITY, SERVER_CAPACITY};
+use crate::identity::{PRIVATE_CAPACITY, PUBLIC_CAPACITY};
 use crate::persist::{Action, Key};
 
 /// What the client keeps of itself: three objects and what they leave to do.
@@ -63,9 +65,20 @@ impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
 }
 
 /// Bytes of records that wait for the storage: one credential of the longest kind, or several of the usual one. Around each
-/// of its parts there are a name and a length, and the end of the session that was agreed under it.
-pub(crate) const STAGING_CAPACITY: usize =
-    if cfg!(feature = "rpk") { OWN_CAPACITY + SERVER_CAPACITY + PRIVATE_CAPACITY + 48 } else { 224 };
+/// of its parts there are a name and a length, and the end of the session that was agreed under it. The longest certificates
+/// have to come one by one on a device.
+pub(crate) const STAGING_CAPACITY: usize = if cfg!(all(feature = "x509", feature = "std")) {
+    8192
+} else if cfg!(feature = "x509") {
+    1280
+} else if cfg!(feature = "rpk") {
+    2 * PUBLIC_CAPACITY + PRIVATE_CAPACITY + 48
+} else {
+    224
+};
+
+/// What is left free for the removal of an instance whose records found no room.
+const RESERVE: usize = if cfg!(feature = "x509") { 40 } else { 0 };
 
 /// A removal, where a record has its length.
 const REMOVAL: u16 = u16::MAX;
@@ -83,6 +96,9 @@ impl Staging {
 
     /// Appends a record; `false` when there is no room.
     pub(crate) fn stage(&mut self, key: Key, bytes: &[u8]) -> bool {
+        if self.room() < bytes.len().saturating_add(5 + RESERVE) {
+            return false;
+        }
         let Some(size) = u16::try_from(bytes.len()).ok().filter(|size| *size != REMOVAL) else {
             return false;
         };
@@ -214,7 +230,7 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
         let security = self.find(at.instance)?;
         match at.resource {
             0 => Some(Value::String(&security.uri)),
-            3..=5 => None,
+            3..=5 | 14 => None,
             #[cfg(feature = "suites")]
             SUITE => {
                 let suite = security.suites.iter().find(|(known, _)| *known == at.resource_instance);
@@ -229,7 +245,12 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
         if resource == SUITE {
             return self.find(instance).is_some_and(|security| !security.suites.is_empty());
         }
-        self.find(instance).is_some_and(|_| matches!(resource, 0..=5 | 10..=12))
+        self.find(instance).is_some_and(|_security| match resource {
+            0..=5 | 10..=12 => true,
+            #[cfg(feature = "x509")]
+            13..=15 => _security.value(resource).is_some_and(|value| resource != 14 || value != 0),
+            _ => false,
+        })
     }
 
     #[cfg(feature = "suites")]
@@ -242,16 +263,25 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
 
     fn validate(&self, _: u16, change: &Change<'_>) -> Result<(), Error> {
         let Change::Set { resource, ref value, .. } = *change else { return Ok(()) };
-        if let (Some((_, longest)), Value::Opaque(bytes)) = (credential(resource, 0), value) {
-            let is_fitting = bytes.len() <= longest
-                && bytes.len().saturating_add(if RESUMES { 10 } else { 5 }) <= self.staging.room();
+        if let Some((_, longest)) = credential(resource, 0) {
+            #[cfg(feature = "x509")]
+            if let Value::String(name) = value
+                && !name.is_empty()
+                && host_name(name).is_none()
+            {
+                return Err(Error::BadRequest);
+            }
+            let bytes = bytes_of(value);
+            let around = if RESUMES { 10 } else { 5 } + RESERVE;
+            let is_fitting =
+                bytes.len() <= longest && bytes.len().saturating_add(around) <= self.staging.room();
             return if is_fitting { Ok(()) } else { Err(Error::TooLarge) };
         }
         match (resource, value) {
             (0, Value::String(uri)) if uri.len() > U || ServerAddress::parse(uri).is_none() => {
                 Err(Error::BadRequest)
             }
-            (1 | 2 | 10..=12, value) if number(value).is_none() => Err(Error::BadRequest),
+            (1 | 2 | 10..=13 | 15, value) if number(value).is_none() => Err(Error::BadRequest),
             #[cfg(feature = "suites")]
             (SUITE, value) => short(value).map(|_| ()),
             _ => Ok(()),
@@ -283,11 +313,10 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
             Change::Reset { resource } | Change::Remove { resource, .. } => (resource, None),
         };
         if let Some((key, _)) = credential(resource, instance) {
-            let bytes = match value {
-                Some(Value::Opaque(bytes)) if !bytes.is_empty() => Some(*bytes),
-                None if security.value(resource) == Some(0) => return Ok(()),
-                _ => None,
-            };
+            if value.is_none() && security.value(resource) == Some(0) {
+                return Ok(());
+            }
+            let bytes = value.map(bytes_of).filter(|bytes| !bytes.is_empty());
             // What was agreed under the former credential ends with it.
             let is_ended = !RESUMES || self.staging.remove(Key::Session(instance));
             let is_staged = is_ended
@@ -298,7 +327,12 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
             // A credential of which a part found no room is not whole.
             let part = bytes.filter(|_| is_staged).map(|bytes| Part::of(resource, bytes.len()) as u32);
             security.set(resource, part);
-            return if is_staged { Ok(()) } else { Err(Error::Internal) };
+            return if is_staged { Ok(()) } else { Err(Error::TooLarge) };
+        }
+        // Nor does it outlive the way in which the server was trusted.
+        #[cfg(feature = "x509")]
+        if matches!(resource, 13 | 15) && RESUMES && !self.staging.remove(Key::Session(instance)) {
+            return Err(Error::TooLarge);
         }
         match (resource, value) {
             (0, value) => {
@@ -329,15 +363,32 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
 }
 
 /// The resources that go to storage and are not kept here.
-const CREDENTIAL: &[u16] = if cfg!(feature = "rpk") { &[3, 4, 5] } else { &[3, 5] };
+const CREDENTIAL: &[u16] = if cfg!(feature = "x509") {
+    &[3, 4, 5, 14]
+} else if cfg!(feature = "rpk") {
+    &[3, 4, 5]
+} else {
+    &[3, 5]
+};
 
 /// Where such a resource is stored, and how long it may be, in bytes.
 fn credential(resource: u16, instance: u16) -> Option<(Key, usize)> {
     match resource {
-        3 => Some((Key::Identity(instance), OWN_CAPACITY)),
-        4 if cfg!(feature = "rpk") => Some((Key::ServerKey(instance), SERVER_CAPACITY)),
+        3 => Some((Key::Identity(instance), PUBLIC_CAPACITY)),
+        4 if cfg!(feature = "rpk") => Some((Key::ServerKey(instance), PUBLIC_CAPACITY)),
         5 => Some((Key::Secret(instance), PRIVATE_CAPACITY)),
+        #[cfg(feature = "x509")]
+        14 => Some((Key::ServerName(instance), dtls_psk::SERVER_NAME_MAX)),
         _ => None,
+    }
+}
+
+/// What is stored of a value.
+fn bytes_of<'v>(value: &Value<'v>) -> &'v [u8] {
+    match *value {
+        Value::Opaque(bytes) => bytes,
+        Value::String(text) => text.as_bytes(),
+        _ => &[],
     }
 }
 
@@ -568,9 +619,12 @@ mod tests {
     #[test]
     fn staging_refuses_what_does_not_fit_and_keeps_what_it_has() {
         let mut staging = Staging::new();
-        assert!(staging.stage(Key::Secret(1), &[7; STAGING_CAPACITY - 10]));
+        assert!(staging.stage(Key::Secret(1), &[7; STAGING_CAPACITY - 10 - RESERVE]));
         assert!(!staging.stage(Key::Secret(2), &[7]));
-        assert!(staging.remove(Key::Secret(2)));
+        // Removals have the rest.
+        for _ in 0..=RESERVE / 5 {
+            assert!(staging.remove(Key::Secret(2)));
+        }
         assert!(!staging.remove(Key::Secret(3)));
         staging.pop();
         assert!(staging.first() == Some(Action::Remove { key: Key::Secret(2) }));

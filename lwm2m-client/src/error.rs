@@ -21,6 +21,10 @@ pub enum Inconsistent {
     SecurityMode,
     /// An account with security lacks a part of its credential: the pre-shared key or its identity, our own key or the server's.
     Credential,
+    /// A certificate usage or a matching type (`/0/x/15`, `/0/x/13`) is not supported.
+    CertificateUsage,
+    /// A certificate usage needs trust anchors, and the device has none.
+    TrustAnchor,
     /// A Short Server ID is missing or used twice.
     ShortServerId,
     /// `/0` and `/1` do not pair up.
@@ -38,6 +42,8 @@ impl fmt::Display for Inconsistent {
             Inconsistent::Uri => "a server URI is missing, malformed or does not fit the security mode",
             Inconsistent::SecurityMode => "a security mode is missing or not supported",
             Inconsistent::Credential => "an account lacks a part of its credential",
+            Inconsistent::CertificateUsage => "a certificate usage or matching type is not supported",
+            Inconsistent::TrustAnchor => "a certificate usage needs trust anchors, and there are none",
             Inconsistent::ShortServerId => "a short server id is missing or used twice",
             Inconsistent::Unpaired => "a security instance and a server instance do not pair up",
             Inconsistent::Server => "a server instance lacks its lifetime or binding",

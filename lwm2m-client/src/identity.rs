@@ -7,8 +7,10 @@ use heapless::Vec;
 #[cfg(feature = "psk")]
 use zeroize::Zeroize;
 
+#[cfg(feature = "x509")]
+use crate::account::MatchingType;
 use crate::account::{Part, Security, SecurityMode, Server};
-use crate::persist::{Action, Key, RECORD_CAPACITY, RecordWriter, Stored};
+use crate::persist::{Action, Key, RecordWriter, Stored, TABLE_RECORD_CAPACITY};
 
 /// The longest pre-shared key identity, in bytes.
 pub const IDENTITY_CAPACITY: usize = 128;
@@ -19,10 +21,16 @@ pub const SECRET_CAPACITY: usize = 64;
 #[cfg(feature = "rpk")]
 pub const PRIVATE_KEY_CAPACITY: usize = 160;
 
-/// The longest `/0/x/3`, in bytes.
-pub(crate) const OWN_CAPACITY: usize = IDENTITY_CAPACITY;
-/// The longest `/0/x/4`, in bytes.
-pub(crate) const SERVER_CAPACITY: usize = 128;
+/// The longest certificate of a server, and the longest chain of our own, in bytes: 1,024 on a device, 3,584 with the feature
+/// `std`.
+#[cfg(feature = "x509")]
+pub const CERTIFICATE_CAPACITY: usize = if cfg!(feature = "std") { 3584 } else { 1024 };
+
+/// The longest `/0/x/3` and `/0/x/4`, in bytes.
+#[cfg(feature = "x509")]
+pub(crate) const PUBLIC_CAPACITY: usize = CERTIFICATE_CAPACITY;
+#[cfg(not(feature = "x509"))]
+pub(crate) const PUBLIC_CAPACITY: usize = IDENTITY_CAPACITY;
 /// The longest `/0/x/5`, in bytes.
 #[cfg(feature = "rpk")]
 pub(crate) const PRIVATE_CAPACITY: usize = PRIVATE_KEY_CAPACITY;
@@ -123,6 +131,34 @@ impl core::fmt::Debug for RawPublicKey<'_> {
     }
 }
 
+/// X.509 certificates on P-256, as a factory knows them.
+#[cfg(feature = "x509")]
+#[derive(Clone, Copy)]
+pub struct Certificate<'a> {
+    /// Our own certificate in DER, and behind it those of the authorities between it and the server's trust anchor, if there are
+    /// any: at most 5, and [`CERTIFICATE_CAPACITY`] bytes in all. `None` where the storage answers for [`Key::Identity`] by
+    /// itself.
+    pub chain: Option<&'a [u8]>,
+    /// What belongs to it, as in [`RawPublicKey::private_key`].
+    pub private_key: Option<&'a [u8]>,
+    /// What is known of the server's certificate (`/0/x/4`): by `usage` that, or that of an authority, as `matching` says.
+    pub server_certificate: &'a [u8],
+    /// How it is known (`/0/x/13`).
+    pub matching: MatchingType,
+    /// What it is (`/0/x/15`).
+    pub usage: dtls_psk::CertificateUsage,
+    /// The name of the server (`/0/x/14`), at most 253 bytes, where it is not the one in the URI: it is asked for that name, and
+    /// must have a certificate with it unless its certificate is known.
+    pub server_name: Option<&'a str>,
+}
+
+#[cfg(feature = "x509")]
+impl core::fmt::Debug for Certificate<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
 /// What a device and a server prove themselves to each other with.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -132,6 +168,9 @@ pub enum Credential<'a> {
     /// Security mode 1.
     #[cfg(feature = "rpk")]
     RawPublicKey(RawPublicKey<'a>),
+    /// Security mode 2.
+    #[cfg(feature = "x509")]
+    Certificate(Certificate<'a>),
 }
 
 impl<'a> From<PresharedKey<'a>> for Credential<'a> {
@@ -147,6 +186,13 @@ impl<'a> From<RawPublicKey<'a>> for Credential<'a> {
     }
 }
 
+#[cfg(feature = "x509")]
+impl<'a> From<Certificate<'a>> for Credential<'a> {
+    fn from(certificate: Certificate<'a>) -> Self {
+        Credential::Certificate(certificate)
+    }
+}
+
 impl<'a> Credential<'a> {
     /// `/0/x/2`.
     const fn mode(&self) -> SecurityMode {
@@ -154,6 +200,8 @@ impl<'a> Credential<'a> {
             Credential::PresharedKey(_) => SecurityMode::Psk,
             #[cfg(feature = "rpk")]
             Credential::RawPublicKey(_) => SecurityMode::RawPublicKey,
+            #[cfg(feature = "x509")]
+            Credential::Certificate(_) => SecurityMode::Certificate,
         }
     }
 
@@ -164,6 +212,10 @@ impl<'a> Credential<'a> {
             #[cfg(feature = "rpk")]
             Credential::RawPublicKey(RawPublicKey { public_key, private_key, server_key }) => {
                 [*public_key, Some(server_key), *private_key]
+            }
+            #[cfg(feature = "x509")]
+            Credential::Certificate(Certificate { chain, private_key, server_certificate, .. }) => {
+                [*chain, Some(server_certificate), *private_key]
             }
         }
     }
@@ -208,7 +260,7 @@ impl<'a> FactoryAccount<'a> {
 /// The first error of the storage; [`StoreError::Failed`](crate::StoreError::Failed) also for a URI that is too long.
 #[inline(never)]
 pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<'_>) -> Stored) -> Stored {
-    let mut buffer = [0; RECORD_CAPACITY];
+    let mut buffer = [0; TABLE_RECORD_CAPACITY];
     let mut securities = Vec::<u16, 16>::new();
     let mut servers = Vec::<u16, 16>::new();
     let failed = crate::error::StoreError::Failed;
@@ -224,6 +276,21 @@ pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<
         let parts = account.credential.as_ref().map_or([None; 3], Credential::parts);
         for (resource, part) in (3..).zip(parts) {
             security.set(resource, part.map(|part| Part::of(resource, part.len()) as u32));
+        }
+        #[cfg(feature = "x509")]
+        {
+            let name = match account.credential {
+                Some(Credential::Certificate(Certificate { matching, usage, server_name, .. })) => {
+                    security.matching = Some(matching as u8);
+                    security.usage = Some(usage as u8);
+                    server_name
+                }
+                _ => None,
+            };
+            security.has_server_name = name.is_some();
+            let key = Key::ServerName(instance);
+            let bytes = name.map(str::as_bytes);
+            apply(&bytes.map_or(Action::Remove { key }, |bytes| Action::Stage { key, bytes }))?;
         }
         let mut out = RecordWriter::new(&mut buffer);
         security.emit(&mut out);

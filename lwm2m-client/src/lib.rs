@@ -2,7 +2,7 @@
 //!
 //! The client bootstraps, registers with one or several servers, lets them read, write, execute, create, delete, discover
 //! and observe, and keeps the accounts that a bootstrap server gives it. It speaks LwM2M 1.1 (and announces 1.0 when asked
-//! to) over CoAP, plain or in DTLS 1.2 with pre-shared or raw public keys, in the formats text, opaque, TLV and SenML CBOR.
+//! to) over CoAP, plain or in DTLS 1.2 with pre-shared keys, raw public keys or certificates, in the formats text, opaque, TLV and SenML CBOR.
 //!
 //! # The driving contract
 //!
@@ -105,7 +105,7 @@
 //!
 //! # Features
 //!
-//! `psk` adds DTLS with pre-shared keys, `rpk` with raw public keys, with the default primitives of `dtls-psk`: the choice of others is for direct users of that crate so far.
+//! `psk` adds DTLS with pre-shared keys, `rpk` with raw public keys, `x509` and `x509-path` with certificates, with the default primitives of `dtls-psk`: the choice of others is for direct users of that crate so far.
 //! `std` adds the [`Runner`] with UDP sockets, the [`Store`] of files, the objects of a simulated device
 //! ([`simulated`]) and the command line `lwm2m-client`.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
@@ -116,6 +116,8 @@ mod assembly;
 mod bootstrap;
 mod client;
 mod core_objects;
+#[cfg(feature = "rpk")]
+mod der;
 mod error;
 mod event;
 mod identity;
@@ -124,8 +126,6 @@ mod management;
 #[cfg(feature = "rpk")]
 mod pending;
 mod persist;
-#[cfg(feature = "rpk")]
-mod private_key;
 mod registration;
 mod reply;
 mod reporting;
@@ -146,6 +146,8 @@ pub use account::{Binding, SecurityMode, Server, ServerAddress, ShortServerId};
 pub use client::{Client, Config};
 pub use error::{Inconsistent, Reason, StoreError};
 pub use event::{AccountId, Counters, Event, Notice, Role};
+#[cfg(feature = "x509")]
+pub use identity::{CERTIFICATE_CAPACITY, Certificate};
 pub use identity::{Credential, FactoryAccount, IDENTITY_CAPACITY, PresharedKey, SECRET_CAPACITY, provision};
 #[cfg(feature = "rpk")]
 pub use identity::{PRIVATE_KEY_CAPACITY, RawPublicKey};
@@ -157,6 +159,10 @@ pub use runner::{Runner, StdClient};
 #[cfg(feature = "std")]
 pub use store::Store;
 
+#[cfg(feature = "x509")]
+pub use account::MatchingType;
+#[cfg(feature = "x509")]
+pub use dtls_psk::CertificateUsage;
 #[cfg(feature = "psk")]
 pub use dtls_psk::{Reason as HandshakeReason, Suite};
 #[cfg(feature = "rpk")]

@@ -412,7 +412,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// Core 1.1.1 §6.1.7.6: 2.04 waits for the commit; 4.06 for a configuration that cannot work.
     fn finish_bootstrap(&mut self, objects: &[&mut dyn Object]) -> Result<(Body, bool), Error> {
-        if self.core.accounts.check(self.config.signs()).is_err() {
+        if self.core.accounts.check(self.config.means()).is_err() {
             return Err(Error::NotAcceptable);
         }
         self.core.accounts.date(core_objects::clock(objects));

@@ -1,6 +1,6 @@
-//! What a handshake with raw public keys waits for, and the record of storage that each operation takes.
+//! What a handshake with raw public keys or certificates waits for, and the record of storage that each operation takes.
 //!
-//! 1. To judge the server: what it presents is `/0/x/4`.
+//! 1. To judge the server by `/0/x/4`: a raw public key is that one, a certificate is trusted by its usage.
 //! 2. To prove it: mathematics, done at once.
 //! 3. To present ourselves: `/0/x/3`.
 //! 4. To sign: with `/0/x/5`, or by [`Event::Sign`] with the key of the device.
@@ -9,18 +9,25 @@
 //! secret in it is not copied.
 
 use dtls_psk::{
-    Answer, Crypto as _, Input, Operation, PeerCertificate, PendingId, Refusal, RustCrypto, SIGNATURE,
-    point_of,
+    Answer, CertificateType, Crypto as _, Input, Operation, PeerCertificate, PendingId, Refusal, RustCrypto,
+    SIGNATURE, point_of,
 };
+#[cfg(feature = "x509")]
+use dtls_psk::{CertificateAssociation, ServerTrust};
+use heapless::Vec;
 use subtle::ConstantTimeEq as _;
 
+#[cfg(feature = "x509")]
+use crate::account::MatchingType;
 use crate::account::Part;
 use crate::client::Client;
+use crate::der;
+use crate::der::CHAIN_MAX;
 use crate::error::Reason;
 use crate::event::{Event, SignId};
 use crate::persist::Key;
-use crate::private_key;
 use crate::security::time;
+use crate::session::{Place, Stage};
 
 /// The operation that a handshake waits for.
 #[derive(Clone, Copy)]
@@ -31,7 +38,11 @@ pub(crate) struct Pending {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
-    ServerKey,
+    /// To judge the server; `clock` is the time, in seconds since 1970, if the device knows it.
+    ServerKey {
+        #[cfg(feature = "x509")]
+        clock: Option<u32>,
+    },
     Identity,
     Secret,
     /// The owner signs; `told` once it was asked to.
@@ -44,7 +55,7 @@ impl Pending {
     /// The record that it takes, of this instance of `/0`.
     pub(crate) const fn record(self, instance: u16) -> Option<Key> {
         match self.wait {
-            Wait::ServerKey => Some(Key::ServerKey(instance)),
+            Wait::ServerKey { .. } => Some(Key::ServerKey(instance)),
             Wait::Identity => Some(Key::Identity(instance)),
             Wait::Secret => Some(Key::Secret(instance)),
             Wait::Signature { .. } => None,
@@ -55,13 +66,17 @@ impl Pending {
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
     Client<'_, S, O, T, A, B, U>
 {
-    /// Takes up what the handshake in this slot waits for, and does at once what needs nobody else.
-    pub(crate) fn advance_operation(&mut self, slot: usize) {
+    /// Takes up what the handshake in this slot waits for, and does at once what needs nobody else. `_clock` is the time, in
+    /// seconds since 1970, if it is known.
+    pub(crate) fn advance_operation(&mut self, slot: usize, _clock: Option<u32>) {
         let has_secret = self.account(slot).is_some_and(|account| account.secret != Part::Missing);
         while let Some(pending) = self.running(slot).and_then(|connection| connection.poll_pending()) {
             let id = pending.id;
             let wait = match pending.operation {
-                Operation::CheckPeer { .. } => Wait::ServerKey,
+                Operation::CheckPeer { .. } => Wait::ServerKey {
+                    #[cfg(feature = "x509")]
+                    clock: _clock,
+                },
                 Operation::Present { .. } => Wait::Identity,
                 Operation::Sign { .. } if has_secret => Wait::Secret,
                 Operation::Sign { .. } => Wait::Signature { told: false },
@@ -80,25 +95,40 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// The record came from storage, or there is none.
     pub(crate) fn operation_loaded(&mut self, slot: usize, record: Option<&[u8]>) {
-        let Some(Pending { id, .. }) = self.handshake.as_mut().and_then(|place| place.pending.take()) else {
+        let Some(Pending { id, wait }) = self.handshake.as_mut().and_then(|place| place.pending.take())
+        else {
             return;
         };
         let Some(record) = record else { return self.connection_failed(slot, Reason::NoCredential) };
-        let Some(connection) = self.running(slot) else { return };
-        let (own, signature);
+        let Some(Place { stage: Stage::Running(connection), .. }) = &self.handshake else { return };
+        let (own, signature): (Vec<&[u8], CHAIN_MAX>, _);
         let answer = match connection.pending().map(|pending| pending.operation) {
             Some(Operation::CheckPeer { certificate }) => {
-                point_of(record).map(|_| match is_known(&certificate, record) {
-                    true => Answer::Trusted,
-                    false => Answer::Refused(Refusal::Unknown),
-                })
+                let verdict = match &certificate {
+                    PeerCertificate::RawPublicKey(key) => point_of(record).map(|_| is_known(key, record)),
+                    #[cfg(feature = "x509")]
+                    PeerCertificate::X509(chain) => self
+                        .trust(slot, wait, record, connection.server_name())
+                        .map(|trust| trust.check::<RustCrypto>(chain.clone())),
+                    _ => None,
+                };
+                verdict.map(|verdict| verdict.map_or_else(Answer::Refused, |()| Answer::Trusted))
             }
-            Some(Operation::Present { .. }) => {
-                own = [record];
-                point_of(record).map(|_| Answer::Certificates(&own))
+            Some(Operation::Present { certificate_type }) => {
+                let presented = match certificate_type {
+                    CertificateType::RawPublicKey => {
+                        point_of(record).and_then(|_| Vec::from_slice(&[record]).ok())
+                    }
+                    #[cfg(feature = "x509")]
+                    CertificateType::X509 => der::chain(record),
+                    #[cfg(not(feature = "x509"))]
+                    CertificateType::X509 => None,
+                };
+                own = presented.unwrap_or_default();
+                (!own.is_empty()).then(|| Answer::Certificates(&own))
             }
             Some(Operation::Sign { digest }) => {
-                let made = private_key::number(record).and_then(|key| RustCrypto::p256_sign(key, digest));
+                let made = der::private_key(record).and_then(|key| RustCrypto::p256_sign(key, digest));
                 signature = made.unwrap_or([0; SIGNATURE]);
                 made.map(|_| Answer::Signature(&signature))
             }
@@ -106,7 +136,32 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         let Some(answer) = answer else { return self.connection_failed(slot, Reason::MalformedCredential) };
         self.provide(slot, id, answer);
-        self.advance_operation(slot);
+        self.advance_operation(slot, None);
+    }
+
+    /// What is held against the certificate of a server: `None` if `known`, its `/0/x/4`, is not what it must be.
+    #[cfg(feature = "x509")]
+    fn trust<'t>(
+        &'t self,
+        slot: usize,
+        wait: Wait,
+        known: &'t [u8],
+        server_name: Option<&'t str>,
+    ) -> Option<ServerTrust<'t>> {
+        let account = self.account(slot)?;
+        let association = match MatchingType::from_value(account.matching.unwrap_or(0))? {
+            MatchingType::Exact => CertificateAssociation::Full(known),
+            MatchingType::Sha256 => CertificateAssociation::Sha256(known.try_into().ok()?),
+        };
+        let Wait::ServerKey { clock } = wait else { return None };
+        Some(ServerTrust {
+            usage: account.certificate_usage()?,
+            association,
+            anchors: self.config.trust_anchors,
+            // The name for SNI is the one that counts; without one it is an address.
+            name: server_name.or_else(|| Some(account.address()?.host))?,
+            now: clock.map(u64::from),
+        })
     }
 
     /// Whether the owner is to be asked for a signature.
@@ -154,9 +209,6 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 }
 
 /// Whether the server presents the key of its account.
-fn is_known(certificate: &PeerCertificate<'_>, known: &[u8]) -> bool {
-    match certificate {
-        PeerCertificate::RawPublicKey(key) => key.ct_eq(known).into(),
-        _ => false,
-    }
+fn is_known(key: &[u8], known: &[u8]) -> Result<(), Refusal> {
+    if key.ct_eq(known).into() { Ok(()) } else { Err(Refusal::Unknown) }
 }

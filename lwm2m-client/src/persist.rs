@@ -15,8 +15,15 @@
 
 use crate::error::StoreError;
 
+/// The largest record in bytes: a Security instance with the longest URI, or a certificate.
+#[cfg(feature = "x509")]
+pub const RECORD_CAPACITY: usize = crate::identity::CERTIFICATE_CAPACITY;
 /// The largest record in bytes: a Security instance with the longest URI.
-pub const RECORD_CAPACITY: usize = 255 + RECORD_OVERHEAD;
+#[cfg(not(feature = "x509"))]
+pub const RECORD_CAPACITY: usize = TABLE_RECORD_CAPACITY;
+
+/// The largest record of an instance, in bytes.
+pub(crate) const TABLE_RECORD_CAPACITY: usize = 255 + RECORD_OVERHEAD;
 
 /// What a record takes beside a server's URI, in bytes.
 pub(crate) const RECORD_OVERHEAD: usize = 48 + if cfg!(feature = "suites") { 2 + 4 * SUITES } else { 0 };
@@ -32,8 +39,8 @@ pub enum Key {
     Index,
     /// One instance of `/0`, without its credential.
     Security(u16),
-    /// `/0/x/3`: the pre-shared key identity, or our own raw public key as a SubjectPublicKeyInfo in DER. The latter may also be
-    /// one that storage knows by itself, for accounts that leave it out.
+    /// `/0/x/3`: the pre-shared key identity, our own raw public key as a SubjectPublicKeyInfo in DER, or our own certificates
+    /// in DER, one after another. The latter two may also be what storage knows by itself, for accounts that leave it out.
     Identity(u16),
     /// `/0/x/5`: the pre-shared key, or our own private key. Never log it; a secure element may keep it.
     Secret(u16),
@@ -43,8 +50,10 @@ pub enum Key {
     AccessControl(u16),
     /// The DTLS session with the server of this instance of `/0`, as secret as its key.
     Session(u16),
-    /// `/0/x/4`: the server's raw public key as a SubjectPublicKeyInfo in DER.
+    /// `/0/x/4`: the server's raw public key as a SubjectPublicKeyInfo in DER, or what is known of its certificate.
     ServerKey(u16),
+    /// `/0/x/14`: the name that the server is asked for, a text.
+    ServerName(u16),
 }
 
 impl Key {
@@ -59,6 +68,7 @@ impl Key {
             Key::AccessControl(instance) => (0x05, instance),
             Key::Session(instance) => (0x06, instance),
             Key::ServerKey(instance) => (0x07, instance),
+            Key::ServerName(instance) => (0x08, instance),
         };
         let [high, low] = instance.to_be_bytes();
         [kind, high, low]
@@ -77,6 +87,7 @@ impl Key {
             0x05 => Some(Key::AccessControl(instance)),
             0x06 => Some(Key::Session(instance)),
             0x07 => Some(Key::ServerKey(instance)),
+            0x08 => Some(Key::ServerName(instance)),
             _ => None,
         }
     }
@@ -283,6 +294,7 @@ mod tests {
             Key::AccessControl(3),
             Key::Session(4),
             Key::ServerKey(5),
+            Key::ServerName(6),
         ] {
             assert_eq!(Key::from_bytes(key.to_bytes()), Some(key));
         }

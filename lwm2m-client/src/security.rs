@@ -16,12 +16,16 @@ use lwm2m_objects::Object;
 #[cfg(feature = "psk")]
 use lwm2m_objects::{Path, defs};
 
-#[cfg(any(feature = "rpk", feature = "suites"))]
-use crate::account::Security;
 use crate::account::SecurityMode;
+#[cfg(feature = "x509")]
+use crate::account::host_name;
+#[cfg(any(feature = "rpk", feature = "suites"))]
+use crate::account::{Accounts, Security};
 use crate::client::Client;
 use crate::error::Reason;
 use crate::session::Link;
+#[cfg(any(feature = "rpk", feature = "suites"))]
+use crate::session::Session;
 #[cfg(feature = "psk")]
 use crate::{
     account::TLS_ALERT,
@@ -49,6 +53,16 @@ fn offering(length: Option<u8>, rng: &mut Rng<'_>) -> Config {
         ConnectionId::new(own)
     });
     own.map_or(Config::DEFAULT, |own| Config::DEFAULT.with_connection_id(own))
+}
+
+/// The account of the server in a slot.
+#[cfg(any(feature = "rpk", feature = "suites"))]
+fn account<'t, const S: usize, const O: usize, const U: usize>(
+    sessions: &[Option<Session<O>>; S],
+    accounts: &'t Accounts<S, U>,
+    slot: usize,
+) -> Option<&'t Security<U>> {
+    accounts.security(sessions.get(slot)?.as_ref()?.security)
 }
 
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
@@ -111,6 +125,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match &place.stage {
             #[cfg(feature = "resumption")]
             Stage::LoadingSession { .. } => {}
+            #[cfg(feature = "x509")]
+            Stage::LoadingName => {}
+            #[cfg(feature = "x509")]
+            Stage::Named { .. } => self.start_handshake(now, slot, rng),
             #[cfg(feature = "rpk")]
             Stage::Ready => self.start_handshake(now, slot, rng),
             Stage::Loaded { .. } => self.start_handshake(now, slot, rng),
@@ -123,7 +141,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     #[cfg(feature = "psk")]
     fn first_stage(&self, slot: usize) -> Stage {
         #[cfg(feature = "rpk")]
-        if self.account(slot).and_then(Security::mode) != Some(SecurityMode::Psk) {
+        if let Some(account) = self.account(slot)
+            && account.mode() != Some(SecurityMode::Psk)
+        {
+            #[cfg(feature = "x509")]
+            if account.mode() == Some(SecurityMode::Certificate) && account.has_server_name {
+                return Stage::LoadingName;
+            }
             return Stage::Ready;
         }
         let _ = slot;
@@ -133,7 +157,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// The account of this slot.
     #[cfg(any(feature = "rpk", feature = "suites"))]
     pub(crate) fn account(&self, slot: usize) -> Option<&Security<U>> {
-        self.core.accounts.security(self.sessions.get(slot)?.as_ref()?.security)
+        account(&self.sessions, &self.core.accounts, slot)
     }
 
     /// How the handshake with this server is done; `None` without a cipher suite to offer.
@@ -166,13 +190,27 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(config) = self.handshake_config(slot, rng) else {
             return self.attempt_failed(now, slot, Reason::NoSuite, rng);
         };
-        let Some(stage) = self.stage(slot) else { return };
+        let place = self.handshake.as_mut().filter(|place| place.slot == slot);
+        let Some(Place { stage, .. }) = place else { return };
         #[cfg(feature = "resumption")]
         let mut is_offered = false;
         let started = match stage {
             #[cfg(feature = "rpk")]
             Stage::Ready => {
                 let certificate = ClientCertificate::RawPublicKey;
+                #[cfg(feature = "x509")]
+                let certificate = match account(&self.sessions, &self.core.accounts, slot) {
+                    Some(account) if account.mode() == Some(SecurityMode::Certificate) => {
+                        let server_name = account.address().and_then(|address| host_name(address.host));
+                        ClientCertificate::X509 { server_name }
+                    }
+                    _ => certificate,
+                };
+                Connection::certificate_client(time(now), &config, certificate, rng, Handshake::new())
+            }
+            #[cfg(feature = "x509")]
+            Stage::Named { name } => {
+                let certificate = ClientCertificate::X509 { server_name: Some(&*name) };
                 Connection::certificate_client(time(now), &config, certificate, rng, Handshake::new())
             }
             Stage::Loaded {
@@ -235,7 +273,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     #[cfg(feature = "psk")]
     pub(crate) fn wanted_credential(&self) -> Option<(usize, Key)> {
         let place = self.handshake.as_ref()?;
-        let security = self.sessions.get(place.slot)?.as_ref()?.security;
+        // One that came to nothing is about to give its place up.
+        let session = self.sessions.get(place.slot)?.as_ref().filter(|session| session.link.has_place())?;
+        let security = session.security;
         match place.stage {
             Stage::LoadingIdentity => Some((place.slot, Key::Identity(security))),
             Stage::LoadingSecret { .. } => Some((place.slot, Key::Secret(security))),
@@ -243,6 +283,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Stage::LoadingSession { .. } => Some((place.slot, Key::Session(security))),
             #[cfg(feature = "rpk")]
             Stage::Running(_) => Some((place.slot, place.pending?.record(security)?)),
+            #[cfg(feature = "x509")]
+            Stage::LoadingName => Some((place.slot, Key::ServerName(security))),
+            #[cfg(feature = "x509")]
+            Stage::Named { .. } => None,
             #[cfg(feature = "rpk")]
             Stage::Ready => None,
             #[cfg(not(feature = "rpk"))]
@@ -261,6 +305,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         #[cfg(feature = "rpk")]
         if self.running(slot).is_some() {
             return self.operation_loaded(slot, record);
+        }
+        #[cfg(feature = "x509")]
+        if let Some(stage @ Stage::LoadingName) = self.stage(slot) {
+            let Some(record) = record else { return self.connection_failed(slot, Reason::NoCredential) };
+            let name = core::str::from_utf8(record).ok().and_then(host_name);
+            return match name.and_then(|name| name.try_into().ok()) {
+                Some(name) => *stage = Stage::Named { name },
+                None => self.connection_failed(slot, Reason::MalformedCredential),
+            };
         }
         #[cfg(feature = "resumption")]
         let is_session_wanted = self.is_session_wanted(slot);
@@ -317,7 +370,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     }
                 }
                 #[cfg(feature = "rpk")]
-                self.advance_operation(slot);
+                if self.running(slot).is_some() {
+                    self.advance_operation(slot, crate::core_objects::clock(objects));
+                }
             }
             _ => self.drop_datagram(),
         }

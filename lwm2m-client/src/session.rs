@@ -32,7 +32,15 @@ const ANSWERS: usize = 4;
 const REQUESTS: usize = 1;
 /// Bytes of a handshake's flight, and of the server's.
 #[cfg(feature = "psk")]
-pub(crate) const HANDSHAKE: usize = if cfg!(feature = "rpk") { 512 } else { 384 };
+pub(crate) const HANDSHAKE: usize = if cfg!(all(feature = "x509", feature = "std")) {
+    4096
+} else if cfg!(feature = "x509") {
+    1536
+} else if cfg!(feature = "rpk") {
+    512
+} else {
+    384
+};
 /// What a message leaves free for the record around it at most.
 #[cfg(all(feature = "psk", any(not(feature = "suites"), feature = "resumption")))]
 const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
@@ -81,6 +89,12 @@ pub(crate) enum Stage {
     /// The session to be taken up is on its way from storage.
     #[cfg(feature = "resumption")]
     LoadingSession { identity: Identity, secret: Secret },
+    /// The name of the server is on its way from storage.
+    #[cfg(feature = "x509")]
+    LoadingName,
+    /// It can start, and asks for this name.
+    #[cfg(feature = "x509")]
+    Named { name: heapless::String<{ dtls_psk::SERVER_NAME_MAX }> },
     /// It can start: nothing is needed beforehand.
     #[cfg(feature = "rpk")]
     Ready,

@@ -12,7 +12,11 @@ mod alerts;
 mod attack_corpus;
 mod bootstrap;
 mod bytes;
+#[cfg(feature = "x509-path")]
+mod certificates;
 mod management;
+#[cfg(feature = "x509-path")]
+mod modes;
 mod power_loss;
 mod prover;
 #[cfg(feature = "rpk")]

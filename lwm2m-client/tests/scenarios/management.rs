@@ -4,7 +4,7 @@ use lwm2m_client::objects::{Content, Format, Operation, Path, Value, WriteMode};
 use lwm2m_coap::block::{Block, Szx};
 use lwm2m_coap::{Code, OptionNumber};
 
-use crate::world::{Script, World, account, target, tlv};
+use crate::world::{BODY, Script, World, account, target, tlv};
 
 const DM: u16 = 5683;
 
@@ -246,7 +246,7 @@ fn a_structured_write_in_blocks_is_assembled_up_to_a_cap() {
     assert_eq!(write_blocks(&mut world, "/42800/0", 11_542, &payload), Code::CHANGED);
     assert_eq!(world.objects.notes.list[&0].text, text);
     assert_eq!(world.objects.notes.list[&0].numbers[&5], 1);
-    let text = "x".repeat(600);
+    let text = "x".repeat(BODY + 1);
     let payload = tlv("/42800/0", &[("0", Value::String(&text))]);
     assert_eq!(write_blocks(&mut world, "/42800/0", 11_542, &payload), Code::REQUEST_ENTITY_TOO_LARGE);
     assert_eq!(world.objects.notes.list[&0].text.len(), 300);

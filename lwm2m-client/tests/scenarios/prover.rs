@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "x509")]
+use dtls_psk::CertificateType;
 use dtls_psk::{Answer, Config, Connection, Handshake, Input, Instant, Operation, Suites};
 #[cfg(feature = "rpk")]
 use dtls_psk::{CertificateTypes, Crypto as _, PeerCertificate, Refusal, RustCrypto, raw_public_key};
@@ -26,6 +28,9 @@ pub struct Owner {
     /// What it presents is another's.
     #[cfg(feature = "rpk")]
     pub impersonates: Option<Vec<u8>>,
+    /// Its certificates; without any it has a raw public key alone.
+    #[cfg(feature = "x509")]
+    pub chain: Vec<Vec<u8>>,
     /// Why handshakes will come to nothing.
     pub suspicions: Vec<dtls_psk::Reason>,
 }
@@ -57,7 +62,11 @@ impl Owner {
         let config = Config::DEFAULT.with_suites(suites);
         #[cfg(feature = "rpk")]
         let config = match self.secret {
-            Some(_) => config.with_certificate_types(CertificateTypes::RAW_PUBLIC_KEY),
+            Some(_) => config.with_certificate_types(CertificateTypes {
+                #[cfg(feature = "x509")]
+                x509: !self.chain.is_empty(),
+                ..CertificateTypes::RAW_PUBLIC_KEY
+            }),
             None => config,
         };
         config
@@ -80,9 +89,15 @@ impl Owner {
                     keys.get(identity).map_or(Answer::Unknown, |key| Answer::Psk { key })
                 }
                 #[cfg(feature = "rpk")]
-                Operation::Present { .. } => {
-                    own = self.impersonates.clone().unwrap_or_else(|| public_key(&self.secret.unwrap()));
-                    presented = [own.as_slice()];
+                Operation::Present { certificate_type } => {
+                    let raw =
+                        || self.impersonates.clone().unwrap_or_else(|| public_key(&self.secret.unwrap()));
+                    own = match certificate_type {
+                        #[cfg(feature = "x509")]
+                        CertificateType::X509 => self.chain.clone(),
+                        _ => vec![raw()],
+                    };
+                    presented = own.iter().map(Vec::as_slice).collect::<Vec<_>>();
                     Answer::Certificates(&presented)
                 }
                 #[cfg(feature = "rpk")]
@@ -96,6 +111,15 @@ impl Owner {
                 Operation::CheckPeer { certificate: PeerCertificate::RawPublicKey(key) } => {
                     self.presented.push(key.to_vec());
                     match self.known.iter().any(|known| known == key) {
+                        true => Answer::Trusted,
+                        false => Answer::Refused(Refusal::Unknown),
+                    }
+                }
+                #[cfg(feature = "x509")]
+                Operation::CheckPeer { certificate: PeerCertificate::X509(mut chain) } => {
+                    let own = chain.next().unwrap();
+                    self.presented.extend([own].into_iter().chain(chain).map(<[u8]>::to_vec));
+                    match self.known.iter().any(|known| known == own) {
                         true => Answer::Trusted,
                         false => Answer::Refused(Refusal::Unknown),
                     }
@@ -124,6 +148,19 @@ pub fn resources<'a>(credential: Option<&Credential<'a>>) -> Vec<(&'static str, 
             ("4", Value::Opaque(raw.server_key)),
             ("5", Value::Opaque(raw.private_key.unwrap_or_default())),
         ],
+        #[cfg(feature = "x509")]
+        Some(Credential::Certificate(certificate)) => {
+            let mut resources = vec![
+                ("2", Value::Integer(2)),
+                ("3", Value::Opaque(certificate.chain.unwrap_or_default())),
+                ("4", Value::Opaque(certificate.server_certificate)),
+                ("5", Value::Opaque(certificate.private_key.unwrap_or_default())),
+                ("13", Value::Unsigned(certificate.matching as u64)),
+                ("15", Value::Unsigned(certificate.usage as u64)),
+            ];
+            resources.extend(certificate.server_name.map(|name| ("14", Value::String(name))));
+            resources
+        }
         other => panic!("{other:?}"),
     }
 }

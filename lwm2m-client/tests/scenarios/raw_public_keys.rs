@@ -10,19 +10,17 @@ use lwm2m_client::{
 use lwm2m_coap::Code;
 
 use crate::prover::{Owner, public_key};
-use crate::world::{
-    BOOT, OLD, Script, World, account, account_of, bootstrap_account, bootstrap_account_of, target, tlv,
-};
+use crate::world::{BOOT, OLD, Script, World, account, account_of, bootstrap_account, target, tlv};
 
 const BS: u16 = 5784;
 const DM: u16 = 5684;
 
-const DEVICE: [u8; 32] = [0xd1; 32];
-const SERVER: [u8; 32] = [0x5e; 32];
+pub const DEVICE: [u8; 32] = [0xd1; 32];
+pub const SERVER: [u8; 32] = [0x5e; 32];
 const OTHER: [u8; 32] = [0x07; 32];
 
 /// A OneAsymmetricKey.
-fn private_key(secret: &[u8; 32]) -> Vec<u8> {
+pub fn private_key(secret: &[u8; 32]) -> Vec<u8> {
     let head = [
         0x30, 0x41, 2, 1, 0, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48,
         0xce, 0x3d, 3, 1, 7, 4, 0x27, 0x30, 0x25, 2, 1, 1, 4, 0x20,
@@ -31,18 +29,18 @@ fn private_key(secret: &[u8; 32]) -> Vec<u8> {
 }
 
 /// What a device has, as a whole.
-struct Keys {
+pub struct Keys {
     public: Vec<u8>,
     private: Vec<u8>,
     server: Vec<u8>,
 }
 
 impl Keys {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Keys { public: public_key(&DEVICE), private: private_key(&DEVICE), server: public_key(&SERVER) }
     }
 
-    fn credential(&self) -> Credential<'_> {
+    pub fn credential(&self) -> Credential<'_> {
         let Keys { public, private, server } = self;
         RawPublicKey { public_key: Some(public), private_key: Some(private), server_key: server }.into()
     }
@@ -218,38 +216,6 @@ fn an_account_that_names_no_suite_for_its_credential_has_nothing_to_offer() {
 fn bootstrap_asked(world: &mut World) {
     let is_asked = |world: &World| world.servers[0].requests.iter().any(|request| request.path == "/bs");
     assert!(world.run_until(10, is_asked), "{:?}", world.notices);
-}
-
-/// A bootstrap server for each security mode, with the account for it.
-fn bootstrap_servers(keys: &Keys) -> [(u16, Option<Credential<'_>>, Script); 3] {
-    let signing = Script::signing(BS, Owner::new(SERVER, &[&public_key(&DEVICE)]));
-    [
-        (5783, None, Script::new(5783)),
-        (BS, Some(BOOT.into()), Script::secured(BS, "boot", BOOT.key)),
-        (BS, Some(keys.credential()), signing),
-    ]
-}
-
-#[test]
-fn a_bootstrap_leads_from_every_mode_into_every_mode() {
-    let keys = Keys::new();
-    for from in 0..3 {
-        for (at, credential) in [(5683, None), (DM, Some(OLD.into())), (DM, Some(keys.credential()))] {
-            let (port, account, script) = bootstrap_servers(&keys).into_iter().nth(from).unwrap();
-            let mut manager = server();
-            manager.keys.insert(b"old".to_vec(), OLD.key.to_vec());
-            let accounts = [bootstrap_account_of(port, account)];
-            let mut world = World::durable(&accounts, vec![script, manager, Script::new(5683)]);
-            bootstrap_asked(&mut world);
-            assert!(world.try_write_account(port, 1, 1, at, credential), "{from} {credential:?}");
-            assert_eq!(world.finish(port), Code::CHANGED);
-            assert!(world.run_until(10, |world| world.is_registered(at)), "{from} {credential:?}");
-            world.run(1);
-            assert!(world.notices.contains(&Notice::Confirmed));
-            world.power_loss();
-            assert!(world.run_until(10, |world| world.client.is_registered()));
-        }
-    }
 }
 
 /// A device that is registered by a pre-shared key, and asked to bootstrap.

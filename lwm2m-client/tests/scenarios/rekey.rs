@@ -1,6 +1,6 @@
 //! New credentials by bootstrap: proven by a full handshake and a registration, else rolled back.
 
-use lwm2m_client::{Notice, Role};
+use lwm2m_client::{Action, Key, Notice, Reason, Role, ShortServerId};
 use lwm2m_coap::Code;
 
 use crate::world::{BOOT, NEW, OLD, Script, World, account, bootstrap_account};
@@ -82,4 +82,19 @@ fn keys_reach_storage_before_the_write_is_answered() {
     let stages = world.flash.log.iter().filter(|action| *action == "Stage").count();
     // Identity and key; then five records (two of /0, one of /1) and the index.
     assert_eq!(stages, 2 + 3 + 1, "{:?}", world.flash.log);
+}
+
+#[test]
+fn a_key_that_is_not_in_storage_is_named_and_tried_again() {
+    for key in [Key::Identity(1), Key::Secret(1)] {
+        let mut world = world();
+        for action in [Action::Remove { key }, Action::Commit, Action::Confirm] {
+            world.flash.store.apply(&action).unwrap();
+        }
+        world.run(5);
+        let server = ShortServerId::FIRST;
+        let reason = Reason::NoCredential;
+        assert_eq!(world.notices, [Notice::RegistrationRetry { server, reason }], "{key:?}");
+        assert!(world.flash.loaded.len() < 12, "asked once for each attempt");
+    }
 }

@@ -20,7 +20,10 @@ use lwm2m_coap::{
 
 use crate::prover::{Owner, Secured};
 
-pub type TestClient = Client<'static, 4, 4, 4, 6, 512>;
+pub type TestClient = Client<'static, 4, 4, 4, 6, BODY>;
+
+/// A certificate needs more.
+pub const BODY: usize = if cfg!(feature = "x509") { 2048 } else { 512 };
 
 /// What a server got: a request of the device, or a notification.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +104,9 @@ pub struct Script {
     pub suites: dtls_psk::Suites,
     /// The list of them in the last ClientHello with a cookie.
     pub offered: Vec<u8>,
+    /// The names that devices asked for.
+    #[cfg(feature = "x509")]
+    pub names: Vec<Option<String>>,
     /// Datagrams that an alert answered.
     pub hellos: usize,
     /// Nothing arrives and nothing leaves.
@@ -144,6 +150,8 @@ impl Script {
             handshakes: 0,
             suites: dtls_psk::Suites::DEFAULT,
             offered: Vec::new(),
+            #[cfg(feature = "x509")]
+            names: Vec::new(),
             hellos: 0,
             is_dead: false,
             challenge: None,
@@ -206,6 +214,9 @@ impl Script {
                 match jar.accept(time, &config, &mut rng, b"address", datagram, &mut out) {
                     Accepted::Reply(length) => self.deliver.push_back(out[..length].to_vec()),
                     Accepted::Verified(hello) => {
+                        #[cfg(feature = "x509")]
+                        self.names
+                            .push(hello.server_name().map(|name| String::from_utf8(name.to_vec()).unwrap()));
                         let connection =
                             Connection::server(time, &config, &hello, &mut rng, Box::new(Handshake::new()))
                                 .unwrap();
@@ -651,7 +662,7 @@ pub fn bootstrap_account(port: u16, key: Option<PresharedKey<'_>>) -> FactoryAcc
 }
 
 /// An account for the bootstrap server at this port with this credential.
-#[cfg(feature = "rpk")]
+#[cfg(feature = "x509-path")]
 pub fn bootstrap_account_of(port: u16, credential: Option<Credential<'_>>) -> FactoryAccount<'_> {
     FactoryAccount::bootstrap(0, uri(port, credential.is_some()), credential)
 }
@@ -1016,11 +1027,31 @@ impl World {
             ("7", Value::String("U")),
         ];
         [(format!("/0/{instance}"), security), (format!("/1/{id}"), server)].iter().all(|(path, values)| {
-            let payload = tlv(path, values);
-            let content = Content { format: Format::TLV, payload: &payload };
-            self.try_ask(port, &Operation::BootstrapWrite { path: target(path).path, content })
-                == Some(Code::CHANGED)
+            self.try_write_blocks(port, path, &tlv(path, values)) == Some(Code::CHANGED)
         })
+    }
+
+    /// Writes in blocks of 512 bytes what is longer than that; the answer to the last one.
+    pub fn try_write_blocks(&mut self, port: u16, path: &str, payload: &[u8]) -> Option<Code> {
+        let mut blocks = payload.chunks(512).zip(0..).peekable();
+        while let Some((bytes, number)) = blocks.next() {
+            let is_last = blocks.peek().is_none();
+            let content = Content { format: Format::TLV, payload: bytes };
+            let operation = Operation::BootstrapWrite { path: target(path).path, content };
+            let block = Block::new(number, !is_last, Szx::fitting(512)).unwrap();
+            let response = self.try_ask_with(port, |writer| {
+                mapping::emit(&operation, writer).unwrap();
+                if payload.len() > 512 {
+                    writer.block1(block).unwrap();
+                }
+                writer.payload(bytes).unwrap();
+            });
+            let code = response?.code;
+            if is_last || code != Code::CONTINUE {
+                return Some(code);
+            }
+        }
+        None
     }
 
     pub fn try_finish(&mut self, port: u16) -> bool {
@@ -1068,7 +1099,7 @@ pub fn tlv(path: &str, values: &[(&str, Value<'_>)]) -> Vec<u8> {
         .iter()
         .map(|(name, value)| (lwm2m_client::objects::Path::parse(&format!("{path}/{name}")).unwrap(), *value))
         .collect();
-    let mut space = [0; 1024];
+    let mut space = [0; 4096];
     let mut buffer = lwm2m_coap::Buffer::new(&mut space);
     format::encode(Format::TLV, &target(path), &list.as_slice(), &mut buffer).unwrap();
     buffer.written().to_vec()

@@ -1,10 +1,25 @@
-//! Private keys on P-256 as they lie in storage.
+//! Private keys on P-256 and chains of certificates, as they lie in storage.
 //!
 //! LwM2M Transport 1.1.1 §5.2.8.2 has a OneAsymmetricKey (RFC 5958); an ECPrivateKey (RFC 5915) and the bare number are taken
 //! as well. Invariant: nothing is copied, and what is of another algorithm or curve, or has anything behind it, is no key.
 
+/// The most certificates of a chain, and one key where there are none.
+pub(crate) const CHAIN_MAX: usize = if cfg!(feature = "x509") { 5 } else { 1 };
+
+/// The certificates in a record, one after another.
+#[cfg(feature = "x509")]
+pub(crate) fn chain(mut record: &[u8]) -> Option<heapless::Vec<&[u8], CHAIN_MAX>> {
+    let mut chain = heapless::Vec::new();
+    while !record.is_empty() {
+        let whole = record;
+        element(&mut record, SEQUENCE)?;
+        chain.push(whole.get(..whole.len().checked_sub(record.len())?)?).ok()?;
+    }
+    (!chain.is_empty()).then_some(chain)
+}
+
 /// The private key in a record, big-endian.
-pub(crate) fn number(record: &[u8]) -> Option<&[u8; 32]> {
+pub(crate) fn private_key(record: &[u8]) -> Option<&[u8; 32]> {
     if let Ok(number) = record.try_into() {
         return Some(number);
     }
@@ -48,14 +63,15 @@ fn whole(mut bytes: &[u8], tag: u8) -> Option<&[u8]> {
     element(&mut bytes, tag).filter(|_| bytes.is_empty())
 }
 
-/// Takes the next element in DER, if it has this tag, and returns its content, of at most 255 bytes.
+/// Takes the next element in DER, if it has this tag, and returns its content, of at most 65,535 bytes.
 fn element<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
-    let (length, rest) = match bytes.strip_prefix(&[tag])?.split_first()? {
-        (0x81, rest) => rest.split_first().filter(|(length, _)| **length > 0x7f)?,
-        (length, rest) if *length < 0x80 => (length, rest),
+    let (length, rest) = match *bytes.strip_prefix(&[tag])? {
+        [0x82, high @ 1..=0xff, low, ref rest @ ..] => (u16::from_be_bytes([high, low]), rest),
+        [0x81, length @ 0x80..=0xff, ref rest @ ..] => (length.into(), rest),
+        [length @ 0..=0x7f, ref rest @ ..] => (length.into(), rest),
         _ => return None,
     };
-    let (content, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (content, rest) = rest.split_at_checked(length.into())?;
     *bytes = rest;
     Some(content)
 }
@@ -101,7 +117,7 @@ mod tests {
     #[test]
     fn the_number_is_found_in_every_form() {
         for form in forms() {
-            assert_eq!(number(&form).map(<[u8; 32]>::as_slice), Some(&*hex(NUMBER)), "{form:02x?}");
+            assert_eq!(private_key(&form).map(<[u8; 32]>::as_slice), Some(&*hex(NUMBER)), "{form:02x?}");
         }
     }
 
@@ -109,10 +125,10 @@ mod tests {
     fn what_is_cut_or_has_something_behind_it_is_no_key() {
         for form in forms() {
             for length in (0..form.len()).filter(|length| *length != 32) {
-                assert_eq!(number(&form[..length]), None, "{length}");
+                assert_eq!(private_key(&form[..length]), None, "{length}");
             }
             let longer = [&form[..], &[0]].concat();
-            assert_eq!(number(&longer), None);
+            assert_eq!(private_key(&longer), None);
         }
     }
 
@@ -135,10 +151,37 @@ mod tests {
             let bent: Vec<_> = bent.collect();
             assert!(!bent.is_empty(), "{to:02x?}");
             for form in bent {
-                assert_eq!(number(&form), None, "{form:02x?}");
+                assert_eq!(private_key(&form), None, "{form:02x?}");
             }
         }
-        // A length in a form that is longer than it must be.
-        assert_eq!(number(&hex(&std::format!("308125 020101 0420{NUMBER}"))), None);
+        // Lengths in a form that is longer than it must be.
+        for length in ["8125", "820025"] {
+            assert_eq!(private_key(&hex(&std::format!("30{length} 020101 0420{NUMBER}"))), None);
+        }
+    }
+
+    #[cfg(feature = "x509")]
+    #[test]
+    fn a_chain_falls_apart_into_its_certificates() {
+        let of = |length: usize| {
+            let [high, low] = u16::try_from(length).unwrap().to_be_bytes();
+            let head = match length {
+                0..=0x7f => vec![0x30, low],
+                0x80..=0xff => vec![0x30, 0x81, low],
+                _ => vec![0x30, 0x82, high, low],
+            };
+            [head, vec![7; length]].concat()
+        };
+        let certificates: Vec<_> = [300, 0, 127, 128, 255].map(of).into();
+        for count in 1..=CHAIN_MAX {
+            let record = certificates[..count].concat();
+            assert_eq!(chain(&record).unwrap(), certificates[..count]);
+            assert_eq!(chain(&record[..record.len() - 1]).map(|chain| chain.len()), None);
+            assert_eq!(chain(&[&record[..], &[0]].concat()), None);
+        }
+        assert_eq!(chain(&[]), None);
+        assert_eq!(chain(&[certificates.concat(), of(1)].concat()), None);
+        // Another tag, and a length without its bytes.
+        assert_eq!((chain(&[0x31, 0]), chain(&[0x30]), chain(&[0x30, 0x82, 1])), (None, None, None));
     }
 }
