@@ -492,6 +492,13 @@ pub(crate) fn host_name(text: &str) -> Option<&str> {
     (is_known && is_name && name.len() <= dtls_psk::SERVER_NAME_MAX).then_some(name)
 }
 
+/// Whether the text may be the name of a server (`/0/x/14`): letters, digits, hyphens, underscores and dots, at most 253 bytes, and
+/// no address.
+#[cfg(feature = "x509")]
+pub fn is_host_name(text: &str) -> bool {
+    host_name(text).is_some()
+}
+
 /// What lies before and behind the first `separator`, which is ASCII.
 fn split(text: &str, separator: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|byte| byte == separator)?;

@@ -18,6 +18,15 @@ pub(crate) fn chain(mut record: &[u8]) -> Option<heapless::Vec<&[u8], CHAIN_MAX>
     (!chain.is_empty()).then_some(chain)
 }
 
+/// The public key of a private key, as [`RawPublicKey::public_key`](crate::RawPublicKey::public_key) has it: for factories, which
+/// then need to know the latter alone. `None` if that is in none of the forms of
+/// [`RawPublicKey::private_key`](crate::RawPublicKey::private_key).
+pub fn raw_public_key(private_key: &[u8]) -> Option<[u8; dtls_psk::RAW_PUBLIC_KEY]> {
+    use dtls_psk::{Crypto as _, RustCrypto};
+    let point = RustCrypto::p256_public(self::private_key(private_key)?)?;
+    Some(dtls_psk::raw_public_key(&point))
+}
+
 /// The private key in a record, big-endian.
 pub(crate) fn private_key(record: &[u8]) -> Option<&[u8; 32]> {
     if let Ok(number) = record.try_into() {
@@ -112,6 +121,15 @@ mod tests {
                  8142 00{PUBLIC}"
             )),
         ]
+    }
+
+    #[test]
+    fn the_public_key_follows_from_the_private_one() {
+        for form in forms() {
+            assert_eq!(raw_public_key(&form).unwrap()[26..], hex(PUBLIC));
+        }
+        assert_eq!(raw_public_key(&[0; 32]), None);
+        assert_eq!(raw_public_key(&[0xff; 31]), None);
     }
 
     #[test]

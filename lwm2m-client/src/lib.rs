@@ -144,6 +144,8 @@ mod store;
 
 pub use account::{Binding, SecurityMode, Server, ServerAddress, ShortServerId};
 pub use client::{Client, Config};
+#[cfg(feature = "rpk")]
+pub use der::raw_public_key;
 pub use error::{Inconsistent, Reason, StoreError};
 pub use event::{AccountId, Counters, Event, Notice, Role};
 #[cfg(feature = "x509")]
@@ -160,7 +162,7 @@ pub use runner::{Runner, StdClient};
 pub use store::Store;
 
 #[cfg(feature = "x509")]
-pub use account::MatchingType;
+pub use account::{MatchingType, is_host_name};
 #[cfg(feature = "x509")]
 pub use dtls_psk::CertificateUsage;
 #[cfg(feature = "psk")]

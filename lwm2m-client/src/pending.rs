@@ -95,7 +95,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// The record came from storage, or there is none.
     pub(crate) fn operation_loaded(&mut self, slot: usize, record: Option<&[u8]>) {
-        let Some(Pending { id, wait }) = self.handshake.as_mut().and_then(|place| place.pending.take())
+        let Some(Pending { id, wait: _wait }) =
+            self.handshake.as_mut().and_then(|place| place.pending.take())
         else {
             return;
         };
@@ -108,7 +109,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     PeerCertificate::RawPublicKey(key) => point_of(record).map(|_| is_known(key, record)),
                     #[cfg(feature = "x509")]
                     PeerCertificate::X509(chain) => self
-                        .trust(slot, wait, record, connection.server_name())
+                        .trust(slot, _wait, record, connection.server_name())
                         .map(|trust| trust.check::<RustCrypto>(chain.clone())),
                     _ => None,
                 };

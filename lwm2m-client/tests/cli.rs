@@ -73,6 +73,141 @@ fn bad_arguments_end_with_2_and_say_why() {
     refused(&[&server[..], &["--state", "/dev/null/x"]].concat(), "--state");
 }
 
+/// A file with that content, and its path.
+#[cfg(feature = "x509-path")]
+fn file(folder: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A key on this curve, and a certificate for it that it signed itself.
+#[cfg(feature = "x509-path")]
+fn made(algorithm: &'static rcgen::SignatureAlgorithm) -> (rcgen::KeyPair, rcgen::Certificate) {
+    let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+    let params = rcgen::CertificateParams::new(vec!["lwm2m.example".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (key, certificate)
+}
+
+#[cfg(feature = "x509-path")]
+#[test]
+fn files_that_are_of_no_use_end_with_2_and_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, certificate) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let (other_key, other) = made(&rcgen::PKCS_ECDSA_P384_SHA384);
+    let private = file(&folder, "private.pem", key.serialize_pem());
+    let public = file(&folder, "public.pem", key.public_key_pem());
+    let own = file(&folder, "own.pem", certificate.pem());
+    let p384 = file(&folder, "p384.pem", other_key.serialize_pem());
+    let p384_public = file(&folder, "p384-public.der", other_key.public_key_raw());
+    let text = file(&folder, "text", "nothing");
+    let broken = file(&folder, "broken.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    let long = file(&folder, "long.pem", other.pem().repeat(6));
+    let (stranger, _) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let stranger = file(&folder, "stranger.der", stranger.serialize_der());
+    let server = ["--server", "coaps://127.0.0.1"];
+    let raw = |own: &str, server_key: &str, reason: &str| {
+        let keys = ["--rpk-private-key", own, "--server-public-key", server_key];
+        refused(&[&server[..], &keys].concat(), reason);
+    };
+    raw("/nowhere", &public, "--rpk-private-key /nowhere: No such file");
+    raw(&private, "/nowhere", "--server-public-key /nowhere");
+    raw(&public, &public, "no private key on P-256");
+    raw(&p384, &public, "no private key on P-256");
+    raw(&text, &public, "no private key on P-256");
+    raw(&private, &p384_public, "no public key on P-256");
+    raw(&private, &private, "no public key on P-256");
+    let x509 = |own: &str, key: &str, trust: &str, more: &[&str], reason: &str| {
+        let files = ["--certificate", own, "--private-key", key, "--trust", trust];
+        refused(&[&server[..], &files, more].concat(), reason);
+    };
+    x509(&text, &private, &own, &[], "no certificate in PEM or DER");
+    x509(&private, &private, &own, &[], "no certificate in PEM or DER");
+    x509(&broken, &private, &own, &[], "--certificate");
+    x509(&long, &private, &own, &[], "more than 5 certificates");
+    x509(&own, &stranger, &own, &[], "is not the key of the first certificate");
+    x509(&own, &p384, &own, &[], "no private key on P-256");
+    x509(&own, &private, &text, &[], "--trust");
+    x509(&own, &private, &public, &["--certificate-usage", "2"], "no certificate in PEM or DER");
+    x509(&own, &private, &own, &["--certificate-usage", "4"], "--certificate-usage");
+    x509(&own, &private, &own, &["--certificate-usage", "0"], "--trust-anchor");
+    x509(&own, &private, &own, &["--trust-anchor", &text], "--trust-anchor");
+    x509(&own, &private, &own, &["--trust-anchor", &long], "more than 4");
+    x509(&own, &private, &own, &["--server-name", "192.0.2.1"], "--server-name");
+    // One credential at a time, and each of its parts.
+    let keys = ["--psk-identity", "a", "--psk-key", "00"];
+    x509(&own, &private, &own, &keys, "cannot be used with");
+    refused(&[&server[..], &["--rpk-private-key", &private]].concat(), "--server-public-key");
+    refused(&[&server[..], &["--certificate", &own, "--trust", &own]].concat(), "--private-key");
+    refused(&[&server[..], &["--trust", &own]].concat(), "--certificate");
+    let raw = ["--server", "coap://127.0.0.1", "--rpk-private-key", &private, "--server-public-key", &public];
+    refused(&raw, "coaps://");
+}
+
+/// The first datagram of a client that goes to a server with security.
+#[cfg(feature = "x509-path")]
+fn hello(credential: &[&str]) -> Vec<u8> {
+    let (socket, _) = server();
+    let uri = format!("coaps://{}", socket.local_addr().unwrap());
+    let mut child = client(&[&["--server", &uri], credential].concat()).spawn().unwrap();
+    let mut hello = vec![0; 1500];
+    let (length, _) = socket.recv_from(&mut hello).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    hello.truncate(length);
+    hello
+}
+
+#[cfg(feature = "x509-path")]
+#[test]
+fn keys_and_certificates_in_pem_and_der_begin_a_handshake() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, certificate) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let private = [
+        file(&folder, "private.pem", key.serialize_pem()),
+        file(&folder, "private.der", key.serialize_der()),
+    ];
+    let public = file(&folder, "public.pem", key.public_key_pem());
+    let own = [file(&folder, "own.pem", certificate.pem()), file(&folder, "own.der", certificate.der())];
+    let has = |hello: &[u8], bytes: &[u8]| hello.windows(bytes.len()).any(|window| window == bytes);
+    // TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, and client_certificate_type with RawPublicKey (RFC 7250 §3).
+    let (suite, raw) = ([0xc0, 0xae], [0, 19, 0, 2, 1, 2]);
+    for (private, own) in private.iter().zip(&own) {
+        let offered = hello(&["--rpk-private-key", private, "--server-public-key", &public]);
+        assert!(has(&offered, &suite) && has(&offered, &raw));
+        let files = ["--certificate", own, "--private-key", private];
+        for (trust, more) in [
+            (own, &[][..]),
+            (&public, &["--server-name", "lwm2m.example"]),
+            (own, &["--certificate-usage", "2", "--server-name", "lwm2m.example"]),
+            (own, &["--certificate-usage", "0", "--trust-anchor", own, "--server-name", "lwm2m.example"]),
+        ] {
+            let offered = hello(&[&files[..], &["--trust", trust], more].concat());
+            assert!(has(&offered, &suite) && !has(&offered, &raw), "{more:?}");
+            assert_eq!(has(&offered, b"lwm2m.example"), !more.is_empty(), "{more:?}");
+        }
+    }
+}
+
+#[test]
+fn help_names_every_credential() {
+    let Output { status, stdout, .. } = client(&["--help"]).output().unwrap();
+    let help = String::from_utf8(stdout).unwrap();
+    assert!(status.success());
+    let mut options = vec!["--psk-identity <TEXT>", "--psk-key <HEX>"];
+    if cfg!(feature = "rpk") {
+        options.extend(["--rpk-private-key <FILE>", "--server-public-key <FILE>"]);
+    }
+    if cfg!(feature = "x509") {
+        options.extend(["--certificate <FILE>", "--private-key <FILE>", "--trust <FILE>"]);
+        options.extend(["--certificate-usage <0..3>", "--server-name <NAME>", "--trust-anchor <FILE>"]);
+    }
+    for option in options {
+        assert!(help.contains(option), "{option}: {help}");
+    }
+}
+
 #[test]
 fn the_limit_for_records_is_offered() {
     let (socket, _) = server();

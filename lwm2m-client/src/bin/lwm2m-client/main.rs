@@ -3,6 +3,8 @@
 //! Exit codes: 0 after SIGINT with a de-registration, 2 for bad arguments, 3 when the first bootstrap or registration is
 //! refused, or unanswered for too long.
 
+mod credentials;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,8 +17,8 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use lwm2m_client::objects::{Object, Version};
 use lwm2m_client::simulated::{Device, Location, Temperature};
 use lwm2m_client::{
-    Binding, Config, Credential, FactoryAccount, IDENTITY_CAPACITY, Notice, PresharedKey, Reason, Role,
-    Runner, SECRET_CAPACITY, Server, ServerAddress, ShortServerId, Store, provision,
+    Binding, Config, FactoryAccount, Notice, Reason, Role, Runner, Server, ServerAddress, ShortServerId,
+    Store, provision,
 };
 
 /// A simulated LwM2M device: Device, Location and Temperature with live values.
@@ -41,12 +43,8 @@ struct Arguments {
     /// Transport binding; UQ is UDP with queue mode.
     #[arg(long, value_enum, ignore_case = true, default_value = "U")]
     binding: Transport,
-    /// Identity of the pre-shared key.
-    #[arg(long, value_name = "TEXT", requires = "psk_key")]
-    psk_identity: Option<String>,
-    /// Pre-shared key in hexadecimal digits.
-    #[arg(long, value_name = "HEX", requires = "psk_identity")]
-    psk_key: Option<String>,
+    #[command(flatten)]
+    credentials: credentials::Options,
     /// Connection ID: how many bytes to ask for in records to this client, 0 to 8. 0 keeps the session as well when the
     /// address of this client changes.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=8))]
@@ -88,12 +86,40 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(is_terminal);
     log.with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
-    let store = match prepare(&arguments) {
-        Ok(store) => store,
-        Err(reason) => Arguments::command().error(ErrorKind::ValueValidation, reason).exit(),
+    let store = prepare(&arguments).unwrap_or_else(|reason| refuse(&reason));
+    let config = Config {
+        version: match arguments.lwm2m {
+            Enabler::V1_0 => Version { major: 1, minor: 0 },
+            Enabler::V1_1 => Version { major: 1, minor: 1 },
+        },
+        is_queue_mode: arguments.binding == Transport::Uq,
+        mtu: 1280,
+        block_size: 1024,
+        connection_id: (!arguments.no_cid).then_some(arguments.cid),
+        record_size_limit: arguments.record_size_limit,
+        ..Config::new(&arguments.endpoint)
     };
-    run(&arguments, store)
+    #[cfg(feature = "x509")]
+    let anchors = arguments.credentials.trust_anchors().unwrap_or_else(|reason| refuse(&reason));
+    #[cfg(feature = "x509")]
+    let anchors: Vec<&[u8]> = anchors.iter().map(Vec::as_slice).collect();
+    #[cfg(feature = "x509")]
+    let config = Config { trust_anchors: &anchors, ..config };
+    run(&arguments, config, store)
 }
+
+fn refuse(reason: &str) -> ! {
+    Arguments::command().error(ErrorKind::ValueValidation, reason).exit()
+}
+
+/// The credentials that there are.
+const WAYS: &str = if cfg!(feature = "x509") {
+    "--psk-identity and --psk-key, --rpk-private-key and --server-public-key, or --certificate, --private-key and --trust"
+} else if cfg!(feature = "rpk") {
+    "--psk-identity and --psk-key, or --rpk-private-key and --server-public-key"
+} else {
+    "--psk-identity and --psk-key"
+};
 
 /// Checks what clap cannot, and opens the storage; it holds accounts afterwards.
 fn prepare(arguments: &Arguments) -> Result<Store, String> {
@@ -105,24 +131,10 @@ fn prepare(arguments: &Arguments) -> Result<Store, String> {
     }
     let address = ServerAddress::parse(&arguments.server)
         .ok_or("--server must be coap://host[:port] or coaps://host[:port]")?;
-    let key = match &arguments.psk_key {
-        Some(digits) => Some(hex::decode(digits).map_err(|error| format!("--psk-key: {error}"))?),
-        None => None,
-    };
-    let credential = match (&arguments.psk_identity, &key) {
-        (Some(identity), Some(key)) => {
-            if identity.is_empty() || identity.len() > IDENTITY_CAPACITY {
-                return Err(format!("--psk-identity must have 1 to {IDENTITY_CAPACITY} bytes"));
-            }
-            if key.is_empty() || key.len() > SECRET_CAPACITY {
-                return Err(format!("--psk-key must have 1 to {SECRET_CAPACITY} bytes, two digits each"));
-            }
-            Some(Credential::from(PresharedKey { identity: identity.as_bytes(), key }))
-        }
-        _ => None,
-    };
+    let owned = arguments.credentials.read()?;
+    let credential = owned.as_ref().map(credentials::Owned::credential);
     match (address.is_secure, credential) {
-        (true, None) => return Err("a coaps:// server needs --psk-identity and --psk-key".into()),
+        (true, None) => return Err(format!("a coaps:// server needs {WAYS}")),
         (false, Some(_)) => return Err("a coap:// server takes no credential: use coaps://".into()),
         _ => {}
     }
@@ -151,19 +163,7 @@ fn prepare(arguments: &Arguments) -> Result<Store, String> {
     Ok(store)
 }
 
-fn run(arguments: &Arguments, store: Store) -> ExitCode {
-    let config = Config {
-        version: match arguments.lwm2m {
-            Enabler::V1_0 => Version { major: 1, minor: 0 },
-            Enabler::V1_1 => Version { major: 1, minor: 1 },
-        },
-        is_queue_mode: arguments.binding == Transport::Uq,
-        mtu: 1280,
-        block_size: 1024,
-        connection_id: (!arguments.no_cid).then_some(arguments.cid),
-        record_size_limit: arguments.record_size_limit,
-        ..Config::new(&arguments.endpoint)
-    };
+fn run(arguments: &Arguments, config: Config<'_>, store: Store) -> ExitCode {
     let is_interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, is_interrupted.clone()) {
@@ -240,7 +240,13 @@ impl Patience {
 
     fn failed(&mut self, what: &str, reason: Reason) {
         self.last = Some(reason);
-        if let Reason::Refused(_) | Reason::Unsupported | Reason::NoSuite | Reason::NoCredential = reason {
+        if let Reason::Refused(_)
+        | Reason::Unsupported
+        | Reason::NoSuite
+        | Reason::NoCredential
+        | Reason::MalformedCredential
+        | Reason::Handshake(_) = reason
+        {
             self.refused = Some(format!("{what} was refused: {reason}"));
         }
     }
