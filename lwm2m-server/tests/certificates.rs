@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dtls_psk::Refusal;
 use lwm2m_server::credentials::{
     Authenticated, Binding, Certificate, Credentials, DeviceTrust, Enrol, EnrolAccount, Fingerprint,
-    KeyMaterial, OperatorError, Presented, Role, Settings, Subject, TrustError, Untrusted,
+    KeyMaterial, OperatorError, Presented, Role, Settings, Subject, TrustError, Untrusted, pem,
 };
 use lwm2m_server::store::{RedbStore, Sealer};
 use rcgen::{
@@ -609,31 +609,17 @@ fn anchors_and_revocation_lists_are_taken_as_der_or_pem_and_refused_in_words() {
         Err(TrustError::NoAuthority("CN=sensor-1".to_owned())),
         "a device's certificate is no anchor"
     );
-    let pem = |der: &[u8]| rcgen_pem("CERTIFICATE", der);
-    let both = [pem(&made.root), "between the two\n".to_owned(), pem(&made.intermediate)].concat();
+    let certificate = |der: &[u8]| pem("CERTIFICATE", der).to_string();
+    let both =
+        [certificate(&made.root), "between the two\n".to_owned(), certificate(&made.intermediate)].concat();
     assert_eq!(trust.add_anchors(both.as_bytes()), Ok(2));
     let list = revocation(&made.root_issuer, 1, (2026, 7, 1));
-    assert_eq!(trust.add_revocations(rcgen_pem("X509 CRL", &list).as_bytes()), Ok(1));
+    assert_eq!(trust.add_revocations(pem("X509 CRL", &list).as_bytes()), Ok(1));
     assert_eq!(trust.add_revocations(&list), Ok(1));
     assert_eq!(trust.authorities().len(), 2);
-    let spoilt = [pem(&made.root), pem(&made.leaf)].concat();
+    let spoilt = [certificate(&made.root), certificate(&made.leaf)].concat();
     assert!(trust.add_anchors(spoilt.as_bytes()).is_err());
     assert_eq!(trust.authorities().len(), 2, "all or none");
-}
-
-fn rcgen_pem(label: &str, der: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in der.chunks(3) {
-        let word = group.iter().chain(&[0, 0]).take(3).fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
-        for (place, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            let digit = usize::try_from(word >> shift & 0x3f).unwrap();
-            text.push(if place <= group.len() { char::from(DIGITS[digit]) } else { '=' });
-        }
-    }
-    let lines: Vec<String> =
-        text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 #[test]

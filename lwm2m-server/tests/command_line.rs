@@ -321,7 +321,12 @@ fn every_bad_request_is_answered_with_a_problem_in_words() {
         ("GET /api/v1/devices/a/objects/3/0/0/0/0", "", 400, "is no path"),
         ("GET /api/v1/devices/a/objects/3?timeout=0", "", 400, "timeout: 1 to 590"),
         ("POST /api/v1/devices/a/objects/3/0", "", 400, "post creates below an object"),
-        ("POST /api/v1/devices/a/credentials/rotate", r#"{"deadline": -1}"#, 400, "invalid value"),
+        (
+            "POST /api/v1/devices/a/credentials/rotate",
+            r#"{"deadline": -1}"#,
+            400,
+            "expected u64 at line 1 column 15",
+        ),
         ("POST /api/v1/devices/a/credentials/revoke", r#"{"role": "boss"}"#, 400, "unknown variant `boss`"),
         ("POST /api/v1/devices/a/credentials/suspend", "{}", 404, "no such device"),
     ] {

@@ -372,6 +372,10 @@ fn what_a_device_was_told_of_the_servers_key_is_known_and_survives_a_restart() {
     bench.restart();
     assert_eq!(bench.pins(2), [pin(&new)]);
     assert_eq!(bench.credentials.server_keys(Role::Management).pins()[0], pin(&new));
+    let pinned = bench.credentials.pinned();
+    assert_eq!(pinned.into_iter().collect::<Vec<_>>(), [(pin(&new), vec![EP.to_owned()])]);
+    bench.credentials.revoke(bench.now, "test", EP, None, "").unwrap();
+    assert!(bench.credentials.pinned().is_empty(), "who is refused counts no more");
 }
 
 #[test]

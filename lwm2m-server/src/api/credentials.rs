@@ -11,7 +11,21 @@
 //! An identity is text, or `"identity_hex"`; a key is hex digits of 16 to 64 bytes. With a bootstrap account and no
 //! management account, a management credential is drawn for the bootstrap to deliver; that one is never shown.
 //!
-//! `POST …/rotate`: `{"deadline": 86400, "grace": 600, "server_uri": null, "reason": "yearly"}`, times in seconds.
+//! Other modes:
+//! ```json
+//! { "mode": "rpk", "generate": true }
+//! { "mode": "rpk", "public_key": "-----BEGIN PUBLIC KEY-----…", "private_key": "-----BEGIN PRIVATE KEY-----…" }
+//! { "mode": "rpk", "public_key_sha256": "…" }
+//! { "mode": "x509", "generate": true }
+//! { "mode": "x509", "certificate": "-----BEGIN CERTIFICATE-----…", "binding": "key", "issuer": "-----BEGIN CERTIFICATE-----…" }
+//! { "mode": "x509", "binding": "name" }
+//! ```
+//! Keys and certificates are PEM, or DER in hex digits or base64; private keys PKCS#8 or ECPrivateKey. Without a private key the
+//! device has its own. `binding` is `pinned` (the default), `key` or `name`; `issuer`, the certificate of an authority or the SHA-256
+//! of its public key, is found by path validation where `key` needs it and it is left out.
+//!
+//! `POST …/rotate`: `{"mode": "rpk", "deadline": 86400, "grace": 600, "server_uri": null, "reason": "yearly"}`, times in seconds; with
+//! `"credential"` instead of `"mode"` for one that is given; the mode stays what it is where both are left out.
 //! `POST …/revoke`: `{"role": "management", "reason": "lost"}`; without a role the whole device.
 //! `POST …/suspend`, `/resume`, `/decommission`: `{"reason": "…"}`; the last one leaves a tombstone under the name.
 
@@ -21,14 +35,15 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::material::{self, Material};
 use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
 use super::{Actor, Api, now_ms};
 use crate::credentials::{
-    Account, Credential, Device, Enrol, EnrolAccount, Identity, Kept, Key, KeyMaterial, Mode, Profile, Role,
-    Rotate, Rotation, Subject,
+    Account, Credentials, Device, Enrol, EnrolAccount, KeyMaterial, Mode, Pin, Profile, Role, Rotate,
+    Rotation, Subject,
 };
-use crate::store::AuditRow;
+use crate::store::{AuditRow, StoreError};
 
 /// Audit rows in one answer unless `limit` says otherwise.
 pub(super) const LIMIT: usize = 100;
@@ -45,51 +60,47 @@ pub(super) fn summary(device: &Device) -> Value {
 }
 
 /// Everything but the keys.
-fn masked(device: &Device) -> Value {
-    json!({
+fn masked(device: &Device, credentials: &Credentials) -> Result<Value, StoreError> {
+    let account = |role| {
+        device
+            .account(role)
+            .map(|account| self::account(&device.endpoint, role, account, credentials))
+            .transpose()
+    };
+    Ok(json!({
         "endpoint": device.endpoint,
         "version": device.version,
         "allow_nosec": device.allow_nosec,
         "hold": device.hold,
         "profile": device.profile,
-        "bootstrap": device.bootstrap.as_ref().map(account),
-        "management": device.management.as_ref().map(account),
-    })
+        "bootstrap": account(Role::Bootstrap)?,
+        "management": account(Role::Management)?,
+    }))
 }
 
-fn account(account: &Account) -> Value {
-    let credentials: Vec<Value> = account.credentials.iter().map(credential).collect();
-    json!({
+fn account(
+    endpoint: &str,
+    role: Role,
+    account: &Account,
+    credentials: &Credentials,
+) -> Result<Value, StoreError> {
+    let mut shown = Vec::new();
+    for credential in &account.credentials {
+        // Of a pre-shared key there is nothing to show.
+        let kept = match credential.subject {
+            Subject::Psk(_) => None,
+            _ => credentials.kept(endpoint, role, credential.generation)?,
+        };
+        shown.push(material::shown(credential, kept.as_ref()));
+    }
+    Ok(json!({
         "state": account.state.as_str(),
         "current": account.current,
         "note": account.note,
         "last_success_ms": account.last_success_ms,
         "rotation": account.rotation().map(rotation),
-        "credentials": credentials,
-    })
-}
-
-fn credential(credential: &Credential) -> Value {
-    let mut shown = serde_json::Map::new();
-    let mut show = |name: &str, value: Value| shown.insert(name.to_owned(), value);
-    show("generation", json!(credential.generation));
-    show("mode", json!(credential.subject.mode()));
-    match &credential.subject {
-        Subject::Psk(identity) => {
-            show("identity", json!(identity.to_string()));
-            show("identity_hex", json!(hex::encode(identity.bytes())));
-            show("key", json!("masked"));
-        }
-        Subject::RawPublicKey(key) => {
-            show("public_key_sha256", json!(key));
-        }
-        Subject::Certificate(binding) => {
-            show("binding", json!(binding));
-        }
-    }
-    show("standing", json!(credential.standing));
-    show("created_ms", json!(credential.created_ms));
-    Value::Object(shown)
+        "credentials": shown,
+    }))
 }
 
 fn rotation(rotation: &Rotation) -> Value {
@@ -113,10 +124,10 @@ pub(super) async fn show(
     State(api): State<Api>,
     Route(endpoint): Route<String>,
 ) -> Result<Json<Value>, Problem> {
-    match api.credentials.device(&endpoint) {
-        Some(device) => Ok(Json(masked(&device))),
-        None => Err(Problem::new(404, "No such device", format!("'{endpoint}' was never enrolled"))),
-    }
+    let Some(device) = api.credentials.device(&endpoint) else {
+        return Err(Problem::new(404, "No such device", format!("'{endpoint}' was never enrolled")));
+    };
+    api.read_store(move |credentials| masked(&device, credentials)).await.map(Json)
 }
 
 #[derive(Deserialize)]
@@ -125,48 +136,10 @@ pub(super) async fn show(
     expecting = "{\"bootstrap\": …, \"management\": …, \"allow_nosec\": …, \"profile\": …}"
 )]
 struct EnrolBody {
-    bootstrap: Option<AccountBody>,
-    management: Option<AccountBody>,
+    bootstrap: Option<Material>,
+    management: Option<Material>,
     allow_nosec: Option<bool>,
     profile: Option<Profile>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "{\"identity\": …, \"key\": …} or {\"generate\": true}")]
-struct AccountBody {
-    identity: Option<String>,
-    identity_hex: Option<String>,
-    key: Option<zeroize::Zeroizing<String>>,
-    #[serde(default)]
-    generate: bool,
-}
-
-impl AccountBody {
-    fn material(&self, role: Role) -> Result<KeyMaterial, Problem> {
-        let invalid = |what: String| Problem::invalid(format!("{role}: {what}"));
-        let identity = match (&self.identity, &self.identity_hex) {
-            (Some(text), None) => Some(text.as_bytes().to_vec()),
-            (None, Some(digits)) => {
-                Some(hex::decode(digits).map_err(|error| invalid(format!("identity_hex: {error}")))?)
-            }
-            (None, None) => None,
-            (Some(_), Some(_)) => return Err(invalid("give identity or identity_hex, not both".to_owned())),
-        };
-        match (identity, &self.key, self.generate) {
-            (None, None, true) => Ok(KeyMaterial::Generate(Mode::Psk)),
-            (Some(identity), Some(key), false) => {
-                let identity = Identity::new(&identity)
-                    .map_err(|length| invalid(format!("identity: 1 to 128 bytes, not {length}")))?;
-                let bytes = hex::decode(key.as_bytes())
-                    .map_err(|error| invalid(format!("key, hex digits: {error}")))?;
-                let key = Key::new(bytes).map_err(|length| {
-                    invalid(format!("key: 16 to 64 bytes, the decoded length is {length}"))
-                })?;
-                Ok(KeyMaterial::Given { identity, key })
-            }
-            _ => Err(invalid("give identity and key, or {\"generate\": true}".to_owned())),
-        }
-    }
 }
 
 /// Enrols accounts; the answer shows generated keys, once.
@@ -180,36 +153,29 @@ pub(super) async fn enrol(
     let mut enrol = Enrol { allow_nosec: body.allow_nosec, profile: body.profile, ..Enrol::default() };
     for (role, account) in [(Role::Bootstrap, &body.bootstrap), (Role::Management, &body.management)] {
         if let Some(account) = account {
-            enrol.accounts.push(EnrolAccount { role, key: account.material(role)? });
+            let key = account.read(role, &api.credentials.trust())?;
+            enrol.accounts.push(EnrolAccount { role, key });
         }
     }
-    let created = api
+    let (created, device) = api
         .act(move |credentials| {
             let outcome = credentials.enrol(now_ms(), &actor, &endpoint, &enrol)?;
             let device = credentials.device(&endpoint);
+            let device = device.map(|device| masked(&device, credentials)).transpose()?;
             Ok(((outcome.created, device), outcome.commands))
         })
         .await?;
-    let (created, device) = created;
     let status = if created.is_empty() { StatusCode::OK } else { StatusCode::CREATED };
-    let created: Vec<Value> = created
-        .iter()
-        .map(|created| {
-            json!({
-                "role": created.role,
-                "generation": created.generation,
-                "identity": created.subject.to_string(),
-                "key": created.key.as_ref().and_then(Kept::psk).map(|key| hex::encode(key.bytes())),
-            })
-        })
-        .collect();
-    Ok((status, Json(json!({ "created": created, "credentials": device.as_deref().map(masked) }))))
+    let created: Vec<Value> = created.iter().map(material::created).collect();
+    Ok((status, Json(json!({ "created": created, "credentials": device }))))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RotateBody {
     role: Option<Role>,
+    mode: Option<Mode>,
+    credential: Option<Material>,
     deadline: Option<u64>,
     grace: Option<u64>,
     server_uri: Option<String>,
@@ -224,15 +190,24 @@ pub(super) async fn rotate(
     Route(endpoint): Route<String>,
     Body(bytes): Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let body: RotateBody = request::body(&bytes)?;
+    let body: RotateBody = request::secret_body(&bytes)?;
     let default = Rotate::default();
+    let role = body.role.unwrap_or(default.role);
+    let key = match (body.mode, &body.credential) {
+        (None, None) => None,
+        (Some(mode), None) => Some(KeyMaterial::Generate(mode)),
+        (None, Some(material)) => Some(material.read(role, &api.credentials.trust())?),
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("give mode or credential, which has a mode of its own".to_owned()));
+        }
+    };
     let rotate = Rotate {
-        role: body.role.unwrap_or(default.role),
+        role,
+        key,
         deadline_ms: body.deadline.map_or(default.deadline_ms, |seconds| seconds.saturating_mul(1000)),
         grace_ms: body.grace.map_or(default.grace_ms, |seconds| seconds.saturating_mul(1000)),
         server_uri: body.server_uri,
         reason: body.reason,
-        key: None,
     };
     let rotated = api
         .act(move |credentials| {
@@ -243,6 +218,7 @@ pub(super) async fn rotate(
         .await?;
     let answer = json!({
         "generation": rotated.generation,
+        "mode": rotated.subject.mode(),
         "identity": rotated.subject.to_string(),
         "bootstrap_last_success_ms": rotated.bootstrap_last_success_ms,
         "warnings": rotated.warnings,
@@ -349,4 +325,40 @@ pub(super) async fn history(
     let rows: Vec<AuditRow> =
         api.read_store(move |credentials| credentials.audit(Some(&endpoint), query.after, limit)).await?;
     Ok(Json(json!({ "rows": rows })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServerKeysQuery {
+    limit: Option<usize>,
+}
+
+/// What devices were told to expect of the server (`/0/x/4`), whether the server has it still, and who was told: the first `limit` of
+/// them by name.
+pub(super) async fn server_keys(
+    State(api): State<Api>,
+    Params(query): Params<ServerKeysQuery>,
+) -> Result<Json<Value>, Problem> {
+    let limit = query.limit.unwrap_or(LIMIT).clamp(1, 100_000);
+    api.read_store(move |credentials| {
+        let now: Vec<Pin> = credentials.server_keys(Role::Management).pins();
+        let mut pinned = credentials.pinned();
+        for pin in &now {
+            pinned.entry(*pin).or_default();
+        }
+        let keys: Vec<Value> = pinned
+            .iter()
+            .map(|(pin, devices)| {
+                json!({
+                    "of": pin.of,
+                    "sha256": pin.sha256,
+                    "current": now.contains(pin),
+                    "count": devices.len(),
+                    "devices": devices.iter().take(limit).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        Ok(Json(json!({ "keys": keys })))
+    })
+    .await
 }

@@ -15,6 +15,7 @@
 //! | `GET`, `PUT /devices/{ep}/credentials` | masked; enrol |
 //! | `POST …/credentials/rotate`, `/revoke`, `/suspend`, `/resume`, `/decommission` | lifecycle acts, each with a `reason` |
 //! | `GET …/credentials/history?after=&limit=` | audit rows of the device |
+//! | `GET /server-keys?limit=` | what devices were told to expect of the server's own key, and who was |
 //! | `GET /devices/{ep}/trace` | its messages from now on, decoded, as server-sent events |
 //! | `GET /audit?after=&limit=` | audit rows |
 //! | `GET /events?endpoint=` | server-sent events |
@@ -33,6 +34,7 @@ pub mod credentials;
 mod devices;
 mod events;
 mod listener;
+mod material;
 mod problem;
 mod request;
 mod tokens;
@@ -132,6 +134,7 @@ pub fn router(api: Api) -> Router {
         .route("/devices/{endpoint}/credentials/decommission", post(credentials::decommission))
         .route("/devices/{endpoint}/credentials/history", get(credentials::history))
         .route("/devices/{endpoint}/trace", get(trace::stream))
+        .route("/server-keys", get(credentials::server_keys))
         .route("/audit", get(events::audit))
         .route("/events", get(events::stream))
         .route("/metrics", get(metrics));

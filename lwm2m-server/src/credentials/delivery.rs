@@ -13,6 +13,7 @@
 //!
 //! Invariant: an account is written whole or not at all; what is missing of the server's own key refuses the bootstrap.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -93,6 +94,24 @@ impl Credentials {
         let server = self.server_keys(Role::Management);
         let expected = server.expected(subject.mode()).ok_or(Refusal::NoServerKey)?;
         Ok(expected.pin.map(|(of, der)| Pin { of, sha256: Fingerprint::of(der) }))
+    }
+
+    /// What devices were told to expect of the management server, and who was: those whose credential is accepted, by name. Only what
+    /// bootstraps of this server wrote is known.
+    #[must_use]
+    pub fn pinned(&self) -> BTreeMap<Pin, Vec<String>> {
+        let mut pinned: BTreeMap<Pin, Vec<String>> = BTreeMap::new();
+        for device in self.devices() {
+            let credentials = device.management.iter().flat_map(|account| &account.credentials);
+            let pins: BTreeSet<Pin> = credentials
+                .filter(|credential| device.accepts(Role::Management, credential.generation).is_ok())
+                .flat_map(|credential| credential.pins.iter().copied())
+                .collect();
+            for pin in pins {
+                pinned.entry(pin).or_default().push(device.endpoint.clone());
+            }
+        }
+        pinned
     }
 
     /// The writes for a credential, or for an account without security.

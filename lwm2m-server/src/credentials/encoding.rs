@@ -24,3 +24,49 @@ pub(super) fn sections(bytes: &[u8], kinds: &[SectionKind]) -> Vec<Zeroizing<Vec
 pub fn certificates(bytes: &[u8]) -> Vec<Vec<u8>> {
     sections(bytes, &[SectionKind::Certificate]).iter().map(|der| der.to_vec()).collect()
 }
+
+/// One section of PEM, with lines of 64 characters.
+#[must_use]
+pub fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    // All the room at once: what grows leaves a copy behind.
+    let room = der.len().saturating_mul(3).saturating_div(2).saturating_add(label.len().saturating_mul(2));
+    let mut text = Zeroizing::new(String::with_capacity(room.saturating_add(64)));
+    text.push_str("-----BEGIN ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    for line in der.chunks(48) {
+        for group in line.chunks(3) {
+            let word =
+                group.iter().chain(&[0, 0]).take(3).fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
+            for (place, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+                let digit = usize::try_from(word >> shift & 0x3f).ok().and_then(|digit| DIGITS.get(digit));
+                text.push(match digit {
+                    Some(digit) if place <= group.len() => char::from(*digit),
+                    _ => '=',
+                });
+            }
+        }
+        text.push('\n');
+    }
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_as_pem_is_read_again_whatever_its_length() {
+        for length in 2..200 {
+            let der: Vec<u8> = core::iter::once(0x30).chain((0..length).map(|byte| byte ^ 0xa5)).collect();
+            let text = pem("CERTIFICATE", &der);
+            assert!(text.lines().all(|line| line.len() <= 64));
+            assert_eq!(certificates(text.as_bytes()), [der]);
+        }
+        assert!(certificates(pem("PRIVATE KEY", &[0x30, 0]).as_bytes()).is_empty());
+    }
+}

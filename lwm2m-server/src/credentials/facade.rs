@@ -326,6 +326,14 @@ impl Credentials {
         self.read_index(|index| index.devices.get(endpoint).cloned())
     }
 
+    /// What is kept of a credential besides its record: not to be shown as it is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn kept(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Kept>, StoreError> {
+        self.store.secret(endpoint, role, generation)
+    }
+
     /// Every record, by endpoint name.
     #[must_use]
     pub fn devices(&self) -> Vec<Arc<Device>> {

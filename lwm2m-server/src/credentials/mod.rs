@@ -38,7 +38,7 @@ pub use device::{
     Account, Credential, Device, Hold, HoldKind, Phase, Pin, PinKind, Profile, Role, Rotation, Standing,
     State, Trigger,
 };
-pub use encoding::certificates;
+pub use encoding::{certificates, pem};
 pub use facade::{Credentials, Retry, Settings};
 pub use issue::KeyMaterial;
 pub use kept::{DeviceKey, Kept, public_key};

@@ -11,7 +11,7 @@ use super::certificate::Certificate;
 use super::device::Role;
 use super::facade::Credentials;
 use super::subject::{Binding, Fingerprint, Subject};
-use super::trust::{self, TrustedPath};
+use super::trust::{DeviceTrust, TrustedPath};
 use super::{Authenticated, Refusal};
 
 /// What a device presents in a handshake; that it has the key is proven later.
@@ -102,18 +102,17 @@ impl Credentials {
         role: Role,
         chain: &[Vec<u8>],
     ) -> Result<Authenticated, Untrusted> {
-        let own = trust::own(chain)?;
-        let pinned = Subject::Certificate(Binding::Pinned(own.fingerprint));
-        if self.owner(role, &pinned).is_some() {
-            own.check_dates(now_ms / 1000)
-                .map_err(|reason| Untrusted::new(dtls_psk::Refusal::Expired, reason))?;
+        let hash = chain.first().map(|own| Fingerprint::of(own));
+        let pinned = hash.map(|hash| Subject::Certificate(Binding::Pinned(hash)));
+        if let Some(pinned) = pinned.filter(|pinned| self.owner(role, pinned).is_some()) {
+            let own = DeviceTrust::check_pinned(now_ms, chain)?;
             return self.standing(role, &pinned).map_err(|refused| stands(&own, refused));
         }
         let path = self.trust().check(now_ms, chain)?;
         for issuer in &path.authorities {
-            let bound = Subject::Certificate(Binding::Key { issuer: *issuer, key: own.key });
+            let bound = Subject::Certificate(Binding::Key { issuer: *issuer, key: path.certificate.key });
             if self.owner(role, &bound).is_some() {
-                return self.standing(role, &bound).map_err(|refused| stands(&own, refused));
+                return self.standing(role, &bound).map_err(|refused| stands(&path.certificate, refused));
             }
         }
         self.identify_by_name(role, &path)

@@ -147,6 +147,16 @@ impl DeviceTrust {
         Ok(TrustedPath { certificate, authorities, anchor })
     }
 
+    /// Judges a certificate that is pinned: it must be one of a device, and its dates count.
+    ///
+    /// # Errors
+    /// Why it is not to be trusted.
+    pub fn check_pinned(now_ms: u64, chain: &[Vec<u8>]) -> Result<Certificate, Untrusted> {
+        let own = own(chain)?;
+        own.check_dates(now_ms / 1000).map_err(|reason| Untrusted::new(Refusal::Expired, reason))?;
+        Ok(own)
+    }
+
     fn path(&self, now: u64, chain: &[Vec<u8>]) -> Result<(String, Vec<Fingerprint>), Error> {
         let (own, others) = chain.split_first().ok_or(Error::BadDer)?;
         let own = CertificateDer::from(own.as_slice());
@@ -321,7 +331,7 @@ impl DeviceTrust {
 }
 
 /// The device's own certificate, if it can be one of a device.
-pub(super) fn own(chain: &[Vec<u8>]) -> Result<Certificate, Untrusted> {
+fn own(chain: &[Vec<u8>]) -> Result<Certificate, Untrusted> {
     let unreadable = || Untrusted::new(Refusal::Malformed, "a certificate that cannot be read");
     let (own, others) = chain.split_first().ok_or_else(unreadable)?;
     let own = Certificate::parse(own).ok_or_else(unreadable)?;

@@ -3,6 +3,8 @@
 //! Results go to standard output, as tables or with `--json` as the server's JSON; failures to standard error with the
 //! reason and the next step. Exit codes: 0 done, 1 the server or the device refused, 2 bad arguments.
 
+mod check;
+mod credentials;
 mod http;
 mod run;
 mod show;
@@ -170,6 +172,55 @@ struct Page {
     limit: usize,
 }
 
+/// A credential that is no pre-shared key; files are PEM or DER.
+#[derive(Args)]
+struct Material {
+    /// psk, rpk or x509; of a rotation that gives nothing else, one drawn by the server
+    #[arg(long, value_name = "MODE", value_parser = ["psk", "rpk", "x509"])]
+    mode: Option<String>,
+    /// Raw public key of the device
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<String>,
+    /// Certificate of the device; those between it and an anchor behind it
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<String>,
+    /// Private key to deliver; without it the device has its own
+    #[arg(long, value_name = "FILE")]
+    private_key: Option<String>,
+    /// SHA-256 of the public key (rpk) or of the certificate (x509) instead
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+    /// What makes a certificate the device's: pinned, key or name
+    #[arg(long, value_name = "HOW", value_parser = ["pinned", "key", "name"])]
+    binding: Option<String>,
+    /// Certificate of the authority that must have issued it, or the SHA-256 of its public key
+    #[arg(long, value_name = "FILE|HEX")]
+    issuer: Option<String>,
+}
+
+/// Certificates and who is to trust them; files are PEM or DER.
+#[derive(Args)]
+struct Check {
+    /// The certificates as they are presented, the own one first
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<std::path::PathBuf>,
+    /// Authority that is trusted
+    #[arg(long, value_name = "FILE")]
+    anchor: Vec<std::path::PathBuf>,
+    /// Revocation list (of devices' certificates)
+    #[arg(long, value_name = "FILE")]
+    crl: Vec<std::path::PathBuf>,
+    /// Judge as a device does that reaches its server by this host
+    #[arg(long, value_name = "HOST")]
+    name: Option<String>,
+    /// Judge as a device does with this certificate usage, /0/x/15 [default: 3]
+    #[arg(long, value_name = "0..3", value_parser = clap::value_parser!(u8).range(0..=3))]
+    usage: Option<u8>,
+    /// What the device has in /0/x/4 [default: the certificate or authority that fits the usage]
+    #[arg(long, value_name = "FILE")]
+    server_certificate: Option<std::path::PathBuf>,
+}
+
 #[derive(Subcommand)]
 enum Credentials {
     /// Show the accounts of a device, keys masked
@@ -200,6 +251,14 @@ enum Credentials {
         /// Draw identity and key of the management account and show them once
         #[arg(long, conflicts_with = "management_identity")]
         management_generate: bool,
+        /// The account that --mode and what follows are for
+        #[arg(long, value_name = "ROLE", default_value = "management", value_parser = ["bootstrap", "management"])]
+        role: String,
+        /// Draw a credential of this --mode and show it once
+        #[arg(long)]
+        generate: bool,
+        #[command(flatten)]
+        material: Material,
         /// Whether plain coap is accepted while there is no account
         #[arg(long, value_name = "BOOL")]
         allow_nosec: Option<bool>,
@@ -212,6 +271,8 @@ enum Credentials {
     Rotate {
         /// Endpoint name
         endpoint: String,
+        #[command(flatten)]
+        material: Material,
         /// Seconds until the new one must be proven [default: 86400]
         #[arg(long, value_name = "S")]
         deadline: Option<u64>,
@@ -260,6 +321,14 @@ enum Credentials {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// List the keys of the server that devices were told to expect, and who was
+    Pins {
+        /// At most so many devices for each key
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Say offline what a device, or the server, would make of certificates: exit code 1 if it would refuse them
+    Check(Check),
     /// What happened to the credentials of a device
     History {
         /// Endpoint name

@@ -4,9 +4,12 @@ use serde_json::{Map, Value, json};
 
 use super::http::{Api, escape};
 use super::show::{line, table, text, time};
-use super::{Arguments, Command, Credentials, Failure, Page};
+use super::{Arguments, Command, Credentials, Failure, Page, check, credentials::credentials};
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    if let Command::Credentials(Credentials::Check(files)) = &arguments.command {
+        return check::check(files, arguments.json);
+    }
     let url = arguments
         .url
         .or_else(|| std::env::var("LWM2M_URL").ok())
@@ -123,13 +126,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// Where results go.
-struct Out {
-    json: bool,
+pub(crate) struct Out {
+    pub(crate) json: bool,
 }
 
 impl Out {
     #[expect(clippy::unnecessary_wraps, reason = "ends a command")]
-    fn show(&self, answer: &Value, people: impl FnOnce(&Value)) -> Result<(), Failure> {
+    pub(crate) fn show(&self, answer: &Value, people: impl FnOnce(&Value)) -> Result<(), Failure> {
         if self.json {
             line(&answer.to_string());
         } else {
@@ -242,7 +245,7 @@ fn links(answer: &Value) {
     table(&["TARGET", "ATTRIBUTES"], &rows);
 }
 
-fn audit(answer: &Value) {
+pub(crate) fn audit(answer: &Value) {
     let rows = rows(answer, "/rows", |row| {
         vec![
             text(row, "/seq"),
@@ -300,146 +303,6 @@ fn observe(
     }
 }
 
-fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<(), Failure> {
-    let route = |endpoint: &str, tail: &str| format!("/devices/{}/credentials{tail}", escape(endpoint));
-    let state = |answer: &Value, endpoint: &str, what: &str| {
-        line(&format!(
-            "{endpoint} {what}: bootstrap {}, management {}, hold {}",
-            text(answer, "/bootstrap"),
-            text(answer, "/management"),
-            text(answer, "/hold")
-        ));
-    };
-    match command {
-        Credentials::List { endpoint } => out.show(&api.get(&route(&endpoint, ""))?, accounts),
-        Credentials::Put {
-            endpoint,
-            bootstrap_identity,
-            bootstrap_key,
-            bootstrap_generate,
-            management_identity,
-            management_key,
-            management_generate,
-            allow_nosec,
-            profile,
-        } => {
-            let mut body = Map::new();
-            for (role, identity, key, generate) in [
-                ("bootstrap", bootstrap_identity, bootstrap_key, bootstrap_generate),
-                ("management", management_identity, management_key, management_generate),
-            ] {
-                if generate {
-                    body.insert(role.to_owned(), json!({ "generate": true }));
-                } else if let (Some(identity), Some(key)) = (identity, key) {
-                    let key = from_file("the key", key)?;
-                    body.insert(role.to_owned(), json!({ "identity": identity, "key": key }));
-                }
-            }
-            if let Some(profile) = profile {
-                let profile = from_file("--profile", profile)?;
-                let profile = serde_json::from_str(&profile)
-                    .map_err(|error| Failure::Arguments(format!("--profile is not JSON: {error}")))?;
-                body.insert("profile".to_owned(), profile);
-            }
-            if let Some(allow) = allow_nosec {
-                body.insert("allow_nosec".to_owned(), json!(allow));
-            }
-            let answer = api.put(&route(&endpoint, ""), &Value::Object(body))?;
-            out.show(&answer, |answer| {
-                let rows = rows(answer, "/created", |each| {
-                    vec![
-                        text(each, "/role"),
-                        text(each, "/generation"),
-                        text(each, "/identity"),
-                        text(each, "/key").replace('-', "(given, or delivered by the bootstrap)"),
-                    ]
-                });
-                if rows.is_empty() {
-                    line(&format!("{endpoint}: no new credential"));
-                } else {
-                    table(&["ROLE", "GENERATION", "IDENTITY", "KEY (shown once)"], &rows);
-                }
-            })
-        }
-        Credentials::Rotate { endpoint, deadline, grace, server_uri, reason } => {
-            let body =
-                json!({ "deadline": deadline, "grace": grace, "server_uri": server_uri, "reason": reason });
-            let answer = api.post(&route(&endpoint, "/rotate"), &body)?;
-            out.show(&answer, |answer| {
-                line(&format!(
-                    "{endpoint}: generation {} staged as {}; follow it by: lwm2mctl credentials history {endpoint}",
-                    text(answer, "/generation"),
-                    text(answer, "/identity")
-                ));
-                for warning in answer.get("warnings").and_then(Value::as_array).into_iter().flatten() {
-                    line(&format!("warning: {}", warning.as_str().unwrap_or_default()));
-                }
-            })
-        }
-        Credentials::Revoke { endpoint, role, reason } => {
-            let body = json!({ "role": role, "reason": reason });
-            let answer = api.post(&route(&endpoint, "/revoke"), &body)?;
-            out.show(&answer, |answer| state(answer, &endpoint, "revoked"))
-        }
-        Credentials::Suspend { endpoint, reason } => {
-            let answer = api.post(&route(&endpoint, "/suspend"), &json!({ "reason": reason }))?;
-            out.show(&answer, |answer| state(answer, &endpoint, "suspended"))
-        }
-        Credentials::Resume { endpoint, reason } => {
-            let answer = api.post(&route(&endpoint, "/resume"), &json!({ "reason": reason }))?;
-            out.show(&answer, |answer| state(answer, &endpoint, "resumed"))
-        }
-        Credentials::Decommission { endpoint, reason } => {
-            let answer = api.post(&route(&endpoint, "/decommission"), &json!({ "reason": reason }))?;
-            out.show(&answer, |answer| state(answer, &endpoint, "decommissioned"))
-        }
-        Credentials::History { endpoint, page } => {
-            out.show(&api.get(&format!("{}?{}", route(&endpoint, "/history"), query(&page)))?, audit)
-        }
-    }
-}
-
-fn accounts(answer: &Value) {
-    let mut all = Vec::new();
-    for role in ["bootstrap", "management"] {
-        let Some(account) = answer.get(role).filter(|account| account.is_object()) else { continue };
-        line(&format!(
-            "{role}: {}, last success {}",
-            text(account, "/state"),
-            time(account, "/last_success_ms")
-        ));
-        if account.get("note").is_some_and(Value::is_string) {
-            line(&format!("  {}", text(account, "/note")));
-        }
-        if account.get("rotation").is_some_and(Value::is_object) {
-            line(&format!(
-                "  rotation {} -> {}, deadline {}",
-                text(account, "/rotation/from"),
-                text(account, "/rotation/to"),
-                time(account, "/rotation/deadline_ms")
-            ));
-        }
-        all.extend(rows(account, "/credentials", |each| {
-            vec![
-                role.to_owned(),
-                text(each, "/generation"),
-                text(each, "/identity"),
-                text(each, "/standing"),
-                time(each, "/created_ms"),
-            ]
-        }));
-    }
-    if answer.get("hold").is_some_and(Value::is_object) {
-        line(&format!(
-            "{} since {}: {}",
-            text(answer, "/hold/kind"),
-            time(answer, "/hold/since_ms"),
-            text(answer, "/hold/reason")
-        ));
-    }
-    table(&["ROLE", "GENERATION", "IDENTITY", "STANDING", "CREATED"], &all);
-}
-
 /// One message in a line: when, whence, what, what it means, the options that are no part of the URI, and what it carries.
 fn packet(body: &Value) {
     let mut uri = String::new();
@@ -486,7 +349,7 @@ fn packet(body: &Value) {
 }
 
 /// One row for each element of an array.
-fn rows(answer: &Value, pointer: &str, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+pub(crate) fn rows(answer: &Value, pointer: &str, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
     answer.pointer(pointer).and_then(Value::as_array).into_iter().flatten().map(row).collect()
 }
 
@@ -501,7 +364,7 @@ fn route(endpoint: &str, what: &str, path: &str, timeout: Option<u64>) -> Result
     Ok(format!("/devices/{}/{what}{path}?{timeout}", escape(endpoint)))
 }
 
-fn query(page: &Page) -> String {
+pub(crate) fn query(page: &Page) -> String {
     let after = page.after.map_or_else(String::new, |after| format!("after={after}&"));
     format!("{after}limit={}", page.limit)
 }
@@ -543,7 +406,7 @@ fn value(text: &str, kind: Option<&str>) -> Result<Value, Failure> {
 }
 
 /// The text itself, or what a file holds when it is `@FILE`.
-fn from_file(what: &str, text: String) -> Result<String, Failure> {
+pub(crate) fn from_file(what: &str, text: String) -> Result<String, Failure> {
     match text.strip_prefix('@') {
         None => Ok(text),
         Some(path) => std::fs::read_to_string(path)

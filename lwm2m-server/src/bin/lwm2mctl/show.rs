@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use lwm2m_server::credentials::utc;
 use serde_json::Value;
 
 /// Prints a line; nobody reads the rest when the reader is gone, as after `| head`.
@@ -46,22 +47,6 @@ pub(crate) fn time(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_u64).map_or_else(|| "-".to_owned(), |ms| utc(ms / 1000))
 }
 
-/// Seconds since 1970 as `2026-11-20T14:00:00Z` (days to civil date after Howard Hinnant).
-fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let z = days.saturating_add(719_468);
-    let era = z / 146_097;
-    let doe = z % 146_097;
-    let yoe =
-        doe.saturating_sub(doe / 1_460).saturating_add(doe / 36_524).saturating_sub(doe / 146_096) / 365;
-    let doy = doe.saturating_sub(yoe.saturating_mul(365).saturating_add(yoe / 4).saturating_sub(yoe / 100));
-    let mp = doy.saturating_mul(5).saturating_add(2) / 153;
-    let day = doy.saturating_sub(mp.saturating_mul(153).saturating_add(2) / 5).saturating_add(1);
-    let month = if mp < 10 { mp.saturating_add(3) } else { mp.saturating_sub(9) };
-    let year = yoe.saturating_add(era.saturating_mul(400)).saturating_add(u64::from(month <= 2));
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest % 3600 / 60, rest % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,12 +54,5 @@ mod tests {
     #[test]
     fn a_text_of_a_device_does_not_drive_the_terminal() {
         assert_eq!(text(&serde_json::json!({ "a": "x\u{1b}[2J\n" }), "/a"), "x\u{fffd}[2J\u{fffd}");
-    }
-
-    #[test]
-    fn seconds_become_civil_dates() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(utc(1_795_183_199), "2026-11-20T13:59:59Z");
     }
 }
