@@ -70,7 +70,7 @@ impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
 pub(crate) const STAGING_CAPACITY: usize = if cfg!(all(feature = "x509", feature = "std")) {
     8192
 } else if cfg!(feature = "x509") {
-    1280
+    1024
 } else if cfg!(feature = "rpk") {
     2 * PUBLIC_CAPACITY + PRIVATE_CAPACITY + 48
 } else {
@@ -331,7 +331,7 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
         }
         // Nor does it outlive the way in which the server was trusted.
         #[cfg(feature = "x509")]
-        if matches!(resource, 13 | 15) && RESUMES && !self.staging.remove(Key::Session(instance)) {
+        if matches!(resource, 0 | 2 | 13 | 15) && RESUMES && !self.staging.remove(Key::Session(instance)) {
             return Err(Error::TooLarge);
         }
         match (resource, value) {

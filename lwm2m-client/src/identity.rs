@@ -21,10 +21,10 @@ pub const SECRET_CAPACITY: usize = 64;
 #[cfg(feature = "rpk")]
 pub const PRIVATE_KEY_CAPACITY: usize = 160;
 
-/// The longest certificate of a server, and the longest chain of our own, in bytes: 1,024 on a device, 3,584 with the feature
+/// The longest certificate of a server, and the longest chain of our own, in bytes: 960 on a device, 3,584 with the feature
 /// `std`.
 #[cfg(feature = "x509")]
-pub const CERTIFICATE_CAPACITY: usize = if cfg!(feature = "std") { 3584 } else { 1024 };
+pub const CERTIFICATE_CAPACITY: usize = if cfg!(feature = "std") { 3584 } else { 960 };
 
 /// The longest `/0/x/3` and `/0/x/4`, in bytes.
 #[cfg(feature = "x509")]

@@ -57,9 +57,6 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         rng: &mut Rng<'_>,
     ) -> Option<Running> {
         let made = connection.take_session();
-        // None is taken up that a signature led to.
-        #[cfg(feature = "rpk")]
-        let made = made.filter(|_| !connection.has_certificates());
         let session = self.session_mut(slot)?;
         if full {
             session.resumption = Resumption { is_doubted: false, made };

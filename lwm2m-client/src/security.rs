@@ -127,10 +127,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Stage::LoadingSession { .. } => {}
             #[cfg(feature = "x509")]
             Stage::LoadingName => {}
-            #[cfg(feature = "x509")]
-            Stage::Named { .. } => self.start_handshake(now, slot, rng),
+            #[cfg(all(feature = "rpk", feature = "resumption"))]
+            Stage::Signing { is_loading: true, .. } => {}
             #[cfg(feature = "rpk")]
-            Stage::Ready => self.start_handshake(now, slot, rng),
+            Stage::Signing { .. } => self.start_handshake(now, slot, rng),
             Stage::Loaded { .. } => self.start_handshake(now, slot, rng),
             Stage::Running(_) => self.time_handshake(now, slot, rng),
             Stage::LoadingIdentity | Stage::LoadingSecret { .. } => {}
@@ -148,10 +148,24 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             if account.mode() == Some(SecurityMode::Certificate) && account.has_server_name {
                 return Stage::LoadingName;
             }
-            return Stage::Ready;
+            return self.signing(slot);
         }
         let _ = slot;
         Stage::LoadingIdentity
+    }
+
+    /// What a handshake with signatures begins with, once a name is known where it needs one.
+    #[cfg(feature = "rpk")]
+    fn signing(&self, slot: usize) -> Stage {
+        let _ = slot;
+        Stage::Signing {
+            #[cfg(feature = "x509")]
+            name: heapless::String::new(),
+            #[cfg(feature = "resumption")]
+            is_loading: self.is_session_wanted(slot),
+            #[cfg(feature = "resumption")]
+            session: None,
+        }
     }
 
     /// The account of this slot.
@@ -193,25 +207,35 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let place = self.handshake.as_mut().filter(|place| place.slot == slot);
         let Some(Place { stage, .. }) = place else { return };
         #[cfg(feature = "resumption")]
-        let mut is_offered = false;
+        let is_offered;
         let started = match stage {
             #[cfg(feature = "rpk")]
-            Stage::Ready => {
+            Stage::Signing {
+                #[cfg(feature = "x509")]
+                name,
+                #[cfg(feature = "resumption")]
+                session,
+                ..
+            } => {
                 let certificate = ClientCertificate::RawPublicKey;
                 #[cfg(feature = "x509")]
                 let certificate = match account(&self.sessions, &self.core.accounts, slot) {
                     Some(account) if account.mode() == Some(SecurityMode::Certificate) => {
-                        let server_name = account.address().and_then(|address| host_name(address.host));
+                        let host = account.address().and_then(|address| host_name(address.host));
+                        let server_name = if name.is_empty() { host } else { Some(name.as_str()) };
                         ClientCertificate::X509 { server_name }
                     }
                     _ => certificate,
                 };
-                Connection::certificate_client(time(now), &config, certificate, rng, Handshake::new())
-            }
-            #[cfg(feature = "x509")]
-            Stage::Named { name } => {
-                let certificate = ClientCertificate::X509 { server_name: Some(&*name) };
-                Connection::certificate_client(time(now), &config, certificate, rng, Handshake::new())
+                let (now, memory) = (time(now), Handshake::new());
+                #[cfg(feature = "resumption")]
+                {
+                    is_offered = session.is_some();
+                    let offered = session.as_ref();
+                    Connection::resuming_certificate_client(now, &config, certificate, offered, rng, memory)
+                }
+                #[cfg(not(feature = "resumption"))]
+                Connection::certificate_client(now, &config, certificate, rng, memory)
             }
             Stage::Loaded {
                 identity,
@@ -285,10 +309,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Stage::Running(_) => Some((place.slot, place.pending?.record(security)?)),
             #[cfg(feature = "x509")]
             Stage::LoadingName => Some((place.slot, Key::ServerName(security))),
-            #[cfg(feature = "x509")]
-            Stage::Named { .. } => None,
+            #[cfg(all(feature = "rpk", feature = "resumption"))]
+            Stage::Signing { is_loading: true, .. } => Some((place.slot, Key::Session(security))),
             #[cfg(feature = "rpk")]
-            Stage::Ready => None,
+            Stage::Signing { .. } => None,
             #[cfg(not(feature = "rpk"))]
             Stage::Running(_) => None,
             Stage::Loaded { .. } => None,
@@ -307,13 +331,26 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             return self.operation_loaded(slot, record);
         }
         #[cfg(feature = "x509")]
-        if let Some(stage @ Stage::LoadingName) = self.stage(slot) {
+        if matches!(self.stage(slot), Some(Stage::LoadingName)) {
             let Some(record) = record else { return self.connection_failed(slot, Reason::NoCredential) };
-            let name = core::str::from_utf8(record).ok().and_then(host_name);
-            return match name.and_then(|name| name.try_into().ok()) {
-                Some(name) => *stage = Stage::Named { name },
-                None => self.connection_failed(slot, Reason::MalformedCredential),
+            let found = core::str::from_utf8(record).ok().and_then(host_name);
+            let Some(found) = found.and_then(|name| name.try_into().ok()) else {
+                return self.connection_failed(slot, Reason::MalformedCredential);
             };
+            let mut next = self.signing(slot);
+            if let Stage::Signing { name, .. } = &mut next {
+                *name = found;
+            }
+            if let Some(stage) = self.stage(slot) {
+                *stage = next;
+            }
+            return;
+        }
+        #[cfg(all(feature = "rpk", feature = "resumption"))]
+        if let Some(Stage::Signing { is_loading, session, .. }) = self.stage(slot) {
+            *is_loading = false;
+            *session = record.and_then(dtls_psk::Session::parse);
+            return;
         }
         #[cfg(feature = "resumption")]
         let is_session_wanted = self.is_session_wanted(slot);

@@ -35,7 +35,7 @@ const REQUESTS: usize = 1;
 pub(crate) const HANDSHAKE: usize = if cfg!(all(feature = "x509", feature = "std")) {
     4096
 } else if cfg!(feature = "x509") {
-    1536
+    1408
 } else if cfg!(feature = "rpk") {
     512
 } else {
@@ -92,12 +92,17 @@ pub(crate) enum Stage {
     /// The name of the server is on its way from storage.
     #[cfg(feature = "x509")]
     LoadingName,
-    /// It can start, and asks for this name.
-    #[cfg(feature = "x509")]
-    Named { name: heapless::String<{ dtls_psk::SERVER_NAME_MAX }> },
-    /// It can start: nothing is needed beforehand.
+    /// A handshake with signatures can start, once the session to be taken up came from storage.
     #[cfg(feature = "rpk")]
-    Ready,
+    Signing {
+        /// What the server is asked for; the host of the URI if it is empty.
+        #[cfg(feature = "x509")]
+        name: heapless::String<{ dtls_psk::SERVER_NAME_MAX }>,
+        #[cfg(feature = "resumption")]
+        is_loading: bool,
+        #[cfg(feature = "resumption")]
+        session: Option<dtls_psk::Session>,
+    },
     /// It can start.
     Loaded {
         identity: Identity,

@@ -332,6 +332,23 @@ fn a_device_signs_by_itself_and_presents_what_it_has_by_itself() {
     assert_eq!(world.server(DM).owner.presented, [made.device]);
 }
 
+#[cfg(feature = "resumption")]
+#[test]
+fn a_session_that_certificates_made_is_taken_up_again_under_the_name_of_the_account() {
+    let made = Made::with_names(&["lwm2m.example"]);
+    let usage = Usage::TrustAnchorAssertion;
+    let server_name = Some("lwm2m.example");
+    let credential = Certificate { usage, server_certificate: &made.root, server_name, ..made.credential() };
+    let mut world = made.world(credential, &[]);
+    world.server(DM).sessions = Some(Vec::new());
+    assert!(world.run_until(10, |world| world.is_registered(DM)));
+    world.run(1);
+    world.power_loss();
+    assert!(world.run_until(10, |world| world.servers[0].resumed == 1 && world.client.is_registered()));
+    let name = server_name.map(str::to_owned);
+    assert_eq!(world.server(DM).names, [name.clone(), name]);
+}
+
 fn bootstrapping(made: &Made) -> World {
     let scripts = vec![Script::secured(BS, "boot", BOOT.key), made.script()];
     let mut world = World::durable(&[bootstrap_account(BS, Some(BOOT))], scripts);

@@ -99,10 +99,37 @@ fn both_sides_prove_their_keys_and_the_device_registers() {
     let role = Role::Server(ShortServerId::FIRST);
     assert!(world.notices.contains(&Notice::Secured { role, suite: Suite::EcdheEcdsaAes128Ccm8 }));
     assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
+}
+
+#[cfg(feature = "resumption")]
+#[test]
+fn a_session_that_signatures_made_is_taken_up_again_and_ends_with_its_credential() {
+    let keys = Keys::new();
+    let mut manager = server();
+    manager.sessions = Some(Vec::new());
+    let accounts = [bootstrap_account(BS, Some(BOOT)), account_of(DM, keys.credential())];
+    let mut world = World::durable(&accounts, vec![Script::secured(BS, "boot", BOOT.key), manager]);
+    assert!(world.run_until(10, |world| world.is_registered(DM)));
     world.run(1);
-    // After a power loss the handshake is a full one: no session is kept that a signature led to.
+    assert!(world.flash.store.load(Key::Session(1)).is_some());
+    world.flash.loaded.clear();
     world.power_loss();
-    assert!(world.run_until(10, |world| world.servers[0].handshakes == 2 && world.client.is_registered()));
+    assert!(world.run_until(10, |world| world.servers[1].resumed == 1 && world.client.is_registered()));
+    assert!(loaded(&world).is_empty(), "nothing of the credential was needed");
+    assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
+    // The same credential written again is proven again.
+    assert_eq!(world.execute(DM, "/1/1/9"), Code::CHANGED);
+    bootstrap_asked(&mut world);
+    world.write_credential(BS, DM, keys.credential());
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(10, |world| world.servers[1].handshakes == 3 && world.client.is_registered()));
+    assert_eq!(world.server(DM).resumed, 1);
+    // A server that forgot the session gets a full handshake.
+    world.run(1);
+    world.server(DM).sessions = Some(Vec::new());
+    world.power_loss();
+    assert!(world.run_until(10, |world| world.servers[1].handshakes == 4 && world.client.is_registered()));
+    assert_eq!(world.server(DM).resumed, 1);
 }
 
 #[test]
