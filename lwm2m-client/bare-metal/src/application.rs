@@ -7,17 +7,94 @@ use lwm2m_client::{
     ShortServerId,
 };
 
+#[cfg(feature = "rpk")]
+use lwm2m_client::RawPublicKey;
+#[cfg(feature = "x509")]
+use lwm2m_client::{Certificate, CertificateUsage, MatchingType};
+
 use crate::storage::Storage;
 
 /// The sizes of the published figures: one bootstrap and one server account, 4 observations, 4 paths with attributes, no
-/// Access Control, bodies of 512 bytes.
-pub type Core = Client<'static, 2, 4, 4, 0, 512>;
+/// Access Control.
+pub type Core = Client<'static, 2, 4, 4, 0, BODY>;
+
+/// Bytes of bodies: enough for an account, with certificates where there are such.
+const BODY: usize = if cfg!(feature = "x509") { 1024 } else { 512 };
 
 /// The largest datagram.
 pub const MTU: usize = 576;
 
 /// The pre-shared key of the test, with its identity.
 pub const KEY: PresharedKey<'_> = PresharedKey { identity: b"urn:imei:123456", key: b"0123456789abcdef" };
+
+/// The private keys of the device and of its server.
+#[cfg(feature = "rpk")]
+pub const PRIVATE_KEYS: [[u8; 32]; 2] = [[0xd1; 32], [0x5e; 32]];
+
+/// The public keys that belong to them.
+#[cfg(feature = "rpk")]
+pub const PUBLIC_KEYS: [[u8; 91]; 2] = [public_key(&DEVICE_POINT), public_key(&SERVER_POINT)];
+
+#[cfg(feature = "rpk")]
+const DEVICE_POINT: [u8; 64] = [
+    0xe5, 0xeb, 0xb0, 0xe4, 0xfb, 0xe9, 0x03, 0x76, 0xd3, 0x77, 0x07, 0x32, 0xa2, 0x8b, 0xf0, 0xc7, 0x6c,
+    0x84, 0x02, 0x9b, 0x54, 0x3c, 0xcb, 0xea, 0x5c, 0x59, 0xf1, 0x65, 0xf4, 0x54, 0x5b, 0x71, 0x17, 0x0e,
+    0x06, 0x00, 0xe5, 0xd9, 0xdc, 0xba, 0x7c, 0x50, 0x12, 0xff, 0x2a, 0x0b, 0xc4, 0xe7, 0x8d, 0xb2, 0xea,
+    0x66, 0x25, 0xb4, 0x10, 0x7b, 0xd5, 0xa6, 0xe4, 0xfd, 0xc0, 0xaa, 0x07, 0x7f,
+];
+#[cfg(feature = "rpk")]
+const SERVER_POINT: [u8; 64] = [
+    0xae, 0x2f, 0x58, 0x5e, 0x24, 0xb7, 0x75, 0x70, 0xe3, 0x1c, 0x91, 0x08, 0x2e, 0x3c, 0x73, 0xf4, 0x03,
+    0x5f, 0x1f, 0xe4, 0xb2, 0x97, 0x44, 0x4b, 0x1a, 0x1b, 0x94, 0x69, 0x96, 0x68, 0xe9, 0x0f, 0x36, 0x22,
+    0x84, 0x0f, 0xa6, 0x9e, 0x72, 0x5d, 0x3a, 0x2b, 0xe6, 0x16, 0x8a, 0x67, 0x79, 0xae, 0x83, 0x4b, 0x3c,
+    0xf9, 0x2f, 0x86, 0x63, 0x70, 0xf0, 0x75, 0x30, 0x60, 0x41, 0x88, 0x01, 0xad,
+];
+
+/// A SubjectPublicKeyInfo of P-256.
+#[cfg(feature = "rpk")]
+const fn public_key(point: &[u8; 64]) -> [u8; 91] {
+    let mut bytes = [0; 91];
+    let (head, tail) = bytes.split_at_mut(27);
+    head.copy_from_slice(&[
+        0x30, 0x59, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d,
+        3, 1, 7, 3, 0x42, 0, 4,
+    ]);
+    tail.copy_from_slice(point);
+    bytes
+}
+
+/// The raw public keys of the test.
+#[cfg(feature = "rpk")]
+pub const RAW_PUBLIC_KEYS: RawPublicKey<'_> = RawPublicKey {
+    public_key: Some(&PUBLIC_KEYS[0]),
+    private_key: Some(&PRIVATE_KEYS[0]),
+    server_key: &PUBLIC_KEYS[1],
+};
+
+/// A certificate with a key and nothing else in it, which nobody signed: who knows it beforehand needs no more.
+#[cfg(feature = "x509")]
+pub const fn certificate(public_key: &[u8; 91]) -> [u8; 105] {
+    let mut bytes = [0; 105];
+    let (head, tail) = bytes.split_at_mut(14);
+    head.copy_from_slice(&[0x30, 0x67, 0x30, 0x65, 2, 0, 0x30, 0, 0x30, 0, 0x30, 0, 0x30, 0]);
+    tail.copy_from_slice(public_key);
+    bytes
+}
+
+/// The certificates of the test.
+#[cfg(feature = "x509")]
+pub const CERTIFICATES: [[u8; 105]; 2] = [certificate(&PUBLIC_KEYS[0]), certificate(&PUBLIC_KEYS[1])];
+
+/// What the device has of them.
+#[cfg(feature = "x509")]
+pub const CERTIFICATE: Certificate<'_> = Certificate {
+    chain: Some(&CERTIFICATES[0]),
+    private_key: Some(&PRIVATE_KEYS[0]),
+    server_certificate: &CERTIFICATES[1],
+    matching: MatchingType::Exact,
+    usage: CertificateUsage::DomainIssuedCertificate,
+    server_name: None,
+};
 
 /// The Device object (3).
 pub struct Device {

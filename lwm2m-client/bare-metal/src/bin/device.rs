@@ -15,7 +15,11 @@ mod program {
 
     #[unsafe(no_mangle)]
     extern "C" fn program() -> ! {
-        #[cfg(feature = "psk")]
+        #[cfg(feature = "x509")]
+        let account = ("coaps://10.0.0.1", Some(lwm2m_bare_metal::application::CERTIFICATE.into()));
+        #[cfg(all(feature = "rpk", not(feature = "x509")))]
+        let account = ("coaps://10.0.0.1", Some(lwm2m_bare_metal::application::RAW_PUBLIC_KEYS.into()));
+        #[cfg(all(feature = "psk", not(feature = "rpk")))]
         let account = ("coaps://10.0.0.1", Some(lwm2m_bare_metal::application::KEY.into()));
         #[cfg(not(feature = "psk"))]
         let account = ("coap://10.0.0.1", None);

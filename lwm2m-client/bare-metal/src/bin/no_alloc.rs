@@ -3,9 +3,11 @@
 #![no_std]
 #![no_main]
 
-use dtls_psk::{Accepted, Answer, Connection, CookieJar, Datagram, HEADROOM, Handshake, Input, TAILROOM};
+use dtls_psk::{
+    Accepted, Answer, Connection, CookieJar, Datagram, HEADROOM, Handshake, Input, Operation, TAILROOM,
+};
 use lwm2m_bare_metal::application::{Application, KEY, MTU};
-use lwm2m_client::{Instant, Notice};
+use lwm2m_client::{Credential, Instant, Notice};
 use lwm2m_coap::udp::{self, Kind};
 use lwm2m_coap::{Code, OptionNumber};
 
@@ -29,16 +31,31 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 /// What the C runtime calls.
 #[unsafe(no_mangle)]
 extern "C" fn main() -> i32 {
-    if scenario(Line::Plain, "coap://192.0.2.1") != Some(()) {
+    if scenario(Line::Plain, "coap://192.0.2.1", None) != Some(()) {
         return 1;
     }
     let line =
         Line::Secured { jar: CookieJar::new(dtls_psk::Instant::from_millis(0), &mut random), server: None };
-    if scenario(line, "coaps://192.0.2.1") != Some(()) {
+    if scenario(line, "coaps://192.0.2.1", Some(KEY.into())) != Some(()) {
         return 2;
+    }
+    for (number, uri, credential) in [
+        #[cfg(feature = "rpk")]
+        (3, "coaps://192.0.2.1", lwm2m_bare_metal::application::RAW_PUBLIC_KEYS.into()),
+        #[cfg(feature = "x509")]
+        (4, "coaps://lwm2m.example", lwm2m_bare_metal::application::CERTIFICATE.into()),
+    ] as [(i32, &str, Credential<'_>); SIGNED]
+    {
+        let jar = CookieJar::new(dtls_psk::Instant::from_millis(0), &mut random);
+        if scenario(Line::Secured { jar, server: None }, uri, Some(credential)) != Some(()) {
+            return number;
+        }
     }
     0
 }
+
+/// How many scenarios there are with signatures.
+const SIGNED: usize = cfg!(feature = "rpk") as usize + cfg!(feature = "x509") as usize;
 
 /// What the server does, in this order; each step ends with the device's answer.
 #[derive(Clone, Copy, PartialEq)]
@@ -53,8 +70,7 @@ enum Step {
 
 type Bytes = heapless::Vec<u8, MTU>;
 
-fn scenario(mut line: Line, uri: &str) -> Option<()> {
-    let credential = matches!(line, Line::Secured { .. }).then(|| KEY.into());
+fn scenario(mut line: Line, uri: &str, credential: Option<Credential<'_>>) -> Option<()> {
     let mut application = Application::new(uri, credential)?;
     let mut buffer = [0; MTU];
     let mut step = Step::Register;
@@ -170,28 +186,20 @@ impl Line {
                         message = Some(&*bytes);
                     }
                 }
-                if let Some(pending) = connection.poll_pending() {
-                    let id = pending.id;
-                    connection.provide(now, id, Answer::Psk { key: KEY.key }).ok()?;
-                }
+                while answer(connection, now)?.is_some() {}
                 connection
             }
-            None => match jar.accept(
-                now,
-                &dtls_psk::Config::DEFAULT,
-                &mut random,
-                b"device",
-                datagram,
-                &mut space,
-            ) {
+            None => match jar.accept(now, &config(), &mut random, b"device", datagram, &mut space) {
                 Accepted::Reply(length) => {
                     out.push(Bytes::from_slice(space.get(..length)?).ok()?).ok()?;
                     return None;
                 }
                 Accepted::Verified(hello) => {
-                    let config = dtls_psk::Config::DEFAULT;
-                    server
-                        .insert(Connection::server(now, &config, &hello, &mut random, Handshake::new()).ok()?)
+                    let connection = server.insert(
+                        Connection::server(now, &config(), &hello, &mut random, Handshake::new()).ok()?,
+                    );
+                    while answer(connection, now)?.is_some() {}
+                    connection
                 }
                 _ => return None,
             },
@@ -221,6 +229,55 @@ impl Line {
         };
         drop(out.push(datagram));
     }
+}
+
+/// How the server does handshakes.
+fn config() -> dtls_psk::Config {
+    #[cfg(feature = "rpk")]
+    return dtls_psk::Config::DEFAULT.with_suites(dtls_psk::Suites::ALL).with_certificate_types(
+        dtls_psk::CertificateTypes {
+            #[cfg(feature = "x509")]
+            x509: true,
+            ..dtls_psk::CertificateTypes::RAW_PUBLIC_KEY
+        },
+    );
+    #[cfg(not(feature = "rpk"))]
+    dtls_psk::Config::DEFAULT
+}
+
+/// Answers what the server's connection asks, if it asks anything; `None` when the device did something wrong.
+fn answer(connection: &mut Connection<384>, now: dtls_psk::Instant) -> Option<Option<()>> {
+    #[cfg(feature = "rpk")]
+    use dtls_psk::{Crypto as _, RustCrypto};
+    #[cfg(feature = "rpk")]
+    use lwm2m_bare_metal::application::{PRIVATE_KEYS, PUBLIC_KEYS};
+    let Some(pending) = connection.poll_pending() else { return Some(None) };
+    let id = pending.id;
+    #[cfg(feature = "rpk")]
+    let signature;
+    let answer = match pending.operation {
+        Operation::LookUpPsk { .. } => Answer::Psk { key: KEY.key },
+        #[cfg(feature = "x509")]
+        Operation::Present { certificate_type: dtls_psk::CertificateType::X509 } => {
+            Answer::Certificates(&[&lwm2m_bare_metal::application::CERTIFICATES[1]])
+        }
+        #[cfg(feature = "rpk")]
+        Operation::Present { .. } => Answer::Certificates(&[&PUBLIC_KEYS[1]]),
+        #[cfg(feature = "rpk")]
+        Operation::Sign { digest } => {
+            signature = RustCrypto::p256_sign(&PRIVATE_KEYS[1], digest)?;
+            Answer::Signature(&signature)
+        }
+        #[cfg(feature = "rpk")]
+        Operation::CheckPeer { certificate } => {
+            (certificate.public_key() == Some(&PUBLIC_KEYS[0])).then_some(Answer::Trusted)?
+        }
+        #[cfg(feature = "rpk")]
+        Operation::Prove(proof) => Answer::Proven(proof.run::<RustCrypto>()),
+        _ => return None,
+    };
+    connection.provide(now, id, answer).ok()?;
+    Some(Some(()))
 }
 
 /// Randomness that is the same in every run.
