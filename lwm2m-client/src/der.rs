@@ -151,6 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_byte_never_makes_another_key() {
+        for form in forms() {
+            let at = form.windows(32).position(|bytes| bytes == hex(NUMBER)).unwrap();
+            for (place, value) in (0..form.len()).flat_map(|place| (0..=255).map(move |value| (place, value)))
+            {
+                let mut changed = form.clone();
+                changed[place] = value;
+                let found = private_key(&changed).map(<[u8; 32]>::as_slice);
+                assert!(found.is_none_or(|found| found == &changed[at..at + 32]), "{place} {value}");
+            }
+        }
+    }
+
+    #[test]
     fn another_algorithm_curve_version_or_length_is_no_key() {
         for [from, to] in [
             // RSA, P-384 outside, P-384 inside, a version too high, one of the inner key, a number too short.
