@@ -119,6 +119,7 @@
 //! - `rpk`: raw public keys (RFC 7250) with the suite TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, and by `ccm16`, `gcm` and `cbc` (in a
 //!   server) with others of its kind. `x509`: the same with certificates, server names (RFC 6066), and trust in a
 //!   server's certificate that is known beforehand. `x509-path`: the other usages that LwM2M has, by path validation.
+//! - `pkcs11`: keys of raw public keys and certificates in PKCS#11 tokens, by `TokenKey`; it needs `std`.
 //! - `connection-id`: room for Connection IDs in every association.
 //! - `record-size-limit`: the extensions record_size_limit and max_fragment_length, by which a client with little memory
 //!   bounds the records to it ([`Config::record_size_limit`]), and a server that keeps to them.
@@ -141,7 +142,7 @@
     expect(dead_code, reason = "parts that a server shares with the client")
 )]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "pkcs11"))]
 extern crate std;
 
 mod alert;
@@ -176,6 +177,8 @@ mod message;
 mod path;
 #[cfg(any(feature = "server", feature = "rpk"))]
 mod pending;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod prf;
 mod psk;
 #[cfg(feature = "rpk")]
@@ -228,6 +231,8 @@ pub use error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, S
 pub use event::{Answer, Input, Operation, Pending, PendingId};
 pub use handshake::{Handshake, NoHandshake};
 pub use keys::{HEADROOM, TAILROOM};
+#[cfg(feature = "pkcs11")]
+pub use pkcs11::{TokenError, TokenKey};
 pub use psk::{IDENTITY_MAX, PSK_MAX, Psk};
 #[cfg(feature = "rpk")]
 pub use public_key::{RAW_PUBLIC_KEY, point_of, raw_public_key};
