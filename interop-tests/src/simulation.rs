@@ -390,7 +390,9 @@ impl World {
             let bytes = out.get(transmit.range.clone()).unwrap_or_default();
             link.send(host(transmit.local), host_of(transmit.to), bytes);
         };
-        settle(endpoint, credentials, now, &mut rng, &mut out, &mut send);
+        let at = now.as_millis();
+        let mut work = |_, work: lwm2m_server::endpoint::Work| Some(work.run(at, credentials));
+        settle(endpoint, credentials, now, &mut rng, &mut out, &mut send, &mut work);
         while let Some(transmit) = endpoint.poll_transmit(now, &mut rng, &mut out) {
             send(&transmit, &out);
         }

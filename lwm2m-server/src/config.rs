@@ -6,6 +6,7 @@
 //! allow_nosec = false
 //! challenge = false               # whether devices without security first prove their address by Echo (RFC 9175)
 //! threads = 4                     # that read packets; left out, one for each processor
+//! workers = 4                     # threads for the signatures of handshakes; left out, one for each processor
 //!
 //! [listen]                        # "off" opens no socket
 //! coap = "0.0.0.0:5683"
@@ -23,7 +24,23 @@
 //!     "TLS_PSK_WITH_AES_128_GCM_SHA256",
 //!     "TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256",
 //!     "TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256",
+//!     "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
+//!     "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
+//!     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
 //! ]
+//!
+//! [[server_keys]]                 # for raw public keys and certificates, the preferred one first; left out, server.key in
+//!                                 # the data folder, made at the first start, for raw public keys alone
+//! private_key = "/etc/lwm2m-server/server.key"     # P-256, PKCS#8 or SEC 1, as PEM or DER; or in a token, as in
+//!                                 # "pkcs11:token=lwm2m;object=server?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/etc/pin"
+//! certificate = "/etc/lwm2m-server/server.pem"     # and those above it, its own first; left out, raw public keys alone
+//! names = ["lwm2m.example"]       # that devices ask for (SNI); left out, those in the certificate
+//! listener = "management"         # or "bootstrap"; left out, both
+//! retiring = false                # true: devices that know this one are to be moved to another
+//!
+//! [trust]                         # in the certificates of devices
+//! anchors = ["/etc/lwm2m-server/ca.pem"]
+//! revocation_lists = ["/etc/lwm2m-server/ca.crl"]
 //!
 //! [admission]                     # address groups are IPv4 networks of 24 bits and IPv6 networks of 48
 //! handshakes = 10000              # under way at once; beyond it one makes room of the group with most
@@ -57,7 +74,7 @@ use std::path::{Path, PathBuf};
 use dtls_psk::{Suite, Suites};
 use serde::Deserialize;
 
-use crate::credentials::{Retry, Settings};
+use crate::credentials::{Retry, Role, Settings};
 
 /// An address to listen on, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -88,7 +105,7 @@ impl TryFrom<String> for Listen {
     }
 }
 
-/// A cipher suite by its registered name.
+/// A cipher suite by its registered name (RFC 5487, RFC 6655, RFC 7251).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct SuiteName(pub Suite);
@@ -97,9 +114,8 @@ impl TryFrom<String> for SuiteName {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        Suite::from_name(&name).filter(|suite| !suite.is_ecdsa()).map(Self).ok_or_else(|| {
-            let names: Vec<_> =
-                Suite::ALL.iter().filter(|suite| !suite.is_ecdsa()).map(|suite| suite.name()).collect();
+        Suite::from_name(&name).map(Self).ok_or_else(|| {
+            let names: Vec<_> = Suite::ALL.iter().map(|suite| suite.name()).collect();
             format!("'{name}' is no cipher suite of this server: {}", names.join(", "))
         })
     }
@@ -120,12 +136,19 @@ pub struct Config {
     pub challenge: Option<bool>,
     /// Threads that read packets, 1 to 255; one for each processor if it is not said.
     pub threads: Option<NonZeroU8>,
+    /// Threads for the signatures of handshakes, 1 to 255; one for each processor if it is not said.
+    pub workers: Option<NonZeroU8>,
     /// Addresses.
     #[serde(default)]
     pub listen: ListenConfig,
     /// What handshakes may agree on.
     #[serde(default)]
     pub dtls: DtlsConfig,
+    /// What the server proves itself with.
+    pub server_keys: Option<Vec<KeyConfig>>,
+    /// Who is trusted to issue certificates of devices.
+    #[serde(default)]
+    pub trust: TrustConfig,
     /// How many handshakes are taken.
     #[serde(default)]
     pub admission: AdmissionConfig,
@@ -142,6 +165,33 @@ pub struct DtlsConfig {
     pub suites: Option<Vec<SuiteName>>,
     /// Whether devices that offer it get a Connection ID; they do if it is not said.
     pub connection_ids: Option<bool>,
+}
+
+/// A key of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// File with the private key: P-256, as PEM or DER; or a `pkcs11:` URI (RFC 7512) of one in a token.
+    pub private_key: PathBuf,
+    /// File with its certificate and those above it, its own first, as PEM or DER.
+    pub certificate: Option<PathBuf>,
+    /// The names that devices ask for; those in the certificate if it is not said.
+    pub names: Option<Vec<String>>,
+    /// The one of the two servers that it is for.
+    pub listener: Option<Role>,
+    /// Whether devices are to be moved to another.
+    #[serde(default)]
+    pub retiring: bool,
+}
+
+/// Who is trusted to issue certificates of devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustConfig {
+    /// Files with certificates of authorities, as PEM or DER.
+    pub anchors: Option<Vec<PathBuf>>,
+    /// Files with certificate revocation lists, as PEM or DER.
+    pub revocation_lists: Option<Vec<PathBuf>>,
 }
 
 /// How many handshakes are taken, 1 or more each; what is `None` takes the default of
@@ -235,6 +285,12 @@ pub struct Settled {
     pub challenge: bool,
     /// Threads that read packets; one for each processor if `None`.
     pub threads: Option<NonZeroU8>,
+    /// Threads for the signatures of handshakes; one for each processor if `None`.
+    pub workers: Option<NonZeroU8>,
+    /// What the server proves itself with; a key in the data folder if there is none.
+    pub server_keys: Vec<KeyConfig>,
+    /// Who is trusted to issue certificates of devices.
+    pub trust: TrustConfig,
     /// The cipher suites that are taken, the preferred one first.
     pub suites: Suites,
     /// Whether devices that offer it get a Connection ID.
@@ -321,6 +377,7 @@ impl Config {
             allow_nosec: over.allow_nosec.or(self.allow_nosec),
             challenge: over.challenge.or(self.challenge),
             threads: over.threads.or(self.threads),
+            workers: over.workers.or(self.workers),
             listen: ListenConfig {
                 coap: listen.coap.or(self.listen.coap),
                 coaps: listen.coaps.or(self.listen.coaps),
@@ -332,6 +389,11 @@ impl Config {
             dtls: DtlsConfig {
                 suites: over.dtls.suites.or(self.dtls.suites),
                 connection_ids: over.dtls.connection_ids.or(self.dtls.connection_ids),
+            },
+            server_keys: over.server_keys.or(self.server_keys),
+            trust: TrustConfig {
+                anchors: over.trust.anchors.or(self.trust.anchors),
+                revocation_lists: over.trust.revocation_lists.or(self.trust.revocation_lists),
             },
             admission: AdmissionConfig {
                 handshakes: admission.handshakes.or(self.admission.handshakes),
@@ -381,7 +443,7 @@ impl Config {
             });
         }
         let suites = match self.dtls.suites {
-            None => Suites::PSK,
+            None => Suites::ALL,
             Some(named) => {
                 let list: Vec<_> = named.into_iter().map(|SuiteName(suite)| suite).collect();
                 Suites::new(&list).ok_or_else(|| ConfigError::Value {
@@ -434,6 +496,9 @@ impl Config {
             http_public,
             challenge: self.challenge.unwrap_or(false),
             threads: self.threads,
+            workers: self.workers,
+            server_keys: self.server_keys.unwrap_or_default(),
+            trust: self.trust,
             suites,
             connection_ids: self.dtls.connection_ids.unwrap_or(true),
             admission: self.admission,
@@ -523,7 +588,7 @@ mod tests {
 
     #[test]
     fn cipher_suites_are_named_in_order() {
-        assert_eq!(suites("").unwrap(), Suites::PSK);
+        assert_eq!(suites("").unwrap(), Suites::ALL);
         let text = "[dtls]\nsuites = [\"TLS_PSK_WITH_AES_128_CCM\", \"TLS_PSK_WITH_AES_128_CCM_8\"]\n";
         assert_eq!(suites(text).unwrap().as_slice(), [Suite::PskAes128Ccm, Suite::PskAes128Ccm8]);
         for (text, complaint) in [

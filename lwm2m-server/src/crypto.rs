@@ -2,7 +2,7 @@
 //! `aws-lc-rs`). No other module names a library for them.
 
 #[cfg(not(feature = "aws-lc-rs"))]
-pub(crate) use dtls_psk::RustCrypto as Provider;
+pub(crate) use self::portable::{Provider, SigningKey};
 
 /// The signatures that certificates of devices may have.
 #[cfg(feature = "aws-lc-rs")]
@@ -15,7 +15,29 @@ pub(crate) static SIGNATURES: &[&dyn rustls_pki_types::SignatureVerificationAlgo
     &[&dtls_psk::EcdsaP256Sha256::<Provider>::NEW];
 
 #[cfg(feature = "aws-lc-rs")]
-pub(crate) use self::aws_lc::Provider;
+pub(crate) use self::aws_lc::{Provider, SigningKey};
+
+#[cfg(not(feature = "aws-lc-rs"))]
+mod portable {
+    use dtls_psk::{Crypto as _, POINT, SIGNATURE};
+    use zeroize::Zeroizing;
+
+    pub(crate) use dtls_psk::RustCrypto as Provider;
+
+    /// A private key of P-256.
+    pub(crate) struct SigningKey(Zeroizing<[u8; 32]>);
+
+    impl SigningKey {
+        /// The key with this number, and its point; `None` if it is out of range.
+        pub(crate) fn new(secret: &[u8; 32]) -> Option<(Self, [u8; POINT])> {
+            Some((Self(Zeroizing::new(*secret)), Provider::p256_public(secret)?))
+        }
+
+        pub(crate) fn sign(&self, digest: &[u8; 32]) -> Option<[u8; SIGNATURE]> {
+            Provider::p256_sign(&self.0, digest)
+        }
+    }
+}
 
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc {
@@ -51,11 +73,7 @@ mod aws_lc {
         }
 
         fn p256_sign(secret: &[u8; 32], digest: &[u8; 32]) -> Option<[u8; SIGNATURE]> {
-            let public = Self::p256_public(secret)?;
-            let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-            let key = EcdsaKeyPair::from_private_key_and_public_key(algorithm, secret, &public).ok()?;
-            let digest = Digest::import_less_safe(digest, &SHA256).ok()?;
-            key.sign_digest(&digest).ok()?.as_ref().try_into().ok()
+            SigningKey::new(secret)?.0.sign(digest)
         }
 
         fn p256_verify(public: &[u8; POINT], digest: &[u8; 32], signature: &[u8; SIGNATURE]) -> bool {
@@ -63,6 +81,24 @@ mod aws_lc {
             let digest = Digest::import_less_safe(digest, &SHA256);
             public.starts_with(&[4])
                 && digest.and_then(|digest| key.verify_digest(&digest, signature)).is_ok()
+        }
+    }
+
+    /// A private key of P-256, ready to sign.
+    pub(crate) struct SigningKey(EcdsaKeyPair);
+
+    impl SigningKey {
+        /// The key with this number, and its point; `None` if it is out of range.
+        pub(crate) fn new(secret: &[u8; 32]) -> Option<(Self, [u8; POINT])> {
+            let public = Provider::p256_public(secret)?;
+            let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+            let key = EcdsaKeyPair::from_private_key_and_public_key(algorithm, secret, &public).ok()?;
+            Some((Self(key), public))
+        }
+
+        pub(crate) fn sign(&self, digest: &[u8; 32]) -> Option<[u8; SIGNATURE]> {
+            let digest = Digest::import_less_safe(digest, &SHA256).ok()?;
+            self.0.sign_digest(&digest).ok()?.as_ref().try_into().ok()
         }
     }
 

@@ -3,6 +3,7 @@
 //! - [`endpoint`]: the protocol as a state machine without sockets or clocks, for simulations and other transports.
 //! - [`driver`]: the only owner of sockets; runs an endpoint under tokio.
 //! - [`credentials`]: who may connect, and the life cycle of every credential; [`store`] keeps it.
+//! - [`keys`]: what the server proves itself with where devices have raw public keys or certificates.
 //! - [`api`] and [`config`]: REST and the configuration file of the `lwm2m-server` binary.
 
 pub mod api;
@@ -12,6 +13,7 @@ mod crypto;
 pub mod driver;
 pub mod endpoint;
 mod event;
+pub mod keys;
 mod server;
 pub mod store;
 mod value;

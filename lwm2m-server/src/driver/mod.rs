@@ -2,7 +2,8 @@
 //! handle.
 //!
 //! One task on each of its threads reads, answers inline and writes; nothing is handed over between tasks on the way up,
-//! and neither the HTTP interface nor a slow listener takes its time. Invariant: after each input everything the endpoint
+//! and neither the HTTP interface nor a slow listener takes its time. Only the long steps of certificate handshakes go to
+//! workers and come back. Invariant: after each input everything the endpoint
 //! has to say is drained before the task waits again.
 
 mod clock;
@@ -11,6 +12,7 @@ mod settle;
 mod sockets;
 mod start;
 mod steering;
+mod workers;
 
 use core::future::poll_fn;
 use core::ops::ControlFlow;
@@ -23,7 +25,7 @@ use lwm2m_coap::Instant;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::credentials::Credentials;
-use crate::endpoint::{Endpoint, Packet, Parcel, RequestId, Saved};
+use crate::endpoint::{Endpoint, Packet, Parcel, RequestId, Saved, Transmit};
 use crate::event::Event;
 use crate::server::{Answer, Call, RequestError, Stop};
 
@@ -34,6 +36,7 @@ pub use settle::{execute, settle, tick};
 pub use sockets::{Addresses, StartError};
 use sockets::{Arrival, Sockets};
 pub use start::{Running, Settings, resume, start};
+use workers::{Finished, Workers};
 
 /// How often the credentials are told that time passes.
 const TICK: Duration = Duration::from_secs(1);
@@ -64,6 +67,7 @@ struct Driver {
     parts: Arc<[Way]>,
     /// Datagrams for another part that its way had no room for.
     overrun: u64,
+    workers: Workers,
 }
 
 /// The way to one part of the server.
@@ -80,6 +84,8 @@ struct Arrivals {
     calls: mpsc::Receiver<Call>,
     datagrams: mpsc::Receiver<Parcel>,
     others: mpsc::UnboundedReceiver<Parcel>,
+    /// What the workers have done.
+    finished: mpsc::UnboundedReceiver<Finished>,
     /// Changes when another thread panicked.
     stop: watch::Receiver<bool>,
 }
@@ -102,6 +108,9 @@ impl Driver {
                 }
                 Some(parcel) = arrivals.others.recv() => self.accept(parcel, &mut out),
                 Some(parcel) = arrivals.datagrams.recv() => self.accept(parcel, &mut out),
+                Some(Finished(id, done)) = arrivals.finished.recv() => {
+                    self.endpoint.provide_work(self.clock.now(), id, done);
+                }
                 call = arrivals.calls.recv() => match call.map(|call| self.call(call)) {
                     Some(ControlFlow::Continue(())) => {}
                     Some(ControlFlow::Break(stop)) => return self.stop(stop, &mut arrivals, &mut out).await,
@@ -159,10 +168,13 @@ impl Driver {
 
     /// Asks the credentials, sends what is to be sent and tells callers and listeners, until nothing is left.
     fn drain(&mut self, now: Instant, out: &mut [u8]) {
-        let sockets = &self.sockets;
-        settle(&mut self.endpoint, &self.credentials, now, &mut fill, out, &mut |transmit, out| {
-            sockets.send(transmit, out);
-        });
+        let Self { endpoint, credentials, sockets, workers, .. } = self;
+        let mut send = |transmit: &Transmit, out: &[u8]| sockets.send(transmit, out);
+        let mut work = |id, work| {
+            workers.take(id, work);
+            None
+        };
+        settle(endpoint, credentials, now, &mut fill, out, &mut send, &mut work);
         while let Some(transmit) = self.endpoint.poll_transmit(now, &mut fill, out) {
             self.sockets.send(&transmit, out);
         }

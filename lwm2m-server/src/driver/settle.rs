@@ -1,4 +1,4 @@
-//! Lets an endpoint and the credentials talk to each other: questions, facts and commands.
+//! Lets an endpoint and the credentials talk to each other: questions, facts, commands and work.
 //!
 //! Synchronous and free of sockets, so that a simulation runs exactly what the driver runs.
 
@@ -6,10 +6,11 @@ use lwm2m_coap::{Instant, Rng};
 use zeroize::Zeroizing;
 
 use crate::credentials::{Command, Credentials, Fact, Refusal};
-use crate::endpoint::{Endpoint, Question, Transmit, Verdict, Who};
+use crate::endpoint::{Done, Endpoint, Question, Transmit, Verdict, Who, Work, WorkId};
 
 /// Answers what the endpoint asks and reports what it learned, until it has nothing more to say. Every datagram that
-/// follows from an answer is written to `out` and handed to `send`. `now` counts from 1970.
+/// follows from an answer is written to `out` and handed to `send`; its work is handed to `work`, which may do it at once and
+/// answer what came of it. `now` counts from 1970.
 pub fn settle(
     endpoint: &mut Endpoint,
     credentials: &Credentials,
@@ -17,6 +18,7 @@ pub fn settle(
     rng: &mut Rng<'_>,
     out: &mut [u8],
     send: &mut dyn FnMut(&Transmit, &[u8]),
+    work: &mut dyn FnMut(WorkId, Work) -> Option<Done>,
 ) {
     loop {
         // What happened first: the answer to a question may depend on it.
@@ -26,6 +28,10 @@ pub fn settle(
             let verdict = judge(credentials, now, &question);
             if let Some(transmit) = endpoint.provide(now, id, verdict, rng, out) {
                 send(&transmit, out);
+            }
+        } else if let Some((id, piece)) = endpoint.poll_work() {
+            if let Some(done) = work(id, piece) {
+                endpoint.provide_work(now, id, done);
             }
         } else {
             return;

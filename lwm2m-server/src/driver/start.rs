@@ -16,6 +16,7 @@ use crate::server::Server;
 use super::clock::Clock;
 use super::restore::{Resumed, restore};
 use super::sockets::{Addresses, Bound, StartError};
+use super::workers::Pool;
 use super::{Arrivals, Driver, Way, fill};
 
 /// What a server is started with.
@@ -27,16 +28,23 @@ pub struct Settings {
     pub endpoint: Config,
     /// Threads that read packets, 1 to 255; `None` has one for each processor.
     pub threads: Option<NonZeroU8>,
+    /// Threads that do the long steps of certificate handshakes, 1 to 255; `None` has one for each processor.
+    pub workers: Option<NonZeroU8>,
 }
 
 impl Settings {
     fn threads(&self) -> NonZeroU8 {
-        let processors = || {
-            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-            NonZeroU8::new(u8::try_from(processors).unwrap_or(u8::MAX)).unwrap_or(NonZeroU8::MIN)
-        };
         self.threads.unwrap_or_else(processors)
     }
+
+    fn workers(&self) -> NonZeroU8 {
+        self.workers.unwrap_or_else(processors)
+    }
+}
+
+fn processors() -> NonZeroU8 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    NonZeroU8::new(u8::try_from(processors).unwrap_or(u8::MAX)).unwrap_or(NonZeroU8::MIN)
 }
 
 /// A started server.
@@ -108,19 +116,24 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
     let (events, _) = broadcast::channel(EVENTS);
     let (packets, _) = broadcast::channel(EVENTS);
     let (alarm, stop) = watch::channel(false);
+    let pool = Pool::start(settings.workers(), &credentials).map_err(StartError::Thread)?;
     let (mut calls, mut parts, mut arrivals) = (Vec::new(), Vec::new(), Vec::new());
+    let mut workers = Vec::new();
     for _ in 0..of.get() {
         let (call, called) = mpsc::channel(CALLS);
         let (datagram, datagrams) = mpsc::channel(DATAGRAMS);
         let (other, others) = mpsc::unbounded_channel();
+        let (finish, finished) = mpsc::unbounded_channel();
+        workers.push(pool.workers(finish));
         calls.push(call);
         parts.push(Way { datagrams: datagram, others: other });
-        arrivals.push(Arrivals { calls: called, datagrams, others, stop: stop.clone() });
+        arrivals.push(Arrivals { calls: called, datagrams, others, finished, stop: stop.clone() });
     }
     let server = Server::new(calls.into(), Arc::clone(&shared), events.clone(), packets.clone());
     let parts: Arc<[Way]> = parts.into();
     let mut threads = JoinSet::new();
-    for ((index, endpoint), (bound, arrivals)) in (0..).zip(endpoints).zip(bound.into_iter().zip(arrivals)) {
+    let rooms = bound.into_iter().zip(arrivals).zip(workers);
+    for ((index, endpoint), ((bound, arrivals), workers)) in (0..).zip(endpoints).zip(rooms) {
         let (credentials, events, packets) = (Arc::clone(&credentials), events.clone(), packets.clone());
         let parts = Arc::clone(&parts);
         let (ready, is_ready) = oneshot::channel();
@@ -149,6 +162,7 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
                 is_first: index == 0,
                 parts,
                 overrun: 0,
+                workers,
             };
             // Who started it may be gone already; then so are the handles.
             let _ = ready.send(Ok(()));

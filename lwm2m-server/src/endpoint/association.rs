@@ -20,6 +20,7 @@ use super::slab::Key;
 use super::timer::NEVER;
 use super::trace::{Direction, Trace};
 use super::uplink::{Parked, Upload};
+use super::work::Presenting;
 use super::{Address, Listener};
 
 /// All that is known of one remote.
@@ -197,15 +198,19 @@ pub(crate) enum Admission {
     },
 }
 
-/// A peer that has named an identity and not yet proven it.
-#[derive(Debug)]
+/// A peer that has to prove who it is.
+#[derive(Debug, Default)]
 pub(crate) struct Proving {
-    /// As it was sent.
+    /// The identity of a pre-shared key as it was sent; what it presents, in words; empty until then.
     pub(crate) identity: Vec<u8>,
     /// The session's question for the key, until it is answered.
     pub(crate) look_up: Option<PendingId>,
-    /// Whom the Finished will prove; `None` when the identity was refused, which its peer must not learn.
+    /// Whom the Finished will prove; `None` when the identity was refused, which the peer of a pre-shared key must not learn.
     pub(crate) who: Option<Authenticated>,
+    /// Whether it was told that it is refused.
+    pub(crate) is_told: bool,
+    /// What the server presents.
+    pub(crate) presenting: Presenting,
 }
 
 /// Who a remote is.

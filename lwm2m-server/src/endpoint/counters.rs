@@ -100,6 +100,8 @@ counters! {
     look_ups_shared,
     /// Handshakes that were dropped because their address group named too many identities.
     look_ups_over_rate,
+    /// Pieces of work that certificate handshakes had done.
+    works,
     /// Answers to a ClientHello without a valid cookie.
     cookies_sent,
     /// Handshakes begun: the cookie came back.

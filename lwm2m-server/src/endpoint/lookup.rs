@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use dtls_psk::{Answer, Operation};
+use dtls_psk::{Answer, PendingId};
 use lwm2m_coap::Instant;
 
 use crate::credentials::Role;
@@ -19,7 +19,7 @@ use crate::credentials::Role;
 use super::association::Proving;
 use super::counters::Counters;
 use super::question::{Asker, Question, QuestionId, Verdict};
-use super::session::{Connection, dtls};
+use super::session::dtls;
 use super::slab::Key;
 use super::{Address, Endpoint};
 
@@ -100,19 +100,17 @@ impl LookUps {
 }
 
 impl Endpoint {
-    /// Asks for the key, when a handshake has come that far.
-    pub(crate) fn look_up(&mut self, now: Instant, key: Key) {
+    /// Asks for the key of an identity that a handshake has named.
+    pub(crate) fn look_up(&mut self, now: Instant, key: Key, pending: PendingId, identity: Vec<u8>) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let (role, from) = (association.local.role(), association.address);
-        let Some(pending) = association.session.as_mut().and_then(Connection::poll_pending) else { return };
-        let Operation::LookUpPsk { identity } = pending.operation else { return };
-        let (identity, look_up) = (identity.to_vec(), Some(pending.id));
         if !self.rates.look_up(now, from) {
             Counters::add(&mut self.counters.look_ups_over_rate);
             return self.remove(key);
         }
         let shared = Arc::from(identity.as_slice());
-        association.proving = Some(Box::new(Proving { identity, look_up, who: None }));
+        association.proving =
+            Some(Box::new(Proving { identity, look_up: Some(pending), ..Proving::default() }));
         if self.look_ups.want((role, shared), key, from) {
             Counters::add(&mut self.counters.look_ups_shared);
         }
@@ -151,6 +149,7 @@ impl Endpoint {
                 session.provide_with_ticket(dtls(now), pending, Answer::Psk { key: psk }, seal)
             }
             Verdict::Refused { reason } => {
+                proving.is_told = true;
                 let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());
                 let provided = session.provide(dtls(now), pending, Answer::Unknown);
                 self.handshake_refused(now, (local, from), identity, false, reason.clone());

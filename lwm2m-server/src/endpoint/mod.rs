@@ -1,8 +1,8 @@
 //! The server side of LwM2M as a state machine: bytes, time and randomness in; bytes, events and questions out.
 //!
-//! Call one of [`Endpoint::handle`], [`Endpoint::handle_timeout`], [`Endpoint::provide`], [`Endpoint::request`],
+//! Call one of [`Endpoint::handle`], [`Endpoint::handle_timeout`], [`Endpoint::provide`], [`Endpoint::provide_work`], [`Endpoint::request`],
 //! [`Endpoint::trigger_bootstrap`] and [`Endpoint::close_sessions`]; then drain [`Endpoint::poll_question`] (answer each
-//! with `provide`), [`Endpoint::poll_transmit`], [`Endpoint::poll_fact`], [`Endpoint::poll_outcome`] and
+//! with `provide`), [`Endpoint::poll_work`] (give what comes of it to [`Endpoint::provide_work`]), [`Endpoint::poll_transmit`], [`Endpoint::poll_fact`], [`Endpoint::poll_outcome`] and
 //! [`Endpoint::poll_event`]; then sleep until [`Endpoint::poll_timeout`] or input. No other rule.
 //!
 //! Invariants: state is keyed by association, an address only finds it; nothing is kept of a remote before its cookie
@@ -39,6 +39,7 @@ mod stranger;
 mod timer;
 mod trace;
 mod uplink;
+mod work;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -53,6 +54,7 @@ use lwm2m_coap::{self as coap, Code, Failure, Input, Instant, Rng, Sent};
 use crate::credentials::{Fact, Role};
 use crate::crypto::Provider;
 use crate::event::Event;
+use crate::keys::ServerKeys;
 use crate::server::{Answer, RequestError};
 
 pub use address::{Address, Listener};
@@ -64,6 +66,7 @@ pub use resumption::Sessions;
 pub use saved::{NotRestored, Saved};
 pub use shard::{Parcel, Part, Shared};
 pub use trace::{Direction, Packet, Payload};
+pub use work::{Done, Work, WorkId};
 
 pub use content::{Kinds, known_kind};
 
@@ -79,6 +82,7 @@ use registry::Registry;
 use slab::{Key, Slab};
 use timer::{NEVER, Timers};
 use trace::Trace;
+use work::Works;
 
 /// Limits and times. The defaults suit a fleet on the open internet.
 #[derive(Clone, Debug)]
@@ -116,6 +120,10 @@ pub struct Config {
     pub look_ups: usize,
     /// PSK identities that one address group (an IPv4 network of 24 bits, an IPv6 network of 48 bits) may name in a second.
     pub look_up_rate: u32,
+    /// Pieces of work for certificate handshakes that may be out at once.
+    pub works: usize,
+    /// What the server proves itself with where its devices have raw public keys or certificates; without any they are refused.
+    pub keys: ServerKeys,
     /// Whether peers that offer it get a Connection ID, by which their sessions survive a change of their address.
     pub connection_ids: bool,
     /// The DTLS sessions that devices may take up again. Clones of a configuration share them.
@@ -144,9 +152,11 @@ impl Default for Config {
             handshake_rate: 10_000,
             look_ups: 256,
             look_up_rate: 1_000,
+            works: 256,
+            keys: ServerKeys::default(),
             connection_ids: true,
             sessions: Sessions::default(),
-            dtls: dtls_psk::Config::DEFAULT.with_suites(dtls_psk::Suites::PSK),
+            dtls: dtls_psk::Config::DEFAULT.with_suites(dtls_psk::Suites::ALL),
             kinds: content::known_kind,
         }
     }
@@ -196,6 +206,7 @@ pub struct Endpoint {
     /// Handshakes begun and neither finished nor given up.
     under_way: UnderWay,
     look_ups: LookUps,
+    works: Works,
     /// The addresses that answered a flight with an alert, the latest first.
     complained: VecDeque<IpAddr>,
     refusals: Refusals,
@@ -240,13 +251,14 @@ impl Endpoint {
             handshakes: part.share(config.handshakes),
             handshake_rate: part.share_of_rate(config.handshake_rate),
             look_ups: part.share(config.look_ups),
+            works: part.share(config.works),
             look_up_rate: part.share_of_rate(config.look_up_rate),
             assembling: part.share(config.assembling),
             ..config
         };
         let (budget, trace) = (Budget::new(config.assembling), Trace::new(config.kinds));
         let rates = Rates::new(config.handshake_rate, config.look_up_rate);
-        let look_ups = LookUps::new(config.look_ups);
+        let (look_ups, works) = (LookUps::new(config.look_ups), Works::new(config.works));
         Self {
             config,
             part,
@@ -271,6 +283,7 @@ impl Endpoint {
             rates,
             under_way: UnderWay::default(),
             look_ups,
+            works,
             complained: VecDeque::new(),
             refusals: Refusals::new(),
             scratch: Vec::new(),

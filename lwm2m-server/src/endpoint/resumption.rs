@@ -21,6 +21,7 @@ use crate::credentials::{Authenticated, Role};
 use super::association::{Association, Proving};
 use super::session::{Connection, Memory, dtls};
 use super::slab::Key;
+use super::work::Presenting;
 use super::{Address, Endpoint, Listener};
 
 /// The sessions that may be taken up again. Endpoints that are to take up each other's share them: a clone is the same ones.
@@ -227,9 +228,12 @@ impl Endpoint {
         let session = Connection::resuming_server(dtls(now), config, hello, resumption, rng, memory)?;
         let mut association = Association::new(now, local, from, Some(session), rng);
         // Where the handshake becomes a full one after all, the identity takes its place.
-        association.proving = known.map(|(_, who)| {
-            Box::new(Proving { identity: who.endpoint.as_bytes().to_vec(), look_up: None, who: Some(who) })
-        });
+        if known.is_some() || hello.suite().is_ecdsa() {
+            let presenting = Presenting::of(&self.config.keys, local.role(), hello);
+            let (identity, who) = known.map(|(_, who)| (who.endpoint.as_bytes().to_vec(), who)).unzip();
+            let identity = identity.unwrap_or_default();
+            association.proving = Some(Box::new(Proving { identity, who, presenting, ..Proving::default() }));
+        }
         Ok(association)
     }
 

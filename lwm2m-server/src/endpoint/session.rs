@@ -5,7 +5,7 @@
 //! 2. The cookie came back: if there is room for a handshake (`admission.rs`) an association is made, beside an established one of the same address. With a session that is
 //!    known it is asked at the end whether its credential is still good; the identity is not asked for.
 //! 3. The identity is asked for (`lookup.rs`); an unknown or refused one goes on with a random key, so that its peer cannot
-//!    tell.
+//!    tell. Without a pre-shared key certificates are exchanged, judged and proven (`work.rs`).
 //! 4. The Finished verified: only now the new association replaces the old one, and only the registration of the same
 //!    identity moves along.
 //!
@@ -32,8 +32,8 @@ pub(crate) type Connection = dtls_psk::Connection<MEMORY, Box<Memory>, Provider>
 /// What a handshake takes.
 pub(crate) type Memory = Handshake<MEMORY, Provider>;
 
-/// Memory of each direction of a handshake: more than the longest identity needs.
-const MEMORY: usize = 512;
+/// Memory of each direction of a handshake: for a chain of four certificates of the usual kind, 1 kB each.
+const MEMORY: usize = 4096;
 
 /// How many addresses are remembered for the alert they answered a flight with.
 const COMPLAINTS: usize = 1024;
@@ -99,7 +99,8 @@ impl Endpoint {
         let cookies = self
             .cookies
             .get_or_insert_with(|| CookieJar::shared_with_crypto(dtls(now), *self.shared.cookie_root(rng)));
-        let hello = match cookies.accept(dtls(now), &self.config.dtls, rng, from.bytes(), datagram, out) {
+        let config = self.config.dtls.with_certificate_types(self.config.keys.types(local.role()));
+        let hello = match cookies.accept(dtls(now), &config, rng, from.bytes(), datagram, out) {
             Accepted::Verified(hello) => hello,
             Accepted::Reply(length) => {
                 if !self.rates.may_begin(now, from) && Rates::puts_off(rng) {
@@ -145,7 +146,7 @@ impl Endpoint {
         self.make_room(now, from);
         let shares_records =
             self.config.dtls.shares_records && !self.complained.contains(&from.socket_address().ip());
-        let config = self.config.dtls.with_shared_records(shares_records);
+        let config = config.with_shared_records(shares_records);
         let config = match self.associations.next_key().filter(|_| self.config.connection_ids) {
             Some(key) => {
                 let part = self.part;
@@ -171,6 +172,7 @@ impl Endpoint {
             .insert((local, from), Candidates { newest: key, older: established.first().copied() });
         self.under_way.begin(key, from);
         Counters::add(&mut self.counters.handshakes_begun);
+        self.advance_handshake(now, key);
         self.mark_ready(key);
         None
     }
@@ -223,7 +225,7 @@ impl Endpoint {
             }
         }
         self.note_complaint(key);
-        self.look_up(now, key);
+        self.advance_handshake(now, key);
         self.mark_ready(key);
         let to = self.associations.get(key).map_or(from, Association::answer_address);
         self.transmit(key, local, to, answer?)
@@ -335,13 +337,21 @@ impl Endpoint {
         } else {
             Counters::add(&mut self.counters.handshakes_failed);
             let (local, from) = (association.local, association.address);
-            if matches!(reason, Reason::UnknownIdentity | Reason::WrongKey | Reason::BadFinished) {
+            if matches!(
+                reason,
+                Reason::UnknownIdentity
+                    | Reason::WrongKey
+                    | Reason::BadFinished
+                    | Reason::UntrustedPeer(_)
+                    | Reason::BadSignature
+            ) {
                 self.refusals.failed(now, (local, from));
             }
             let proving = association.proving.as_ref();
-            // A refused identity was told of when it was refused.
-            if proving.is_none_or(|proving| proving.who.is_some() || proving.look_up.is_some()) {
-                let identity = proving.map(|proving| String::from_utf8_lossy(&proving.identity).into_owned());
+            if proving.is_none_or(|proving| !proving.is_told) {
+                let identity = proving.filter(|proving| !proving.identity.is_empty());
+                let identity =
+                    identity.map(|proving| String::from_utf8_lossy(&proving.identity).into_owned());
                 let is_known = proving.is_some_and(|proving| proving.who.is_some());
                 self.handshake_refused(now, (local, from), identity, is_known, reason.to_string());
             }

@@ -7,7 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dtls_psk::{Connection, Datagram, Handshake, Input, Psk, Session};
+use dtls_psk::{
+    Answer as Provided, ClientCertificate, Connection, Crypto as _, Datagram, Handshake, Input,
+    Operation as Pending, Psk, RustCrypto, Session, Suites, raw_public_key,
+};
 use lwm2m_coap::{Code, Header, Instant, Kind, MessageId, OptionNumber, Room, Token, Writer, udp};
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
@@ -231,6 +234,7 @@ impl World {
             &mut |transmit, out| {
                 sent.push_back((transmit.local, transmit.to, out[transmit.range.clone()].to_vec()))
             },
+            &mut |_, work| Some(work.run(now.as_millis(), credentials)),
         );
         while let Some(transmit) = endpoint.poll_transmit(*now, &mut rng, &mut out) {
             sent.push_back((transmit.local, transmit.to, out[transmit.range].to_vec()));
@@ -358,13 +362,75 @@ impl Got {
     }
 }
 
+/// A device's key of P-256, and what it knows of its server.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    pub(crate) secret: [u8; 32],
+    /// Its certificates; `None` for a raw public key.
+    pub(crate) chain: Option<Vec<Vec<u8>>>,
+    /// The raw public key that the server must have.
+    pub(crate) server: Vec<u8>,
+    /// The name that it asks for.
+    pub(crate) server_name: Option<String>,
+    /// The key that it signs with, which should be its own.
+    pub(crate) signs_with: [u8; 32],
+}
+
+impl Holder {
+    /// A raw public key.
+    pub(crate) fn of(secret: u8, server: &[u8]) -> Self {
+        let secret = [secret; 32];
+        Self { secret, chain: None, server: server.to_vec(), server_name: None, signs_with: secret }
+    }
+
+    pub(crate) fn public(&self) -> Vec<u8> {
+        raw_public_key(&RustCrypto::p256_public(&self.secret).unwrap()).to_vec()
+    }
+
+    fn answer(
+        &self,
+        now: dtls_psk::Instant,
+        session: &mut Connection<4096, Box<Handshake<4096>>>,
+    ) -> Option<Input<'static>> {
+        let mut last = None;
+        while let Some(pending) = session.poll_pending() {
+            let (id, own, signature);
+            id = pending.id;
+            let answer = match pending.operation {
+                Pending::CheckPeer { certificate } if certificate.public_key() == Some(&self.server) => {
+                    Provided::Trusted
+                }
+                Pending::CheckPeer { .. } => Provided::Refused(dtls_psk::Refusal::Unknown),
+                Pending::Present { .. } => {
+                    own = self.chain.clone().unwrap_or_else(|| vec![self.public()]);
+                    let own: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
+                    last = session.provide(now, id, Provided::Certificates(&own)).unwrap().or(last);
+                    continue;
+                }
+                Pending::Sign { digest } => {
+                    signature = RustCrypto::p256_sign(&self.signs_with, digest).unwrap();
+                    Provided::Signature(&signature)
+                }
+                Pending::Prove(proof) => Provided::Proven(proof.run::<RustCrypto>()),
+                _ => Provided::Unknown,
+            };
+            last = session.provide(now, id, answer).unwrap().or(last);
+        }
+        last
+    }
+}
+
 /// A device that says what it is told to say.
 pub(crate) struct Device {
     pub(crate) local: Listener,
     pub(crate) address: Address,
-    pub(crate) session: Option<Connection<512, Box<Handshake<512>>>>,
+    pub(crate) session: Option<Connection<4096, Box<Handshake<4096>>>>,
+    /// What it proves itself with if it has no pre-shared key.
+    pub(crate) holder: Option<Holder>,
     pub(crate) got: VecDeque<Got>,
     pub(crate) established: bool,
+    /// How its session ended.
+    pub(crate) closed: Option<dtls_psk::Reason>,
     /// How handshakes are done.
     pub(crate) dtls: dtls_psk::Config,
     /// The session of the last full handshake begun by [`Device::begin_resuming`].
@@ -382,8 +448,10 @@ impl Device {
             local,
             address: address(port),
             session: None,
+            holder: None,
             got: VecDeque::new(),
             established: false,
+            closed: None,
             dtls: dtls_psk::Config::DEFAULT,
             kept: None,
             next_id: port,
@@ -412,6 +480,26 @@ impl Device {
         let session = Connection::client(now, &self.dtls, psk, &mut rng, Box::default());
         self.session = Some(session.unwrap());
         self.established = false;
+    }
+
+    /// Begins a new session with a raw public key or a certificate, and runs its handshake.
+    pub(crate) fn connect_with_key(&mut self, world: &mut World, holder: Holder) {
+        self.begin_with_key(world, holder);
+        self.run(world);
+    }
+
+    /// Begins a new session with a raw public key or a certificate; nothing is sent yet.
+    pub(crate) fn begin_with_key(&mut self, world: &mut World, holder: Holder) {
+        let random = &mut world.random;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        let now = dtls_psk::Instant::from_millis(world.now.as_millis());
+        let certificate = match &holder.chain {
+            None => ClientCertificate::RawPublicKey,
+            Some(_) => ClientCertificate::X509 { server_name: holder.server_name.as_deref() },
+        };
+        let config = self.dtls.with_suites(Suites::ALL);
+        let session = Connection::certificate_client(now, &config, certificate, &mut rng, Box::default());
+        (self.session, self.holder, self.established) = (Some(session.unwrap()), Some(holder), false);
     }
 
     /// Begins a new session with an offer to take the former one up again; nothing is sent yet.
@@ -499,7 +587,15 @@ impl Device {
                     self.established = true;
                     self.kept = session.take_session().or(self.kept.take());
                 }
+                Input::Closed(reason) => self.closed = Some(reason),
                 _ => {}
+            }
+        }
+        if let Some(holder) = &self.holder {
+            let input = holder.answer(now, session);
+            self.established |= matches!(input, Some(Input::Established { .. }));
+            if let Some(Input::Closed(reason)) = input {
+                self.closed = Some(reason);
             }
         }
     }

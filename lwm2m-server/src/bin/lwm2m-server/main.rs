@@ -18,7 +18,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use lwm2m_server::config::{AdmissionConfig, BootstrapConfig, Config, DtlsConfig, Listen, ListenConfig};
+use lwm2m_server::config::{
+    AdmissionConfig, BootstrapConfig, Config, DtlsConfig, Listen, ListenConfig, TrustConfig,
+};
 use tracing_subscriber::EnvFilter;
 
 /// LwM2M server and bootstrap server.
@@ -87,6 +89,7 @@ impl Serve {
             allow_nosec: self.allow_nosec.then_some(true),
             challenge: None,
             threads: self.threads,
+            workers: None,
             listen: ListenConfig {
                 coap: self.coap,
                 coaps: self.coaps,
@@ -96,6 +99,8 @@ impl Serve {
                 http_public: self.http_public.then_some(true),
             },
             dtls: DtlsConfig::default(),
+            server_keys: None,
+            trust: TrustConfig::default(),
             admission: AdmissionConfig::default(),
             bootstrap: BootstrapConfig { server_uri: self.server_uri, ..BootstrapConfig::default() },
         };

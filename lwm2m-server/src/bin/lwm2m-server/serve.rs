@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lwm2m_server::api::{self, now_ms};
-use lwm2m_server::config::{Config, Settled, local_uri};
-use lwm2m_server::credentials::Credentials;
+use lwm2m_server::config::{Config, Settled, TrustConfig, local_uri};
+use lwm2m_server::credentials::{Credentials, DeviceTrust, Role};
 use lwm2m_server::driver::{self, Addresses};
 use lwm2m_server::endpoint::{Saved, Sessions};
+use lwm2m_server::keys::ServerKeys;
 use lwm2m_server::store::{KeySource, RedbStore, Sealer, SessionFile, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -46,6 +47,19 @@ pub(crate) fn run(file: Option<PathBuf>, flags: Config) -> ExitCode {
     }
 }
 
+/// Reads whom the configuration trusts to issue certificates of devices.
+fn trust(named: &TrustConfig) -> Result<DeviceTrust, Box<dyn core::error::Error>> {
+    let mut trust = DeviceTrust::default();
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    for path in named.anchors.iter().flatten() {
+        trust.add_anchors(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    for path in named.revocation_lists.iter().flatten() {
+        trust.add_revocations(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(trust)
+}
+
 async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     let data = settled.data.as_path();
     let lock = RedbStore::lock(data)?;
@@ -74,6 +88,15 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     }
     let resumable = Sessions::default().with_tickets(&*store.ticket_root()?);
     let credentials = Arc::new(Credentials::open(store, settled.credentials.clone())?);
+    credentials.set_trust(trust(&settled.trust)?);
+    let (keys, is_new) = ServerKeys::load(&settled.server_keys, &data.join("server.key"))?;
+    for role in Role::ALL {
+        credentials.set_server_keys(role, keys.public(role));
+    }
+    for key in keys.iter() {
+        let made = if is_new { ", made just now" } else { "" };
+        tracing::info!("server key {}{made}: certificates {}", key.fingerprint(), key.chain().len());
+    }
     let addresses = Addresses {
         coap: settled.coap,
         coaps: settled.coaps,
@@ -84,8 +107,13 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         Some(address) => Some(api::listen(address, settled.http_public).await?),
         None => None,
     };
-    let mut settings =
-        driver::Settings { addresses, threads: settled.threads, ..driver::Settings::default() };
+    let mut settings = driver::Settings {
+        addresses,
+        threads: settled.threads,
+        workers: settled.workers,
+        ..driver::Settings::default()
+    };
+    settings.endpoint.keys = keys;
     settings.endpoint.short_server_id = settled.credentials.short_server_id;
     settings.endpoint.connection_ids = settled.connection_ids;
     settings.endpoint.challenge = settled.challenge;

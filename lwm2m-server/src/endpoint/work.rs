@@ -1,0 +1,258 @@
+//! What certificate handshakes need that takes longer than a packet may wait: whose a certificate is, signatures, agreements.
+//! It goes out to workers and comes back (RFC 5246 §7.4, RFC 7250).
+//!
+//! 1. The ClientHello chose a suite with signatures: the server's key is chosen by listener and name, and presented at once.
+//! 2. Its signature, the judgement of the device's certificate and the proof of the device's key are each a piece of [`Work`].
+//! 3. What is done is good for its handshake alone; one that is gone takes nothing any more.
+//!
+//! Invariant: a bounded number is out at once; what waits belongs to a handshake under way.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use dtls_psk::{
+    Answer, CertificateType, ClientHello, Operation, PeerCertificate, PendingId, Proof, Proven, SIGNATURE,
+};
+use lwm2m_coap::Instant;
+use sha2::{Digest as _, Sha256};
+
+use crate::credentials::{Authenticated, Credentials, Presented, Role, Untrusted};
+use crate::crypto::Provider;
+use crate::keys::{ServerKey, ServerKeys};
+
+use super::Endpoint;
+use super::association::Association;
+use super::counters::Counters;
+use super::session::dtls;
+use super::slab::Key;
+
+/// Names a piece of work until it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WorkId {
+    key: Key,
+    pending: PendingId,
+}
+
+/// A piece of work; give what comes of it to [`Endpoint::provide_work`](super::Endpoint::provide_work).
+#[derive(Debug)]
+pub enum Work {
+    /// Whose is what a device presents, and is it to be trusted?
+    CheckPeer {
+        /// Which server it talks to.
+        role: Role,
+        /// As it came; that the device has the key is proven later.
+        presented: Presented,
+    },
+    /// Has the device its key, and what do both sides agree on?
+    Prove(Proof),
+    /// The server's signature.
+    Sign {
+        /// The key that was presented.
+        key: Arc<ServerKey>,
+        /// What is signed.
+        digest: [u8; 32],
+    },
+}
+
+/// What came of a piece of [`Work`].
+#[derive(Debug)]
+pub enum Done {
+    /// Whom it proves if its key is proven, or why it is not let in.
+    Checked(Result<Authenticated, Untrusted>),
+    /// Good or not, for its handshake alone.
+    Proven(Proven),
+    /// `None` where the key cannot be used.
+    Signed(Option<[u8; SIGNATURE]>),
+    /// Nothing: whoever did it failed. The handshake is given up.
+    Lost,
+}
+
+impl Work {
+    /// Does it, which takes some hundred microseconds at most where keys are in memory. `now_ms` is milliseconds since 1970.
+    #[must_use]
+    pub fn run(self, now_ms: u64, credentials: &Credentials) -> Done {
+        match self {
+            Self::CheckPeer { role, presented } => {
+                Done::Checked(credentials.identify(now_ms, role, &presented))
+            }
+            Self::Prove(proof) => Done::Proven(proof.run::<Provider>()),
+            Self::Sign { key, digest } => Done::Signed(key.sign(&digest)),
+        }
+    }
+}
+
+/// What is out, and what waits for its turn.
+#[derive(Debug)]
+pub(crate) struct Works {
+    /// How many may be out at once.
+    most: usize,
+    out: usize,
+    queue: VecDeque<(WorkId, Work)>,
+}
+
+impl Works {
+    pub(crate) const fn new(most: usize) -> Self {
+        Self { most, out: 0, queue: VecDeque::new() }
+    }
+}
+
+/// The server's keys that one handshake may use: chosen when it began.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Presenting {
+    raw_public_key: Option<Arc<ServerKey>>,
+    certificate: Option<Arc<ServerKey>>,
+}
+
+impl Presenting {
+    /// For the name that a device asks for.
+    pub(crate) fn of(keys: &ServerKeys, role: Role, hello: &ClientHello<'_>) -> Self {
+        let choose = |kind| keys.choose(role, kind, hello.server_name()).cloned();
+        Self {
+            raw_public_key: choose(CertificateType::RawPublicKey),
+            certificate: choose(CertificateType::X509),
+        }
+    }
+
+    /// Keeps the one that is presented, which is the one that signs.
+    fn settle(&mut self, certificate_type: CertificateType) -> Option<Arc<ServerKey>> {
+        let key = match certificate_type {
+            CertificateType::RawPublicKey => self.raw_public_key.clone(),
+            CertificateType::X509 => self.certificate.clone(),
+        };
+        self.raw_public_key.clone_from(&key);
+        self.certificate.clone_from(&key);
+        key
+    }
+
+    fn signer(&self) -> Option<Arc<ServerKey>> {
+        self.raw_public_key.clone()
+    }
+}
+
+impl Endpoint {
+    /// The next piece of work. Call until `None`; some may be left that wait until others are done.
+    pub fn poll_work(&mut self) -> Option<(WorkId, Work)> {
+        while self.works.out < self.works.most {
+            let (id, work) = self.works.queue.pop_front()?;
+            if self.associations.get(id.key).is_some() {
+                self.works.out = self.works.out.saturating_add(1);
+                Counters::add(&mut self.counters.works);
+                return Some((id, work));
+            }
+        }
+        None
+    }
+
+    /// Takes what came of a piece of work; then drain the `poll_*` methods.
+    pub fn provide_work(&mut self, now: Instant, id: WorkId, done: Done) {
+        self.works.out = self.works.out.saturating_sub(1);
+        let WorkId { key, pending } = id;
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let (local, from) = (association.local, association.address);
+        let (Some(session), Some(proving)) = (&mut association.session, &mut association.proving) else {
+            return;
+        };
+        let provided = match done {
+            Done::Checked(Ok(who)) => {
+                let provided = session.provide(dtls(now), pending, Answer::Trusted);
+                if provided.is_ok() {
+                    proving.who = Some(who);
+                }
+                provided
+            }
+            Done::Checked(Err(Untrusted { refusal, reason })) => {
+                let provided = session.provide(dtls(now), pending, Answer::Refused(refusal));
+                if provided.is_ok() {
+                    proving.is_told = true;
+                    let identity = Some(String::from_utf8_lossy(&proving.identity).into_owned());
+                    self.handshake_refused(now, (local, from), identity, false, reason);
+                }
+                provided
+            }
+            Done::Proven(proven) => {
+                let sessions = &self.config.sessions;
+                let who = proving.who.clone();
+                let seal = |made: &dtls_psk::Session| sessions.seal(now, made, who.as_ref()?);
+                session.provide_with_ticket(dtls(now), pending, Answer::Proven(proven), seal)
+            }
+            Done::Signed(Some(signature)) => {
+                session.provide(dtls(now), pending, Answer::Signature(&signature))
+            }
+            Done::Signed(None) => session.provide(dtls(now), pending, Answer::Unknown),
+            Done::Lost => return self.remove(key),
+        };
+        if let Ok(Some(input)) = provided {
+            self.session_changed(now, key, &input);
+        }
+        self.advance_handshake(now, key);
+        self.mark_ready(key);
+    }
+
+    /// Does what a handshake waits for, or has it done.
+    pub(crate) fn advance_handshake(&mut self, now: Instant, key: Key) {
+        while let Some(association) = self.associations.get_mut(key) {
+            let role = association.local.role();
+            let Association { session: Some(session), proving, .. } = association else { return };
+            let Some(pending) = session.poll_pending() else { return };
+            let id = pending.id;
+            let work = match (pending.operation, proving) {
+                (Operation::LookUpPsk { identity }, _) => {
+                    let identity = identity.to_vec();
+                    return self.look_up(now, key, id, identity);
+                }
+                (Operation::Present { certificate_type }, Some(proving)) => {
+                    let presented = proving.presenting.settle(certificate_type);
+                    let presented = presented.as_ref().map(|key| key.presented(certificate_type));
+                    let answer = presented.as_deref().map_or(Answer::Unknown, Answer::Certificates);
+                    if let Ok(Some(input)) = session.provide(dtls(now), id, answer) {
+                        self.session_changed(now, key, &input);
+                    }
+                    continue;
+                }
+                (Operation::Sign { digest }, Some(proving)) => match proving.presenting.signer() {
+                    Some(key) => Work::Sign { key, digest: *digest },
+                    None => return,
+                },
+                (Operation::CheckPeer { certificate }, Some(proving)) => {
+                    let Some(presented) = presented(&certificate) else { return };
+                    proving.identity = words(&presented).into_bytes();
+                    Work::CheckPeer { role, presented }
+                }
+                (Operation::Prove(proof), _) => Work::Prove(proof),
+                _ => return,
+            };
+            return self.queue_work(WorkId { key, pending: id }, work);
+        }
+    }
+
+    fn queue_work(&mut self, id: WorkId, work: Work) {
+        let Self { works, associations, under_way, .. } = self;
+        let most = under_way.count().saturating_mul(2).saturating_add(works.most);
+        if works.queue.len() > most {
+            works.queue.retain(|(id, _)| associations.get(id.key).is_some());
+        }
+        works.queue.push_back((id, work));
+    }
+}
+
+/// What a device presents, as operators see it in events.
+fn words(presented: &Presented) -> String {
+    match presented {
+        Presented::RawPublicKey(key) => format!("raw public key {}", hex::encode(Sha256::digest(key))),
+        Presented::Certificates(chain) => {
+            let own = chain.first().map(Vec::as_slice).unwrap_or_default();
+            format!("certificate {}", hex::encode(Sha256::digest(own)))
+        }
+    }
+}
+
+/// A copy of what a device presents.
+fn presented(certificate: &PeerCertificate<'_>) -> Option<Presented> {
+    match certificate {
+        PeerCertificate::RawPublicKey(key) => Some(Presented::RawPublicKey(key.to_vec())),
+        PeerCertificate::X509(chain) => {
+            Some(Presented::Certificates(chain.clone().map(<[u8]>::to_vec).collect()))
+        }
+        _ => None,
+    }
+}

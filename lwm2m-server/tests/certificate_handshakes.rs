@@ -1,0 +1,236 @@
+//! Handshakes with raw public keys and certificates: the server's own keys, and the work that is done elsewhere meanwhile.
+
+#![expect(clippy::unwrap_used, reason = "test")]
+
+mod support;
+
+use lwm2m_server::credentials::{Enrol, EnrolAccount, Fingerprint, KeyMaterial, Role, Subject};
+use lwm2m_server::endpoint::{Config, Done, Listener, Work};
+use lwm2m_server::keys::{ServerKey, ServerKeys};
+use support::*;
+
+const SERVER: u8 = 0x51;
+
+fn server_key(secret: u8) -> ServerKey {
+    ServerKey::in_memory(&[secret; 32]).unwrap()
+}
+
+fn world_of(keys: Vec<ServerKey>) -> World {
+    let mut config = Config::default();
+    config.keys = ServerKeys::new(keys);
+    World::with(config, false)
+}
+
+/// A server with one key, which knows the raw public key of the device `a`; and that device.
+fn world() -> (World, Holder) {
+    let mut world = world_of(vec![server_key(SERVER)]);
+    let holder = Holder::of(0xc1, server_key(SERVER).raw_public_key());
+    enrol(&mut world, "a", &holder);
+    (world, holder)
+}
+
+fn enrol(world: &mut World, endpoint: &str, holder: &Holder) {
+    let key =
+        KeyMaterial::Public { subject: Subject::RawPublicKey(Fingerprint::of(&holder.public())), key: None };
+    let accounts = vec![EnrolAccount { role: Role::Management, key }];
+    let enrol = Enrol { accounts, ..Enrol::default() };
+    world.credentials.enrol(world.now.as_millis(), "test", endpoint, &enrol).unwrap();
+}
+
+fn connected(world: &mut World, port: u16, holder: Holder) -> Device {
+    let mut device = Device::plain(Listener::Coaps, port);
+    device.connect_with_key(world, holder);
+    device
+}
+
+const REGISTER: &str = "ep=a&lt=86400&lwm2m=1.1";
+const LINKS: &str = "</1/0>,</3/0>";
+
+#[test]
+fn a_device_with_a_raw_public_key_registers_beside_one_with_a_pre_shared_key() {
+    let (mut world, holder) = world();
+    let identity = world.enrol("b", Role::Management);
+    let mut device = connected(&mut world, 1, holder);
+    assert!(device.established);
+    device.register(&mut world, REGISTER, LINKS);
+    let mut other = Device::secure(&mut world, Listener::Coaps, 2, &identity, &KEY);
+    other.register(&mut world, "ep=b&lt=86400&lwm2m=1.1", LINKS);
+    assert_eq!(
+        world.told(),
+        ["established a management", "registered a", "established b management", "registered b"]
+    );
+    // The server's signature, whose the key is, and the proof of it.
+    assert_eq!(world.endpoint.counters().works, 3);
+}
+
+#[test]
+fn an_endpoint_name_of_another_device_is_refused() {
+    let (mut world, holder) = world();
+    let mut device = connected(&mut world, 1, holder);
+    let answer = device.request(&mut world, lwm2m_coap::Code::POST, "/rd?ep=b&lt=86400", b"</1/0>").unwrap();
+    assert_eq!(answer.code, lwm2m_coap::Code::BAD_REQUEST);
+}
+
+#[test]
+fn a_key_that_nobody_enrolled_is_refused_with_an_alert_and_told_once() {
+    let (mut world, holder) = world();
+    let stranger = Holder::of(0xc2, &holder.server);
+    let hash = Fingerprint::of(&stranger.public());
+    let device = connected(&mut world, 1, stranger);
+    assert!(!device.established);
+    assert_eq!(device.closed, None, "an alert during the handshake is not believed at once");
+    let told = world.told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(
+        told.first().unwrap(),
+        &format!(
+            "handshake refused raw public key {hash}: no management account has the raw public key sha256:{hash}"
+        )
+    );
+}
+
+#[test]
+fn a_key_of_somebody_else_proves_nothing_without_its_private_half() {
+    let (mut world, holder) = world();
+    let thief = Holder { signs_with: [0xc2; 32], ..holder };
+    let device = connected(&mut world, 1, thief);
+    assert!(!device.established);
+    let told = world.told();
+    assert!(told.len() == 1 && told.first().unwrap().contains("signature"), "{told:?}");
+    assert_eq!(world.endpoint.counters().handshakes_finished, 0);
+}
+
+#[test]
+fn a_revoked_key_is_refused_in_the_next_handshake() {
+    let (mut world, holder) = world();
+    let now = world.now.as_millis();
+    world.credentials.revoke(now, "test", "a", Some(Role::Management), "lost").unwrap();
+    let device = connected(&mut world, 1, holder);
+    assert!(!device.established);
+    assert!(world.told().iter().any(|told| told.ends_with(": revoked")));
+}
+
+#[test]
+fn who_is_revoked_while_the_handshake_runs_is_not_let_in() {
+    for is_revoked in [false, true] {
+        let (mut world, holder) = world();
+        let mut device = Device::plain(Listener::Coaps, 1);
+        device.begin_with_key(&mut world, holder);
+        for _ in 0..2 {
+            for datagram in device.due(&world) {
+                world.receive(device.local, device.address, &datagram);
+            }
+            device.take_all(&mut world);
+        }
+        for datagram in device.due(&world) {
+            world.receive_unsettled(device.local, device.address, &datagram);
+        }
+        let (id, work) = world.endpoint.poll_work().unwrap();
+        assert!(matches!(work, Work::CheckPeer { .. }));
+        let now = world.now.as_millis();
+        let done = work.run(now, &world.credentials);
+        world.endpoint.provide_work(world.now, id, done);
+        if is_revoked {
+            world.credentials.revoke(now, "test", "a", Some(Role::Management), "lost").unwrap();
+        }
+        world.settle();
+        device.run(&mut world);
+        let told = world.told();
+        assert_eq!(told.contains(&"established a management".to_owned()), !is_revoked, "{told:?}");
+    }
+}
+
+#[test]
+fn a_server_without_keys_has_no_suite_for_them() {
+    let mut world = World::new(false);
+    let device = connected(&mut world, 1, Holder::of(0xc1, &[]));
+    assert!(!device.established);
+    assert_eq!(world.told(), ["handshake refused ?: there is no cipher suite in common"]);
+}
+
+#[test]
+fn a_device_that_does_not_know_the_server_key_is_told_of() {
+    let (mut world, holder) = world();
+    let mut device = Device::plain(Listener::Coaps, 1);
+    device
+        .begin_with_key(&mut world, Holder { server: server_key(0x52).raw_public_key().to_vec(), ..holder });
+    device.run(&mut world);
+    assert!(!device.established);
+    world.pass(std::time::Duration::from_secs(100));
+    let told = world.told();
+    assert!(told.len() == 1 && told.first().unwrap().contains("alert"), "{told:?}");
+}
+
+#[test]
+fn each_listener_presents_its_own_key() {
+    let keys = || {
+        vec![
+            server_key(0x52).for_role(Some(Role::Bootstrap)),
+            server_key(SERVER).for_role(Some(Role::Management)),
+        ]
+    };
+    let mut world = world_of(keys());
+    for (server, is_known) in [(SERVER, true), (0x52, false)] {
+        let holder = Holder::of(0xc1, server_key(server).raw_public_key());
+        enrol(&mut world, "a", &holder);
+        assert_eq!(connected(&mut world, u16::from(server), holder).established, is_known, "{server:x}");
+    }
+}
+
+#[test]
+fn work_beyond_what_may_be_out_waits_its_turn_and_what_is_lost_ends_its_handshake() {
+    let mut config = Config::default();
+    config.keys = ServerKeys::new(vec![server_key(SERVER)]);
+    config.works = 1;
+    let mut world = World::with(config, false);
+    let holders = [1, 2, 3].map(|secret| Holder::of(secret, server_key(SERVER).raw_public_key()));
+    let mut devices = holders.map(|holder| {
+        let mut device = Device::plain(Listener::Coaps, holder.secret[0].into());
+        device.begin_with_key(&mut world, holder);
+        device
+    });
+    // The ClientHello with the cookie; nobody does the work that follows.
+    for device in &mut devices {
+        for _ in 0..2 {
+            for datagram in device.due(&world) {
+                world.receive_unsettled(device.local, device.address, &datagram);
+            }
+            device.take_all(&mut world);
+        }
+    }
+    let (id, work) = world.endpoint.poll_work().unwrap();
+    assert!(matches!(work, Work::Sign { .. }));
+    assert!(world.endpoint.poll_work().is_none(), "one is out");
+    let before = world.endpoint.associations();
+    world.endpoint.provide_work(world.now, id, Done::Lost);
+    assert_eq!(world.endpoint.associations(), before.saturating_sub(1));
+    // What is done for a handshake that is gone changes nothing.
+    let (late, work) = world.endpoint.poll_work().unwrap();
+    let done = work.run(world.now.as_millis(), &world.credentials);
+    world.endpoint.provide_work(world.now, id, Done::Signed(None));
+    world.endpoint.provide_work(world.now, late, done);
+    assert!(world.endpoint.poll_work().is_some());
+}
+
+#[test]
+fn what_came_of_other_work_answers_nothing() {
+    let (mut world, holder) = world();
+    let mut device = Device::plain(Listener::Coaps, 1);
+    device.begin_with_key(&mut world, holder);
+    for _ in 0..2 {
+        for datagram in device.due(&world) {
+            world.receive_unsettled(device.local, device.address, &datagram);
+        }
+        device.take_all(&mut world);
+    }
+    let (id, _) = world.endpoint.poll_work().unwrap();
+    let who = lwm2m_server::credentials::Authenticated {
+        endpoint: "a".into(),
+        role: Role::Management,
+        generation: 1,
+    };
+    world.endpoint.provide_work(world.now, id, Done::Checked(Ok(who)));
+    device.run(&mut world);
+    assert!(!device.established);
+    assert_eq!(world.told(), [""; 0]);
+}
