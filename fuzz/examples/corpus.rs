@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use lwm2m_fuzz::{
-    blocks, certificates, coap, devices, dtls, dtls_insider, dtls_kept, formats, link_format, operations,
-    oscore,
+    blocks, certificates, coap, credentials, devices, dtls, dtls_insider, dtls_kept, formats, link_format,
+    operations, oscore,
 };
 use lwm2m_objects::Format;
 
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     };
     let run: fn(&[u8]) = match target.as_str() {
         "certificates" => certificates::certificates,
+        "client_credentials" => credentials::credentials,
         "client_datagram" => devices::client_datagram,
         "coap_blocks" => blocks::blocks,
         "coap_message" => coap::message,

@@ -338,14 +338,14 @@ impl World {
 
 /// A storage that does what its contract says.
 #[derive(Default)]
-struct Storage {
-    current: BTreeMap<Key, Vec<u8>>,
+pub(crate) struct Storage {
+    pub(crate) current: BTreeMap<Key, Vec<u8>>,
     staged: Option<BTreeMap<Key, Vec<u8>>>,
     previous: Option<BTreeMap<Key, Vec<u8>>>,
 }
 
 impl Storage {
-    fn apply(&mut self, action: &Action<'_>) -> Stored {
+    pub(crate) fn apply(&mut self, action: &Action<'_>) -> Stored {
         let Self { current, staged, previous } = self;
         match action {
             Action::Stage { key, bytes } => {

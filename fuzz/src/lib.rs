@@ -6,6 +6,7 @@
 pub mod blocks;
 pub mod certificates;
 pub mod coap;
+pub mod credentials;
 pub mod devices;
 pub mod dtls;
 pub mod dtls_insider;
