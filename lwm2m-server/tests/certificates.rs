@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use dtls_psk::Refusal;
 use lwm2m_server::credentials::{
-    Authenticated, Binding, Certificate, Credentials, DeviceTrust, Enrol, EnrolAccount, Fingerprint,
-    KeyMaterial, OperatorError, Presented, Role, Settings, Subject, TrustError, Untrusted, pem,
+    Authenticated, Binding, Certificate, Credentials, DeviceKey, DeviceTrust, Enrol, EnrolAccount, Fact,
+    Fingerprint, KeyMaterial, OperatorError, Presented, Role, ServerPublic, Settings, Subject, TrustError,
+    Untrusted, pem,
 };
-use lwm2m_server::store::{RedbStore, Sealer};
+use lwm2m_server::store::{RedbStore, Sealer, Store};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType,
     ExtendedKeyUsagePurpose as Purpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
@@ -633,4 +634,47 @@ fn no_certificate_makes_the_reader_stumble() {
             let _ = Certificate::parse(&bent);
         }
     }
+}
+
+#[test]
+fn of_an_end_that_is_near_it_is_told_once_for_the_whole_chain_and_across_a_restart() {
+    // The intermediate ends first, on 2026-09-01; it is told of 30 days before.
+    let made = made(&same, &|params| params.not_after = date_time_ymd(2026, 9, 1), &same);
+    let store: Arc<dyn Store> =
+        Arc::new(RedbStore::in_memory(Sealer::new(&[9; 32], "test").unwrap()).unwrap());
+    let open = || Credentials::open(Arc::clone(&store), Settings::default()).unwrap();
+    let credentials = open();
+    let key =
+        DeviceKey::new(Presented::Certificates(vec![made.leaf.clone(), made.intermediate.clone()]), None)
+            .unwrap();
+    let key = KeyMaterial::Public { subject: key.subject(), key: Some(key) };
+    let enrol = Enrol { accounts: vec![EnrolAccount { role: Role::Management, key }], ..Enrol::default() };
+    credentials.enrol(NOW, "test", NAME, &enrol).unwrap();
+    let told = |credentials: &Credentials| {
+        let rows = credentials.audit(Some(NAME), Some(0), 100).unwrap();
+        rows.into_iter().filter(|row| row.what == "expires soon").map(|row| row.detail).collect::<Vec<_>>()
+    };
+    let end = 1_788_220_800_000;
+    credentials.report(end - 30 * DAY - 1, &Fact::Tick).unwrap();
+    assert!(told(&credentials).is_empty());
+    let credentials = open();
+    credentials.report(end - 30 * DAY, &Fact::Tick).unwrap();
+    credentials.report(end - 29 * DAY, &Fact::Tick).unwrap();
+    let credentials = open();
+    credentials.report(end - 28 * DAY, &Fact::Tick).unwrap();
+    let expected = "a certificate of its chain ends at 2026-09-01T00:00:00Z: rotate the credential, or renew the certificate";
+    assert_eq!(told(&credentials), [expected]);
+}
+
+#[test]
+fn of_anchors_and_own_certificates_that_end_it_is_told_too() {
+    let made = made(&|params| params.not_after = date_time_ymd(2026, 6, 20), &same, &same);
+    let credentials = credentials(&[&made.root, &made.intermediate], &[]);
+    let own = ServerPublic { certificate: Some(made.leaf.clone()), ..ServerPublic::default() };
+    credentials.set_server_keys(Role::Management, own);
+    let anchor =
+        "the certificate of 'CN=Root' ends at 2026-06-20T00:00:00Z, and devices are trusted by it".to_owned();
+    assert_eq!(credentials.expiring(NOW), [anchor]);
+    assert_eq!(credentials.expiring(NOW - 20 * DAY), [""; 0]);
+    assert_eq!(credentials.expiring(NOW + 200 * DAY).len(), 3);
 }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::Refusal;
 use super::subject::{Fingerprint, Subject};
 
+/// How long before its end a certificate is told of, in milliseconds: 30 days.
+pub(super) const WARN_BEFORE_MS: u64 = 30 * 86_400_000;
+
 /// Which interface an account opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -142,6 +145,9 @@ pub struct Credential {
     /// The earliest end of its certificates, where one is known and has an end, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
+    /// It was told that this end comes near.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub is_warned: bool,
     /// What bootstraps wrote of the server's own key with it; more than one while nobody knows which of them the device took.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<Pin>,
@@ -169,6 +175,11 @@ pub enum PinKind {
 }
 
 impl Credential {
+    /// Its certificates have an end, and nobody was told yet.
+    pub(super) fn is_to_be_warned_of(&self) -> bool {
+        self.standing == Standing::Accepted && self.expires_ms.is_some() && !self.is_warned
+    }
+
     /// One that is accepted from now on.
     #[must_use]
     pub fn new(generation: u32, subject: Subject, now_ms: u64) -> Self {
@@ -178,6 +189,7 @@ impl Credential {
             standing: Standing::Accepted,
             created_ms: now_ms,
             expires_ms: None,
+            is_warned: false,
             pins: Vec::new(),
         }
     }
@@ -368,6 +380,20 @@ impl Device {
             Some(HoldKind::Revoked) => Err(Refusal::Revoked),
             Some(HoldKind::Decommissioned) => Err(Refusal::Decommissioned),
         }
+    }
+
+    /// When it is to be told that certificates of an accepted credential end, in milliseconds since 1970; `None` if there is nothing to
+    /// be told of, or it was.
+    #[must_use]
+    pub fn warn_at_ms(&self) -> Option<u64> {
+        let ends = Role::ALL.into_iter().filter_map(|role| self.account(role)).flat_map(|account| {
+            account
+                .credentials
+                .iter()
+                .filter(|each| each.is_to_be_warned_of())
+                .filter_map(|each| each.expires_ms)
+        });
+        ends.min().map(|end| end.saturating_sub(WARN_BEFORE_MS))
     }
 
     /// Whether any account has a credential that is or was secure.

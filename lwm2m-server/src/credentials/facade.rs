@@ -3,11 +3,14 @@
 //! Look-ups read an index in memory and one sealed key from the store; they never wait for a write. Writers take turns,
 //! store the new record, and only then make it visible. Keys are not held in memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::certificate::Certificate;
+use super::date;
 use super::delivery::ServerPublic;
-use super::device::{Device, Role, Standing};
+use super::device::{Device, Role, Standing, WARN_BEFORE_MS};
 use super::kept::Kept;
 use super::lifecycle::Outcome;
 use super::plan::BootstrapPlan;
@@ -76,6 +79,8 @@ pub struct Credentials {
     settings: RwLock<Arc<Settings>>,
     trust: RwLock<Arc<DeviceTrust>>,
     server_keys: RwLock<HashMap<Role, Arc<ServerPublic>>>,
+    /// The day on which the log was last told of the server's own certificates and anchors.
+    told_of_own: AtomicU64,
     index: RwLock<Index>,
     /// Held from reading a record to showing the changed one.
     turn: Mutex<()>,
@@ -89,6 +94,8 @@ struct Index {
     subjects: HashMap<(Role, Subject), (Arc<str>, u32)>,
     /// Devices that a tick may change.
     timed: HashSet<Arc<str>>,
+    /// When certificates of devices are to be told of.
+    expiring: BTreeSet<(u64, Arc<str>)>,
 }
 
 impl Index {
@@ -110,6 +117,12 @@ impl Index {
                 }
             }
         }
+        if let Some(at) = self.devices.get(&endpoint).and_then(|former| former.warn_at_ms()) {
+            self.expiring.remove(&(at, Arc::clone(&endpoint)));
+        }
+        if let Some(at) = device.warn_at_ms() {
+            self.expiring.insert((at, Arc::clone(&endpoint)));
+        }
         if device.has_timer() {
             self.timed.insert(Arc::clone(&endpoint));
         } else {
@@ -124,6 +137,9 @@ impl core::fmt::Debug for Credentials {
         f.debug_struct("Credentials").field("settings", &self.settings()).finish_non_exhaustive()
     }
 }
+
+/// Devices that one tick tells of: each is a write, and a whole fleet may end on the same day.
+const MOST_WARNED: usize = 100;
 
 /// Steps of one tick that may fail before the store is taken for broken until the next one.
 const MOST_FAILED: usize = 8;
@@ -145,6 +161,7 @@ impl Credentials {
             settings: RwLock::new(Arc::new(settings)),
             trust: RwLock::default(),
             server_keys: RwLock::default(),
+            told_of_own: AtomicU64::new(0),
             index: RwLock::new(index),
             turn: Mutex::new(()),
             events: broadcast::channel(EVENTS).0,
@@ -281,7 +298,15 @@ impl Credentials {
     pub fn report(&self, now_ms: u64, fact: &Fact) -> Result<Vec<Command>, StoreError> {
         let endpoints: Vec<Arc<str>> = match fact.endpoint() {
             Some(endpoint) => vec![Arc::clone(endpoint)],
-            None => self.read_index(|index| index.timed.iter().cloned().collect()),
+            None => {
+                self.warn_of_own(now_ms);
+                self.read_index(|index| {
+                    let expiring = index.expiring.iter().take_while(|(at, _)| *at <= now_ms);
+                    let expiring = expiring.map(|(_, endpoint)| endpoint).take(MOST_WARNED);
+                    let due: HashSet<&Arc<str>> = index.timed.iter().chain(expiring).collect();
+                    due.into_iter().cloned().collect()
+                })
+            }
         };
         let mut commands = Vec::new();
         let mut failed = 0_usize;
@@ -312,6 +337,34 @@ impl Credentials {
             }
         }
         Ok(commands)
+    }
+
+    /// Anchors, and certificates of the server, that end within 30 days or have ended, in words.
+    #[must_use]
+    pub fn expiring(&self, now_ms: u64) -> Vec<String> {
+        let trust = self.trust();
+        let own = Role::ALL.map(|role| self.server_keys(role));
+        let own = own.iter().flat_map(|keys| [&keys.certificate, &keys.anchor]).flatten();
+        let mut ending: Vec<String> = own
+            .filter_map(|der| Certificate::parse(der))
+            .map(|own| (own, "devices expect it of this server"))
+            .chain(trust.authorities().iter().cloned().map(|anchor| (anchor, "devices are trusted by it")))
+            .filter(|(each, _)| each.not_after.saturating_mul(1000).saturating_sub(WARN_BEFORE_MS) <= now_ms)
+            .map(|(each, what)| format!("{each} ends at {}, and {what}", date::utc(each.not_after)))
+            .collect();
+        ending.sort_unstable();
+        ending.dedup();
+        ending
+    }
+
+    /// Tells the log of them, once a day.
+    fn warn_of_own(&self, now_ms: u64) {
+        let day = now_ms / 86_400_000;
+        if self.told_of_own.swap(day, Ordering::Relaxed) != day {
+            for ending in self.expiring(now_ms) {
+                tracing::warn!("{ending}");
+            }
+        }
     }
 
     /// Every lifecycle step from now on, each after it was stored.

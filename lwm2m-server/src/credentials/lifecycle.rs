@@ -17,7 +17,10 @@
 //! Invariants: a credential that the device was told to use, and may still hold, is accepted; a revoked one never is.
 //! The bootstrap account is never rotated here and never deleted. Time is wall-clock milliseconds since 1970.
 
-use super::device::{Account, Device, HoldKind, Phase, Pin, Role, Rotation, Standing, State, Trigger};
+use super::date;
+use super::device::{
+    Account, Device, HoldKind, Phase, Pin, Role, Rotation, Standing, State, Trigger, WARN_BEFORE_MS,
+};
 use super::{Command, Fact, Happened, TriggerAnswer};
 
 /// Wait before a trigger that reached no one is sent again, unless the device shows up earlier.
@@ -321,7 +324,28 @@ impl Device {
         }
     }
 
+    /// Tells once of each accepted credential whose certificates end within 30 days, the one that ends first in its chain.
+    fn warn(&mut self, now_ms: u64, outcome: &mut Outcome) {
+        for role in Role::ALL {
+            for credential in self.account_mut(role).into_iter().flat_map(|account| &mut account.credentials)
+            {
+                let Some(end) = credential.expires_ms.filter(|_| credential.is_to_be_warned_of()) else {
+                    continue;
+                };
+                if end.saturating_sub(WARN_BEFORE_MS) <= now_ms {
+                    credential.is_warned = true;
+                    let detail = format!(
+                        "a certificate of its chain ends at {}: rotate the credential, or renew the certificate",
+                        date::utc(end / 1000)
+                    );
+                    outcome.note(role, credential.generation, "expires soon", detail);
+                }
+            }
+        }
+    }
+
     fn tick(&mut self, now_ms: u64, outcome: &mut Outcome) {
+        self.warn(now_ms, outcome);
         // A suspended device cannot prove anything: its clock stands still.
         if self.hold.is_some() {
             return;
