@@ -11,6 +11,7 @@ use crate::identity::{IDENTITY_CAPACITY, SECRET_CAPACITY};
 #[cfg(feature = "suites")]
 use crate::persist::SUITES;
 use crate::persist::{RecordReader, RecordWriter};
+use crate::server::{LAST_BOOTSTRAPPED, Server, TLS_ALERT};
 
 /// `Short Server ID` of 1 to 65534 (`/0/x/10`, `/1/x/0`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,59 +75,6 @@ impl SecurityMode {
             SecurityMode::Certificate => true,
             _ => false,
         }
-    }
-}
-
-/// `/1/x/7`: the transport bindings as letters, and in LwM2M 1.0 the queue mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Binding {
-    letters: [u8; 7],
-    length: u8,
-}
-
-impl Binding {
-    /// UDP.
-    pub const UDP: Binding = Binding { letters: *b"U\0\0\0\0\0\0", length: 1 };
-    /// UDP with queue mode as LwM2M 1.0 writes it, `UQ`.
-    pub const UDP_QUEUE: Binding = Binding { letters: *b"UQ\0\0\0\0\0", length: 2 };
-
-    /// Reads the letters U, T, S, N, M, H and Q; each at most once, at least one transport.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut binding = Binding { letters: [0; 7], length: u8::try_from(text.len()).ok()? };
-        let mut is_transport = false;
-        for (letter, place) in text.bytes().zip(&mut binding.letters) {
-            *place = letter;
-            is_transport |= letter != b'Q';
-        }
-        let is_known = text.bytes().all(|letter| b"UTSNMHQ".contains(&letter));
-        let is_unique = text
-            .bytes()
-            .enumerate()
-            .all(|(at, letter)| text.bytes().skip(at).skip(1).all(|other| other != letter));
-        if is_known && is_unique && is_transport { Some(binding) } else { None }
-    }
-
-    /// The letters.
-    pub fn as_str(&self) -> &str {
-        let letters = self.letters.get(..usize::from(self.length)).unwrap_or_default();
-        core::str::from_utf8(letters).unwrap_or_default()
-    }
-
-    /// Whether the 1.0 text carries the queue mode.
-    pub fn is_queue(&self) -> bool {
-        self.letters.contains(&b'Q')
-    }
-
-    /// The letters without a queue mode at their end.
-    pub(crate) fn without_queue_str(&self) -> &str {
-        let letters = self.as_str();
-        letters.strip_suffix('Q').unwrap_or(letters)
-    }
-}
-
-impl Default for Binding {
-    fn default() -> Self {
-        Binding::UDP
     }
 }
 
@@ -509,128 +457,6 @@ fn decimal_port(digits: &str) -> Option<u16> {
     lwm2m_objects::decimal::parse_unsigned(digits.as_bytes()).and_then(|port| u16::try_from(port).ok())
 }
 
-/// The numbers and booleans of `/1`, in the order they are kept.
-const SETTINGS: [u8; 18] = [0, 1, 2, 3, 5, 6, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23];
-
-/// The last alert of a server's DTLS, which is not kept over a restart.
-pub(crate) const TLS_ALERT: u16 = 11;
-
-/// When a bootstrap server changed the account for the last time, in seconds since 1970; 0 while it is at work on it.
-pub(crate) const LAST_BOOTSTRAPPED: u16 = 12;
-
-/// One instance of the Server object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// Instance id in `/1`.
-    pub instance: u16,
-    /// `/1/x/7`.
-    pub binding: Option<Binding>,
-    /// In the order of [`SETTINGS`].
-    values: [u32; SETTINGS.len()],
-    /// Bits in the same order: which values are set.
-    present: u32,
-}
-
-impl Server {
-    /// A server with this Short Server ID, to which the device registers over UDP for `lifetime` seconds; 0 is a
-    /// registration that never expires.
-    pub fn new(instance: u16, id: ShortServerId, lifetime: u32) -> Self {
-        let mut server = Server::empty(instance);
-        server.set(0, Some(u32::from(id.get())));
-        server.set(1, Some(lifetime));
-        server.binding = Some(Binding::UDP);
-        server
-    }
-
-    /// An instance in which nothing is set yet.
-    pub const fn empty(instance: u16) -> Self {
-        Server { instance, binding: None, values: [0; SETTINGS.len()], present: 0 }
-    }
-
-    /// A number or a boolean, which is false when it is 0; `None` where nothing is set, and for any other resource.
-    pub fn value(&self, resource: u16) -> Option<u32> {
-        let at = place(resource)?;
-        if self.present & 1 << at != 0 { self.values.get(at).copied() } else { None }
-    }
-
-    /// Sets or unsets a number or a boolean; whether `/1` has such a resource here.
-    pub fn set(&mut self, resource: u16, value: Option<u32>) -> bool {
-        let Some(at) = place(resource) else { return false };
-        if let Some(place) = self.values.get_mut(at) {
-            *place = value.unwrap_or(0);
-        }
-        self.present = self.present & !(1 << at) | u32::from(value.is_some()) << at;
-        true
-    }
-
-    /// `/1/x/0`.
-    pub fn short_server_id(&self) -> Option<ShortServerId> {
-        ShortServerId::new(u16::try_from(self.value(0)?).ok()?)
-    }
-
-    /// `/1/x/1` in seconds; 0 is a registration that never expires.
-    pub fn lifetime(&self) -> Option<u32> {
-        self.value(1)
-    }
-
-    /// `/1/x/6`, Notification Storing When Disabled or Offline; default true.
-    pub fn is_storing(&self) -> bool {
-        self.value(6) != Some(0)
-    }
-
-    /// `/1/x/5`, for how many seconds the server stays disabled; default 86400.
-    pub fn disable_timeout(&self) -> u32 {
-        self.value(5).unwrap_or(86_400)
-    }
-
-    /// `/1/x/13`.
-    pub fn priority(&self) -> Option<u32> {
-        self.value(13)
-    }
-
-    /// `/1/x/14` in seconds, default 0.
-    pub fn initial_delay(&self) -> u32 {
-        self.value(14).unwrap_or(0)
-    }
-
-    /// `/1/x/15`, default false: a failure here stops the servers behind it in the order.
-    pub fn is_failure_blocking(&self) -> bool {
-        !matches!(self.value(15), None | Some(0))
-    }
-
-    /// `/1/x/16`, default true: bootstrap when the registration failed for good.
-    pub fn is_bootstrap_on_failure(&self) -> bool {
-        self.value(16) != Some(0)
-    }
-
-    pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
-        if let Some(binding) = self.binding {
-            out.bytes(7, binding.as_str().as_bytes());
-        }
-        for resource in SETTINGS {
-            out.number(resource, self.value(resource.into()).filter(|_| u16::from(resource) != TLS_ALERT));
-        }
-    }
-
-    pub(crate) fn parse(instance: u16, bytes: &[u8]) -> Option<Self> {
-        let mut server = Server::empty(instance);
-        for field in RecordReader::new(bytes) {
-            let (tag, value) = field?;
-            if tag == 7 {
-                server.binding = Some(Binding::parse(core::str::from_utf8(value).ok()?)?);
-            } else {
-                server.set(tag.into(), Some(RecordReader::number(value)?));
-            }
-        }
-        Some(server)
-    }
-}
-
-/// Where the setting with this resource id is kept.
-fn place(resource: u16) -> Option<usize> {
-    SETTINGS.iter().position(|known| u16::from(*known) == resource)
-}
-
 /// What the client believes about its servers.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts<const SERVERS: usize, const U: usize> {
@@ -830,18 +656,6 @@ mod tests {
         assert_eq!(host_name(&(longest + "a")), None);
     }
 
-    #[test]
-    fn binding_letters_round_trip() {
-        for text in ["U", "T", "UQ", "UTS", "UTSNMH"] {
-            assert_eq!(Binding::parse(text).unwrap().as_str(), text);
-        }
-        assert_eq!(Binding::UDP_QUEUE.without_queue_str(), "U");
-        assert!(Binding::UDP_QUEUE.is_queue() && !Binding::UDP.is_queue());
-        for bad in ["", "Q", "UU", "X", "u", "UTSNMHQU"] {
-            assert_eq!(Binding::parse(bad), None, "{bad}");
-        }
-    }
-
     #[cfg(feature = "psk")]
     #[test]
     fn a_whole_account_is_consistent() {
@@ -912,18 +726,6 @@ mod tests {
         assert_eq!(Server::parse(9, bytes).as_ref(), Some(&server));
         for cut in 0..bytes.len() {
             let _ = Server::parse(9, bytes.get(..cut).unwrap());
-        }
-    }
-
-    #[test]
-    fn a_boolean_is_true_for_every_reader_unless_it_is_0() {
-        let mut server = server(9, 2);
-        for (value, is_true) in [(0, false), (1, true), (2, true), (u32::MAX, true)] {
-            for resource in [6, 15, 16] {
-                assert!(server.set(resource, Some(value)));
-            }
-            let read = [server.is_storing(), server.is_failure_blocking(), server.is_bootstrap_on_failure()];
-            assert_eq!(read, [is_true; 3], "{value}");
         }
     }
 

@@ -11,11 +11,10 @@ use zeroize::Zeroize;
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
 #[cfg(feature = "x509")]
 use crate::account::host_name;
-use crate::account::{
-    Accounts, Binding, LAST_BOOTSTRAPPED, Part, Security, Server, ServerAddress, TLS_ALERT,
-};
+use crate::account::{Accounts, Part, Security, ServerAddress};
 use crate::identity::{PRIVATE_CAPACITY, PUBLIC_CAPACITY};
 use crate::persist::{Action, Key};
+use crate::server::{Binding, LAST_BOOTSTRAPPED, Server, TLS_ALERT};
 
 /// What the client keeps of itself: three objects and what they leave to do.
 pub(crate) struct Core<const S: usize, const A: usize, const U: usize> {

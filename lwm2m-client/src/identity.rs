@@ -9,8 +9,9 @@ use zeroize::Zeroize;
 
 #[cfg(feature = "x509")]
 use crate::account::MatchingType;
-use crate::account::{Part, Security, SecurityMode, Server};
+use crate::account::{Part, Security, SecurityMode};
 use crate::persist::{Action, Key, RecordWriter, Stored, TABLE_RECORD_CAPACITY};
+use crate::server::Server;
 
 /// The longest pre-shared key identity, in bytes.
 pub const IDENTITY_CAPACITY: usize = 128;

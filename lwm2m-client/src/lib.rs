@@ -135,6 +135,7 @@ mod resumption;
 #[cfg(feature = "std")]
 mod runner;
 mod security;
+mod server;
 mod session;
 #[cfg(feature = "std")]
 pub mod simulated;
@@ -142,7 +143,7 @@ mod storage;
 #[cfg(feature = "std")]
 mod store;
 
-pub use account::{Binding, SecurityMode, Server, ServerAddress, ShortServerId};
+pub use account::{SecurityMode, ServerAddress, ShortServerId};
 pub use client::{Client, Config};
 #[cfg(feature = "rpk")]
 pub use der::raw_public_key;
@@ -158,6 +159,7 @@ pub use persist::{Action, Key, RECORD_CAPACITY, StoreId, Stored};
 pub use runner::Signer;
 #[cfg(feature = "std")]
 pub use runner::{Runner, StdClient};
+pub use server::{Binding, Server};
 #[cfg(feature = "std")]
 pub use store::Store;
 

@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq as _;
 
 #[cfg(feature = "x509")]
 use crate::account::MatchingType;
-use crate::account::Part;
+use crate::account::{Part, SecurityMode};
 use crate::client::Client;
 use crate::der;
 use crate::der::CHAIN_MAX;
@@ -66,6 +66,32 @@ impl Pending {
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
     Client<'_, S, O, T, A, B, U>
 {
+    /// What a handshake with this server begins with.
+    pub(crate) fn first_stage(&self, slot: usize) -> Stage {
+        if let Some(account) = self.account(slot)
+            && account.mode() != Some(SecurityMode::Psk)
+        {
+            #[cfg(feature = "x509")]
+            if account.mode() == Some(SecurityMode::Certificate) && account.has_server_name {
+                return Stage::LoadingName;
+            }
+            return self.signing(slot);
+        }
+        Stage::LoadingIdentity
+    }
+
+    /// What a handshake with signatures begins with, once a name is known where it needs one.
+    pub(crate) fn signing(&self, _slot: usize) -> Stage {
+        Stage::Signing {
+            #[cfg(feature = "x509")]
+            name: heapless::String::new(),
+            #[cfg(feature = "resumption")]
+            is_loading: self.is_session_wanted(_slot),
+            #[cfg(feature = "resumption")]
+            session: None,
+        }
+    }
+
     /// Takes up what the handshake in this slot waits for, and does at once what needs nobody else. `_clock` is the time, in
     /// seconds since 1970, if it is known.
     pub(crate) fn advance_operation(&mut self, slot: usize, _clock: Option<u32>) {

@@ -14,7 +14,7 @@
 use heapless::String;
 use lwm2m_coap::Instant;
 
-use crate::account::{Binding, Server};
+use crate::server::{Binding, Server};
 
 /// The longest name of a registration, in bytes.
 pub(crate) const LOCATION_CAPACITY: usize = 48;

@@ -12,12 +12,13 @@ use lwm2m_coap::{
 };
 use lwm2m_objects::{Location, Object, Operation, Parameters, Root, mapping};
 
-use crate::account::{Binding, ShortServerId};
+use crate::account::ShortServerId;
 use crate::bootstrap::{LONGEST_PAUSE, Phase, spread};
 use crate::client::Client;
 use crate::error::Reason;
 use crate::event::{Notice, Role};
 use crate::registration::{Due, State, Then};
+use crate::server::Binding;
 use crate::session::{Echo, Outstanding, REQUEST_COPY, Request, Session};
 
 /// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options, Echo.

@@ -28,11 +28,11 @@ use crate::session::Link;
 use crate::session::Session;
 #[cfg(feature = "psk")]
 use crate::{
-    account::TLS_ALERT,
     event::{Notice, Role},
     identity::{Identity, Secret},
     persist::Key,
     registration::State,
+    server::TLS_ALERT,
     session::{Place, Running, Stage},
 };
 
@@ -119,7 +119,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             session.is_some_and(|session| session.link.has_place())
         };
         if !self.handshake.as_ref().is_some_and(is_wanted) {
-            self.handshake = Some(Place::new(slot, self.first_stage(slot)));
+            #[cfg(feature = "rpk")]
+            let stage = self.first_stage(slot);
+            #[cfg(not(feature = "rpk"))]
+            let stage = Stage::LoadingIdentity;
+            self.handshake = Some(Place::new(slot, stage));
         }
         let Some(place) = self.handshake.as_ref().filter(|place| place.slot == slot) else { return };
         match &place.stage {
@@ -134,37 +138,6 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Stage::Loaded { .. } => self.start_handshake(now, slot, rng),
             Stage::Running(_) => self.time_handshake(now, slot, rng),
             Stage::LoadingIdentity | Stage::LoadingSecret { .. } => {}
-        }
-    }
-
-    /// What a handshake with this server begins with.
-    #[cfg(feature = "psk")]
-    fn first_stage(&self, slot: usize) -> Stage {
-        #[cfg(feature = "rpk")]
-        if let Some(account) = self.account(slot)
-            && account.mode() != Some(SecurityMode::Psk)
-        {
-            #[cfg(feature = "x509")]
-            if account.mode() == Some(SecurityMode::Certificate) && account.has_server_name {
-                return Stage::LoadingName;
-            }
-            return self.signing(slot);
-        }
-        let _ = slot;
-        Stage::LoadingIdentity
-    }
-
-    /// What a handshake with signatures begins with, once a name is known where it needs one.
-    #[cfg(feature = "rpk")]
-    fn signing(&self, slot: usize) -> Stage {
-        let _ = slot;
-        Stage::Signing {
-            #[cfg(feature = "x509")]
-            name: heapless::String::new(),
-            #[cfg(feature = "resumption")]
-            is_loading: self.is_session_wanted(slot),
-            #[cfg(feature = "resumption")]
-            session: None,
         }
     }
 

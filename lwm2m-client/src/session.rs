@@ -12,7 +12,6 @@ use lwm2m_coap::block::{Block, Upload};
 use lwm2m_coap::{Code, Exchange, Instant, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
 use lwm2m_objects::Path;
 
-use crate::account::Binding;
 use crate::error::Reason;
 use crate::event::Role;
 #[cfg(feature = "psk")]
@@ -20,6 +19,7 @@ use crate::identity::{Identity, Secret};
 use crate::registration::Registration;
 use crate::reply::Reply;
 use crate::reporting::Pace;
+use crate::server::Binding;
 
 /// Bytes of a request, a confirmable notification or a separate response that are kept for retransmission; a longer
 /// object list goes block-wise.

@@ -7,11 +7,12 @@
 //! Invariant: the answer to a request is taken only for the request that is out.
 
 use crate::access::AccessControl;
-use crate::account::{Security, Server, TLS_ALERT};
+use crate::account::Security;
 use crate::client::Client;
 use crate::error::StoreError;
 use crate::event::{Event, Notice};
 use crate::persist::{Action, Key, RecordWriter, StoreId, Stored, emit_index, index_entry};
+use crate::server::{Server, TLS_ALERT};
 
 /// What the storage is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
