@@ -10,6 +10,7 @@ use zeroize::ZeroizeOnDrop;
 use crate::association::Role;
 use crate::certificate::{self, CertificateType, PeerCertificate};
 use crate::crypto::{Crypto, POINT, RunningHash as _};
+use crate::ecdhe::{Group, Share};
 #[cfg(not(feature = "server"))]
 use crate::error::Dropped;
 use crate::error::Reason;
@@ -41,7 +42,7 @@ pub(crate) struct Authentication {
     pub(crate) session_hash: [u8; 32],
     /// The peer's key, half of the agreement and signature.
     key: [u8; POINT],
-    share: [u8; POINT],
+    share: Share,
     signature: [u8; SIGNATURE],
     /// Client: the name of the server that it means.
     #[cfg(feature = "x509")]
@@ -57,7 +58,7 @@ impl Authentication {
         digest: [0; 32],
         session_hash: [0; 32],
         key: [0; POINT],
-        share: [0; POINT],
+        share: Share::NONE,
         signature: [0; SIGNATURE],
         #[cfg(feature = "x509")]
         server_name: heapless::Vec::new(),
@@ -85,13 +86,13 @@ impl Authentication {
     }
 }
 
-/// Whether the peer has its key, and what both sides agreed on: operations on P-256, which take a while. They may be done
-/// anywhere, by [`Proof::run`].
+/// Whether the peer has its key, and what both sides agreed on: operations on elliptic curves, which take a while. They may be
+/// done anywhere, by [`Proof::run`].
 #[derive(ZeroizeOnDrop)]
 pub struct Proof {
     secret: [u8; 32],
     #[zeroize(skip)]
-    share: [u8; POINT],
+    share: Share,
     #[zeroize(skip)]
     key: [u8; POINT],
     #[zeroize(skip)]
@@ -107,10 +108,15 @@ impl Proof {
         let Self { secret, share, key, digest, signature } = self;
         let mut proven = Proven { digest: *digest, shared: [0; 32], result: Err(Reason::BadSignature) };
         if C::p256_verify(key, digest, signature) {
-            let agreed = C::p256_shared(secret, share, &mut proven.shared);
+            let agreed = share.agree::<C>(secret, &mut proven.shared);
             proven.result = agreed.ok_or(Reason::InvalidShare);
         }
         proven
+    }
+
+    /// In which group both sides agree.
+    pub const fn group(&self) -> Group {
+        self.share.group()
     }
 }
 
@@ -178,8 +184,9 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// A client: the server's share and signature.
     pub(crate) fn take_signed_share(&mut self, body: &[u8]) -> Result<(), Failure> {
         let SignedShare { parameters, share, signature } = message::or_malformed(SignedShare::parse(body))?;
-        let share = share.and_then(|share| share.try_into().ok()).ok_or(Reason::InvalidShare)?;
+        let share = share.ok_or(Reason::InvalidShare)?;
         self.core.authentication.signature = signature.ok_or(Reason::UnofferedAlgorithm)?;
+        self.core.agreement.move_to(share.group()).ok_or(Reason::InvalidShare)?;
         self.core.authentication.share = share;
         self.core.authentication.digest = self.core.digest_of_share(parameters);
         Ok(())
@@ -246,7 +253,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 let mut parameters = [0; 4 + POINT];
                 let mut writer = Writer::new(&mut parameters);
                 crate::ecdhe::emit_parameters(&mut writer, &share).ok_or(Reason::TooLong)?;
-                self.core.digest_of_share(&parameters)
+                let length = writer.len();
+                self.core.digest_of_share(parameters.get(..length).unwrap_or_default())
             }
             Role::Client => {
                 self.push_share()?;
@@ -286,7 +294,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let message = flight
             .push(MessageType::ClientKeyExchange, message_seq, 0, |out| {
                 let mut writer = Writer::new(out);
-                writer.vector8(&share)?;
+                writer.vector8(share.bytes())?;
                 Some(writer.len())
             })
             .ok_or(Reason::TooLong)?;
@@ -333,7 +341,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let mut reader = Reader::new(message.body);
         let share = message::or_malformed(reader.vector8().filter(|_| reader.is_empty()))?;
         let core = &mut *self.core;
-        core.authentication.share = share.try_into().map_err(|_| Reason::InvalidShare)?;
+        core.authentication.share = core.agreement.peer_share(share).ok_or(Reason::InvalidShare)?;
         core.absorb(message);
         core.authentication.session_hash = core.transcript.clone().finish();
         core.state = State::CertificateVerify;

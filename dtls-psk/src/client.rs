@@ -41,6 +41,8 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let certificate_type = (suites.has_ecdsa()
             && core.authentication.own == CertificateType::RawPublicKey)
             .then_some(RAW_PUBLIC_KEYS);
+        #[cfg(feature = "ecdhe")]
+        let groups = crate::ecdhe::codes(core.group_preference.groups());
         #[cfg(feature = "resumption")]
         let session_id = core.resuming.offered_id();
         #[cfg(not(feature = "resumption"))]
@@ -56,7 +58,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             #[cfg(feature = "record-size-limit")]
             record_size_limit,
             #[cfg(feature = "ecdhe")]
-            groups: suites.has_ecdhe().then_some(crate::ecdhe::GROUPS),
+            groups: suites.has_ecdhe().then_some(&groups),
             #[cfg(feature = "ecdhe")]
             point_formats: suites.has_ecdhe().then_some(crate::ecdhe::POINT_FORMATS),
             #[cfg(feature = "rpk")]
@@ -202,7 +204,11 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         #[cfg(feature = "ecdhe")]
         if self.core.suite.is_ecdhe() {
             let share = message::or_malformed(crate::ecdhe::parse_server_key_exchange(body))?;
-            let agreed = share.and_then(|share| self.core.agreement.agree(share));
+            let agreement = &mut self.core.agreement;
+            let agreed = share.and_then(|share| {
+                agreement.move_to(share.group())?;
+                agreement.agree(&share)
+            });
             return agreed.ok_or(Reason::InvalidShare.into());
         }
         // RFC 4279 §5.2: without an agreed meaning the hint is ignored.
@@ -217,8 +223,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         if (groups.is_some() || point_formats.is_some()) && !self.core.suites.has_ecdhe() {
             return Err(Reason::UnofferedExtension);
         }
-        let is_possible = crate::ecdhe::is_possible(None, *point_formats);
-        is_possible.then_some(()).ok_or(Reason::ProtocolViolation)
+        crate::ecdhe::reads_points(*point_formats).then_some(()).ok_or(Reason::ProtocolViolation)
     }
 
     /// RFC 7250 §4.2: the server answers with the kind that was offered, for the client only if it wants to know who that is; who
@@ -313,7 +318,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 writer.vector16(identity)?;
                 #[cfg(feature = "ecdhe")]
                 if let Some(share) = share {
-                    writer.vector8(&share)?;
+                    writer.vector8(share.bytes())?;
                 }
                 Some(writer.len())
             })

@@ -5,6 +5,8 @@
 use crate::certificate::CertificateType;
 use crate::config::Config;
 use crate::connection_id::PeerId;
+#[cfg(feature = "ecdhe")]
+use crate::ecdhe::{self, Group};
 use crate::error::Reason;
 use crate::message::{Extensions, HelloExtensions};
 use crate::record::Version;
@@ -23,6 +25,9 @@ pub struct ClientHello<'a> {
     pub(crate) cookie: &'a [u8],
     pub(crate) suite: Suite,
     pub(crate) extensions: HelloExtensions<'a>,
+    /// In which both sides agree, where the suite has an agreement.
+    #[cfg(feature = "ecdhe")]
+    pub(crate) group: Group,
     /// Of the server and of the client, where the suite has any.
     #[cfg(feature = "rpk")]
     pub(crate) certificate_types: CertificatePair,
@@ -131,7 +136,13 @@ impl<'a> OfferedHello<'a> {
         }
         let mut extensions = HelloExtensions::read(self.extensions)?;
         #[cfg(feature = "ecdhe")]
-        let can_agree = crate::ecdhe::is_possible(extensions.groups, extensions.point_formats);
+        let group = ecdhe::choose(
+            ecdhe::Preference::of(config).groups(),
+            extensions.groups,
+            extensions.point_formats,
+        );
+        #[cfg(feature = "ecdhe")]
+        let can_agree = group.is_some();
         #[cfg(not(feature = "ecdhe"))]
         let can_agree = false;
         #[cfg(feature = "rpk")]
@@ -156,6 +167,8 @@ impl<'a> OfferedHello<'a> {
             cookie: self.cookie,
             suite,
             extensions,
+            #[cfg(feature = "ecdhe")]
+            group: group.unwrap_or(Group::Secp256r1),
             #[cfg(feature = "rpk")]
             certificate_types: certificate_types.unwrap_or((CertificateType::X509, CertificateType::X509)),
         })
@@ -175,7 +188,8 @@ fn possible_types(config: &Config, extensions: &HelloExtensions<'_>) -> Option<C
     let can_verify = extensions
         .signature_algorithms
         .is_none_or(|known| known.chunks_exact(2).any(|algorithm| algorithm == signature::ALGORITHM));
-    can_verify.then_some(())?;
+    // RFC 8422 §5.1: the groups are also those of the keys in certificates.
+    (can_verify && ecdhe::knows(extensions.groups, Group::Secp256r1)).then_some(())?;
     Some((
         types.choose(extensions.server_certificate_type_list()?)?,
         types.choose(extensions.client_certificate_type_list()?)?,

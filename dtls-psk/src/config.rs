@@ -46,6 +46,10 @@ pub struct Config {
     /// when they are made.
     #[cfg(feature = "rpk")]
     pub certificate_types: CertificateTypes,
+    /// Whether x25519 comes before secp256r1 where both sides have both: a server chooses by its own order, and a client offers
+    /// in this one.
+    #[cfg(feature = "x25519")]
+    pub prefers_x25519: bool,
 }
 
 impl Config {
@@ -61,6 +65,8 @@ impl Config {
         record_size_limit: None,
         #[cfg(feature = "rpk")]
         certificate_types: CertificateTypes::NONE,
+        #[cfg(feature = "x25519")]
+        prefers_x25519: false,
     };
 
     /// The same with other cipher suites.
@@ -102,6 +108,12 @@ impl Config {
     #[cfg(feature = "rpk")]
     pub const fn with_certificate_types(self, certificate_types: CertificateTypes) -> Self {
         Self { certificate_types, ..self }
+    }
+
+    /// The same with x25519 before secp256r1, or behind it.
+    #[cfg(feature = "x25519")]
+    pub const fn with_x25519_preferred(self, prefers_x25519: bool) -> Self {
+        Self { prefers_x25519, ..self }
     }
 
     /// The same with or without the return routability check.

@@ -15,6 +15,8 @@ use crate::certificate::ClientCertificate;
 use crate::config::Config;
 use crate::connection_id::ENABLED;
 use crate::crypto::{Crypto, RustCrypto};
+#[cfg(feature = "ecdhe")]
+use crate::ecdhe::Group;
 use crate::error::{Counters, Reason, SealError, SetUpError};
 use crate::event::Input;
 use crate::handshake::{Core, Handshake, PROTECTED, State, Step};
@@ -159,8 +161,13 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             }
             step.core.suites = config.suites;
             #[cfg(feature = "ecdhe")]
+            {
+                step.core.group_preference = crate::ecdhe::Preference::of(config);
+            }
+            #[cfg(feature = "ecdhe")]
             if config.suites.has_ecdhe() {
-                step.core.agreement.draw(rng)?;
+                // What LwM2M demands; a server that wants another group is told of it by the same secret.
+                step.core.agreement.draw(Group::Secp256r1, rng)?;
             }
             step.core.offered_id = config.connection_id.filter(|_| ENABLED);
             step.core.return_routability = config.return_routability;

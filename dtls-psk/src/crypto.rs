@@ -147,6 +147,23 @@ pub trait Crypto {
         Some(())
     }
 
+    /// The public value of a secret of X25519 (RFC 7748 §5, §6.1), which may be any; `None` if it cannot be had. In constant
+    /// time.
+    #[cfg(feature = "x25519")]
+    fn x25519_public(secret: &[u8; 32]) -> Option<[u8; 32]> {
+        Some(x25519_dalek::x25519(*secret, x25519_dalek::X25519_BASEPOINT_BYTES))
+    }
+
+    /// Writes what X25519 makes of `secret` and the peer's `public` value to `shared`; `None` if that is all zeros (RFC 7748
+    /// §6.1), which it is for the points of small order alone. In constant time but for that.
+    #[cfg(feature = "x25519")]
+    fn x25519_shared(secret: &[u8; 32], public: &[u8; 32], shared: &mut [u8; 32]) -> Option<()> {
+        use subtle::ConstantTimeEq as _;
+        let agreed = Zeroizing::new(x25519_dalek::x25519(*secret, *public));
+        *shared = *agreed;
+        (!bool::from(agreed.ct_eq(&[0; 32]))).then_some(())
+    }
+
     /// Signs `digest` with ECDSA on P-256: r and s, big-endian; `None` if `secret` is not between zero and the order of the
     /// group. In constant time but for that. The engine does not call it: it is for owners of a key in memory.
     #[cfg(feature = "rpk")]

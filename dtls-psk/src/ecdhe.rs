@@ -1,31 +1,159 @@
-//! The key agreement of the suites with forward secrecy (RFC 5489 §2, RFC 8442, RFC 8422 §5; invariant: a share of the peer
-//! goes into keys only if it is a point of P-256 and not its neutral element).
+//! The key agreement of the suites with forward secrecy (RFC 5489 §2, RFC 8442, RFC 8422 §5, RFC 7748 §6.1; invariant: a share of
+//! the peer goes into keys only if it is a point of P-256 and not its neutral element, or of Curve25519 and gives a secret that
+//! is not all zeros).
 //!
-//! P-256 is the only group and the uncompressed form the only one: LwM2M demands both.
+//! P-256 in the uncompressed form is always possible: LwM2M demands both. The feature `x25519` has Curve25519 beside it.
 
 use core::marker::PhantomData;
 
 use zeroize::ZeroizeOnDrop;
 
 use crate::Rng;
+use crate::config::Config;
 use crate::crypto::{Crypto, POINT};
 use crate::error::SetUpError;
 use crate::wire::{Reader, Writer};
 
-/// secp256r1 in supported_groups and as named_curve.
-const SECP256R1: u16 = 0x0017;
+/// A group in which both sides agree on a secret.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Group {
+    /// secp256r1, which LwM2M demands: a share is a point in the uncompressed form, of 65 bytes.
+    Secp256r1,
+    /// x25519: a share has 32 bytes.
+    #[cfg(feature = "x25519")]
+    X25519,
+}
+
+impl Group {
+    /// In supported_groups and as named_curve.
+    const fn code(self) -> u16 {
+        match self {
+            Self::Secp256r1 => 0x0017,
+            #[cfg(feature = "x25519")]
+            Self::X25519 => 0x001d,
+        }
+    }
+
+    const fn from_code(code: u16) -> Option<Self> {
+        match code {
+            0x0017 => Some(Self::Secp256r1),
+            #[cfg(feature = "x25519")]
+            0x001d => Some(Self::X25519),
+            _ => None,
+        }
+    }
+
+    const fn share_length(self) -> usize {
+        match self {
+            Self::Secp256r1 => POINT,
+            #[cfg(feature = "x25519")]
+            Self::X25519 => 32,
+        }
+    }
+}
 
 /// named_curve in ECParameters.
 const NAMED_CURVE: u8 = 3;
 
-/// What a client sends in supported_groups.
-pub(crate) const GROUPS: &[u8] = &SECP256R1.to_be_bytes();
+/// The order of the groups of this build; takes no place where there is one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Preference {
+    #[cfg(feature = "x25519")]
+    x25519_first: bool,
+}
+
+impl Preference {
+    pub(crate) const fn of(config: &Config) -> Self {
+        let _ = config;
+        Self {
+            #[cfg(feature = "x25519")]
+            x25519_first: config.prefers_x25519,
+        }
+    }
+
+    /// The groups, the preferred one first.
+    pub(crate) const fn groups(self) -> &'static [Group] {
+        #[cfg(feature = "x25519")]
+        return if self.x25519_first {
+            &[Group::X25519, Group::Secp256r1]
+        } else {
+            &[Group::Secp256r1, Group::X25519]
+        };
+        #[cfg(not(feature = "x25519"))]
+        &[Group::Secp256r1]
+    }
+}
+
+/// What a client with these groups sends in supported_groups.
+pub(crate) fn codes(groups: &[Group]) -> heapless::Vec<u8, 4, u8> {
+    groups.iter().flat_map(|group| group.code().to_be_bytes()).collect()
+}
 
 /// What a client sends in ec_point_formats: uncompressed.
 pub(crate) const POINT_FORMATS: &[u8] = &[0];
 
 /// How often a secret is drawn: one of 2^32 is no number below the order of the group.
 const DRAWS: usize = 4;
+
+/// Half of an agreement, as it is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    group: Group,
+    /// As many of them as the group needs.
+    bytes: [u8; POINT],
+}
+
+impl Share {
+    /// In place of one.
+    pub(crate) const NONE: Self = Self { group: Group::Secp256r1, bytes: [0; POINT] };
+
+    /// `None` if a share of this group has another length.
+    pub(crate) fn new(group: Group, share: &[u8]) -> Option<Self> {
+        let mut bytes = [0; POINT];
+        bytes.get_mut(..share.len()).filter(|_| share.len() == group.share_length())?.copy_from_slice(share);
+        Some(Self { group, bytes })
+    }
+
+    /// Whether it is one.
+    fn is_there(&self) -> bool {
+        match self.group {
+            Group::Secp256r1 => self.bytes.starts_with(&[4]),
+            #[cfg(feature = "x25519")]
+            Group::X25519 => true,
+        }
+    }
+
+    /// That of a secret; `None` if it is none of the group.
+    fn of<C: Crypto>(group: Group, secret: &[u8; 32]) -> Option<Self> {
+        match group {
+            Group::Secp256r1 => C::p256_public(secret).map(|bytes| Self { group, bytes }),
+            #[cfg(feature = "x25519")]
+            Group::X25519 if *secret == [0; 32] => None,
+            #[cfg(feature = "x25519")]
+            Group::X25519 => Self::new(group, &C::x25519_public(secret)?),
+        }
+    }
+
+    pub(crate) const fn group(&self) -> Group {
+        self.group
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.group.share_length()).unwrap_or_default()
+    }
+
+    /// Agrees with `secret`, which is the other half; `None` if this is no half of anything.
+    pub(crate) fn agree<C: Crypto>(&self, secret: &[u8; 32], shared: &mut [u8; 32]) -> Option<()> {
+        match self.group {
+            // RFC 8422 §5.4.1: uncompressed, which is two coordinates; the neutral element has no such form.
+            Group::Secp256r1 => C::p256_shared(secret, &self.bytes, shared),
+            // RFC 8422 §5.11
+            #[cfg(feature = "x25519")]
+            Group::X25519 => C::x25519_shared(secret, self.bytes.first_chunk()?, shared),
+        }
+    }
+}
 
 /// Our half of the agreement, and what came of both.
 #[derive(ZeroizeOnDrop)]
@@ -34,7 +162,7 @@ pub(crate) struct Agreement<C: Crypto> {
     secret: [u8; 32],
     /// What belongs to it.
     #[zeroize(skip)]
-    public: [u8; POINT],
+    own: Share,
     shared: [u8; 32],
     #[zeroize(skip)]
     is_agreed: bool,
@@ -44,14 +172,14 @@ pub(crate) struct Agreement<C: Crypto> {
 
 impl<C: Crypto> Agreement<C> {
     pub(crate) const NONE: Self =
-        Self { secret: [0; 32], public: [0; POINT], shared: [0; 32], is_agreed: false, crypto: PhantomData };
+        Self { secret: [0; 32], own: Share::NONE, shared: [0; 32], is_agreed: false, crypto: PhantomData };
 
     /// Starts with a fresh secret, drawn where it stays.
-    pub(crate) fn draw(&mut self, rng: &mut Rng<'_>) -> Result<(), SetUpError> {
+    pub(crate) fn draw(&mut self, group: Group, rng: &mut Rng<'_>) -> Result<(), SetUpError> {
         for _ in 0..DRAWS {
             rng(&mut self.secret);
-            if let Some(public) = C::p256_public(&self.secret) {
-                self.public = public;
+            if let Some(own) = Share::of::<C>(group, &self.secret) {
+                self.own = own;
                 return Ok(());
             }
         }
@@ -59,15 +187,27 @@ impl<C: Crypto> Agreement<C> {
     }
 
     /// What the peer needs of us.
-    pub(crate) fn share(&self) -> Option<[u8; POINT]> {
-        self.public.starts_with(&[4]).then_some(self.public)
+    pub(crate) fn share(&self) -> Option<Share> {
+        self.own.is_there().then_some(self.own)
+    }
+
+    /// Moves to the group that the peer chose. The secret is good for one of them: no share of it was sent yet.
+    pub(crate) fn move_to(&mut self, group: Group) -> Option<()> {
+        if self.share()?.group != group {
+            self.own = Share::of::<C>(group, &self.secret)?;
+        }
+        Some(())
+    }
+
+    /// The peer's share, which is one of our group; `None` if it has another length.
+    #[cfg(feature = "server")]
+    pub(crate) fn peer_share(&self, share: &[u8]) -> Option<Share> {
+        Share::new(self.share()?.group, share)
     }
 
     /// Agrees with the peer; `None` if its share is none.
-    pub(crate) fn agree(&mut self, share: &[u8]) -> Option<()> {
-        // RFC 8422 §5.4.1: uncompressed, which is two coordinates; the neutral element has no such form.
-        let share = share.try_into().ok()?;
-        C::p256_shared(&self.secret, share, &mut self.shared)?;
+    pub(crate) fn agree(&mut self, share: &Share) -> Option<()> {
+        share.agree::<C>(&self.secret, &mut self.shared)?;
         self.is_agreed = true;
         Some(())
     }
@@ -90,14 +230,26 @@ impl<C: Crypto> Agreement<C> {
     }
 }
 
-/// Whether a client that sent these extensions, or left them out, can use P-256 in the uncompressed form (RFC 8422 §4).
-pub(crate) fn is_possible(groups: Option<&[u8]>, point_formats: Option<&[u8]>) -> bool {
-    groups.is_none_or(|groups| groups.chunks_exact(2).any(|group| group == GROUPS))
-        && point_formats.is_none_or(|formats| formats.contains(&0))
+/// Whether who sent this in ec_point_formats, or left it out, reads the uncompressed form (RFC 8422 §5.1.2).
+pub(crate) fn reads_points(point_formats: Option<&[u8]>) -> bool {
+    point_formats.is_none_or(|formats| formats.contains(&0))
+}
+
+/// Whether a client that sent this in supported_groups, or left it out, knows the group (RFC 8422 §4). Who left it out knows what
+/// LwM2M demands.
+pub(crate) fn knows(groups: Option<&[u8]>, group: Group) -> bool {
+    let code = group.code().to_be_bytes();
+    groups.map_or(group == Group::Secp256r1, |groups| groups.chunks_exact(2).any(|group| group == code))
+}
+
+/// Of our groups the first that such a client knows.
+pub(crate) fn choose(own: &[Group], groups: Option<&[u8]>, point_formats: Option<&[u8]>) -> Option<Group> {
+    let chosen = own.iter().copied().find(|group| knows(groups, *group));
+    chosen.filter(|_| reads_points(point_formats))
 }
 
 /// The body of a ServerKeyExchange with an empty identity hint (RFC 5489 §2).
-pub(crate) fn emit_server_key_exchange(out: &mut [u8], share: &[u8]) -> Option<usize> {
+pub(crate) fn emit_server_key_exchange(out: &mut [u8], share: &Share) -> Option<usize> {
     let mut writer = Writer::new(out);
     writer.vector16(&[])?;
     emit_parameters(&mut writer, share)?;
@@ -105,27 +257,30 @@ pub(crate) fn emit_server_key_exchange(out: &mut [u8], share: &[u8]) -> Option<u
 }
 
 /// ServerECDHParams (RFC 8422 §5.4).
-pub(crate) fn emit_parameters(writer: &mut Writer<'_>, share: &[u8]) -> Option<()> {
+pub(crate) fn emit_parameters(writer: &mut Writer<'_>, share: &Share) -> Option<()> {
     writer.u8(NAMED_CURVE)?;
-    writer.u16(SECP256R1)?;
-    writer.vector8(share)
+    writer.u16(share.group.code())?;
+    writer.vector8(share.bytes())
 }
 
-/// The server's share. The inner `None` is one on another curve.
-pub(crate) fn parse_server_key_exchange(body: &[u8]) -> Option<Option<&[u8]>> {
+/// The server's share. The inner `None` is one in another group, or of another length.
+pub(crate) fn parse_server_key_exchange(body: &[u8]) -> Option<Option<Share>> {
     let mut reader = Reader::new(body);
     // RFC 4279 §5.2: without an agreed meaning the hint is ignored.
     reader.vector16()?;
-    let share = parse_parameters(&mut reader)?;
-    (share.is_none() || reader.is_empty()).then_some(share)
+    match parse_parameters(&mut reader)? {
+        Some((group, share)) => reader.is_empty().then(|| Share::new(group, share)),
+        None => Some(None),
+    }
 }
 
-/// The share in ServerECDHParams. The inner `None` is one on another curve.
-pub(crate) fn parse_parameters<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
-    if (reader.u8()?, reader.u16()?) != (NAMED_CURVE, SECP256R1) {
+/// The group and the share in ServerECDHParams. The inner `None` is another group.
+pub(crate) fn parse_parameters<'a>(reader: &mut Reader<'a>) -> Option<Option<(Group, &'a [u8])>> {
+    let (curve_type, code) = (reader.u8()?, reader.u16()?);
+    let Some(group) = Group::from_code(code).filter(|_| curve_type == NAMED_CURVE) else {
         return Some(None);
-    }
-    reader.vector8().map(Some)
+    };
+    reader.vector8().map(|share| Some((group, share)))
 }
 
 /// The identity and the client's share.
@@ -150,8 +305,14 @@ mod tests {
     fn agreement(first: u8) -> Agreement {
         let mut agreement = Agreement::NONE;
         let rng = &mut |bytes: &mut [u8]| bytes.iter_mut().zip(first..).for_each(|(to, from)| *to = from);
-        agreement.draw(rng).unwrap();
+        agreement.draw(Group::Secp256r1, rng).unwrap();
         agreement
+    }
+
+    /// Agrees with a share of the own group.
+    fn agree(agreement: &mut Agreement, share: &[u8]) -> Option<()> {
+        let share = Share::new(agreement.share()?.group, share)?;
+        agreement.agree(&share)
     }
 
     const SHARE: &str = "04515c3d6eb9e396b904d3feca7f54fdcd0cc1e997bf375dca515ad0a6c3b4035f\
@@ -160,9 +321,9 @@ mod tests {
     #[test]
     fn shares_and_the_shared_secret_match_an_independent_computation() {
         let (mut one, mut other) = (agreement(1), agreement(0x41));
-        assert_eq!(one.share().unwrap().as_slice(), hex(SHARE));
+        assert_eq!(one.share().unwrap().bytes(), hex(SHARE));
         one.agree(&other.share().unwrap()).unwrap();
-        other.agree(&hex(SHARE)).unwrap();
+        agree(&mut other, &hex(SHARE)).unwrap();
         let shared = hex("7434f2c52e0d08dc73394aae3d2d55d5b88bc570f21cc2b8f8b80b273ddbf76f");
         assert_eq!(one.shared().unwrap().as_slice(), shared);
         assert_eq!(other.shared().unwrap().as_slice(), shared);
@@ -195,7 +356,7 @@ mod tests {
             [&[4][..], &[0xff; 64]].concat(),
         ];
         for share in refused {
-            assert_eq!(agreement.agree(&share), None, "{share:02x?}");
+            assert_eq!(agree(&mut agreement, &share), None, "{share:02x?}");
         }
         assert!(agreement.shared().is_none());
     }
@@ -204,38 +365,119 @@ mod tests {
     fn a_source_without_a_possible_secret_is_refused() {
         for byte in [0, 0xff] {
             let mut agreement = Agreement::NONE;
-            assert_eq!(agreement.draw(&mut |bytes| bytes.fill(byte)), Err(SetUpError::NotRandom));
+            let rng = &mut |bytes: &mut [u8]| bytes.fill(byte);
+            assert_eq!(agreement.draw(Group::Secp256r1, rng), Err(SetUpError::NotRandom));
         }
         // Drawn again where the first is beyond the order of the group.
         let mut draws = [0xff, 7].into_iter();
         let mut agreement = Agreement::NONE;
-        assert_eq!(agreement.draw(&mut |bytes| bytes.fill(draws.next().unwrap())), Ok(()));
+        let rng = &mut |bytes: &mut [u8]| bytes.fill(draws.next().unwrap());
+        assert_eq!(agreement.draw(Group::Secp256r1, rng), Ok(()));
+    }
+
+    #[cfg(feature = "x25519")]
+    #[test]
+    fn a_secret_moves_to_the_group_that_the_peer_chose() {
+        let mut agreement = Agreement::NONE;
+        agreement.draw(Group::Secp256r1, &mut |bytes| bytes.fill(5)).unwrap();
+        let before = agreement.share().unwrap();
+        agreement.move_to(Group::Secp256r1).unwrap();
+        assert!(agreement.share() == Some(before));
+        agreement.move_to(Group::X25519).unwrap();
+        let moved = agreement.share().unwrap();
+        assert_eq!(moved.bytes(), RustCrypto::x25519_public(&[5; 32]).unwrap());
+        let mut other = Agreement::NONE;
+        other.draw(Group::X25519, &mut |bytes| bytes.fill(9)).unwrap();
+        other.agree(&moved).unwrap();
+        agreement.agree(&other.share().unwrap()).unwrap();
+        assert_eq!(agreement.shared(), other.shared());
+        // Nothing was drawn: there is nothing to move.
+        let mut nothing = Agreement::NONE;
+        assert_eq!(nothing.move_to(Group::X25519), None);
+    }
+
+    #[cfg(feature = "x25519")]
+    #[test]
+    fn a_source_of_zeros_gives_no_secret_of_x25519() {
+        let rng = &mut |bytes: &mut [u8]| bytes.fill(0);
+        let mut agreement = Agreement::NONE;
+        assert_eq!(agreement.draw(Group::X25519, rng), Err(SetUpError::NotRandom));
+    }
+
+    #[cfg(feature = "x25519")]
+    #[test]
+    fn a_share_of_x25519_has_32_bytes_and_gives_a_secret_that_is_not_all_zeros_14() {
+        let mut agreement = Agreement::NONE;
+        agreement.draw(Group::X25519, &mut |bytes| bytes.fill(7)).unwrap();
+        // The points of small order (RFC 7748 §7), also with the highest bit, which does not count.
+        let small = [
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+            "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        ];
+        for share in small {
+            let mut share = hex(share);
+            assert_eq!(agree(&mut agreement, &share), None, "{share:02x?}");
+            *share.last_mut().unwrap() |= 0x80;
+            assert_eq!(agree(&mut agreement, &share), None, "{share:02x?}");
+        }
+        for length in [0, 31, 33, POINT] {
+            assert_eq!(agree(&mut agreement, &vec![9; length]), None, "{length}");
+        }
+        assert!(agreement.shared().is_none());
+        assert_eq!(agree(&mut agreement, &[9; 32]), Some(()));
     }
 
     #[test]
     fn a_client_without_the_group_or_the_form_cannot_agree() {
-        assert!(is_possible(None, None));
-        assert!(is_possible(Some(&[0, 0x1d, 0, 0x17]), Some(&[1, 0])));
-        assert!(!is_possible(Some(&[0, 0x1d]), None));
-        assert!(!is_possible(Some(&[]), None));
-        assert!(!is_possible(None, Some(&[1, 2])));
+        let own = Preference::of(&Config::DEFAULT).groups();
+        let of_p256 = Some(Group::Secp256r1);
+        assert_eq!(choose(own, None, None), of_p256);
+        assert_eq!(choose(own, Some(&[0, 0x1d, 0, 0x17]), Some(&[1, 0])), of_p256);
+        assert_eq!(choose(own, Some(&[0, 0x1e]), None), None);
+        assert_eq!(choose(own, Some(&[]), None), None);
+        assert_eq!(choose(own, None, Some(&[1, 2])), None);
+    }
+
+    #[cfg(feature = "x25519")]
+    #[test]
+    fn the_order_of_a_server_counts_among_what_a_client_knows() {
+        let first = Preference::of(&Config::DEFAULT.with_x25519_preferred(true)).groups();
+        for (known, of_first, of_default) in [
+            (Some(&[0, 0x17, 0, 0x1d][..]), Some(Group::X25519), Some(Group::Secp256r1)),
+            (Some(&[0, 0x1d, 0, 0x17]), Some(Group::X25519), Some(Group::Secp256r1)),
+            (Some(&[0, 0x1d]), Some(Group::X25519), Some(Group::X25519)),
+            (Some(&[0, 0x17]), Some(Group::Secp256r1), Some(Group::Secp256r1)),
+            // Who names nothing knows what LwM2M demands.
+            (None, Some(Group::Secp256r1), Some(Group::Secp256r1)),
+        ] {
+            assert_eq!(choose(first, known, None), of_first);
+            assert_eq!(choose(Preference::of(&Config::DEFAULT).groups(), known, None), of_default);
+        }
+        assert_eq!(codes(first), [0, 0x1d, 0, 0x17]);
+        assert_eq!(codes(Preference::of(&Config::DEFAULT).groups()), [0, 0x17, 0, 0x1d]);
     }
 
     #[test]
     fn messages_come_back_and_every_other_length_is_malformed() {
         let mut out = [0; 128];
-        let length = emit_server_key_exchange(&mut out, &hex(SHARE)).unwrap();
+        let share = Share::new(Group::Secp256r1, &hex(SHARE)).unwrap();
+        let length = emit_server_key_exchange(&mut out, &share).unwrap();
         let body = out.get(..length).unwrap();
-        assert_eq!(parse_server_key_exchange(body), Some(Some(&*hex(SHARE))));
+        assert!(parse_server_key_exchange(body) == Some(Some(share)));
         for length in (0..length).chain([length + 1]) {
             let parsed = parse_server_key_exchange(out.get(..length).unwrap());
-            assert_eq!(parsed, None, "{length}");
+            assert!(parsed.is_none(), "{length}");
         }
         // Explicit parameters, and another curve.
         for (index, byte) in [(2, 1), (4, 0x18)] {
             let mut other = body.to_vec();
             *other.get_mut(index).unwrap() = byte;
-            assert_eq!(parse_server_key_exchange(&other), Some(None));
+            assert!(parse_server_key_exchange(&other) == Some(None));
         }
     }
 

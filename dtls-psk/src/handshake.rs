@@ -134,6 +134,9 @@ pub(crate) struct Core<C: Crypto> {
     pub(crate) verify_data: VerifyData,
     #[cfg(feature = "ecdhe")]
     pub(crate) agreement: crate::ecdhe::Agreement<C>,
+    /// Client: the order of the groups to offer.
+    #[cfg(feature = "ecdhe")]
+    pub(crate) group_preference: crate::ecdhe::Preference,
     #[cfg(feature = "resumption")]
     pub(crate) resuming: crate::resume::Resuming,
     #[cfg(any(feature = "server", feature = "rpk"))]
@@ -240,6 +243,8 @@ impl<C: Crypto> Core<C> {
             verify_data: VerifyData::default(),
             #[cfg(feature = "ecdhe")]
             agreement: crate::ecdhe::Agreement::NONE,
+            #[cfg(feature = "ecdhe")]
+            group_preference: crate::ecdhe::Preference::default(),
             #[cfg(feature = "resumption")]
             resuming: crate::resume::Resuming::No,
             #[cfg(any(feature = "server", feature = "rpk"))]

@@ -114,6 +114,7 @@
 //! - `ccm16`, `gcm`: the suites TLS_PSK_WITH_AES_128_CCM and TLS_PSK_WITH_AES_128_GCM_SHA256.
 //! - `ecdhe`: forward secrecy, by the suites TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256 and, with `ccm16`,
 //!   TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256.
+//! - `x25519`: the group x25519 beside secp256r1 for it, which stays the first choice unless [`Config`] says else.
 //! - `cbc`: TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, and TLS_PSK_WITH_AES_128_CBC_SHA256 in a server, for peers that know
 //!   nothing newer. Every association has room for its keys then.
 //! - `rpk`: raw public keys (RFC 7250) with the suite TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, and by `ccm16`, `gcm` and `cbc` (in a
@@ -225,6 +226,8 @@ pub use cookie::{Accepted, CookieJar, REPLY_MAX};
 #[cfg(feature = "ecdhe")]
 pub use crypto::POINT;
 pub use crypto::{Aead, Crypto, RunningHash, RunningMac, RustCrypto};
+#[cfg(feature = "ecdhe")]
+pub use ecdhe::Group;
 #[cfg(feature = "rpk")]
 pub use error::Refusal;
 pub use error::{Counters, Dropped, OpenError, ProvideError, Reason, SealError, SetUpError, Side};

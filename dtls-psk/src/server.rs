@@ -72,7 +72,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             step.core.key = decoy;
             #[cfg(feature = "ecdhe")]
             if hello.suite.is_ecdhe() {
-                step.core.agreement.draw(rng)?;
+                step.core.agreement.draw(hello.group, rng)?;
             }
             if let (true, Some(own), Some(peer)) = (ENABLED, config.connection_id, hello.peer_id()) {
                 step.core.offered_id = Some(own);
@@ -366,7 +366,9 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         #[cfg(feature = "ecdhe")]
         if self.core.suite.is_ecdhe() {
             let (identity, share) = message::or_malformed(ecdhe::parse_client_key_exchange(body))?;
-            return self.core.agreement.agree(share).map(|()| identity).ok_or(Reason::InvalidShare.into());
+            let agreement = &mut self.core.agreement;
+            let agreed = agreement.peer_share(share).and_then(|share| agreement.agree(&share));
+            return agreed.map(|()| identity).ok_or(Reason::InvalidShare.into());
         }
         Ok(message::or_malformed(message::parse_vector(body))?)
     }

@@ -3,7 +3,7 @@
 //!
 //! It is the only algorithm: LwM2M demands it, and RFC 7925 §4.4 no other.
 
-use crate::ecdhe;
+use crate::ecdhe::{self, Share};
 use crate::wire::{Reader, Writer};
 
 /// The length of r and s together, in bytes.
@@ -87,7 +87,7 @@ fn is_negative(number: &[u8]) -> bool {
 #[cfg(feature = "server")]
 pub(crate) fn emit_server_key_exchange(
     out: &mut [u8],
-    share: &[u8],
+    share: &Share,
     signature: &[u8; SIGNATURE],
 ) -> Option<usize> {
     let mut writer = Writer::new(out);
@@ -100,8 +100,8 @@ pub(crate) fn emit_server_key_exchange(
 pub(crate) struct SignedShare<'a> {
     /// What is signed besides the randoms.
     pub(crate) parameters: &'a [u8],
-    /// `None` if it is one on another curve.
-    pub(crate) share: Option<&'a [u8]>,
+    /// `None` if it is one in another group, or of another length.
+    pub(crate) share: Option<Share>,
     /// `None` if it is none, or of another algorithm.
     pub(crate) signature: Option<[u8; SIGNATURE]>,
 }
@@ -109,11 +109,11 @@ pub(crate) struct SignedShare<'a> {
 impl<'a> SignedShare<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         let mut reader = Reader::new(body);
-        let share = ecdhe::parse_parameters(&mut reader)?;
-        if share.is_none() {
-            // Where the parameters of another curve end is not known.
-            return Some(Self { parameters: &[], share, signature: None });
-        }
+        let Some((group, share)) = ecdhe::parse_parameters(&mut reader)? else {
+            // Where the parameters of another group end is not known.
+            return Some(Self { parameters: &[], share: None, signature: None });
+        };
+        let share = Share::new(group, share);
         let parameters = body.get(..body.len().checked_sub(reader.rest().len())?)?;
         let signature = parse(&mut reader)?;
         reader.is_empty().then_some(Self { parameters, share, signature })
@@ -193,11 +193,12 @@ mod tests {
     #[test]
     fn a_signed_share_comes_back_and_every_other_length_is_malformed() {
         let mut out = [0; 200];
-        let share = [4; 65];
+        let share = Share::new(ecdhe::Group::Secp256r1, &[4; 65]).unwrap();
         let length = emit_server_key_exchange(&mut out, &share, &[0x55; SIGNATURE]).unwrap();
         let signed = SignedShare::parse(&out[..length]).unwrap();
-        assert_eq!(signed.parameters, [&[3, 0, 0x17, 65][..], &share].concat());
-        assert_eq!((signed.share, signed.signature), (Some(&share[..]), Some([0x55; SIGNATURE])));
+        assert_eq!(signed.parameters, [&[3, 0, 0x17, 65][..], share.bytes()].concat());
+        assert!(signed.share == Some(share));
+        assert_eq!(signed.signature, Some([0x55; SIGNATURE]));
         assert!((0..length).chain([length + 1]).all(|length| SignedShare::parse(&out[..length]).is_none()));
         // Another curve.
         out[2] = 0x18;

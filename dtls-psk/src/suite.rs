@@ -17,7 +17,7 @@ pub enum Suite {
     /// TLS_PSK_WITH_AES_128_GCM_SHA256.
     #[cfg(feature = "gcm")]
     PskAes128Gcm,
-    /// TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256: as the first, with a key agreement on P-256 besides, so that who learns the
+    /// TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256: as the first, with a key agreement besides, so that who learns the
     /// key later cannot read what was sent before.
     #[cfg(feature = "ecdhe")]
     EcdhePskAes128Ccm8,

@@ -100,6 +100,8 @@ impl Setup {
         let suites = |all: &[Suite]| Suites::new(one.map_or(all, std::slice::from_ref)).expect("a list");
         let mut client = Config::DEFAULT.with_suites(suites(of_client.as_slice()));
         let mut server = Config::DEFAULT.with_suites(suites(Suite::ALL));
+        // So both groups have their turn.
+        server = server.with_x25519_preferred(first & 0x40 != 0);
         if certificate.is_some() {
             server = server.with_certificate_types(CertificateTypes { raw_public_key: true, x509: true });
         }

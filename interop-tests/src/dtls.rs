@@ -113,6 +113,13 @@ impl<T: Transport> Secure<T> {
         self
     }
 
+    /// Takes x25519 before secp256r1 in the handshakes to come.
+    #[must_use]
+    pub fn preferring_x25519(mut self) -> Self {
+        self.config = self.config.with_x25519_preferred(true);
+        self
+    }
+
     /// The most bytes that the peer takes in one record.
     pub fn longest_payload(&self) -> Option<usize> {
         self.connection.as_ref().map(Inner::longest_payload)

@@ -101,3 +101,46 @@ fn a_gnutls_client_and_our_server_prove_themselves_by_signatures() {
         note(Role::Client, kind);
     }
 }
+
+/// What leaves x25519 alone among the groups, and what puts it before P-256.
+const X25519_ALONE: &str = ":-GROUP-ALL:+GROUP-X25519";
+const X25519_FIRST: &str = ":-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1";
+
+#[test]
+fn our_client_and_a_gnutls_server_agree_on_x25519() {
+    let Some(program) = peers::gnutls("gnutls-serv") else { return };
+    let (kind, (suite, name)) = (ClientCertificate::RawPublicKey, SUITES[0]);
+    let port = free_udp_port();
+    let mut command = program.command();
+    command.args(["--udp", "--echo", "--require-client-cert", "--port", &port.to_string(), "--priority"]);
+    command.arg(priority(name, kind) + X25519_ALONE).args(credentials("server", kind));
+    let mut peer = Process::spawn(program.name, command);
+    peer.wait_for_text("listening on IPv4");
+    let socket = socket();
+    socket.connect(local(port)).expect("loopback is reachable");
+    let mut client = Secure::certificate_client(socket, &[suite], kind, Owner::device());
+    assert_eq!(client.establish(), Ok(()));
+    client.send(b"from the client\n");
+    assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
+    client.close();
+}
+
+#[test]
+fn a_gnutls_client_and_our_server_agree_on_x25519() {
+    let Some(program) = peers::gnutls("gnutls-cli") else { return };
+    let (kind, (_, name)) = (ClientCertificate::RawPublicKey, SUITES[0]);
+    let socket = socket();
+    let port = socket.local_addr().expect("a bound socket").port().to_string();
+    let mut command = program.command();
+    command.args(["--udp", "--no-ca-verification", "--priority"]).arg(priority(name, kind) + X25519_FIRST);
+    command.args(credentials("device", kind)).args(["--port", &port, "127.0.0.1"]);
+    let mut client = Process::spawn(program.name, command);
+    let server = Secure::server(Listener::new(&socket), &[]).with_suites(Suite::ALL);
+    let mut server = server.with_owner(Owner::server()).preferring_x25519();
+    assert_eq!(server.establish(), Ok(()));
+    client.wait_for_text("(ECDHE-X25519)");
+    client.say("from the client");
+    assert_eq!(server.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
+    server.send(b"from the server\n");
+    client.wait_for_text("from the server");
+}

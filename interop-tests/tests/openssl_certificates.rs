@@ -29,6 +29,10 @@ fn credentials(name: &str) -> [String; 6] {
 
 /// OpenSSL as a server that wants the client's certificate, and its port.
 fn server(program: &Program, cipher: &str) -> (Process, u16) {
+    server_with(program, cipher, &[])
+}
+
+fn server_with(program: &Program, cipher: &str, arguments: &[&str]) -> (Process, u16) {
     let port = free_udp_port();
     let mut command = program.command();
     command.args([
@@ -44,6 +48,7 @@ fn server(program: &Program, cipher: &str) -> (Process, u16) {
     command.args(credentials("server"));
     command.args(["-cert2", &key_file("server.crt.pem").display().to_string()]);
     command.args(["-key2", &key_file("server.key.pem").display().to_string()]);
+    command.args(arguments);
     let mut server = Process::spawn(program.name, command);
     server.wait_for_text("ACCEPT");
     (server, port)
@@ -174,4 +179,31 @@ fn an_openssl_client_takes_up_its_session_of_certificates_by_id_and_by_ticket() 
         }
     }
     program.seen("OpenSSL", Role::Client, &[Feature::Resumption]);
+}
+
+#[test]
+fn an_agreement_on_x25519_is_the_same_for_openssl_in_both_roles() {
+    let Some(program) = peers::openssl() else { return };
+    let (suite, name) = SUITES[0];
+    let (mut peer, port) = server_with(&program, name, &["-groups", "X25519:P-256"]);
+    let mut ours = Secure::certificate_client(connected(port), &[suite], X509, Owner::device());
+    assert_eq!(ours.establish(), Ok(()));
+    ours.send(b"from the client\n");
+    peer.wait_for_text("from the client");
+    peer.say("from the server");
+    assert_eq!(ours.receive(PATIENCE).as_deref(), Some(&b"from the server\n"[..]));
+    ours.close();
+    // As the first of the client's, and as the first of our server's.
+    for groups in ["X25519:P-256", "P-256:X25519"] {
+        let socket = socket();
+        let mut client = client(&program, &socket, name, &["-groups", groups]);
+        let server = Secure::server(Listener::new(&socket), &[]).with_suites(Suite::ALL);
+        let mut server = server.with_owner(Owner::server()).preferring_x25519();
+        assert_eq!(server.establish(), Ok(()));
+        client.wait_for_text("Server Temp Key: X25519, 253 bits");
+        client.say("from the client");
+        assert_eq!(server.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
+        server.send(b"from the server\n");
+        client.wait_for_text("from the server");
+    }
 }

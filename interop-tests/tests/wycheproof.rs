@@ -1,4 +1,4 @@
-//! The vectors of Project Wycheproof for what this engine uses: ECDSA and ECDH on P-256, AES-128 with CCM and GCM. Signatures go
+//! The vectors of Project Wycheproof for what this engine uses: ECDSA and ECDH on P-256, X25519, AES-128 with CCM and GCM. Signatures go
 //! through a handshake, so that they are read by the engine as well as verified.
 //!
 //! Left out are the vectors of the sets that no message of the engine could hold: nonces of other than 12 bytes, tags of other
@@ -12,7 +12,7 @@ use dtls_psk::{
     Operation, RustCrypto, SIGNATURE, Suite, Suites, point_of, raw_public_key,
 };
 use wycheproof::TestResult;
-use wycheproof::{aead, ecdh, ecdsa};
+use wycheproof::{aead, ecdh, ecdsa, xdh};
 
 const NOW: Instant = Instant::from_millis(0);
 
@@ -147,6 +147,36 @@ fn ecdh_on_p256() {
         }
         assert_eq!((agreed, refused), expected);
     }
+}
+
+#[test]
+fn x25519() {
+    let set = xdh::TestSet::load(xdh::TestName::X25519).expect("the set is there");
+    let (mut agreed, mut refused) = (0, 0);
+    for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let at = format!("{}: {} {:?}", test.tc_id, test.comment, test.flags);
+        let secret = <[u8; 32]>::try_from(test.private_key.as_slice()).expect("32 bytes");
+        // Those of another length have no place to be in.
+        let Ok(public) = <[u8; 32]>::try_from(test.public_key.as_slice()) else {
+            assert_ne!(test.result, TestResult::Valid, "{at}");
+            refused += 1;
+            continue;
+        };
+        let mut shared = [0; 32];
+        match RustCrypto::x25519_shared(&secret, &public, &mut shared) {
+            Some(()) => {
+                assert_ne!(test.result, TestResult::Invalid, "{at}");
+                assert_eq!(shared[..], test.shared_secret[..], "{at}");
+                agreed += 1;
+            }
+            None => {
+                // RFC 7748 §6.1: nothing but zeros is refused, which the set leaves open.
+                assert!(test.shared_secret.iter().all(|byte| *byte == 0), "{at}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((agreed, refused, set.number_of_tests), (487, 31, 518));
 }
 
 #[test]

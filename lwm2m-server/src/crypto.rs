@@ -1,5 +1,5 @@
-//! The primitives of the server's handshakes: those of `RustCrypto`, but for P-256, which AWS-LC has five times as fast (feature
-//! `aws-lc-rs`). No other module names a library for them.
+//! The primitives of the server's handshakes: those of `RustCrypto`, but for P-256 and X25519, of which AWS-LC has the former five
+//! times as fast (feature `aws-lc-rs`). No other module names a library for them.
 
 #[cfg(not(feature = "aws-lc-rs"))]
 pub(crate) use self::portable::{Provider, SigningKey};
@@ -41,15 +41,25 @@ mod portable {
 
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc {
-    use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey};
+    use aws_lc_rs::agreement::{self, Algorithm, ECDH_P256, PrivateKey, UnparsedPublicKey, X25519};
     use aws_lc_rs::digest::{Digest, SHA256};
     use aws_lc_rs::signature::{
         self, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair,
     };
     use dtls_psk::{Crypto, POINT, RustCrypto, SIGNATURE};
 
-    /// P-256 by AWS-LC, everything else by [`RustCrypto`].
+    /// P-256 and X25519 by AWS-LC, everything else by [`RustCrypto`].
     pub(crate) enum Provider {}
+
+    /// What both sides have in common; `None` where AWS-LC finds that `public` is none.
+    fn agree(group: &'static Algorithm, secret: &[u8], public: &[u8], shared: &mut [u8; 32]) -> Option<()> {
+        let key = PrivateKey::from_private_key(group, secret).ok()?;
+        agreement::agree(&key, UnparsedPublicKey::new(group, public), (), |agreed| {
+            shared.copy_from_slice(agreed.get(..32).ok_or(())?);
+            Ok(())
+        })
+        .ok()
+    }
 
     impl Crypto for Provider {
         type Sha256 = <RustCrypto as Crypto>::Sha256;
@@ -63,13 +73,16 @@ mod aws_lc {
         fn p256_shared(secret: &[u8; 32], public: &[u8; POINT], shared: &mut [u8; 32]) -> Option<()> {
             // AWS-LC would take other forms of a point too.
             public.starts_with(&[4]).then_some(())?;
-            let key = PrivateKey::from_private_key(&ECDH_P256, secret).ok()?;
-            let public = UnparsedPublicKey::new(&ECDH_P256, public);
-            agreement::agree(&key, public, (), |agreed| {
-                shared.copy_from_slice(agreed.get(..32).ok_or(())?);
-                Ok(())
-            })
-            .ok()
+            agree(&ECDH_P256, secret, public, shared)
+        }
+
+        fn x25519_public(secret: &[u8; 32]) -> Option<[u8; 32]> {
+            let key = PrivateKey::from_private_key(&X25519, secret).ok()?;
+            key.compute_public_key().ok()?.as_ref().try_into().ok()
+        }
+
+        fn x25519_shared(secret: &[u8; 32], public: &[u8; 32], shared: &mut [u8; 32]) -> Option<()> {
+            agree(&X25519, secret, public, shared)
         }
 
         fn p256_sign(secret: &[u8; 32], digest: &[u8; 32]) -> Option<[u8; SIGNATURE]> {
@@ -119,6 +132,21 @@ mod aws_lc {
                 1 => Just(order), 1 => Just(below)]
         }
 
+        /// Zero, one, p - 1, p and p + 1, also with the bit that does not count: what gives nothing but zeros.
+        fn small_order() -> impl Strategy<Value = [u8; 32]> {
+            let near = |first: u8| {
+                let mut point = [0xff; 32];
+                (point[0], point[31]) = (first, 0x7f);
+                point
+            };
+            let one = core::array::from_fn(|place| u8::from(place == 0));
+            let points = vec![[0; 32], one, near(0xec), near(0xed), near(0xee)];
+            (proptest::sample::select(points), any::<bool>()).prop_map(|(mut point, is_set)| {
+                point[31] |= u8::from(is_set) << 7;
+                point
+            })
+        }
+
         proptest! {
             #[test]
             fn both_libraries_agree_with_each_other(one in secrets(), other in secrets(), digest: [u8; 32]) {
@@ -134,6 +162,18 @@ mod aws_lc {
                     let signed = signed.ok_or_else(|| TestCaseError::fail("not signed"))?;
                     prop_assert!(Provider::p256_verify(&public, &digest, &signed));
                     prop_assert!(RustCrypto::p256_verify(&public, &digest, &signed));
+                }
+            }
+
+            #[test]
+            fn both_libraries_agree_on_x25519(one: [u8; 32], other: [u8; 32], small in small_order()) {
+                prop_assert_eq!(Provider::x25519_public(&one), RustCrypto::x25519_public(&one));
+                for public in [other, small] {
+                    let (mut ours, mut theirs) = ([0; 32], [0; 32]);
+                    let agreed = Provider::x25519_shared(&one, &public, &mut ours);
+                    prop_assert_eq!(agreed, RustCrypto::x25519_shared(&one, &public, &mut theirs));
+                    prop_assert!(agreed.is_none() || ours == theirs);
+                    prop_assert!(agreed.is_none() || public != small);
                 }
             }
 

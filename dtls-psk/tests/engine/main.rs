@@ -19,6 +19,8 @@ mod crypto;
 #[cfg(feature = "ecdhe")]
 mod ecdhe;
 mod flights;
+#[cfg(feature = "x25519")]
+mod groups;
 #[cfg(feature = "record-size-limit")]
 mod limits;
 mod model;

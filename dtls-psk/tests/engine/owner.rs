@@ -4,7 +4,7 @@ use std::borrow::BorrowMut;
 
 use crate::support::Event;
 use dtls_psk::{
-    Answer, CertificateType, Connection, Crypto as _, Handshake, Instant, Operation, PeerCertificate,
+    Answer, CertificateType, Connection, Crypto as _, Group, Handshake, Instant, Operation, PeerCertificate,
     Refusal, RustCrypto, SIGNATURE, raw_public_key,
 };
 
@@ -15,6 +15,8 @@ pub(crate) struct Owner {
     pub(crate) refusal: Option<Refusal>,
     /// What the peers presented.
     pub(crate) seen: Vec<Vec<u8>>,
+    /// The groups of the agreements that were proven.
+    pub(crate) groups: Vec<Group>,
     /// What was asked, in its order.
     pub(crate) asked: Vec<&'static str>,
     pub(crate) bend: fn(&mut [u8; SIGNATURE]),
@@ -30,6 +32,7 @@ impl Owner {
             chain: Vec::new(),
             refusal: None,
             seen: Vec::new(),
+            groups: Vec::new(),
             asked: Vec::new(),
             bend: |_| (),
             ignores: "",
@@ -76,6 +79,7 @@ impl Owner {
             }
             Operation::Prove(proof) => {
                 self.asked.push("prove");
+                self.groups.push(proof.group());
                 Answer::Proven(proof.run::<RustCrypto>())
             }
             Operation::Present { certificate_type } => {

@@ -108,7 +108,7 @@ fn a_signature_of_another_handshake_proves_nobody() {
 }
 
 /// Both talk while the share of one side is bent, and signed by its own key all the same.
-fn with_signed_share(direction: bool, kind: CertificateType, bend: impl Fn(&mut Vec<u8>)) -> Talk {
+pub(crate) fn with_signed_share(mut pair: Pair, direction: bool, bend: impl Fn(&mut Vec<u8>)) -> Talk {
     let sign = |signed: &[u8]| {
         let digest = sha2::Sha256::digest(signed).into();
         let signature = RustCrypto::p256_sign(&secret(direction), &digest).unwrap();
@@ -117,14 +117,14 @@ fn with_signed_share(direction: bool, kind: CertificateType, bend: impl Fn(&mut 
     };
     // The handshake so far, and the randoms.
     let (mut transcript, mut randoms) = (Vec::new(), Vec::new());
-    Pair::of(kind).talk_with(|is_up, datagram| {
+    pair.talk_with(|is_up, datagram| {
         replaced(datagram, |code, body| {
             let mut body = body.to_vec();
             match code {
                 1 => (transcript, randoms) = (Vec::new(), body[2..34].to_vec()),
                 SERVER_HELLO => randoms.extend(&body[2..34]),
                 SERVER_KEY_EXCHANGE if direction == DOWN => {
-                    body.truncate(69);
+                    body.truncate(4 + usize::from(body[3]));
                     let mut share = body.split_off(4);
                     bend(&mut share);
                     body[3] = share.len() as u8;
@@ -161,7 +161,7 @@ fn with_signed_share(direction: bool, kind: CertificateType, bend: impl Fn(&mut 
 #[test]
 fn a_share_that_is_none_ends_the_handshake_even_if_it_is_signed_14() {
     for (direction, kind) in all() {
-        let talk = with_signed_share(direction, kind, |_| ());
+        let talk = with_signed_share(Pair::of(kind), direction, |_| ());
         assert_eq!((talk.client, talk.server), (vec![Event::Established], vec![Event::Established]));
         let bad: [fn(&mut Vec<u8>); 6] = [
             // Beside the curve, the origin, the neutral element, compressed, too short, and too long.
@@ -176,7 +176,7 @@ fn a_share_that_is_none_ends_the_handshake_even_if_it_is_signed_14() {
             |share| share.push(0),
         ];
         for bend in bad {
-            let talk = with_signed_share(direction, kind, bend);
+            let talk = with_signed_share(Pair::of(kind), direction, bend);
             is_refused(direction, &talk, Reason::InvalidShare, 47);
         }
     }

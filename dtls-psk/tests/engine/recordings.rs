@@ -214,6 +214,9 @@ impl Kind {
         let config = config(1, 1_000_000).with_suites(Suites::new(&[self.suite]).unwrap());
         #[cfg(feature = "rpk")]
         let config = config.with_certificate_types(self.certificate_types());
+        // The groups take turns.
+        #[cfg(feature = "x25519")]
+        let config = config.with_x25519_preferred(self.ids.is_some());
         let id = self.ids.and_then(|_| dtls_psk::ConnectionId::new(self.id(to_client)));
         id.map_or(config, |id| config.with_connection_id(id))
     }
