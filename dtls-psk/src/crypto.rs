@@ -164,6 +164,18 @@ pub trait Crypto {
         (!bool::from(agreed.ct_eq(&[0; 32]))).then_some(())
     }
 
+    /// The SHA-384 of `bytes`.
+    #[cfg(feature = "sha512")]
+    fn sha384(bytes: &[u8]) -> [u8; 48] {
+        sha2::Sha384::digest(bytes).into()
+    }
+
+    /// The SHA-512 of `bytes`.
+    #[cfg(feature = "sha512")]
+    fn sha512(bytes: &[u8]) -> [u8; 64] {
+        sha2::Sha512::digest(bytes).into()
+    }
+
     /// Signs `digest` with ECDSA on P-256: r and s, big-endian; `None` if `secret` is not between zero and the order of the
     /// group. In constant time but for that. The engine does not call it: it is for owners of a key in memory.
     #[cfg(feature = "rpk")]

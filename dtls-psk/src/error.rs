@@ -200,6 +200,8 @@ pub enum Refusal {
     WrongName,
     /// There are too many certificates in the chain, or too many ways through it.
     TooLong,
+    /// Nothing is known of it but a digest of a kind that this side does not have.
+    UnsupportedDigest,
 }
 
 #[cfg(feature = "rpk")]
@@ -211,7 +213,7 @@ impl Refusal {
             Self::Unsupported => Alert::UNSUPPORTED_CERTIFICATE,
             Self::Revoked => Alert::CERTIFICATE_REVOKED,
             Self::Expired => Alert::CERTIFICATE_EXPIRED,
-            Self::Unknown | Self::WrongName => Alert::CERTIFICATE_UNKNOWN,
+            Self::Unknown | Self::WrongName | Self::UnsupportedDigest => Alert::CERTIFICATE_UNKNOWN,
             Self::UnknownIssuer => Alert::UNKNOWN_CA,
             Self::NotAllowed => Alert::ACCESS_DENIED,
         }
@@ -231,6 +233,9 @@ impl fmt::Display for Refusal {
             Self::NotAllowed => "the peer's certificate is not for this",
             Self::WrongName => "the peer's certificate is that of another name",
             Self::TooLong => "the peer's certificates are too many",
+            Self::UnsupportedDigest => {
+                "nothing is known of the peer's certificate but a digest of a kind that is not supported"
+            }
         })
     }
 }

@@ -121,6 +121,7 @@
 //!   server) with others of its kind. `x509`: the same with certificates, server names (RFC 6066), and trust in a
 //!   server's certificate that is known beforehand. `x509-path`: the other usages that LwM2M has, by path validation.
 //! - `pkcs11`: keys of raw public keys and certificates in PKCS#11 tokens, by `TokenKey`; it needs `std`.
+//! - `sha512`: servers' certificates of which only a SHA-384 or a SHA-512 is known.
 //! - `connection-id`: room for Connection IDs in every association.
 //! - `record-size-limit`: the extensions record_size_limit and max_fragment_length, by which a client with little memory
 //!   bounds the records to it ([`Config::record_size_limit`]), and a server that keeps to them.

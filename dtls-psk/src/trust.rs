@@ -62,9 +62,18 @@ pub enum Association<'a> {
     Full(&'a [u8]),
     /// The SHA-256 of one of them.
     Sha256(&'a [u8; 32]),
+    /// The SHA-384 of one of them, with the feature `sha512`.
+    Sha384(&'a [u8; 48]),
+    /// The SHA-512 of one of them, with the feature `sha512`.
+    Sha512(&'a [u8; 64]),
 }
 
 impl Association<'_> {
+    /// Whether this build has the digest.
+    const fn is_supported(self) -> bool {
+        cfg!(feature = "sha512") || matches!(self, Self::Full(_) | Self::Sha256(_))
+    }
+
     fn is_of<C: Crypto>(self, certificate: &[u8]) -> bool {
         let key = public_key::public_key_of(certificate);
         [Some(certificate), key].into_iter().flatten().any(|form| match self {
@@ -74,6 +83,12 @@ impl Association<'_> {
                 hash.update(form);
                 hash.finish().ct_eq(known).into()
             }
+            #[cfg(feature = "sha512")]
+            Self::Sha384(known) => C::sha384(form).ct_eq(known).into(),
+            #[cfg(feature = "sha512")]
+            Self::Sha512(known) => C::sha512(form).ct_eq(known).into(),
+            #[cfg(not(feature = "sha512"))]
+            Self::Sha384(_) | Self::Sha512(_) => false,
         })
     }
 }
@@ -98,8 +113,12 @@ impl ServerTrust<'_> {
     /// Judges certificates in DER as they were presented, the server's own first.
     ///
     /// # Errors
-    /// Why it is not to be trusted; [`Refusal::Unsupported`] for another usage than the last without the feature `x509-path`.
+    /// Why it is not to be trusted; [`Refusal::Unsupported`] for another usage than the last without the feature `x509-path`, and
+    /// [`Refusal::UnsupportedDigest`] for SHA-384 and SHA-512 without the feature `sha512`.
     pub fn check<'c, C: Crypto>(&self, chain: impl Iterator<Item = &'c [u8]> + Clone) -> Result<(), Refusal> {
+        if !self.association.is_supported() {
+            return Err(Refusal::UnsupportedDigest);
+        }
         let own = chain.clone().next().ok_or(Refusal::Malformed)?;
         let is_own = self.association.is_of::<C>(own);
         match self.usage {

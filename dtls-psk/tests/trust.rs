@@ -109,29 +109,106 @@ fn each_usage_wants_its_own_certificate_and_path() {
     assert_eq!(check(&trust(Usage::DomainIssuedCertificate, &leaf, &[]), &[]), Err(Refusal::Malformed));
 }
 
+/// The digests of a certificate that are known, each kind of them.
+struct Digests {
+    sha256: [u8; 32],
+    #[cfg(feature = "sha512")]
+    sha384: [u8; 48],
+    #[cfg(feature = "sha512")]
+    sha512: [u8; 64],
+}
+
+impl Digests {
+    fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self {
+            sha256: sha2::Sha256::digest(bytes).into(),
+            #[cfg(feature = "sha512")]
+            sha384: sha2::Sha384::digest(bytes).into(),
+            #[cfg(feature = "sha512")]
+            sha512: sha2::Sha512::digest(bytes).into(),
+        }
+    }
+
+    fn associations(&self) -> Vec<Association<'_>> {
+        vec![
+            Association::Sha256(&self.sha256),
+            #[cfg(feature = "sha512")]
+            Association::Sha384(&self.sha384),
+            #[cfg(feature = "sha512")]
+            Association::Sha512(&self.sha512),
+        ]
+    }
+}
+
 #[test]
-fn what_is_provisioned_may_be_a_key_or_a_digest() {
+fn what_is_provisioned_may_be_a_digest() {
     let Made { root, intermediate, leaf } = plain();
-    let digest = |bytes: &[u8]| <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(bytes));
     let chain: [&[u8]; 3] = [&leaf, &intermediate, &root];
+    let anchors: [&[u8]; 1] = [&root];
     for (usage, known, verdict) in [
         (Usage::DomainIssuedCertificate, &leaf, Ok(())),
         (Usage::DomainIssuedCertificate, &root, Err(Refusal::Unknown)),
         (Usage::TrustAnchorAssertion, &root, Ok(())),
         (Usage::TrustAnchorAssertion, &intermediate, Ok(())),
         (Usage::TrustAnchorAssertion, &leaf, Err(Refusal::UnknownIssuer)),
+        (Usage::ServiceCertificateConstraint, &leaf, Ok(())),
+        (Usage::ServiceCertificateConstraint, &intermediate, Err(Refusal::Unknown)),
+        (Usage::CaConstraint, &intermediate, Ok(())),
+        (Usage::CaConstraint, &root, Ok(())),
+        (Usage::CaConstraint, &leaf, Err(Refusal::UnknownIssuer)),
     ] {
-        let digest = digest(known);
-        let trust = ServerTrust { association: Association::Sha256(&digest), ..trust(usage, &[], &[]) };
-        assert_eq!(check(&trust, &chain), verdict, "{usage:?}");
+        for association in Digests::of(known).associations() {
+            let trust = ServerTrust { association, ..trust(usage, &[], &anchors) };
+            assert_eq!(check(&trust, &chain), verdict, "{usage:?}");
+        }
     }
+    // One other bit makes another digest.
+    let Digests { mut sha256, .. } = Digests::of(&leaf);
+    sha256[31] ^= 1;
+    let association = Association::Sha256(&sha256);
+    let bent = ServerTrust { association, ..trust(Usage::DomainIssuedCertificate, &[], &[]) };
+    assert_eq!(check(&bent, &chain), Err(Refusal::Unknown));
     // An authority whose digest is known must be among those that were presented.
-    let of_root = digest(&root);
-    let trust = ServerTrust {
-        association: Association::Sha256(&of_root),
-        ..trust(Usage::TrustAnchorAssertion, &[], &[])
+    for association in Digests::of(&root).associations() {
+        let trust = ServerTrust { association, ..trust(Usage::TrustAnchorAssertion, &[], &[]) };
+        assert_eq!(check(&trust, &[&leaf, &intermediate]), Err(Refusal::UnknownIssuer));
+    }
+}
+
+#[test]
+fn what_is_provisioned_may_be_the_key_of_a_certificate() {
+    let Made { root, intermediate, leaf } = plain();
+    // Its SubjectPublicKeyInfo, which begins with the algorithm and the curve.
+    let key_of = |certificate: &[u8]| {
+        let head = [0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+        let place = certificate.windows(head.len()).position(|bytes| bytes == head).unwrap();
+        certificate.iter().skip(place).take(91).copied().collect::<Vec<u8>>()
     };
-    assert_eq!(check(&trust, &[&leaf, &intermediate]), Err(Refusal::UnknownIssuer));
+    let (own, others) = (key_of(&leaf), key_of(&intermediate));
+    let (digests, of_others) = (Digests::of(&own), Digests::of(&others));
+    let known = [vec![Association::Full(&own)], digests.associations()].concat();
+    let unknown = [vec![Association::Full(&others)], of_others.associations()].concat();
+    let anchors: [&[u8]; 1] = [&root];
+    for usage in [Usage::DomainIssuedCertificate, Usage::ServiceCertificateConstraint] {
+        let verdict = |association| {
+            check(&ServerTrust { association, ..trust(usage, &[], &anchors) }, &[&leaf, &intermediate])
+        };
+        assert!(known.iter().all(|association| verdict(*association) == Ok(())));
+        assert!(unknown.iter().all(|association| verdict(*association) == Err(Refusal::Unknown)));
+    }
+}
+
+#[cfg(not(feature = "sha512"))]
+#[test]
+fn a_digest_that_this_build_does_not_have_is_refused_in_words() {
+    let leaf = plain().leaf;
+    for association in [Association::Sha384(&[0; 48]), Association::Sha512(&[0; 64])] {
+        for usage in USAGES {
+            let trust = ServerTrust { association, ..trust(usage, &[], &[]) };
+            assert_eq!(check(&trust, &[&leaf]), Err(Refusal::UnsupportedDigest));
+        }
+    }
 }
 
 #[test]

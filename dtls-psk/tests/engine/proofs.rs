@@ -39,6 +39,7 @@ fn whoever_is_not_trusted_hears_why() {
         (Refusal::UnknownIssuer, 48),
         (Refusal::NotAllowed, 49),
         (Refusal::TooLong, 42),
+        (Refusal::UnsupportedDigest, 46),
     ] {
         for (direction, kind) in all() {
             let mut pair = Pair::of(kind);
