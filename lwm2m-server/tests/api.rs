@@ -1,7 +1,7 @@
 //! The server and `lwm2mctl` as an operator uses them, with a device of this project over UDP on loopback.
 
 #![cfg(feature = "demo")]
-#![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
 
 mod common;
 
@@ -294,6 +294,28 @@ fn no_key_is_in_the_trace_nor_in_the_log_of_a_bootstrap_and_a_rotation() {
                 assert!(found(&[b"key=", &*form, b";"].concat(), key).is_some());
             }
         }
+    }
+}
+
+#[test]
+fn a_device_is_given_a_raw_public_key_and_a_pre_shared_key_again_and_the_pinned_key_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    enrol(&served, "modes");
+    let _device = Simulated::start("modes", &served.addresses);
+    let route = "/devices/modes/credentials";
+    wait(&served, route, "the first life", |answer| is_in_use(answer, 1));
+    for (generation, mode, count) in [(2, "rpk", 1), (3, "rpk", 1), (4, "psk", 0)] {
+        let rotate = json!({ "mode": mode, "deadline": 60, "grace": 1 });
+        let (status, answer) = served.call("POST", &format!("{route}/rotate"), Some(&rotate)).unwrap();
+        assert_eq!(status, 202, "{answer}");
+        wait(&served, route, mode, |answer| is_in_use(answer, generation));
+        let (_, keys) = served.call("GET", "/server-keys", None).unwrap();
+        let counts = keys["keys"].as_array().unwrap().iter().filter(|key| key["of"] == "raw_public_key");
+        let counts: Vec<(&Value, &Value)> = counts.map(|key| (&key["current"], &key["count"])).collect();
+        assert_eq!(counts, [(&json!(true), &json!(count))], "{keys}");
+        let (status, read) = served.call("GET", "/devices/modes/objects/3/0/0", None).unwrap();
+        assert_eq!(status, 200, "{read}");
     }
 }
 
