@@ -77,12 +77,18 @@ impl Client {
 
     /// Starts a device with further arguments.
     pub fn run(endpoint: &str, uri: &str, psk: Option<Psk<'_>>, arguments: &[&str]) -> Self {
+        let mut arguments = arguments.to_vec();
+        if let Some(psk) = psk {
+            arguments.extend(["--psk-identity", psk.identity, "--psk-key", psk.key]);
+        }
+        Self::run_with(endpoint, uri, &arguments, &[])
+    }
+
+    /// Starts a device with all its arguments, and variables of its environment.
+    pub fn run_with(endpoint: &str, uri: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary("lwm2m-client", "lwm2m-client"));
         command.args(["--endpoint", endpoint, "--server", uri]).args(arguments);
-        if let Some(psk) = psk {
-            command.args(["--psk-identity", psk.identity, "--psk-key", psk.key]);
-        }
-        command.env("NO_COLOR", "1");
+        command.env("NO_COLOR", "1").envs(environment.iter().copied());
         Self { process: Process::spawn("lwm2m-client", command) }
     }
 }
@@ -98,17 +104,35 @@ pub struct Server {
     token: String,
     events: Receiver<String>,
     seen: Vec<String>,
-    arguments: Vec<String>,
+    arguments: Arguments,
     data: TempDir,
+}
+
+/// What a server is started with.
+#[derive(Debug)]
+struct Arguments {
+    flags: Vec<String>,
+    environment: Vec<[String; 2]>,
 }
 
 impl Server {
     /// Starts it and waits until it answers.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().expect("a temporary folder can be made");
         let ports = [(); 4].map(|()| free_udp_port());
         let http = local(free_udp_port()).to_string();
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let arguments = Arguments {
+            flags: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            environment: environment
+                .iter()
+                .map(|(name, value)| [name, value].map(|s| (*s).to_owned()))
+                .collect(),
+        };
         let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(PATIENCE));
         let agent = Agent::new_with_config(config.build());
         let process = serve(&agent, ports, &http, data.path(), &arguments);
@@ -198,12 +222,13 @@ impl Server {
 }
 
 /// Starts the process and waits until it answers.
-fn serve(agent: &Agent, ports: [u16; 4], http: &str, data: &Path, arguments: &[String]) -> Process {
+fn serve(agent: &Agent, ports: [u16; 4], http: &str, data: &Path, arguments: &Arguments) -> Process {
     let [coap, coaps, bootstrap_coap, bootstrap_coaps] = ports.map(|port| local(port).to_string());
     let mut command = Command::new(binary("lwm2m-server", "lwm2m-server"));
     command.args(["serve", "--coap", &coap, "--coaps", &coaps, "--bootstrap-coap", &bootstrap_coap]);
     command.args(["--bootstrap-coaps", &bootstrap_coaps, "--http", http, "--data"]);
-    command.arg(data).args(arguments).env("NO_COLOR", "1");
+    command.arg(data).args(&arguments.flags).env("NO_COLOR", "1");
+    command.envs(arguments.environment.iter().map(|[name, value]| (name, value)));
     let mut process = Process::spawn("lwm2m-server", command);
     let began = Instant::now();
     while agent.get(format!("http://{http}/api/v1/health")).call().is_err() {

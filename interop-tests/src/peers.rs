@@ -33,6 +33,25 @@ pub fn openssl() -> Option<Program> {
     on_path("openssl", "openssl", &["version"], |text| text.lines().next().map(str::to_owned))
 }
 
+/// SoftHSM's `softhsm2-util`.
+pub fn softhsm() -> Option<Program> {
+    on_path("softhsm2", "softhsm2-util", &["--version"], |text| {
+        text.lines().next().map(|line| format!("SoftHSM {line}"))
+    })
+}
+
+/// `p11-kit`, which serves a PKCS#11 module to other processes. It does not say its version.
+pub fn p11_kit() -> Option<Program> {
+    on_path("p11-kit", "p11-kit", &["--help"], |text| text.contains("server").then(|| "p11-kit".to_owned()))
+}
+
+/// A library of Debian's folders, as in `softhsm/libsofthsm2.so`.
+pub fn library(name: &str) -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
+    let folders = folders.filter(|folder| folder.to_string_lossy().ends_with("-linux-gnu"));
+    folders.chain([PathBuf::from("/usr/lib")]).map(|folder| folder.join(name)).find(|file| file.exists())
+}
+
 /// GnuTLS's `gnutls-cli` or `gnutls-serv`.
 pub fn gnutls(program: &'static str) -> Option<Program> {
     on_path(program, program, &["--version"], |text| text.lines().next().map(str::to_owned))

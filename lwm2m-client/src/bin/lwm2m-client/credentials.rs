@@ -26,7 +26,8 @@ pub(crate) struct Options {
     /// Pre-shared key in hexadecimal digits.
     #[arg(long, value_name = "HEX", requires = "psk_identity")]
     psk_key: Option<String>,
-    /// Raw public keys: our private key on P-256 (PKCS #8 or SEC 1, PEM or DER). Our public key follows from it.
+    /// Raw public keys: our private key on P-256 (PKCS #8 or SEC 1, PEM or DER), or the pkcs11: URI of one in a token. Our
+    /// public key follows from it.
     #[cfg(feature = "rpk")]
     #[arg(long, value_name = "FILE", requires = "server_public_key", conflicts_with = "psk_key")]
     rpk_private_key: Option<PathBuf>,
@@ -39,7 +40,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", requires_all = ["private_key", "trust"],
           conflicts_with_all = ["psk_key", "rpk_private_key"])]
     certificate: Option<PathBuf>,
-    /// X.509: the private key of our certificate (PKCS #8 or SEC 1, PEM or DER).
+    /// X.509: the private key of our certificate (PKCS #8 or SEC 1, PEM or DER), or the pkcs11: URI of one in a token.
     #[cfg(feature = "x509")]
     #[arg(long, value_name = "FILE", requires = "certificate")]
     private_key: Option<PathBuf>,
@@ -73,13 +74,14 @@ pub(crate) enum Owned {
     #[cfg(feature = "rpk")]
     RawPublicKey {
         public_key: Vec<u8>,
-        private_key: Zeroizing<Vec<u8>>,
+        /// `None` where a token has it.
+        private_key: Option<Zeroizing<Vec<u8>>>,
         server_key: Vec<u8>,
     },
     #[cfg(feature = "x509")]
     Certificate {
         chain: Vec<u8>,
-        private_key: Zeroizing<Vec<u8>>,
+        private_key: Option<Zeroizing<Vec<u8>>>,
         trust: Vec<u8>,
         usage: CertificateUsage,
         server_name: Option<String>,
@@ -93,13 +95,13 @@ impl Owned {
             Owned::PresharedKey { identity, key } => PresharedKey { identity, key }.into(),
             #[cfg(feature = "rpk")]
             Owned::RawPublicKey { public_key, private_key, server_key } => {
-                RawPublicKey { public_key: Some(public_key), private_key: Some(private_key), server_key }
-                    .into()
+                let private_key = private_key.as_ref().map(|key| key.as_slice());
+                RawPublicKey { public_key: Some(public_key), private_key, server_key }.into()
             }
             #[cfg(feature = "x509")]
             Owned::Certificate { chain, private_key, trust, usage, server_name } => Certificate {
                 chain: Some(chain),
-                private_key: Some(private_key),
+                private_key: private_key.as_ref().map(|key| key.as_slice()),
                 server_certificate: trust,
                 matching: MatchingType::Exact,
                 usage: *usage,
@@ -111,11 +113,22 @@ impl Owned {
 }
 
 impl Options {
-    /// Reads the credential, if one is given.
+    /// Opens the key in a token, if one is named.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    #[cfg(feature = "pkcs11")]
+    pub(crate) fn token(&self) -> Result<Option<dtls_psk::TokenKey>, String> {
+        let uris =
+            [&self.rpk_private_key, &self.private_key].into_iter().flatten().filter_map(|key| uri(key));
+        uris.map(dtls_psk::TokenKey::open).next().transpose().map_err(|error| error.to_string())
+    }
+
+    /// Reads the credential, if one is given; `token` is the public key of the one in a token.
     ///
     /// # Errors
     /// What is wrong, with which option.
-    pub(crate) fn read(&self) -> Result<Option<Owned>, String> {
+    pub(crate) fn read(&self, token: Option<&[u8]>) -> Result<Option<Owned>, String> {
         if let (Some(identity), Some(digits)) = (&self.psk_identity, &self.psk_key) {
             let key = hex::decode(digits).map_err(|error| format!("--psk-key: {error}"))?;
             if identity.is_empty() || identity.len() > IDENTITY_CAPACITY {
@@ -128,19 +141,24 @@ impl Options {
         }
         #[cfg(feature = "rpk")]
         if let (Some(own), Some(server)) = (&self.rpk_private_key, &self.server_public_key) {
-            let (private_key, public_key) = private_key("--rpk-private-key", own)?;
+            let (private_key, public_key) = private_key("--rpk-private-key", own, token)?;
             let server_key = public_key_in("--server-public-key", server)?;
             return Ok(Some(Owned::RawPublicKey { public_key, private_key, server_key }));
         }
         #[cfg(feature = "x509")]
         if let (Some(own), Some(key), Some(trust)) = (&self.certificate, &self.private_key, &self.trust) {
-            return self.read_certificate(own, key, trust).map(Some);
+            return self.read_certificate(own, (key, token), trust).map(Some);
         }
         Ok(None)
     }
 
     #[cfg(feature = "x509")]
-    fn read_certificate(&self, own: &Path, key: &Path, trust: &Path) -> Result<Owned, String> {
+    fn read_certificate(
+        &self,
+        own: &Path,
+        (key, token): (&Path, Option<&[u8]>),
+        trust: &Path,
+    ) -> Result<Owned, String> {
         let usage = CertificateUsage::from_value(self.certificate_usage).unwrap_or_default();
         let number = self.certificate_usage;
         if usage != CertificateUsage::DomainIssuedCertificate && !cfg!(feature = "x509-path") {
@@ -157,7 +175,7 @@ impl Options {
                 "--certificate {file}: more than 5 certificates or {CERTIFICATE_CAPACITY} bytes in all"
             ));
         }
-        let (private_key, public_key) = private_key("--private-key", key)?;
+        let (private_key, public_key) = private_key("--private-key", key, token)?;
         let first = certificates.first().map_or(&[][..], Vec::as_slice);
         if !first.windows(public_key.len()).any(|bytes| bytes == public_key) {
             let (key, own) = (key.display(), own.display());
@@ -207,9 +225,23 @@ fn is_pem(content: &[u8]) -> bool {
     content.windows(BEGIN.len()).any(|bytes| bytes == BEGIN)
 }
 
-/// A private key in DER, and the public key that belongs to it.
+/// The URI of a key in a token, in place of a file (RFC 7512).
 #[cfg(feature = "rpk")]
-fn private_key(option: &str, file: &Path) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), String> {
+fn uri(key: &Path) -> Option<&str> {
+    key.to_str().filter(|key| key.starts_with("pkcs11:"))
+}
+
+/// A private key in DER, unless a token has it, and the public key that belongs to it.
+#[cfg(feature = "rpk")]
+fn private_key(
+    option: &str,
+    file: &Path,
+    token: Option<&[u8]>,
+) -> Result<(Option<Zeroizing<Vec<u8>>>, Vec<u8>), String> {
+    if uri(file).is_some() {
+        let public_key = token.ok_or_else(|| format!("{option}: keys in tokens need the feature pkcs11"))?;
+        return Ok((None, public_key.to_vec()));
+    }
     let content = content(option, file)?;
     let der = match is_pem(&content) {
         true => PrivateKeyDer::from_pem_slice(&content).map(|key| key.secret_der().to_vec().into()),
@@ -222,7 +254,7 @@ fn private_key(option: &str, file: &Path) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>
         let file = file.display();
         format!("{option} {file}: no private key on P-256 (PKCS #8 or SEC 1, PEM or DER, not encrypted)")
     })?;
-    Ok((der, public_key))
+    Ok((Some(der), public_key))
 }
 
 /// A SubjectPublicKeyInfo in DER.

@@ -86,7 +86,14 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(is_terminal);
     log.with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
-    let store = prepare(&arguments).unwrap_or_else(|reason| refuse(&reason));
+    #[cfg(feature = "pkcs11")]
+    let token = arguments.credentials.token().unwrap_or_else(|reason| refuse(&reason));
+    #[cfg(feature = "pkcs11")]
+    let public_key = token.as_ref().map(|token| dtls_psk::raw_public_key(token.point()));
+    #[cfg(not(feature = "pkcs11"))]
+    let public_key: Option<[u8; 0]> = None;
+    let public_key = public_key.as_ref().map(|key| key.as_slice());
+    let store = prepare(&arguments, public_key).unwrap_or_else(|reason| refuse(&reason));
     let config = Config {
         version: match arguments.lwm2m {
             Enabler::V1_0 => Version { major: 1, minor: 0 },
@@ -105,7 +112,17 @@ fn main() -> ExitCode {
     let anchors: Vec<&[u8]> = anchors.iter().map(Vec::as_slice).collect();
     #[cfg(feature = "x509")]
     let config = Config { trust_anchors: &anchors, ..config };
-    run(&arguments, config, store)
+    #[cfg(feature = "pkcs11")]
+    let config = Config { has_secure_element: token.is_some(), ..config };
+    let runner = Runner::new(config, store);
+    #[cfg(feature = "pkcs11")]
+    let runner = match token {
+        Some(token) => runner.with_signer(Box::new(move |_, digest| {
+            token.sign(digest).inspect_err(|error| tracing::error!(%error)).ok()
+        })),
+        None => runner,
+    };
+    run(&arguments, runner)
 }
 
 fn refuse(reason: &str) -> ! {
@@ -122,7 +139,7 @@ const WAYS: &str = if cfg!(feature = "x509") {
 };
 
 /// Checks what clap cannot, and opens the storage; it holds accounts afterwards.
-fn prepare(arguments: &Arguments) -> Result<Store, String> {
+fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String> {
     if arguments.endpoint.is_empty() || arguments.endpoint.len() > 128 {
         return Err("--endpoint must have 1 to 128 bytes".into());
     }
@@ -131,7 +148,7 @@ fn prepare(arguments: &Arguments) -> Result<Store, String> {
     }
     let address = ServerAddress::parse(&arguments.server)
         .ok_or("--server must be coap://host[:port] or coaps://host[:port]")?;
-    let owned = arguments.credentials.read()?;
+    let owned = arguments.credentials.read(token)?;
     let credential = owned.as_ref().map(credentials::Owned::credential);
     match (address.is_secure, credential) {
         (true, None) => return Err(format!("a coaps:// server needs {WAYS}")),
@@ -163,14 +180,13 @@ fn prepare(arguments: &Arguments) -> Result<Store, String> {
     Ok(store)
 }
 
-fn run(arguments: &Arguments, config: Config<'_>, store: Store) -> ExitCode {
+fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
     let is_interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, is_interrupted.clone()) {
             tracing::warn!(%error, "no handler for the signal: the end will come without a de-registration");
         }
     }
-    let mut runner = Runner::new(config, store);
     let mut device = Device::new(&arguments.endpoint);
     let mut temperature = Temperature::new();
     let mut location = Location::new();
