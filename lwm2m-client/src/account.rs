@@ -89,6 +89,10 @@ pub enum MatchingType {
     Exact = 0,
     /// Its SHA-256 (1).
     Sha256 = 1,
+    /// Its SHA-384 (2), with the feature `sha512`.
+    Sha384 = 2,
+    /// Its SHA-512 (3), with the feature `sha512`.
+    Sha512 = 3,
 }
 
 #[cfg(feature = "x509")]
@@ -98,8 +102,15 @@ impl MatchingType {
         match value {
             0 => Some(MatchingType::Exact),
             1 => Some(MatchingType::Sha256),
+            2 => Some(MatchingType::Sha384),
+            3 => Some(MatchingType::Sha512),
             _ => None,
         }
+    }
+
+    /// Whether this build has the digest.
+    const fn is_supported(self) -> bool {
+        cfg!(feature = "sha512") || matches!(self, MatchingType::Exact | MatchingType::Sha256)
     }
 }
 
@@ -260,7 +271,7 @@ impl<const U: usize> Security<U> {
             Some(_) if cfg!(feature = "x509-path") => true,
             _ => return Err(Inconsistent::CertificateUsage),
         };
-        if MatchingType::from_value(self.matching.unwrap_or(0)).is_none() {
+        if !MatchingType::from_value(self.matching.unwrap_or(0)).is_some_and(MatchingType::is_supported) {
             return Err(Inconsistent::CertificateUsage);
         }
         if needs_anchor && !means.has_anchors { Err(Inconsistent::TrustAnchor) } else { Ok(()) }

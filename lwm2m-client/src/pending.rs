@@ -179,6 +179,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let association = match MatchingType::from_value(account.matching.unwrap_or(0))? {
             MatchingType::Exact => CertificateAssociation::Full(known),
             MatchingType::Sha256 => CertificateAssociation::Sha256(known.try_into().ok()?),
+            MatchingType::Sha384 => CertificateAssociation::Sha384(known.try_into().ok()?),
+            MatchingType::Sha512 => CertificateAssociation::Sha512(known.try_into().ok()?),
         };
         let Wait::ServerKey { clock } = wait else { return None };
         Some(ServerTrust {

@@ -126,6 +126,32 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
     hash.finish().to_vec()
 }
 
+/// SHA-384 and SHA-512.
+#[cfg(feature = "sha512")]
+fn longer_digests(bytes: &[u8]) -> [Vec<u8>; 2] {
+    use dtls_psk::{Crypto as _, RustCrypto};
+    [RustCrypto::sha384(bytes).to_vec(), RustCrypto::sha512(bytes).to_vec()]
+}
+
+#[cfg(feature = "sha512")]
+#[test]
+fn a_server_is_known_by_longer_digests_too() {
+    let made = Made::new();
+    let types = [MatchingType::Sha384, MatchingType::Sha512];
+    for (matching, known) in types.into_iter().zip(longer_digests(&made.server)) {
+        let credential = Certificate { matching, server_certificate: &known, ..made.credential() };
+        is_accepted(made.world(credential, &[]), "known");
+        let cut = Certificate { matching, server_certificate: &known[1..], ..made.credential() };
+        let mut world = made.world(cut, &[]);
+        world.run(5);
+        assert_eq!(reasons(&world), [Reason::MalformedCredential]);
+    }
+    for (matching, known) in types.into_iter().zip(longer_digests(&made.device)) {
+        let credential = Certificate { matching, server_certificate: &known, ..made.credential() };
+        is_refused(made.world(credential, &[]), Refusal::Unknown, 46, "unknown");
+    }
+}
+
 fn reasons(world: &World) -> Vec<Reason> {
     let reasons = world.notices.iter().filter_map(|notice| match notice {
         Notice::RegistrationRetry { reason, .. } | Notice::RegistrationFailed { reason, .. } => Some(*reason),
@@ -378,6 +404,9 @@ fn an_account_with_certificates_comes_in_blocks_and_is_stored() {
     assert!(world.run_until(10, |world| world.client.is_registered()));
 }
 
+/// What becomes of a longer digest.
+const DIGESTS: Code = if cfg!(feature = "sha512") { Code::CHANGED } else { Code::NOT_ACCEPTABLE };
+
 #[test]
 fn what_a_device_cannot_hold_against_a_certificate_is_not_taken() {
     let made = Made::new();
@@ -389,6 +418,7 @@ fn what_a_device_cannot_hold_against_a_certificate_is_not_taken() {
         ("15", Value::Unsigned(2), &[], Code::CHANGED, Code::CHANGED),
         ("15", Value::Unsigned(4), &[], Code::BAD_REQUEST, Code::CHANGED),
         ("13", Value::Unsigned(1), &[], Code::CHANGED, Code::CHANGED),
+        ("13", Value::Unsigned(3), &[], Code::CHANGED, DIGESTS),
         ("13", Value::Unsigned(4), &[], Code::BAD_REQUEST, Code::CHANGED),
         ("14", Value::String("192.0.2.1"), &[], Code::BAD_REQUEST, Code::CHANGED),
         ("14", Value::String("lwm2m.example"), &[], Code::CHANGED, Code::CHANGED),
