@@ -106,6 +106,7 @@ pub struct Server {
     seen: Vec<String>,
     arguments: Arguments,
     data: TempDir,
+    kept: Vec<TempDir>,
 }
 
 /// What a server is started with.
@@ -140,7 +141,23 @@ impl Server {
             std::fs::read_to_string(data.path().join("admin.token")).expect("made at the first start");
         let token = format!("Bearer {}", token.trim());
         let events = follow(&agent, &http, &token);
-        Self { process, ports, http, agent, token, events, seen: Vec::new(), arguments, data }
+        Self {
+            process,
+            ports,
+            http,
+            agent,
+            token,
+            events,
+            seen: Vec::new(),
+            arguments,
+            data,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Keeps a folder that it reads, for as long as it is there.
+    pub fn keep(&mut self, folder: TempDir) {
+        self.kept.push(folder);
     }
 
     /// Starts it again with the same data and ports: after a planned stop, or after `kill -9`.

@@ -9,6 +9,7 @@ use std::thread;
 use lwm2m_coap::udp::parse;
 
 use crate::process::{local, socket};
+use crate::random::Random;
 use crate::sniffer::From;
 
 /// The translator; it passes on what comes until the test ends.
@@ -29,7 +30,21 @@ impl Relay {
     ///
     /// # Panics
     /// When `uri` does not name an address and a port.
-    pub fn start(uri: &str, read: impl FnMut(From, &[u8]) + Send + 'static) -> Self {
+    pub fn start(uri: &str, mut read: impl FnMut(From, &[u8]) + Send + 'static) -> Self {
+        Self::filtering(uri, move |from, datagram| {
+            read(from, datagram);
+            true
+        })
+    }
+
+    /// The same, and loses so many of a thousand datagrams: others for another seed.
+    pub fn losing(uri: &str, per_mille: u16, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        Self::filtering(uri, move |_, _| !random.chance(per_mille))
+    }
+
+    /// The same; what `is_passed` says no to is lost.
+    fn filtering(uri: &str, is_passed: impl FnMut(From, &[u8]) -> bool + Send + 'static) -> Self {
         let server = uri.split_once("://").and_then(|(_, authority)| authority.parse().ok());
         let relay = Self(Arc::new(Inner {
             server: server.expect("the URI has an address and a port"),
@@ -37,9 +52,9 @@ impl Relay {
             far: Mutex::new(Arc::new(socket())),
             client: Mutex::new(None),
         }));
-        let read = Arc::new(Mutex::new(read));
-        relay.pass_on(From::Client, Arc::clone(&read));
-        relay.pass_on(From::Server, read);
+        let is_passed = Arc::new(Mutex::new(is_passed));
+        relay.pass_on(From::Client, Arc::clone(&is_passed));
+        relay.pass_on(From::Server, is_passed);
         relay
     }
 
@@ -73,7 +88,7 @@ impl Relay {
         port(&next)
     }
 
-    fn pass_on(&self, from: From, read: Arc<Mutex<impl FnMut(From, &[u8]) + Send + 'static>>) {
+    fn pass_on(&self, from: From, is_passed: Arc<Mutex<impl FnMut(From, &[u8]) -> bool + Send + 'static>>) {
         let inner = Arc::clone(&self.0);
         thread::spawn(move || {
             let mut buffer = [0; 2048];
@@ -99,9 +114,10 @@ impl Relay {
                     From::Server => None,
                 };
                 let Some((socket, address)) = to else { continue };
-                (lock(&read))(from, datagram);
-                // As on any network: what cannot be sent is lost.
-                let _ = socket.send_to(datagram, address);
+                if (lock(&is_passed))(from, datagram) {
+                    // As on any network: what cannot be sent is lost.
+                    let _ = socket.send_to(datagram, address);
+                }
             }
         });
     }
