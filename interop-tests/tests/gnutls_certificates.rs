@@ -109,7 +109,9 @@ const X25519_FIRST: &str = ":-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1";
 #[test]
 fn our_client_and_a_gnutls_server_agree_on_x25519() {
     let Some(program) = peers::gnutls("gnutls-serv") else { return };
-    let (kind, (suite, name)) = (ClientCertificate::RawPublicKey, SUITES[0]);
+    let (kind, [(suite, name), ..]) = (ClientCertificate::RawPublicKey, SUITES) else {
+        unreachable!("there is one")
+    };
     let port = free_udp_port();
     let mut command = program.command();
     command.args(["--udp", "--echo", "--require-client-cert", "--port", &port.to_string(), "--priority"]);
@@ -118,7 +120,7 @@ fn our_client_and_a_gnutls_server_agree_on_x25519() {
     peer.wait_for_text("listening on IPv4");
     let socket = socket();
     socket.connect(local(port)).expect("loopback is reachable");
-    let mut client = Secure::certificate_client(socket, &[suite], kind, Owner::device());
+    let mut client = Secure::certificate_client(socket, &[*suite], kind, Owner::device());
     assert_eq!(client.establish(), Ok(()));
     client.send(b"from the client\n");
     assert_eq!(client.receive(PATIENCE).as_deref(), Some(&b"from the client\n"[..]));
@@ -128,7 +130,9 @@ fn our_client_and_a_gnutls_server_agree_on_x25519() {
 #[test]
 fn a_gnutls_client_and_our_server_agree_on_x25519() {
     let Some(program) = peers::gnutls("gnutls-cli") else { return };
-    let (kind, (_, name)) = (ClientCertificate::RawPublicKey, SUITES[0]);
+    let (kind, [(_, name), ..]) = (ClientCertificate::RawPublicKey, SUITES) else {
+        unreachable!("there is one")
+    };
     let socket = socket();
     let port = socket.local_addr().expect("a bound socket").port().to_string();
     let mut command = program.command();

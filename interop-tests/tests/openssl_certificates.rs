@@ -184,9 +184,9 @@ fn an_openssl_client_takes_up_its_session_of_certificates_by_id_and_by_ticket() 
 #[test]
 fn an_agreement_on_x25519_is_the_same_for_openssl_in_both_roles() {
     let Some(program) = peers::openssl() else { return };
-    let (suite, name) = SUITES[0];
+    let [(suite, name), ..] = SUITES else { unreachable!("there is one") };
     let (mut peer, port) = server_with(&program, name, &["-groups", "X25519:P-256"]);
-    let mut ours = Secure::certificate_client(connected(port), &[suite], X509, Owner::device());
+    let mut ours = Secure::certificate_client(connected(port), &[*suite], X509, Owner::device());
     assert_eq!(ours.establish(), Ok(()));
     ours.send(b"from the client\n");
     peer.wait_for_text("from the client");

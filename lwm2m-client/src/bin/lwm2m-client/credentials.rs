@@ -231,13 +231,13 @@ fn uri(key: &Path) -> Option<&str> {
     key.to_str().filter(|key| key.starts_with("pkcs11:"))
 }
 
-/// A private key in DER, unless a token has it, and the public key that belongs to it.
+/// A private key in DER.
 #[cfg(feature = "rpk")]
-fn private_key(
-    option: &str,
-    file: &Path,
-    token: Option<&[u8]>,
-) -> Result<(Option<Zeroizing<Vec<u8>>>, Vec<u8>), String> {
+type Der = Zeroizing<Vec<u8>>;
+
+/// A private key, unless a token has it, and the public key that belongs to it.
+#[cfg(feature = "rpk")]
+fn private_key(option: &str, file: &Path, token: Option<&[u8]>) -> Result<(Option<Der>, Vec<u8>), String> {
     if uri(file).is_some() {
         let public_key = token.ok_or_else(|| format!("{option}: keys in tokens need the feature pkcs11"))?;
         return Ok((None, public_key.to_vec()));
@@ -248,8 +248,7 @@ fn private_key(
         false => Ok(content),
     };
     let found = der.ok().filter(|der| der.len() <= PRIVATE_KEY_CAPACITY);
-    let found =
-        found.and_then(|der: Zeroizing<Vec<u8>>| Some((lwm2m_client::raw_public_key(&der)?.to_vec(), der)));
+    let found = found.and_then(|der: Der| Some((lwm2m_client::raw_public_key(&der)?.to_vec(), der)));
     let (public_key, der) = found.ok_or_else(|| {
         let file = file.display();
         format!("{option} {file}: no private key on P-256 (PKCS #8 or SEC 1, PEM or DER, not encrypted)")
