@@ -8,6 +8,7 @@ mod uri;
 use core::fmt;
 use std::path::PathBuf;
 use std::string::String;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::vec::Vec;
 
@@ -30,6 +31,8 @@ pub struct TokenKey {
     point: [u8; POINT],
     /// Sessions that nobody signs with right now, which are logged in.
     idle: Mutex<Vec<Opened>>,
+    /// The token refused its PIN: each further try would bring it nearer to being locked.
+    is_refused: AtomicBool,
 }
 
 struct Opened {
@@ -54,7 +57,13 @@ impl TokenKey {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
             Err(error) => return Err(TokenError::module(&uri.module, &error)),
         }
-        let mut key = Self { module, uri, point: [0; POINT], idle: Mutex::default() };
+        let mut key = Self {
+            module,
+            uri,
+            point: [0; POINT],
+            idle: Mutex::default(),
+            is_refused: AtomicBool::new(false),
+        };
         let opened = key.log_in()?;
         key.point = key.public_half(&opened)?;
         let digest = [0x5a; 32];
@@ -101,10 +110,24 @@ impl TokenKey {
     }
 
     fn log_in(&self) -> Result<Opened, TokenError> {
+        if self.is_refused.load(Ordering::Relaxed) {
+            return Err(TokenError::WrongPin);
+        }
         let session = self.module.open_ro_session(self.slot()?)?;
         if let Some(pin) = self.uri.pin()? {
             match session.login(UserType::User, Some(&pin)) {
                 Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
+                Err(Error::Pkcs11(
+                    RvError::PinIncorrect
+                    | RvError::PinLocked
+                    | RvError::PinExpired
+                    | RvError::PinInvalid
+                    | RvError::PinLenRange,
+                    _,
+                )) => {
+                    self.is_refused.store(true, Ordering::Relaxed);
+                    return Err(TokenError::WrongPin);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -176,6 +199,8 @@ pub enum TokenError {
     },
     /// The file with the PIN cannot be read.
     Pin(std::io::Error),
+    /// The token refuses the PIN; it is not tried again.
+    WrongPin,
     /// No token is meant by the URI.
     NoToken,
     /// More than one is.
@@ -214,6 +239,9 @@ impl fmt::Display for TokenError {
                 write!(f, "the PKCS#11 module {} cannot be used: {error}", path.display())
             }
             Self::Pin(error) => write!(f, "the PIN cannot be read: {error}"),
+            Self::WrongPin => {
+                f.write_str("the token refuses the PIN; it is not tried again before the next start")
+            }
             Self::NoToken => f.write_str("there is no such token"),
             Self::SeveralTokens => f.write_str("several tokens are meant: add token, serial or slot-id"),
             Self::NoKey => f.write_str("the token has no such private key, or wants its PIN first"),

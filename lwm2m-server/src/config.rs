@@ -36,9 +36,11 @@
 //! certificate = "/etc/lwm2m-server/server.pem"     # and those above it, its own first; left out, raw public keys alone
 //! names = ["lwm2m.example"]       # that devices ask for (SNI); left out, those in the certificate
 //! listener = "management"         # or "bootstrap"; left out, both
-//! retiring = false                # true: devices that know this one are to be moved to another
+//! retiring = false                # true: only who asks for its name still gets it; bootstraps write another. Who knows a raw
+//!                                 # public key asks for no name: the next one of those needs another listener first
 //!
-//! [trust]                         # in the certificates of devices
+//! [trust]                         # in the certificates of devices; read again every minute. A list that should have been renewed lets
+//!                                 # nobody in of whom its authority may have revoked one
 //! anchors = ["/etc/lwm2m-server/ca.pem"]
 //! revocation_lists = ["/etc/lwm2m-server/ca.crl"]
 //!
@@ -168,7 +170,7 @@ pub struct DtlsConfig {
 }
 
 /// A key of the server.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
     /// File with the private key: P-256, as PEM or DER; or a `pkcs11:` URI (RFC 7512) of one in a token.
@@ -182,6 +184,13 @@ pub struct KeyConfig {
     /// Whether devices are to be moved to another.
     #[serde(default)]
     pub retiring: bool,
+}
+
+/// Without the private key: its URI may have the PIN of a token in it.
+impl fmt::Debug for KeyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyConfig").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
 }
 
 /// Who is trusted to issue certificates of devices.

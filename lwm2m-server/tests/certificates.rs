@@ -352,6 +352,11 @@ fn each_shape_of_a_chain_has_its_verdict_and_reason() {
         ("in another order behind the leaf", &[&one.leaf, &one.root, &one.intermediate], Ok(())),
         ("issued by the root", &[&direct], Ok(())),
         ("a stranger's certificate beside", &[&one.leaf, &other.intermediate, &one.intermediate], Ok(())),
+        (
+            "three of one name",
+            &[&one.leaf, &other.intermediate, &one.intermediate, &one.intermediate],
+            Err((Refusal::TooLong, "more than two certificates of one name")),
+        ),
         ("no intermediate", &[&one.leaf], Err((Refusal::UnknownIssuer, missing))),
         (
             "the intermediate first",

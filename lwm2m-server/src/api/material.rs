@@ -177,6 +177,12 @@ impl Material {
                 };
                 Binding::Key { issuer, key }
             }
+            // Else an authority of one tenant could name the devices of another.
+            BindBy::Name if issuer.is_none() && trust.authorities().len() > 1 => {
+                return Err(
+                    "binding by name: give issuer, because several authorities are trusted".to_owned()
+                );
+            }
             BindBy::Name => Binding::Name { issuer },
         };
         Ok(KeyMaterial::Public { subject: Subject::Certificate(binding), key })

@@ -139,6 +139,18 @@ impl Credentials {
         role: Role,
         subject: &Subject,
     ) -> Result<(), OperatorError> {
+        // A name has no owner; who has a revoked certificate of it would come in again.
+        let revoked_by_name = device.account(role).is_some_and(|account| {
+            account.credentials.iter().any(|credential| {
+                credential.standing == Standing::Revoked
+                    && matches!(credential.subject, Subject::Certificate(Binding::Name { .. }))
+            })
+        });
+        if revoked_by_name && matches!(subject, Subject::Certificate(Binding::Name { .. })) {
+            return Err(OperatorError::Refused(
+                "a certificate under its name was revoked: bind the next one by its key, or pin it",
+            ));
+        }
         let Some((owner, generation)) = self.owner(role, subject) else { return Ok(()) };
         let former = device.account(role).and_then(|account| account.credential(generation));
         let is_own_again = *owner == *device.endpoint

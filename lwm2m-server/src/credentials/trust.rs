@@ -339,6 +339,14 @@ fn own(chain: &[Vec<u8>]) -> Result<Certificate, Untrusted> {
         let reason = format!("{own} comes with {} others; {CHAIN_MAX} are the most", others.len());
         return Err(Untrusted::new(Refusal::TooLong, reason));
     }
+    // Each order of those of one name is a path of its own to try. Two there are where an authority is crossed with another.
+    let mut names: Vec<_> =
+        others.iter().filter_map(|other| Some(Certificate::parse(other)?.names.0)).collect();
+    names.sort_unstable();
+    if names.windows(3).any(|three| matches!(three, [first, .., last] if first == last)) {
+        let reason = format!("{own} comes with more than two certificates of one name");
+        return Err(Untrusted::new(Refusal::TooLong, reason));
+    }
     if dtls_psk::point_of(&own.public_key).is_none() {
         let reason = format!("{own} has a key that is none of P-256 in the uncompressed form");
         return Err(Untrusted::new(Refusal::Unsupported, reason));

@@ -10,10 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::api::now_ms;
 use crate::credentials::Credentials;
 use crate::endpoint::{Done, Work, WorkId};
-
-use super::clock::Clock;
 
 /// How much later than other threads they get a processor, on the scale of nice(2).
 #[cfg(target_os = "linux")]
@@ -73,12 +72,11 @@ fn work(waiting: &Mutex<Receiver<Job>>, credentials: &Credentials) {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "workers are as urgent as the threads that read packets");
     }
-    let clock = Clock::start();
     loop {
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { id, work, finish }) = job else { return };
-        let now_ms = clock.now().as_millis();
-        let done = catch_unwind(AssertUnwindSafe(|| work.run(now_ms, credentials))).unwrap_or_else(|_| {
+        // Dates are those of the wall clock, which may have been set since the start.
+        let done = catch_unwind(AssertUnwindSafe(|| work.run(now_ms(), credentials))).unwrap_or_else(|_| {
             tracing::error!("a step of a handshake panicked; the handshake is given up");
             Done::Lost
         });

@@ -98,7 +98,7 @@ counters! {
     look_ups,
     /// Handshakes that waited for an answer which another one had asked for.
     look_ups_shared,
-    /// Handshakes that were dropped because their address group named too many identities.
+    /// Handshakes that were dropped because their address group named too many identities, or presented too many keys.
     look_ups_over_rate,
     /// Pieces of work that certificate handshakes had done.
     works,

@@ -118,7 +118,8 @@ pub struct Config {
     pub handshake_rate: u32,
     /// PSK identities that may be asked for at once; others wait their turn.
     pub look_ups: usize,
-    /// PSK identities that one address group (an IPv4 network of 24 bits, an IPv6 network of 48 bits) may name in a second.
+    /// PSK identities that one address group (an IPv4 network of 24 bits, an IPv6 network of 48 bits) may name in a second, with
+    /// the raw public keys and certificates that it presents.
     pub look_up_rate: u32,
     /// Pieces of work for certificate handshakes that may be out at once.
     pub works: usize,

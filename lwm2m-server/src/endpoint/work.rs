@@ -16,7 +16,7 @@ use dtls_psk::{
 use lwm2m_coap::Instant;
 use sha2::{Digest as _, Sha256};
 
-use crate::credentials::{Authenticated, Credentials, Presented, Role, Untrusted};
+use crate::credentials::{Authenticated, CHAIN_MAX, Credentials, Presented, Role, Untrusted};
 use crate::crypto::Provider;
 use crate::keys::{ServerKey, ServerKeys};
 
@@ -191,7 +191,7 @@ impl Endpoint {
     /// Does what a handshake waits for, or has it done.
     pub(crate) fn advance_handshake(&mut self, now: Instant, key: Key) {
         while let Some(association) = self.associations.get_mut(key) {
-            let role = association.local.role();
+            let (role, from) = (association.local.role(), association.address);
             let Association { session: Some(session), proving, .. } = association else { return };
             let Some(pending) = session.poll_pending() else { return };
             let id = pending.id;
@@ -216,6 +216,10 @@ impl Endpoint {
                 (Operation::CheckPeer { certificate }, Some(proving)) => {
                     let Some(presented) = presented(&certificate) else { return };
                     proving.identity = words(&presented).into_bytes();
+                    if !self.rates.look_up(now, from) {
+                        Counters::add(&mut self.counters.look_ups_over_rate);
+                        return self.remove(key);
+                    }
                     Work::CheckPeer { role, presented }
                 }
                 (Operation::Prove(proof), _) => Work::Prove(proof),
@@ -227,7 +231,7 @@ impl Endpoint {
 
     fn queue_work(&mut self, id: WorkId, work: Work) {
         let Self { works, associations, under_way, .. } = self;
-        let most = under_way.count().saturating_mul(2).saturating_add(works.most);
+        let most = under_way.count().saturating_add(works.most);
         if works.queue.len() > most {
             works.queue.retain(|(id, _)| associations.get(id.key).is_some());
         }
@@ -251,7 +255,9 @@ fn presented(certificate: &PeerCertificate<'_>) -> Option<Presented> {
     match certificate {
         PeerCertificate::RawPublicKey(key) => Some(Presented::RawPublicKey(key.to_vec())),
         PeerCertificate::X509(chain) => {
-            Some(Presented::Certificates(chain.clone().map(<[u8]>::to_vec).collect()))
+            // One more than is looked at says that there are too many.
+            let some = chain.clone().take(CHAIN_MAX.saturating_add(2));
+            Some(Presented::Certificates(some.map(<[u8]>::to_vec).collect()))
         }
         _ => None,
     }

@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 use dtls_psk::TokenError;
 use p256::SecretKey;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding};
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use crate::config::KeyConfig;
-use crate::credentials::certificates as certificates_in;
+use crate::credentials::{Certificate, certificates as certificates_in};
 use crate::store::write_private;
 
 use super::{ServerKey, ServerKeys};
@@ -64,12 +63,12 @@ impl fmt::Display for KeyError {
                 write!(f, "{}: the private key is encrypted or not one of P-256 (secp256r1)", path.display())
             }
             Self::NoCertificate(path) => write!(f, "{}: no certificate, as PEM or DER", path.display()),
-            Self::OtherKey { certificate, private_key } => write!(
-                f,
-                "{}: the first certificate is not that of the key in {}",
-                certificate.display(),
-                private_key.display()
-            ),
+            Self::OtherKey { certificate, private_key } => {
+                // What follows in the URI of a token may be its PIN.
+                let key = private_key.to_string_lossy();
+                let key = key.split('?').next().unwrap_or_default();
+                write!(f, "{}: the first certificate is not that of the key in {key}", certificate.display())
+            }
             #[cfg(feature = "pkcs11")]
             Self::Token(error) => write!(f, "the server's key: {error}"),
             #[cfg(not(feature = "pkcs11"))]
@@ -190,9 +189,6 @@ fn is_pem(bytes: &[u8]) -> bool {
 /// The certificates of a file, in their order, as DER.
 fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, KeyError> {
     let found = certificates_in(&read(path)?);
-    let is_whole = |certificate: &Vec<u8>| {
-        EndEntityCert::try_from(&CertificateDer::from(certificate.as_slice())).is_ok()
-    };
-    let is_good = !found.is_empty() && found.iter().all(is_whole);
+    let is_good = !found.is_empty() && found.iter().all(|der| Certificate::parse(der).is_some());
     is_good.then_some(found).ok_or_else(|| KeyError::NoCertificate(path.to_owned()))
 }

@@ -12,11 +12,9 @@ use std::sync::Arc;
 use dtls_psk::{CertificateType, CertificateTypes, POINT, RAW_PUBLIC_KEY, SIGNATURE, raw_public_key};
 #[cfg(feature = "pkcs11")]
 use dtls_psk::{TokenError, TokenKey};
-use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
-use webpki::EndEntityCert;
 
-use crate::credentials::{Role, ServerPublic};
+use crate::credentials::{Certificate, Role, ServerPublic};
 use crate::crypto::SigningKey;
 
 pub use file::KeyError;
@@ -70,13 +68,11 @@ impl ServerKey {
     /// another key.
     #[must_use]
     pub fn with_certificates(self, chain: Vec<Vec<u8>>) -> Option<Self> {
-        let own = CertificateDer::from(chain.first()?.as_slice());
-        let own = EndEntityCert::try_from(&own).ok()?;
-        if own.subject_public_key_info().as_ref() != self.raw_public_key {
+        let own = Certificate::parse(chain.first()?)?;
+        if own.public_key != self.raw_public_key {
             return None;
         }
-        let names = own.valid_dns_names().map(str::to_owned).collect();
-        Some(Self { names, chain, ..self })
+        Some(Self { names: own.dns_names, chain, ..self })
     }
 
     /// The same for one of the two servers alone.

@@ -15,7 +15,7 @@ use lwm2m_client::{PRIVATE_KEY_CAPACITY, RawPublicKey};
 use rustls_pki_types::pem::PemObject as _;
 #[cfg(feature = "rpk")]
 use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// What the client and its server prove themselves to each other with.
 #[derive(Args)]
@@ -178,7 +178,9 @@ impl Options {
         let (private_key, public_key) = private_key("--private-key", key, token)?;
         let first = certificates.first().map_or(&[][..], Vec::as_slice);
         if !first.windows(public_key.len()).any(|bytes| bytes == public_key) {
-            let (key, own) = (key.display(), own.display());
+            // What follows in the URI of a token may be its PIN.
+            let key = key.to_string_lossy();
+            let (key, own) = (key.split('?').next().unwrap_or_default(), own.display());
             return Err(format!("--private-key {key} is not the key of the first certificate in {own}"));
         }
         let trust = match certificates_in("--trust", trust)?.into_iter().next() {
@@ -244,7 +246,11 @@ fn private_key(option: &str, file: &Path, token: Option<&[u8]>) -> Result<(Optio
     }
     let content = content(option, file)?;
     let der = match is_pem(&content) {
-        true => PrivateKeyDer::from_pem_slice(&content).map(|key| key.secret_der().to_vec().into()),
+        true => PrivateKeyDer::from_pem_slice(&content).map(|mut key| {
+            let der = Der::new(key.secret_der().to_vec());
+            key.zeroize();
+            der
+        }),
         false => Ok(content),
     };
     let found = der.ok().filter(|der| der.len() <= PRIVATE_KEY_CAPACITY);

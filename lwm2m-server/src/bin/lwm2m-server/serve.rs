@@ -15,6 +15,9 @@ use lwm2m_server::store::{KeySource, RedbStore, Sealer, SessionFile, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+/// How often the files of `[trust]` are read again.
+const TRUST: Duration = Duration::from_secs(60);
+
 /// How long the sockets may take to say good-bye.
 const STOP: Duration = Duration::from_secs(2);
 
@@ -60,6 +63,22 @@ fn trust(named: &TrustConfig) -> Result<DeviceTrust, Box<dyn core::error::Error>
     Ok(trust)
 }
 
+/// Reads it again from time to time: revocation lists are renewed.
+fn follow_trust(named: TrustConfig, credentials: Arc<Credentials>) {
+    if named == TrustConfig::default() {
+        return;
+    }
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(TRUST);
+            match trust(&named) {
+                Ok(trust) => credentials.set_trust(trust),
+                Err(error) => tracing::error!(%error, "whom to trust is what was read before"),
+            }
+        }
+    });
+}
+
 async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     let data = settled.data.as_path();
     let lock = RedbStore::lock(data)?;
@@ -89,6 +108,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     let resumable = Sessions::default().with_tickets(&*store.ticket_root()?);
     let credentials = Arc::new(Credentials::open(store, settled.credentials.clone())?);
     credentials.set_trust(trust(&settled.trust)?);
+    follow_trust(settled.trust.clone(), Arc::clone(&credentials));
     let (keys, is_new) = ServerKeys::load(&settled.server_keys, &data.join("server.key"))?;
     for role in Role::ALL {
         credentials.set_server_keys(role, keys.public(role));
