@@ -88,18 +88,23 @@ pub(crate) fn not_before(certificate: &[u8]) -> Option<u64> {
     hours.checked_mul(60)?.checked_add(minute)?.checked_mul(60)?.checked_add(second)
 }
 
-/// The last common name of the subject (RFC 6125 §1.8: the most specific one).
+/// The attributes of the subject in DER.
 #[cfg(feature = "x509-path")]
-pub(crate) fn common_name(certificate: &[u8]) -> Option<&[u8]> {
-    const OBJECT_IDENTIFIER: u8 = 0x06;
-    const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
+pub(crate) fn subject(certificate: &[u8]) -> Option<&[u8]> {
     let mut fields = behind_serial_number(certificate)?;
     // Algorithm, issuer, validity.
     for _ in 0..3 {
         element(&mut fields)?;
     }
-    let (_, subject, _) = element(&mut fields)?;
-    let (mut sets, mut found) = (Reader::new(subject), None);
+    element(&mut fields).map(|(_, subject, _)| subject)
+}
+
+/// The last common name of the subject (RFC 6125 §1.8: the most specific one).
+#[cfg(feature = "x509-path")]
+pub(crate) fn common_name(certificate: &[u8]) -> Option<&[u8]> {
+    const OBJECT_IDENTIFIER: u8 = 0x06;
+    const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
+    let (mut sets, mut found) = (Reader::new(subject(certificate)?), None);
     while !sets.is_empty() {
         let mut set = Reader::new(element(&mut sets)?.1);
         while !set.is_empty() {

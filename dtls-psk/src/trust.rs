@@ -17,7 +17,7 @@ use rustls_pki_types::{
 };
 use subtle::ConstantTimeEq as _;
 #[cfg(feature = "x509-path")]
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
 
 use crate::crypto::{Crypto, RunningHash as _};
 use crate::error::Refusal;
@@ -144,24 +144,43 @@ impl ServerTrust<'_> {
         for certificate in chain.clone().skip(1) {
             others.push(CertificateDer::from(certificate)).map_err(|_| Refusal::TooLong)?;
         }
+        // Each order of those of one name is a path of its own to try. Two there are where an authority is crossed with another.
+        let is_third = |other: &CertificateDer<'_>| {
+            let name = public_key::subject(other);
+            others.iter().filter(|other| public_key::subject(other) == name).count() > 2
+        };
+        if others.iter().any(is_third) {
+            return Err(Refusal::TooLong);
+        }
         let mut anchors = heapless::Vec::<CertificateDer<'_>, PATH_MAX>::new();
-        if let (CertificateUsage::TrustAnchorAssertion, Association::Full(anchor)) =
-            (self.usage, self.association)
-        {
-            let _ = anchors.push(CertificateDer::from(anchor));
-        } else if self.usage == CertificateUsage::TrustAnchorAssertion {
-            // Only the presented chain has the certificate of which a digest is known.
-            let known = others.iter().filter(|other| self.association.is_of::<C>(other));
-            anchors.extend(known.take(PATH_MAX).cloned());
-        } else {
-            anchors.extend(self.anchors.iter().take(PATH_MAX).map(|anchor| CertificateDer::from(*anchor)));
+        match (self.usage, self.association) {
+            (CertificateUsage::TrustAnchorAssertion, Association::Full(anchor))
+                if public_key::public_key_of(anchor).is_some() =>
+            {
+                let _ = anchors.push(CertificateDer::from(anchor));
+            }
+            (CertificateUsage::TrustAnchorAssertion, _) => {
+                // Only the presented chain has the certificate of which a digest or the key is known.
+                let known = others.iter().filter(|other| self.association.is_of::<C>(other));
+                anchors.extend(known.take(PATH_MAX).cloned());
+            }
+            _ => {
+                anchors.extend(self.anchors.iter().take(PATH_MAX).map(|anchor| CertificateDer::from(*anchor)))
+            }
         }
         let anchors = parsed(&anchors);
         let now = self.now.or_else(|| public_key::not_before(own)).ok_or(Refusal::Malformed)?;
         let verifier = EcdsaP256Sha256::<C>::NEW;
+        // Of several paths one may go through the authority that is wanted.
+        let through = |path: &VerifiedPath<'_>| {
+            if self.usage != CertificateUsage::CaConstraint || self.is_through::<C>(path) {
+                return Ok(());
+            }
+            Err(webpki::Error::UnknownIssuer)
+        };
         // One after the other: of two anchors of one name the one whose key it is knows what else is wrong.
         let mut refused = Refusal::UnknownIssuer;
-        let path = anchors.iter().find_map(|anchor| {
+        let is_trusted = anchors.iter().any(|anchor| {
             let path = leaf.verify_for_usage(
                 &[&verifier],
                 core::slice::from_ref(anchor),
@@ -169,28 +188,29 @@ impl ServerTrust<'_> {
                 UnixTime::since_unix_epoch(Duration::from_secs(now)),
                 KeyUsage::server_auth(),
                 None,
-                None,
+                Some(&through),
             );
             if let (Err(error), Refusal::UnknownIssuer) = (&path, refused) {
                 refused = refusal(error.clone());
             }
-            path.ok()
+            path.is_ok()
         });
-        let path = path.ok_or(refused)?;
-        if self.usage == CertificateUsage::CaConstraint {
-            let is_constrained = path
-                .intermediate_certificates()
-                .any(|certificate| self.association.is_of::<C>(&certificate.der()))
-                || self.anchors.iter().take(PATH_MAX).any(|anchor| {
-                    self.association.is_of::<C>(anchor)
-                        && anchor_from_trusted_cert(&CertificateDer::from(*anchor))
-                            .is_ok_and(|anchor| anchor == *path.anchor())
-                });
-            if !is_constrained {
-                return Err(Refusal::UnknownIssuer);
-            }
+        if !is_trusted {
+            return Err(refused);
         }
         self.check_name(&leaf, own)
+    }
+
+    /// Whether a path goes through the provisioned authority, which may be its anchor.
+    #[cfg(feature = "x509-path")]
+    fn is_through<C: Crypto>(&self, path: &VerifiedPath<'_>) -> bool {
+        let is_anchor = |anchor: &&[u8]| {
+            let parsed = CertificateDer::from(*anchor);
+            self.association.is_of::<C>(anchor)
+                && anchor_from_trusted_cert(&parsed).is_ok_and(|anchor| anchor == *path.anchor())
+        };
+        path.intermediate_certificates().any(|between| self.association.is_of::<C>(&between.der()))
+            || self.anchors.iter().take(PATH_MAX).any(is_anchor)
     }
 
     /// RFC 6125 §6: one of the alternative names, or the common name where there are none.

@@ -176,15 +176,16 @@ fn what_is_provisioned_may_be_a_digest() {
     }
 }
 
+/// Its SubjectPublicKeyInfo, which begins with the algorithm and the curve.
+fn key_of(certificate: &[u8]) -> Vec<u8> {
+    let head = [0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+    let place = certificate.windows(head.len()).position(|bytes| bytes == head).unwrap();
+    certificate.iter().skip(place).take(91).copied().collect()
+}
+
 #[test]
 fn what_is_provisioned_may_be_the_key_of_a_certificate() {
     let Made { root, intermediate, leaf } = plain();
-    // Its SubjectPublicKeyInfo, which begins with the algorithm and the curve.
-    let key_of = |certificate: &[u8]| {
-        let head = [0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-        let place = certificate.windows(head.len()).position(|bytes| bytes == head).unwrap();
-        certificate.iter().skip(place).take(91).copied().collect::<Vec<u8>>()
-    };
     let (own, others) = (key_of(&leaf), key_of(&intermediate));
     let (digests, of_others) = (Digests::of(&own), Digests::of(&others));
     let known = [vec![Association::Full(&own)], digests.associations()].concat();
@@ -197,6 +198,66 @@ fn what_is_provisioned_may_be_the_key_of_a_certificate() {
         assert!(known.iter().all(|association| verdict(*association) == Ok(())));
         assert!(unknown.iter().all(|association| verdict(*association) == Err(Refusal::Unknown)));
     }
+}
+
+#[test]
+fn an_anchor_may_be_known_by_its_key_and_is_one_of_those_presented_then() {
+    let Made { root, intermediate, leaf } = plain();
+    let other = plain();
+    for (known, verdict) in
+        [(&intermediate, Ok(())), (&root, Ok(())), (&other.root, Err(Refusal::UnknownIssuer))]
+    {
+        let key = key_of(known);
+        let trust = trust(Usage::TrustAnchorAssertion, &key, &[]);
+        assert_eq!(check(&trust, &[&leaf, &intermediate, &root]), verdict);
+    }
+}
+
+/// One authority between two roots and a server, certified by each; or by two others below one root.
+struct Crossed {
+    roots: [Vec<u8>; 2],
+    crossed: [Vec<u8>; 2],
+    leaf: Vec<u8>,
+}
+
+impl Crossed {
+    fn new() -> Self {
+        let roots = ["One", "Other"].map(|name| {
+            let (params, key) = (authority(name, BasicConstraints::Unconstrained), key());
+            (params.self_signed(&key).unwrap().der().to_vec(), Issuer::new(params, key))
+        });
+        let (params, key) = (authority("Between", BasicConstraints::Unconstrained), key());
+        let crossed =
+            roots.each_ref().map(|(_, root)| params.clone().signed_by(&key, root).unwrap().der().to_vec());
+        let leaf = self::params(&[NAME], "Server");
+        let leaf = leaf.signed_by(&self::key(), &Issuer::new(params, key)).unwrap().der().to_vec();
+        Self { roots: roots.map(|(root, _)| root), crossed, leaf }
+    }
+}
+
+#[test]
+fn of_several_paths_one_has_to_go_through_the_authority_that_is_wanted() {
+    let Crossed { roots, crossed, leaf } = Crossed::new();
+    let anchors: [&[u8]; 2] = [&roots[0], &roots[1]];
+    for wanted in roots.iter().chain(&crossed) {
+        for chain in [[&leaf[..], &crossed[0], &crossed[1]], [&leaf, &crossed[1], &crossed[0]]] {
+            assert_eq!(check(&trust(Usage::CaConstraint, wanted, &anchors), &chain), Ok(()));
+            let one: [&[u8]; 1] = [&roots[0]];
+            let is_possible = *wanted == roots[0] || *wanted == crossed[0];
+            let verdict = if is_possible { Ok(()) } else { Err(Refusal::UnknownIssuer) };
+            assert_eq!(check(&trust(Usage::CaConstraint, wanted, &one), &chain), verdict);
+        }
+    }
+}
+
+#[test]
+fn a_chain_that_many_ways_lead_through_is_refused_before_any_is_gone() {
+    let Crossed { roots, crossed, leaf } = Crossed::new();
+    let anchors: [&[u8]; 1] = [&roots[0]];
+    let trust = trust(Usage::CaConstraint, &roots[0], &anchors);
+    let chain: [&[u8]; 4] = [&leaf, &crossed[0], &crossed[1], &crossed[0]];
+    assert_eq!(check(&trust, &chain), Err(Refusal::TooLong));
+    assert_eq!(check(&trust, &chain[..3]), Ok(()));
 }
 
 #[cfg(not(feature = "sha512"))]

@@ -41,7 +41,7 @@ fn name(world: &mut World, device: &mut Device) -> usize {
 }
 
 fn verdict(endpoint: &str) -> Verdict {
-    let who = Authenticated { endpoint: endpoint.into(), role: Role::Management, generation: 1 };
+    let who = Authenticated::new(endpoint.into(), Role::Management, 1);
     Verdict::Key { key: KEY.to_vec().into(), who }
 }
 

@@ -4,9 +4,16 @@
 
 mod support;
 
-use lwm2m_server::credentials::{Enrol, EnrolAccount, Fingerprint, KeyMaterial, Role, Subject};
-use lwm2m_server::endpoint::{Config, Done, Listener, Work};
+use lwm2m_server::credentials::{
+    Authenticated, Binding, DeviceTrust, Enrol, EnrolAccount, Fingerprint, KeyMaterial, Role, Subject,
+};
+use lwm2m_server::endpoint::{Config, Done, Listener, NotRestored, Work};
 use lwm2m_server::keys::{ServerKey, ServerKeys};
+use p256::pkcs8::EncodePrivateKey as _;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use support::*;
 
 const SERVER: u8 = 0x51;
@@ -224,13 +231,162 @@ fn what_came_of_other_work_answers_nothing() {
         device.take_all(&mut world);
     }
     let (id, _) = world.endpoint.poll_work().unwrap();
-    let who = lwm2m_server::credentials::Authenticated {
-        endpoint: "a".into(),
-        role: Role::Management,
-        generation: 1,
-    };
+    let who = Authenticated::new("a".into(), Role::Management, 1);
     world.endpoint.provide_work(world.now, id, Done::Checked(Ok(who)));
     device.run(&mut world);
     assert!(!device.established);
     assert_eq!(world.told(), [""; 0]);
+}
+
+/// An authority that issues certificates of devices.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: Vec<u8>,
+}
+
+fn key_pair(secret: u8) -> KeyPair {
+    let secret = p256::SecretKey::from_slice(&[secret; 32]).unwrap();
+    KeyPair::try_from(secret.to_pkcs8_der().unwrap().as_bytes()).unwrap()
+}
+
+fn params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2999, 1, 1);
+    params
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = params("Root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = key_pair(0xa1);
+        let certificate = params.self_signed(&key).unwrap().der().to_vec();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// Whoever trusts it, and has its list with these serial numbers.
+    fn trust(&self, revoked: &[u64]) -> DeviceTrust {
+        let mut trust = DeviceTrust::default();
+        trust.add_anchors(&self.certificate).unwrap();
+        let revoked_certs = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(2999, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        trust.add_revocations(list.signed_by(&self.issuer).unwrap().der()).unwrap();
+        trust
+    }
+
+    /// A device of this name, whose certificate ends with 2027.
+    fn holder(&self, name: &str, serial: u64) -> Holder {
+        let mut params = params(name);
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.not_after = date_time_ymd(2028, 1, 1);
+        let certificate = params.signed_by(&key_pair(0xc1), &self.issuer).unwrap().der().to_vec();
+        let holder = Holder::of(0xc1, server_key(SERVER).raw_public_key());
+        Holder { chain: Some(vec![certificate]), ..holder }
+    }
+}
+
+/// A server that trusts an authority, and a device `a` with a certificate of it, which the server knows by the name in it.
+fn world_of_certificates() -> (World, Authority, Holder) {
+    let own = params("server").self_signed(&key_pair(SERVER)).unwrap().der().to_vec();
+    let mut world = world_of(vec![server_key(SERVER).with_certificates(vec![own]).unwrap()]);
+    let authority = Authority::new();
+    world.credentials.set_trust(authority.trust(&[]));
+    let key =
+        KeyMaterial::Public { subject: Subject::Certificate(Binding::Name { issuer: None }), key: None };
+    let accounts = vec![EnrolAccount { role: Role::Management, key }];
+    let enrol = Enrol { accounts, ..Enrol::default() };
+    world.credentials.enrol(world.now.as_millis(), "test", "a", &enrol).unwrap();
+    let holder = authority.holder("a", 4_242);
+    (world, authority, holder)
+}
+
+/// What ends a certificate's trust while its device is away.
+type End = fn(&mut World, &Authority);
+
+const ENDS: [(End, &str); 3] = [
+    (
+        |world, authority| world.credentials.set_trust(authority.trust(&[4_242])),
+        "the certificate that it came with, or one above it, was revoked by its authority",
+    ),
+    (
+        |world, _| world.credentials.set_trust(DeviceTrust::default()),
+        "the authority of its certificate is not trusted any more",
+    ),
+    (
+        // 2028-01-02.
+        |world, _| world.now = lwm2m_coap::Instant::from_millis(1_830_384_000_000),
+        "the certificate that it came with, or one above it, has expired",
+    ),
+];
+
+#[test]
+fn a_session_is_not_taken_up_again_once_its_certificate_is_no_longer_trusted() {
+    for (end, reason) in ENDS {
+        let (mut world, authority, holder) = world_of_certificates();
+        // As long as sessions are kept at most, so that the clock alone does not end it.
+        world.now = lwm2m_coap::Instant::from_millis(1_830_384_000_000 - 86_400_000 + 1);
+        let mut device = connected(&mut world, 1, holder.clone());
+        assert!(device.established && device.kept.is_some());
+        drop(world.told());
+        world.credentials.set_trust(authority.trust(&[1]));
+        device.connect_with_key(&mut world, holder.clone());
+        assert_eq!(
+            world.told(),
+            ["closed a: another session was established from its address", "resumed a management"],
+            "another's end is not its own"
+        );
+        end(&mut world, &authority);
+        device.connect_with_key(&mut world, holder.clone());
+        assert_eq!(world.told(), [format!("closed a: {reason}")]);
+        device.connect_with_key(&mut world, holder);
+        assert!(!device.established, "nor does it get a new one");
+    }
+}
+
+fn update(device: &mut Device, world: &mut World, location: &str) -> Option<Got> {
+    device.request(world, lwm2m_coap::Code::POST, location, b"")
+}
+
+#[test]
+fn whoever_stays_is_asked_for_the_certificate_at_each_update() {
+    for (end, reason) in ENDS {
+        let (mut world, authority, holder) = world_of_certificates();
+        let mut device = connected(&mut world, 1, holder);
+        let location = device.register(&mut world, REGISTER, LINKS);
+        assert_eq!(update(&mut device, &mut world, &location).unwrap().code, lwm2m_coap::Code::CHANGED);
+        drop(world.told());
+        end(&mut world, &authority);
+        update(&mut device, &mut world, &location);
+        let told = world.told();
+        assert!(told.contains(&format!("closed a: {reason}")), "{told:?}");
+        assert_eq!(world.endpoint.associations(), 0);
+    }
+}
+
+#[test]
+fn a_planned_restart_brings_nobody_back_whose_certificate_is_no_longer_trusted() {
+    for (end, _) in ENDS {
+        let (mut world, authority, holder) = world_of_certificates();
+        let mut device = connected(&mut world, 1, holder);
+        device.register(&mut world, REGISTER, LINKS);
+        let saved = world.stop();
+        end(&mut world, &authority);
+        let resumed = world.resume(1, saved, std::time::Duration::ZERO);
+        assert_eq!(resumed.not_restored, [(NotRestored::NotAdmitted, 1)]);
+    }
 }

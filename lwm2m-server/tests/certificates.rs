@@ -8,8 +8,8 @@ use std::sync::Arc;
 use dtls_psk::Refusal;
 use lwm2m_server::credentials::{
     Authenticated, Binding, Certificate, Credentials, DeviceKey, DeviceTrust, Enrol, EnrolAccount, Fact,
-    Fingerprint, KeyMaterial, OperatorError, Presented, Role, ServerPublic, Settings, Subject, TrustError,
-    Untrusted, pem,
+    Fingerprint, KeyMaterial, OperatorError, Presented, Refusal as Standing, Role, ServerPublic, Settings,
+    Subject, TrustError, Untrusted, pem,
 };
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 use rcgen::{
@@ -136,13 +136,16 @@ fn identify(credentials: &Credentials, chain: &[&[u8]]) -> Result<Authenticated,
     identify_at(credentials, NOW, chain)
 }
 
+/// Who it is; of its validity only that it has one.
 fn identify_at(credentials: &Credentials, now: u64, chain: &[&[u8]]) -> Result<Authenticated, Untrusted> {
     let chain = chain.iter().map(|each| each.to_vec()).collect();
-    credentials.identify(now, Role::Management, &Presented::Certificates(chain))
+    let who = credentials.identify(now, Role::Management, &Presented::Certificates(chain))?;
+    assert!(who.validity.is_some());
+    Ok(Authenticated { validity: None, ..who })
 }
 
 fn who(endpoint: &str) -> Authenticated {
-    Authenticated { endpoint: endpoint.into(), role: Role::Management, generation: 1 }
+    Authenticated::new(endpoint.into(), Role::Management, 1)
 }
 
 fn key_of(certificate: &[u8]) -> Fingerprint {
@@ -682,4 +685,130 @@ fn of_anchors_and_own_certificates_that_end_it_is_told_too() {
     assert_eq!(credentials.expiring(NOW), [anchor]);
     assert_eq!(credentials.expiring(NOW - 20 * DAY), [""; 0]);
     assert_eq!(credentials.expiring(NOW + 200 * DAY).len(), 3);
+}
+
+fn identified(credentials: &Credentials, chain: &[&[u8]]) -> Authenticated {
+    let chain = chain.iter().map(|each| each.to_vec()).collect();
+    credentials.identify(NOW, Role::Management, &Presented::Certificates(chain)).unwrap()
+}
+
+fn trust(anchor: &[u8], list: Option<&[u8]>) -> DeviceTrust {
+    let mut trust = DeviceTrust::default();
+    trust.add_anchors(anchor).unwrap();
+    if let Some(list) = list {
+        trust.add_revocations(list).unwrap();
+    }
+    trust
+}
+
+#[test]
+fn what_was_trusted_once_is_not_for_longer_than_its_certificates_lists_and_anchor_say() {
+    let (made, other) = (plain(), plain());
+    let chain: [&[u8]; 2] = [&made.leaf, &made.intermediate];
+    let later = (2026, 7, 1);
+    for binding in [BY_NAME, by_key(&made.root, &made.leaf)] {
+        let credentials = credentials(&[&made.root], &[]);
+        enrol(&credentials, NAME, binding).unwrap();
+        let who = identified(&credentials, &chain);
+        assert_eq!(credentials.admit(NOW, &who), Ok(()));
+        // 2027-01-01, to the second.
+        let end = 1_798_761_600_000;
+        assert_eq!(credentials.admit(end, &who), Ok(()));
+        assert_eq!(credentials.admit(end + 1000, &who), Err(Standing::CertificateExpired));
+        for (issuer, serial, expected) in [
+            (&made.intermediate_issuer, 1, Ok(())),
+            (&made.intermediate_issuer, 4_242, Err(Standing::CertificateRevoked)),
+            (&made.root_issuer, 77, Err(Standing::CertificateRevoked)),
+            (&made.root_issuer, 4_242, Ok(())),
+        ] {
+            credentials.set_trust(trust(&made.root, Some(&revocation(issuer, serial, later))));
+            assert_eq!(credentials.admit(NOW, &who), expected, "{serial}");
+        }
+        credentials.set_trust(trust(&other.root, None));
+        assert_eq!(credentials.admit(NOW, &who), Err(Standing::AuthorityRemoved));
+        credentials.set_trust(trust(&made.root, None));
+        assert_eq!(credentials.admit(NOW, &who), Ok(()));
+    }
+}
+
+#[test]
+fn the_first_certificate_of_a_path_to_end_ends_it() {
+    let made = made(&same, &|params| params.not_after = date_time_ymd(2026, 9, 1), &same);
+    let credentials = credentials(&[&made.root], &[]);
+    enrol(&credentials, NAME, BY_NAME).unwrap();
+    let who = identified(&credentials, &[&made.leaf, &made.intermediate]);
+    let end = 1_788_220_800_000;
+    assert_eq!(credentials.admit(end, &who), Ok(()));
+    assert_eq!(credentials.admit(end + 1000, &who), Err(Standing::CertificateExpired));
+}
+
+#[test]
+fn a_pinned_certificate_ends_with_its_dates_and_with_a_list_of_its_issuer() {
+    let made = plain();
+    let credentials = credentials(&[], &[]);
+    enrol(&credentials, NAME, Binding::Pinned(Fingerprint::of(&made.leaf))).unwrap();
+    let who = identified(&credentials, &[&made.leaf]);
+    assert_eq!(credentials.admit(NOW, &who), Ok(()));
+    assert_eq!(credentials.admit(NOW + 365 * DAY, &who), Err(Standing::CertificateExpired));
+    let list = revocation(&made.intermediate_issuer, 4_242, (2026, 7, 1));
+    credentials.set_trust(trust(&made.root, Some(&list)));
+    assert_eq!(credentials.admit(NOW, &who), Err(Standing::CertificateRevoked));
+    let refused = identify(&credentials, &[&made.leaf]).unwrap_err();
+    assert_eq!(refused.refusal, Refusal::Revoked);
+    assert!(refused.reason.ends_with("serial number 1092, was revoked by 'CN=Intermediate'"), "{refused}");
+}
+
+#[test]
+fn below_an_authority_that_may_not_issue_for_every_name_only_dns_names_bind() {
+    // Name constraints do not reach common names and URIs: whoever has such an authority could name any device.
+    let permitted = |params: &mut CertificateParams| {
+        let permitted_subtrees = vec![GeneralSubtree::DnsName("sensor-1".to_owned())];
+        params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+    };
+    let urn = "urn:dev:ops:32473-7";
+    let dns = |params: &mut CertificateParams| {
+        params.subject_alt_names = vec![SanType::DnsName(NAME.try_into().unwrap())];
+    };
+    let uri = |params: &mut CertificateParams| {
+        params.subject_alt_names = vec![SanType::URI(urn.try_into().unwrap())];
+    };
+    for (constrained_root, constrained_intermediate) in [(true, false), (false, true)] {
+        let bend = |is_constrained: bool| {
+            move |params: &mut CertificateParams| {
+                if is_constrained {
+                    permitted(params);
+                }
+            }
+        };
+        let (root, intermediate) = (bend(constrained_root), bend(constrained_intermediate));
+        for (leaf, endpoint, is_bound) in
+            [(&dns as Bend<'_>, NAME, true), (&same, NAME, false), (&uri, urn, false)]
+        {
+            let made = made(&root, &intermediate, leaf);
+            let credentials = credentials(&[&made.root], &[]);
+            enrol(&credentials, endpoint, BY_NAME).unwrap();
+            let found = identify(&credentials, &[&made.leaf, &made.intermediate]);
+            match (found, is_bound) {
+                (Ok(found), true) => assert_eq!(found, who(endpoint)),
+                (Err(refused), false) => {
+                    assert_eq!(refused.refusal, Refusal::WrongName);
+                    assert!(refused.reason.contains("(nameConstraints)"), "{refused}");
+                }
+                (found, _) => panic!("{endpoint}: {found:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_revocation_list_that_is_to_be_renewed_it_is_told_a_day_before() {
+    let made = plain();
+    let list = revocation(&made.root_issuer, 1, (2026, 6, 5));
+    let credentials = credentials(&[&made.root], &[&list]);
+    assert_eq!(credentials.expiring(NOW + 3 * DAY - 1000), [""; 0]);
+    let due = "the revocation list of CN=Root is to be renewed by 2026-06-05T00:00:00Z: then no certificate of it is trusted \
+               until it is";
+    for days in [3, 4, 40] {
+        assert_eq!(credentials.expiring(NOW + days * DAY), [due]);
+    }
 }

@@ -84,7 +84,7 @@ impl World {
     }
 
     fn who(generation: u32) -> Authenticated {
-        Authenticated { endpoint: "device".into(), role: Role::Management, generation }
+        Authenticated::new("device".into(), Role::Management, generation)
     }
 
     fn step(&mut self, fact: &Fact) {

@@ -48,7 +48,7 @@ impl Bench {
     }
 
     fn who(&self, role: Role, generation: u32) -> Authenticated {
-        Authenticated { endpoint: EP.into(), role, generation }
+        Authenticated::new(EP.into(), role, generation)
     }
 
     fn report(&mut self, fact: &Fact) -> Vec<Command> {
@@ -93,7 +93,7 @@ impl Bench {
     }
 
     fn admit(&self, generation: u32) -> Result<(), Refusal> {
-        self.credentials.admit(&self.who(Role::Management, generation))
+        self.credentials.admit(self.now, &self.who(Role::Management, generation))
     }
 }
 
@@ -557,7 +557,7 @@ fn a_device_that_cannot_be_stored_does_not_keep_the_sessions_of_others_open() {
     for name in NAMES {
         let enrol = Enrol { accounts: vec![given(Role::Bootstrap, name, 1)], ..Enrol::default() };
         credentials.enrol(now, "test", name, &enrol).unwrap();
-        let who = |generation| Authenticated { endpoint: name.into(), role: Role::Management, generation };
+        let who = |generation| Authenticated::new(name.into(), Role::Management, generation);
         for generation in [1, 2] {
             if generation == 2 {
                 credentials.rotate(now, "test", name, &Rotate::default()).unwrap();
@@ -593,7 +593,7 @@ fn a_store_that_cannot_be_written_is_not_asked_for_a_whole_fleet_in_one_tick() {
     for name in &names {
         let enrol = Enrol { accounts: vec![given(Role::Bootstrap, name, 1)], ..Enrol::default() };
         bench.credentials.enrol(bench.now, "test", name, &enrol).unwrap();
-        let who = Authenticated { endpoint: name.as_str().into(), role: Role::Management, generation: 1 };
+        let who = Authenticated::new(name.as_str().into(), Role::Management, 1);
         bench.credentials.report(bench.now, &Fact::Handshake { who: who.clone(), full: true }).unwrap();
         bench.credentials.report(bench.now, &Fact::Registered { who }).unwrap();
         bench.credentials.rotate(bench.now, "test", name, &Rotate::default()).unwrap();

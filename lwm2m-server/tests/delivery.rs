@@ -69,7 +69,7 @@ impl Bench {
     }
 
     fn bootstrap_requested(&mut self) -> Result<Vec<(u16, Setting)>, Refusal> {
-        let who = Authenticated { endpoint: EP.into(), role: Role::Bootstrap, generation: 1 };
+        let who = Authenticated::new(EP.into(), Role::Bootstrap, 1);
         self.report(&Fact::Handshake { who: who.clone(), full: true });
         self.report(&Fact::BootstrapRequested { who: who.clone() });
         self.credentials.bootstrap_plan(self.now, &who).map(|plan| plan.security)
@@ -80,7 +80,7 @@ impl Bench {
     }
 
     fn register(&mut self, generation: u32) {
-        let who = Authenticated { endpoint: EP.into(), role: Role::Management, generation };
+        let who = Authenticated::new(EP.into(), Role::Management, generation);
         self.report(&Fact::Handshake { who: who.clone(), full: true });
         self.report(&Fact::Registered { who });
     }

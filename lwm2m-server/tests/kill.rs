@@ -140,7 +140,7 @@ fn prepare(data: &Path) {
         let key = KeyMaterial::Given { identity, key: Key::generate().unwrap() };
         let accounts = vec![EnrolAccount { role: Role::Bootstrap, key }];
         credentials.enrol(1, "test", &name, &Enrol { accounts, ..Enrol::default() }).unwrap();
-        let who = Authenticated { endpoint: name.as_str().into(), role: Role::Management, generation: 1 };
+        let who = Authenticated::new(name.as_str().into(), Role::Management, 1);
         credentials.report(2, &Fact::Handshake { who: who.clone(), full: true }).unwrap();
         credentials.report(3, &Fact::Registered { who }).unwrap();
     }

@@ -50,9 +50,9 @@ fn a_raw_public_key_opens_the_account_that_it_was_enrolled_for_and_no_other() {
     let credentials = open(&store);
     enrol(&credentials, "a", Role::Management, &key(1)).unwrap();
     enrol(&credentials, "b", Role::Management, &key(2)).unwrap();
-    let who = Authenticated { endpoint: "a".into(), role: Role::Management, generation: 1 };
+    let who = Authenticated::new("a".into(), Role::Management, 1);
     assert_eq!(identify(&credentials, Role::Management, &key(1)), Ok(who.clone()));
-    assert_eq!(credentials.admit(&who), Ok(()));
+    assert_eq!(credentials.admit(NOW, &who), Ok(()));
     let (refusal, reason) = refused(&credentials, Role::Bootstrap, &key(1));
     assert_eq!(refusal, dtls_psk::Refusal::Unknown);
     let hash = Fingerprint::of(&key(1));

@@ -14,7 +14,7 @@ use support::{Device, KEY, World};
 const LINKS: &str = "</1/0>,</3/0>";
 
 fn proven(endpoint: &str) -> Authenticated {
-    Authenticated { endpoint: endpoint.into(), role: Role::Management, generation: 1 }
+    Authenticated::new(endpoint.into(), Role::Management, 1)
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct Certificate {
     pub may_sign: bool,
     /// What its extendedKeyUsage allows, in words; `None` without the extension.
     pub purposes: Option<Vec<String>>,
+    /// It may issue for some names only, or not for some.
+    pub(super) has_name_constraints: bool,
     /// The bytes of subject and issuer as they are compared.
     pub(super) names: (Vec<u8>, Vec<u8>),
 }
@@ -79,6 +81,7 @@ impl Certificate {
             is_authority: false,
             may_sign: true,
             purposes: None,
+            has_name_constraints: false,
             names: (subject.content.to_vec(), issuer.content.to_vec()),
         };
         // Unique identifiers, which nobody uses.
@@ -121,6 +124,8 @@ impl Certificate {
                 self.is_authority =
                     constraints.optional(BOOLEAN).is_some_and(|is_authority| is_authority.content == [0xff]);
             }
+            // nameConstraints
+            [0x55, 0x1d, 0x1e] => self.has_name_constraints = true,
             // extKeyUsage
             [0x55, 0x1d, 0x25] => {
                 let purposes = der::elements(der::only(value, SEQUENCE)?);
@@ -180,8 +185,8 @@ impl fmt::Display for Certificate {
 }
 
 /// UTCTime of two digits for the year, or GeneralizedTime of four.
-fn time(validity: &mut Reader<'_>) -> Option<u64> {
-    let time = validity.element()?;
+pub(super) fn time(fields: &mut Reader<'_>) -> Option<u64> {
+    let time = fields.element()?;
     let digits = time.content.strip_suffix(b"Z")?;
     match time.tag {
         0x17 => {
@@ -217,7 +222,7 @@ fn string<'a>(value: &der::Element<'a>) -> Option<&'a str> {
 }
 
 /// In the order of the certificate, for people: what drives a terminal or looks like a separator is replaced.
-fn distinguished_name(name: &[u8]) -> String {
+pub(super) fn distinguished_name(name: &[u8]) -> String {
     let parts: Vec<String> = attributes(name)
         .map(|(kind, value)| {
             let kind = match kind {

@@ -185,7 +185,8 @@ impl Credentials {
         Arc::clone(&self.trust.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Trusts these authorities from now on, and no others. Sessions that are established go on.
+    /// Trusts these authorities from now on, and no others. Sessions that are established go on until they are asked about:
+    /// [`admit`](Self::admit).
     pub fn set_trust(&self, trust: DeviceTrust) {
         *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
     }
@@ -216,19 +217,23 @@ impl Credentials {
             (Arc::clone(endpoint), *generation)
         };
         match self.store.secret(&endpoint, role, generation) {
-            Ok(Some(Kept::Psk(key))) => Ok(Secret { key, who: Authenticated { endpoint, role, generation } }),
+            Ok(Some(Kept::Psk(key))) => {
+                Ok(Secret { key, who: Authenticated::new(endpoint, role, generation) })
+            }
             // Retired between the two look-ups.
             Ok(None) => Err(Refusal::Retired),
             Ok(Some(Kept::Device(_))) | Err(_) => Err(Refusal::Store),
         }
     }
 
-    /// Whether a session of this credential may go on: at Register, at Bootstrap-Request, and when state changed.
+    /// Whether a session of this credential may go on: when it was taken up again, at Register, at Bootstrap-Request, and at
+    /// Update if a certificate opened it.
     ///
     /// # Errors
     /// Why not.
-    pub fn admit(&self, who: &Authenticated) -> Result<(), Refusal> {
-        self.device(&who.endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(who.role, who.generation)
+    pub fn admit(&self, now_ms: u64, who: &Authenticated) -> Result<(), Refusal> {
+        self.device(&who.endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(who.role, who.generation)?;
+        who.validity.as_ref().map_or(Ok(()), |validity| self.trust().still_holds(now_ms, validity))
     }
 
     /// Whether an endpoint may come without security.
@@ -339,7 +344,8 @@ impl Credentials {
         Ok(commands)
     }
 
-    /// Anchors, and certificates of the server, that end within 30 days or have ended, in words.
+    /// Anchors, and certificates of the server, that end within 30 days or have ended, and revocation lists that have to be
+    /// renewed within a day, in words.
     #[must_use]
     pub fn expiring(&self, now_ms: u64) -> Vec<String> {
         let trust = self.trust();
@@ -351,6 +357,7 @@ impl Credentials {
             .chain(trust.authorities().iter().cloned().map(|anchor| (anchor, "devices are trusted by it")))
             .filter(|(each, _)| each.not_after.saturating_mul(1000).saturating_sub(WARN_BEFORE_MS) <= now_ms)
             .map(|(each, what)| format!("{each} ends at {}, and {what}", date::utc(each.not_after)))
+            .chain(trust.lists_due(now_ms))
             .collect();
         ending.sort_unstable();
         ending.dedup();

@@ -24,9 +24,11 @@ mod operator;
 mod plan;
 mod presented;
 mod private_key;
+mod revocation;
 mod secret;
 mod subject;
 mod trust;
+mod validity;
 
 use core::fmt;
 use std::sync::Arc;
@@ -50,6 +52,7 @@ pub use private_key::PrivateKey;
 pub use secret::{Identity, Key, MAX_IDENTITY, MAX_KEY, MIN_KEY};
 pub use subject::{Binding, Fingerprint, Mode, Subject};
 pub use trust::{CHAIN_MAX, DeviceTrust, TrustError, TrustedPath};
+pub use validity::Validity;
 
 /// Who a finished handshake proved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -60,6 +63,20 @@ pub struct Authenticated {
     pub role: Role,
     /// Which of the account's credentials it was.
     pub generation: u32,
+    /// Until when, if a certificate proved it.
+    pub validity: Option<Arc<Validity>>,
+}
+
+impl Authenticated {
+    /// By a credential without an end of its own.
+    #[must_use]
+    pub const fn new(endpoint: Arc<str>, role: Role, generation: u32) -> Self {
+        Self { endpoint, role, generation, validity: None }
+    }
+
+    fn with_validity(self, validity: Validity) -> Self {
+        Self { validity: Some(Arc::new(validity)), ..self }
+    }
 }
 
 /// A key and whom it proves.
@@ -95,6 +112,12 @@ pub enum Refusal {
     HasCredential,
     /// There is no management account that a bootstrap could write.
     NothingToDeliver,
+    /// The certificate that it came with has expired, or one above it.
+    CertificateExpired,
+    /// Its authority revoked the certificate that it came with, or one above it.
+    CertificateRevoked,
+    /// The authority of its certificate is not trusted any more.
+    AuthorityRemoved,
     /// The server has no key of its own that a device of this mode could be told of.
     NoServerKey,
     /// The store could not be read or written.
@@ -114,6 +137,11 @@ impl fmt::Display for Refusal {
             Self::NoSecClosed => "plain coap is not allowed for it",
             Self::HasCredential => "it has a credential and came without",
             Self::NothingToDeliver => "it has no management account to deliver",
+            Self::CertificateExpired => "the certificate that it came with, or one above it, has expired",
+            Self::CertificateRevoked => {
+                "the certificate that it came with, or one above it, was revoked by its authority"
+            }
+            Self::AuthorityRemoved => "the authority of its certificate is not trusted any more",
             Self::NoServerKey => "the server has no key or certificate of its own for the mode to deliver",
             Self::Store => "the store failed",
         })

@@ -11,7 +11,8 @@ use super::certificate::Certificate;
 use super::device::Role;
 use super::facade::Credentials;
 use super::subject::{Binding, Fingerprint, Subject};
-use super::trust::{DeviceTrust, TrustedPath};
+use super::trust::TrustedPath;
+use super::validity::Validity;
 use super::{Authenticated, Refusal};
 
 /// What a device presents in a handshake; that it has the key is proven later.
@@ -105,22 +106,26 @@ impl Credentials {
         let hash = chain.first().map(|own| Fingerprint::of(own));
         let pinned = hash.map(|hash| Subject::Certificate(Binding::Pinned(hash)));
         if let Some(pinned) = pinned.filter(|pinned| self.owner(role, pinned).is_some()) {
-            let own = DeviceTrust::check_pinned(now_ms, chain)?;
-            return self.standing(role, &pinned).map_err(|refused| stands(&own, refused));
+            let own = self.trust().check_pinned(now_ms, chain)?;
+            let who = self.standing(role, &pinned).map_err(|refused| stands(&own, refused))?;
+            return Ok(who.with_validity(Validity::of(&own, &[], None)));
         }
         let path = self.trust().check(now_ms, chain)?;
         for issuer in &path.authorities {
             let bound = Subject::Certificate(Binding::Key { issuer: *issuer, key: path.certificate.key });
             if self.owner(role, &bound).is_some() {
-                return self.standing(role, &bound).map_err(|refused| stands(&path.certificate, refused));
+                let who = self.standing(role, &bound);
+                let who = who.map_err(|refused| stands(&path.certificate, refused))?;
+                return Ok(who.with_validity(path.validity));
             }
         }
-        self.identify_by_name(role, &path)
+        let who = self.identify_by_name(role, &path)?;
+        Ok(who.with_validity(path.validity))
     }
 
     fn identify_by_name(&self, role: Role, path: &TrustedPath) -> Result<Authenticated, Untrusted> {
         let own = &path.certificate;
-        let names = own.bindable_names();
+        let names = path.bindable_names();
         let mut found = names.iter().filter_map(|name| {
             let device = self.device(name)?;
             let is_bound = |subject: &Subject| match subject {
@@ -140,6 +145,11 @@ impl Credentials {
         let presented = || format!("{own}, issued through '{}',", path.anchor);
         let Some((device, generation)) = found.next() else {
             let reason = match names.is_empty() {
+                true if path.has_name_constraints => format!(
+                    "{} has no DNS name, and by no other one an account could be bound to it, for an authority above it may not \
+                     issue for every name (nameConstraints)",
+                    presented()
+                ),
                 true => format!("{} has no name that an account could be bound to", presented()),
                 false => format!(
                     "{} is not bound to any {role} account: by none of its names ({}), not by its key sha256:{}, and not itself",
@@ -161,7 +171,7 @@ impl Credentials {
         }
         let endpoint: Arc<str> = device.endpoint.as_str().into();
         match device.accepts(role, generation) {
-            Ok(()) => Ok(Authenticated { endpoint, role, generation }),
+            Ok(()) => Ok(Authenticated::new(endpoint, role, generation)),
             Err(refusal) => Err(stands(own, (Some(endpoint), refusal))),
         }
     }
@@ -175,7 +185,7 @@ impl Credentials {
         let (endpoint, generation) = self.owner(role, subject).ok_or((None, Refusal::UnknownIdentity))?;
         let device = self.device(&endpoint).ok_or((None, Refusal::UnknownEndpoint))?;
         match device.accepts(role, generation) {
-            Ok(()) => Ok(Authenticated { endpoint, role, generation }),
+            Ok(()) => Ok(Authenticated::new(endpoint, role, generation)),
             Err(refusal) => Err((Some(endpoint), refusal)),
         }
     }

@@ -13,19 +13,20 @@ use core::fmt;
 use core::time::Duration;
 
 use dtls_psk::Refusal;
-use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
     CertRevocationList, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeIdIter,
-    KeyUsage, OwnedCertRevocationList, RequiredEkuNotFoundContext, RevocationCheckDepth,
-    RevocationOptionsBuilder, UnknownStatusPolicy, anchor_from_trusted_cert,
+    KeyUsage, RequiredEkuNotFoundContext, RevocationCheckDepth, RevocationOptionsBuilder,
+    UnknownStatusPolicy, anchor_from_trusted_cert,
 };
 
 use super::certificate::Certificate;
 use super::date;
 use super::encoding;
 use super::presented::Untrusted;
+use super::revocation::RevocationLists;
 use super::subject::Fingerprint;
+use super::validity::{Mark, Validity};
 
 /// How many certificates a device may present besides its own.
 pub const CHAIN_MAX: usize = dtls_psk::PATH_MAX;
@@ -36,7 +37,7 @@ pub struct DeviceTrust {
     anchors: Vec<TrustAnchor<'static>>,
     /// The same in words.
     authorities: Vec<Certificate>,
-    revocations: Vec<CertRevocationList<'static>>,
+    revocations: RevocationLists,
 }
 
 impl fmt::Debug for DeviceTrust {
@@ -82,6 +83,20 @@ pub struct TrustedPath {
     pub authorities: Vec<Fingerprint>,
     /// The subject of the anchor.
     pub anchor: String,
+    /// An authority on the path may not issue for every name. Of the names of a device, such constraints are about DNS names alone.
+    pub has_name_constraints: bool,
+    /// What to look at later.
+    pub validity: Validity,
+}
+
+impl TrustedPath {
+    /// The names that an account may be bound to: those that every authority of the path may give.
+    #[must_use]
+    pub fn bindable_names(&self) -> Vec<&str> {
+        let names = self.certificate.bindable_names();
+        let is_judged = |name: &&str| self.certificate.dns_names.iter().any(|dns_name| dns_name == name);
+        names.into_iter().filter(|name| !self.has_name_constraints || is_judged(name)).collect()
+    }
 }
 
 impl DeviceTrust {
@@ -116,17 +131,7 @@ impl DeviceTrust {
     /// # Errors
     /// When one of them cannot be read.
     pub fn add_revocations(&mut self, bytes: &[u8]) -> Result<usize, TrustError> {
-        let mut found = Vec::new();
-        for (number, der) in (1..).zip(encoding::sections(bytes, &[SectionKind::Crl])) {
-            let list = OwnedCertRevocationList::from_der(&der).map_err(|_| TrustError::Malformed(number))?;
-            found.push(CertRevocationList::from(list));
-        }
-        let added = found.len();
-        if added == 0 {
-            return Err(TrustError::Empty);
-        }
-        self.revocations.extend(found);
-        Ok(added)
+        self.revocations.add(bytes)
     }
 
     /// The authorities that are trusted.
@@ -142,28 +147,62 @@ impl DeviceTrust {
     pub fn check(&self, now_ms: u64, chain: &[Vec<u8>]) -> Result<TrustedPath, Untrusted> {
         let certificate = own(chain)?;
         let now = now_ms / 1000;
-        let path = self.path(now, chain).map_err(|error| self.explain(error, now, chain))?;
-        let (anchor, authorities) = path;
-        Ok(TrustedPath { certificate, authorities, anchor })
+        let path = self.path(now, chain).map_err(|error| self.explain(error, now, chain));
+        let (between, anchor, has_name_constraints) = path?;
+        let authorities: Vec<Fingerprint> = between.iter().map(|each| each.key).chain([anchor.key]).collect();
+        let validity = Validity::of(&certificate, &between, authorities.last());
+        Ok(TrustedPath {
+            certificate,
+            authorities,
+            anchor: anchor.subject.clone(),
+            has_name_constraints,
+            validity,
+        })
     }
 
-    /// Judges a certificate that is pinned: it must be one of a device, and its dates count.
+    /// Judges a certificate that is pinned: it must be one of a device, its dates count, and it must not be on a list.
     ///
     /// # Errors
     /// Why it is not to be trusted.
-    pub fn check_pinned(now_ms: u64, chain: &[Vec<u8>]) -> Result<Certificate, Untrusted> {
+    pub fn check_pinned(&self, now_ms: u64, chain: &[Vec<u8>]) -> Result<Certificate, Untrusted> {
         let own = own(chain)?;
         own.check_dates(now_ms / 1000).map_err(|reason| Untrusted::new(Refusal::Expired, reason))?;
+        if self.revocations.contains(Mark::of_certificate(&own)) {
+            return Err(Untrusted::new(Refusal::Revoked, revoked(&own)));
+        }
         Ok(own)
     }
 
-    fn path(&self, now: u64, chain: &[Vec<u8>]) -> Result<(String, Vec<Fingerprint>), Error> {
+    /// Whether a certificate that was trusted once still would be.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn still_holds(&self, now_ms: u64, validity: &Validity) -> Result<(), super::Refusal> {
+        let is_trusted = |mark| self.authorities.iter().any(|anchor| Mark::of_key(&anchor.key) == mark);
+        if now_ms / 1000 > validity.not_after {
+            Err(super::Refusal::CertificateExpired)
+        } else if validity.certificates.iter().any(|mark| self.revocations.contains(*mark)) {
+            Err(super::Refusal::CertificateRevoked)
+        } else if validity.anchor.is_some_and(|anchor| !is_trusted(anchor)) {
+            Err(super::Refusal::AuthorityRemoved)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Revocation lists that are to be renewed within a day, in words.
+    pub(super) fn lists_due(&self, now_ms: u64) -> impl Iterator<Item = String> {
+        self.revocations.due(now_ms / 1000)
+    }
+
+    /// The authorities between a certificate and its anchor, the anchor, and whether one of them is bound to some names.
+    fn path(&self, now: u64, chain: &[Vec<u8>]) -> Result<(Vec<Certificate>, &Certificate, bool), Error> {
         let (own, others) = chain.split_first().ok_or(Error::BadDer)?;
         let own = CertificateDer::from(own.as_slice());
         let own = EndEntityCert::try_from(&own)?;
         let others: Vec<CertificateDer<'_>> =
             others.iter().map(|other| CertificateDer::from(other.as_slice())).collect();
-        let revocations: Vec<&CertRevocationList<'_>> = self.revocations.iter().collect();
+        let revocations: Vec<&CertRevocationList<'_>> = self.revocations.all().iter().collect();
         // Without any list there is nothing to look at.
         let revocation = RevocationOptionsBuilder::new(&revocations).ok().map(|options| {
             options
@@ -181,14 +220,12 @@ impl DeviceTrust {
             revocation,
             None,
         )?;
-        let mut authorities: Vec<Fingerprint> = path
-            .intermediate_certificates()
-            .map(|authority| Fingerprint::of(authority.subject_public_key_info().as_ref()))
-            .collect();
+        let between = path.intermediate_certificates().map(|each| Certificate::parse(&each.der()));
+        let between: Vec<Certificate> = between.collect::<Option<_>>().ok_or(Error::BadDer)?;
         let anchor = self.anchors.iter().position(|anchor| anchor == path.anchor());
         let anchor = anchor.and_then(|place| self.authorities.get(place)).ok_or(Error::UnknownIssuer)?;
-        authorities.push(anchor.key);
-        Ok((anchor.subject.clone(), authorities))
+        let has_name_constraints = between.iter().chain([anchor]).any(|each| each.has_name_constraints);
+        Ok((between, anchor, has_name_constraints))
     }
 
     /// What webpki found, in the words of an operator.
@@ -274,21 +311,15 @@ impl DeviceTrust {
     }
 
     fn explain_revoked(&self, own: &Certificate, chain: &[Certificate]) -> String {
-        let is_listed = |each: &&Certificate| {
-            let serial = hex::decode(&each.serial).unwrap_or_default();
-            self.revocations.iter().any(|list| {
-                list.issuer() == each.names.1 && list.find_serial(&serial).is_ok_and(|found| found.is_some())
-            })
-        };
-        let revoked = chain.iter().find(is_listed).unwrap_or(own);
-        format!("{revoked}, serial number {}, was revoked by '{}'", revoked.serial, revoked.issuer)
+        let is_listed = |each: &&Certificate| self.revocations.contains(Mark::of_certificate(each));
+        revoked(chain.iter().find(is_listed).unwrap_or(own))
     }
 
     /// The issuers in a chain of which there are revocation lists.
     fn lists_of(&self, chain: &[Certificate]) -> String {
         let mut issuers: Vec<String> = chain
             .iter()
-            .filter(|each| self.revocations.iter().any(|list| list.issuer() == each.names.1))
+            .filter(|each| self.revocations.all().iter().any(|list| list.issuer() == each.names.1))
             .map(|each| format!("'{}'", each.issuer))
             .collect();
         issuers.dedup();
@@ -328,6 +359,11 @@ impl DeviceTrust {
         }
         format!("{own}: its chain ends at '{}', whom this server does not trust", at.subject)
     }
+}
+
+fn revoked(certificate: &Certificate) -> String {
+    let Certificate { serial, issuer, .. } = certificate;
+    format!("{certificate}, serial number {serial}, was revoked by '{issuer}'")
 }
 
 /// The device's own certificate, if it can be one of a device.

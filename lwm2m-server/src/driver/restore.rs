@@ -41,7 +41,7 @@ pub fn restore(
         let obstacle = if saved.local().is_some_and(|local| !is_open(local)) {
             Some(NotRestored::NotListening)
         } else {
-            judge_admission(credentials, saved.who()).err().map(|_| NotRestored::NotAdmitted)
+            judge_admission(credentials, now, saved.who()).err().map(|_| NotRestored::NotAdmitted)
         };
         let Some(endpoint) = endpoints.get_mut(usize::from(part)) else { continue };
         match endpoint.restore(now, &saved, age, obstacle, rng) {

@@ -52,10 +52,11 @@ fn judge(credentials: &Credentials, now: Instant, question: &Question) -> Verdic
         Question::LookUp { role, identity, .. } => credentials
             .look_up(*role, identity)
             .map(|secret| Verdict::Key { key: Zeroizing::new(secret.key.bytes().to_vec()), who: secret.who }),
-        Question::Admit { who } => judge_admission(credentials, who).map(|()| Verdict::Admitted),
+        Question::Admit { who } => judge_admission(credentials, now, who).map(|()| Verdict::Admitted),
         Question::Plan { who } => match who {
             Who::Proven(who) => {
-                credentials.admit(who).and_then(|()| credentials.bootstrap_plan(now.as_millis(), who))
+                let now = now.as_millis();
+                credentials.admit(now, who).and_then(|()| credentials.bootstrap_plan(now, who))
             }
             Who::Unsecured { role, endpoint } => credentials
                 .admit_without_security(*role, endpoint)
@@ -67,9 +68,9 @@ fn judge(credentials: &Credentials, now: Instant, question: &Question) -> Verdic
 }
 
 /// Whether somebody may come in, or stay.
-pub(super) fn judge_admission(credentials: &Credentials, who: &Who) -> Result<(), Refusal> {
+pub(super) fn judge_admission(credentials: &Credentials, now: Instant, who: &Who) -> Result<(), Refusal> {
     match who {
-        Who::Proven(who) => credentials.admit(who),
+        Who::Proven(who) => credentials.admit(now.as_millis(), who),
         Who::Unsecured { role, endpoint } => credentials.admit_without_security(*role, endpoint),
     }
 }

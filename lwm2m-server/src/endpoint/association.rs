@@ -186,7 +186,7 @@ impl Association {
 /// The CoAP state of one remote: one unsettled message of ours (NSTART 1), four remembered ones of the remote.
 pub(crate) type CoapPeer = Peer<Copy, 1, 4>;
 
-/// Whether a session that was just established may go on.
+/// Whether a session may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// There is no session, or it may.
@@ -196,6 +196,8 @@ pub(crate) enum Admission {
         /// Whether the handshake was a full one.
         full: bool,
     },
+    /// It went on, and the owner is asked whether the certificate that opened it is still good.
+    Reviewed,
 }
 
 /// A peer that has to prove who it is.

@@ -106,14 +106,15 @@ impl Endpoint {
             return None;
         }
         let (local, to) = (association.local, association.answer_address());
-        if let Admission::Asked { full } = core::mem::replace(&mut association.admission, Admission::Settled)
-        {
-            match verdict {
-                Verdict::Refused { reason } => {
+        let asked = core::mem::replace(&mut association.admission, Admission::Settled);
+        if asked != Admission::Settled {
+            match (verdict, asked) {
+                (Verdict::Refused { reason }, _) => {
                     self.forget_session_of(key);
                     self.close(now, key, &reason);
                 }
-                _ => self.adopt(now, key, full),
+                (_, Admission::Asked { full }) => self.adopt(now, key, full),
+                _ => {}
             }
             self.mark_ready(key);
             return None;
@@ -126,6 +127,21 @@ impl Endpoint {
     /// The next question to the owner. Call until `None`.
     pub fn poll_question(&mut self) -> Option<(QuestionId, Question)> {
         self.questions.pop_front()
+    }
+
+    /// A session that a certificate opened goes on until it ends, however long; so it is asked now and then whether that certificate
+    /// is still good.
+    pub(crate) fn review(&mut self, key: Key) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let who =
+            association.who.as_ref().filter(|who| who.proven().is_some_and(|who| who.validity.is_some()));
+        if let Some(who) = who.cloned()
+            && association.admission == Admission::Settled
+            && association.parked.is_none()
+        {
+            association.admission = Admission::Reviewed;
+            self.ask(key, Question::Admit { who });
+        }
     }
 
     /// Asks the owner; a former question of this association is void.

@@ -309,10 +309,13 @@ impl Kept {
 
 impl Context {
     fn emit(&self) -> Vec<u8> {
-        let Authenticated { endpoint, role, generation } = &self.who;
+        let Authenticated { endpoint, role, generation, validity } = &self.who;
         let mut bytes = self.made.as_millis().to_be_bytes().to_vec();
         bytes.push(u8::from(*role == Role::Bootstrap));
         bytes.extend(generation.to_be_bytes());
+        let validity = postcard::to_stdvec(validity).unwrap_or_default();
+        bytes.push(u8::try_from(validity.len()).unwrap_or(u8::MAX));
+        bytes.extend(validity);
         bytes.extend(endpoint.as_bytes());
         bytes
     }
@@ -320,10 +323,14 @@ impl Context {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (made, bytes) = bytes.split_first_chunk()?;
         let (role, bytes) = bytes.split_first()?;
-        let (generation, endpoint) = bytes.split_first_chunk()?;
+        let (generation, bytes) = bytes.split_first_chunk()?;
+        let (length, bytes) = bytes.split_first()?;
+        let (validity, endpoint) = bytes.split_at_checked(usize::from(*length))?;
+        let validity = postcard::from_bytes(validity).ok()?;
         let role = if *role == 0 { Role::Management } else { Role::Bootstrap };
         let endpoint = core::str::from_utf8(endpoint).ok()?.into();
-        let who = Authenticated { endpoint, role, generation: u32::from_be_bytes(*generation) };
+        let generation = u32::from_be_bytes(*generation);
+        let who = Authenticated { endpoint, role, generation, validity };
         Some(Self { made: Instant::from_millis(u64::from_be_bytes(*made)), who })
     }
 }
@@ -345,7 +352,7 @@ mod tests {
     }
 
     fn who(endpoint: &str, role: Role, generation: u32) -> Authenticated {
-        Authenticated { endpoint: endpoint.into(), role, generation }
+        Authenticated::new(endpoint.into(), role, generation)
     }
 
     fn is_known(sessions: &Sessions, role: Role, id: u64) -> bool {

@@ -212,8 +212,9 @@ impl Endpoint {
         core::iter::from_fn(move || {
             if let Some(registration) = registrations.next() {
                 let association = registration.association.and_then(|key| associations.remove(key));
+                let proven = association.as_ref().and_then(|association| association.who.clone());
                 return Some(Saved {
-                    who: registration.who(),
+                    who: proven.unwrap_or_else(|| registration.who()),
                     association: association.and_then(|association| stopped.save(association)),
                     registration: Some(Box::new(stopped.save_registration(&registration))),
                 });
@@ -361,7 +362,7 @@ impl Registration {
     fn who(&self) -> Who {
         let endpoint = self.endpoint.clone();
         match self.generation {
-            Some(generation) => Who::Proven(Authenticated { endpoint, role: Role::Management, generation }),
+            Some(generation) => Who::Proven(Authenticated::new(endpoint, Role::Management, generation)),
             None => Who::Unsecured { role: Role::Management, endpoint },
         }
     }
@@ -451,7 +452,7 @@ mod tests {
 
     fn saved() -> Saved {
         Saved {
-            who: Who::Proven(Authenticated { endpoint: "a".into(), role: Role::Management, generation: 300 }),
+            who: Who::Proven(Authenticated::new("a".into(), Role::Management, 300)),
             association: Some(Remote {
                 local: Listener::Coaps,
                 address: Address::from(std::net::SocketAddr::from(([192, 0, 2, 1], 0x1234))),

@@ -429,6 +429,7 @@ impl Endpoint {
             Err(code) => return code,
         }
         self.rebind(registered, key);
+        self.review(key);
         Counters::add(&mut self.counters.updated);
         if let Some(registration) = self.registry.get(registered) {
             self.events.push_back(Event::Updated { endpoint: registration.endpoint.clone() });

@@ -39,7 +39,7 @@ pub struct SavedSessions {
     path: PathBuf,
 }
 
-const MAGIC: &[u8; 8] = b"LWM2MRS2";
+const MAGIC: &[u8; 8] = b"LWM2MRS3";
 /// Magic, a random number, and when it was saved in milliseconds since 1970.
 const HEADER: usize = 8 + 16 + 8;
 /// Remotes in one frame, and the longest frame that is read.

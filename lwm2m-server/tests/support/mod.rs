@@ -433,7 +433,7 @@ pub(crate) struct Device {
     pub(crate) closed: Option<dtls_psk::Reason>,
     /// How handshakes are done.
     pub(crate) dtls: dtls_psk::Config,
-    /// The session of the last full handshake begun by [`Device::begin_resuming`].
+    /// The session of the last full handshake begun by [`Device::begin_resuming`] or with a key of its own.
     pub(crate) kept: Option<Session>,
     next_id: u16,
 }
@@ -488,7 +488,8 @@ impl Device {
         self.run(world);
     }
 
-    /// Begins a new session with a raw public key or a certificate; nothing is sent yet.
+    /// Begins a new session with a raw public key or a certificate, with an offer to take up the one that it kept; nothing is sent
+    /// yet.
     pub(crate) fn begin_with_key(&mut self, world: &mut World, holder: Holder) {
         let random = &mut world.random;
         let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
@@ -498,7 +499,15 @@ impl Device {
             Some(_) => ClientCertificate::X509 { server_name: holder.server_name.as_deref() },
         };
         let config = self.dtls.with_suites(Suites::ALL);
-        let session = Connection::certificate_client(now, &config, certificate, &mut rng, Box::default());
+        let kept = self.kept.as_ref();
+        let session = Connection::resuming_certificate_client(
+            now,
+            &config,
+            certificate,
+            kept,
+            &mut rng,
+            Box::default(),
+        );
         (self.session, self.holder, self.established) = (Some(session.unwrap()), Some(holder), false);
     }
 
@@ -594,6 +603,7 @@ impl Device {
         if let Some(holder) = &self.holder {
             let input = holder.answer(now, session);
             self.established |= matches!(input, Some(Input::Established { .. }));
+            self.kept = session.take_session().or(self.kept.take());
             if let Some(Input::Closed(reason)) = input {
                 self.closed = Some(reason);
             }

@@ -51,7 +51,7 @@ fn enrol(credentials: &Credentials, endpoint: &str) {
     let now = u64::try_from(now.as_millis()).unwrap_or(0);
     let enrolled = credentials.enrol(now, "figures", endpoint, &Enrol { accounts, ..Enrol::default() });
     enrolled.expect("a new device is enrolled");
-    let who = Authenticated { endpoint: endpoint.into(), role: Role::Management, generation: 1 };
+    let who = Authenticated::new(endpoint.into(), Role::Management, 1);
     for fact in [Fact::Handshake { who: who.clone(), full: true }, Fact::Registered { who: who.clone() }] {
         credentials.report(now, &fact).expect("a store in memory takes it");
     }

@@ -136,7 +136,7 @@ fn of_device(
     }
     if anchors.is_empty() {
         told.push("without --anchor it can only be pinned: its issuer does not count".to_owned());
-        let pinned = DeviceTrust::check_pinned(now_ms(), chain);
+        let pinned = trust.check_pinned(now_ms(), chain);
         return Ok(pinned
             .map(|own| format!("the server takes it where sha256 {} is pinned", own.fingerprint))
             .map_err(|untrusted| untrusted.reason));
@@ -147,7 +147,7 @@ fn of_device(
             format!(
                 "the server takes it through '{}', for an account that is bound to it, to its key, or to one of the names {}",
                 path.anchor,
-                names(&path.certificate)
+                path.bindable_names().join(", ")
             )
         })
         .map_err(|untrusted| untrusted.reason))
