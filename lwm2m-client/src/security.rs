@@ -68,9 +68,13 @@ fn account<'t, const S: usize, const O: usize, const U: usize>(
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
     Client<'_, S, O, T, A, B, U>
 {
-    /// Moves the way to a server on.
+    /// Moves the way to a server on. While accounts are written, what is known of a server is none of those that count.
     pub(crate) fn advance_link(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
+        let is_held = self.is_table_changing() && self.role_of(slot) != Some(Role::Bootstrap);
         let Some(session) = self.session_mut(slot) else { return };
+        if is_held {
+            return session.begin_anew();
+        }
         match core::mem::take(&mut session.link) {
             Link::Broken { reason } => self.attempt_failed(now, slot, reason, rng),
             Link::Resolved => {

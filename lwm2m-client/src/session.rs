@@ -183,6 +183,14 @@ impl Link {
 }
 
 impl<const O: usize> Session<O> {
+    /// A handshake that is under way leaves its place, and is to begin again.
+    pub(crate) fn begin_anew(&mut self) {
+        #[cfg(feature = "psk")]
+        if matches!(self.link, Link::Handshaking) {
+            self.link = Link::Resolved;
+        }
+    }
+
     /// What a message leaves free for the record around it.
     pub(crate) fn room(&self) -> Room {
         // Suites differ in what they need; a build of one suite knows it beforehand.

@@ -305,6 +305,32 @@ fn accounts_for_a_server_with_another_key_are_rolled_back() {
     assert_eq!(world.flash.store.load(Key::Secret(1)), Some(OLD.key));
 }
 
+#[test]
+fn a_handshake_begins_anew_when_its_account_is_rewritten() {
+    const OPEN: u16 = 5683;
+    const BS: u16 = 5783;
+    let keys = Keys::new();
+    let accounts =
+        [bootstrap_account(BS, None), account_of(DM, keys.credential()), account(2, OPEN, None)];
+    let mut manager = server();
+    manager.is_dead = true;
+    let mut world = World::durable(&accounts, vec![Script::new(BS), manager, Script::new(OPEN)]);
+    // Its handshake is under way, and hears nothing.
+    assert!(world.run_until(2, |world| world.is_registered(OPEN)));
+    world.client.bootstrap();
+    bootstrap_asked(&mut world);
+    let other = Keys { server: public_key(&OTHER), ..Keys::new() };
+    world.write_credential(BS, DM, other.credential());
+    // What the server says now must not be judged by a key that does not count yet.
+    world.server(DM).is_dead = false;
+    world.run(20);
+    assert_eq!((world.server(DM).handshakes, reasons(&world)), (0, vec![]));
+    assert!(world.server(DM).offered.is_empty(), "nobody is greeted meanwhile");
+    world.write_credential(BS, DM, keys.credential());
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(100, |world| world.is_registered(DM)), "{:?}", world.notices);
+}
+
 fn of_element() -> World {
     let mut world = World::durable(&[account_of(DM, Keys::new().of_element())], vec![server()]);
     world.element.secret = Some(DEVICE);

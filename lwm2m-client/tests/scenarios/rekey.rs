@@ -76,6 +76,39 @@ fn the_registration_lives_while_the_bootstrap_runs() {
 }
 
 #[test]
+fn a_server_is_not_approached_while_its_account_is_being_written() {
+    let mut world = world();
+    assert!(world.run_until(10, |world| world.is_registered(DM)));
+    world.execute(DM, "/1/1/9");
+    assert!(world.run_until(10, |world| !world.servers[0].requests.is_empty()));
+    world.write_account(BS, 1, 1, DM, Some(NEW));
+    // It ends the session, and the device has something to tell.
+    world.server(DM).close();
+    world.run(1);
+    world.client.update();
+    world.run(30);
+    assert_eq!(world.server(DM).handshakes, 1, "nothing is tried with a key that does not count yet");
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(10, |world| world.notices.contains(&Notice::Confirmed)));
+    assert_eq!(world.server(DM).handshakes, 2);
+}
+
+#[test]
+fn a_server_is_approached_again_after_a_bootstrap_that_came_to_nothing() {
+    let mut world = world();
+    assert!(world.run_until(10, |world| world.is_registered(DM)));
+    world.execute(DM, "/1/1/9");
+    assert!(world.run_until(10, |world| !world.servers[0].requests.is_empty()));
+    world.write_account(BS, 1, 1, DM, Some(NEW));
+    world.server(DM).close();
+    world.run(1);
+    world.client.update();
+    // The bootstrap server says nothing more.
+    assert!(world.run_until(1000, |world| world.servers[1].handshakes == 2));
+    assert!(world.run_until(10, |world| world.is_registered(DM)));
+}
+
+#[test]
 fn keys_reach_storage_before_the_write_is_answered() {
     let mut world = world();
     rekey(&mut world);
