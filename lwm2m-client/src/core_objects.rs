@@ -329,7 +329,6 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
             return if is_staged { Ok(()) } else { Err(Error::TooLarge) };
         }
         // Nor does it outlive the way in which the server was trusted.
-        #[cfg(feature = "x509")]
         if matches!(resource, 0 | 2 | 13 | 15) && RESUMES && !self.staging.remove(Key::Session(instance)) {
             return Err(Error::TooLarge);
         }

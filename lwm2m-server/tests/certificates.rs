@@ -8,8 +8,8 @@ use std::sync::Arc;
 use dtls_psk::Refusal;
 use lwm2m_server::credentials::{
     Authenticated, Binding, Certificate, Credentials, DeviceKey, DeviceTrust, Enrol, EnrolAccount, Fact,
-    Fingerprint, KeyMaterial, OperatorError, Presented, Refusal as Standing, Role, ServerPublic, Settings,
-    Subject, TrustError, Untrusted, pem,
+    Fingerprint, Identity, Key, KeyMaterial, OperatorError, Presented, Refusal as Standing, Role,
+    ServerPublic, Settings, Subject, TrustError, Untrusted, pem,
 };
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 use rcgen::{
@@ -811,4 +811,49 @@ fn of_a_revocation_list_that_is_to_be_renewed_it_is_told_a_day_before() {
     for days in [3, 4, 40] {
         assert_eq!(credentials.expiring(NOW + days * DAY), [due]);
     }
+}
+
+#[test]
+fn a_renewed_certificate_takes_the_place_of_the_one_before_it_and_an_expired_one_is_not_delivered() {
+    let leaf_key = key();
+    let made = made_with(&same, &same, &|params| params.not_after = date_time_ymd(2026, 9, 1), &leaf_key);
+    let binding = by_key(&made.root, &made.leaf);
+    let credentials = credentials(&[&made.root], &[]);
+    let own = ServerPublic { certificate: Some(made.leaf.clone()), ..ServerPublic::default() };
+    credentials.set_server_keys(Role::Management, own);
+    let bootstrap =
+        KeyMaterial::Given { identity: Identity::new(b"boot").unwrap(), key: Key::new(vec![7; 16]).unwrap() };
+    let enrol = |leaf: &[u8], binding: &Binding| {
+        let chain = vec![leaf.to_vec(), made.intermediate.clone()];
+        let key = DeviceKey::new(Presented::Certificates(chain), None).unwrap();
+        let key = KeyMaterial::Public { subject: Subject::Certificate(binding.clone()), key: Some(key) };
+        let accounts = vec![
+            EnrolAccount { role: Role::Bootstrap, key: bootstrap.clone() },
+            EnrolAccount { role: Role::Management, key },
+        ];
+        credentials.enrol(NOW, "test", NAME, &Enrol { accounts, ..Enrol::default() })
+    };
+    assert_eq!(enrol(&made.leaf, &binding).unwrap().created.len(), 2);
+    let who = Authenticated::new(NAME.into(), Role::Bootstrap, 1);
+    let end = 1_788_220_800_000;
+    assert!(credentials.bootstrap_plan(end, &who).is_ok());
+    assert_eq!(credentials.bootstrap_plan(end + 1000, &who).err(), Some(Standing::DeliversExpired));
+
+    let mut renewed = params("another name");
+    renewed.not_after = date_time_ymd(2030, 1, 1);
+    let renewed = renewed.signed_by(&leaf_key, &made.intermediate_issuer).unwrap().der().to_vec();
+    assert!(enrol(&renewed, &binding).unwrap().created.is_empty());
+    assert!(enrol(&renewed, &binding).unwrap().created.is_empty(), "the same again changes nothing");
+    let rows = credentials.audit(Some(NAME), Some(0), 100).unwrap();
+    assert_eq!(rows.iter().filter(|row| row.what == "renewed").count(), 1);
+    let kept = credentials.kept(NAME, Role::Management, 1).unwrap().unwrap();
+    assert_eq!(kept.device().unwrap().certificates()[0].not_after, 1_893_456_000);
+    assert!(credentials.bootstrap_plan(end + 1000, &who).is_ok());
+    // The intermediate ends with 2026.
+    assert_eq!(credentials.bootstrap_plan(end + 365 * DAY, &who).err(), Some(Standing::DeliversExpired));
+
+    let stranger = params(NAME).signed_by(&key(), &made.intermediate_issuer).unwrap().der().to_vec();
+    assert!(matches!(enrol(&stranger, &binding), Err(OperatorError::Invalid(_))), "it has another key");
+    let other = by_key(&made.root, &stranger);
+    assert!(matches!(enrol(&stranger, &other), Err(OperatorError::Refused(_))), "nor is that a renewal");
 }

@@ -310,8 +310,7 @@ fn a_handshake_begins_anew_when_its_account_is_rewritten() {
     const OPEN: u16 = 5683;
     const BS: u16 = 5783;
     let keys = Keys::new();
-    let accounts =
-        [bootstrap_account(BS, None), account_of(DM, keys.credential()), account(2, OPEN, None)];
+    let accounts = [bootstrap_account(BS, None), account_of(DM, keys.credential()), account(2, OPEN, None)];
     let mut manager = server();
     manager.is_dead = true;
     let mut world = World::durable(&accounts, vec![Script::new(BS), manager, Script::new(OPEN)]);

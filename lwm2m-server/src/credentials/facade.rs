@@ -273,7 +273,11 @@ impl Credentials {
         let account = device.account(Role::Management).ok_or(Refusal::NothingToDeliver)?;
         let generation = account.deliverable();
         device.accepts(Role::Management, generation)?;
-        let subject = account.credential(generation).ok_or(Refusal::NothingToDeliver)?.subject.clone();
+        let credential = account.credential(generation).ok_or(Refusal::NothingToDeliver)?;
+        if credential.expires_ms.is_some_and(|end| end < now_ms) {
+            return Err(Refusal::DeliversExpired);
+        }
+        let subject = credential.subject.clone();
         let kept =
             self.store.secret(&who.endpoint, Role::Management, generation).map_err(|_| Refusal::Store)?;
         let pin = self.pin(&subject)?;

@@ -16,6 +16,7 @@ mod delivery;
 mod der;
 mod device;
 mod encoding;
+mod enrolment;
 mod facade;
 mod issue;
 mod kept;
@@ -41,11 +42,12 @@ pub use device::{
     State, Trigger,
 };
 pub use encoding::{certificates, pem};
+pub use enrolment::{Created, Enrol, EnrolAccount, EnrolOutcome};
 pub use facade::{Credentials, Retry, Settings};
 pub use issue::KeyMaterial;
 pub use kept::{DeviceKey, Kept, public_key};
 pub use lifecycle::Outcome;
-pub use operator::{Created, Enrol, EnrolAccount, EnrolOutcome, OperatorError, Rotate, Rotated};
+pub use operator::{OperatorError, Rotate, Rotated};
 pub use plan::{BootstrapPlan, Discovered, Setting, Write};
 pub use presented::{Presented, Untrusted};
 pub use private_key::PrivateKey;
@@ -118,6 +120,8 @@ pub enum Refusal {
     CertificateRevoked,
     /// The authority of its certificate is not trusted any more.
     AuthorityRemoved,
+    /// The certificate that a bootstrap would deliver has expired, or one above it.
+    DeliversExpired,
     /// The server has no key of its own that a device of this mode could be told of.
     NoServerKey,
     /// The store could not be read or written.
@@ -142,6 +146,9 @@ impl fmt::Display for Refusal {
                 "the certificate that it came with, or one above it, was revoked by its authority"
             }
             Self::AuthorityRemoved => "the authority of its certificate is not trusted any more",
+            Self::DeliversExpired => {
+                "the certificate to deliver, or one above it, has expired: enrol the renewed one, or rotate"
+            }
             Self::NoServerKey => "the server has no key or certificate of its own for the mode to deliver",
             Self::Store => "the store failed",
         })

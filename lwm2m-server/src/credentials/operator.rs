@@ -1,4 +1,4 @@
-//! What operators do to credentials: enrol, rotate, revoke, suspend, resume, decommission.
+//! What operators do to the credentials of enrolled devices: rotate, revoke, suspend, resume, decommission.
 //!
 //! Invariants: each act is one durable transaction with its audit row; nothing takes a working credential away from a
 //! device except a revocation; an identity is never given out twice.
@@ -6,62 +6,18 @@
 use core::fmt;
 use std::sync::Arc;
 
-use super::device::{Account, Device, HoldKind, Phase, Profile, Role, Rotation, State, Trigger};
+use super::device::{Device, HoldKind, Phase, Role, Rotation, State, Trigger};
 use super::issue::{Issued, KeyMaterial};
 use super::kept::Kept;
 use super::lifecycle::Outcome;
 use super::subject::{Binding, Mode, Subject};
-use super::{Command, Credentials, Happened, Refusal};
+use super::{Command, Credentials, Refusal};
 use crate::store::StoreError;
 
-/// Longest endpoint name in bytes.
-const MAX_ENDPOINT: usize = 255;
 /// Longest reason in bytes.
 const MAX_REASON: usize = 1024;
 /// A grace time below EXCHANGE_LIFETIME may end before a device knows that its Register was answered.
 const EXCHANGE_LIFETIME_MS: u64 = 247_000;
-
-/// One account to enrol.
-#[derive(Clone, Debug)]
-pub struct EnrolAccount {
-    /// Which one.
-    pub role: Role,
-    /// Its key.
-    pub key: KeyMaterial,
-}
-
-/// What [`Credentials::enrol`] shall make true of a device.
-#[derive(Clone, Debug, Default)]
-pub struct Enrol {
-    /// Accounts to set up; those not named stay as they are.
-    pub accounts: Vec<EnrolAccount>,
-    /// Plain coap, as long as there is no account.
-    pub allow_nosec: Option<bool>,
-    /// Departures from the server's bootstrap settings.
-    pub profile: Option<Profile>,
-}
-
-/// A credential that was made; the only moment its key is shown.
-#[derive(Clone, Debug)]
-pub struct Created {
-    /// Which account it opens.
-    pub role: Role,
-    /// Its generation.
-    pub generation: u32,
-    /// What it is known by.
-    pub subject: Subject,
-    /// What was drawn here.
-    pub key: Option<Kept>,
-}
-
-/// What an enrolment led to.
-#[derive(Clone, Debug, Default)]
-pub struct EnrolOutcome {
-    /// Credentials that are new; empty when everything was so already.
-    pub created: Vec<Created>,
-    /// What has to be done now.
-    pub commands: Vec<Command>,
-}
 
 /// How to rotate.
 #[derive(Clone, Debug)]
@@ -153,160 +109,6 @@ impl From<StoreError> for OperatorError {
 }
 
 impl Credentials {
-    /// Sets up accounts of a device; the same request again changes nothing.
-    ///
-    /// With a bootstrap account and no management account, a management credential is drawn for the bootstrap to
-    /// deliver.
-    ///
-    /// # Errors
-    /// An account that already has another credential (rotate or revoke it), an identity in use, a tombstone.
-    pub fn enrol(
-        &self,
-        now_ms: u64,
-        actor: &str,
-        endpoint: &str,
-        enrol: &Enrol,
-    ) -> Result<EnrolOutcome, OperatorError> {
-        check_endpoint(endpoint)?;
-        check_profile(enrol.profile.as_ref())?;
-        let turn = self.take_turn();
-        let known = self.device(endpoint);
-        let mut device = known.as_ref().map_or_else(|| Device::new(endpoint), |device| (**device).clone());
-        match device.hold.as_ref().map(|hold| hold.kind) {
-            Some(HoldKind::Decommissioned) => {
-                return Err(OperatorError::Refused(
-                    "the device was decommissioned: it cannot come back under this name",
-                ));
-            }
-            Some(HoldKind::Suspended) => {
-                return Err(OperatorError::Refused("the device is suspended: resume or revoke it first"));
-            }
-            Some(HoldKind::Revoked) | None => {}
-        }
-        let had_credential = device.has_credential();
-        let mut outcome = Outcome { durable: known.is_none(), ..Outcome::default() };
-        let mut created = Vec::new();
-        let mut keys = Vec::new();
-        for account in &enrol.accounts {
-            self.enrol_account(now_ms, &mut device, account, &mut outcome, &mut created, &mut keys)?;
-        }
-        let is_live = |account: &Account| account.state != State::Revoked;
-        if device.bootstrap.as_ref().is_some_and(is_live) && !device.management.as_ref().is_some_and(is_live)
-        {
-            let drawn = EnrolAccount { role: Role::Management, key: KeyMaterial::Generate(Mode::Psk) };
-            self.enrol_account(now_ms, &mut device, &drawn, &mut outcome, &mut created, &mut keys)?;
-            // The bootstrap delivers it; nobody else needs to see it.
-            if let Some(drawn) = created.last_mut() {
-                drawn.key = None;
-            }
-        }
-        if device.bootstrap.as_ref().is_some_and(is_live) {
-            for role in Role::ALL {
-                if let Some(account) = device.account_mut(role)
-                    && account.state == State::Imported
-                {
-                    account.state = State::Armed;
-                    outcome.durable = true;
-                }
-            }
-        }
-        if !created.is_empty() {
-            // New credentials bring a revoked device back; what was revoked stays so.
-            device.hold = None;
-            if !had_credential {
-                // It has to use its credential from now on, so whatever runs without one ends.
-                for role in Role::ALL {
-                    outcome.commands.push(Command::CloseSessions {
-                        endpoint: endpoint.into(),
-                        role,
-                        generation: None,
-                    });
-                }
-            }
-        }
-        if let Some(allow) = enrol.allow_nosec
-            && allow != device.allow_nosec
-        {
-            device.allow_nosec = allow;
-            outcome.act("nosec", if allow { "plain coap allowed" } else { "plain coap closed" });
-        }
-        if let Some(profile) = &enrol.profile
-            && *profile != device.profile
-        {
-            device.profile = profile.clone();
-            outcome.act("profile", "bootstrap settings changed");
-        }
-        if known.is_none() && outcome.happened.is_empty() {
-            outcome.act("enrolled", "without a credential");
-        }
-        let secrets: Vec<(Role, u32, &Kept)> =
-            keys.iter().map(|(role, generation, key)| (*role, *generation, key)).collect();
-        let commands = if outcome.durable {
-            self.keep(&turn, now_ms, actor, device, outcome, &secrets)?
-        } else {
-            Vec::new()
-        };
-        Ok(EnrolOutcome { created, commands })
-    }
-
-    fn enrol_account(
-        &self,
-        now_ms: u64,
-        device: &mut Device,
-        account: &EnrolAccount,
-        outcome: &mut Outcome,
-        created: &mut Vec<Created>,
-        keys: &mut Vec<(Role, u32, Kept)>,
-    ) -> Result<(), OperatorError> {
-        let role = account.role;
-        let live = device.account(role).filter(|account| account.state != State::Revoked);
-        if live.is_some() && matches!(account.key, KeyMaterial::Generate(_)) {
-            return Err(OperatorError::Refused(HAS_ONE));
-        }
-        let issued = self.issue(now_ms, &device.endpoint, role, &account.key)?;
-        if let Some(live) = live {
-            let same = live.credentials.iter().any(|each| {
-                each.generation == live.current
-                    && each.subject == issued.subject
-                    && self
-                        .store
-                        .secret(&device.endpoint, role, each.generation)
-                        .is_ok_and(|kept| kept == issued.kept)
-            });
-            return if same { Ok(()) } else { Err(OperatorError::Refused(HAS_ONE)) };
-        }
-        self.check_free(device, role, &issued.subject)?;
-        let generation = match device.account_mut(role) {
-            Some(account) => {
-                account.current = account.add(issued.subject.clone(), now_ms);
-                account.state = State::Imported;
-                account.last_success_ms = None;
-                account.note = None;
-                account.current
-            }
-            None => {
-                device.set_account(role, Account::new(issued.subject.clone(), now_ms));
-                1
-            }
-        };
-        if let Some(credential) =
-            device.account_mut(role).and_then(|account| account.credential_mut(generation))
-        {
-            credential.expires_ms = issued.expires_ms;
-        }
-        outcome.durable = true;
-        outcome.happened.push(Happened {
-            role: Some(role),
-            generation: Some(generation),
-            what: "enrolled",
-            detail: issued.detail.to_owned(),
-        });
-        let shown = issued.kept.clone().filter(|_| issued.is_drawn);
-        created.push(Created { role, generation, subject: issued.subject, key: shown });
-        keys.extend(issued.kept.map(|kept| (role, generation, kept)));
-        Ok(())
-    }
-
     /// Starts a rotation: stores a new credential beside the old one and triggers the bootstrap that delivers it.
     ///
     /// # Errors
@@ -517,14 +319,6 @@ impl Credentials {
     }
 }
 
-impl Outcome {
-    fn act(&mut self, what: &'static str, detail: &str) {
-        self.durable = true;
-        self.happened.push(Happened { role: None, generation: None, what, detail: detail.to_owned() });
-    }
-}
-
-const HAS_ONE: &str = "the account already has another credential: rotate it, or revoke it first";
 const OWN_KEY: &str = "the device keeps its private key itself (a secure element), so that none can be written to it: give the public key \
                        or certificate of another key that it has, or rotate to the mode psk";
 const SAME_NAME: &str = "the account goes by the name in the certificate already, so that nothing would show which one the device \
@@ -559,13 +353,6 @@ fn preflight(device: &Device) -> Result<Option<u64>, OperatorError> {
     }
 }
 
-fn check_endpoint(endpoint: &str) -> Result<(), OperatorError> {
-    if endpoint.is_empty() || endpoint.len() > MAX_ENDPOINT || endpoint.chars().any(char::is_control) {
-        return Err(OperatorError::Invalid("endpoint: 1 to 255 bytes without control characters"));
-    }
-    Ok(())
-}
-
 fn check_reason(reason: &str) -> Result<(), OperatorError> {
     if reason.len() > MAX_REASON {
         return Err(OperatorError::Invalid("reason: at most 1024 bytes"));
@@ -573,28 +360,10 @@ fn check_reason(reason: &str) -> Result<(), OperatorError> {
     Ok(())
 }
 
-fn check_uri(uri: &str) -> Result<(), OperatorError> {
+pub(super) fn check_uri(uri: &str) -> Result<(), OperatorError> {
     let host = uri.strip_prefix("coaps://").unwrap_or_default();
     if host.is_empty() || uri.len() > 255 || uri.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(OperatorError::Invalid("server_uri: coaps://HOST[:PORT], at most 255 bytes"));
-    }
-    Ok(())
-}
-
-fn check_profile(profile: Option<&Profile>) -> Result<(), OperatorError> {
-    let Some(profile) = profile else { return Ok(()) };
-    if let Some(uri) = &profile.server_uri {
-        check_uri(uri)?;
-    }
-    if let Some(binding) = &profile.binding
-        && (binding.is_empty()
-            || binding.len() > 8
-            || !binding.bytes().all(|letter| b"UQTSNMH".contains(&letter)))
-    {
-        return Err(OperatorError::Invalid("binding: letters of U, Q, T, S, N, M, H"));
-    }
-    if [profile.security_instance, profile.server_instance].contains(&Some(u16::MAX)) {
-        return Err(OperatorError::Invalid("security_instance, server_instance: 0 to 65534"));
     }
     Ok(())
 }

@@ -300,7 +300,7 @@ fn log(notice: &Notice) {
         Notice::Bootstrapped => tracing::info!("bootstrapped: trying the new accounts"),
         Notice::BootstrapFailed { reason } => tracing::warn!("bootstrap failed: {reason}"),
         Notice::Secured { role, suite } => {
-            let proof = if suite.is_ecdsa() { "proved its key" } else { "holds the same key" };
+            let proof = if suite.is_ecdsa() { "holds its private key" } else { "holds the same key" };
             tracing::info!("secured: {} {proof}, {}", name(role), suite.name());
         }
         Notice::Registered { server } => tracing::info!("registered with server {}", server.get()),
