@@ -34,6 +34,8 @@
 //! private_key = "/etc/lwm2m-server/server.key"     # P-256, PKCS#8 or SEC 1, as PEM or DER; or in a token, as in
 //!                                 # "pkcs11:token=lwm2m;object=server?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/etc/pin"
 //! certificate = "/etc/lwm2m-server/server.pem"     # and those above it, its own first; left out, raw public keys alone
+//! anchor = "/etc/lwm2m-server/server-ca.pem"       # that bootstraps write (certificate usage 2): then a renewed certificate needs no new
+//!                                 # account; left out, the server's own certificate (usage 3)
 //! names = ["lwm2m.example"]       # that devices ask for (SNI); left out, those in the certificate
 //! listener = "management"         # or "bootstrap"; left out, both
 //! retiring = false                # true: only who asks for its name still gets it; bootstraps write another. Who knows a raw
@@ -177,6 +179,9 @@ pub struct KeyConfig {
     pub private_key: PathBuf,
     /// File with its certificate and those above it, its own first, as PEM or DER.
     pub certificate: Option<PathBuf>,
+    /// File with the certificate of the authority that devices are told to expect (certificate usage 2), as PEM or DER; the
+    /// server's own certificate (3) if it is not said.
+    pub anchor: Option<PathBuf>,
     /// The names that devices ask for; those in the certificate if it is not said.
     pub names: Option<Vec<String>>,
     /// The one of the two servers that it is for.

@@ -18,6 +18,10 @@ use crate::store::write_private;
 
 use super::{ServerKey, ServerKeys};
 
+/// How many bytes the certificates of one key may have: with the rest of the flight they have to fit into the memory of a
+/// handshake.
+const CHAIN_BYTES_MAX: usize = 3584;
+
 /// Why a file is none of a key or a certificate.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -42,6 +46,22 @@ pub enum KeyError {
         /// The file with the key.
         private_key: PathBuf,
     },
+    /// Its certificates together are longer than a handshake has room for.
+    TooLong {
+        /// The file with them.
+        certificate: PathBuf,
+        /// How many bytes they have in DER.
+        length: usize,
+    },
+    /// Devices would not trust it by the anchor that they were told to expect.
+    NotBelow {
+        /// The file with the anchor.
+        anchor: PathBuf,
+        /// Why not.
+        refusal: dtls_psk::Refusal,
+    },
+    /// The key that was made at the first start is gone, and devices were told to expect it.
+    Lost(PathBuf),
     /// The operating system gives no randomness for a new key.
     NoRandomness,
     /// The key in a token cannot be used.
@@ -69,6 +89,23 @@ impl fmt::Display for KeyError {
                 let key = key.split('?').next().unwrap_or_default();
                 write!(f, "{}: the first certificate is not that of the key in {key}", certificate.display())
             }
+            Self::TooLong { certificate, length } => write!(
+                f,
+                "{}: the certificates in it have {length} bytes, and {CHAIN_BYTES_MAX} are the most: leave out the anchor, \
+                 and extensions that no device needs",
+                certificate.display()
+            ),
+            Self::NotBelow { anchor, refusal } => write!(
+                f,
+                "{}: no device would trust the server's certificate by this anchor: {refusal}",
+                anchor.display()
+            ),
+            Self::Lost(path) => write!(
+                f,
+                "{}: there is none, and devices were told to expect one of this server: bring it back, or name one by [[server_keys]] \
+                 and bootstrap them anew",
+                path.display()
+            ),
             #[cfg(feature = "pkcs11")]
             Self::Token(error) => write!(f, "the server's key: {error}"),
             #[cfg(not(feature = "pkcs11"))]
@@ -83,23 +120,35 @@ impl fmt::Display for KeyError {
 impl core::error::Error for KeyError {}
 
 impl ServerKeys {
-    /// Reads the keys that a configuration names; if it names none, the one at `default`, which is made there at first. Whether it
-    /// was made.
+    /// Reads the keys that a configuration names; if it names none, the one at `default`, which is made there at first, but not again
+    /// when devices expect it. Whether it was made.
     ///
     /// # Errors
     /// The first that cannot be used.
-    pub fn load(named: &[KeyConfig], default: &Path) -> Result<(Self, bool), KeyError> {
+    pub fn load(
+        named: &[KeyConfig],
+        default: &Path,
+        is_expected: bool,
+        now_ms: u64,
+    ) -> Result<(Self, bool), KeyError> {
         if named.is_empty() {
+            if is_expected && !default.exists() {
+                return Err(KeyError::Lost(default.to_owned()));
+            }
             let (key, is_new) = ServerKey::read_or_make(default)?;
             return Ok((Self::new(vec![key]), is_new));
         }
         let read = |named: &KeyConfig| {
             let key = ServerKey::read(&named.private_key, named.certificate.as_deref())?;
             let key = key.for_role(named.listener).retiring(named.retiring);
-            Ok(match &named.names {
+            let key = match &named.names {
                 Some(names) => key.with_names(names.clone()),
                 None => key,
-            })
+            };
+            match &named.anchor {
+                Some(anchor) => key.below(anchor, now_ms),
+                None => Ok(key),
+            }
         };
         Ok((Self::new(named.iter().map(read).collect::<Result<_, _>>()?), false))
     }
@@ -120,10 +169,23 @@ impl ServerKey {
             None => Self::of(&private_key_of(private_key)?, private_key)?,
         };
         let Some(certificate) = certificate else { return Ok(key) };
-        key.with_certificates(certificates(certificate)?).ok_or_else(|| KeyError::OtherKey {
+        let chain = certificates(certificate)?;
+        let length = chain.iter().map(Vec::len).fold(0, usize::saturating_add);
+        if length > CHAIN_BYTES_MAX {
+            return Err(KeyError::TooLong { certificate: certificate.to_owned(), length });
+        }
+        key.with_certificates(chain).ok_or_else(|| KeyError::OtherKey {
             certificate: certificate.to_owned(),
             private_key: private_key.to_owned(),
         })
+    }
+
+    /// The same where devices are told to expect the authority in a file.
+    fn below(self, anchor: &Path, now_ms: u64) -> Result<Self, KeyError> {
+        let der = certificates(anchor)?.swap_remove(0);
+        let name = self.server_name.as_ref().or_else(|| self.names.first()).cloned().unwrap_or_default();
+        self.with_anchor(der, &name, now_ms)
+            .map_err(|refusal| KeyError::NotBelow { anchor: anchor.to_owned(), refusal })
     }
 
     /// Reads the key at `path`, or makes one there, which only its owner may read. Whether it was made.

@@ -9,12 +9,15 @@ mod file;
 use core::fmt;
 use std::sync::Arc;
 
-use dtls_psk::{CertificateType, CertificateTypes, POINT, RAW_PUBLIC_KEY, SIGNATURE, raw_public_key};
+use dtls_psk::{
+    CertificateAssociation, CertificateType, CertificateTypes, CertificateUsage, POINT, RAW_PUBLIC_KEY,
+    RustCrypto, SIGNATURE, ServerTrust, raw_public_key,
+};
 #[cfg(feature = "pkcs11")]
 use dtls_psk::{TokenError, TokenKey};
 use sha2::{Digest as _, Sha256};
 
-use crate::credentials::{Certificate, Role, ServerPublic};
+use crate::credentials::{Certificate, Fingerprint, Pin, PinKind, Role, ServerPublic};
 use crate::crypto::SigningKey;
 
 pub use file::KeyError;
@@ -32,6 +35,8 @@ pub struct ServerKey {
     raw_public_key: [u8; RAW_PUBLIC_KEY],
     /// In DER, that of the key first; empty where there is none.
     chain: Vec<Vec<u8>>,
+    /// The certificate of the authority that devices are told to expect instead of its own.
+    anchor: Option<Vec<u8>>,
     names: Vec<String>,
     /// The name that devices are told to ask for.
     server_name: Option<String>,
@@ -61,7 +66,16 @@ impl ServerKey {
     fn new(signer: Signer, point: &[u8; POINT]) -> Self {
         let raw_public_key = raw_public_key(point);
         let (chain, names) = (Vec::new(), Vec::new());
-        Self { signer, raw_public_key, chain, names, server_name: None, role: None, is_retiring: false }
+        Self {
+            signer,
+            raw_public_key,
+            chain,
+            anchor: None,
+            names,
+            server_name: None,
+            role: None,
+            is_retiring: false,
+        }
     }
 
     /// The same with certificates in DER, its own first, under the DNS names in that. `None` if it cannot be read or is that of
@@ -73,6 +87,23 @@ impl ServerKey {
             return None;
         }
         Some(Self { names: own.dns_names, chain, ..self })
+    }
+
+    /// The same where devices are told to expect this authority (certificate usage 2), so that a renewed certificate needs no new
+    /// account. In DER.
+    ///
+    /// # Errors
+    /// Why a device that asks for `name` would not trust it.
+    pub fn with_anchor(self, anchor: Vec<u8>, name: &str, now_ms: u64) -> Result<Self, dtls_psk::Refusal> {
+        let trust = ServerTrust {
+            usage: CertificateUsage::TrustAnchorAssertion,
+            association: CertificateAssociation::Full(&anchor),
+            anchors: &[],
+            name,
+            now: Some(now_ms / 1000),
+        };
+        trust.check::<RustCrypto>(self.chain.iter().map(Vec::as_slice))?;
+        Ok(Self { anchor: Some(anchor), ..self })
     }
 
     /// The same for one of the two servers alone.
@@ -192,9 +223,22 @@ impl ServerKeys {
         ServerPublic {
             raw_public_key: raw_public_key.map(|key| key.raw_public_key.to_vec()).unwrap_or_default(),
             certificate: certified.and_then(|key| key.chain.first().cloned()),
-            anchor: None,
+            anchor: certified.and_then(|key| key.anchor.clone()),
             server_name: certified.and_then(|key| key.server_name.clone()),
         }
+    }
+
+    /// Whether devices that were told to expect this find it in one of them.
+    #[must_use]
+    pub fn has(&self, pin: &Pin) -> bool {
+        self.iter().any(|key| {
+            let expected = match pin.of {
+                PinKind::RawPublicKey => Some(key.raw_public_key.as_slice()),
+                PinKind::Certificate => key.chain.first().map(Vec::as_slice),
+                PinKind::Anchor => key.anchor.as_deref(),
+            };
+            expected.is_some_and(|der| Fingerprint::of(der) == pin.sha256)
+        })
     }
 
     /// The kinds of certificates that handshakes with one of the two servers may have.

@@ -109,7 +109,16 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     let credentials = Arc::new(Credentials::open(store, settled.credentials.clone())?);
     credentials.set_trust(trust(&settled.trust)?);
     follow_trust(settled.trust.clone(), Arc::clone(&credentials));
-    let (keys, is_new) = ServerKeys::load(&settled.server_keys, &data.join("server.key"))?;
+    let pinned = credentials.pinned();
+    let own = data.join("server.key");
+    let (keys, is_new) = ServerKeys::load(&settled.server_keys, &own, !pinned.is_empty(), now_ms())?;
+    for (pin, devices) in pinned.iter().filter(|(pin, _)| !keys.has(pin)) {
+        tracing::warn!(
+            "{} devices were told to expect a server with sha256 {}, which it is not any more: they have to be bootstrapped",
+            devices.len(),
+            pin.sha256
+        );
+    }
     for role in Role::ALL {
         credentials.set_server_keys(role, keys.public(role));
     }
