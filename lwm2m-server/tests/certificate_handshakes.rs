@@ -303,7 +303,7 @@ impl Authority {
 /// A server that trusts an authority, and a device `a` with a certificate of it, which the server knows by the name in it.
 fn world_of_certificates() -> (World, Authority, Holder) {
     let own = params("server").self_signed(&key_pair(SERVER)).unwrap().der().to_vec();
-    let mut world = world_of(vec![server_key(SERVER).with_certificates(vec![own]).unwrap()]);
+    let world = world_of(vec![server_key(SERVER).with_certificates(vec![own]).unwrap()]);
     let authority = Authority::new();
     world.credentials.set_trust(authority.trust(&[]));
     let key =
