@@ -794,7 +794,7 @@ fn below_an_authority_that_may_not_issue_for_every_name_only_dns_names_bind() {
                     assert_eq!(refused.refusal, Refusal::WrongName);
                     assert!(refused.reason.contains("(nameConstraints)"), "{refused}");
                 }
-                (found, _) => panic!("{endpoint}: {found:?}"),
+                (found, _) => unreachable!("{endpoint}: {found:?}"),
             }
         }
     }
