@@ -23,12 +23,14 @@ use crate::account::host_name;
 use crate::account::{Accounts, Security};
 use crate::client::Client;
 use crate::error::Reason;
+#[cfg(feature = "psk")]
+use crate::event::Notice;
+use crate::event::Role;
 use crate::session::Link;
 #[cfg(any(feature = "rpk", feature = "suites"))]
 use crate::session::Session;
 #[cfg(feature = "psk")]
 use crate::{
-    event::{Notice, Role},
     identity::{Identity, Secret},
     persist::Key,
     registration::State,
