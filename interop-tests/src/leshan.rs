@@ -4,17 +4,9 @@
 
 use dtls_psk::Suite;
 
+use crate::account::{Key, Psk, Security};
 use crate::peers::{self, Program};
 use crate::process::{Process, free_udp_port, local};
-
-/// A device's credential: what the tests write into the stores of both sides.
-#[derive(Debug, Clone, Copy)]
-pub struct Psk<'a> {
-    /// The PSK identity.
-    pub identity: &'a str,
-    /// The key in hexadecimal.
-    pub key: &'a str,
-}
 
 /// Leshan's LwM2M server.
 #[derive(Debug)]
@@ -35,7 +27,16 @@ impl Server {
 
     /// As [`Server::start`], with settings of Californium: `NAME=VALUE`.
     pub fn start_with(settings: &[&str]) -> Option<Self> {
-        let (process, coap, coaps) = start(&peers::leshan()?, "leshan/Server.java", settings);
+        Self::run("", settings)
+    }
+
+    /// As [`Server::start`], with a key for raw public keys and certificates, and the authority of those of devices.
+    pub fn start_as(own: &Key, anchor: &[u8]) -> Option<Self> {
+        Self::run(&key(own, anchor), &[])
+    }
+
+    fn run(key: &str, settings: &[&str]) -> Option<Self> {
+        let (process, coap, coaps) = start(&peers::leshan()?, "leshan/Server.java", key, settings);
         Some(Self { process, events: Vec::new(), coap, coaps })
     }
 
@@ -51,7 +52,12 @@ impl Server {
 
     /// Stores the credential of a device.
     pub fn add(&mut self, endpoint: &str, psk: Psk<'_>) {
-        let stored = self.ask(&format!("psk {endpoint} {} {}", psk.identity, psk.key));
+        self.add_as(endpoint, &Security::Psk(psk));
+    }
+
+    /// The same in any mode of security.
+    pub fn add_as(&mut self, endpoint: &str, security: &Security<'_>) {
+        let stored = self.ask(&known(endpoint, security));
         assert_eq!(stored, "stored");
     }
 
@@ -89,8 +95,17 @@ pub struct BootstrapServer {
 impl BootstrapServer {
     /// Starts it and waits until it listens; `None` when it is not installed.
     pub fn start() -> Option<Self> {
+        Self::run("")
+    }
+
+    /// As [`Server::start_as`].
+    pub fn start_as(own: &Key, anchor: &[u8]) -> Option<Self> {
+        Self::run(&key(own, anchor))
+    }
+
+    fn run(key: &str) -> Option<Self> {
         let program = peers::leshan_bootstrap()?;
-        let (process, coap, coaps) = start(&program, "leshan-bootstrap/BootstrapServer.java", &[]);
+        let (process, coap, coaps) = start(&program, "leshan-bootstrap/BootstrapServer.java", key, &[]);
         Some(Self { process, coap, coaps })
     }
 
@@ -106,22 +121,32 @@ impl BootstrapServer {
 
     /// Stores the bootstrap credential of a device.
     pub fn add(&mut self, endpoint: &str, psk: Psk<'_>) {
-        self.process.say(&format!("psk {endpoint} {} {}", psk.identity, psk.key));
-        self.process.wait_for_text("stored");
+        self.add_as(endpoint, &Security::Psk(psk));
+    }
+
+    /// The same in any mode of security.
+    pub fn add_as(&mut self, endpoint: &str, security: &Security<'_>) {
+        self.store(&known(endpoint, security));
     }
 
     /// Stores which management account a device is to get, written in `format` (`TLV`, `SENML_CBOR`, …).
     pub fn plan(&mut self, endpoint: &str, format: &str, uri: &str, psk: Option<Psk<'_>>) {
-        let credential = psk.map_or(String::new(), |psk| format!(" {} {}", psk.identity, psk.key));
-        self.process.say(&format!("plan {endpoint} {format} {uri} 300{credential}"));
-        self.process.wait_for_text("stored");
+        self.plan_as(endpoint, format, uri, &psk.into());
+    }
+
+    /// The same in any mode of security.
+    pub fn plan_as(&mut self, endpoint: &str, format: &str, uri: &str, security: &Security<'_>) {
+        self.store(&format!("plan {endpoint} {format} {uri} 300 {}", security.word()));
     }
 
     /// As [`BootstrapServer::plan`], and the device is to offer this cipher suite alone.
     pub fn plan_under(&mut self, endpoint: &str, format: &str, uri: &str, psk: Psk<'_>, suite: Suite) {
-        let Psk { identity, key } = psk;
-        let suite = suite.code();
-        self.process.say(&format!("plan {endpoint} {format} {uri} 300 {identity} {key} {suite:04x}"));
+        let (security, suite) = (Security::Psk(psk).word(), suite.code());
+        self.store(&format!("plan {endpoint} {format} {uri} 300 {security} {suite:04x}"));
+    }
+
+    fn store(&mut self, command: &str) {
+        self.process.say(command);
         self.process.wait_for_text("stored");
     }
 
@@ -146,12 +171,22 @@ impl Client {
 
     /// As [`Client::start`], with settings of Californium: `NAME=VALUE`.
     pub fn start_with(endpoint: &str, uri: &str, psk: Option<Psk<'_>>, settings: &[&str]) -> Option<Self> {
-        Self::run(endpoint, uri, "server", psk, settings)
+        Self::run(endpoint, uri, "server", &psk.into(), settings)
+    }
+
+    /// As [`Client::start`], in any mode of security.
+    pub fn start_as(endpoint: &str, uri: &str, security: &Security<'_>) -> Option<Self> {
+        Self::run(endpoint, uri, "server", security, &[])
     }
 
     /// Starts a device that asks `uri` for its accounts first; `None` when it is not installed.
     pub fn bootstrap(endpoint: &str, uri: &str, psk: Option<Psk<'_>>) -> Option<Self> {
-        Self::run(endpoint, uri, "bootstrap", psk, &[])
+        Self::bootstrap_as(endpoint, uri, &psk.into())
+    }
+
+    /// As [`Client::bootstrap`], in any mode of security.
+    pub fn bootstrap_as(endpoint: &str, uri: &str, security: &Security<'_>) -> Option<Self> {
+        Self::run(endpoint, uri, "bootstrap", security, &[])
     }
 
     /// Waits for an event: a line that starts with `event`.
@@ -159,21 +194,43 @@ impl Client {
         wait_for(&mut self.process, event)
     }
 
-    fn run(endpoint: &str, uri: &str, kind: &str, psk: Option<Psk<'_>>, settings: &[&str]) -> Option<Self> {
+    fn run(
+        endpoint: &str,
+        uri: &str,
+        kind: &str,
+        security: &Security<'_>,
+        settings: &[&str],
+    ) -> Option<Self> {
         let mut command = peers::leshan()?.command();
         command.arg(peers::source("leshan/Client.java")).args([endpoint, uri, "300", kind]);
-        command.args(psk.map_or(["", ""], |psk| [psk.identity, psk.key])).args(settings);
+        command.arg(security.word()).args(settings);
         Some(Self { process: Process::spawn("leshan client", command) })
     }
 }
 
-fn start(program: &Program, source: &str, settings: &[&str]) -> (Process, u16, u16) {
+fn start(program: &Program, source: &str, key: &str, settings: &[&str]) -> (Process, u16, u16) {
     let (coap, coaps) = (free_udp_port(), free_udp_port());
     let mut command = program.command();
-    command.arg(peers::source(source)).args([coap, coaps].map(|port| port.to_string())).args(settings);
+    command.arg(peers::source(source)).args([coap, coaps].map(|port| port.to_string()));
+    command.arg(key).args(settings);
     let mut process = Process::spawn(program.name, command);
     process.wait_for("ready", |line| (line == "ready").then_some(()));
     (process, coap, coaps)
+}
+
+/// What a server is started with.
+fn key(own: &Key, anchor: &[u8]) -> String {
+    [&own.private, &own.certificates.concat(), anchor].map(hex::encode).join(",")
+}
+
+/// The command that tells a server of a device.
+fn known(endpoint: &str, security: &Security<'_>) -> String {
+    match security {
+        Security::None => unreachable!("without security there is nothing to tell"),
+        Security::Psk(Psk { identity, key }) => format!("psk {endpoint} {identity} {key}"),
+        Security::RawPublicKey { own, .. } => format!("rpk {endpoint} {}", hex::encode(&own.public)),
+        Security::X509 { .. } => format!("x509 {endpoint}"),
+    }
 }
 
 fn wait_for(process: &mut Process, event: &str) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is part of the product. The conformance runner `lwm2m-interop` and the files in `tests/` use it.
 
+pub mod account;
 pub mod coap;
 pub mod dtls;
 pub mod ets;

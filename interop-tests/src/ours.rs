@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use ureq::Agent;
 
-use crate::leshan::Psk;
+use crate::account::{Psk, Security};
 use crate::process::{PATIENCE, Process, free_udp_port, local};
 
 /// Returns the path of one of our programs, built with the profile of the running test.
@@ -62,6 +62,8 @@ fn newest(folder: &Path) -> Option<SystemTime> {
 pub struct Client {
     /// The process, for its log and to interrupt it.
     pub process: Process,
+    /// Kept for its drop: the files with its keys.
+    _keys: Option<TempDir>,
 }
 
 impl Client {
@@ -77,11 +79,15 @@ impl Client {
 
     /// Starts a device with further arguments.
     pub fn run(endpoint: &str, uri: &str, psk: Option<Psk<'_>>, arguments: &[&str]) -> Self {
-        let mut arguments = arguments.to_vec();
-        if let Some(psk) = psk {
-            arguments.extend(["--psk-identity", psk.identity, "--psk-key", psk.key]);
-        }
-        Self::run_with(endpoint, uri, &arguments, &[])
+        Self::run_as(endpoint, uri, &psk.into(), arguments)
+    }
+
+    /// Starts a device in any mode of security.
+    pub fn run_as(endpoint: &str, uri: &str, security: &Security<'_>, arguments: &[&str]) -> Self {
+        let keys = tempfile::tempdir().expect("a temporary folder can be made");
+        let credential = security.arguments(keys.path());
+        let arguments: Vec<_> = arguments.iter().copied().chain(credential.iter().map(String::as_str)).collect();
+        Self { _keys: Some(keys), ..Self::run_with(endpoint, uri, &arguments, &[]) }
     }
 
     /// Starts a device with all its arguments, and variables of its environment.
@@ -89,7 +95,7 @@ impl Client {
         let mut command = Command::new(binary("lwm2m-client", "lwm2m-client"));
         command.args(["--endpoint", endpoint, "--server", uri]).args(arguments);
         command.env("NO_COLOR", "1").envs(environment.iter().copied());
-        Self { process: Process::spawn("lwm2m-client", command) }
+        Self { process: Process::spawn("lwm2m-client", command), _keys: None }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use interop_tests::leshan::{BootstrapServer, Client, Psk, Server};
+use interop_tests::account::Psk;
+use interop_tests::leshan::{BootstrapServer, Client, Server};
 use interop_tests::process::local;
 use interop_tests::relay::Relay;
 use interop_tests::seen::{Feature, Role};

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test")]
 
-use interop_tests::leshan::Psk;
+use interop_tests::account::Psk;
 use interop_tests::ours::{Client, Server};
 use interop_tests::owner::key_file;
 use interop_tests::process::local;

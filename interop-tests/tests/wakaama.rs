@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use interop_tests::leshan::Psk;
+use interop_tests::account::Psk;
 use interop_tests::process::{Process, local};
 use interop_tests::relay::Relay;
 use interop_tests::seen::{Feature, Role};

@@ -1,10 +1,12 @@
 // A bootstrap server on the reference implementation's libraries, driven by lines on standard input, for the tests.
 //
-// java -cp LIBRARIES BootstrapServer.java COAP_PORT COAPS_PORT
-// Prints `ready`, then one line for each event of a session. Commands:
-//   psk ENDPOINT IDENTITY HEXKEY                                          the bootstrap account of a device
-//   plan ENDPOINT TLV|SENML_CBOR|… URI LIFETIME [IDENTITY HEXKEY [SUITE]] the management account it is to get
-// SUITE is in hexadecimal, a number of IANA. Each is answered by `stored`.
+// java -cp LIBRARIES BootstrapServer.java COAP_PORT COAPS_PORT KEY
+// KEY is as for Server.java. Prints `ready`, then one line for each event of a session. Commands:
+//   psk ENDPOINT IDENTITY HEXKEY                                  the bootstrap account of a device
+//   rpk ENDPOINT HEXKEY                                           the same
+//   x509 ENDPOINT                                                 the same
+//   plan ENDPOINT TLV|SENML_CBOR|… URI LIFETIME SECURITY [SUITE]  the management account it is to get
+// SECURITY is as for Client.java; SUITE is in hexadecimal, a number of IANA. Each is answered by `stored`.
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -12,6 +14,8 @@ import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
 import java.util.EnumSet;
 import java.util.List;
+import org.eclipse.leshan.core.CertificateUsage;
+import org.eclipse.leshan.core.MatchingType;
 import org.eclipse.leshan.core.SecurityMode;
 import org.eclipse.leshan.core.endpoint.Protocol;
 import org.eclipse.leshan.core.model.ObjectLoader;
@@ -19,6 +23,7 @@ import org.eclipse.leshan.core.peer.LwM2mPeer;
 import org.eclipse.leshan.core.request.*;
 import org.eclipse.leshan.core.response.LwM2mResponse;
 import org.eclipse.leshan.core.util.Hex;
+import org.eclipse.leshan.core.util.SecurityUtil;
 import org.eclipse.leshan.core.util.datatype.ULong;
 import org.eclipse.leshan.server.bootstrap.*;
 import org.eclipse.leshan.server.californium.bootstrap.endpoint.CaliforniumBootstrapServerEndpointsProvider;
@@ -48,6 +53,12 @@ public class BootstrapServer {
         builder.setObjectModelProvider(new VersionedBootstrapModelProvider(ObjectLoader.loadAllDefault()));
         builder.setSecurityStore(new BootstrapSecurityStoreAdapter(security));
         builder.setConfigStore(plans);
+        if (!args[2].isEmpty()) {
+            String[] key = args[2].split(",");
+            builder.setPrivateKey(SecurityUtil.privateKey.decode(bytes(key[0])));
+            builder.setCertificateChain(SecurityUtil.certificateChain.decode(bytes(key[1])));
+            builder.setTrustedCertificates(SecurityUtil.certificateChain.decode(bytes(key[2])));
+        }
         builder.setEndpointsProviders(endpoints.build());
         LeshanBootstrapServer server = builder.build();
         server.addListener(new Events());
@@ -57,15 +68,29 @@ public class BootstrapServer {
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = input.readLine(); line != null; line = input.readLine()) {
             String[] words = line.split(" ");
-            if (words[0].equals("psk")) {
+            switch (words[0]) {
+            case "psk":
+                security.add(SecurityInfo.newPreSharedKeyInfo(words[1], words[2], bytes(words[3])));
+                break;
+            case "rpk":
                 security.add(
-                        SecurityInfo.newPreSharedKeyInfo(words[1], words[2], Hex.decodeHex(words[3].toCharArray())));
-            } else if (words[0].equals("plan")) {
+                        SecurityInfo.newRawPublicKeyInfo(words[1], SecurityUtil.publicKey.decode(bytes(words[2]))));
+                break;
+            case "x509":
+                security.add(SecurityInfo.newX509CertInfo(words[1]));
+                break;
+            case "plan":
                 plans.add(words[1], plan(words));
+                break;
+            default:
             }
             print("stored");
         }
         server.destroy();
+    }
+
+    static byte[] bytes(String digits) {
+        return Hex.decodeHex(digits.toCharArray());
     }
 
     static BootstrapConfig plan(String[] words) {
@@ -83,14 +108,31 @@ public class BootstrapServer {
         BootstrapConfig.ServerSecurity account = new BootstrapConfig.ServerSecurity();
         account.uri = words[3];
         account.serverId = 123;
-        account.securityMode = words.length > 6 ? SecurityMode.PSK : SecurityMode.NO_SEC;
-        if (words.length > 6) {
-            account.publicKeyOrId = words[5].getBytes(StandardCharsets.UTF_8);
-            account.secretKey = Hex.decodeHex(words[6].toCharArray());
+        String[] parts = words[5].split(",");
+        switch (parts[0]) {
+        case "psk":
+            account.securityMode = SecurityMode.PSK;
+            account.publicKeyOrId = parts[1].getBytes(StandardCharsets.UTF_8);
+            account.secretKey = bytes(parts[2]);
+            break;
+        case "rpk":
+        case "x509":
+            account.securityMode = parts[0].equals("rpk") ? SecurityMode.RPK : SecurityMode.X509;
+            account.publicKeyOrId = bytes(parts[1]);
+            account.secretKey = bytes(parts[2]);
+            account.serverPublicKey = bytes(parts[3]);
+            if (parts.length > 4) {
+                account.matchingType = MatchingType.EXACT_MATCH;
+                account.certificateUsage = CertificateUsage.fromCode(Integer.parseInt(parts[4]));
+                account.sni = parts[5];
+            }
+            break;
+        default:
+            account.securityMode = SecurityMode.NO_SEC;
         }
-        if (words.length > 7) {
+        if (words.length > 6) {
             account.cipherSuite = List
-                    .of(new BootstrapConfig.CipherSuiteId(ULong.valueOf(Long.parseLong(words[7], 16))));
+                    .of(new BootstrapConfig.CipherSuiteId(ULong.valueOf(Long.parseLong(words[6], 16))));
         }
         plan.security.put(1, account);
         return plan;

@@ -1,7 +1,12 @@
 // An LwM2M client on the reference implementation's libraries, driven by lines on standard input, for the tests.
 //
-// java -cp LIBRARIES Client.java ENDPOINT URI LIFETIME server|bootstrap IDENTITY HEXKEY [SETTING=VALUE…]
-// Without security IDENTITY and HEXKEY are empty. The settings are Californium's, as in its file of properties.
+// java -cp LIBRARIES Client.java ENDPOINT URI LIFETIME server|bootstrap SECURITY [SETTING=VALUE…]
+// SECURITY is one of these, each part but the identity, the usage and the name in hexadecimal, keys and certificates of DER:
+//   nosec
+//   psk,IDENTITY,KEY
+//   rpk,PUBLIC,PRIVATE,SERVER
+//   x509,CERTIFICATE,PRIVATE,SERVER,USAGE,NAME[,ANCHOR]
+// The settings are Californium's, as in its file of properties.
 // Prints one line for each event. Commands: `temperature VALUE` changes /3303/0/5700, `update` sends an Update, `resume`
 // does so after an abbreviated handshake, `stop` de-registers and ends.
 
@@ -34,7 +39,9 @@ import org.eclipse.leshan.core.node.LwM2mResource;
 import org.eclipse.leshan.core.request.*;
 import org.eclipse.leshan.core.request.argument.Arguments;
 import org.eclipse.leshan.core.response.*;
+import org.eclipse.leshan.core.security.util.SecurityUtil;
 import org.eclipse.leshan.core.util.Hex;
+import org.eclipse.leshan.core.util.datatype.ULong;
 import org.eclipse.leshan.transport.californium.client.endpoint.CaliforniumClientEndpointsProvider;
 import org.eclipse.leshan.transport.californium.client.endpoint.coap.CoapClientProtocolProvider;
 import org.eclipse.leshan.transport.californium.client.endpoint.coaps.CoapsClientProtocolProvider;
@@ -54,15 +61,11 @@ public class Client {
 
         String uri = args[1];
         boolean bootstrap = args[3].equals("bootstrap");
-        byte[] identity = args[4].getBytes(StandardCharsets.UTF_8);
-        byte[] key = args[5].isEmpty() ? null : Hex.decodeHex(args[5].toCharArray());
+        String[] security = args[4].split(",");
+        initializer.setInstancesForObject(0, security(uri, bootstrap, security));
         if (bootstrap) {
-            initializer.setInstancesForObject(0,
-                    key == null ? Security.noSecBootstrap(uri) : Security.pskBootstrap(uri, identity, key));
             initializer.setClassForObject(1, org.eclipse.leshan.client.object.Server.class);
         } else {
-            initializer.setInstancesForObject(0,
-                    key == null ? Security.noSec(uri, 123) : Security.psk(uri, 123, identity, key));
             initializer.setInstancesForObject(1,
                     new org.eclipse.leshan.client.object.Server(123, Long.parseLong(args[2])));
         }
@@ -72,10 +75,13 @@ public class Client {
 
         LeshanClientBuilder builder = new LeshanClientBuilder(args[0]);
         builder.setObjects(initializer.createAll());
+        if (security.length > 6) {
+            builder.setTrustStore(List.of(SecurityUtil.certificate.decode(bytes(security[6]))));
+        }
         CaliforniumClientEndpointsProvider.Builder endpoints = new CaliforniumClientEndpointsProvider.Builder(
                 new CoapClientProtocolProvider(), new CoapsClientProtocolProvider());
         Properties settings = new Properties();
-        settings.load(new StringReader(String.join("\n", Arrays.copyOfRange(args, 6, args.length))));
+        settings.load(new StringReader(String.join("\n", Arrays.copyOfRange(args, 5, args.length))));
         Configuration configuration = endpoints.createDefaultConfiguration();
         configuration.add(settings);
         endpoints.setConfiguration(configuration);
@@ -103,6 +109,33 @@ public class Client {
         client.destroy(true);
         print("stopped");
         System.exit(0);
+    }
+
+    static byte[] bytes(String digits) {
+        return Hex.decodeHex(digits.toCharArray());
+    }
+
+    static Security security(String uri, boolean bootstrap, String[] parts) {
+        switch (parts[0]) {
+        case "psk":
+            byte[] identity = parts[1].getBytes(StandardCharsets.UTF_8);
+            byte[] key = bytes(parts[2]);
+            return bootstrap ? Security.pskBootstrap(uri, identity, key) : Security.psk(uri, 123, identity, key);
+        case "rpk":
+        case "x509":
+            byte[] own = bytes(parts[1]);
+            byte[] secret = bytes(parts[2]);
+            byte[] server = bytes(parts[3]);
+            if (parts[0].equals("rpk")) {
+                return bootstrap ? Security.rpkBootstrap(uri, own, secret, server)
+                        : Security.rpk(uri, 123, own, secret, server);
+            }
+            ULong usage = ULong.valueOf(parts[4]);
+            return bootstrap ? Security.x509Bootstrap(uri, own, secret, server, usage, parts[5])
+                    : Security.x509(uri, 123, own, secret, server, usage, parts[5]);
+        default:
+            return bootstrap ? Security.noSecBootstrap(uri) : Security.noSec(uri, 123);
+        }
     }
 
     public static class Temperature extends BaseInstanceEnabler {

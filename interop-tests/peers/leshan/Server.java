@@ -1,9 +1,12 @@
 // An LwM2M server on the reference implementation's libraries, driven by lines on standard input, for the tests.
 //
-// java -cp LIBRARIES Server.java COAP_PORT COAPS_PORT [SETTING=VALUE…]
-// The settings are Californium's, as in its file of properties.
+// java -cp LIBRARIES Server.java COAP_PORT COAPS_PORT KEY [SETTING=VALUE…]
+// KEY is empty, or PRIVATE,CERTIFICATE,ANCHOR: for raw public keys and certificates its own, and the authority of those of devices, in
+// hexadecimal of DER. The settings are Californium's, as in its file of properties.
 // Prints `ready`, then one line for each event and one `answer CODE …` for each command:
 //   psk ENDPOINT IDENTITY HEXKEY
+//   rpk ENDPOINT HEXKEY
+//   x509 ENDPOINT
 //   read|observe|discover|delete|cancel ENDPOINT PATH [FORMAT]
 //   write ENDPOINT PATH FORMAT text|integer|float|boolean|opaque VALUE
 //   update|replace ENDPOINT INSTANCE FORMAT RESOURCE TYPE VALUE …
@@ -38,6 +41,7 @@ import org.eclipse.leshan.core.observation.SingleObservation;
 import org.eclipse.leshan.core.request.*;
 import org.eclipse.leshan.core.request.WriteRequest.Mode;
 import org.eclipse.leshan.core.response.*;
+import org.eclipse.leshan.core.security.util.SecurityUtil;
 import org.eclipse.leshan.core.util.Hex;
 import org.eclipse.leshan.server.LeshanServer;
 import org.eclipse.leshan.server.LeshanServerBuilder;
@@ -65,7 +69,7 @@ public class Server {
         CaliforniumServerEndpointsProvider.Builder endpoints = new CaliforniumServerEndpointsProvider.Builder(
                 new CoapServerProtocolProvider(), new CoapsServerProtocolProvider());
         Properties settings = new Properties();
-        settings.load(new StringReader(String.join("\n", Arrays.copyOfRange(args, 2, args.length))));
+        settings.load(new StringReader(String.join("\n", Arrays.copyOfRange(args, 3, args.length))));
         Configuration configuration = endpoints.createDefaultConfiguration();
         configuration.add(settings);
         endpoints.setConfiguration(configuration);
@@ -78,6 +82,12 @@ public class Server {
         LeshanServerBuilder builder = new LeshanServerBuilder();
         builder.setObjectModelProvider(new VersionedModelProvider(models));
         builder.setSecurityStore(security);
+        if (!args[2].isEmpty()) {
+            String[] key = args[2].split(",");
+            builder.setPrivateKey(SecurityUtil.privateKey.decode(bytes(key[0])));
+            builder.setCertificateChain(SecurityUtil.certificateChain.decode(bytes(key[1])));
+            builder.setTrustedCertificates(SecurityUtil.certificateChain.decode(bytes(key[2])));
+        }
         builder.setEndpointsProviders(endpoints.build());
         server = builder.build();
         listen();
@@ -156,10 +166,22 @@ public class Server {
         });
     }
 
+    static byte[] bytes(String digits) {
+        return Hex.decodeHex(digits.toCharArray());
+    }
+
     static String command(String[] words) throws Exception {
-        if (words[0].equals("psk")) {
-            security.add(SecurityInfo.newPreSharedKeyInfo(words[1], words[2], Hex.decodeHex(words[3].toCharArray())));
+        switch (words[0]) {
+        case "psk":
+            security.add(SecurityInfo.newPreSharedKeyInfo(words[1], words[2], bytes(words[3])));
             return "stored";
+        case "rpk":
+            security.add(SecurityInfo.newRawPublicKeyInfo(words[1], SecurityUtil.publicKey.decode(bytes(words[2]))));
+            return "stored";
+        case "x509":
+            security.add(SecurityInfo.newX509CertInfo(words[1]));
+            return "stored";
+        default:
         }
         Registration one = server.getRegistrationService().getByEndpoint(words[1]);
         if (one == null) {
@@ -251,7 +273,7 @@ public class Server {
         case "boolean":
             return Boolean.valueOf(text);
         case "opaque":
-            return Hex.decodeHex(text.toCharArray());
+            return bytes(text);
         default:
             return text;
         }

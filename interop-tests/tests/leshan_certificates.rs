@@ -1,0 +1,231 @@
+//! Leshan with raw public keys and X.509: server and client 2.0.0-M18, bootstrap server 2.0.0-M14. Each certificate usage and SNI, and
+//! accounts in these modes that a bootstrap server writes, in both roles.
+
+#![expect(clippy::unwrap_used, reason = "test")]
+
+use interop_tests::account::{Key, Psk, Security};
+use interop_tests::leshan::{BootstrapServer, Client, Server};
+use interop_tests::seen::{Feature, Role};
+use interop_tests::{ours, peers};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _,
+};
+use serde_json::{Value, json};
+
+const BOOTSTRAP: Psk<'_> = Psk { identity: "bootstrap-account", key: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" };
+
+/// What the server's certificate has, and no resolver knows.
+const NAME: &str = "server.example";
+
+/// The device of tests with one.
+const DEVICE: &str = "device";
+
+fn pair() -> KeyPair {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap()
+}
+
+fn params(common_name: &str, names: &[&str]) -> CertificateParams {
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+}
+
+/// A root, and an authority below it, which has issued everybody's certificate.
+struct Authorities {
+    root: Vec<u8>,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authorities {
+    fn new() -> Self {
+        let params = |common_name| {
+            let mut params = params(common_name, &[]);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            params
+        };
+        let root = CertifiedIssuer::self_signed(params("Root"), pair()).unwrap();
+        let authority = CertifiedIssuer::signed_by(params("Authority"), pair(), &root).unwrap();
+        Self { root: root.der().to_vec(), authority }
+    }
+
+    /// A new key, with a certificate of that common name and those DNS names.
+    fn key(&self, common_name: &str, names: &[&str]) -> Key {
+        let pair = pair();
+        let certificate = params(common_name, names).signed_by(&pair, &self.authority).unwrap();
+        Key {
+            private: pair.serialize_der(),
+            public: pair.subject_public_key_info(),
+            certificates: vec![certificate.der().to_vec(), self.authority.der().to_vec()],
+        }
+    }
+
+    /// An account with certificates for each usage.
+    fn accounts<'k>(&'k self, own: &'k Key, server: &'k Key) -> [Security<'k>; 4] {
+        let (authority, root, none) = (self.authority.der().as_ref(), self.root.as_slice(), &[][..]);
+        let (name, leaf) = (NAME, server.certificate());
+        [(authority, root), (leaf, root), (root, none), (leaf, none)]
+            .into_iter()
+            .zip(0..)
+            .map(|((server, anchor), usage)| Security::X509 { own, server, usage, name, anchor })
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap()
+    }
+}
+
+/// Our server with these keys, the preferred one first, which trusts the authorities.
+fn server(authorities: &Authorities, keys: &[(&str, &Key)]) -> ours::Server {
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = folder.path().join("root.crt.der");
+    std::fs::write(&anchor, &authorities.root).unwrap();
+    let mut text = String::new();
+    for (name, key) in keys {
+        let [private_key, certificate] = key.files(folder.path(), name);
+        text += &format!(
+            "[[server_keys]]\nprivate_key = {private_key:?}\ncertificate = {certificate:?}\nnames = [{name:?}]\n"
+        );
+    }
+    text += &format!("[trust]\nanchors = [{anchor:?}]\n");
+    let configuration = folder.path().join("server.toml");
+    std::fs::write(&configuration, text).unwrap();
+    let mut server = ours::Server::start(&["--config", configuration.to_str().unwrap()]);
+    server.keep(folder);
+    server
+}
+
+fn note(role: Role, features: &[Feature]) {
+    if let Some(program) = peers::leshan() {
+        program.seen("Leshan", role, features);
+    }
+}
+
+fn read_at_ours(server: &ours::Server, device: &str) {
+    let read = server.must("GET", &format!("/devices/{device}/objects/3/0/0"), &Value::Null).to_string();
+    assert!(read.contains("Reference Manufacturer"), "{read}");
+}
+
+/// Waits for the registration of our client, and reads from it.
+fn read_at_leshan(server: &mut Server, device: &str) {
+    let registered = server.wait_for(&format!("registered {device}"));
+    eprintln!("{registered}");
+    let read = server.ask(&format!("read {device} /3/0/0 TEXT"));
+    assert!(read.starts_with("205 LwM2mSingleResource"), "{read}");
+}
+
+#[test]
+fn our_client_and_leshans_server_know_each_other_by_raw_public_keys() {
+    let authorities = Authorities::new();
+    let [own, server_key] = [(DEVICE, &[][..]), ("server", &[NAME])].map(|(cn, names)| authorities.key(cn, names));
+    let Some(mut server) = Server::start_as(&server_key, &authorities.root) else { return };
+    let account = Security::RawPublicKey { own: &own, server: &server_key.public };
+    server.add_as(DEVICE, &account);
+    let _client = ours::Client::run_as(DEVICE, &server.secure_uri(), &account, &[]);
+    read_at_leshan(&mut server, DEVICE);
+    note(Role::Server, &[Feature::RawPublicKey]);
+}
+
+#[test]
+fn our_client_trusts_leshans_server_by_each_certificate_usage() {
+    let authorities = Authorities::new();
+    let server_key = authorities.key("server", &[NAME]);
+    let Some(mut server) = Server::start_as(&server_key, &authorities.root) else { return };
+    for usage in 0..4 {
+        let device = format!("usage-{usage}");
+        let own = authorities.key(&device, &[]);
+        let account = authorities.accounts(&own, &server_key)[usage];
+        server.add_as(&device, &account);
+        let _client = ours::Client::run_as(&device, &server.secure_uri(), &account, &[]);
+        read_at_leshan(&mut server, &device);
+    }
+    note(Role::Server, &[Feature::X509]);
+}
+
+#[test]
+fn leshans_client_and_our_server_know_each_other_by_raw_public_keys() {
+    if peers::leshan().is_none() {
+        return;
+    }
+    let authorities = Authorities::new();
+    let [own, server_key] = [(DEVICE, &[][..]), ("server", &[NAME])].map(|(cn, names)| authorities.key(cn, names));
+    let mut server = server(&authorities, &[(NAME, &server_key)]);
+    let account = json!({ "management": { "mode": "rpk", "public_key": hex::encode(&own.public) } });
+    server.must("PUT", "/devices/device/credentials", &account);
+    let account = Security::RawPublicKey { own: &own, server: &server_key.public };
+    let Some(_client) = Client::start_as(DEVICE, &server.secure_uri(), &account) else { return };
+    server.wait_for(&["registered", DEVICE]);
+    read_at_ours(&server, DEVICE);
+    note(Role::Client, &[Feature::RawPublicKey]);
+}
+
+#[test]
+fn leshans_client_asks_our_server_for_its_name_and_trusts_it_by_each_certificate_usage() {
+    if peers::leshan().is_none() {
+        return;
+    }
+    let authorities = Authorities::new();
+    let [other_key, server_key] = ["other.example", NAME].map(|name| authorities.key("server", &[name]));
+    // Who asks for no name gets the first.
+    let mut server = server(&authorities, &[("other.example", &other_key), (NAME, &server_key)]);
+    for usage in 0..4 {
+        let device = format!("usage-{usage}");
+        let own = authorities.key(&device, &[]);
+        let account = json!({ "management": { "mode": "x509", "binding": "name" } });
+        server.must("PUT", &format!("/devices/{device}/credentials"), &account);
+        let account = authorities.accounts(&own, &server_key)[usage];
+        let Some(_client) = Client::start_as(&device, &server.secure_uri(), &account) else { return };
+        server.wait_for(&["registered", &device]);
+        read_at_ours(&server, &device);
+    }
+    note(Role::Client, &[Feature::X509]);
+}
+
+#[test]
+fn leshans_client_takes_accounts_with_keys_and_certificates_from_our_server() {
+    if peers::leshan().is_none() {
+        return;
+    }
+    let authorities = Authorities::new();
+    let server_key = authorities.key("server", &[NAME]);
+    let mut server = server(&authorities, &[(NAME, &server_key)]);
+    for mode in ["rpk", "x509"] {
+        let accounts = json!({
+            "bootstrap": { "identity": mode, "key": BOOTSTRAP.key },
+            "management": { "mode": mode, "generate": true },
+            "profile": { "server_uri": server.secure_uri(), "lifetime": 300 },
+        });
+        server.must("PUT", &format!("/devices/{mode}/credentials"), &accounts);
+        let psk = Psk { identity: mode, ..BOOTSTRAP };
+        let Some(mut client) = Client::bootstrap(mode, &server.secure_bootstrap_uri(), Some(psk)) else { return };
+        client.wait_for("bootstrapped");
+        client.wait_for("registered");
+        server.wait_for(&["bootstrap-finished", mode]);
+        server.wait_for(&["registered", mode]);
+        read_at_ours(&server, mode);
+    }
+    note(Role::Client, &[Feature::Bootstrap]);
+}
+
+#[test]
+fn our_client_takes_accounts_with_keys_and_certificates_from_leshans_bootstrap_server() {
+    let authorities = Authorities::new();
+    let [own, server_key, bootstrap_key] = [(DEVICE, &[][..]), ("server", &[NAME]), ("bootstrap", &[NAME])]
+        .map(|(cn, names)| authorities.key(cn, names));
+    let Some(mut bootstrap) = BootstrapServer::start_as(&bootstrap_key, &authorities.root) else { return };
+    let Some(mut server) = Server::start_as(&server_key, &authorities.root) else { return };
+    bootstrap.add("device", BOOTSTRAP);
+    let raw = Security::RawPublicKey { own: &own, server: &server_key.public };
+    for account in authorities.accounts(&own, &server_key).into_iter().chain([raw]) {
+        server.add_as(DEVICE, &account);
+        bootstrap.plan_as(DEVICE, "TLV", &server.secure_uri(), &account);
+        let mut client = ours::Client::bootstrap(DEVICE, &bootstrap.secure_uri(), Some(BOOTSTRAP));
+        bootstrap.wait_for("finished device");
+        read_at_leshan(&mut server, DEVICE);
+        client.process.interrupt();
+        server.wait_for("unregistered device expired=false");
+    }
+    note(Role::Server, &[Feature::Bootstrap]);
+}
