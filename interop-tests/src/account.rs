@@ -102,7 +102,8 @@ impl Security<'_> {
                 format!("rpk,{}", hex(&[&own.public, &own.private, server]))
             }
             Self::X509 { own, server, usage, name, anchor } => {
-                let keys = hex(&[&own.certificates.concat(), &own.private, server]);
+                // Leshan takes one certificate in `/0/x/3`.
+                let keys = hex(&[own.certificate(), &own.private, server]);
                 format!("x509,{keys},{usage},{name},{}", hex::encode(anchor))
             }
         }

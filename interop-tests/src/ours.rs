@@ -86,7 +86,8 @@ impl Client {
     pub fn run_as(endpoint: &str, uri: &str, security: &Security<'_>, arguments: &[&str]) -> Self {
         let keys = tempfile::tempdir().expect("a temporary folder can be made");
         let credential = security.arguments(keys.path());
-        let arguments: Vec<_> = arguments.iter().copied().chain(credential.iter().map(String::as_str)).collect();
+        let arguments: Vec<_> =
+            arguments.iter().copied().chain(credential.iter().map(String::as_str)).collect();
         Self { _keys: Some(keys), ..Self::run_with(endpoint, uri, &arguments, &[]) }
     }
 

@@ -1,15 +1,15 @@
 //! Leshan with raw public keys and X.509: server and client 2.0.0-M18, bootstrap server 2.0.0-M14. Each certificate usage and SNI, and
 //! accounts in these modes that a bootstrap server writes, in both roles.
 
-#![expect(clippy::unwrap_used, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
 use interop_tests::account::{Key, Psk, Security};
 use interop_tests::leshan::{BootstrapServer, Client, Server};
 use interop_tests::seen::{Feature, Role};
 use interop_tests::{ours, peers};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    PublicKeyData as _,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, PublicKeyData as _,
 };
 use serde_json::{Value, json};
 
@@ -52,6 +52,11 @@ impl Authorities {
         Self { root: root.der().to_vec(), authority }
     }
 
+    /// The authority's own certificate, which servers trust.
+    fn anchor(&self) -> &[u8] {
+        self.authority.der()
+    }
+
     /// A new key, with a certificate of that common name and those DNS names.
     fn key(&self, common_name: &str, names: &[&str]) -> Key {
         let pair = pair();
@@ -59,13 +64,13 @@ impl Authorities {
         Key {
             private: pair.serialize_der(),
             public: pair.subject_public_key_info(),
-            certificates: vec![certificate.der().to_vec(), self.authority.der().to_vec()],
+            certificates: vec![certificate.der().to_vec(), self.anchor().to_vec()],
         }
     }
 
     /// An account with certificates for each usage.
     fn accounts<'k>(&'k self, own: &'k Key, server: &'k Key) -> [Security<'k>; 4] {
-        let (authority, root, none) = (self.authority.der().as_ref(), self.root.as_slice(), &[][..]);
+        let (authority, root, none) = (self.anchor(), self.root.as_slice(), &[][..]);
         let (name, leaf) = (NAME, server.certificate());
         [(authority, root), (leaf, root), (root, none), (leaf, none)]
             .into_iter()
@@ -80,8 +85,8 @@ impl Authorities {
 /// Our server with these keys, the preferred one first, which trusts the authorities.
 fn server(authorities: &Authorities, keys: &[(&str, &Key)]) -> ours::Server {
     let folder = tempfile::tempdir().unwrap();
-    let anchor = folder.path().join("root.crt.der");
-    std::fs::write(&anchor, &authorities.root).unwrap();
+    let anchor = folder.path().join("authority.crt.der");
+    std::fs::write(&anchor, authorities.anchor()).unwrap();
     let mut text = String::new();
     for (name, key) in keys {
         let [private_key, certificate] = key.files(folder.path(), name);
@@ -110,8 +115,7 @@ fn read_at_ours(server: &ours::Server, device: &str) {
 
 /// Waits for the registration of our client, and reads from it.
 fn read_at_leshan(server: &mut Server, device: &str) {
-    let registered = server.wait_for(&format!("registered {device}"));
-    eprintln!("{registered}");
+    server.wait_for(&format!("registered {device}"));
     let read = server.ask(&format!("read {device} /3/0/0 TEXT"));
     assert!(read.starts_with("205 LwM2mSingleResource"), "{read}");
 }
@@ -119,8 +123,9 @@ fn read_at_leshan(server: &mut Server, device: &str) {
 #[test]
 fn our_client_and_leshans_server_know_each_other_by_raw_public_keys() {
     let authorities = Authorities::new();
-    let [own, server_key] = [(DEVICE, &[][..]), ("server", &[NAME])].map(|(cn, names)| authorities.key(cn, names));
-    let Some(mut server) = Server::start_as(&server_key, &authorities.root) else { return };
+    let [own, server_key] =
+        [(DEVICE, &[][..]), ("server", &[NAME])].map(|(cn, names)| authorities.key(cn, names));
+    let Some(mut server) = Server::start_as(&server_key, authorities.anchor()) else { return };
     let account = Security::RawPublicKey { own: &own, server: &server_key.public };
     server.add_as(DEVICE, &account);
     let _client = ours::Client::run_as(DEVICE, &server.secure_uri(), &account, &[]);
@@ -132,7 +137,7 @@ fn our_client_and_leshans_server_know_each_other_by_raw_public_keys() {
 fn our_client_trusts_leshans_server_by_each_certificate_usage() {
     let authorities = Authorities::new();
     let server_key = authorities.key("server", &[NAME]);
-    let Some(mut server) = Server::start_as(&server_key, &authorities.root) else { return };
+    let Some(mut server) = Server::start_as(&server_key, authorities.anchor()) else { return };
     for usage in 0..4 {
         let device = format!("usage-{usage}");
         let own = authorities.key(&device, &[]);
@@ -150,7 +155,8 @@ fn leshans_client_and_our_server_know_each_other_by_raw_public_keys() {
         return;
     }
     let authorities = Authorities::new();
-    let [own, server_key] = [(DEVICE, &[][..]), ("server", &[NAME])].map(|(cn, names)| authorities.key(cn, names));
+    let [own, server_key] =
+        [(DEVICE, &[][..]), ("server", &[NAME])].map(|(cn, names)| authorities.key(cn, names));
     let mut server = server(&authorities, &[(NAME, &server_key)]);
     let account = json!({ "management": { "mode": "rpk", "public_key": hex::encode(&own.public) } });
     server.must("PUT", "/devices/device/credentials", &account);
@@ -184,44 +190,77 @@ fn leshans_client_asks_our_server_for_its_name_and_trusts_it_by_each_certificate
 }
 
 #[test]
-fn leshans_client_takes_accounts_with_keys_and_certificates_from_our_server() {
+fn leshans_client_takes_accounts_with_keys_and_certificates_from_our_server_in_every_mode() {
     if peers::leshan().is_none() {
         return;
     }
     let authorities = Authorities::new();
     let server_key = authorities.key("server", &[NAME]);
     let mut server = server(&authorities, &[(NAME, &server_key)]);
-    for mode in ["rpk", "x509"] {
+    for (bootstrap, management) in [("psk", "rpk"), ("psk", "x509"), ("rpk", "x509"), ("x509", "rpk")] {
+        let device = format!("{bootstrap}-{management}");
+        let own = authorities.key(&device, &[]);
+        let (account, security) = match bootstrap {
+            "psk" => {
+                let psk = Psk { identity: &device, ..BOOTSTRAP };
+                (json!({ "identity": device, "key": BOOTSTRAP.key }), Security::Psk(psk))
+            }
+            "rpk" => {
+                let public_key = hex::encode(&own.public);
+                let security = Security::RawPublicKey { own: &own, server: &server_key.public };
+                (json!({ "mode": "rpk", "public_key": public_key }), security)
+            }
+            _ => {
+                let [.., known] = authorities.accounts(&own, &server_key);
+                (json!({ "mode": "x509", "binding": "name" }), known)
+            }
+        };
         let accounts = json!({
-            "bootstrap": { "identity": mode, "key": BOOTSTRAP.key },
-            "management": { "mode": mode, "generate": true },
+            "bootstrap": account,
+            "management": { "mode": management, "generate": true },
             "profile": { "server_uri": server.secure_uri(), "lifetime": 300 },
         });
-        server.must("PUT", &format!("/devices/{mode}/credentials"), &accounts);
-        let psk = Psk { identity: mode, ..BOOTSTRAP };
-        let Some(mut client) = Client::bootstrap(mode, &server.secure_bootstrap_uri(), Some(psk)) else { return };
+        server.must("PUT", &format!("/devices/{device}/credentials"), &accounts);
+        let uri = server.secure_bootstrap_uri();
+        let Some(mut client) = Client::bootstrap_as(&device, &uri, &security) else { return };
         client.wait_for("bootstrapped");
         client.wait_for("registered");
-        server.wait_for(&["bootstrap-finished", mode]);
-        server.wait_for(&["registered", mode]);
-        read_at_ours(&server, mode);
+        server.wait_for(&["bootstrap-finished", &device]);
+        server.wait_for(&["registered", &device]);
+        read_at_ours(&server, &device);
     }
     note(Role::Client, &[Feature::Bootstrap]);
 }
 
 #[test]
-fn our_client_takes_accounts_with_keys_and_certificates_from_leshans_bootstrap_server() {
+fn our_client_takes_accounts_with_keys_and_certificates_from_leshans_bootstrap_server_in_every_mode() {
     let authorities = Authorities::new();
     let [own, server_key, bootstrap_key] = [(DEVICE, &[][..]), ("server", &[NAME]), ("bootstrap", &[NAME])]
         .map(|(cn, names)| authorities.key(cn, names));
-    let Some(mut bootstrap) = BootstrapServer::start_as(&bootstrap_key, &authorities.root) else { return };
-    let Some(mut server) = Server::start_as(&server_key, &authorities.root) else { return };
-    bootstrap.add("device", BOOTSTRAP);
+    let Some(mut bootstrap) = BootstrapServer::start_as(&bootstrap_key, authorities.anchor()) else { return };
+    let Some(mut server) = Server::start_as(&server_key, authorities.anchor()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = folder.path().join("root.crt.der");
+    std::fs::write(&anchor, &authorities.root).unwrap();
+    let arguments = ["--bootstrap", "--trust-anchor", anchor.to_str().unwrap()];
     let raw = Security::RawPublicKey { own: &own, server: &server_key.public };
-    for account in authorities.accounts(&own, &server_key).into_iter().chain([raw]) {
+    let by_psk = Security::Psk(BOOTSTRAP);
+    let by_raw_keys = Security::RawPublicKey { own: &own, server: &bootstrap_key.public };
+    let [.., by_certificates] = authorities.accounts(&own, &bootstrap_key);
+    let [constrained, service, anchored, known] = authorities.accounts(&own, &server_key);
+    for (bootstrapped, account) in [
+        (by_psk, constrained),
+        (by_psk, service),
+        (by_psk, anchored),
+        (by_psk, known),
+        (by_psk, raw),
+        (by_raw_keys, known),
+        (by_certificates, raw),
+    ] {
         server.add_as(DEVICE, &account);
+        bootstrap.add_as(DEVICE, &bootstrapped);
         bootstrap.plan_as(DEVICE, "TLV", &server.secure_uri(), &account);
-        let mut client = ours::Client::bootstrap(DEVICE, &bootstrap.secure_uri(), Some(BOOTSTRAP));
+        let client = ours::Client::run_as(DEVICE, &bootstrap.secure_uri(), &bootstrapped, &arguments);
         bootstrap.wait_for("finished device");
         read_at_leshan(&mut server, DEVICE);
         client.process.interrupt();
