@@ -497,7 +497,7 @@ mod tests {
 
     #[test]
     fn another_layout_needs_another_magic_number() {
-        let layout = "000161 01 ac02 01 01 00000000000000000000ffffc00002011234 01 0102 01 0103 020405 06 0107 01 08 12 01010a \
+        let layout = "000161 01 ac02 00 01 01 00000000000000000000ffffc00002011234 01 0102 01 0103 020405 06 0107 01 08 12 01010a \
                       01 15 18 01 0d 0102 01 0155 033c2f3e 1b 1d 10 01 11 0112 022f33 0113 27 15";
         let written = hex::encode(postcard::to_stdvec(&saved()).unwrap());
         assert_eq!(
