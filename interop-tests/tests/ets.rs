@@ -103,7 +103,7 @@ fn leshans_client_passes_all_but_the_case_that_it_has_no_resource_for() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let client = |uri: &str, kind: &str| {
         format!(
-            "env -C '{}' {} '{}' {{endpoint}} {uri} {{lifetime}} {kind} {{identity}} {{key}}",
+            "env -C '{}' {} '{}' {{endpoint}} {uri} {{lifetime}} {kind} psk,{{identity}},{{key}}",
             folder.path().display(),
             words.join(" "),
             source.display()

@@ -24,6 +24,9 @@ const SUITES: &[(Suite, &str)] = &[
     (Suite::EcdhePskAes128CbcSha256, "+ECDHE-PSK:+AES-128-CBC:+SHA256"),
     #[cfg(feature = "cbc")]
     (Suite::EcdhePskAes128CbcSha256, "+ECDHE-PSK:+AES-128-CBC:+SHA256:%NO_ETM"),
+    // The same without P-256.
+    #[cfg(feature = "cbc")]
+    (Suite::EcdhePskAes128CbcSha256, "+ECDHE-PSK:+AES-128-CBC:+SHA256:-GROUP-ALL:+GROUP-X25519"),
     #[cfg(feature = "cbc")]
     (Suite::PskAes128CbcSha256, "+PSK:+AES-128-CBC:+SHA256"),
     #[cfg(feature = "cbc")]

@@ -2,13 +2,15 @@
 
 use std::hint::black_box;
 
-use dtls_psk::{Answer, Reason, Suite, Suites};
+use dtls_psk::{Answer, Crypto as _, Reason, RustCrypto, Suite, Suites};
 
 use crate::Findings;
 use crate::parties::*;
+use crate::secret::{hide, show};
 
 pub(crate) fn run(findings: &mut Findings) {
     cookies(findings);
+    x25519(findings);
     #[cfg(feature = "cbc")]
     crate::unpadding::unpadding(findings);
     // The one that is left out is a server's only; its records are those of the suite with ECDHE.
@@ -18,6 +20,31 @@ pub(crate) fn run(findings: &mut Findings) {
         sessions(findings, *suite);
         records(findings, *suite);
     }
+}
+
+/// The agreement on x25519 by itself; only whether all of it is zero shows, which the peer's point decides.
+fn x25519(findings: &mut Findings) {
+    let mut secrets = [[0x5a; 32], [0xa5; 32]];
+    secrets.iter_mut().for_each(|secret| hide(secret));
+    let publics = secrets.each_ref().map(|secret| {
+        let public = findings.case("x25519: a public value", 0, || RustCrypto::x25519_public(secret));
+        let mut public = public.expect("there is one");
+        show(&mut public);
+        public
+    });
+    let [mut one, mut other] = [[0; 32]; 2];
+    let [first, second] = &secrets;
+    let [of_first, of_second] = &publics;
+    let agreed = findings.case("x25519: what both compute", 2, || {
+        [
+            RustCrypto::x25519_shared(first, of_second, &mut one),
+            RustCrypto::x25519_shared(second, of_first, &mut other),
+        ]
+    });
+    assert_eq!(agreed, [Some(()); 2]);
+    show(&mut one);
+    show(&mut other);
+    assert_eq!(one, other);
 }
 
 fn cookies(findings: &mut Findings) {
