@@ -2,7 +2,9 @@
 //! times as fast (feature `aws-lc-rs`). No other module names a library for them.
 
 #[cfg(not(feature = "aws-lc-rs"))]
-pub(crate) use self::portable::{Provider, SigningKey};
+pub use self::portable::Provider;
+#[cfg(not(feature = "aws-lc-rs"))]
+pub(crate) use self::portable::SigningKey;
 
 /// The signatures that certificates of devices may have.
 #[cfg(feature = "aws-lc-rs")]
@@ -15,14 +17,16 @@ pub(crate) static SIGNATURES: &[&dyn rustls_pki_types::SignatureVerificationAlgo
     &[&dtls_psk::EcdsaP256Sha256::<Provider>::NEW];
 
 #[cfg(feature = "aws-lc-rs")]
-pub(crate) use self::aws_lc::{Provider, SigningKey};
+pub use self::aws_lc::Provider;
+#[cfg(feature = "aws-lc-rs")]
+pub(crate) use self::aws_lc::SigningKey;
 
 #[cfg(not(feature = "aws-lc-rs"))]
 mod portable {
     use dtls_psk::{Crypto as _, POINT, SIGNATURE};
     use zeroize::Zeroizing;
 
-    pub(crate) use dtls_psk::RustCrypto as Provider;
+    pub use dtls_psk::RustCrypto as Provider;
 
     /// A private key of P-256.
     pub(crate) struct SigningKey(Zeroizing<[u8; 32]>);
@@ -49,7 +53,8 @@ mod aws_lc {
     use dtls_psk::{Crypto, POINT, RustCrypto, SIGNATURE};
 
     /// P-256 and X25519 by AWS-LC, everything else by [`RustCrypto`].
-    pub(crate) enum Provider {}
+    #[derive(Clone, Copy, Debug)]
+    pub enum Provider {}
 
     /// What both sides have in common; `None` where AWS-LC finds that `public` is none.
     fn agree(group: &'static Algorithm, secret: &[u8], public: &[u8], shared: &mut [u8; 32]) -> Option<()> {

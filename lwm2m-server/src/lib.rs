@@ -18,6 +18,7 @@ mod server;
 pub mod store;
 mod value;
 
+pub use crypto::Provider;
 pub use endpoint::{Direction, Packet, Payload};
 pub use event::Event;
 pub use lwm2m_objects::Path;

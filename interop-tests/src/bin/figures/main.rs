@@ -13,6 +13,7 @@ mod children;
 mod machine;
 mod security;
 mod server;
+mod signatures;
 mod table;
 mod traffic;
 
@@ -60,6 +61,7 @@ enum Role {
 enum ChildRole {
     Echo,
     DtlsServer,
+    SigningServer,
     Server {
         #[arg(long)]
         devices: usize,
@@ -76,6 +78,10 @@ async fn main() -> std::io::Result<()> {
     match role {
         Some(Role::Child(ChildRole::Echo)) => return children::echo(),
         Some(Role::Child(ChildRole::DtlsServer)) => return security::serve(),
+        Some(Role::Child(ChildRole::SigningServer)) => {
+            signatures::serve().await;
+            return Ok(());
+        }
         Some(Role::Child(ChildRole::Server { devices, secure, observe })) => {
             server::serve(devices, secure, observe).await;
             return Ok(());
@@ -89,7 +95,10 @@ async fn main() -> std::io::Result<()> {
     for section in section {
         match section {
             Section::Bytes => bytes::measure().await.print(),
-            Section::Dtls => security::measure(effort).print(),
+            Section::Dtls => {
+                security::measure(effort).print();
+                signatures::measure(effort).print();
+            }
             Section::Server => server::requests(effort, devices).print(),
             Section::Memory => server::memory(devices).print(),
             Section::Device => device()?,

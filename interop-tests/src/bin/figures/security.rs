@@ -95,7 +95,7 @@ pub(crate) fn record(effort: u32, size: usize) -> Duration {
 }
 
 /// The least processor time of one call, over rounds that add up to half a second for each step of effort.
-fn least(effort: u32, mut run: impl FnMut()) -> Duration {
+pub(crate) fn least(effort: u32, mut run: impl FnMut()) -> Duration {
     let mut repeat = 1_u32;
     loop {
         let began = Clock::now();
@@ -113,11 +113,11 @@ fn least(effort: u32, mut run: impl FnMut()) -> Duration {
     rounds.min().unwrap_or_default()
 }
 
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::from_millis(0)
 }
 
-fn random(bytes: &mut [u8]) {
+pub(crate) fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system has randomness");
 }
 
@@ -202,10 +202,13 @@ fn dimpl_configs() -> [Arc<dimpl::Config>; 2] {
 }
 
 fn dimpl_pair([client, server]: &[Arc<dimpl::Config>; 2]) -> (Dtls, Dtls) {
+    dimpl_established([client, server].map(|config| Dtls::new_12_psk(Arc::clone(config), Clock::now())))
+}
+
+/// A client and a server, with all datagrams of a handshake between them.
+pub(crate) fn dimpl_established([mut client, mut server]: [Dtls; 2]) -> (Dtls, Dtls) {
     let now = Clock::now();
-    let mut client = Dtls::new_12_psk(client.clone(), now);
     client.set_active(true);
-    let mut server = Dtls::new_12_psk(server.clone(), now);
     server.set_active(false);
     client.handle_timeout(now).expect("a fresh connection");
     server.handle_timeout(now).expect("a fresh connection");
@@ -327,7 +330,7 @@ pub(crate) fn serve() -> std::io::Result<()> {
     }
 }
 
-fn micros(time: Duration) -> String {
+pub(crate) fn micros(time: Duration) -> String {
     format!("{:.1} µs", time.as_secs_f64() * 1e6)
 }
 
@@ -335,6 +338,6 @@ fn nanos(time: Duration) -> String {
     format!("{} ns", time.as_nanos())
 }
 
-fn ratio(ours: Duration, theirs: Duration) -> String {
+pub(crate) fn ratio(ours: Duration, theirs: Duration) -> String {
     format!("{:.2}", ours.as_secs_f64() / theirs.as_secs_f64())
 }

@@ -9,6 +9,7 @@ use lwm2m_server::credentials::{
     Settings as CredentialSettings,
 };
 use lwm2m_server::driver::{self, Addresses, Running};
+use lwm2m_server::keys::ServerKeys;
 use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Event, Operation, Path};
 use std::net::SocketAddr;
@@ -27,25 +28,27 @@ const OBSERVED: [Path; 2] = [Path::resource(3303, 0, 5700), Path::resource(3, 0,
 
 /// Starts a server on loopback that knows `devices` with [`KEY`], or accepts everybody without security.
 pub(crate) async fn start(prefix: &str, devices: usize, is_secure: bool) -> Running {
-    let sealer = Sealer::new(&[1; 32], "figures").expect("a key of the right length");
-    let store = RedbStore::in_memory(sealer).expect("a store in memory");
-    let settings = CredentialSettings { allow_nosec: !is_secure, ..CredentialSettings::default() };
-    let credentials = Credentials::open(Arc::new(store), settings).expect("an empty store opens");
+    let credentials = nobody(is_secure);
     if is_secure {
         for number in 0..devices {
-            enrol(&credentials, &name(prefix, number));
+            let name = name(prefix, number);
+            enrol(&credentials, &name, given(&name));
         }
     }
-    serve_with(credentials, is_secure).await
+    serve_with(credentials, is_secure, ServerKeys::default()).await
 }
 
-/// Enrols one device whose identity is its name, and lets it have proven its credential, as all have that came once: the
-/// first time alone makes the store write.
-fn enrol(credentials: &Credentials, endpoint: &str) {
-    let key = KeyMaterial::Given {
+/// The pre-shared key of a device whose identity is its name.
+fn given(endpoint: &str) -> KeyMaterial {
+    KeyMaterial::Given {
         identity: Identity::new(endpoint.as_bytes()).expect("a short name"),
         key: Key::new(KEY.to_vec()).expect("a key of a possible length"),
-    };
+    }
+}
+
+/// Enrols one device, and lets it have proven its credential, as all have that came once: the
+/// first time alone makes the store write.
+fn enrol(credentials: &Credentials, endpoint: &str, key: KeyMaterial) {
     let accounts = vec![EnrolAccount { role: Role::Management, key }];
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_millis()).unwrap_or(0);
@@ -57,27 +60,39 @@ fn enrol(credentials: &Credentials, endpoint: &str) {
     }
 }
 
-async fn serve_with(credentials: Credentials, is_secure: bool) -> Running {
+async fn serve_with(credentials: Credentials, is_secure: bool, keys: ServerKeys) -> Running {
     let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     let addresses = match is_secure {
         true => Addresses { coaps: any, ..Addresses::default() },
         false => Addresses { coap: any, ..Addresses::default() },
     };
-    let settings =
+    let mut settings =
         driver::Settings { addresses, threads: Some(NonZeroU8::MIN), ..driver::Settings::default() };
+    settings.endpoint.keys = keys;
     driver::start(settings, Arc::new(credentials)).await.expect("loopback can be listened on")
 }
 
 /// A server that knows the one device `endpoint`, in this process.
 pub(crate) async fn start_for(endpoint: &str, is_secure: bool) -> Running {
+    let credentials = nobody(is_secure);
+    if is_secure {
+        enrol(&credentials, endpoint, given(endpoint));
+    }
+    serve_with(credentials, is_secure, ServerKeys::default()).await
+}
+
+/// A server with keys of its own that knows one device, in this process.
+pub(crate) async fn start_with(key: KeyMaterial, keys: ServerKeys) -> Running {
+    let credentials = nobody(true);
+    enrol(&credentials, "device", key);
+    serve_with(credentials, true, keys).await
+}
+
+fn nobody(is_secure: bool) -> Credentials {
     let sealer = Sealer::new(&[1; 32], "figures").expect("a key of the right length");
     let store = RedbStore::in_memory(sealer).expect("a store in memory");
     let settings = CredentialSettings { allow_nosec: !is_secure, ..CredentialSettings::default() };
-    let credentials = Credentials::open(Arc::new(store), settings).expect("an empty store opens");
-    if is_secure {
-        enrol(&credentials, endpoint);
-    }
-    serve_with(credentials, is_secure).await
+    Credentials::open(Arc::new(store), settings).expect("an empty store opens")
 }
 
 /// The address that `start` has bound.

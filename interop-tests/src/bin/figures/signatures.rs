@@ -1,0 +1,226 @@
+//! DTLS with certificates: what a handshake costs beside `dimpl`, beside OpenSSL, and beside the arithmetic on P-256 in it.
+
+use std::borrow::BorrowMut;
+use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
+
+use dimpl::crypto::Dtls12CipherSuite;
+use dimpl::{Dtls, DtlsCertificate};
+use dtls_psk::{
+    Accepted, Answer, CertificateType, CertificateTypes, ClientCertificate, Config, Connection, CookieJar,
+    Crypto, Datagram, Handshake, Operation, POINT, Suite, Suites,
+};
+use interop_tests::dtls::Secure;
+use interop_tests::owner::{Owner, key_file};
+use lwm2m_server::Provider;
+use lwm2m_server::credentials::{Binding, Fingerprint, KeyMaterial, Subject};
+use lwm2m_server::keys::{ServerKey, ServerKeys};
+
+use crate::children::{Child, free_port};
+use crate::machine::cpu_of;
+use crate::security::{dimpl_established, least, micros, now, random, ratio};
+use crate::server;
+use crate::table::Table;
+
+/// What every peer here has.
+const SUITE: Suite = Suite::EcdheEcdsaAes128Gcm;
+
+type Client = Connection<2048, Handshake<2048, Provider>, Provider>;
+type Server = Connection<2048, Box<Handshake<2048, Provider>>, Provider>;
+
+pub(crate) fn measure(effort: u32) -> Table {
+    let title = "DTLS 1.2, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, certificates on both sides";
+    let mut table = Table::new(title, &["what", "ours", "beside it", "ratio", "goal"]);
+    let owners = [Owner::device(), Owner::server()];
+    let ours = least(effort, || handshake(&owners));
+    let configs = dimpl_config();
+    let theirs = least(effort, || drop(dimpl_established(dimpl_sides(&configs))));
+    let alone = least(effort, || arithmetic(&owners));
+    let what = "handshake with cookie, both sides in memory, processor time";
+    table.row([
+        what.into(),
+        micros(ours),
+        format!("{} dimpl", micros(theirs)),
+        ratio(ours, theirs),
+        "–".into(),
+    ]);
+    table.row([
+        what.into(),
+        micros(ours),
+        format!("{} P-256 alone", micros(alone)),
+        ratio(ours, alone),
+        "≤ 1.2 ×".into(),
+    ]);
+    let count = 100 * effort;
+    let child = Child::start(&["signing-server"]);
+    let ours = server_time(child.id(), child.address(), count);
+    match openssl() {
+        Some((openssl, address)) => {
+            let theirs = server_time(openssl.id(), address, count);
+            table.row([
+                "handshake on loopback, processor time of the server's process".into(),
+                micros(ours),
+                format!("{} openssl s_server", micros(theirs)),
+                ratio(ours, theirs),
+                "–".into(),
+            ]);
+        }
+        None => table.note("openssl is not installed: no handshake beside it."),
+    }
+    table.note(
+        "P-256 is by AWS-LC in all of them but OpenSSL. Ours on loopback is `lwm2m-server` as a whole, with the look-up of the \
+         device's certificate, its threads for signatures and its events.",
+    );
+    table
+}
+
+/// Both sides with the primitives of the server.
+fn handshake(owners: &[Owner; 2]) {
+    let [device, owner] = owners;
+    let types = CertificateTypes { raw_public_key: false, x509: true };
+    let suites = Suites::new(&[SUITE]).expect("one suite");
+    let config = Config::DEFAULT.with_suites(suites).with_certificate_types(types);
+    let certificate = ClientCertificate::X509 { server_name: None };
+    let mut client =
+        Client::certificate_client(now(), &config, certificate, &mut random, Handshake::default())
+            .expect("a suite with signatures");
+    let mut jar = CookieJar::<Provider>::with_crypto(now(), &mut random);
+    let (mut out, mut reply) = ([0; 2048], [0; 512]);
+    let mut server = loop {
+        let length = client.poll_transmit(now(), &mut out).expect("a ClientHello");
+        match jar.accept(now(), &config, &mut random, b"address", &out[..length], &mut reply) {
+            Accepted::Reply(length) => drop(client.handle(now(), &mut Datagram::new(&mut reply[..length]))),
+            Accepted::Verified(hello) => {
+                let server = Server::server(now(), &config, &hello, &mut random, Box::default());
+                break server.expect("randomness that is not all zeros");
+            }
+            _ => unreachable!("an honest ClientHello"),
+        }
+    };
+    answer(&mut server, owner);
+    for _ in 0..2 {
+        deliver(&mut server, &mut client, device);
+        deliver(&mut client, &mut server, owner);
+    }
+    assert!(client.is_established() && server.is_established());
+}
+
+/// Hands all that one side has to say to the other, which answers what it is asked.
+fn deliver<F, T>(
+    from: &mut Connection<2048, F, Provider>,
+    to: &mut Connection<2048, T, Provider>,
+    owner: &Owner,
+) where
+    F: BorrowMut<Handshake<2048, Provider>>,
+    T: BorrowMut<Handshake<2048, Provider>>,
+{
+    let mut out = [0; 2048];
+    while let Some(length) = from.poll_transmit(now(), &mut out) {
+        let mut datagram = Datagram::new(&mut out[..length]);
+        while to.handle(now(), &mut datagram).is_some() {}
+        answer(to, owner);
+    }
+}
+
+fn answer<H>(asking: &mut Connection<2048, H, Provider>, owner: &Owner)
+where
+    H: BorrowMut<Handshake<2048, Provider>>,
+{
+    while let Some(pending) = asking.poll_pending() {
+        let id = pending.id;
+        let chain: Vec<&[u8]> = owner.chain.iter().map(Vec::as_slice).collect();
+        let signature;
+        let answer = match pending.operation {
+            Operation::CheckPeer { .. } => Answer::Trusted,
+            Operation::Present { certificate_type: CertificateType::X509 } => Answer::Certificates(&chain),
+            Operation::Prove(proof) => Answer::Proven(proof.run::<Provider>()),
+            Operation::Sign { digest } => {
+                signature = Provider::p256_sign(&owner.secret, digest).expect("a key of P-256");
+                Answer::Signature(&signature)
+            }
+            _ => Answer::Unknown,
+        };
+        let _ = asking.provide(now(), id, answer);
+    }
+}
+
+/// What both sides of one handshake compute on the curve: a share, a signature, the check of the other's, and the agreement.
+fn arithmetic(owners: &[Owner; 2]) {
+    let point = |owner: &Owner| Provider::p256_public(black_box(&owner.secret)).expect("a key of P-256");
+    let points: [[u8; POINT]; 2] = owners.each_ref().map(point);
+    for ((owner, own), other) in owners.iter().zip(&points).zip(points.iter().rev()) {
+        let signature = Provider::p256_sign(black_box(&owner.secret), &[7; 32]).expect("a key of P-256");
+        assert!(Provider::p256_verify(own, &[7; 32], &signature));
+        Provider::p256_shared(&owner.secret, black_box(other), black_box(&mut [0; 32])).expect("two points");
+    }
+}
+
+fn dimpl_config() -> Arc<dimpl::Config> {
+    let mut provider = dimpl::Config::default().crypto_provider().clone();
+    let suites = provider.cipher_suites.iter().copied();
+    let suite =
+        suites.into_iter().find(|suite| suite.suite() == Dtls12CipherSuite::ECDHE_ECDSA_AES128_GCM_SHA256);
+    provider.cipher_suites = Box::leak(Box::new([suite.expect("dimpl has the suite")]));
+    Arc::new(dimpl::Config::builder().with_crypto_provider(provider).build().expect("a valid configuration"))
+}
+
+fn dimpl_sides(config: &Arc<dimpl::Config>) -> [Dtls; 2] {
+    ["device", "server"].map(|name| {
+        let read = |name: &str| std::fs::read(key_file(name)).expect("a file of this repository");
+        let (certificate, private_key) = (read(&format!("{name}.der")), read(&format!("{name}.key.pem")));
+        Dtls::new_12(Arc::clone(config), DtlsCertificate { certificate, private_key }, Clock::now())
+    })
+}
+
+/// The processor time that `process` takes for each of `count` handshakes with our client.
+fn server_time(process: u32, address: SocketAddr, count: u32) -> Duration {
+    for _ in 0..10 {
+        shake(address);
+    }
+    let began = cpu_of(process);
+    (0..count).for_each(|_| shake(address));
+    cpu_of(process).saturating_sub(began) / count
+}
+
+/// One handshake from a fresh port, closed again.
+fn shake(address: SocketAddr) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    socket.connect(address).expect("loopback");
+    let certificate = ClientCertificate::X509 { server_name: None };
+    let mut client = Secure::certificate_client(socket, &[SUITE], certificate, Owner::device());
+    client.establish().expect("both know each other");
+    client.close();
+}
+
+fn openssl() -> Option<(Child, SocketAddr)> {
+    let port = free_port();
+    let mut command = Command::new("openssl");
+    command.args(["s_server", "-dtls1_2", "-quiet", "-Verify", "2", "-accept", &format!("127.0.0.1:{port}")]);
+    command.args(["-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256:@SECLEVEL=0"]);
+    for (argument, name) in [
+        ("-cert", "server.crt.pem"),
+        ("-key", "server.key.pem"),
+        ("-cert_chain", "issuer.crt.pem"),
+        ("-CAfile", "issuer.crt.pem"),
+    ] {
+        command.arg(argument).arg(key_file(name));
+    }
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+    Some((Child::adopt(child), SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
+}
+
+/// The child process of the last row: the server, which knows the device by its certificate.
+pub(crate) async fn serve() {
+    let owner = Owner::server();
+    let key = ServerKey::in_memory(&owner.secret).and_then(|key| key.with_certificates(owner.chain));
+    let keys = ServerKeys::new(vec![key.expect("a key of P-256 with its certificate")]);
+    let device = Owner::device();
+    let hash = Fingerprint::of(device.chain.first().expect("it has a certificate"));
+    let subject = Subject::Certificate(Binding::Pinned(hash));
+    let running = server::start_with(KeyMaterial::Public { subject, key: None }, keys).await;
+    println!("{}", server::address(&running));
+    std::future::pending::<()>().await;
+}
