@@ -202,11 +202,10 @@ impl Reading {
         self.count += 1;
         let mut bytes = record.concat();
         let mut datagram = Datagram::new(&mut bytes);
-        while let Some(input) = self.side.handle(NOW, &mut datagram) {
-            let Input::Closed(reason) = input else { panic!("{input:?} in the middle of a handshake") };
-            return Some(reason);
+        match self.side.handle(NOW, &mut datagram)? {
+            Input::Closed(reason) => Some(reason),
+            input => panic!("{input:?} in the middle of a handshake"),
         }
-        None
     }
 
     fn answer(&mut self, answer: Answer<'_>) {

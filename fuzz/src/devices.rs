@@ -294,8 +294,7 @@ impl World {
         if let Some((id, question)) = self.server.poll_question() {
             let verdict = match question {
                 Question::LookUp { identity, .. } if identity == IDENTITY => {
-                    let who =
-                        Authenticated { endpoint: ENDPOINT.into(), role: Role::Management, generation: 1 };
+                    let who = Authenticated::new(ENDPOINT.into(), Role::Management, 1);
                     Verdict::Key { key: KEY.to_vec().into(), who }
                 }
                 Question::Admit { .. } => Verdict::Admitted,

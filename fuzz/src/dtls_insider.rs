@@ -151,7 +151,7 @@ struct Insider {
 enum Question {
     Psk,
     IsTrusted,
-    Proof(Proof),
+    Proof(Box<Proof>),
     Certificates,
     Signature,
 }
@@ -164,7 +164,7 @@ impl Question {
                 assert!(certificate.public_key().is_some(), "what is judged has a key");
                 Self::IsTrusted
             }
-            Operation::Prove(proof) => Self::Proof(proof),
+            Operation::Prove(proof) => Self::Proof(Box::new(proof)),
             Operation::Present { .. } => Self::Certificates,
             Operation::Sign { .. } => Self::Signature,
             other => panic!("{other:?} is not known here"),

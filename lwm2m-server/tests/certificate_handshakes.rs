@@ -363,7 +363,7 @@ fn update(device: &mut Device, world: &mut World, location: &str) -> Option<Got>
 }
 
 #[test]
-fn whoever_stays_is_asked_for_the_certificate_at_each_update() {
+fn whoever_stays_is_asked_for_the_certificate_at_the_first_message_of_a_minute() {
     for (end, reason) in ENDS {
         let (mut world, authority, holder) = world_of_certificates();
         let mut device = connected(&mut world, 1, holder);
@@ -371,6 +371,7 @@ fn whoever_stays_is_asked_for_the_certificate_at_each_update() {
         assert_eq!(update(&mut device, &mut world, &location).unwrap().code, lwm2m_coap::Code::CHANGED);
         drop(world.told());
         end(&mut world, &authority);
+        world.pass(std::time::Duration::from_secs(60));
         update(&mut device, &mut world, &location);
         let told = world.told();
         assert!(told.contains(&format!("closed a: {reason}")), "{told:?}");

@@ -17,7 +17,8 @@ use lwm2m_server::credentials::{
 use lwm2m_server::keys::{KeyError, ServerKeys};
 use lwm2m_server::store::{RedbStore, Sealer};
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, SanType,
+    date_time_ymd,
 };
 
 /// 2026-06-01.
@@ -45,7 +46,7 @@ fn certified(folder: &Path, bend: impl FnOnce(&mut CertificateParams)) -> KeyCon
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let (anchor, issuer) = authority("Root");
     let mut own = params("server");
-    own.subject_alt_names = vec![rcgen::SanType::DnsName(HOST.try_into().unwrap())];
+    own.subject_alt_names = vec![SanType::DnsName(HOST.try_into().unwrap())];
     bend(&mut own);
     let file = |name: &str, content: String| -> PathBuf {
         fs::write(folder.join(name), content).unwrap();
@@ -62,7 +63,7 @@ fn certified(folder: &Path, bend: impl FnOnce(&mut CertificateParams)) -> KeyCon
 }
 
 fn load(named: &[KeyConfig]) -> Result<ServerKeys, KeyError> {
-    ServerKeys::load(named, Path::new("/nonexistent"), false, NOW).map(|(keys, _)| keys)
+    ServerKeys::load(named, Path::new("/nonexistent"), false).map(|(keys, _)| keys)
 }
 
 #[test]
@@ -81,8 +82,17 @@ fn devices_are_told_to_expect_the_anchor_that_is_named_and_only_if_it_is_one() {
     fs::write(named.anchor.as_ref().unwrap(), authority("Root").0).unwrap();
     let refused = load(std::slice::from_ref(&named)).unwrap_err();
     assert!(refused.to_string().contains("no device would trust the server's certificate by this anchor"));
-    let expired = certified(folder.path(), |params| params.not_after = date_time_ymd(2026, 5, 1));
-    assert!(matches!(load(&[expired]), Err(KeyError::NotBelow { .. })));
+    // A certificate that ended is told of, and is no reason not to start.
+    assert!(load(&[certified(folder.path(), |params| params.not_after = date_time_ymd(2026, 5, 1))]).is_ok());
+    for names in [&["*.example.org"][..], &[]] {
+        let named = certified(folder.path(), |params| {
+            params.subject_alt_names =
+                names.iter().map(|name| SanType::DnsName((*name).try_into().unwrap())).collect();
+        });
+        assert!(load(&[named]).is_ok(), "{names:?}");
+    }
+    let alone = KeyConfig { certificate: None, ..certified(folder.path(), |_| ()) };
+    assert!(matches!(load(&[alone]), Err(KeyError::AnchorAlone(_))));
     let named = certified(folder.path(), |_| ());
     let other_name = KeyConfig { names: Some(vec!["other.example".to_owned()]), ..named };
     assert!(matches!(load(&[other_name]), Err(KeyError::NotBelow { .. })));
@@ -110,11 +120,11 @@ fn certificates_that_no_handshake_has_room_for_are_refused() {
 fn the_key_of_the_first_start_is_not_made_again_when_devices_expect_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server.key");
-    let lost = ServerKeys::load(&[], &path, true, NOW).unwrap_err();
+    let lost = ServerKeys::load(&[], &path, true).unwrap_err();
     assert!(matches!(&lost, KeyError::Lost(at) if *at == path));
     assert!(!path.exists());
-    let (made, is_new) = ServerKeys::load(&[], &path, false, NOW).unwrap();
-    let (read, is_newer) = ServerKeys::load(&[], &path, true, NOW).unwrap();
+    let (made, is_new) = ServerKeys::load(&[], &path, false).unwrap();
+    let (read, is_newer) = ServerKeys::load(&[], &path, true).unwrap();
     assert_eq!((is_new, is_newer), (true, false));
     assert_eq!(made.public(Role::Bootstrap), read.public(Role::Bootstrap));
 }

@@ -226,8 +226,8 @@ impl Credentials {
         }
     }
 
-    /// Whether a session of this credential may go on: when it was taken up again, at Register, at Bootstrap-Request, and at
-    /// Update if a certificate opened it.
+    /// Whether a session of this credential may go on: when it was taken up again, at Register, at Bootstrap-Request, and at the
+    /// first message of a minute if a certificate opened it.
     ///
     /// # Errors
     /// Why not.

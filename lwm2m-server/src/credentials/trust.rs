@@ -5,7 +5,8 @@
 //! 3. `rustls-webpki` finds a path to an anchor: signatures, dates, basic constraints, lengths, name constraints, purposes.
 //! 4. No certificate of the path is on a revocation list of its issuer; a list that should have been renewed by now refuses them
 //!    all, for who holds back a list must not bring a revoked certificate back. Where no list of an issuer is given, nothing is known
-//!    to be revoked.
+//!    to be revoked. Sessions that were opened before, and pinned certificates, go on without such a list; what is on one ends them.
+//!    The lists are taken as the operator's word: an entry ends sessions also where nobody can check the signature.
 //!
 //! Invariant: a path ends at an anchor that the operator named, whoever presents it. Whose the certificate is, is another question.
 

@@ -1,8 +1,8 @@
 //! What of a certificate outlives its handshake: enough to say later, without it, whether it would still be trusted (RFC 5280
 //! §6.1.3).
 //!
-//! Invariant: whoever comes back in a session that a certificate opened, or registers or updates in it, is asked for this
-//! first, so that an expired or revoked certificate lets nobody in for longer than to the next message of that kind.
+//! Invariant: whoever comes back in a session that a certificate opened, or registers in it, is asked for this first, and whoever
+//! stays, at its first message of each minute: an expired or revoked certificate carries nobody further than that message.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

@@ -196,8 +196,15 @@ pub(crate) enum Admission {
         /// Whether the handshake was a full one.
         full: bool,
     },
-    /// It went on, and the owner is asked whether the certificate that opened it is still good.
+    /// It goes on, and the owner was asked whether the certificate that opened it is still good.
     Reviewed,
+}
+
+impl Admission {
+    /// Whether nothing of the session counts before the owner's answer.
+    pub(crate) const fn is_awaited(self) -> bool {
+        matches!(self, Self::Asked { .. })
+    }
 }
 
 /// A peer that has to prove who it is.

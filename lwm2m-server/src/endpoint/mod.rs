@@ -71,7 +71,7 @@ pub use work::{Done, Work, WorkId};
 pub use content::{Kinds, known_kind};
 
 use admission::{Rates, UnderWay};
-use association::{Admission, Association};
+use association::Association;
 use budget::Budget;
 use connection_id::ConnectionIds;
 use lookup::LookUps;
@@ -230,6 +230,10 @@ impl Candidates {
         [Some(self.newest), self.older]
     }
 }
+
+/// At the first message of each so many milliseconds a session is asked for the certificate that opened it: revocation lists are
+/// read again as often.
+const REVIEW: u64 = 60_000;
 
 /// How long a bootstrap may take: EXCHANGE_LIFETIME (LwM2M Core 1.2.1 §6.1.7.6).
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(247);
@@ -480,7 +484,7 @@ impl Endpoint {
             return None;
         }
         // What came in one datagram with the Finished waits for the admission; its device repeats it.
-        if association.admission != Admission::Settled || self.waits_for_registration(now, key, datagram) {
+        if association.admission.is_awaited() || self.waits_for_registration(now, key, datagram) {
             return None;
         }
         self.take_message(now, key, datagram, rng, out)
@@ -495,6 +499,9 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Range<usize>> {
+        if self.associations.get(key)?.last_heard.as_millis() / REVIEW != now.as_millis() / REVIEW {
+            self.review(key);
+        }
         let association = self.associations.get_mut(key)?;
         association.last_heard = now;
         association.kept_until = association.kept_until.max(now.saturating_add(association::UNREGISTERED));

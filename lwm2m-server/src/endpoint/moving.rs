@@ -20,7 +20,7 @@ use lwm2m_coap::{Code, Instant, Rng, udp};
 use crate::credentials::Role;
 use crate::server::RequestError;
 
-use super::association::{Admission, Who};
+use super::association::Who;
 use super::counters::Counters;
 use super::directory::{Claim, Place};
 use super::downlink::Job;
@@ -239,8 +239,7 @@ impl Endpoint {
         let is_admitted = |key: &&Key| {
             self.associations.get(**key).is_some_and(|association| {
                 let proven = association.who.as_ref().and_then(Who::proven);
-                association.admission == Admission::Settled
-                    && proven.is_some_and(|who| who.role == Role::Management)
+                !association.admission.is_awaited() && proven.is_some_and(|who| who.role == Role::Management)
             })
         };
         self.by_name.get(endpoint)?.iter().rev().find(is_admitted).copied()

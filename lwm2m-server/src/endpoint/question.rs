@@ -129,8 +129,8 @@ impl Endpoint {
         self.questions.pop_front()
     }
 
-    /// A session that a certificate opened goes on until it ends, however long; so it is asked now and then whether that certificate
-    /// is still good.
+    /// A session that a certificate opened goes on until it ends, however long; so it is asked at the first message of a minute
+    /// whether that certificate is still good.
     pub(crate) fn review(&mut self, key: Key) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let who =

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::credentials::{Authenticated, Role};
 use crate::server::ObservationId;
 
-use super::association::{Admission, Association, Who};
+use super::association::{Association, Who};
 use super::connection_id::ConnectionIds;
 use super::counters::Counters;
 use super::location::VirtualShard;
@@ -371,7 +371,7 @@ impl Registration {
 impl Stopped {
     fn save(self, association: Association) -> Option<Remote> {
         let Association { local, address, unproven, session, admission, coap, .. } = association;
-        if admission != Admission::Settled {
+        if admission.is_awaited() {
             return None;
         }
         let session = match session {

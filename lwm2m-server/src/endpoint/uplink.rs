@@ -18,7 +18,7 @@ use lwm2m_objects::{Format, Location, Operation, Parameters, Version, mapping};
 use crate::credentials::{Fact, Role};
 use crate::event::Event;
 
-use super::association::Who;
+use super::association::{Admission, Who};
 use super::bootstrap::Bootstrap;
 use super::budget::{Body, Budget};
 use super::counters::Counters;
@@ -217,6 +217,10 @@ impl Endpoint {
             let reply = Reply { no_response: parked.no_response, ..Code::SERVICE_UNAVAILABLE.into() };
             return self.respond(now, key, &mut parked.exchange, &reply, rng, out);
         }
+        // Its own question takes the place of a review.
+        if association.admission == Admission::Reviewed {
+            association.admission = Admission::Settled;
+        }
         let who = parked.who.clone();
         let question = match parked.what {
             What::Register { .. } => Question::Admit { who },
@@ -297,6 +301,7 @@ impl Endpoint {
     ) -> Option<Range<usize>> {
         self.registration_refused(now, key, Some(who.endpoint()), reason.clone());
         if who.proven().is_some() {
+            self.forget_session_of(key);
             self.close(now, key, &reason);
             return None;
         }
@@ -429,7 +434,6 @@ impl Endpoint {
             Err(code) => return code,
         }
         self.rebind(registered, key);
-        self.review(key);
         Counters::add(&mut self.counters.updated);
         if let Some(registration) = self.registry.get(registered) {
             self.events.push_back(Event::Updated { endpoint: registration.endpoint.clone() });

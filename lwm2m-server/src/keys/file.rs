@@ -60,6 +60,8 @@ pub enum KeyError {
         /// Why not.
         refusal: dtls_psk::Refusal,
     },
+    /// An anchor is named for a key without a certificate.
+    AnchorAlone(PathBuf),
     /// The key that was made at the first start is gone, and devices were told to expect it.
     Lost(PathBuf),
     /// The operating system gives no randomness for a new key.
@@ -100,6 +102,11 @@ impl fmt::Display for KeyError {
                 "{}: no device would trust the server's certificate by this anchor: {refusal}",
                 anchor.display()
             ),
+            Self::AnchorAlone(anchor) => write!(
+                f,
+                "{}: an anchor for a key without a certificate: name the certificate as well",
+                anchor.display()
+            ),
             Self::Lost(path) => write!(
                 f,
                 "{}: there is none, and devices were told to expect one of this server: bring it back, or name one by [[server_keys]] \
@@ -125,14 +132,10 @@ impl ServerKeys {
     ///
     /// # Errors
     /// The first that cannot be used.
-    pub fn load(
-        named: &[KeyConfig],
-        default: &Path,
-        is_expected: bool,
-        now_ms: u64,
-    ) -> Result<(Self, bool), KeyError> {
+    pub fn load(named: &[KeyConfig], default: &Path, is_expected: bool) -> Result<(Self, bool), KeyError> {
         if named.is_empty() {
-            if is_expected && !default.exists() {
+            let unreadable = |error| KeyError::Unreadable { path: default.to_owned(), error };
+            if is_expected && !default.try_exists().map_err(unreadable)? {
                 return Err(KeyError::Lost(default.to_owned()));
             }
             let (key, is_new) = ServerKey::read_or_make(default)?;
@@ -146,7 +149,7 @@ impl ServerKeys {
                 None => key,
             };
             match &named.anchor {
-                Some(anchor) => key.below(anchor, now_ms),
+                Some(anchor) => key.below(anchor),
                 None => Ok(key),
             }
         };
@@ -181,10 +184,15 @@ impl ServerKey {
     }
 
     /// The same where devices are told to expect the authority in a file.
-    fn below(self, anchor: &Path, now_ms: u64) -> Result<Self, KeyError> {
+    fn below(self, anchor: &Path) -> Result<Self, KeyError> {
+        let own = self.chain.first().and_then(|own| Certificate::parse(own));
+        let own = own.ok_or_else(|| KeyError::AnchorAlone(anchor.to_owned()))?;
         let der = certificates(anchor)?.swap_remove(0);
-        let name = self.server_name.as_ref().or_else(|| self.names.first()).cloned().unwrap_or_default();
-        self.with_anchor(der, &name, now_ms)
+        let mut names =
+            self.server_name.iter().chain(&self.names).chain(&own.common_name).chain(&own.addresses);
+        // Any label stands for the one that is left open.
+        let name = names.next().map(|name| name.replacen('*', "any", 1)).unwrap_or_default();
+        self.with_anchor(der, &name)
             .map_err(|refusal| KeyError::NotBelow { anchor: anchor.to_owned(), refusal })
     }
 

@@ -111,7 +111,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     follow_trust(settled.trust.clone(), Arc::clone(&credentials));
     let pinned = credentials.pinned();
     let own = data.join("server.key");
-    let (keys, is_new) = ServerKeys::load(&settled.server_keys, &own, !pinned.is_empty(), now_ms())?;
+    let (keys, is_new) = ServerKeys::load(&settled.server_keys, &own, !pinned.is_empty())?;
     for (pin, devices) in pinned.iter().filter(|(pin, _)| !keys.has(pin)) {
         tracing::warn!(
             "{} devices were told to expect a server with sha256 {}, which it is not any more: they have to be bootstrapped",
