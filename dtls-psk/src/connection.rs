@@ -9,8 +9,6 @@ use crate::Rng;
 use crate::alert::{Alert, Level};
 use crate::association::{Association, Phase, Role};
 #[cfg(feature = "rpk")]
-use crate::authentication::Authentication;
-#[cfg(feature = "rpk")]
 use crate::certificate::ClientCertificate;
 use crate::config::Config;
 use crate::connection_id::ENABLED;
@@ -19,9 +17,9 @@ use crate::crypto::{Crypto, RustCrypto};
 use crate::ecdhe::Group;
 use crate::error::{Counters, Reason, SealError, SetUpError};
 use crate::event::Input;
-use crate::handshake::{Core, Handshake, PROTECTED, State, Step};
+use crate::handshake::{Handshake, NoHandshake, PROTECTED, State, Step};
 use crate::path::PathMessage;
-use crate::psk::{Psk, StoredIdentity, StoredKey};
+use crate::psk::Psk;
 use crate::reassembly::Reassembly;
 use crate::record::{ContentType, Datagram};
 use crate::suite::Suite;
@@ -69,7 +67,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         rng: &mut Rng<'_>,
         handshake: H,
     ) -> Result<Self, SetUpError> {
-        Self::start_client(now, config, psk, rng, handshake, |_| ())
+        Self::prepared_by(handshake, |memory| memory.set_psk(psk))
+            .and_then(|handshake| Self::prepared_client(now, config, rng, handshake))
     }
 
     /// Starts a handshake as a client with a raw public key or a certificate: [`Connection::poll_transmit`] has the ClientHello.
@@ -86,68 +85,46 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         rng: &mut Rng<'_>,
         handshake: H,
     ) -> Result<Self, SetUpError> {
-        Self::start_certificate_client(now, config, certificate, rng, handshake, |_| ())
+        Self::prepared_by(handshake, |memory| memory.set_certificate(certificate))
+            .and_then(|handshake| Self::prepared_client(now, config, rng, handshake))
     }
 
-    #[cfg(feature = "rpk")]
-    pub(crate) fn start_certificate_client(
+    pub(crate) fn prepared_by(
+        mut handshake: H,
+        prepare: impl FnOnce(&mut Handshake<N, C>) -> Result<(), SetUpError>,
+    ) -> Result<H, SetUpError> {
+        let memory = handshake.borrow_mut();
+        memory.wipe();
+        prepare(memory)?;
+        Ok(handshake)
+    }
+
+    /// Starts a handshake as a client with what its memory was prepared for, piece by piece as a device has it from storage:
+    /// [`Handshake::set_identity`] and [`Handshake::set_key`] in memory that is wiped, or else as with
+    /// [`Connection::certificate_client`].
+    ///
+    /// # Errors
+    /// `rng` returns only zeros, or no suite of this kind or one for servers only is configured.
+    pub fn prepared_client(
         now: Instant,
         config: &Config,
-        certificate: ClientCertificate<'_>,
         rng: &mut Rng<'_>,
-        handshake: H,
-        prepare: impl FnOnce(&mut Core<C>),
+        mut handshake: H,
     ) -> Result<Self, SetUpError> {
-        let suites = config.suites.only(Suite::is_ecdsa).ok_or(SetUpError::NoSuite)?;
-        let config = config.with_suites(suites);
-        let authentication = match certificate {
-            ClientCertificate::RawPublicKey => Authentication::NONE,
-            #[cfg(feature = "x509")]
-            ClientCertificate::X509 { server_name } => {
-                let name = heapless::Vec::from_slice(server_name.unwrap_or_default().as_bytes());
-                let name = name.ok().filter(|name| server_name.is_none() || !name.is_empty());
-                Authentication::by_certificates(name.ok_or(SetUpError::ServerName)?)
-            }
-            #[cfg(not(feature = "x509"))]
-            ClientCertificate::Never(never, _) => match never {},
+        let _core = &mut handshake.borrow_mut().core;
+        #[cfg(feature = "rpk")]
+        let config = {
+            let is_certified = _core.key.bytes().is_empty();
+            let suites = config.suites.only(|suite| suite.is_ecdsa() == is_certified);
+            &config.with_suites(suites.ok_or(SetUpError::NoSuite)?)
         };
-        Self::offer(now, &config, rng, handshake, |core| {
-            core.authentication = authentication;
-            prepare(core);
-        })
+        #[cfg(feature = "resumption")]
+        _core.resuming.restrict(config);
+        Self::offer(now, config, rng, handshake)
     }
 
-    /// A client, whose first ClientHello is made after `prepare`.
-    pub(crate) fn start_client(
-        now: Instant,
-        config: &Config,
-        psk: Psk<'_>,
-        rng: &mut Rng<'_>,
-        handshake: H,
-        prepare: impl FnOnce(&mut Core<C>),
-    ) -> Result<Self, SetUpError> {
-        let identity = StoredIdentity::from_slice(psk.identity).map_err(|_| SetUpError::IdentityTooLong)?;
-        let key = StoredKey::new(psk.key).ok_or(SetUpError::KeyLength)?;
-        #[cfg(feature = "rpk")]
-        let config =
-            config.with_suites(config.suites.only(|suite| !suite.is_ecdsa()).ok_or(SetUpError::NoSuite)?);
-        #[cfg(feature = "rpk")]
-        let config = &config;
-        Self::offer(now, config, rng, handshake, |core| {
-            core.identity = identity;
-            core.key = key;
-            prepare(core);
-        })
-    }
-
-    /// A client that offers what is configured, after `prepare`.
-    fn offer(
-        now: Instant,
-        config: &Config,
-        rng: &mut Rng<'_>,
-        handshake: H,
-        prepare: impl FnOnce(&mut Core<C>),
-    ) -> Result<Self, SetUpError> {
+    /// A client that offers what is configured.
+    fn offer(now: Instant, config: &Config, rng: &mut Rng<'_>, handshake: H) -> Result<Self, SetUpError> {
         if !config.suites.as_slice().iter().all(|suite| suite.is_for_clients()) {
             return Err(SetUpError::ServerSuite);
         }
@@ -175,7 +152,6 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             {
                 step.core.record_size_limit = config.record_size_limit;
             }
-            prepare(step.core);
             step.push_client_hello(&[]).map_err(|_| SetUpError::Memory)?;
         }
         Ok(connection)
@@ -189,10 +165,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         mut handshake: H,
     ) -> Self {
         let memory = handshake.borrow_mut();
-        // The memory may come from an earlier handshake.
-        memory.core = Core::new();
         memory.flight.start(config);
-        memory.reassembly.restart(0);
         memory.core.timers.start(now, config);
         let association = Association::new(role, plain_sequence);
         Self { association, handshake: Some(handshake), crypto: PhantomData }
@@ -230,7 +203,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
 
     /// When [`Connection::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.handshake.as_ref()?.borrow().core.timers.next())
+        Some(self.handshake.as_ref()?.borrow().poll_timeout())
     }
 
     /// Lets time pass: retransmits, gives up, or frees the kept flight. Call [`Connection::poll_transmit`] afterwards. A call
@@ -240,7 +213,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         let Handshake { core, flight, .. } = self.handshake.as_mut()?.borrow_mut();
         if now >= core.timers.deadline {
             if core.state == State::Kept {
-                self.handshake = None;
+                self.release();
                 return None;
             }
             let reason = core.reason(role);
@@ -333,13 +306,12 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         self.end();
     }
 
-    /// The same connection with another place for a handshake's memory, once this one needs none: an established client
-    /// gives the memory back so that the next handshake can have it. With [`NoHandshake`](crate::NoHandshake) as place the
-    /// connection takes no more room than its association. Nothing while the memory is still needed; the connection is
-    /// gone then.
-    pub fn without_handshake<P: BorrowMut<Handshake<N, C>>>(self) -> Option<Connection<N, P, C>> {
+    /// Takes the connection and the memory of its handshake apart: memory that was lent (`&mut Handshake`) is lent to the next
+    /// call by [`Connection::attach`], so that it stays where it is. `None` once the handshake needs it no more; what was lent
+    /// is wiped then, and the connection takes no more room than its association.
+    pub fn detach(self) -> (Connection<N, NoHandshake, C>, Option<H>) {
         let Self { association, handshake, crypto } = self;
-        handshake.is_none().then_some(Connection { association, handshake: None, crypto })
+        (Connection { association, handshake: None, crypto }, handshake)
     }
 
     /// The cipher suite whose keys are in use, once there are keys.
@@ -355,8 +327,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// A client with certificates: the name of the server that it asks for, while the handshake's memory lives.
     #[cfg(feature = "x509")]
     pub fn server_name(&self) -> Option<&str> {
-        let name = &self.handshake.as_ref()?.borrow().core.authentication.server_name;
-        core::str::from_utf8(name).ok().filter(|name| !name.is_empty())
+        self.handshake.as_ref()?.borrow().server_name()
     }
 
     /// Whether both sides prove themselves by a signature, not by a pre-shared key; decided once a suite was chosen.
@@ -416,10 +387,27 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         Input::Closed(reason)
     }
 
-    fn end(&mut self) {
+    /// The handshake needs its memory no more.
+    pub(crate) fn release(&mut self) {
+        if let Some(handshake) = &mut self.handshake {
+            handshake.borrow_mut().wipe();
+        }
         self.handshake = None;
+    }
+
+    fn end(&mut self) {
+        self.release();
         self.association.phase = Phase::Closed;
         self.association.forget_keys_if_done();
+    }
+}
+
+impl<const N: usize, C: Crypto> Connection<N, NoHandshake, C> {
+    /// Gives a connection the memory of its handshake, as [`Connection::detach`] returned it. Without it a connection whose
+    /// handshake goes on does nothing.
+    pub fn attach<H: BorrowMut<Handshake<N, C>>>(self, handshake: Option<H>) -> Connection<N, H, C> {
+        let Self { association, crypto, .. } = self;
+        Connection { association, handshake, crypto }
     }
 }
 

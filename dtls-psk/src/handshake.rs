@@ -4,15 +4,19 @@
 use zeroize::Zeroize as _;
 
 use crate::association::{Association, Role};
+#[cfg(feature = "rpk")]
+use crate::authentication::Authentication;
+#[cfg(feature = "rpk")]
+use crate::certificate::ClientCertificate;
 use crate::config::Config;
 use crate::connection_id::ConnectionId;
 use crate::crypto::{Crypto, RunningHash as _, RustCrypto};
-use crate::error::{Dropped, Reason};
+use crate::error::{Dropped, Reason, SetUpError};
 use crate::flight::Flight;
 use crate::keys::Epoch;
 use crate::message::{Message, MessageType};
 use crate::prf::{Inputs, KeyBlock, Secrets, VerifyData};
-use crate::psk::{StoredIdentity, StoredKey};
+use crate::psk::{Psk, StoredIdentity, StoredKey};
 use crate::reassembly::Reassembly;
 use crate::replay::ReplayWindow;
 use crate::suite::{Suite, Suites};
@@ -52,6 +56,76 @@ impl<const N: usize> Handshake<N> {
     }
 }
 
+impl<const N: usize, C: Crypto> Handshake<N, C> {
+    /// Forgets what is in it: for memory that was lent to a connection which is gone before its handshake was over.
+    pub fn wipe(&mut self) {
+        self.core = Core::new();
+        self.flight.clear();
+        self.reassembly.restart(0);
+    }
+
+    /// Prepares wiped memory for [`Connection::prepared_client`](crate::Connection::prepared_client): the identity of a
+    /// pre-shared key.
+    ///
+    /// # Errors
+    /// It is longer than 128 bytes.
+    pub fn set_identity(&mut self, identity: &[u8]) -> Result<(), SetUpError> {
+        self.core.identity = StoredIdentity::from_slice(identity).map_err(|_| SetUpError::IdentityTooLong)?;
+        Ok(())
+    }
+
+    /// The same: the pre-shared key itself.
+    ///
+    /// # Errors
+    /// It is empty or longer than 64 bytes.
+    pub fn set_key(&mut self, key: &[u8]) -> Result<(), SetUpError> {
+        self.core.key = StoredKey::new(key).ok_or(SetUpError::KeyLength)?;
+        Ok(())
+    }
+
+    pub(crate) fn set_psk(&mut self, psk: Psk<'_>) -> Result<(), SetUpError> {
+        self.set_identity(psk.identity)?;
+        self.set_key(psk.key)
+    }
+
+    /// The same: which kind of certificate, and the name that the server is asked for.
+    ///
+    /// # Errors
+    /// The name is empty or longer than 253 bytes.
+    #[cfg(feature = "rpk")]
+    pub fn set_certificate(&mut self, certificate: ClientCertificate<'_>) -> Result<(), SetUpError> {
+        self.core.authentication = match certificate {
+            ClientCertificate::RawPublicKey => Authentication::NONE,
+            #[cfg(feature = "x509")]
+            ClientCertificate::X509 { server_name } => {
+                let name = heapless::Vec::from_slice(server_name.unwrap_or_default().as_bytes());
+                let name = name.ok().filter(|name| server_name.is_none() || !name.is_empty());
+                Authentication::by_certificates(name.ok_or(SetUpError::ServerName)?)
+            }
+            #[cfg(not(feature = "x509"))]
+            ClientCertificate::Never(never, _) => match never {},
+        };
+        Ok(())
+    }
+
+    /// The same: a session is to be had afterwards, and this one is offered if there is one.
+    #[cfg(feature = "resumption")]
+    pub fn set_session(&mut self, session: Option<&crate::Session>) {
+        self.core.resuming = crate::resume::Resuming::with(session);
+    }
+
+    /// The same as [`Connection::poll_timeout`](crate::Connection::poll_timeout), of memory that is lent.
+    pub fn poll_timeout(&self) -> Instant {
+        self.core.timers.next()
+    }
+
+    /// A client with certificates: the name of the server that it asks for.
+    #[cfg(feature = "x509")]
+    pub fn server_name(&self) -> Option<&str> {
+        core::str::from_utf8(&self.core.authentication.server_name).ok().filter(|name| !name.is_empty())
+    }
+}
+
 impl<const N: usize, C: Crypto> Default for Handshake<N, C> {
     fn default() -> Self {
         const {
@@ -69,7 +143,7 @@ impl<const N: usize, C: Crypto> core::fmt::Debug for Handshake<N, C> {
 }
 
 /// The place of a handshake's memory that is never taken: see
-/// [`Connection::without_handshake`](crate::Connection::without_handshake).
+/// [`Connection::detach`](crate::Connection::detach).
 #[derive(Clone, Copy, Debug)]
 pub enum NoHandshake {}
 

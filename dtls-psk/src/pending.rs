@@ -93,17 +93,10 @@ impl Waiting {
     }
 }
 
-impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
-    /// An operation that the engine waits for, once for each. Answer it with [`Connection::provide`], at once or later.
-    pub fn poll_pending(&mut self) -> Option<Pending<'_>> {
-        self.handshake.as_mut()?.borrow_mut().core.waiting.ask()?;
-        self.pending()
-    }
-
-    /// The operation that [`Connection::poll_pending`] returned, until it is answered: for who has fetched meanwhile what the
-    /// answer takes, and does not want to keep a copy.
+impl<const N: usize, C: Crypto> Handshake<N, C> {
+    /// The same as [`Connection::pending`], of memory that is lent.
     pub fn pending(&self) -> Option<Pending<'_>> {
-        let Handshake { core, reassembly: _reassembly, .. } = self.handshake.as_ref()?.borrow();
+        let Self { core, reassembly: _reassembly, .. } = self;
         let (id, wait) = core.waiting.under_way()?;
         let operation = match wait {
             #[cfg(feature = "server")]
@@ -121,6 +114,20 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             Wait::Sign => Operation::Sign { digest: &core.authentication.digest },
         };
         Some(Pending { id, operation })
+    }
+}
+
+impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, C> {
+    /// An operation that the engine waits for, once for each. Answer it with [`Connection::provide`], at once or later.
+    pub fn poll_pending(&mut self) -> Option<Pending<'_>> {
+        self.handshake.as_mut()?.borrow_mut().core.waiting.ask()?;
+        self.pending()
+    }
+
+    /// The operation that [`Connection::poll_pending`] returned, until it is answered: for who has fetched meanwhile what the
+    /// answer takes, and does not want to keep a copy.
+    pub fn pending(&self) -> Option<Pending<'_>> {
+        self.handshake.as_ref()?.borrow().pending()
     }
 
     /// Answers a pending operation. Call [`Connection::poll_pending`] and [`Connection::poll_transmit`] afterwards.

@@ -55,7 +55,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         match content_type {
             ContentType::ApplicationData if self.association.phase == Phase::Established => {
                 // RFC 6347 §4.2.4: the peer has our last flight.
-                self.handshake = None;
+                self.release();
                 Ok(Some(Input::Application(plaintext)))
             }
             ContentType::ReturnRoutabilityCheck
@@ -269,7 +269,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         }
         let full = !core.is_abbreviated();
         if !core.is_needed_by(self.association.role) {
-            self.handshake = None;
+            self.release();
         }
         self.association.phase = Phase::Established;
         Some(Input::Established { full })

@@ -216,18 +216,22 @@ pub(crate) enum Resuming {
 }
 
 impl Resuming {
-    /// Client: a session is wanted, and this one offered if what it needs is offered too; of the suites those for which
-    /// `is_offered`.
-    fn with(session: Option<&Session>, config: &Config, is_offered: impl FnOnce(Suite) -> bool) -> Self {
+    /// Client: a session is wanted, and this one offered.
+    pub(crate) fn with(session: Option<&Session>) -> Self {
+        session.cloned().map_or(Self::Wanted(SessionId::new()), Self::Offered)
+    }
+
+    /// Client: it is not offered after all unless what it needs is offered too.
+    pub(crate) fn restrict(&mut self, config: &Config) {
+        let Self::Offered(session) = self else { return };
+        let is_possible = !session.id.is_empty() && config.suites.contains(session.suite);
         #[cfg(feature = "record-size-limit")]
-        let length = crate::limits::offer(config.record_size_limit).1;
-        #[cfg(feature = "record-size-limit")]
-        let session = session.filter(|session| session.fragment_length.is_none() || session.fits(length));
-        let is_possible = |session: &&Session| {
-            !session.id.is_empty() && config.suites.contains(session.suite) && is_offered(session.suite)
-        };
-        let session = session.filter(is_possible).cloned();
-        session.map_or(Self::Wanted(SessionId::new()), Self::Offered)
+        let is_possible = is_possible
+            && (session.fragment_length.is_none()
+                || session.fits(crate::limits::offer(config.record_size_limit).1));
+        if !is_possible {
+            *self = Self::Wanted(SessionId::new());
+        }
     }
 
     /// Client: the session that a ServerHello with this id takes up.
@@ -277,8 +281,11 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         rng: &mut Rng<'_>,
         handshake: H,
     ) -> Result<Self, SetUpError> {
-        let resuming = Resuming::with(session, config, |suite| !suite.is_ecdsa());
-        Self::start_client(now, config, psk, rng, handshake, |core| core.resuming = resuming)
+        let prepared = Self::prepared_by(handshake, |memory| {
+            memory.set_session(session);
+            memory.set_psk(psk)
+        });
+        prepared.and_then(|handshake| Self::prepared_client(now, config, rng, handshake))
     }
 
     /// The same for [`Connection::certificate_client`]. Where a session is taken up nothing is presented, judged or signed: both
@@ -295,10 +302,11 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         rng: &mut Rng<'_>,
         handshake: H,
     ) -> Result<Self, SetUpError> {
-        let resuming = Resuming::with(session, config, Suite::is_ecdsa);
-        Self::start_certificate_client(now, config, certificate, rng, handshake, |core| {
-            core.resuming = resuming;
-        })
+        let prepared = Self::prepared_by(handshake, |memory| {
+            memory.set_session(session);
+            memory.set_certificate(certificate)
+        });
+        prepared.and_then(|handshake| Self::prepared_client(now, config, rng, handshake))
     }
 
     /// As [`Connection::server`], and what is to be done about a session: whether the caller still has the one that
@@ -365,7 +373,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         };
         if self.association.role == Role::Client {
             // It was kept for this only.
-            self.handshake = None;
+            self.release();
         }
         (!session.id.is_empty()).then_some(session)
     }

@@ -56,6 +56,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
         handshake: H,
         prepare: impl FnOnce(&mut Core<C>),
     ) -> Result<Self, SetUpError> {
+        // It may come from an earlier handshake.
+        let handshake = Self::prepared_by(handshake, |_| Ok(()))?;
         let server_random = random(rng)?;
         let decoy = Zeroizing::new(random::<16>(rng)?);
         let decoy = StoredKey::new(&*decoy).ok_or(SetUpError::KeyLength)?;

@@ -123,6 +123,9 @@ pub struct Client<
     /// The handshake that runs.
     #[cfg(feature = "psk")]
     pub(crate) handshake: Option<crate::session::Place>,
+    /// Its memory.
+    #[cfg(feature = "psk")]
+    pub(crate) memory: crate::session::Memory,
     pub(crate) assembly: Assembly,
     /// What a server wants back with the next request.
     pub(crate) echo: Option<Echo>,
@@ -170,6 +173,8 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             reporting: Reporting::new(),
             #[cfg(feature = "psk")]
             handshake: None,
+            #[cfg(feature = "psk")]
+            memory: crate::session::Memory::new(),
             assembly: Assembly::default(),
             echo: None,
             body: Vec::new(),

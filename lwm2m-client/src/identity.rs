@@ -4,8 +4,6 @@
 //! holds a pre-shared key only while a handshake needs it, and wipes it afterwards; a private key it never holds.
 
 use heapless::Vec;
-#[cfg(feature = "psk")]
-use zeroize::Zeroize;
 
 #[cfg(feature = "x509")]
 use crate::account::MatchingType;
@@ -37,64 +35,6 @@ pub(crate) const PUBLIC_CAPACITY: usize = IDENTITY_CAPACITY;
 pub(crate) const PRIVATE_CAPACITY: usize = PRIVATE_KEY_CAPACITY;
 #[cfg(not(feature = "rpk"))]
 pub(crate) const PRIVATE_CAPACITY: usize = SECRET_CAPACITY;
-
-/// A loaded identity; part of what a handshake needs.
-#[cfg(feature = "psk")]
-#[derive(Default)]
-pub(crate) struct Identity {
-    bytes: Vec<u8, IDENTITY_CAPACITY>,
-}
-
-#[cfg(feature = "psk")]
-impl Identity {
-    /// Copies an identity of 1 to 128 bytes.
-    pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
-        if bytes.is_empty() {
-            return None;
-        }
-        Vec::from_slice(bytes).ok().map(|bytes| Identity { bytes })
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-#[cfg(feature = "psk")]
-impl Drop for Identity {
-    fn drop(&mut self) {
-        self.bytes.as_mut_slice().zeroize();
-    }
-}
-
-/// A loaded key; the other part.
-#[cfg(feature = "psk")]
-#[derive(Default)]
-pub(crate) struct Secret {
-    bytes: Vec<u8, SECRET_CAPACITY>,
-}
-
-#[cfg(feature = "psk")]
-impl Secret {
-    /// Copies a key of 1 to 64 bytes.
-    pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
-        if bytes.is_empty() {
-            return None;
-        }
-        Vec::from_slice(bytes).ok().map(|bytes| Secret { bytes })
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-#[cfg(feature = "psk")]
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.bytes.as_mut_slice().zeroize();
-    }
-}
 
 /// A pre-shared key with its identity, as a factory knows it.
 #[derive(Clone, Copy)]

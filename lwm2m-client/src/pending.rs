@@ -27,7 +27,7 @@ use crate::error::Reason;
 use crate::event::{Event, SignId};
 use crate::persist::Key;
 use crate::security::time;
-use crate::session::{Place, Stage};
+use crate::session::Stage;
 
 /// The operation that a handshake waits for.
 #[derive(Clone, Copy)]
@@ -75,28 +75,17 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             if account.mode() == Some(SecurityMode::Certificate) && account.has_server_name {
                 return Stage::LoadingName;
             }
-            return self.signing(slot);
+            return self.stage_behind_credential(slot);
         }
         Stage::LoadingIdentity
-    }
-
-    /// What a handshake with signatures begins with, once a name is known where it needs one.
-    pub(crate) fn signing(&self, _slot: usize) -> Stage {
-        Stage::Signing {
-            #[cfg(feature = "x509")]
-            name: heapless::String::new(),
-            #[cfg(feature = "resumption")]
-            is_loading: self.is_session_wanted(_slot),
-            #[cfg(feature = "resumption")]
-            session: None,
-        }
     }
 
     /// Takes up what the handshake in this slot waits for, and does at once what needs nobody else. `_clock` is the time, in
     /// seconds since 1970, if it is known.
     pub(crate) fn advance_operation(&mut self, slot: usize, _clock: Option<u32>) {
         let has_secret = self.account(slot).is_some_and(|account| account.secret != Part::Missing);
-        while let Some(pending) = self.running(slot).and_then(|connection| connection.poll_pending()) {
+        while self.running(slot, |connection| connection.poll_pending().is_some()) == Some(true) {
+            let Some(pending) = self.memory.pending() else { return };
             let id = pending.id;
             let wait = match pending.operation {
                 Operation::CheckPeer { .. } => Wait::ServerKey {
@@ -127,15 +116,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             return;
         };
         let Some(record) = record else { return self.connection_failed(slot, Reason::NoCredential) };
-        let Some(Place { stage: Stage::Running(connection), .. }) = &self.handshake else { return };
         let (own, signature): (Vec<&[u8], CHAIN_MAX>, _);
-        let answer = match connection.pending().map(|pending| pending.operation) {
+        let answer = match self.memory.pending().map(|pending| pending.operation) {
             Some(Operation::CheckPeer { certificate }) => {
                 let verdict = match &certificate {
                     PeerCertificate::RawPublicKey(key) => point_of(record).map(|_| is_known(key, record)),
                     #[cfg(feature = "x509")]
                     PeerCertificate::X509(chain) => self
-                        .trust(slot, _wait, record, connection.server_name())
+                        .trust(slot, _wait, record, self.memory.server_name())
                         .map(|trust| trust.check::<RustCrypto>(chain.clone())),
                     _ => None,
                 };
@@ -206,7 +194,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         pending.wait = Wait::Signature { told: true };
         let (id, slot) = (SignId(pending.id), place.slot);
         let instance = self.sessions.get(slot)?.as_ref()?.security;
-        match self.running(slot)?.pending()?.operation {
+        match self.memory.pending()?.operation {
             Operation::Sign { digest } => Some(Event::Sign { id, instance, digest }),
             _ => None,
         }
@@ -229,8 +217,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// complete only after the last of them.
     fn provide(&mut self, slot: usize, id: PendingId, answer: Answer<'_>) {
         let now = time(self.now);
-        let Some(connection) = self.running(slot) else { return };
-        if let Ok(Some(Input::Closed(reason))) = connection.provide(now, id, answer) {
+        let provided = self.running(slot, |connection| connection.provide(now, id, answer));
+        if let Some(Ok(Some(Input::Closed(reason)))) = provided {
             self.handshake_ended(slot, reason);
         }
         self.is_due = true;

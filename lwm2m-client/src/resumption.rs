@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::event::Role;
 use crate::persist::Key;
 use crate::registration::State;
-use crate::session::{Link, Place, Running, Stage};
+use crate::session::{Link, Place, Stage};
 use crate::storage::Job;
 
 /// What is known of the session with one server.
@@ -47,38 +47,32 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             .is_some_and(|session| matches!(session.role, Role::Server(_)) && !session.resumption.is_doubted)
     }
 
-    /// A handshake came to its end: takes what it made, or the connection out of the hands of who would drop its memory. What
-    /// is returned goes on as after any handshake.
-    pub(crate) fn take_session(
-        &mut self,
-        slot: usize,
-        mut connection: Running,
-        full: bool,
-        rng: &mut Rng<'_>,
-    ) -> Option<Running> {
-        let made = connection.take_session();
-        let session = self.session_mut(slot)?;
+    /// A handshake came to its end: takes what a full one made. An abbreviated one goes on in its place, with our last flight;
+    /// returns whether it does not.
+    pub(crate) fn take_session(&mut self, slot: usize, full: bool, rng: &mut Rng<'_>) -> bool {
         if full {
-            session.resumption = Resumption { is_doubted: false, made };
-            return Some(connection);
+            let made = self.running(slot, |connection| connection.take_session()).flatten();
+            if let Some(session) = self.session_mut(slot) {
+                session.resumption = Resumption { is_doubted: false, made };
+            }
+        } else if let Some(session) = self.session_mut(slot) {
+            session.open(Link::Resumed, TokenPolicy::SECURED, rng);
         }
-        session.open(Link::Resumed, TokenPolicy::SECURED, rng);
-        self.handshake = Some(Place::new(slot, Stage::Running(connection)));
-        None
+        full
     }
 
     /// The place of the handshake is free once the server has shown that it has our last flight.
     pub(crate) fn release_resumed(&mut self, slot: usize) {
         let session = self.sessions.get(slot).and_then(Option::as_ref);
-        let is_resumed = session.is_some_and(|session| matches!(session.link, Link::Resumed));
-        let is_free = |place: &mut Place| {
-            let Stage::Running(connection) = &place.stage else { return false };
-            is_resumed && place.slot == slot && !connection.is_closed() && connection.poll_timeout().is_none()
-        };
-        let Some(Place { stage: Stage::Running(connection), .. }) = self.handshake.take_if(is_free) else {
+        if !session.is_some_and(|session| matches!(session.link, Link::Resumed)) {
             return;
+        }
+        let is_free = |place: &mut Place| {
+            let Stage::Running(Some(connection)) = &place.stage else { return false };
+            place.slot == slot && !place.needs_memory() && !connection.is_closed()
         };
-        if let (Some(connection), Some(session)) = (connection.without_handshake(), self.session_mut(slot)) {
+        let connection = self.handshake.take_if(is_free).and_then(Place::finish);
+        if let (Some(connection), Some(session)) = (connection, self.session_mut(slot)) {
             session.link = Link::Secured(connection);
         }
     }

@@ -5,12 +5,14 @@
 
 use core::ops::Range;
 
+#[cfg(feature = "x509")]
+use dtls_psk::ClientCertificate;
 #[cfg(feature = "connection-id")]
 use dtls_psk::ConnectionId;
-#[cfg(feature = "rpk")]
-use dtls_psk::{ClientCertificate, Suite, Suites};
 #[cfg(feature = "psk")]
-use dtls_psk::{Config, Connection, Datagram, Handshake, Input, Psk, Reason as Closed, SetUpError};
+use dtls_psk::{Config, Connection, Datagram, Input, Reason as Closed, SetUpError};
+#[cfg(feature = "rpk")]
+use dtls_psk::{Suite, Suites};
 use lwm2m_coap::{Instant, Rng, TokenPolicy};
 use lwm2m_objects::Object;
 #[cfg(feature = "psk")]
@@ -31,11 +33,10 @@ use crate::session::Link;
 use crate::session::Session;
 #[cfg(feature = "psk")]
 use crate::{
-    identity::{Identity, Secret},
     persist::Key,
     registration::State,
     server::TLS_ALERT,
-    session::{Place, Running, Stage},
+    session::{HANDSHAKE, Memory, Place, Stage},
 };
 
 #[cfg(feature = "psk")]
@@ -92,7 +93,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     Some(mode) if mode.is_secured() => {
                         session.link = Link::Handshaking;
                         // What may still be there is a former attempt.
-                        self.handshake.take_if(|place| place.slot == slot);
+                        self.abandon_handshake(|place| place.slot == slot);
                         self.advance_handshake(now, slot, rng);
                     }
                     _ => self.attempt_failed(now, slot, Reason::Unsupported, rng),
@@ -107,24 +108,35 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
     }
 
-    /// Gives up the handshake of a server that it is not wanted with any more: its credential is wiped, and it wakes nobody.
+    /// Gives up the handshake of a server that it is not wanted with any more, and wakes nobody.
     pub(crate) fn release_handshake(&mut self) {
         #[cfg(feature = "psk")]
         {
-            let sessions = &self.sessions;
-            let link = |slot: usize| sessions.get(slot)?.as_ref().map(|session| &session.link);
-            self.handshake.take_if(|place| !link(place.slot).is_some_and(Link::has_place));
+            let is_wanted = self.is_handshake_wanted();
+            self.abandon_handshake(|_| !is_wanted);
+        }
+    }
+
+    #[cfg(feature = "psk")]
+    fn is_handshake_wanted(&self) -> bool {
+        let link = |slot: usize| self.sessions.get(slot)?.as_ref().map(|session| &session.link);
+        self.handshake.as_ref().and_then(|place| link(place.slot)).is_some_and(Link::has_place)
+    }
+
+    /// Gives up a handshake of which this is true: its credential and its memory are wiped.
+    #[cfg(feature = "psk")]
+    fn abandon_handshake(&mut self, is_over: impl FnOnce(&Place) -> bool) {
+        if self.handshake.as_ref().is_some_and(is_over) {
+            self.handshake = None;
+            self.memory.wipe();
         }
     }
 
     /// Takes the place for a handshake when it is free, and moves on what is in it.
     #[cfg(feature = "psk")]
     fn advance_handshake(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
-        let is_wanted = |place: &Place| {
-            let session = self.sessions.get(place.slot).and_then(Option::as_ref);
-            session.is_some_and(|session| session.link.has_place())
-        };
-        if !self.handshake.as_ref().is_some_and(is_wanted) {
+        if !self.is_handshake_wanted() {
+            self.abandon_handshake(|_| true);
             #[cfg(feature = "rpk")]
             let stage = self.first_stage(slot);
             #[cfg(not(feature = "rpk"))]
@@ -132,18 +144,23 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             self.handshake = Some(Place::new(slot, stage));
         }
         let Some(place) = self.handshake.as_ref().filter(|place| place.slot == slot) else { return };
-        match &place.stage {
-            #[cfg(feature = "resumption")]
-            Stage::LoadingSession { .. } => {}
-            #[cfg(feature = "x509")]
-            Stage::LoadingName => {}
-            #[cfg(all(feature = "rpk", feature = "resumption"))]
-            Stage::Signing { is_loading: true, .. } => {}
-            #[cfg(feature = "rpk")]
-            Stage::Signing { .. } => self.start_handshake(now, slot, rng),
+        match place.stage {
             Stage::Loaded { .. } => self.start_handshake(now, slot, rng),
             Stage::Running(_) => self.time_handshake(now, slot, rng),
-            Stage::LoadingIdentity | Stage::LoadingSecret { .. } => {}
+            _ => {}
+        }
+    }
+
+    /// What comes when the credential is there.
+    #[cfg(feature = "psk")]
+    pub(crate) fn stage_behind_credential(&self, _slot: usize) -> Stage {
+        #[cfg(feature = "resumption")]
+        if self.is_session_wanted(_slot) {
+            return Stage::LoadingSession;
+        }
+        Stage::Loaded {
+            #[cfg(feature = "resumption")]
+            is_resuming: false,
         }
     }
 
@@ -183,63 +200,30 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(config) = self.handshake_config(slot, rng) else {
             return self.attempt_failed(now, slot, Reason::NoSuite, rng);
         };
+        #[cfg(feature = "x509")]
+        if let Some(account) = account(&self.sessions, &self.core.accounts, slot)
+            && account.mode() == Some(SecurityMode::Certificate)
+            && self.memory.server_name().is_none()
+        {
+            let server_name = account.address().and_then(|address| host_name(address.host));
+            // A host is a name that fits, or none.
+            let _ = self.memory.set_certificate(ClientCertificate::X509 { server_name });
+        }
         let place = self.handshake.as_mut().filter(|place| place.slot == slot);
-        let Some(Place { stage, .. }) = place else { return };
+        let Some(place) = place else { return };
         #[cfg(feature = "resumption")]
-        let is_offered;
-        let started = match stage {
-            #[cfg(feature = "rpk")]
-            Stage::Signing {
-                #[cfg(feature = "x509")]
-                name,
-                #[cfg(feature = "resumption")]
-                session,
-                ..
-            } => {
-                let certificate = ClientCertificate::RawPublicKey;
-                #[cfg(feature = "x509")]
-                let certificate = match account(&self.sessions, &self.core.accounts, slot) {
-                    Some(account) if account.mode() == Some(SecurityMode::Certificate) => {
-                        let host = account.address().and_then(|address| host_name(address.host));
-                        let server_name = if name.is_empty() { host } else { Some(name.as_str()) };
-                        ClientCertificate::X509 { server_name }
-                    }
-                    _ => certificate,
-                };
-                let (now, memory) = (time(now), Handshake::new());
-                #[cfg(feature = "resumption")]
-                {
-                    is_offered = session.is_some();
-                    let offered = session.as_ref();
-                    Connection::resuming_certificate_client(now, &config, certificate, offered, rng, memory)
-                }
-                #[cfg(not(feature = "resumption"))]
-                Connection::certificate_client(now, &config, certificate, rng, memory)
-            }
-            Stage::Loaded {
-                identity,
-                secret,
-                #[cfg(feature = "resumption")]
-                session,
-            } => {
-                let psk = Psk { identity: identity.bytes(), key: secret.bytes() };
-                #[cfg(feature = "resumption")]
-                {
-                    is_offered = session.is_some();
-                    let offered = session.as_ref();
-                    Connection::resuming_client(time(now), &config, psk, offered, rng, Handshake::new())
-                }
-                #[cfg(not(feature = "resumption"))]
-                Connection::client(time(now), &config, psk, rng, Handshake::new())
-            }
-            _ => return,
-        };
+        let is_resuming = matches!(place.stage, Stage::Loaded { is_resuming: true });
+        #[cfg(feature = "resumption")]
+        if !is_resuming {
+            self.memory.set_session(None);
+        }
+        let started = Connection::prepared_client(time(now), &config, rng, &mut self.memory);
         match started {
             Ok(connection) => {
-                *stage = Stage::Running(connection);
+                place.run(connection);
                 #[cfg(feature = "resumption")]
                 if let Some(session) = self.session_mut(slot) {
-                    session.resumption.is_doubted |= is_offered;
+                    session.resumption.is_doubted |= is_resuming;
                 }
             }
             Err(SetUpError::NoSuite) => self.attempt_failed(now, slot, Reason::NoSuite, rng),
@@ -250,7 +234,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// Lets time pass for the handshake with this server.
     #[cfg(feature = "psk")]
     fn time_handshake(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
-        let ended = self.running(slot).and_then(|connection| connection.handle_timeout(time(now)));
+        let ended = self.running(slot, |connection| connection.handle_timeout(time(now))).flatten();
         #[cfg(feature = "resumption")]
         self.release_resumed(slot);
         if let Some(Input::Closed(reason)) = ended {
@@ -264,12 +248,21 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         self.handshake.as_mut().filter(|place| place.slot == slot).map(|place| &mut place.stage)
     }
 
+    /// Calls the connection whose handshake runs with this server.
     #[cfg(feature = "psk")]
-    pub(crate) fn running(&mut self, slot: usize) -> Option<&mut Running> {
-        match self.stage(slot)? {
-            Stage::Running(connection) => Some(connection),
-            _ => None,
-        }
+    pub(crate) fn running<R>(
+        &mut self,
+        slot: usize,
+        call: impl FnOnce(&mut Connection<HANDSHAKE, &mut Memory>) -> R,
+    ) -> Option<R> {
+        let place = self.handshake.as_mut().filter(|place| place.slot == slot)?;
+        place.call(&mut self.memory, call)
+    }
+
+    /// Whether a handshake runs with this server.
+    #[cfg(feature = "rpk")]
+    fn is_running(&mut self, slot: usize) -> bool {
+        matches!(self.stage(slot), Some(Stage::Running(_)))
     }
 
     /// Which record the handshake that is being prepared needs next, and for which slot.
@@ -281,17 +274,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let security = session.security;
         match place.stage {
             Stage::LoadingIdentity => Some((place.slot, Key::Identity(security))),
-            Stage::LoadingSecret { .. } => Some((place.slot, Key::Secret(security))),
+            Stage::LoadingSecret => Some((place.slot, Key::Secret(security))),
             #[cfg(feature = "resumption")]
-            Stage::LoadingSession { .. } => Some((place.slot, Key::Session(security))),
+            Stage::LoadingSession => Some((place.slot, Key::Session(security))),
             #[cfg(feature = "rpk")]
             Stage::Running(_) => Some((place.slot, place.pending?.record(security)?)),
             #[cfg(feature = "x509")]
             Stage::LoadingName => Some((place.slot, Key::ServerName(security))),
-            #[cfg(all(feature = "rpk", feature = "resumption"))]
-            Stage::Signing { is_loading: true, .. } => Some((place.slot, Key::Session(security))),
-            #[cfg(feature = "rpk")]
-            Stage::Signing { .. } => None,
             #[cfg(not(feature = "rpk"))]
             Stage::Running(_) => None,
             Stage::Loaded { .. } => None,
@@ -306,58 +295,42 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             return;
         }
         #[cfg(feature = "rpk")]
-        if self.running(slot).is_some() {
+        if self.is_running(slot) {
             return self.operation_loaded(slot, record);
         }
-        #[cfg(feature = "x509")]
-        if matches!(self.stage(slot), Some(Stage::LoadingName)) {
-            let Some(record) = record else { return self.connection_failed(slot, Reason::NoCredential) };
-            let found = core::str::from_utf8(record).ok().and_then(host_name);
-            let Some(found) = found.and_then(|name| name.try_into().ok()) else {
-                return self.connection_failed(slot, Reason::MalformedCredential);
-            };
-            let mut next = self.signing(slot);
-            if let Stage::Signing { name, .. } = &mut next {
-                *name = found;
-            }
-            if let Some(stage) = self.stage(slot) {
-                *stage = next;
-            }
-            return;
-        }
-        #[cfg(all(feature = "rpk", feature = "resumption"))]
-        if let Some(Stage::Signing { is_loading, session, .. }) = self.stage(slot) {
-            *is_loading = false;
-            *session = record.and_then(dtls_psk::Session::parse);
-            return;
-        }
-        #[cfg(feature = "resumption")]
-        let is_session_wanted = self.is_session_wanted(slot);
-        let Some(stage) = self.stage(slot) else { return };
-        let next = match core::mem::replace(stage, Stage::LoadingIdentity) {
+        let Some(place) = self.handshake.as_ref().filter(|place| place.slot == slot) else { return };
+        let set = |is_set: bool, next| if is_set { Ok(next) } else { Err(Reason::NoCredential) };
+        let record = record.unwrap_or_default();
+        let next = match place.stage {
             Stage::LoadingIdentity => {
-                record.and_then(Identity::new).map(|identity| Stage::LoadingSecret { identity })
+                let is_set = !record.is_empty() && self.memory.set_identity(record).is_ok();
+                set(is_set, Stage::LoadingSecret)
+            }
+            Stage::LoadingSecret => {
+                set(self.memory.set_key(record).is_ok(), self.stage_behind_credential(slot))
+            }
+            #[cfg(feature = "x509")]
+            Stage::LoadingName => {
+                let name = core::str::from_utf8(record).ok().and_then(host_name);
+                let certificate = name.map(|name| ClientCertificate::X509 { server_name: Some(name) });
+                match certificate.map(|certificate| self.memory.set_certificate(certificate)) {
+                    Some(Ok(())) => Ok(self.stage_behind_credential(slot)),
+                    _ if record.is_empty() => Err(Reason::NoCredential),
+                    _ => Err(Reason::MalformedCredential),
+                }
             }
             #[cfg(feature = "resumption")]
-            Stage::LoadingSecret { identity } if is_session_wanted => {
-                record.and_then(Secret::new).map(|secret| Stage::LoadingSession { identity, secret })
+            Stage::LoadingSession => {
+                let session = dtls_psk::Session::parse(record);
+                self.memory.set_session(session.as_ref());
+                Ok(Stage::Loaded { is_resuming: session.is_some() })
             }
-            Stage::LoadingSecret { identity } => record.and_then(Secret::new).map(|secret| Stage::Loaded {
-                identity,
-                secret,
-                #[cfg(feature = "resumption")]
-                session: None,
-            }),
-            #[cfg(feature = "resumption")]
-            Stage::LoadingSession { identity, secret } => {
-                let session = record.and_then(dtls_psk::Session::parse);
-                Some(Stage::Loaded { identity, secret, session })
-            }
-            other => Some(other),
+            Stage::Loaded { .. } | Stage::Running(_) => return,
         };
-        match next {
-            Some(next) => *stage = next,
-            None => self.connection_failed(slot, Reason::NoCredential),
+        match (next, self.stage(slot)) {
+            (Ok(next), Some(stage)) => *stage = next,
+            (Ok(_), None) => {}
+            (Err(reason), _) => self.connection_failed(slot, reason),
         }
     }
 
@@ -386,7 +359,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     }
                 }
                 #[cfg(feature = "rpk")]
-                if self.running(slot).is_some() {
+                if self.is_running(slot) {
                     self.advance_operation(slot, crate::core_objects::clock(objects));
                 }
             }
@@ -399,26 +372,29 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let session = self.sessions.get_mut(slot)?.as_mut()?;
         match &mut session.link {
             Link::Secured(connection) => connection.handle(time(now), records),
-            link if link.has_place() => self.running(slot)?.handle(time(now), records),
+            link if link.has_place() => {
+                self.running(slot, |connection| connection.handle(time(now), records)).flatten()
+            }
             _ => None,
         }
     }
 
-    /// The handshake is over: its memory is free for the next one.
+    /// The handshake is over: its memory is free for the next one, unless it keeps our last flight.
     #[cfg(feature = "psk")]
     fn established(&mut self, slot: usize, full: bool, rng: &mut Rng<'_>) {
-        let place = self.handshake.take_if(|place| place.slot == slot);
-        let Some(Place { stage: Stage::Running(connection), .. }) = place else { return };
+        let Some(suite) = self.running(slot, |connection| connection.suite().unwrap_or_default()) else {
+            return;
+        };
         let Some(session) = self.session_mut(slot) else { return };
         let role = session.role;
-        let suite = connection.suite().unwrap_or_default();
         #[cfg(feature = "resumption")]
-        let connection = self.take_session(slot, connection, full, rng);
+        let is_free = self.take_session(slot, full, rng);
         #[cfg(not(feature = "resumption"))]
-        let connection = full.then_some(connection);
-        if let Some(connection) = connection {
+        let is_free = true;
+        let place = self.handshake.take_if(|place| is_free && place.slot == slot);
+        if let Some(place) = place {
             let Some(session) = self.session_mut(slot) else { return };
-            match connection.without_handshake() {
+            match place.finish().filter(|_| full) {
                 Some(connection) => session.open(Link::Secured(connection), TokenPolicy::SECURED, rng),
                 // A client's last flight is never the last of a full handshake.
                 None => return self.connection_failed(slot, Reason::AssociationLost),
@@ -434,8 +410,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         #[cfg(feature = "psk")]
         {
             let place = self.handshake.as_ref().filter(|place| place.slot == slot)?;
-            let Stage::Running(connection) = &place.stage else { return None };
-            connection.poll_timeout().map(|at| Instant::from_millis(at.as_millis()))
+            let at = place.needs_memory().then(|| self.memory.poll_timeout())?;
+            Some(Instant::from_millis(at.as_millis()))
         }
         #[cfg(not(feature = "psk"))]
         {
@@ -452,7 +428,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     #[cfg(feature = "psk")]
     fn association_closed(&mut self, now: Instant, slot: usize, closed: Closed, rng: &mut Rng<'_>) {
         let Some(reason) = self.handshake_ended(slot, closed) else { return };
-        self.handshake.take_if(|place| place.slot == slot);
+        self.abandon_handshake(|place| place.slot == slot);
         let Some(session) = self.session_mut(slot) else { return };
         let is_alive = session.registration.is_alive();
         match session.role {
@@ -536,7 +512,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             let longest = match &self.session_mut(slot)?.link {
                 Link::Secured(connection) => connection.longest_payload(),
                 #[cfg(feature = "resumption")]
-                Link::Resumed => self.running(slot)?.longest_payload(),
+                Link::Resumed => self.running(slot, |connection| connection.longest_payload())?,
                 _ => usize::MAX,
             };
             let length = room.head.saturating_add(longest).saturating_add(room.tail).min(out.len());
@@ -562,7 +538,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             #[cfg(feature = "psk")]
             Link::Secured(connection) => connection.seal(out, range).ok(),
             #[cfg(feature = "resumption")]
-            Link::Resumed => self.running(slot)?.seal(out, range).ok(),
+            Link::Resumed => self.running(slot, |connection| connection.seal(out, range))?.ok(),
             Link::Plain => Some(range),
             _ => None,
         }
@@ -584,13 +560,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Link::Ending { reason } => {
                 let reason = *reason;
                 let alert =
-                    self.running(slot).and_then(|connection| connection.poll_transmit(time(now), out));
+                    self.running(slot, |connection| connection.poll_transmit(time(now), out)).flatten();
                 if alert.is_none() {
                     self.connection_failed(slot, reason);
                 }
                 alert
             }
-            link if link.has_place() => self.running(slot)?.poll_transmit(time(now), out),
+            link if link.has_place() => {
+                self.running(slot, |connection| connection.poll_transmit(time(now), out)).flatten()
+            }
             _ => None,
         }
     }

@@ -14,8 +14,6 @@ use lwm2m_objects::Path;
 
 use crate::error::Reason;
 use crate::event::Role;
-#[cfg(feature = "psk")]
-use crate::identity::{Identity, Secret};
 use crate::registration::Registration;
 use crate::reply::Reply;
 use crate::reporting::Pace;
@@ -52,15 +50,18 @@ const ROOM: Room = Room::NONE;
 pub(crate) type ServerPeer<const O: usize> =
     Peer<Vec<u8, REQUEST_COPY, u16>, REQUESTS, ANSWERS, O, (), Vec<u8, ANSWER_COPY, u8>>;
 
-/// A connection while its handshake runs.
+/// The memory of a handshake.
 #[cfg(feature = "psk")]
-pub(crate) type Running = Connection<HANDSHAKE, Handshake<HANDSHAKE>>;
+pub(crate) type Memory = Handshake<HANDSHAKE>;
 
-/// What a handshake needs, and the slot of its server. There is memory for one at a time.
+/// What a handshake needs besides its memory, and the slot of its server. There is memory for one at a time.
+///
+/// The memory stays where it is, in the client, and is lent for each call: moved about it would take the stack several times.
 #[cfg(feature = "psk")]
 pub(crate) struct Place {
     pub(crate) slot: usize,
     pub(crate) stage: Stage,
+    needs_memory: bool,
     /// What the handshake waits for.
     #[cfg(feature = "rpk")]
     pub(crate) pending: Option<crate::pending::Pending>,
@@ -72,46 +73,64 @@ impl Place {
         Place {
             slot,
             stage,
+            needs_memory: false,
             #[cfg(feature = "rpk")]
             pending: None,
         }
     }
+
+    /// The connection goes on here.
+    pub(crate) fn run(&mut self, connection: Connection<HANDSHAKE, &mut Memory>) {
+        let (connection, memory) = connection.detach();
+        self.needs_memory = memory.is_some();
+        self.stage = Stage::Running(Some(connection));
+    }
+
+    /// Calls the connection, if it runs.
+    pub(crate) fn call<R>(
+        &mut self,
+        memory: &mut Memory,
+        call: impl FnOnce(&mut Connection<HANDSHAKE, &mut Memory>) -> R,
+    ) -> Option<R> {
+        let Stage::Running(connection) = &mut self.stage else { return None };
+        let mut connection = connection.take()?.attach(self.needs_memory.then_some(memory));
+        let result = call(&mut connection);
+        self.run(connection);
+        Some(result)
+    }
+
+    /// Whether the handshake's memory is still needed.
+    pub(crate) const fn needs_memory(&self) -> bool {
+        self.needs_memory
+    }
+
+    /// The connection, once it needs no memory.
+    pub(crate) fn finish(self) -> Option<Connection<HANDSHAKE, NoHandshake>> {
+        let Stage::Running(connection) = self.stage else { return None };
+        connection.filter(|_| !self.needs_memory)
+    }
 }
 
-/// How far a handshake has come.
+/// How far a handshake has come. What was loaded is in its memory.
 #[cfg(feature = "psk")]
-#[expect(clippy::large_enum_variant, reason = "there is no allocator, and one such place")]
 pub(crate) enum Stage {
     /// The identity is on its way from storage.
     LoadingIdentity,
     /// The key is on its way from storage.
-    LoadingSecret { identity: Identity },
-    /// The session to be taken up is on its way from storage.
-    #[cfg(feature = "resumption")]
-    LoadingSession { identity: Identity, secret: Secret },
+    LoadingSecret,
     /// The name of the server is on its way from storage.
     #[cfg(feature = "x509")]
     LoadingName,
-    /// A handshake with signatures can start, once the session to be taken up came from storage.
-    #[cfg(feature = "rpk")]
-    Signing {
-        /// What the server is asked for; the host of the URI if it is empty.
-        #[cfg(feature = "x509")]
-        name: heapless::String<{ dtls_psk::SERVER_NAME_MAX }>,
-        #[cfg(feature = "resumption")]
-        is_loading: bool,
-        #[cfg(feature = "resumption")]
-        session: Option<dtls_psk::Session>,
-    },
+    /// The session to be taken up is on its way from storage.
+    #[cfg(feature = "resumption")]
+    LoadingSession,
     /// It can start.
     Loaded {
-        identity: Identity,
-        secret: Secret,
         #[cfg(feature = "resumption")]
-        session: Option<dtls_psk::Session>,
+        is_resuming: bool,
     },
     /// It runs.
-    Running(Running),
+    Running(Option<Connection<HANDSHAKE, NoHandshake>>),
 }
 
 static PARAMETERS: Parameters = Parameters::DEFAULT;

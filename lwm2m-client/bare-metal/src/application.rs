@@ -96,6 +96,23 @@ pub const CERTIFICATE: Certificate<'_> = Certificate {
     server_name: None,
 };
 
+/// The authority above a server's certificate, for the private key of 32 times 0x70.
+#[cfg(feature = "x509-path")]
+const AUTHORITY: &[u8] = include_bytes!("certificates/root.der");
+
+/// What a server below it presents: for its own private key and the name lwm2m.example, until the year 2126.
+#[cfg(feature = "x509-path")]
+pub const CHAIN: [&[u8]; 2] =
+    [include_bytes!("certificates/server.der"), include_bytes!("certificates/intermediate.der")];
+
+/// What the device has of them.
+#[cfg(feature = "x509-path")]
+pub const BELOW_AN_AUTHORITY: Certificate<'_> = Certificate {
+    server_certificate: AUTHORITY,
+    usage: CertificateUsage::TrustAnchorAssertion,
+    ..CERTIFICATE
+};
+
 /// The Device object (3).
 pub struct Device {
     battery: i64,
@@ -155,20 +172,22 @@ impl Application {
     pub fn handle(&mut self, now: Instant, socket: usize, datagram: &mut [u8], rng: &mut Rng<'_>) {
         if let Some(account) = self.accounts.get(socket).copied().flatten() {
             self.client.handle(now, account, datagram, &mut [&mut self.device], rng);
+            if core::mem::take(&mut self.device.is_reboot_asked) {
+                self.client.deregister();
+            }
         }
     }
 
-    /// Lets time pass.
+    /// Lets time pass: the battery changes by itself.
     pub fn handle_timeout(&mut self, now: Instant, rng: &mut Rng<'_>) {
+        let level = 95_i64.saturating_sub_unsigned(now.as_millis() / 1000 % 95);
+        if level != self.device.battery {
+            self.device.battery = level;
+            self.client.changed(Path::resource(3, 0, 9));
+        }
         if self.client.poll_timeout().is_some_and(|next| next <= now) {
             self.client.handle_timeout(now, &mut [&mut self.device], rng);
         }
-    }
-
-    /// The battery changes by itself.
-    pub fn discharge(&mut self) {
-        self.device.battery = self.device.battery.saturating_sub(1);
-        self.client.changed(Path::resource(3, 0, 9));
     }
 
     /// Drains what the client has to send and to say.

@@ -3,6 +3,7 @@
 //! Only this module is unsafe: registers, and memory before anything else runs.
 
 use core::ptr::{read_volatile, write_volatile};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 const UART_DATA: *mut u32 = 0x4000_4000 as *mut u32;
 const UART_STATE: *mut u32 = 0x4000_4004 as *mut u32;
@@ -164,8 +165,50 @@ pub fn random(bytes: &mut [u8]) {
     }
 }
 
-/// Ends the program; an emulator that was started with semihosting ends too.
+/// Paints what lies below the frame of the caller, for [`exit`] to see how much of it was used.
+#[inline(always)]
+pub fn paint_stack() {
+    let here: usize;
+    // SAFETY: nothing is below the stack pointer but memory that belongs to nobody, down to the end of what is static; nothing
+    // interrupts.
+    unsafe {
+        core::arch::asm!("mov {}, sp", out(reg) here);
+        let mut word = &raw mut bss_end;
+        while (word as usize) < here {
+            write_volatile(word, PAINT);
+            word = word.add(1);
+        }
+    }
+    PAINTED.store(here, Ordering::Relaxed);
+}
+
+const PAINT: u32 = 0xa5c3_5a3c;
+
+static PAINTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Tells a debugger how many bytes of stack were used below the frame that painted it.
+fn tell_stack() {
+    let painted = PAINTED.load(Ordering::Relaxed);
+    let mut word = &raw const bss_end;
+    // SAFETY: it was painted.
+    while (word as usize) < painted && unsafe { read_volatile(word) } == PAINT {
+        word = word.wrapping_add(1);
+    }
+    let used = painted - word as usize;
+    let mut divisor = 100_000;
+    while divisor > 0 {
+        let digit = b'0' + (used / divisor % 10) as u8;
+        // SAFETY: SYS_WRITEC of the semihosting interface.
+        unsafe { core::arch::asm!("bkpt 0xab", inlateout("r0") 3 => _, in("r1") &raw const digit) };
+        divisor /= 10;
+    }
+}
+
+/// Ends the program; an emulator that was started with semihosting ends too. Success says first how much stack was used.
 pub fn exit(is_success: bool) -> ! {
+    if is_success {
+        tell_stack();
+    }
     let reason: u32 = if is_success { 0x2_0026 } else { 0x2_0023 };
     // SAFETY: SYS_EXIT of the semihosting interface; without a debugger it is a fault, which ends here again.
     unsafe {

@@ -6,4 +6,6 @@ pub mod application;
 pub mod board;
 #[cfg(target_os = "none")]
 pub mod line;
+#[cfg(feature = "peer")]
+pub mod scenario;
 pub mod storage;

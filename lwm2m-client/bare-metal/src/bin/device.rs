@@ -15,8 +15,11 @@ mod program {
 
     #[unsafe(no_mangle)]
     extern "C" fn program() -> ! {
-        #[cfg(feature = "x509")]
-        let account = ("coaps://10.0.0.1", Some(lwm2m_bare_metal::application::CERTIFICATE.into()));
+        #[cfg(feature = "x509-path")]
+        let account =
+            ("coaps://lwm2m.example", Some(lwm2m_bare_metal::application::BELOW_AN_AUTHORITY.into()));
+        #[cfg(all(feature = "x509", not(feature = "x509-path")))]
+        let account = ("coaps://lwm2m.example", Some(lwm2m_bare_metal::application::CERTIFICATE.into()));
         #[cfg(all(feature = "rpk", not(feature = "x509")))]
         let account = ("coaps://10.0.0.1", Some(lwm2m_bare_metal::application::RAW_PUBLIC_KEYS.into()));
         #[cfg(all(feature = "psk", not(feature = "rpk")))]
@@ -26,6 +29,7 @@ mod program {
         let Some(mut application) = Application::new(account.0, account.1) else { board::exit(false) };
         let mut buffer = [0; MTU];
         let mut line = Line::default();
+        board::paint_stack();
         loop {
             let now = Instant::from_millis(board::now());
             match line.receive(&mut buffer) {

@@ -5,6 +5,7 @@
 #[unsafe(no_mangle)]
 extern "C" fn program() -> ! {
     use lwm2m_bare_metal::board;
+    board::paint_stack();
     while let Some(byte) = board::receive() {
         board::send(byte);
     }

@@ -12,6 +12,7 @@ extern "C" fn program() -> ! {
     let mut storage = Storage::default();
     let mut buffer = [0; MTU];
     let mut line = Line::default();
+    board::paint_stack();
     while board::now() > 0 {
         let Some((what, length)) = line.receive(&mut buffer) else { continue };
         let bytes = buffer.get(..length).unwrap_or_default();
