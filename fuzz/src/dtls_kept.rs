@@ -1,8 +1,6 @@
 //! What DTLS gives out of its hands to have it back later: saved connections, sessions, tickets.
 
-use dtls_psk::{
-    Connection, Datagram, HEADROOM, Handshake, SAVED_MAX, Session, Suite, TAILROOM, TicketKey, choose,
-};
+use dtls_psk::{Connection, Datagram, HEADROOM, SAVED_MAX, Session, Suite, TAILROOM, TicketKey, choose};
 
 use crate::dtls_insider::Nothing;
 use crate::script::Script;
