@@ -72,7 +72,8 @@ impl Served {
         Self::start_with(data, &arguments)
     }
 
-    fn start_with(data: &Path, arguments: &[String]) -> Self {
+    /// Starts it with these arguments.
+    pub(crate) fn start_with(data: &Path, arguments: &[String]) -> Self {
         let mut command = binary(env!("CARGO_BIN_EXE_lwm2m-server"));
         Self::spawn(data, command.args(arguments).stderr(Stdio::inherit()))
     }
