@@ -1,11 +1,21 @@
 //! OpenSSL 3.0 (`openssl s_server`, `openssl s_client`) in both roles: DTLS 1.2 with every PSK suite that both sides have.
 
+#[cfg(feature = "cbc")]
+use std::sync::Arc;
+
 use dtls_psk::{Reason, Suite};
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::peers;
 use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
 use interop_tests::seen::{Feature, Role};
+#[cfg(feature = "cbc")]
+use lwm2m_server::{
+    config::Config,
+    credentials::{self, Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Settings},
+    driver::{self, Addresses},
+    store::{RedbStore, Sealer},
+};
 
 const IDENTITY: &str = "urn:dev:ops:1-2";
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
@@ -309,5 +319,46 @@ fn key_exchange(name: &str) -> Feature {
 fn note(role: Role, feature: Feature) {
     if let Some(program) = peers::openssl() {
         program.seen("OpenSSL", role, &[feature]);
+    }
+}
+
+/// A device of LwM2M 1.0 that has no other suite.
+#[cfg(feature = "cbc")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_of_lwm2m_1_0_is_taken_once_the_configuration_of_our_server_names_it() {
+    let Some(program) = peers::openssl() else { return };
+    let named = "[dtls]\nsuites = [\"TLS_PSK_WITH_AES_128_CCM_8\", \"TLS_PSK_WITH_AES_128_CBC_SHA256\"]\n";
+    for (text, is_taken) in [("", false), (named, true)] {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("it is written");
+        let configured = Config::read(file.path()).and_then(Config::settle).expect("a configuration");
+        let sealer = Sealer::new(&[1; 32], "test").expect("a key of the right length");
+        let store = RedbStore::in_memory(sealer).expect("a store in memory");
+        let credentials =
+            Credentials::open(Arc::new(store), Settings::default()).expect("an empty store opens");
+        let key = KeyMaterial::Given {
+            identity: Identity::new(IDENTITY.as_bytes()).expect("a short name"),
+            key: Key::new(key()).expect("a key of a possible length"),
+        };
+        let accounts = vec![EnrolAccount { role: credentials::Role::Management, key }];
+        let enrolled = credentials.enrol(1, "test", "meter", &Enrol { accounts, ..Enrol::default() });
+        enrolled.expect("a new device is enrolled");
+        let addresses = Addresses { coaps: Some(local(0)), ..Addresses::default() };
+        let mut settings = driver::Settings { addresses, ..driver::Settings::default() };
+        settings.endpoint.dtls = settings.endpoint.dtls.with_suites(configured.suites);
+        let running =
+            driver::start(settings, Arc::new(credentials)).await.expect("loopback can be listened on");
+        let address = running.addresses.coaps.expect("it listens").to_string();
+        tokio::task::block_in_place(|| {
+            let mut command = program.command();
+            command.args(["s_client", "-dtls1_2", "-connect", &address, "-cipher", "PSK-AES128-CBC-SHA256"]);
+            command.args(["-psk_identity", IDENTITY, "-psk", KEY]);
+            let mut client = Process::spawn("openssl s_client", command);
+            client.wait_for_text(if is_taken {
+                "Cipher is PSK-AES128-CBC-SHA256"
+            } else {
+                "alert handshake failure"
+            });
+        });
     }
 }
