@@ -1,11 +1,12 @@
-//! Client and server are stopped and killed again and again, as processes with their data on disk; every record between them
-//! is read, and none has a sequence number that another one under the same key had.
+//! Client and server are stopped and killed again and again, as processes with their data on disk and in the middle of their
+//! traffic; every record between them is read, and none has a sequence number that another one under the same key had.
 //!
 //! `LWM2M_KILL_RUNS` asks for more rounds than 25.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,6 +54,17 @@ fn read(server: &Server) {
     }
 }
 
+/// Keeps records on their way, whatever happens to either side meanwhile; how many reads were answered.
+fn keep_reading(uri: &str, token: &str, answered: &AtomicUsize, is_over: &AtomicBool) {
+    let agent = ureq::Agent::new_with_defaults();
+    while !is_over.load(Ordering::Relaxed) {
+        let request = agent.get(uri).header("Authorization", format!("Bearer {token}"));
+        if request.call().is_ok() {
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 #[test]
 fn no_sequence_number_comes_twice_under_a_key_however_often_either_side_is_killed() {
     let rounds = std::env::var("LWM2M_KILL_RUNS").map_or(25, |rounds| rounds.parse().unwrap());
@@ -75,6 +87,14 @@ fn no_sequence_number_comes_twice_under_a_key_however_often_either_side_is_kille
     let folder = tempfile::tempdir().unwrap();
     let mut client = device(port, folder.path());
     read(&server);
+
+    let (base, token) = server.api();
+    let (uri, token) = (format!("{base}/api/v1/devices/device/objects/3/0"), token.to_owned());
+    let (answered, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let traffic = thread::spawn({
+        let (answered, is_over) = (Arc::clone(&answered), Arc::clone(&is_over));
+        move || keep_reading(&uri, &token, &answered, &is_over)
+    });
 
     let mut random = Random::new(5);
     let mut kinds = [0_usize; 4];
@@ -105,11 +125,15 @@ fn no_sequence_number_comes_twice_under_a_key_however_often_either_side_is_kille
             read(&server);
         }
     }
+    is_over.store(true, Ordering::Relaxed);
+    traffic.join().unwrap();
+    let answered = answered.load(Ordering::Relaxed);
+    assert!(answered > 2 * rounds, "{answered} reads were answered meanwhile");
     let mut tapped = tapped.lock().unwrap();
     let Tapped { sniffer, last } = &mut *tapped;
     let [full, resumed] = sniffer.handshakes;
     println!(
-        "{rounds} rounds {kinds:?}: {} records, {full} full and {resumed} abbreviated handshakes",
+        "{rounds} rounds {kinds:?}: {} records, {answered} reads, {full} full and {resumed} abbreviated handshakes",
         sniffer.records
     );
     assert_eq!(sniffer.faults, Vec::<String>::new());
