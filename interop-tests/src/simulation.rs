@@ -456,6 +456,8 @@ fn port_of(listener: Listener) -> u16 {
         Listener::Coaps => 5684,
         Listener::BootstrapCoap => 5783,
         Listener::BootstrapCoaps => 5784,
+        Listener::FormerCoaps => 5694,
+        Listener::FormerBootstrapCoaps => 5794,
     }
 }
 

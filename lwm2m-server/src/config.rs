@@ -13,6 +13,8 @@
 //! coaps = "0.0.0.0:5684"
 //! bootstrap_coap = "0.0.0.0:5783"
 //! bootstrap_coaps = "0.0.0.0:5784"
+//! former_coaps = "off"            # where management was before a roll-over: devices come here that know a key which is retiring
+//! former_bootstrap_coaps = "off"  # the same for bootstrap
 //! http = "127.0.0.1:8080"
 //! http_public = false
 //!
@@ -38,8 +40,9 @@
 //!                                 # account; left out, the server's own certificate (usage 3)
 //! names = ["lwm2m.example"]       # that devices ask for (SNI); left out, those in the certificate
 //! listener = "management"         # or "bootstrap"; left out, both
-//! retiring = false                # true: only who asks for its name still gets it; bootstraps write another. Who knows a raw
-//!                                 # public key asks for no name: the next one of those needs another listener first
+//! retiring = false                # true: only who asks for its name, or comes to a former address, still gets it; bootstraps write
+//!                                 # another. Who knows a raw public key asks for no name: move coaps to another port, name the one
+//!                                 # it had as former_coaps, and server_uri as it is now
 //!
 //! [trust]                         # in the certificates of devices; read again every minute. A list that should have been renewed lets
 //!                                 # nobody in of whom its authority may have revoked one
@@ -246,6 +249,10 @@ pub struct ListenConfig {
     pub bootstrap_coap: Option<Listen>,
     /// Bootstrap over DTLS.
     pub bootstrap_coaps: Option<Listen>,
+    /// Management over DTLS, for devices that know a server key which is retiring.
+    pub former_coaps: Option<Listen>,
+    /// Bootstrap over DTLS, for the same.
+    pub former_bootstrap_coaps: Option<Listen>,
     /// HTTP.
     pub http: Option<Listen>,
     /// HTTP may listen on an address that is not loopback, without TLS.
@@ -291,6 +298,10 @@ pub struct Settled {
     pub bootstrap_coap: Option<SocketAddr>,
     /// Bootstrap over DTLS.
     pub bootstrap_coaps: Option<SocketAddr>,
+    /// Management over DTLS, for devices that know a server key which is retiring.
+    pub former_coaps: Option<SocketAddr>,
+    /// Bootstrap over DTLS, for the same.
+    pub former_bootstrap_coaps: Option<SocketAddr>,
     /// HTTP.
     pub http: Option<SocketAddr>,
     /// HTTP may listen on an address that is not loopback.
@@ -397,6 +408,8 @@ impl Config {
                 coaps: listen.coaps.or(self.listen.coaps),
                 bootstrap_coap: listen.bootstrap_coap.or(self.listen.bootstrap_coap),
                 bootstrap_coaps: listen.bootstrap_coaps.or(self.listen.bootstrap_coaps),
+                former_coaps: listen.former_coaps.or(self.listen.former_coaps),
+                former_bootstrap_coaps: listen.former_bootstrap_coaps.or(self.listen.former_bootstrap_coaps),
                 http: listen.http.or(self.listen.http),
                 http_public: listen.http_public.or(self.listen.http_public),
             },
@@ -506,6 +519,8 @@ impl Config {
             coaps,
             bootstrap_coap,
             bootstrap_coaps,
+            former_coaps: self.listen.former_coaps.and_then(|listen| listen.0),
+            former_bootstrap_coaps: self.listen.former_bootstrap_coaps.and_then(|listen| listen.0),
             http,
             http_public,
             challenge: self.challenge.unwrap_or(false),

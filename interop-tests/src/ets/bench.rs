@@ -71,7 +71,13 @@ impl Bench {
         };
         let credentials = Arc::new(Credentials::open(Arc::new(store), settings).map_err(BenchError::Store)?);
         let any = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let addresses = Addresses { coap: Some(coap), coaps: any, bootstrap_coap: any, bootstrap_coaps: any };
+        let addresses = Addresses {
+            coap: Some(coap),
+            coaps: any,
+            bootstrap_coap: any,
+            bootstrap_coaps: any,
+            ..Addresses::default()
+        };
         // Case 0 asks for a Discover after the writes.
         let mut endpoint = Config::default();
         endpoint.verify_bootstrap = true;

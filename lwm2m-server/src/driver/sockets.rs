@@ -1,4 +1,4 @@
-//! The four UDP sockets of a thread, without blocking and without copies.
+//! The UDP sockets of a thread, without blocking and without copies.
 
 use core::cell::Cell;
 use core::task::{Context, Poll};
@@ -23,6 +23,10 @@ pub struct Addresses {
     pub bootstrap_coap: Option<SocketAddr>,
     /// Bootstrap over DTLS.
     pub bootstrap_coaps: Option<SocketAddr>,
+    /// Management over DTLS, for devices that know a server key which is retiring.
+    pub former_coaps: Option<SocketAddr>,
+    /// Bootstrap over DTLS, for the same.
+    pub former_bootstrap_coaps: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -34,6 +38,8 @@ impl Addresses {
             Listener::Coaps => self.coaps,
             Listener::BootstrapCoap => self.bootstrap_coap,
             Listener::BootstrapCoaps => self.bootstrap_coaps,
+            Listener::FormerCoaps => self.former_coaps,
+            Listener::FormerBootstrapCoaps => self.former_bootstrap_coaps,
         }
     }
 }
@@ -80,12 +86,13 @@ impl Arrival {
 }
 
 /// The sockets, bound and not yet waited for.
-pub(crate) struct Bound([Option<std::net::UdpSocket>; 4]);
+pub(crate) struct Bound([Option<std::net::UdpSocket>; Listener::COUNT]);
 
 impl Bound {
     /// Opens the sockets of each of `threads`, all on the same addresses.
     pub(crate) fn open(addresses: &Addresses, threads: NonZeroU8) -> Result<Vec<Self>, StartError> {
-        let mut bound: Vec<Self> = (0..threads.get()).map(|_| Self([const { None }; 4])).collect();
+        let mut bound: Vec<Self> =
+            (0..threads.get()).map(|_| Self([const { None }; Listener::COUNT])).collect();
         for listener in Listener::ALL {
             let Some(address) = addresses.of(listener) else { continue };
             let sockets = open(address, threads).map_err(|source| StartError::Listen { address, source })?;
@@ -102,15 +109,19 @@ impl Bound {
     }
 
     pub(crate) fn addresses(&self) -> Addresses {
-        let [coap, coaps, bootstrap_coap, bootstrap_coaps] =
+        let [coap, coaps, bootstrap_coap, bootstrap_coaps, former_coaps, former_bootstrap_coaps] =
             self.0.each_ref().map(|socket| socket.as_ref()?.local_addr().ok());
-        Addresses { coap, coaps, bootstrap_coap, bootstrap_coaps }
+        Addresses { coap, coaps, bootstrap_coap, bootstrap_coaps, former_coaps, former_bootstrap_coaps }
     }
 
     /// Lets the runtime of this thread wait for them.
     pub(crate) fn attach(self) -> io::Result<Sockets> {
-        let mut sockets =
-            Sockets { sockets: [const { None }; 4], turn: 0, oversized: 0, unsent: Cell::new(0) };
+        let mut sockets = Sockets {
+            sockets: [const { None }; Listener::COUNT],
+            turn: 0,
+            oversized: 0,
+            unsent: Cell::new(0),
+        };
         for (to, from) in sockets.sockets.iter_mut().zip(self.0) {
             *to = from.map(UdpSocket::from_std).transpose()?;
         }
@@ -120,7 +131,7 @@ impl Bound {
 
 pub(crate) struct Sockets {
     /// In the order of [`Listener::ALL`].
-    sockets: [Option<UdpSocket>; 4],
+    sockets: [Option<UdpSocket>; Listener::COUNT],
     /// Where the next look at them begins, so that a busy socket leaves the others their turn.
     turn: usize,
     /// Datagrams that were longer than the buffer to read them.

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::credentials::Role;
 
-/// The four doors of the server (LwM2M Transport 1.2.1 §6: schemes and ports).
+/// The doors of the server (LwM2M Transport 1.2.1 §6: schemes and ports).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Listener {
     /// Management over plain CoAP, port 5683.
@@ -15,25 +15,54 @@ pub enum Listener {
     BootstrapCoap,
     /// Bootstrap over DTLS, port 5784.
     BootstrapCoaps,
+    /// Management over DTLS where it was before a roll-over: who comes here knows a server key that is retiring.
+    FormerCoaps,
+    /// The same for bootstrap.
+    FormerBootstrapCoaps,
 }
 
 impl Listener {
-    /// All of them, in the order of their ports.
-    pub const ALL: [Self; 4] = [Self::Coap, Self::Coaps, Self::BootstrapCoap, Self::BootstrapCoaps];
+    /// How many there are.
+    pub const COUNT: usize = 6;
+
+    /// All of them, in their order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Coap,
+        Self::Coaps,
+        Self::BootstrapCoap,
+        Self::BootstrapCoaps,
+        Self::FormerCoaps,
+        Self::FormerBootstrapCoaps,
+    ];
+
+    /// Where devices come to one of the two servers over DTLS that know what bootstraps write today.
+    #[must_use]
+    pub const fn of(role: Role) -> Self {
+        match role {
+            Role::Management => Self::Coaps,
+            Role::Bootstrap => Self::BootstrapCoaps,
+        }
+    }
 
     /// Which of the two servers stands behind it.
     #[must_use]
     pub const fn role(self) -> Role {
         match self {
-            Self::Coap | Self::Coaps => Role::Management,
-            Self::BootstrapCoap | Self::BootstrapCoaps => Role::Bootstrap,
+            Self::Coap | Self::Coaps | Self::FormerCoaps => Role::Management,
+            Self::BootstrapCoap | Self::BootstrapCoaps | Self::FormerBootstrapCoaps => Role::Bootstrap,
         }
     }
 
     /// Whether DTLS is spoken on it.
     #[must_use]
     pub const fn is_secure(self) -> bool {
-        matches!(self, Self::Coaps | Self::BootstrapCoaps)
+        !matches!(self, Self::Coap | Self::BootstrapCoap)
+    }
+
+    /// Whether devices come to it that know a server key which is retiring.
+    #[must_use]
+    pub const fn is_former(self) -> bool {
+        matches!(self, Self::FormerCoaps | Self::FormerBootstrapCoaps)
     }
 }
 

@@ -229,7 +229,7 @@ impl Endpoint {
         let mut association = Association::new(now, local, from, Some(session), rng);
         // Where the handshake becomes a full one after all, the identity takes its place.
         if known.is_some() || hello.suite().is_ecdsa() {
-            let presenting = Presenting::of(&self.config.keys, local.role(), hello);
+            let presenting = Presenting::of(&self.config.keys, local, hello);
             let (identity, who) = known.map(|(_, who)| (who.endpoint.as_bytes().to_vec(), who)).unzip();
             let identity = identity.unwrap_or_default();
             association.proving = Some(Box::new(Proving { identity, who, presenting, ..Proving::default() }));

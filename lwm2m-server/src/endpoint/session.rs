@@ -99,7 +99,7 @@ impl Endpoint {
         let cookies = self
             .cookies
             .get_or_insert_with(|| CookieJar::shared_with_crypto(dtls(now), *self.shared.cookie_root(rng)));
-        let config = self.config.dtls.with_certificate_types(self.config.keys.types(local.role()));
+        let config = self.config.dtls.with_certificate_types(self.config.keys.types(local));
         let hello = match cookies.accept(dtls(now), &config, rng, from.bytes(), datagram, out) {
             Accepted::Verified(hello) => hello,
             Accepted::Reply(length) => {

@@ -20,11 +20,11 @@ use crate::credentials::{Authenticated, CHAIN_MAX, Credentials, Presented, Role,
 use crate::crypto::Provider;
 use crate::keys::{ServerKey, ServerKeys};
 
-use super::Endpoint;
 use super::association::Association;
 use super::counters::Counters;
 use super::session::dtls;
 use super::slab::Key;
+use super::{Endpoint, Listener};
 
 /// Names a piece of work until it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,8 +105,8 @@ pub(crate) struct Presenting {
 
 impl Presenting {
     /// For the name that a device asks for.
-    pub(crate) fn of(keys: &ServerKeys, role: Role, hello: &ClientHello<'_>) -> Self {
-        let choose = |kind| keys.choose(role, kind, hello.server_name()).cloned();
+    pub(crate) fn of(keys: &ServerKeys, listener: Listener, hello: &ClientHello<'_>) -> Self {
+        let choose = |kind| keys.choose(listener, kind, hello.server_name()).cloned();
         Self {
             raw_public_key: choose(CertificateType::RawPublicKey),
             certificate: choose(CertificateType::X509),

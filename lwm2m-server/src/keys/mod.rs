@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::credentials::{Certificate, Fingerprint, Pin, PinKind, Role, ServerPublic};
 use crate::crypto::SigningKey;
+use crate::endpoint::Listener;
 
 pub use file::KeyError;
 
@@ -218,8 +219,9 @@ impl ServerKeys {
     /// What devices of one of the two servers are to know of them: the preferred key, and the preferred one with a certificate.
     #[must_use]
     pub fn public(&self, role: Role) -> ServerPublic {
-        let raw_public_key = self.choose(role, CertificateType::RawPublicKey, None);
-        let certified = self.choose(role, CertificateType::X509, None);
+        let listener = Listener::of(role);
+        let raw_public_key = self.choose(listener, CertificateType::RawPublicKey, None);
+        let certified = self.choose(listener, CertificateType::X509, None);
         ServerPublic {
             raw_public_key: raw_public_key.map(|key| key.raw_public_key.to_vec()).unwrap_or_default(),
             certificate: certified.and_then(|key| key.chain.first().cloned()),
@@ -241,29 +243,29 @@ impl ServerKeys {
         })
     }
 
-    /// The kinds of certificates that handshakes with one of the two servers may have.
+    /// The kinds of certificates that handshakes at one of the addresses may have.
     #[must_use]
-    pub fn types(&self, role: Role) -> CertificateTypes {
+    pub fn types(&self, listener: Listener) -> CertificateTypes {
         let mut types = CertificateTypes::NONE;
-        types.raw_public_key = self.choose(role, CertificateType::RawPublicKey, None).is_some();
-        types.x509 = self.choose(role, CertificateType::X509, None).is_some();
+        types.raw_public_key = self.choose(listener, CertificateType::RawPublicKey, None).is_some();
+        types.x509 = self.choose(listener, CertificateType::X509, None).is_some();
         types
     }
 
     /// What a device is answered with that asks for `name`: the first key with that name, else the first of all, and of each those
-    /// that are not retiring before those that are.
+    /// that are not retiring before those that are; at a former address it is the other way round.
     pub(crate) fn choose(
         &self,
-        role: Role,
+        listener: Listener,
         certificate_type: CertificateType,
         name: Option<&[u8]>,
     ) -> Option<&Arc<ServerKey>> {
         let name = name.and_then(|name| core::str::from_utf8(name).ok());
         let rank = |key: &ServerKey| {
             let is_named = name.is_some_and(|name| key.is_named(name));
-            (!is_named, key.is_retiring)
+            (!is_named, key.is_retiring != listener.is_former())
         };
-        let fitting = self.iter().filter(|key| key.role.is_none_or(|only| only == role));
+        let fitting = self.iter().filter(|key| key.role.is_none_or(|only| only == listener.role()));
         fitting.filter(|key| key.has(certificate_type)).min_by_key(|key| rank(key))
     }
 }
@@ -283,8 +285,13 @@ mod tests {
         ServerKey { chain: vec![vec![secret]], ..key }
     }
 
-    fn chosen(keys: &ServerKeys, role: Role, kind: CertificateType, name: Option<&str>) -> Option<Vec<u8>> {
-        let key = keys.choose(role, kind, name.map(str::as_bytes))?;
+    fn chosen(
+        keys: &ServerKeys,
+        listener: Listener,
+        kind: CertificateType,
+        name: Option<&str>,
+    ) -> Option<Vec<u8>> {
+        let key = keys.choose(listener, kind, name.map(str::as_bytes))?;
         Some(key.raw_public_key().to_vec())
     }
 
@@ -307,9 +314,9 @@ mod tests {
             (Some("a.b.wild.example"), 1),
             (Some("three.example"), 1),
         ] {
-            assert_eq!(chosen(&keys, Role::Management, X509, name), public(secret), "{name:?}");
+            assert_eq!(chosen(&keys, Listener::Coaps, X509, name), public(secret), "{name:?}");
         }
-        assert_eq!(keys.choose(Role::Management, X509, Some(&[0xff])).map(|key| key.chain().len()), Some(1));
+        assert_eq!(keys.choose(Listener::Coaps, X509, Some(&[0xff])).map(|key| key.chain().len()), Some(1));
     }
 
     #[test]
@@ -318,8 +325,23 @@ mod tests {
             certified(1, &["old.example"]).retiring(true),
             certified(2, &["new.example"]),
         ]);
-        assert_eq!(chosen(&keys, Role::Bootstrap, X509, None), public(2));
-        assert_eq!(chosen(&keys, Role::Bootstrap, X509, Some("old.example")), public(1));
+        assert_eq!(chosen(&keys, Listener::BootstrapCoaps, X509, None), public(2));
+        assert_eq!(chosen(&keys, Listener::BootstrapCoaps, X509, Some("old.example")), public(1));
+    }
+
+    #[test]
+    fn a_retiring_key_is_that_of_the_former_addresses() {
+        let keys = ServerKeys::new(vec![key(2), key(1).retiring(true)]);
+        for [now, former] in [
+            [Listener::Coaps, Listener::FormerCoaps],
+            [Listener::BootstrapCoaps, Listener::FormerBootstrapCoaps],
+        ] {
+            assert_eq!(chosen(&keys, now, RawPublicKey, None), public(2));
+            assert_eq!(chosen(&keys, former, RawPublicKey, None), public(1));
+        }
+        // Before there is a next one.
+        let keys = ServerKeys::new(vec![key(1)]);
+        assert_eq!(chosen(&keys, Listener::FormerCoaps, RawPublicKey, None), public(1));
     }
 
     #[test]
@@ -328,13 +350,13 @@ mod tests {
             key(1).for_role(Some(Role::Bootstrap)),
             certified(2, &[]).for_role(Some(Role::Management)),
         ]);
-        assert_eq!(chosen(&keys, Role::Bootstrap, RawPublicKey, None), public(1));
-        assert_eq!(chosen(&keys, Role::Bootstrap, X509, None), None);
-        assert_eq!(chosen(&keys, Role::Management, RawPublicKey, None), public(2));
-        assert_eq!(keys.types(Role::Bootstrap), CertificateTypes::RAW_PUBLIC_KEY);
-        let both = keys.types(Role::Management);
+        assert_eq!(chosen(&keys, Listener::BootstrapCoaps, RawPublicKey, None), public(1));
+        assert_eq!(chosen(&keys, Listener::BootstrapCoaps, X509, None), None);
+        assert_eq!(chosen(&keys, Listener::Coaps, RawPublicKey, None), public(2));
+        assert_eq!(keys.types(Listener::BootstrapCoaps), CertificateTypes::RAW_PUBLIC_KEY);
+        let both = keys.types(Listener::Coaps);
         assert!(both.raw_public_key && both.x509);
-        assert_eq!(ServerKeys::default().types(Role::Management), CertificateTypes::NONE);
+        assert_eq!(ServerKeys::default().types(Listener::Coaps), CertificateTypes::NONE);
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Demo {
         let credentials =
             Arc::new(Credentials::open(Arc::clone(&store), settings.clone()).map_err(words("the store"))?);
         let any = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let addresses = Addresses { coap: None, coaps: any, bootstrap_coap: None, bootstrap_coaps: any };
+        let addresses = Addresses { coaps: any, bootstrap_coaps: any, ..Addresses::default() };
         let running = driver::start(
             driver::Settings { addresses, ..driver::Settings::default() },
             Arc::clone(&credentials),

@@ -95,6 +95,8 @@ impl Serve {
                 coaps: self.coaps,
                 bootstrap_coap: self.bootstrap_coap,
                 bootstrap_coaps: self.bootstrap_coaps,
+                former_coaps: None,
+                former_bootstrap_coaps: None,
                 http: self.http,
                 http_public: self.http_public.then_some(true),
             },

@@ -131,6 +131,8 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         coaps: settled.coaps,
         bootstrap_coap: settled.bootstrap_coap,
         bootstrap_coaps: settled.bootstrap_coaps,
+        former_coaps: settled.former_coaps,
+        former_bootstrap_coaps: settled.former_bootstrap_coaps,
     };
     let http = match settled.http {
         Some(address) => Some(api::listen(address, settled.http_public).await?),
@@ -167,6 +169,8 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         ("coaps", running.addresses.coaps),
         ("bootstrap-coap", running.addresses.bootstrap_coap),
         ("bootstrap-coaps", running.addresses.bootstrap_coaps),
+        ("former-coaps", running.addresses.former_coaps),
+        ("former-bootstrap-coaps", running.addresses.former_bootstrap_coaps),
         ("http", http.as_ref().and_then(|http| http.local_addr().ok())),
     ] {
         if let Some(address) = address {
