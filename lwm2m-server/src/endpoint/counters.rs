@@ -58,6 +58,8 @@ counters! {
     registrations_not_fetched,
     /// Challenges to an address that a session was heard from newly.
     path_challenges,
+    /// Answers to no such challenge that is out: to another one, from elsewhere, or too late.
+    stale_path_answers,
     /// CoAP messages beside another one in a datagram: the device repeats them.
     crowded,
     /// Blocks of a notification that were not fetched because too many requests wait for the device.
