@@ -425,3 +425,36 @@ fn what_is_discarded_gives_an_address_no_room() {
     let (sent, received) = (bytes_to(&mut world, victim), stolen.len() + second.len());
     assert!(sent > 0 && sent <= 3 * received, "{sent} bytes for {received}");
 }
+
+#[test]
+fn what_an_unproven_address_had_counts_after_a_planned_restart() {
+    for is_secured in [false, true] {
+        let mut world = World::new(true);
+        let there = address(41_000);
+        let received;
+        if is_secured {
+            let (mut device, location) =
+                registered(&mut world, "a", 40_000, offering().with_return_routability(false));
+            let stolen = device.sealed(&request(7, Code::POST, &location, b""));
+            received = stolen.len();
+            world.receive(device.local, there, &stolen);
+        } else {
+            let register = request(7, Code::POST, "rd?ep=a&lt=86400&lwm2m=1.1", b"</1/0>,</3/0>");
+            received = register.len();
+            world.receive(Listener::Coap, there, &register);
+        }
+        let mut sent = sent_to(&mut world, there).iter().map(Vec::len).sum::<usize>();
+        let mut after_a_restart = 0;
+        for _ in 0..10 {
+            world.restart(1, Duration::from_secs(1));
+            let read = Operation::Read { path: path("/3/0/9"), format: None };
+            world.request("a", read).unwrap();
+            let bytes = sent_to(&mut world, there).iter().map(Vec::len).sum::<usize>();
+            after_a_restart += bytes;
+            sent += bytes;
+        }
+        assert!(after_a_restart > 0, "there was some left");
+        assert!(sent <= 3 * received && sent > 2 * received, "{sent} bytes for {received}");
+        assert!(counter(&world, "over_amplification") > 0);
+    }
+}
