@@ -72,6 +72,8 @@ counters! {
     blocks_turned_away,
     /// Datagrams with a Connection ID that no session has.
     records_without_session,
+    /// Registers and Updates that were turned away because the object lists of all devices take too much memory.
+    lists_turned_away,
     /// DTLS records that could not be decoded.
     records_malformed,
     /// DTLS records of a version, type or epoch that is not in use.
