@@ -487,7 +487,11 @@ impl Endpoint {
             return None;
         }
         // What came in one datagram with the Finished waits for the admission; its device repeats it.
-        if association.admission.is_awaited() || self.waits_for_registration(now, key, datagram) {
+        if association.admission.is_awaited() {
+            Counters::add(&mut self.counters.before_admission);
+            return None;
+        }
+        if self.waits_for_registration(now, key, datagram) {
             return None;
         }
         self.take_message(now, key, datagram, rng, out)
