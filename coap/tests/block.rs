@@ -251,13 +251,17 @@ fn a_download_refuses_what_it_did_not_ask_for() {
 
 /// The body's side: one request.
 fn upload_request(upload: &mut Upload, body: &[u8]) -> (Vec<u8>, Option<Block>) {
+    upload_by(Code::PUT, upload, body)
+}
+
+fn upload_by(code: Code, upload: &mut Upload, body: &[u8]) -> (Vec<u8>, Option<Block>) {
     let mut window_space = [0; 1024];
     let mut window = upload.window(&mut window_space);
     produce(body)(&mut window).unwrap();
     let portion = upload.portion(&window).unwrap();
     assert_eq!(portion.length, window.length());
     let payload = window.bytes().to_vec();
-    let bytes = datagram(Code::PUT, |writer| {
+    let bytes = datagram(code, |writer| {
         writer.option(OptionNumber::URI_PATH, b"options").unwrap();
         if let Some(block) = portion.block {
             writer.block1(block).unwrap();
@@ -524,6 +528,126 @@ fn an_upload_takes_smaller_blocks_and_final_answers() {
     let mut window = upload.window(&mut space[..15]);
     produce(&body(301))(&mut window).unwrap();
     assert_eq!(upload.portion(&window), Err(UploadError::Space));
+}
+
+#[test]
+fn a_smaller_size_counts_from_the_block_whose_answer_asked_for_it() {
+    // RFC 7959 §2.5: all further blocks are that small, and the numbers are those of the smaller size.
+    let body = body(700);
+    let mut upload = Upload::new(szx(128));
+    let mut receive = Receive::new(Szx::LARGEST, 1000);
+    let (mut log, mut arrived) = (Vec::new(), Vec::<u8>::new());
+    let mut asked = [128, 128, 32, 32, 64, 16, 16].into_iter();
+    loop {
+        let (request, sent) = upload_request(&mut upload, &body);
+        let sent = sent.unwrap();
+        log.push(text(Some(sent)));
+        let Ok(Received::Part { offset, bytes, last, .. }) = receive.handle(&message(&request)) else {
+            panic!("refused: {log:?}")
+        };
+        assert_eq!(usize::try_from(offset).unwrap(), arrived.len());
+        arrived.extend(bytes);
+        // The number is that of the request (§2.2), whatever size is asked for.
+        let answer = block(sent.number(), sent.more(), asked.next().unwrap_or(16));
+        let response = datagram(if last { Code::CHANGED } else { Code::CONTINUE }, |writer| {
+            writer.block1(answer).unwrap();
+        });
+        if upload.handle(&message(&response)).unwrap() == Uploaded::Done {
+            break;
+        }
+    }
+    assert_eq!(log[..7], ["0/1/128", "1/1/128", "2/1/128", "12/1/32", "13/1/32", "14/1/32", "30/1/16"]);
+    assert_eq!(log.last().unwrap(), "43/0/16");
+    assert_eq!(arrived, body);
+    // 4.13 with a smaller size asks for less of the first block only (§2.9.3); in the middle it refuses the body.
+    let mut upload = Upload::new(szx(128));
+    upload_request(&mut upload, &body);
+    let goes_on = datagram(Code::CONTINUE, |_| {});
+    upload.handle(&message(&goes_on)).unwrap();
+    upload_request(&mut upload, &body);
+    let too_large = datagram(Code::REQUEST_ENTITY_TOO_LARGE, |writer| {
+        writer.block1(block(1, true, 32)).unwrap();
+    });
+    assert_eq!(upload.handle(&message(&too_large)), Ok(Uploaded::Done));
+}
+
+/// A block of a request with this method, to one path.
+fn to_path(code: Code, block: Block, payload: &[u8]) -> Vec<u8> {
+    datagram(code, |writer| {
+        writer.option(OptionNumber::URI_PATH, b"a").unwrap().block1(block).unwrap();
+        writer.payload(payload).unwrap();
+    })
+}
+
+#[test]
+fn a_fetch_goes_in_blocks_and_comes_back_in_blocks() {
+    // RFC 8132 §2.3.1, RFC 7959 §3.3: the last block of the request is answered with the first one of the result.
+    let (asked, result) = (body(150), body(200));
+    let mut upload = Upload::new(szx(64));
+    let mut receive = Receive::new(szx(64), 1000);
+    let mut download = Download::new(szx(64), 1000);
+    let (mut log, mut arrived, mut fetched) = (Vec::new(), Vec::<u8>::new(), Vec::<u8>::new());
+    let answer = loop {
+        let (request, sent) = upload_by(Code::FETCH, &mut upload, &asked);
+        log.push(text(sent));
+        let Ok(Received::Part { bytes, last, answer, .. }) = receive.handle(&message(&request)) else {
+            panic!("refused: {log:?}")
+        };
+        arrived.extend(bytes);
+        let response = match last {
+            false => datagram(Code::CONTINUE, |writer| {
+                writer.block1(answer.unwrap()).unwrap();
+            }),
+            true => {
+                let mut space = [0; 64];
+                let mut serve = Serve::new(None, szx(64));
+                let mut window = serve.window(&mut space);
+                produce(&result)(&mut window).unwrap();
+                let part = serve.finish::<Infallible>(&window).unwrap();
+                datagram(Code::CONTENT, |writer| {
+                    writer.option(OptionNumber::ETAG, &part.etag.unwrap()).unwrap();
+                    writer.block2(part.block.unwrap()).unwrap().block1(answer.unwrap()).unwrap();
+                    writer.payload(window.bytes()).unwrap();
+                })
+            }
+        };
+        if upload.handle(&message(&response)).unwrap() == Uploaded::Done {
+            break response;
+        }
+    };
+    assert_eq!((log, arrived), (vec!["0/1/64".into(), "1/1/64".into(), "2/0/64".into()], asked));
+    let mut response = answer;
+    loop {
+        let Downloaded::Part { bytes, last, .. } = download.handle(&message(&response)).unwrap() else {
+            panic!("it did not change")
+        };
+        fetched.extend(bytes);
+        if last {
+            break;
+        }
+        response = served(Some(download.next_block()), 64, &result).0;
+    }
+    assert_eq!(fetched, result);
+}
+
+#[test]
+fn blocks_of_one_method_are_none_of_another() {
+    let methods = [Code::POST, Code::PUT, Code::FETCH, Code::PATCH, Code::IPATCH];
+    for first in methods {
+        for second in methods {
+            let mut receive = Receive::new(Szx::LARGEST, 1000);
+            receive.handle(&message(&to_path(first, block(0, true, 64), &[1; 64]))).unwrap();
+            let last = to_path(second, block(1, false, 64), &[2; 9]);
+            match receive.handle(&message(&last)) {
+                Ok(Received::Part { offset: 64, last: true, .. }) => assert_eq!(first, second),
+                Err(refusal) => {
+                    assert_ne!(first, second);
+                    assert_eq!(refusal.code, Code::REQUEST_ENTITY_INCOMPLETE);
+                }
+                Ok(other) => panic!("{first} {second}: {other:?}"),
+            }
+        }
+    }
 }
 
 #[test]

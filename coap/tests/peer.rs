@@ -413,6 +413,71 @@ fn what_cannot_be_remembered_is_refused_unless_it_may_be_executed_twice() {
     server.hears_request(&raw(0, Code::POST, 8));
 }
 
+#[test]
+fn a_repeated_request_of_any_method_is_executed_once_while_its_answer_is_remembered() {
+    // RFC 7252 §4.5: the recipient may be relaxed for idempotent methods; here it is so only without memory.
+    for code in [
+        Code::GET,
+        Code::POST,
+        Code::PUT,
+        Code::DELETE,
+        Code::FETCH,
+        Code::PATCH,
+        Code::IPATCH,
+        Code::from_u8(8),
+    ] {
+        let mut server = Remote::new(2);
+        let request = raw(0, code, 1);
+        let (mut exchange, _) = server.hears_request(&request);
+        let response = server.respond(&mut exchange, Code::CHANGED, b"x");
+        assert_eq!(
+            (server.hears(&request), server.transmit()),
+            ("Duplicate".into(), Some(response)),
+            "{code}"
+        );
+        // Non-confirmable, it is not even answered again.
+        let request = raw(1, code, 2);
+        let (mut exchange, _) = server.hears_request(&request);
+        server.respond(&mut exchange, Code::CHANGED, b"x");
+        assert_eq!((server.hears(&request), server.transmit()), ("Duplicate".into(), None), "{code}");
+    }
+}
+
+#[test]
+fn a_patch_without_room_to_remember_it_is_refused_and_an_idempotent_request_is_not() {
+    // RFC 8132 §2.2: iPATCH is idempotent, PATCH is not; §2: FETCH is.
+    for (code, is_executed) in [
+        (Code::GET, true),
+        (Code::POST, false),
+        (Code::PUT, true),
+        (Code::DELETE, true),
+        (Code::FETCH, true),
+        (Code::PATCH, false),
+        (Code::IPATCH, true),
+        (Code::from_u8(8), false),
+    ] {
+        let mut server = Remote::new(2);
+        for id in 1..=4 {
+            server.hears_request(&raw(0, Code::POST, id));
+        }
+        for _ in 0..2 {
+            let request = raw(0, code, 5);
+            if is_executed {
+                let (mut exchange, _) = server.hears_request(&request);
+                let response = server.respond(&mut exchange, Code::CHANGED, b"x");
+                assert_eq!(parsed(&response).0, Kind::Acknowledgement);
+            } else {
+                assert_eq!(server.hears(&request), "Ignored(Busy)", "{code}");
+                let refusal = server.transmit().unwrap();
+                assert_eq!(
+                    parsed(&refusal),
+                    (Kind::Acknowledgement, Code::SERVICE_UNAVAILABLE, MessageId(5))
+                );
+            }
+        }
+    }
+}
+
 /// A copy that counts what all copies together hold.
 #[derive(Debug)]
 struct Capped(Box<[u8]>);

@@ -126,6 +126,11 @@ impl<'d> Datagram<'d> {
         Self(bytes)
     }
 
+    /// How many bytes of it were not taken yet.
+    pub const fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
     /// Takes the next record: its header and body. `Err` drops the rest of the datagram, which cannot be decoded.
     pub(crate) fn next(&mut self, own: &[u8]) -> Option<Result<(Header, &'d mut [u8]), Dropped>> {
         if self.0.is_empty() {

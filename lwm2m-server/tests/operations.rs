@@ -303,6 +303,44 @@ fn a_long_value_is_written_in_blocks_of_the_size_the_device_wants() {
 }
 
 #[test]
+fn a_device_may_ask_for_smaller_blocks_in_the_middle_of_a_value() {
+    // RFC 7959 §2.5: all further blocks are that small, and their numbers are those of the smaller size.
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let content: Vec<u8> = (0..2000_u32).map(|n| n as u8).collect();
+    let write = Operation::Write {
+        path: path("/5/0/0"),
+        mode: WriteMode::Replace,
+        values: vec![(path("/5/0/0"), Value::Opaque(content.clone()))],
+    };
+    let id = world.request("a", write).unwrap();
+    let (mut received, mut blocks) = (Vec::new(), Vec::new());
+    // 512, then 256 from the answer to the second block on, then 64; 128 is too late.
+    let mut wanted = [5, 4, 4, 2, 3].into_iter();
+    loop {
+        let asked = device.asked(&mut world);
+        let option = asked.option(OptionNumber::BLOCK1).unwrap();
+        let block = option.iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte));
+        let (number, more, size) = (block >> 4, block & 8 != 0, 16_usize << (block & 7));
+        assert_eq!(received.len(), usize::try_from(number).unwrap() * size);
+        assert_eq!(asked.payload.len(), size.min(content.len() - received.len()));
+        received.extend_from_slice(&asked.payload);
+        blocks.push((number, size));
+        let szx = wanted.next().unwrap_or(2);
+        let answer = (block & !7 | szx).to_be_bytes();
+        let answer = &answer[answer.iter().take_while(|byte| **byte == 0).count()..];
+        let code = if more { Code::CONTINUE } else { Code::CHANGED };
+        device.answer(&mut world, &asked, code, &[(OptionNumber::BLOCK1, answer)], b"");
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(blocks[..6], [(0, 512), (1, 512), (4, 256), (5, 256), (24, 64), (25, 64)]);
+    assert_eq!(received, content);
+    assert_eq!(world.outcome(id), Ok(Answer::Done));
+}
+
+#[test]
 fn a_device_that_takes_the_first_block_for_the_whole_has_not_taken_the_value() {
     let write = || Operation::Write {
         path: path("/5/0/0"),

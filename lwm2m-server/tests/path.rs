@@ -320,14 +320,141 @@ fn a_cookie_and_a_refusal_are_shorter_than_three_times_what_drew_them() {
     }
 }
 
+/// A device moves to another address; the challenge that is sent there when its record with this id comes.
+fn challenge_at(world: &mut World, device: &mut Device, location: &str, id: u16) -> Vec<u8> {
+    let record = device.sealed(&request(id, Code::POST, location, b""));
+    world.receive(device.local, device.address, &record);
+    let to = device.address;
+    let sent = sent_to(world, to);
+    // The check has a content type of its own; the answer is application data.
+    sent.into_iter().find(|datagram| datagram[0] == 27).expect("a challenge")
+}
+
+/// The device's answer to a challenge.
+fn answer_to(world: &World, device: &mut Device, challenge: &[u8]) -> Vec<u8> {
+    device.take(world, challenge);
+    let mut due = device.due(world);
+    assert_eq!(due.len(), 1);
+    due.remove(0)
+}
+
 #[test]
-fn a_check_succeeds_however_long_its_answer_takes() {
+fn a_check_succeeds_within_nine_seconds_and_not_after() {
+    for (wait, moved) in [(8_999, 1), (9_000, 0)] {
+        let mut world = World::new(false);
+        let (mut device, location) = registered(&mut world, "a", 40_000, offering());
+        device.address = address(41_000);
+        let challenge = challenge_at(&mut world, &mut device, &location, 7);
+        let answer = answer_to(&world, &mut device, &challenge);
+        world.pass(Duration::from_millis(wait));
+        world.receive(device.local, device.address, &answer);
+        assert_eq!((counter(&world, "moved"), counter(&world, "path_challenges")), (moved, 1));
+        assert_eq!(counter(&world, "stale_path_answers"), 1 - moved);
+        // Nothing is lost: with its next record the device gets another challenge.
+        world.pass(Duration::from_secs(1));
+        assert!(device.request(&mut world, Code::POST, &location, b"").is_some());
+        assert_eq!((counter(&world, "moved"), known_address(&world, "a")), (1, device.address.to_string()));
+    }
+}
+
+#[test]
+fn an_answer_to_a_challenge_from_a_third_address_moves_nobody() {
+    let mut world = World::new(false);
+    let (mut device, location) = registered(&mut world, "a", 40_000, offering());
+    let (former, new, third) = (device.address, address(41_000), address(42_000));
+    device.address = new;
+    let challenge = challenge_at(&mut world, &mut device, &location, 7);
+    let answer = answer_to(&world, &mut device, &challenge);
+    world.receive(device.local, third, &answer);
+    assert_eq!((counter(&world, "moved"), counter(&world, "stale_path_answers")), (0, 1));
+    // A replay of it says nothing, wherever it comes from.
+    for from in [new, third, former] {
+        world.receive(device.local, from, &answer);
+    }
+    assert_eq!((counter(&world, "moved"), counter(&world, "records_replayed")), (0, 3));
+    assert_eq!(known_address(&world, "a"), former.to_string());
+    assert_eq!(sent_to(&mut world, third), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn a_challenge_that_is_too_old_is_not_answered_while_a_newer_one_is_out() {
     let mut world = World::new(false);
     let (mut device, location) = registered(&mut world, "a", 40_000, offering());
     device.address = address(41_000);
-    let record = device.sealed(&request(7, Code::POST, &location, b""));
-    world.receive(device.local, device.address, &record);
-    world.pass(Duration::from_secs(5));
-    device.run(&mut world);
-    assert_eq!((counter(&world, "moved"), counter(&world, "path_challenges")), (1, 1));
+    let first = challenge_at(&mut world, &mut device, &location, 7);
+    world.pass(Duration::from_secs(8));
+    let second = challenge_at(&mut world, &mut device, &location, 8);
+    let late = answer_to(&world, &mut device, &first);
+    let answer = answer_to(&world, &mut device, &second);
+    world.pass(Duration::from_secs(1));
+    world.receive(device.local, device.address, &late);
+    assert_eq!((counter(&world, "moved"), counter(&world, "stale_path_answers")), (0, 1));
+    world.receive(device.local, device.address, &answer);
+    assert_eq!((counter(&world, "moved"), counter(&world, "path_challenges")), (1, 2));
+}
+
+#[test]
+fn a_challenge_may_be_answered_while_a_newer_one_is_out() {
+    let mut world = World::new(false);
+    let (mut device, location) = registered(&mut world, "a", 40_000, offering());
+    device.address = address(41_000);
+    let first = challenge_at(&mut world, &mut device, &location, 7);
+    world.pass(Duration::from_secs(3));
+    challenge_at(&mut world, &mut device, &location, 8);
+    let answer = answer_to(&world, &mut device, &first);
+    world.receive(device.local, device.address, &answer);
+    assert_eq!((counter(&world, "moved"), counter(&world, "path_challenges")), (1, 2));
+}
+
+#[test]
+fn what_is_discarded_gives_an_address_no_room() {
+    let mut world = World::new(false);
+    let (mut device, location) =
+        registered(&mut world, "a", 40_000, offering().with_return_routability(false));
+    let victim = address(41_000);
+    let stolen = device.sealed(&request(7, Code::POST, &location, b""));
+    world.receive(device.local, victim, &stolen);
+    // RFC 9853 §2: forged, replayed, and forged behind what was stolen.
+    let mut forged = stolen.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let second = device.sealed(&request(8, Code::POST, &location, b""));
+    for datagram in [&forged, &stolen, &[second.clone(), forged.repeat(20)].concat()] {
+        world.receive(device.local, victim, datagram);
+    }
+    world.request("a", large_write()).unwrap();
+    let (sent, received) = (bytes_to(&mut world, victim), stolen.len() + second.len());
+    assert!(sent > 0 && sent <= 3 * received, "{sent} bytes for {received}");
+}
+
+#[test]
+fn what_an_unproven_address_had_counts_after_a_planned_restart() {
+    for is_secured in [false, true] {
+        let mut world = World::new(true);
+        let there = address(41_000);
+        let received;
+        if is_secured {
+            let (mut device, location) =
+                registered(&mut world, "a", 40_000, offering().with_return_routability(false));
+            let stolen = device.sealed(&request(7, Code::POST, &location, b""));
+            received = stolen.len();
+            world.receive(device.local, there, &stolen);
+        } else {
+            let register = request(7, Code::POST, "rd?ep=a&lt=86400&lwm2m=1.1", b"</1/0>,</3/0>");
+            received = register.len();
+            world.receive(Listener::Coap, there, &register);
+        }
+        let mut sent = sent_to(&mut world, there).iter().map(Vec::len).sum::<usize>();
+        let mut after_a_restart = 0;
+        for _ in 0..10 {
+            world.restart(1, Duration::from_secs(1));
+            let read = Operation::Read { path: path("/3/0/9"), format: None };
+            world.request("a", read).unwrap();
+            let bytes = sent_to(&mut world, there).iter().map(Vec::len).sum::<usize>();
+            after_a_restart += bytes;
+            sent += bytes;
+        }
+        assert!(after_a_restart > 0, "there was some left");
+        assert!(sent <= 3 * received && sent > 2 * received, "{sent} bytes for {received}");
+        assert!(counter(&world, "over_amplification") > 0);
+    }
 }

@@ -358,6 +358,46 @@ fn every_refused_register_is_told_of_with_its_reason() {
 }
 
 #[test]
+fn the_object_lists_of_all_devices_take_no_more_memory_than_they_may() {
+    let mut config = Config::default();
+    config.object_lists = 3 * LINKS.len();
+    let mut world = World::with(config, true);
+    let mut devices: Vec<_> = (0..10).map(|port| Device::plain(Listener::Coap, port)).collect();
+    let mut say = |world: &mut World, number: usize, uri: &str, links: &str| {
+        let answer = devices[number].request(world, Code::POST, uri, links.as_bytes()).unwrap();
+        (answer.code, answer.path(OptionNumber::LOCATION_PATH).trim_start_matches('/').to_owned())
+    };
+    let register = |number: usize| format!("rd?ep={number}&lt=60&lwm2m=1.1");
+    let list = |instance: u8| format!("</1/0>,</3/{instance}>");
+    // Equal ones are kept once.
+    let mut locations = vec![String::new()];
+    for (number, instance) in [(1, 0), (2, 0), (3, 1), (4, 2), (5, 2), (6, 0)] {
+        let (code, location) = say(&mut world, number, &register(number), &list(instance));
+        assert_eq!(code, Code::CREATED);
+        locations.push(location);
+    }
+    world.told();
+    assert_eq!(say(&mut world, 7, &register(7), &list(3)).0, Code::SERVICE_UNAVAILABLE);
+    assert_eq!(world.told(), ["refused 7: the object lists of all devices take as much memory as they may"]);
+
+    // An Update with one more is refused, and leaves the registration as it is; without a list it is not.
+    assert_eq!(say(&mut world, 1, &locations[1], &list(3)).0, Code::SERVICE_UNAVAILABLE);
+    assert_eq!(&*world.endpoint.device("1").unwrap().objects, LINKS);
+    assert_eq!(say(&mut world, 1, &locations[1], "").0, Code::CHANGED);
+    assert_eq!(world.endpoint.counters().lists_turned_away, 2);
+    // One that takes the place of another which nobody else has needs no more than there is, in an Update and in a Register.
+    assert_eq!(say(&mut world, 3, &locations[3], &list(3)).0, Code::CHANGED);
+    assert_eq!(say(&mut world, 3, &register(3), &list(4)).0, Code::CREATED);
+    assert_eq!(say(&mut world, 7, &register(7), &list(1)).0, Code::SERVICE_UNAVAILABLE);
+    // And who is gone makes room.
+    world.pass(Duration::from_secs(61));
+    assert!(world.endpoint.devices().is_empty());
+    for (number, instance) in [(7, 5), (8, 6), (9, 7)] {
+        assert_eq!(say(&mut world, number, &register(number), &list(instance)).0, Code::CREATED);
+    }
+}
+
+#[test]
 fn devices_that_are_turned_away_together_are_told_to_come_again_at_different_times() {
     let mut config = Config::default();
     config.devices = 1;

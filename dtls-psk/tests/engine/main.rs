@@ -21,6 +21,7 @@ mod ecdhe;
 mod flights;
 #[cfg(feature = "x25519")]
 mod groups;
+mod key_change;
 #[cfg(feature = "record-size-limit")]
 mod limits;
 mod model;
@@ -34,6 +35,8 @@ mod proofs;
 #[cfg(feature = "rpk")]
 mod raw_public_keys;
 mod recordings;
+#[cfg(feature = "rpk")]
+mod refused;
 #[cfg(feature = "resumption")]
 mod resumption;
 #[cfg(all(feature = "resumption", feature = "rpk"))]

@@ -37,7 +37,7 @@ fn prf(secret: &[u8], label: &str, seed: &[u8], length: usize) -> Vec<u8> {
 }
 
 /// What one side encrypts with (RFC 5246 §6.3).
-struct Keys {
+pub(crate) struct Keys {
     suite: Suite,
     mac: Vec<u8>,
     key: Vec<u8>,
@@ -59,8 +59,35 @@ impl Keys {
         })
     }
 
+    /// Those of the side that was saved, with a suite of AES_128_CCM_8.
+    #[cfg(feature = "rpk")]
+    pub(crate) fn of_saved(saved: &[u8]) -> Self {
+        // Behind format, flags, suite and three numbers.
+        let keys = &saved[1 + 1 + 2 + 3 * 8..];
+        Self {
+            suite: Suite::PskAes128Ccm8,
+            mac: Vec::new(),
+            key: keys[..16].to_vec(),
+            iv: keys[16..20].to_vec(),
+        }
+    }
+
+    /// What is in a record of the protected epoch, of AES_128_CCM_8.
+    pub(crate) fn open(&self, record: &[u8]) -> Vec<u8> {
+        let (sequence, sealed) = (&record[3..11], &record[21..]);
+        let (content, tag) = sealed.split_at(sealed.len() - 8);
+        let length = (content.len() as u16).to_be_bytes();
+        let covered = [sequence, &[record[0], 0xfe, 0xfd], &length].concat();
+        let nonce = [&self.iv[..], sequence].concat();
+        let cipher = ccm::Ccm::<aes::Aes128, U8, U12>::new_from_slice(&self.key).unwrap();
+        let mut content = content.to_vec();
+        let nonce = nonce.as_slice().into();
+        cipher.decrypt_in_place_detached(nonce, &covered, &mut content, tag.into()).unwrap();
+        content
+    }
+
     /// A record of the protected epoch, whose first bytes are those of `explicit` where the suite leaves the choice.
-    fn seal(&self, number: u64, content_type: u8, content: &[u8], explicit: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&self, number: u64, content_type: u8, content: &[u8], explicit: &[u8]) -> Vec<u8> {
         let sequence = ((1 << 48) | number).to_be_bytes();
         let length = (content.len() as u16).to_be_bytes();
         let covered = [&sequence[..], &[content_type, 0xfe, 0xfd], &length].concat();
@@ -122,6 +149,21 @@ fn offered(kind: Kind) -> (Vec<u8>, Option<Vec<u8>>) {
     }
 }
 
+/// RFC 4279 §2, RFC 7627 §4: the master secret after these messages, the last of which is the ClientKeyExchange.
+fn master_secret_of(psk: Psk<'_>, transcript: &[u8]) -> Vec<u8> {
+    let length = (psk.key.len() as u16).to_be_bytes();
+    let premaster_secret = [&length[..], &vec![0; psk.key.len()], &length, psk.key].concat();
+    prf(&premaster_secret, "extended master secret", &sha2::Sha256::digest(transcript), 48)
+}
+
+/// The keys of client and server in a handshake without a share, of which these are the messages: ClientHello, ServerHello and so
+/// on up to the ClientKeyExchange.
+pub(crate) fn keys_of(suite: Suite, psk: Psk<'_>, messages: &[Vec<u8>]) -> [Keys; 2] {
+    // Behind the header and the version.
+    let randoms = [&messages[0], &messages[1]].map(|hello| &hello[12 + 2..][..32]);
+    Keys::of(suite, &master_secret_of(psk, &messages.concat()), randoms)
+}
+
 /// Makes a handshake with `server`, and checks the server's Finished.
 pub(crate) fn record_with(kind: Kind, psk: Psk<'_>, random: [u8; 32], mut server: Server) -> Recording {
     let (session_id, ticket) = offered(kind);
@@ -165,10 +207,7 @@ pub(crate) fn record_with(kind: Kind, psk: Psk<'_>, random: [u8; 32], mut server
         let body = [&(psk.identity.len() as u16).to_be_bytes(), psk.identity].concat();
         let key_exchange = fragment(16, body.len(), 2, 0, &body);
         transcript.extend(&key_exchange);
-        let length = (psk.key.len() as u16).to_be_bytes();
-        let premaster_secret = [&length[..], &vec![0; psk.key.len()], &length, psk.key].concat();
-        let hash = sha2::Sha256::digest(&transcript);
-        let master_secret = prf(&premaster_secret, "extended master secret", &hash, 48);
+        let master_secret = master_secret_of(psk, &transcript);
         let keys = Keys::of(kind.suite, &master_secret, randoms);
         let message = finished("client finished", &master_secret, &transcript, 3);
         let last = [record(22, 0, 8, &key_exchange), seal_all(&keys[0], &message)].concat();

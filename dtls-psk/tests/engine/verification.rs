@@ -1,7 +1,9 @@
 //! Every check of a handshake and of the record layer, each in a test in which exactly that check fails.
 
 use crate::support::*;
-use dtls_psk::{Alert, Answer, Config, CookieJar, Dropped, Handshake, Psk, Reason, SealError, SetUpError};
+use dtls_psk::{
+    Alert, Answer, Config, CookieJar, Dropped, Handshake, Psk, Reason, SealError, SetUpError, Suite, Suites,
+};
 
 /// Runs a handshake in which the ServerHello is changed.
 fn with_server_hello(change: impl Fn(&mut Vec<u8>)) -> (Talk, Client, Server) {
@@ -310,9 +312,16 @@ fn a_wrong_key_gets_no_answer() {
 
 #[test]
 fn an_unknown_identity_and_a_wrong_key_get_the_same_bytes() {
+    for suite in Suites::PSK.as_slice() {
+        unknown_and_wrong_get_the_same_bytes(*suite);
+    }
+}
+
+fn unknown_and_wrong_get_the_same_bytes(suite: Suite) {
+    let config = Config::DEFAULT.with_suites(Suites::new(&[suite]).unwrap());
     let run = |identity: &[u8], key: &[u8]| {
-        let mut client = client_with(&Config::DEFAULT, Psk { identity, key }, 1);
-        let mut server = Server::new(2);
+        let mut client = client_with(&config, Psk { identity, key }, 1);
+        let mut server = Server { config, ..Server::new(2) };
         let mut talk = talk(&mut client, &mut server);
         // Retransmissions, up to the end.
         for second in 0..100 {
@@ -327,11 +336,43 @@ fn an_unknown_identity_and_a_wrong_key_get_the_same_bytes() {
             }
         }
         assert!(talk.client.is_empty() && talk.server.is_empty());
+        // Nothing is missing of what a handshake has up to the client's Finished.
+        assert_eq!(talk.from_server[1][13], 2, "{suite:?}");
+        assert_eq!(server.peers.len(), 0, "{suite:?}");
         (talk.from_server, server.peers.len())
     };
-    assert_eq!(run(b"urn:dev:os:0002", KEY), run(IDENTITY, &[1; 16]));
+    assert_eq!(run(b"urn:dev:os:0002", KEY), run(IDENTITY, &[1; 16]), "{suite:?}");
     // An identity that nobody can have is no different either.
-    assert_eq!(run(b"", KEY), run(IDENTITY, &[1; 64]));
+    assert_eq!(run(b"", KEY), run(IDENTITY, &[1; 64]), "{suite:?}");
+}
+
+/// What this crate's client does not offer: its flight from the RFCs, with a Finished that nobody can have made.
+#[cfg(feature = "cbc")]
+#[test]
+fn an_unknown_identity_and_a_wrong_key_get_the_same_bytes_under_suites_that_only_a_server_has() {
+    let only_server = |suite: &&Suite| !suite.is_ecdsa() && !suite.is_for_clients();
+    let suites: Vec<_> = Suite::ALL.iter().filter(only_server).collect();
+    assert_eq!(suites, [&Suite::PskAes128CbcSha256]);
+    for suite in suites {
+        let run = |identity: &[u8]| {
+            let config = Config::DEFAULT.with_suites(Suites::new(&[*suite]).unwrap());
+            let mut server = Server { config, ..Server::new(2) };
+            let suites = [&suite.code().to_be_bytes()[..], &[0x00, 0xff]].concat();
+            let mut sent = Hello { suites, ..Hello::new() }.send(&mut server, at(0));
+            assert_eq!(sent[0][13], 2, "{suite:?}");
+            let body = [&(identity.len() as u16).to_be_bytes(), identity].concat();
+            for datagram in [message(16, 2, &body), record(20, 0, 8, &[1]), record(22, 1, 0, &[0x55; 80])] {
+                sent.extend(server.handle(at(1), &datagram).1);
+            }
+            assert_eq!(server.peer_any().counters().unauthenticated, 1, "{suite:?}");
+            for second in 0..100 {
+                sent.extend(server.handle_timeout(at(second * 1000)).1);
+            }
+            (sent, server.peers.len())
+        };
+        assert_eq!(run(IDENTITY), run(b"urn:dev:os:0002"), "{suite:?}");
+        assert_eq!(run(IDENTITY), run(b""), "{suite:?}");
+    }
 }
 
 #[test]

@@ -198,6 +198,29 @@ fn an_instance_is_observed_as_a_whole_and_a_write_counts_as_a_change() {
 }
 
 #[test]
+fn a_second_observe_with_the_same_token_takes_the_place_of_the_first() {
+    // RFC 7641 §4.1: one entry for each pair of endpoint and token.
+    let mut world = world();
+    let mut last = world.observe(DM, VALUE);
+    for _ in 0..10 {
+        let again = world.observe_as(DM, &last.token, VALUE);
+        assert_eq!((again.code, again.text(), &again.token), (Code::CONTENT, "20", &last.token));
+        assert!(again.observe.unwrap() > last.observe.unwrap());
+        last = again;
+    }
+    set(&mut world, 21.5);
+    assert_eq!(values(&mut world), ["21.5"], "once");
+    // It took the room of one.
+    for path in ["/3/0/0", "/3/0/16", "/1/1/1"] {
+        assert!(world.observe(DM, path).observe.is_some(), "{path}");
+    }
+    // What the token is given to last it names alone.
+    assert!(world.observe_as(DM, &last.token, "/1/1/7").observe.is_some());
+    set(&mut world, 22.0);
+    assert_eq!(values(&mut world), ["21.5"]);
+}
+
+#[test]
 fn more_observations_than_there_is_room_for_are_answered_once() {
     let mut world = world();
     for path in [VALUE, "/3/0/0", "/3/0/16", "/1/1/1"] {

@@ -15,7 +15,7 @@ use lwm2m_client::{
 use lwm2m_coap::block::{Block, Szx};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
-    Code, Delivery, Exchange, Input, Kind, OptionNumber, Parameters, Peer, Room, TokenPolicy, Writer,
+    Code, Delivery, Exchange, Input, Kind, OptionNumber, Parameters, Peer, Room, Token, TokenPolicy, Writer,
 };
 
 use crate::prover::{Owner, Secured};
@@ -958,13 +958,23 @@ impl World {
 
     /// A server sends a request and does not wait.
     pub fn send(&mut self, port: u16, write: impl FnOnce(&mut Writer<'_>)) -> lwm2m_coap::RequestId {
+        self.send_as(port, None, write)
+    }
+
+    /// The same with a token of its choice.
+    fn send_as(
+        &mut self,
+        port: u16,
+        token: Option<Token>,
+        write: impl FnOnce(&mut Writer<'_>),
+    ) -> lwm2m_coap::RequestId {
         let now = self.now;
         let server = self.server(port);
         let mut buffer = [0; 1500];
         let mut writer = Writer::new(&mut buffer, ROOM, Code::GET);
         write(&mut writer);
         let mut rng = server.rng();
-        let token = server.peer.next_token(&mut rng, |_| false);
+        let token = token.unwrap_or_else(|| server.peer.next_token(&mut rng, |_| false));
         let (id, range) =
             server.peer.request(now, Delivery::Confirmable, token, writer, &mut Plain, &mut rng).unwrap();
         server.post(&mut buffer, range);
@@ -987,6 +997,14 @@ impl World {
 
     pub fn observe(&mut self, port: u16, path: &str) -> Response {
         self.ask(port, &Operation::Observe { target: target(path), accept: Some(Format::TEXT) })
+    }
+
+    /// The same with the token of an observation that may be there.
+    pub fn observe_as(&mut self, port: u16, token: &[u8], path: &str) -> Response {
+        let operation = Operation::Observe { target: target(path), accept: Some(Format::TEXT) };
+        let id = self.send_as(port, Token::new(token), |writer| mapping::emit(&operation, writer).unwrap());
+        self.run(1);
+        self.response(port, id).expect("no answer from the device")
     }
 
     pub fn attributes(&mut self, port: u16, path: &str, queries: &[&str]) -> Code {

@@ -79,6 +79,19 @@ struct Way {
     others: mpsc::UnboundedSender<Parcel>,
 }
 
+impl Way {
+    /// Sends a parcel on its way; whether there was room for it.
+    fn has_taken(&self, parcel: Parcel) -> bool {
+        // A part that is gone takes nothing any more: the server is stopping.
+        if parcel.is_datagram() {
+            !matches!(self.datagrams.try_send(parcel), Err(mpsc::error::TrySendError::Full(_)))
+        } else {
+            let _ = self.others.send(parcel);
+            true
+        }
+    }
+}
+
 /// The end of such a way.
 struct Arrivals {
     calls: mpsc::Receiver<Call>,
@@ -180,14 +193,7 @@ impl Driver {
         }
         while let Some((part, parcel)) = self.endpoint.poll_parcel() {
             let Some(way) = self.parts.get(usize::from(part)) else { continue };
-            // A part that is gone takes nothing any more: the server is stopping.
-            if parcel.is_datagram() {
-                let is_full =
-                    matches!(way.datagrams.try_send(parcel), Err(mpsc::error::TrySendError::Full(_)));
-                self.overrun = self.overrun.saturating_add(u64::from(is_full));
-            } else {
-                let _ = way.others.send(parcel);
-            }
+            self.overrun = self.overrun.saturating_add(u64::from(!way.has_taken(parcel)));
         }
         while let Some((id, outcome)) = self.endpoint.poll_outcome() {
             if let Some(caller) = self.waiting.remove(&id) {
@@ -274,4 +280,34 @@ impl Driver {
 /// The operating system's randomness. Without it no key may be made, so there is nothing left to do.
 fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system gives randomness");
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+    use crate::endpoint::{Address, Listener, Part, Shared};
+
+    /// What the first of two parts has for the second one when a record comes whose Connection ID names that.
+    fn parcel() -> Parcel {
+        let part = Part { index: 0, of: 2 };
+        let mut endpoint = Endpoint::part(crate::endpoint::Config::default(), part, Arc::new(Shared::new()));
+        let mut record = [[25, 0xfe, 0xfd, 0, 1].as_slice(), &[0; 6], &[1; 6], &[0, 9], &[0; 9]].concat();
+        let from = Address::from(std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
+        let now = lwm2m_coap::Instant::from_millis(1_000_000);
+        endpoint.handle(now, Listener::Coaps, from, &mut record, &mut fill, &mut [0; 100]);
+        endpoint.poll_parcel().unwrap().1
+    }
+
+    #[test]
+    fn a_datagram_that_its_way_has_no_room_for_is_counted() {
+        let ((datagrams, mut arriving), (others, _)) = (mpsc::channel(2), mpsc::unbounded_channel());
+        let way = Way { datagrams, others };
+        let taken = [0; 4].map(|_| way.has_taken(parcel()));
+        assert_eq!(taken, [true, true, false, false], "what is false is added to overrun");
+        arriving.try_recv().unwrap();
+        assert!(way.has_taken(parcel()));
+        drop(arriving);
+        assert!(way.has_taken(parcel()), "nobody is there to miss it");
+    }
 }

@@ -245,4 +245,23 @@ mod tests {
         assert!(both.iter().all(|winners| *winners <= 1), "{both:?}");
         assert!(both.contains(&1));
     }
+
+    #[tokio::test]
+    async fn what_the_system_does_not_take_is_counted() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = UdpSocket::bind(any).await.unwrap();
+        let to = socket.local_addr().unwrap().into();
+        socket.writable().await.unwrap();
+        let sockets = Sockets {
+            sockets: [Some(socket), None, None, None],
+            turn: 0,
+            oversized: 0,
+            unsent: Cell::new(0),
+        };
+        // No datagram has as many bytes as the last one.
+        for (length, unsent) in [(100, 0), (70_000, 1)] {
+            sockets.send(&Transmit { local: Listener::Coap, to, range: 0..length }, &vec![0; length]);
+            assert_eq!(sockets.unsent.get(), unsent);
+        }
+    }
 }

@@ -56,8 +56,14 @@ counters! {
     overrun,
     /// Registrations that another thread did not hand over in time.
     registrations_not_fetched,
+    /// Messages beside another one of a session whose registration was on its way from another thread: the device repeats them.
+    while_moving,
+    /// Messages that came before their device was admitted: it repeats them.
+    before_admission,
     /// Challenges to an address that a session was heard from newly.
     path_challenges,
+    /// Answers to no such challenge that is out: to another one, from elsewhere, or too late.
+    stale_path_answers,
     /// CoAP messages beside another one in a datagram: the device repeats them.
     crowded,
     /// Blocks of a notification that were not fetched because too many requests wait for the device.
@@ -66,6 +72,8 @@ counters! {
     turned_away,
     /// Registers that were turned away because too many devices are registered.
     registers_turned_away,
+    /// Registers and Updates that were turned away because the object lists of all devices take too much memory.
+    lists_turned_away,
     /// Blocks of object lists that there was no memory for.
     blocks_turned_away,
     /// Datagrams with a Connection ID that no session has.

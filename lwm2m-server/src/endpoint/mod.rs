@@ -105,6 +105,8 @@ pub struct Config {
     pub unregistered: usize,
     /// Devices that may be registered at once; beyond it a Register is answered 5.03.
     pub devices: usize,
+    /// Bytes that their object lists may take, equal ones once; beyond it a Register or Update with another one is answered 5.03.
+    pub object_lists: usize,
     /// Messages that one device may send at once; more are dropped.
     pub burst: u16,
     /// Messages that one device may send in a second in the long run.
@@ -146,6 +148,7 @@ impl Default for Config {
             challenge: false,
             unregistered: 10_000,
             devices: 1_000_000,
+            object_lists: 512 << 20,
             burst: 200,
             rate: 50,
             verify_bootstrap: false,
@@ -484,7 +487,11 @@ impl Endpoint {
             return None;
         }
         // What came in one datagram with the Finished waits for the admission; its device repeats it.
-        if association.admission.is_awaited() || self.waits_for_registration(now, key, datagram) {
+        if association.admission.is_awaited() {
+            Counters::add(&mut self.counters.before_admission);
+            return None;
+        }
+        if self.waits_for_registration(now, key, datagram) {
             return None;
         }
         self.take_message(now, key, datagram, rng, out)

@@ -142,7 +142,10 @@ impl Endpoint {
         let expected = self.moves.expected.get_mut(&endpoint);
         let sessions = expected.map(|expected| expected.sessions.as_mut_slice()).unwrap_or_default();
         let Some((_, kept)) = sessions.iter_mut().find(|(session, _)| *session == key) else { return false };
-        kept.get_or_insert_with(|| message.into());
+        match kept {
+            Some(_) => Counters::add(&mut self.counters.while_moving),
+            None => *kept = Some(message.into()),
+        }
         true
     }
 

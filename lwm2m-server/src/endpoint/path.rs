@@ -2,14 +2,15 @@
 //! RFC 9853), and the limit on what goes there until then.
 //!
 //! 1. Only an authentic record that is newer than all before it may move a session.
-//! 2. A peer that knows the return routability check gets a challenge at the new address; the answer moves the session.
-//!    Until then only answers to what came from there go there.
+//! 2. A peer that knows the return routability check gets a challenge at the new address; an answer in time moves the
+//!    session. Until then only answers to what came from there go there. A path_drop ends the check.
 //! 3. Any other peer moves at once, and counts as proven when it answers a request that went there: who reads along the
 //!    old path can send its records from anywhere, and cannot answer what it does not get. When a request is too long to go
 //!    there yet, an empty message asks for a Reset first (RFC 7252 §4.3).
 //!
 //! Invariant: never more than three times the bytes that came from an unproven address go to it.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -24,11 +25,20 @@ use super::slab::Key;
 use super::trace::{Direction, Trace};
 use super::{Address, Endpoint, Listener, Transmit};
 
-/// How many bytes may go to an unproven address for each that came from there (RFC 9853 §6).
+/// How many bytes may go to an unproven address for each that came from there (RFC 9853 §2).
 const AMPLIFICATION: u32 = 3;
 
-/// How long an answer to a challenge is waited for before there is another one, with the next record (RFC 9853 §5.5).
-const CHALLENGE: Duration = Duration::from_secs(1);
+/// How soon there may be another challenge, with the next record (RFC 9853 §5.3: paced).
+const PACE: Duration = Duration::from_secs(1);
+
+/// How many challenges may be out at once.
+const CHALLENGES: usize = 4;
+
+/// T: for how long a challenge may be answered.
+// Departure: RFC 9853 §5.5 has 1 s where the round trip is not known, which a device on NB-IoT never keeps. This is three
+// times the round trip that CoAP reckons with, ACK_TIMEOUT × ACK_RANDOM_FACTOR, and what RFC 7925 §11 waits for in
+// constrained networks.
+const TIME_TO_ANSWER: Duration = Duration::from_secs(9);
 
 /// An address that is not proven.
 #[derive(Debug)]
@@ -36,7 +46,9 @@ pub(crate) struct Unproven {
     pub(crate) address: Address,
     received: u32,
     sent: u32,
-    challenge: Option<Challenge>,
+    /// Those that may still be answered, oldest first.
+    challenges: VecDeque<Challenge>,
+    challenged: Option<Instant>,
     probe: Probe,
 }
 
@@ -59,7 +71,14 @@ struct Challenge {
 
 impl Unproven {
     pub(crate) fn new(address: Address) -> Self {
-        Self { address, received: 0, sent: 0, challenge: None, probe: Probe::No }
+        Self {
+            address,
+            received: 0,
+            sent: 0,
+            challenges: VecDeque::new(),
+            challenged: None,
+            probe: Probe::No,
+        }
     }
 
     /// One of which so many bytes were received and sent before.
@@ -88,6 +107,43 @@ impl Unproven {
     fn has_room(&self, bytes: usize) -> bool {
         let sent = self.sent.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         sent <= self.received.saturating_mul(AMPLIFICATION)
+    }
+
+    /// Makes another challenge, with a cookie of its own (RFC 9853 §5.3), unless the last one was just now or too many are out.
+    fn challenge(&mut self, now: Instant, rng: &mut Rng<'_>) -> bool {
+        self.challenges.retain(|challenge| challenge.is_valid(now));
+        let is_due = self.challenged.is_none_or(|at| now.since(at) >= PACE);
+        if !is_due || self.challenges.len() >= CHALLENGES {
+            return false;
+        }
+        let mut cookie = [0; 8];
+        rng(&mut cookie);
+        self.challenges.push_back(Challenge { cookie, at: now, is_sent: false });
+        self.challenged = Some(now);
+        true
+    }
+
+    /// Whether a cookie that came from an address is that of a challenge which went there and may still be answered.
+    fn is_answered(&self, now: Instant, from: Address, cookie: [u8; 8]) -> bool {
+        let is_answer = |challenge: &Challenge| {
+            challenge.is_sent && challenge.is_valid(now) && challenge.cookie == cookie
+        };
+        self.address == from && self.challenges.iter().any(is_answer)
+    }
+
+    /// Whether a path_drop answers such a challenge: then no answer from there counts any more.
+    fn is_dropped(&mut self, now: Instant, from: Address, cookie: [u8; 8]) -> bool {
+        let is_dropped = self.is_answered(now, from, cookie);
+        if is_dropped {
+            self.challenges.clear();
+        }
+        is_dropped
+    }
+}
+
+impl Challenge {
+    fn is_valid(&self, now: Instant) -> bool {
+        now.since(self.at) < TIME_TO_ANSWER
     }
 }
 
@@ -146,7 +202,7 @@ impl Association {
     /// The challenge that is to go to the new address.
     pub(crate) fn poll_challenge(&mut self, out: &mut [u8]) -> Option<(Address, Range<usize>)> {
         let unproven = self.unproven.as_mut()?;
-        let challenge = unproven.challenge.as_mut().filter(|challenge| !challenge.is_sent)?;
+        let challenge = unproven.challenges.iter_mut().find(|challenge| !challenge.is_sent)?;
         challenge.is_sent = true;
         let length = self.session.as_mut()?.challenge_path(challenge.cookie, out)?;
         Some((unproven.address, 0..length))
@@ -176,7 +232,7 @@ impl Endpoint {
     }
 
     /// An authentic record came from an address: it may move the session there, or prove that it is there.
-    pub(crate) fn heard(&mut self, now: Instant, key: Key, from: Address, bytes: usize, rng: &mut Rng<'_>) {
+    pub(crate) fn heard(&mut self, now: Instant, key: Key, from: Address, rng: &mut Rng<'_>) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let Some(session) = association.session.as_ref().filter(|session| session.is_newest()) else {
             return;
@@ -187,44 +243,32 @@ impl Endpoint {
             return;
         }
         let is_checkable = session.is_path_checkable();
-        let mut unproven =
-            association.unproven.take().filter(|unproven| unproven.address == from).unwrap_or_else(|| {
-                let mut unproven = Box::new(Unproven::new(from));
-                unproven.count_received(bytes);
-                unproven
-            });
-        if is_checkable {
-            let is_due = |challenge: &Challenge| now.since(challenge.at) >= CHALLENGE;
-            if unproven.challenge.as_ref().is_none_or(is_due) {
-                // Repeated with the same cookie: the answer may take longer than the repetition.
-                let cookie = unproven.challenge.as_ref().map_or_else(
-                    || {
-                        let mut cookie = [0; 8];
-                        rng(&mut cookie);
-                        cookie
-                    },
-                    |challenge| challenge.cookie,
-                );
-                unproven.challenge = Some(Challenge { cookie, at: now, is_sent: false });
-                Counters::add(&mut self.counters.path_challenges);
-            }
-            association.unproven = Some(unproven);
-        } else {
-            association.unproven = Some(unproven);
+        let unproven = association.unproven.take().filter(|unproven| unproven.address == from);
+        let unproven = association.unproven.insert(unproven.unwrap_or_else(|| Box::new(Unproven::new(from))));
+        if !is_checkable {
             self.move_to(key, from);
+        } else if unproven.challenge(now, rng) {
+            Counters::add(&mut self.counters.path_challenges);
         }
     }
 
-    /// The peer answered a challenge: it is where that went.
-    pub(crate) fn path_answered(&mut self, key: Key, from: Address, cookie: [u8; 8]) {
+    /// The peer answered a challenge: it is where that went, unless it took longer than T.
+    pub(crate) fn path_answered(&mut self, now: Instant, key: Key, from: Address, cookie: [u8; 8]) {
         let Some(association) = self.associations.get_mut(key) else { return };
-        let is_answer = association.unproven.as_ref().is_some_and(|unproven| {
-            let challenge = unproven.challenge.as_ref().filter(|challenge| challenge.is_sent);
-            unproven.address == from && challenge.is_some_and(|challenge| challenge.cookie == cookie)
-        });
-        if is_answer {
-            association.unproven = None;
+        if association.unproven.take_if(|unproven| unproven.is_answered(now, from, cookie)).is_some() {
             self.move_to(key, from);
+        } else {
+            // RFC 9853 §5.4: an invalid answer is discarded.
+            Counters::add(&mut self.counters.stale_path_answers);
+        }
+    }
+
+    /// The peer answered a challenge by leaving the address that it went to.
+    pub(crate) fn path_dropped(&mut self, now: Instant, key: Key, from: Address, cookie: [u8; 8]) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let unproven = association.unproven.as_mut();
+        if !unproven.is_some_and(|unproven| unproven.is_dropped(now, from, cookie)) {
+            Counters::add(&mut self.counters.stale_path_answers);
         }
     }
 
@@ -258,5 +302,67 @@ impl Endpoint {
                 None => drop(self.by_address.remove(&address)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> Address {
+        Address::from(std::net::SocketAddr::from(([192, 0, 2, 1], port)))
+    }
+
+    #[test]
+    fn each_challenge_has_a_cookie_of_its_own_and_few_are_out_at_once() {
+        let mut next = 0;
+        let rng = &mut |bytes: &mut [u8]| {
+            next += 1;
+            bytes.fill(next);
+        };
+        let (start, mut unproven) = (Instant::from_millis(1_000_000), Unproven::new(address(1)));
+        let mut challenged = Vec::new();
+        for millis in (0..12_000).step_by(250) {
+            if unproven.challenge(start.saturating_add(Duration::from_millis(millis)), rng) {
+                challenged.push(millis);
+            }
+        }
+        assert_eq!(challenged, [0, 1000, 2000, 3000, 9000, 10_000, 11_000]);
+        let cookies: Vec<_> = unproven.challenges.iter().map(|challenge| challenge.cookie[0]).collect();
+        assert_eq!(cookies, [4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn only_the_cookie_of_a_challenge_that_went_to_the_address_and_is_not_too_old_answers_it() {
+        let rng = &mut |bytes: &mut [u8]| bytes.fill(7);
+        let (start, mut unproven) = (Instant::from_millis(1_000_000), Unproven::new(address(1)));
+        let at = |millis| start.saturating_add(Duration::from_millis(millis));
+        assert!(unproven.challenge(start, rng));
+        assert!(!unproven.is_answered(start, address(1), [7; 8]), "it did not go out yet");
+        unproven.challenges.iter_mut().for_each(|challenge| challenge.is_sent = true);
+        assert!(unproven.is_answered(at(8999), address(1), [7; 8]));
+        assert!(!unproven.is_answered(at(9000), address(1), [7; 8]));
+        assert!(!unproven.is_answered(start, address(2), [7; 8]));
+        assert!(!unproven.is_answered(start, address(1), [7, 7, 7, 7, 7, 7, 7, 8]));
+    }
+
+    #[test]
+    fn after_a_path_drop_no_answer_to_a_challenge_before_it_counts() {
+        let mut next = 0;
+        let rng = &mut |bytes: &mut [u8]| {
+            next += 1;
+            bytes.fill(next);
+        };
+        let (start, mut unproven) = (Instant::from_millis(1_000_000), Unproven::new(address(1)));
+        assert!(unproven.challenge(start, rng));
+        let later = start.saturating_add(PACE);
+        assert!(unproven.challenge(later, rng));
+        unproven.challenges.iter_mut().for_each(|challenge| challenge.is_sent = true);
+        assert!(!unproven.is_dropped(later, address(2), [2; 8]));
+        assert!(!unproven.is_dropped(later, address(1), [3; 8]));
+        assert!(unproven.is_answered(later, address(1), [1; 8]), "neither was a path_drop of this check");
+        assert!(unproven.is_dropped(later, address(1), [2; 8]));
+        assert!(!unproven.is_answered(later, address(1), [1; 8]));
+        assert!(!unproven.challenge(later, rng), "the pace stays");
     }
 }

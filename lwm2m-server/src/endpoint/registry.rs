@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lwm2m_coap::Instant;
@@ -268,6 +269,16 @@ impl Registry {
         }
     }
 
+    /// Whether an object list may be kept where all of them may take so many bytes, when it takes the place of the one of
+    /// `former`.
+    // What several parts take at the same moment may go beyond it by as many lists; what moved or was restored is here already.
+    pub(crate) fn has_room_for(&self, list: &ObjectList, former: Option<Key>, most: usize) -> bool {
+        let former = former.and_then(|key| self.get(key)).map(|former| &former.objects);
+        let given_back = former.filter(|list| Arc::strong_count(list) <= 2).map_or(0, |list| list.size());
+        let others = self.shared.object_lists.load(Ordering::Relaxed).saturating_sub(given_back);
+        self.lists.contains(&*list.links) || others.saturating_add(list.size()) <= most
+    }
+
     fn intern(&mut self, list: ObjectList) -> Arc<ObjectList> {
         match self.lists.get(&*list.links) {
             Some(shared) => Arc::clone(&shared.0),
@@ -279,14 +290,15 @@ impl Registry {
         if let Some(shared) = self.lists.get(&*list.links) {
             return Arc::clone(&shared.0);
         }
+        self.shared.object_lists.fetch_add(list.size(), Ordering::Relaxed);
         self.lists.insert(SharedList(Arc::clone(&list)));
         list
     }
 
     /// Forgets a list that nobody else uses: one count is the caller's, one the set's.
     fn release(&mut self, list: &Arc<ObjectList>) {
-        if Arc::strong_count(list) <= 2 {
-            self.lists.remove(&*list.links);
+        if Arc::strong_count(list) <= 2 && self.lists.remove(&*list.links) {
+            self.shared.object_lists.fetch_sub(list.size(), Ordering::Relaxed);
         }
     }
 }
@@ -402,6 +414,13 @@ impl ObjectList {
                 .map(Into::into),
             formats: list.formats().collect(),
         })
+    }
+
+    /// How many bytes it takes beside those of its place.
+    pub(crate) fn size(&self) -> usize {
+        let prefix = self.prefix.as_ref().map_or(0, |prefix| prefix.len());
+        let formats = self.formats.len().saturating_mul(size_of::<Format>());
+        self.links.len().saturating_add(prefix).saturating_add(formats)
     }
 
     /// The listed instances of an object.
@@ -520,10 +539,12 @@ mod tests {
             other.take_over(registration).unwrap();
         }
         assert_eq!((one.lists.len(), other.lists.len()), (1, 1));
+        assert_eq!(shared.object_lists.load(Ordering::Relaxed), 12, "each part has its own");
         for registry in [one, other] {
             while registry.expire(seconds(60)).is_some() {}
             assert_eq!((registry.len(), registry.lists.len()), (0, 0));
         }
+        assert_eq!(shared.object_lists.load(Ordering::Relaxed), 0);
     }
 
     #[test]

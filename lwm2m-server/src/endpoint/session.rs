@@ -198,29 +198,31 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Transmit> {
-        let length = bytes.len();
         let mut datagram = Datagram::new(bytes);
         let mut answer = None;
         let mut is_heard = false;
-        let association = self.associations.get_mut(key)?;
-        association.count_received(from, length);
-        let local = association.local;
+        let local = self.associations.get(key)?.local;
         loop {
             let session = self.associations.get_mut(key)?.session.as_mut()?;
-            let counted = *session.counters();
+            let (counted, length) = (*session.counters(), datagram.remaining());
             let input = session.handle(dtls(now), &mut datagram);
             self.counters.records(&counted, session.counters());
-            let Some(input) = input else { break };
-            let is_authentic = matches!(input, Input::Application(_));
+            // RFC 9853 §2: what is discarded gives no room to the address that it came from.
+            let is_taken = counted == *session.counters();
+            let taken = if is_taken { length.saturating_sub(datagram.remaining()) } else { 0 };
+            let is_authentic = matches!(input, Some(Input::Application(_)));
             if is_authentic && !core::mem::replace(&mut is_heard, true) {
-                self.heard(now, key, from, length, rng);
+                self.heard(now, key, from, rng);
             }
+            self.associations.get_mut(key)?.count_received(from, taken);
+            let Some(input) = input else { break };
             match input {
                 Input::Application(message) if answer.is_none() => {
                     answer = self.message(now, key, message, rng, out);
                 }
                 Input::Application(_) => Counters::add(&mut self.counters.crowded),
-                Input::PathResponse(cookie) => self.path_answered(key, from, cookie),
+                Input::PathResponse(cookie) => self.path_answered(now, key, from, cookie),
+                Input::PathDrop(cookie) => self.path_dropped(now, key, from, cookie),
                 input => self.session_changed(now, key, &input),
             }
         }

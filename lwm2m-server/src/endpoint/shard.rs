@@ -7,6 +7,7 @@
 //!
 //! Invariant: a device has one owner; nothing on a packet's way waits for another thread.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use lwm2m_coap::{Instant, Rng};
@@ -27,6 +28,8 @@ use super::{Address, Endpoint, Listener, RequestId, Transmit};
 /// What the parts of one server have in common.
 pub struct Shared {
     pub(crate) directory: Directory,
+    /// Bytes that the object lists of all parts take.
+    pub(crate) object_lists: AtomicUsize,
     cookie_root: OnceLock<Zeroizing<[u8; 32]>>,
     restored: OnceLock<Restored>,
 }
@@ -35,7 +38,12 @@ impl Shared {
     /// What a new server's parts have in common.
     #[must_use]
     pub fn new() -> Self {
-        Self { directory: Directory::new(), cookie_root: OnceLock::new(), restored: OnceLock::new() }
+        Self {
+            directory: Directory::new(),
+            object_lists: AtomicUsize::new(0),
+            cookie_root: OnceLock::new(),
+            restored: OnceLock::new(),
+        }
     }
 
     /// Which parts have the remotes that were restored and are found by their address alone. Once, before the parts run.

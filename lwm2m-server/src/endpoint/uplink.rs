@@ -385,6 +385,11 @@ impl Endpoint {
             self.registration_refused(now, key, Some(&endpoint), reason);
             return Code::SERVICE_UNAVAILABLE.into();
         }
+        if !self.has_room_for(&change, self.registry.find(&endpoint)) {
+            let reason = "the object lists of all devices take as much memory as they may".to_owned();
+            self.registration_refused(now, key, Some(&endpoint), reason);
+            return Code::SERVICE_UNAVAILABLE.into();
+        }
         let bound_to = (key, who.generation());
         let (registered, former) = self.registry.register(now, endpoint.clone(), bound_to, version, change);
         let Some(registered) = registered else { return Code::SERVICE_UNAVAILABLE.into() };
@@ -420,6 +425,17 @@ impl Endpoint {
         Reply { location, ..Code::CREATED.into() }
     }
 
+    /// Whether the object list of a Register or Update may be kept in place of the one before.
+    fn has_room_for(&mut self, change: &Change, former: Option<Key>) -> bool {
+        let most = self.config.object_lists;
+        let has_room =
+            change.objects.as_ref().is_none_or(|list| self.registry.has_room_for(list, former, most));
+        if !has_room {
+            Counters::add(&mut self.counters.lists_turned_away);
+        }
+        has_room
+    }
+
     fn update(
         &mut self,
         now: Instant,
@@ -429,10 +445,12 @@ impl Endpoint {
         message: &Message<'_>,
     ) -> Code {
         let Some(registered) = self.owned(key, location) else { return Code::NOT_FOUND };
-        match change(parameters, message) {
-            Ok(change) => self.registry.update(now, registered, change),
+        let change = match change(parameters, message) {
+            Ok(change) if !self.has_room_for(&change, Some(registered)) => return Code::SERVICE_UNAVAILABLE,
+            Ok(change) => change,
             Err(code) => return code,
-        }
+        };
+        self.registry.update(now, registered, change);
         self.rebind(registered, key);
         Counters::add(&mut self.counters.updated);
         if let Some(registration) = self.registry.get(registered) {
