@@ -1,6 +1,6 @@
 //! The server gets another key: devices go on under the one they know, at the address they know, until they are told of the next.
 
-#![expect(clippy::unwrap_used, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
 use std::path::Path;
 
