@@ -253,7 +253,7 @@ mod tests {
         let to = socket.local_addr().unwrap().into();
         socket.writable().await.unwrap();
         let sockets = Sockets {
-            sockets: [Some(socket), None, None, None],
+            sockets: [Some(socket), None, None, None, None, None],
             turn: 0,
             oversized: 0,
             unsent: Cell::new(0),
