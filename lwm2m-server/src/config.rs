@@ -41,8 +41,9 @@
 //! retiring = false                # true: only who asks for its name still gets it; bootstraps write another. Who knows a raw
 //!                                 # public key asks for no name: the next one of those needs another listener first
 //!
-//! [trust]                         # in the certificates of devices; read again every minute. A list that should have been renewed lets
-//!                                 # nobody in of whom its authority may have revoked one
+//! [trust]                         # in the certificates of devices; read again every minute, and at SIGHUP. What cannot be read
+//!                                 # leaves all as it was, and the log says so. A list that should have been renewed lets nobody in of
+//!                                 # whom its authority may have revoked one
 //! anchors = ["/etc/lwm2m-server/ca.pem"]
 //! revocation_lists = ["/etc/lwm2m-server/ca.crl"]
 //!
