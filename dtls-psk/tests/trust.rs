@@ -395,6 +395,28 @@ fn purposes_and_constraints_are_kept() {
 }
 
 #[test]
+fn an_authority_has_no_more_below_it_than_it_may() {
+    let root_key = key();
+    let root = authority("Root", BasicConstraints::Unconstrained);
+    let root_certificate = root.self_signed(&root_key).unwrap().der().to_vec();
+    let root = Issuer::new(root, root_key);
+    for (below, verdict) in [(0, Err("the peer's certificate is not for this".to_owned())), (1, Ok(()))] {
+        let (first, first_key) = (authority("First", BasicConstraints::Constrained(below)), key());
+        let first_certificate = first.signed_by(&first_key, &root).unwrap().der().to_vec();
+        let (second, second_key) = (authority("Second", BasicConstraints::Unconstrained), key());
+        let first = Issuer::new(first, first_key);
+        let second_certificate = second.signed_by(&second_key, &first).unwrap().der().to_vec();
+        let leaf = params(&[NAME], "Server").signed_by(&key(), &Issuer::new(second, second_key)).unwrap();
+        let chain: [&[u8]; 3] = [leaf.der(), &second_certificate, &first_certificate];
+        let anchors: [&[u8]; 1] = [&root_certificate];
+        for usage in [Usage::CaConstraint, Usage::TrustAnchorAssertion] {
+            let said = check(&trust(usage, &root_certificate, &anchors), &chain);
+            assert_eq!(said.map_err(|refusal| refusal.to_string()), verdict, "{usage:?}, {below} below");
+        }
+    }
+}
+
+#[test]
 fn a_changed_byte_anywhere_is_noticed() {
     let Made { root, intermediate, leaf } = plain();
     let anchors: [&[u8]; 1] = [&root];
@@ -464,12 +486,14 @@ enum Fault {
     ExpiredIssuer,
     IssuerOfOtherPurpose,
     IssuerOfOtherNames,
+    /// The authority next to the root may have none below it, and has one.
+    PathTooLong,
     /// What was provisioned has to do with somebody else.
     OtherProvisioned,
 }
 
 impl Fault {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::OtherName,
         Self::Expired,
         Self::NotYetValid,
@@ -478,6 +502,7 @@ impl Fault {
         Self::ExpiredIssuer,
         Self::IssuerOfOtherPurpose,
         Self::IssuerOfOtherNames,
+        Self::PathTooLong,
         Self::OtherProvisioned,
     ];
 
@@ -489,6 +514,7 @@ impl Fault {
         // Who signs for itself has its own key.
         (shape.has_authority() || !self.is_of_issuer())
             && (self, shape) != (Self::OtherKey, Shape::SelfSigned)
+            && (self != Self::PathTooLong || shape == Shape::LongerInAnyOrder)
     }
 }
 
@@ -522,7 +548,7 @@ fn verdict_of(usage: Usage, shape: Shape, fault: Option<Fault>, has_clock: bool)
     match fault {
         Some(F::OtherKey | F::OtherProvisioned) => NO_ISSUER,
         Some(F::ExpiredIssuer) => NOT_IN_TIME,
-        Some(F::IssuerOfOtherPurpose | F::IssuerOfOtherNames) => NOT_FOR_THIS,
+        Some(F::IssuerOfOtherPurpose | F::IssuerOfOtherNames | F::PathTooLong) => NOT_FOR_THIS,
         Some(F::OtherName) => OTHER_NAME,
         _ => TRUSTED,
     }
@@ -573,7 +599,10 @@ fn presented(shape: Shape, faults: &[Fault]) -> (Vec<u8>, Vec<Vec<u8>>) {
     };
     let mut others = Vec::new();
     for name in authorities {
-        let mut next = authority(name, BasicConstraints::Unconstrained);
+        let is_limited = has(Fault::PathTooLong) && others.is_empty();
+        let below =
+            if is_limited { BasicConstraints::Constrained(0) } else { BasicConstraints::Unconstrained };
+        let mut next = authority(name, below);
         bend_issuer(&mut next);
         let next_key = key();
         others.push(next.signed_by(&next_key, &issuer).unwrap().der().to_vec());

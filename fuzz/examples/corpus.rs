@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use lwm2m_fuzz::{
-    blocks, certificates, coap, credentials, devices, dtls, dtls_insider, dtls_kept, formats, link_format,
-    operations, oscore,
+    blocks, certificate_paths, certificates, coap, credentials, devices, dtls, dtls_insider, dtls_kept,
+    formats, link_format, operations, oscore,
 };
 use lwm2m_objects::Format;
 
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let run: fn(&[u8]) = match target.as_str() {
+        "certificate_paths" => certificate_paths::certificate_paths,
         "certificates" => certificates::certificates,
         "client_credentials" => credentials::credentials,
         "client_datagram" => devices::client_datagram,

@@ -4,6 +4,7 @@
 //! input (what was parsed is emitted again byte for byte, a queue drains, a state machine comes to rest).
 
 pub mod blocks;
+pub mod certificate_paths;
 pub mod certificates;
 pub mod coap;
 pub mod credentials;

@@ -50,7 +50,11 @@ impl Key {
 }
 
 /// Writes a file and returns its path.
-fn file(folder: &Path, name: &str, content: &[u8]) -> String {
+///
+/// # Panics
+/// When that is not possible.
+#[must_use]
+pub fn file(folder: &Path, name: &str, content: &[u8]) -> String {
     let path = folder.join(name);
     std::fs::write(&path, content).expect("a temporary file can be written");
     path.display().to_string()

@@ -1,11 +1,15 @@
 //! Whoever owns a DTLS connection without a pre-shared key: has a key in memory, and trusts who it is told to.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use dtls_psk::{
-    Answer, CertificateType, Connection, Crypto as _, Handshake, Input, Instant, Operation, PeerCertificate,
-    Refusal, RustCrypto, Session, TicketKey, raw_public_key,
+    Answer, CertificateAssociation, CertificateType, CertificateUsage, Connection, Crypto as _, Handshake,
+    Input, Instant, Operation, PeerCertificate, Refusal, RustCrypto, ServerTrust, Session, TicketKey,
+    raw_public_key,
 };
+use lwm2m_server::credentials::DeviceTrust;
 
 use crate::peers;
 
@@ -24,6 +28,49 @@ pub struct Owner {
     pub chain: Vec<Vec<u8>>,
     /// The raw public keys, and the certificates themselves, of the peers that are trusted.
     pub trusted: Vec<Vec<u8>>,
+    /// Who judges the certificates of other peers.
+    pub judge: Judge,
+}
+
+/// Whose judgement counts for certificates that are not known beforehand.
+#[derive(Clone, Debug, Default)]
+pub enum Judge {
+    /// None is trusted.
+    #[default]
+    Nobody,
+    /// A device's, with a clock and certificate usage 2.
+    Device {
+        /// The certificate of the authority that it was provisioned with.
+        anchor: Vec<u8>,
+        /// The name that its server has to have.
+        name: String,
+    },
+    /// A server's.
+    Server(Arc<DeviceTrust>),
+}
+
+impl Judge {
+    fn check<'c>(&self, chain: impl Iterator<Item = &'c [u8]> + Clone) -> Result<(), Refusal> {
+        let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
+        match self {
+            Self::Nobody => Err(Refusal::Unknown),
+            Self::Device { anchor, name } => {
+                let trust = ServerTrust {
+                    usage: CertificateUsage::TrustAnchorAssertion,
+                    association: CertificateAssociation::Full(anchor),
+                    anchors: &[],
+                    name,
+                    now: Some(now.as_secs()),
+                };
+                trust.check::<RustCrypto>(chain)
+            }
+            Self::Server(trust) => {
+                let chain: Vec<Vec<u8>> = chain.map(<[u8]>::to_vec).collect();
+                let now = u64::try_from(now.as_millis()).expect("it is long before the end of time");
+                trust.check(now, &chain).map(|_| ()).map_err(|untrusted| untrusted.refusal)
+            }
+        }
+    }
 }
 
 impl Owner {
@@ -43,7 +90,8 @@ impl Owner {
         let read =
             |name: &str| std::fs::read(key_file(&format!("{name}.der"))).expect("a file of this repository");
         let peer_key = Self { secret: secret_of_peer, ..Self::default() }.raw_public_key();
-        Self { secret, chain: vec![read(name), read("issuer")], trusted: vec![peer_key, read(peer)] }
+        let trusted = vec![peer_key, read(peer)];
+        Self { secret, chain: vec![read(name), read("issuer")], trusted, judge: Judge::Nobody }
     }
 
     /// The SubjectPublicKeyInfo of the key, in DER.
@@ -69,15 +117,16 @@ impl Owner {
             let slices: Vec<&[u8]>;
             let answer = match pending.operation {
                 Operation::CheckPeer { certificate } => {
-                    let presented = match certificate {
-                        PeerCertificate::RawPublicKey(key) => Some(key),
-                        PeerCertificate::X509(mut chain) => chain.next(),
-                        _ => None,
+                    let is_known = |own: Option<&[u8]>| {
+                        own.is_some_and(|own| self.trusted.iter().any(|known| known == own))
                     };
-                    match presented {
-                        Some(known) if self.trusted.iter().any(|trusted| trusted == known) => Answer::Trusted,
-                        _ => Answer::Refused(Refusal::Unknown),
-                    }
+                    let judged = match certificate {
+                        PeerCertificate::RawPublicKey(key) if is_known(Some(key)) => Ok(()),
+                        PeerCertificate::X509(chain) if is_known(chain.clone().next()) => Ok(()),
+                        PeerCertificate::X509(chain) => self.judge.check(chain),
+                        _ => Err(Refusal::Unknown),
+                    };
+                    judged.map_or_else(Answer::Refused, |()| Answer::Trusted)
                 }
                 Operation::Prove(proof) => Answer::Proven(proof.run::<RustCrypto>()),
                 Operation::Present { certificate_type } => {

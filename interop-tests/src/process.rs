@@ -124,7 +124,12 @@ impl Process {
 
     /// Asks the program to end, as Ctrl-C does.
     pub fn interrupt(&self) {
-        let sent = Command::new("kill").args(["-INT", &self.id().to_string()]).status();
+        self.signal("INT");
+    }
+
+    /// Sends the program a signal, which is named without its SIG.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "{} has already ended", self.name);
     }
 

@@ -10,6 +10,7 @@ use interop_tests::ours::{Client, Server};
 use interop_tests::owner::{Owner, key_file};
 use interop_tests::peers::{self, Program};
 use interop_tests::process::Process;
+use serde_json::json;
 use tempfile::TempDir;
 
 const PIN: &str = "1234";
@@ -99,7 +100,8 @@ fn has_in_memory(process: &Process, wanted: &[u8]) -> bool {
 fn server(private_key: &str, token: Option<&Token>) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let configuration = folder.path().join("server.toml");
-    let text = format!("[[server_keys]]\nprivate_key = \"{private_key}\"\n");
+    let certificate = key_file("server.crt.pem");
+    let text = format!("[[server_keys]]\nprivate_key = \"{private_key}\"\ncertificate = {certificate:?}\n");
     std::fs::write(&configuration, text).unwrap();
     let environment = token.map(|token| ("P11_KIT_SERVER_ADDRESS", token.socket.as_str()));
     Server::start_with(&["--config", configuration.to_str().unwrap()], environment.as_slice())
@@ -114,18 +116,34 @@ fn server_and_device_sign_with_keys_that_are_never_in_their_memory() {
     for (own, other) in [(None, None), (Some(of_server), Some(of_device))] {
         let path = own.map_or_else(|| server_key.display().to_string(), Token::uri);
         let mut server = server(&path, own);
-        let public = hex::encode(Owner::device().raw_public_key());
-        let account = serde_json::json!({ "management": { "mode": "rpk", "public_key": public } });
-        server.must("PUT", "/devices/tokens/credentials", &account);
         let private_key = other.map_or_else(|| device_key.display().to_string(), Token::uri);
-        let known = key_file("server.pub.pem");
-        let arguments = ["--rpk-private-key", &private_key, "--server-public-key", known.to_str().unwrap()];
         let environment = other.map(|token| ("P11_KIT_SERVER_ADDRESS", token.socket.as_str()));
-        let client = Client::run_with("tokens", &server.secure_uri(), &arguments, environment.as_slice());
-        server.wait_for(&["registered", "tokens"]);
-        let is_outside = own.is_some();
-        // The check itself: without a token the server holds its key.
-        assert_eq!(has_in_memory(&server.process, &Owner::server().secret), !is_outside, "server");
-        assert!(!is_outside || !has_in_memory(&client.process, &Owner::device().secret), "device");
+        let [public, certificate, of_server, known] =
+            ["device.pub.pem", "device.crt.pem", "server.pub.pem", "server.crt.pem"]
+                .map(|name| key_file(name).display().to_string());
+        let text = |file: &str| std::fs::read_to_string(file).unwrap();
+        for (mode, account, arguments) in [
+            (
+                "rpk",
+                json!({ "mode": "rpk", "public_key": text(&public) }),
+                vec!["--rpk-private-key", &private_key, "--server-public-key", &of_server],
+            ),
+            (
+                "x509",
+                json!({ "mode": "x509", "certificate": text(&certificate) }),
+                vec!["--certificate", &certificate, "--private-key", &private_key, "--trust", &known],
+            ),
+        ] {
+            let name = format!("tokens-{mode}");
+            let route = format!("/devices/{name}/credentials");
+            server.must("PUT", &route, &json!({ "management": account }));
+            let client = Client::run_with(&name, &server.secure_uri(), &arguments, environment.as_slice());
+            server.wait_for(&["registered", &name]);
+            // Without tokens both are found: the search itself works.
+            for (process, key) in [(&server.process, Owner::server()), (&client.process, Owner::device())] {
+                let is_outside = own.is_some();
+                assert_eq!(has_in_memory(process, &key.secret), !is_outside, "{mode}: {process:?}");
+            }
+        }
     }
 }

@@ -1,11 +1,15 @@
-//! The vectors of Project Wycheproof for what this engine uses: ECDSA and ECDH on P-256, X25519, AES-128 with CCM and GCM. Signatures go
-//! through a handshake, so that they are read by the engine as well as verified.
+//! The vectors of Project Wycheproof for what this engine uses, over its own primitives and over those of the server: ECDSA and ECDH
+//! on P-256, X25519, AES-128 with CCM and GCM. Signatures go through a handshake, so that they are read by the engine as well as
+//! verified.
 //!
 //! Left out are the vectors of the sets that no message of the engine could hold: nonces of other than 12 bytes, tags of other
 //! than the suites' lengths, and keys of other sizes of AES. A point in the compressed form is expected to be refused.
 #![expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic, reason = "test")]
 
+use std::any::type_name;
 use std::cell::RefCell;
+use std::env;
+use std::marker::PhantomData;
 
 use dtls_psk::{
     Aead, Answer, ClientCertificate, Config, Connection, Crypto, Datagram, Handshake, Input, Instant,
@@ -16,21 +20,66 @@ use wycheproof::{aead, ecdh, ecdsa, xdh};
 
 const NOW: Instant = Instant::from_millis(0);
 
-type Client = Connection<512, Handshake<512, Vectors>, Vectors>;
+macro_rules! over {
+    ($primitives:ident: $crypto:ty) => {
+        mod $primitives {
+            #[test]
+            fn ecdsa_on_p256_with_sha256() {
+                super::ecdsa_on_p256_with_sha256::<$crypto>();
+            }
 
-/// The engine's primitives, but for the digest that is verified: that of the vector at hand.
-enum Vectors {}
+            #[test]
+            fn ecdsa_on_p256_with_both_numbers_side_by_side() {
+                super::ecdsa_on_p256_with_both_numbers_side_by_side::<$crypto>();
+            }
+
+            #[test]
+            fn ecdh_on_p256() {
+                super::ecdh_on_p256::<$crypto>();
+            }
+
+            #[test]
+            fn x25519() {
+                super::x25519::<$crypto>();
+            }
+
+            #[test]
+            fn aes_128_with_ccm_and_gcm() {
+                super::aes_128_with_ccm_and_gcm::<$crypto>();
+            }
+        }
+    };
+}
+
+over!(of_the_engine: dtls_psk::RustCrypto);
+over!(of_the_server: lwm2m_server::Provider);
+
+/// A build of this package alone has them from the engine; one of the whole workspace as they are shipped.
+#[test]
+fn the_servers_primitives_are_those_that_are_shipped() {
+    let name = type_name::<lwm2m_server::Provider>();
+    if name.contains("aws_lc") {
+        return;
+    }
+    assert_ne!(env::var("LWM2M_PEERS").as_deref(), Ok("required"), "the vectors ran over {name} twice");
+    println!("left out: the vectors over AWS-LC, which need the workspace's features");
+}
+
+type Client<C> = Connection<512, Handshake<512, Vectors<C>>, Vectors<C>>;
+
+/// The primitives of `C`, but for the digest that is verified: that of the vector at hand.
+struct Vectors<C>(PhantomData<C>);
 
 thread_local! {
     static DIGEST: RefCell<[u8; 32]> = const { RefCell::new([0; 32]) };
 }
 
-impl Crypto for Vectors {
-    type Sha256 = <RustCrypto as Crypto>::Sha256;
-    type Hmac = <RustCrypto as Crypto>::Hmac;
+impl<C: Crypto> Crypto for Vectors<C> {
+    type Sha256 = C::Sha256;
+    type Hmac = C::Hmac;
 
     fn p256_verify(public: &[u8; 65], _: &[u8; 32], signature: &[u8; SIGNATURE]) -> bool {
-        DIGEST.with_borrow(|digest| RustCrypto::p256_verify(public, digest, signature))
+        DIGEST.with_borrow(|digest| C::p256_verify(public, digest, signature))
     }
 }
 
@@ -42,7 +91,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// A handshake message in a record of its own.
-fn hear(client: &mut Client, seq: u8, code: u8, body: &[u8]) -> bool {
+fn hear<C: Crypto>(client: &mut Client<C>, seq: u8, code: u8, body: &[u8]) -> bool {
     let [_, length @ ..] = (body.len() as u32).to_be_bytes();
     let front = [&[code][..], &length, &[0, seq, 0, 0, 0], &length].concat();
     let whole = ((front.len() + body.len()) as u16).to_be_bytes();
@@ -52,11 +101,11 @@ fn hear(client: &mut Client, seq: u8, code: u8, body: &[u8]) -> bool {
 }
 
 /// Whether a client takes `signature`, in DER, as one of this point over its handshake.
-fn is_taken(point: &[u8; 65], signature: &[u8]) -> bool {
+fn is_taken<C: Crypto>(point: &[u8; 65], signature: &[u8]) -> bool {
     let config = Config::DEFAULT.with_suites(Suites::new(&[Suite::EcdheEcdsaAes128Ccm8]).expect("a list"));
     let rng = &mut |bytes: &mut [u8]| bytes.fill(7);
     let certificate = ClientCertificate::RawPublicKey;
-    let mut client = Client::certificate_client(NOW, &config, certificate, rng, Handshake::default())
+    let mut client = Client::<C>::certificate_client(NOW, &config, certificate, rng, Handshake::default())
         .expect("there is a suite");
     let hello = [&[0xfe, 0xfd][..], &[7; 32], &[0, 0xc0, 0xae, 0, 0, 10, 0, 19, 0, 1, 2, 0, 20, 0, 1, 2]];
     let key = raw_public_key(point);
@@ -72,12 +121,11 @@ fn is_taken(point: &[u8; 65], signature: &[u8]) -> bool {
     }
     let Some(pending) = client.poll_pending() else { return false };
     let Operation::Prove(proof) = pending.operation else { panic!("it is proven") };
-    let (id, proven) = (pending.id, proof.run::<Vectors>());
+    let (id, proven) = (pending.id, proof.run::<Vectors<C>>());
     client.provide(NOW, id, Answer::Proven(proven)) == Ok(None)
 }
 
-#[test]
-fn ecdsa_on_p256_with_sha256() {
+fn ecdsa_on_p256_with_sha256<C: Crypto>() {
     let set = ecdsa::TestSet::load(ecdsa::TestName::EcdsaSecp256r1Sha256).expect("the set is there");
     let mut valid = 0;
     for group in set.test_groups {
@@ -85,7 +133,7 @@ fn ecdsa_on_p256_with_sha256() {
         assert_eq!(point_of(&group.der), Some(&point));
         for test in group.tests {
             DIGEST.set(sha256(&test.msg));
-            let is_taken = is_taken(&point, &test.sig);
+            let is_taken = is_taken::<C>(&point, &test.sig);
             assert_eq!(is_taken, test.result == TestResult::Valid, "{}: {}", test.tc_id, test.comment);
             valid += usize::from(is_taken);
         }
@@ -93,8 +141,7 @@ fn ecdsa_on_p256_with_sha256() {
     assert_eq!((valid, set.number_of_tests), (174, 484));
 }
 
-#[test]
-fn ecdsa_on_p256_with_both_numbers_side_by_side() {
+fn ecdsa_on_p256_with_both_numbers_side_by_side<C: Crypto>() {
     let set = ecdsa::TestSet::load(ecdsa::TestName::EcdsaSecp256r1Sha256P1363).expect("the set is there");
     let mut others = 0;
     for group in set.test_groups {
@@ -106,15 +153,14 @@ fn ecdsa_on_p256_with_both_numbers_side_by_side() {
                 others += 1;
                 continue;
             };
-            let is_verified = RustCrypto::p256_verify(&point, &sha256(&test.msg), &signature);
+            let is_verified = C::p256_verify(&point, &sha256(&test.msg), &signature);
             assert_eq!(is_verified, test.result == TestResult::Valid, "{}: {}", test.tc_id, test.comment);
         }
     }
     assert_eq!((others, set.number_of_tests), (21, 262));
 }
 
-#[test]
-fn ecdh_on_p256() {
+fn ecdh_on_p256<C: Crypto>() {
     for (name, is_bare, expected) in [
         (ecdh::TestName::EcdhSecp256r1, false, (330, 282)),
         (ecdh::TestName::EcdhSecp256r1Ecpoint, true, (330, 25)),
@@ -131,7 +177,7 @@ fn ecdh_on_p256() {
             let mut padded = [0; 32];
             padded[32 - secret.len()..].copy_from_slice(secret);
             let mut shared = [0; 32];
-            match point.and_then(|point| RustCrypto::p256_shared(&padded, point, &mut shared)) {
+            match point.and_then(|point| C::p256_shared(&padded, point, &mut shared)) {
                 Some(()) => {
                     assert_ne!(test.result, TestResult::Invalid, "{at}");
                     assert_eq!(shared[..], test.shared_secret[..], "{at}");
@@ -149,8 +195,7 @@ fn ecdh_on_p256() {
     }
 }
 
-#[test]
-fn x25519() {
+fn x25519<C: Crypto>() {
     let set = xdh::TestSet::load(xdh::TestName::X25519).expect("the set is there");
     let (mut agreed, mut refused) = (0, 0);
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
@@ -163,7 +208,7 @@ fn x25519() {
             continue;
         };
         let mut shared = [0; 32];
-        match RustCrypto::x25519_shared(&secret, &public, &mut shared) {
+        match C::x25519_shared(&secret, &public, &mut shared) {
             Some(()) => {
                 assert_ne!(test.result, TestResult::Invalid, "{at}");
                 assert_eq!(shared[..], test.shared_secret[..], "{at}");
@@ -179,8 +224,7 @@ fn x25519() {
     assert_eq!((agreed, refused, set.number_of_tests), (487, 31, 518));
 }
 
-#[test]
-fn aes_128_with_ccm_and_gcm() {
+fn aes_128_with_ccm_and_gcm<C: Crypto>() {
     for (name, aeads) in [
         (aead::TestName::AesCcm, &[(Aead::Ccm8, (8, 0)), (Aead::Ccm, (51, 27))][..]),
         (aead::TestName::AesGcm, &[(Aead::Gcm, (40, 27))]),
@@ -196,7 +240,7 @@ fn aes_128_with_ccm_and_gcm() {
                 let key = <[u8; 16]>::try_from(test.key.as_slice()).expect("a key of 128 bits");
                 let nonce = <[u8; 12]>::try_from(test.nonce.as_slice()).expect("a nonce of 96 bits");
                 let mut opened = test.ct.to_vec();
-                let is_open = RustCrypto::open(aead, &key, &nonce, &test.aad, &mut opened, &test.tag);
+                let is_open = C::open(aead, &key, &nonce, &test.aad, &mut opened, &test.tag);
                 assert_eq!(is_open.is_some(), test.result == TestResult::Valid, "{at}");
                 if test.result == TestResult::Invalid {
                     invalid += 1;
@@ -204,7 +248,7 @@ fn aes_128_with_ccm_and_gcm() {
                 }
                 assert_eq!(opened, *test.pt, "{at}");
                 let (mut sealed, mut tag) = (test.pt.to_vec(), vec![0; aead.tag_length()]);
-                RustCrypto::seal(aead, &key, &nonce, &test.aad, &mut sealed, &mut tag).expect("it is sealed");
+                C::seal(aead, &key, &nonce, &test.aad, &mut sealed, &mut tag).expect("it is sealed");
                 assert_eq!((sealed, tag), (test.ct.to_vec(), test.tag.to_vec()), "{at}");
                 valid += 1;
             }

@@ -131,7 +131,8 @@ fn files_that_are_of_no_use_end_with_2_and_are_named() {
     x509(&own, &private, &text, &[], "--trust");
     x509(&own, &private, &public, &["--certificate-usage", "2"], "no certificate in PEM or DER");
     x509(&own, &private, &own, &["--certificate-usage", "4"], "--certificate-usage");
-    x509(&own, &private, &own, &["--certificate-usage", "0"], "--trust-anchor");
+    x509(&own, &private, &text, &["--certificate-usage", "0"], "--trust");
+    x509(&own, &private, &long, &["--certificate-usage", "1"], "--trust: more than 4");
     x509(&own, &private, &own, &["--trust-anchor", &text], "--trust-anchor");
     x509(&own, &private, &own, &["--trust-anchor", &long], "more than 4");
     x509(&own, &private, &own, &["--server-name", "192.0.2.1"], "--server-name");
@@ -182,6 +183,9 @@ fn keys_and_certificates_in_pem_and_der_begin_a_handshake() {
             (&public, &["--server-name", "lwm2m.example"]),
             (own, &["--certificate-usage", "2", "--server-name", "lwm2m.example"]),
             (own, &["--certificate-usage", "0", "--trust-anchor", own, "--server-name", "lwm2m.example"]),
+            // With nothing else, --trust has the anchors.
+            (own, &["--certificate-usage", "0", "--server-name", "lwm2m.example"]),
+            (own, &["--certificate-usage", "1", "--server-name", "lwm2m.example"]),
         ] {
             let offered = hello(&[&files[..], &["--trust", trust], more].concat());
             assert!(has(&offered, &suite) && !has(&offered, &raw), "{more:?}");

@@ -44,8 +44,9 @@
 //!                                 # another. Who knows a raw public key asks for no name: move coaps to another port, name the one
 //!                                 # it had as former_coaps, and server_uri as it is now
 //!
-//! [trust]                         # in the certificates of devices; read again every minute. A list that should have been renewed lets
-//!                                 # nobody in of whom its authority may have revoked one
+//! [trust]                         # in the certificates of devices; read again every minute, and at SIGHUP. What cannot be read
+//!                                 # leaves all as it was, and the log says so. A list that should have been renewed lets nobody in of
+//!                                 # whom its authority may have revoked one
 //! anchors = ["/etc/lwm2m-server/ca.pem"]
 //! revocation_lists = ["/etc/lwm2m-server/ca.crl"]
 //!
@@ -61,6 +62,8 @@
 //! lifetime = 86400
 //! binding = "U"
 //! notification_storing = true
+//! write_time = false              # also the time into /3/0/13, for devices without a clock, which without it take certificates whose
+//!                                 # dates have passed; not without security, where anybody could write another
 //! retry_count = 5                 # /1/x/17 to /1/x/20; left out, the device's defaults hold
 //! retry_timer = 60
 //! sequence_delay = 86400
@@ -273,6 +276,8 @@ pub struct BootstrapConfig {
     pub binding: Option<String>,
     /// Notification Storing When Disabled or Offline.
     pub notification_storing: Option<bool>,
+    /// Whether the time is written too; it is not if it is not said.
+    pub write_time: Option<bool>,
     /// Communication Retry Count.
     pub retry_count: Option<u32>,
     /// Communication Retry Timer in seconds.
@@ -434,6 +439,7 @@ impl Config {
                 lifetime: bootstrap.lifetime.or(self.bootstrap.lifetime),
                 binding: bootstrap.binding.or(self.bootstrap.binding),
                 notification_storing: bootstrap.notification_storing.or(self.bootstrap.notification_storing),
+                write_time: bootstrap.write_time.or(self.bootstrap.write_time),
                 retry_count: bootstrap.retry_count.or(self.bootstrap.retry_count),
                 retry_timer: bootstrap.retry_timer.or(self.bootstrap.retry_timer),
                 sequence_delay: bootstrap.sequence_delay.or(self.bootstrap.sequence_delay),
@@ -504,6 +510,7 @@ impl Config {
             lifetime: bootstrap.lifetime.unwrap_or(default.lifetime),
             binding: bootstrap.binding.unwrap_or(default.binding),
             notification_storing: bootstrap.notification_storing.unwrap_or(default.notification_storing),
+            write_time: bootstrap.write_time.unwrap_or(default.write_time),
             retry: Retry {
                 count: bootstrap.retry_count,
                 timer: bootstrap.retry_timer,

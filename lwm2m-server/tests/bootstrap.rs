@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use lwm2m_coap::{Code, OptionNumber};
-use lwm2m_server::credentials::{Enrol, Profile, Role, Rotate, State};
+use lwm2m_server::credentials::{Enrol, Profile, Role, Rotate, Settings, State};
 use lwm2m_server::endpoint::Listener;
 use support::{Device, KEY, World};
 
@@ -198,6 +198,49 @@ fn a_write_that_is_refused_with_4_15_is_repeated_in_the_other_format() {
             assert_eq!(world.told(), ["bootstrap finished a"]);
         }
     }
+}
+
+#[test]
+fn the_time_is_written_where_that_is_configured_and_no_answer_to_it_fails_the_bootstrap() {
+    for answer in [
+        Code::CHANGED,
+        Code::BAD_REQUEST,
+        Code::NOT_FOUND,
+        Code::METHOD_NOT_ALLOWED,
+        Code::UNSUPPORTED_CONTENT_FORMAT,
+        Code::INTERNAL_SERVER_ERROR,
+    ] {
+        let mut world = World::new(false);
+        let settings = Settings { write_time: true, ..world.credentials.settings().as_ref().clone() };
+        world.credentials.set_settings(settings);
+        let mut device = device(&mut world);
+        let steps = play(&mut world, &mut device, |step| match step {
+            "0.03 /3/0/13" => (answer, b""),
+            step => agreed(step, FOUND),
+        });
+        assert_eq!(steps, ["0.01 ", "0.03 /0/2", "0.03 /1/1", "0.03 /3/0/13", "0.02 /bs"], "{answer:?}");
+        assert_eq!(world.told(), ["bootstrap finished a"], "{answer:?}");
+    }
+}
+
+#[test]
+fn the_time_that_is_written_is_the_servers_own() {
+    let mut world = World::new(false);
+    let settings = Settings { write_time: true, ..world.credentials.settings().as_ref().clone() };
+    world.credentials.set_settings(settings);
+    let mut device = device(&mut world);
+    let mut written = Vec::new();
+    while let Some(asked) = device.got.pop_front() {
+        let (code, body) = agreed(if asked.code == Code::GET { "0.01" } else { "0.03" }, FOUND);
+        let link = (OptionNumber::CONTENT_FORMAT, &[40_u8][..]);
+        let options = if body.is_empty() { &[][..] } else { core::slice::from_ref(&link) };
+        device.answer(&mut world, &asked, code, options, body);
+        if asked.uri() == "/3/0/13" {
+            written.push(asked.payload);
+        }
+    }
+    // 2027-01-15T08:00:00Z in TLV: resource 13, four bytes.
+    assert_eq!(written, [[0xc4, 13, 0x6b, 0x49, 0xd2, 0x00]]);
 }
 
 #[test]

@@ -463,6 +463,117 @@ fn revocation_lists_refuse_whom_they_name_and_all_of_their_issuer_when_they_are_
     }
 }
 
+/// Whose certificate is on a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Revoked {
+    Leaf,
+    Intermediate,
+    Nobody,
+}
+
+/// What a device presents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shape {
+    /// Its own certificate, which the root issued.
+    Direct,
+    WithIntermediate,
+    WithRoot,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Bound {
+    ByKey,
+    ByName,
+    Pinned,
+}
+
+/// The list that says so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum List {
+    Fresh,
+    /// It should have been renewed a day ago.
+    Stale,
+    /// Somebody of the issuer's name signed it.
+    Forged,
+}
+
+/// RFC 5280 §6.1.3 (a) (3) for all of a path, §6.3.3 (a) and (g): what may have been replaced or was not signed by the issuer says
+/// nothing, and who holds back the list that follows must gain nothing by it. A pinned certificate has no path, and of what the
+/// operator gave its own entry counts alone.
+fn verdict_on_revoked(
+    revoked: Revoked,
+    shape: Shape,
+    bound: Bound,
+    list: List,
+) -> Result<(), (Refusal, String)> {
+    let issuer = if shape == Shape::Direct { "Root" } else { "Intermediate" };
+    let of_leaf = || {
+        let reason =
+            format!("the certificate of 'CN=sensor-1', serial number 1092, was revoked by 'CN={issuer}'");
+        Err((Refusal::Revoked, reason))
+    };
+    if bound == Bound::Pinned {
+        return if revoked == Revoked::Leaf { of_leaf() } else { Ok(()) };
+    }
+    let author = if revoked == Revoked::Intermediate { "Root" } else { issuer };
+    let unknown = |what: &str| {
+        let reason = format!("the certificate of 'CN=sensor-1': a revocation list of 'CN={author}' {what}");
+        Err((Refusal::Unknown, reason))
+    };
+    match (list, revoked) {
+        (List::Stale, _) => unknown(
+            "should have been renewed by 2026-05-31T00:00:00Z: until it is, nobody knows what was revoked",
+        ),
+        (List::Forged, _) => unknown("is not signed by who may sign it"),
+        (List::Fresh, Revoked::Leaf) => of_leaf(),
+        (List::Fresh, Revoked::Intermediate) if shape != Shape::Direct => Err((
+            Refusal::Revoked,
+            "the certificate of 'CN=Intermediate', serial number 4d, was revoked by 'CN=Root'".to_owned(),
+        )),
+        (List::Fresh, _) => Ok(()),
+    }
+}
+
+#[test]
+fn every_revoked_certificate_shape_binding_and_list_has_its_verdict_and_its_reason() {
+    let (made, forger) = (plain(), plain());
+    let mut direct = params(NAME);
+    direct.serial_number = Some(SerialNumber::from(4_242));
+    let direct = direct.signed_by(&key(), &made.root_issuer).unwrap().der().to_vec();
+    let mut count = 0;
+    for (shape, chain) in [
+        (Shape::Direct, &[&direct[..]][..]),
+        (Shape::WithIntermediate, &[&made.leaf, &made.intermediate]),
+        (Shape::WithRoot, &[&made.leaf, &made.intermediate, &made.root]),
+    ] {
+        for (revoked, serial) in [(Revoked::Leaf, 4_242), (Revoked::Intermediate, 77), (Revoked::Nobody, 1)] {
+            let is_roots = shape == Shape::Direct || revoked == Revoked::Intermediate;
+            for (list, until, author) in [
+                (List::Fresh, (2026, 7, 1), &made),
+                (List::Stale, (2026, 5, 31), &made),
+                (List::Forged, (2026, 7, 1), &forger),
+            ] {
+                let issuer = if is_roots { &author.root_issuer } else { &author.intermediate_issuer };
+                let bytes = revocation(issuer, serial, until);
+                for (bound, binding) in [
+                    (Bound::ByKey, by_key(&made.root, chain[0])),
+                    (Bound::ByName, BY_NAME),
+                    (Bound::Pinned, Binding::Pinned(Fingerprint::of(chain[0]))),
+                ] {
+                    let credentials = credentials(&[&made.root], &[&bytes]);
+                    enrol(&credentials, NAME, binding).unwrap();
+                    let found = identify(&credentials, chain).map(|found| assert_eq!(found, who(NAME)));
+                    let found = found.map_err(|untrusted| (untrusted.refusal, untrusted.reason));
+                    let expected = verdict_on_revoked(revoked, shape, bound, list);
+                    assert_eq!(found, expected, "{revoked:?}, {shape:?}, {bound:?}, {list:?}");
+                    count += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(count, 81);
+}
+
 #[test]
 fn a_pinned_certificate_needs_no_path_but_its_dates_count() {
     let leaf_key = key();

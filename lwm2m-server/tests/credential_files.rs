@@ -11,15 +11,22 @@ use std::process::Output;
 use common::Served;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
-    ExtendedKeyUsagePurpose as Purpose, IsCa, Issuer, KeyIdMethod, KeyPair, PublicKeyData as _,
-    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+    ExtendedKeyUsagePurpose as Purpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair, NameConstraints,
+    PublicKeyData as _, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 const HOST: &str = "lwm2m.example";
 
 fn key() -> KeyPair {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap()
+}
+
+fn authority(common_name: &str) -> CertificateParams {
+    let mut params = params(common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
 }
 
 /// Valid whatever day the test runs on.
@@ -35,24 +42,21 @@ fn params(common_name: &str) -> CertificateParams {
 /// A folder with a root, an intermediate, and what they issue.
 struct Files {
     folder: tempfile::TempDir,
+    root: Issuer<'static, KeyPair>,
     intermediate: Issuer<'static, KeyPair>,
 }
 
 impl Files {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let authority = |name: &str| {
-            let mut params = params(name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params
-        };
         let (root_key, intermediate_key) = (key(), key());
         let (root, intermediate) = (authority("Root"), authority("Intermediate"));
         fs::write(folder.path().join("root.pem"), root.self_signed(&root_key).unwrap().pem()).unwrap();
-        let issued = intermediate.signed_by(&intermediate_key, &Issuer::new(root, root_key)).unwrap();
+        let root = Issuer::new(root, root_key);
+        let issued = intermediate.signed_by(&intermediate_key, &root).unwrap();
         fs::write(folder.path().join("intermediate.pem"), issued.pem()).unwrap();
         fs::write(folder.path().join("intermediate.der"), issued.der()).unwrap();
-        Self { folder, intermediate: Issuer::new(intermediate, intermediate_key) }
+        Self { folder, root, intermediate: Issuer::new(intermediate, intermediate_key) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -72,6 +76,46 @@ impl Files {
         let issued = params.signed_by(key, &self.intermediate).unwrap();
         fs::write(self.path(&format!("{name}.pem")), issued.pem()).unwrap();
         fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
+    /// Authorities below the root, one below the other, and what the last of them issues: all in `NAME.pem`, that first.
+    fn issue_below(&self, name: &str, authorities: Vec<CertificateParams>, own: CertificateParams) {
+        let mut below: Vec<Issuer<'static, KeyPair>> = Vec::new();
+        let mut chain = String::new();
+        for params in authorities {
+            let key = key();
+            let issued = params.signed_by(&key, below.last().unwrap_or(&self.root)).unwrap();
+            chain.insert_str(0, &issued.pem());
+            below.push(Issuer::new(params, key));
+        }
+        let own = own.signed_by(&key(), below.last().unwrap_or(&self.root)).unwrap();
+        fs::write(self.path(&format!("{name}.pem")), own.pem() + &chain).unwrap();
+    }
+
+    /// A chain for each constraint of an authority that it breaks.
+    fn issue_what_is_not_allowed(&self, own: &CertificateParams) {
+        let authority_with = |name: &str, bend: &dyn Fn(&mut CertificateParams)| {
+            let mut params = authority(name);
+            bend(&mut params);
+            params
+        };
+        let no_authority = authority_with("Nobody", &|params| params.is_ca = IsCa::ExplicitNoCa);
+        self.issue_below("no_authority", vec![no_authority], own.clone());
+        let none_below =
+            authority_with("Narrow", &|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+        let one_below =
+            authority_with("Narrow", &|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)));
+        self.issue_below("too_long", vec![none_below, authority("Below")], own.clone());
+        self.issue_below("long", vec![one_below, authority("Below")], own.clone());
+        let only = |name: &str| {
+            let permitted_subtrees = vec![GeneralSubtree::DnsName(name.to_owned())];
+            Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() })
+        };
+        let others = authority_with("Of Others", &|params| params.name_constraints = only("example.org"));
+        self.issue_below("other_names", vec![others], own.clone());
+        let ours = authority_with("Ours", &|params| params.name_constraints = only("example"));
+        self.issue_below("own_names", vec![ours], own.clone());
+        fs::write(self.path("self_signed.pem"), own.self_signed(&key()).unwrap().pem()).unwrap();
     }
 
     fn check(&self, arguments: &[&str]) -> Output {
@@ -110,6 +154,7 @@ fn a_servers_chain_is_judged_as_a_device_would_and_the_reason_is_said() {
         params.not_after = date_time_ymd(2021, 1, 1);
         params
     });
+    files.issue_what_is_not_allowed(&server_params(HOST));
     let weak = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
     files.issue_for("weak", server_params(HOST), &weak);
     let chain = "intermediate.pem";
@@ -168,6 +213,34 @@ fn a_servers_chain_is_judged_as_a_device_would_and_the_reason_is_said() {
             0,
             "note: the order is wrong: the certificate of 'CN=Root' follows the certificate of 'CN=Server'",
         ),
+        (
+            &["no_authority.pem", "--anchor", "root.pem", "--name", HOST, "--usage", "2"],
+            1,
+            "the certificate of 'CN=Server' was issued by 'CN=Nobody', which is no authority (basicConstraints)",
+        ),
+        (
+            &["too_long.pem", "--anchor", "root.pem", "--name", HOST, "--usage", "2"],
+            1,
+            "the certificate of 'CN=Narrow' allows 0 authorities below itself, and the path has 1 (pathLenConstraint)",
+        ),
+        (&["long.pem", "--anchor", "root.pem", "--name", HOST, "--usage", "2"], 0, "good: a device takes it"),
+        (
+            &["other_names.pem", "--anchor", "root.pem", "--name", HOST, "--usage", "2"],
+            1,
+            "the certificate of 'CN=Server': 'CN=Of Others' above it may not issue for its names, Server, lwm2m.example \
+             (nameConstraints)",
+        ),
+        (
+            &["own_names.pem", "--anchor", "root.pem", "--name", HOST, "--usage", "2"],
+            0,
+            "good: a device takes it",
+        ),
+        (
+            &["self_signed.pem", "--anchor", "root.pem", "--name", HOST, "--usage", "2"],
+            1,
+            "the certificate of 'CN=Server' is self-signed, and the device was given another anchor: usage 3 is for such a server",
+        ),
+        (&["self_signed.pem", "--usage", "3"], 0, "good: a device takes it, with usage 3"),
         (&["server.pem", "--usage", "2", "--name", HOST], 1, "this usage needs an authority"),
         (
             &["server.pem", "--usage", "2", "--anchor", "root.pem"],
@@ -195,6 +268,11 @@ fn a_devices_chain_is_judged_as_the_server_would_and_the_reason_is_said() {
         params
     });
     files.issue("server", server_params(HOST));
+    files.issue_what_is_not_allowed(&{
+        let mut params = params("sensor-1");
+        params.subject_alt_names = vec![SanType::DnsName("sensor-1.example".try_into().unwrap())];
+        params
+    });
     let revocation = CertificateRevocationListParams {
         this_update: date_time_ymd(2020, 1, 1),
         next_update: date_time_ymd(2999, 1, 1),
@@ -234,6 +312,29 @@ fn a_devices_chain_is_judged_as_the_server_would_and_the_reason_is_said() {
             1,
             "serial number 1092, was revoked by 'CN=Intermediate'",
         ),
+        (
+            &["no_authority.pem", "--anchor", "root.pem"],
+            1,
+            "the certificate of 'CN=sensor-1' was issued by 'CN=Nobody', which is no authority (basicConstraints)",
+        ),
+        (
+            &["too_long.pem", "--anchor", "root.pem"],
+            1,
+            "an authority above it does not allow so many others below itself (pathLenConstraint)",
+        ),
+        (&["long.pem", "--anchor", "root.pem"], 0, "good: the server takes it"),
+        (
+            &["other_names.pem", "--anchor", "root.pem"],
+            1,
+            "an authority above it may not issue for its names, sensor-1, sensor-1.example (nameConstraints)",
+        ),
+        (&["own_names.pem", "--anchor", "root.pem"], 0, "good: the server takes it"),
+        (
+            &["self_signed.pem", "--anchor", "root.pem"],
+            1,
+            "the certificate of 'CN=sensor-1' is self-signed, and no account is bound to it",
+        ),
+        (&["self_signed.pem"], 0, "good: the server takes it where sha256"),
         (&["device.pem", "--anchor", "server.pem"], 2, "is not that of an authority (basicConstraints)"),
         (&["device.pem", "--anchor", "root.pem", "--crl", "root.pem"], 2, "--crl"),
     ];
@@ -246,6 +347,60 @@ fn a_devices_chain_is_judged_as_the_server_would_and_the_reason_is_said() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["good"], json!(false));
     assert_eq!(answer["certificates"][0]["names"], json!(["sensor-1"]));
+}
+
+/// The SHA-256 of a certificate, and of the key in it.
+fn fingerprints(certificate: &rcgen::Certificate, key: &KeyPair) -> [String; 2] {
+    [certificate.der().to_vec(), key.subject_public_key_info()]
+        .map(|bytes| hex::encode(Sha256::digest(bytes)))
+}
+
+#[test]
+fn fingerprints_and_dates_are_those_that_anybody_else_computes() {
+    let files = Files::new();
+    let data = files.path("data");
+    let served = Served::start(&data);
+    let own = key();
+    let mut params = params("sensor-1");
+    params.not_before = date_time_ymd(2024, 2, 29);
+    // The last second that is written with two digits for the year, and the first one after it.
+    for (name, end, utc, ms) in [
+        ("near", (2049, 12, 31), "2049-12-31T00:00:00Z", 2_524_521_600_000_u64),
+        ("far", (2050, 1, 1), "2050-01-01T00:00:00Z", 2_524_608_000_000),
+    ] {
+        params.not_after = date_time_ymd(end.0, end.1, end.2);
+        let issued = params.signed_by(&own, &files.intermediate).unwrap();
+        let [certificate, key] = fingerprints(&issued, &own);
+        let file = files.text(&format!("{name}.pem"));
+        fs::write(&file, issued.pem()).unwrap();
+        let put = served.ctl(&["credentials", "put", name, "--certificate", &file, "--json"]);
+        assert_eq!(parsed(&put)["created"][0]["mode"], "x509");
+        let list = served.ctl(&["credentials", "list", name, "--json"]);
+        let shown = parsed(&list)["management"]["credentials"][0].clone();
+        let checked = files.check(&[&file, "--json"]);
+        assert_eq!(shown["binding"]["pinned"], certificate);
+        assert_eq!(shown["expires_ms"], ms);
+        for each in [&shown["certificates"][0], &parsed(&checked)["certificates"][0]] {
+            assert_eq!(each["sha256"], certificate);
+            assert_eq!(each["public_key_sha256"], key);
+            assert_eq!(each["not_before"], "2024-02-29T00:00:00Z");
+            assert_eq!(each["not_after"], utc);
+        }
+        let (_, said) = files.checked(&[&file]);
+        let line = format!("   sha256 {certificate}, of its public key {key}\n");
+        assert!(said.contains(&line), "{said}");
+        let table = String::from_utf8(served.ctl(&["credentials", "show", name]).stdout).unwrap();
+        let line =
+            format!("CN=sensor-1 by CN=Intermediate, 2024-02-29T00:00:00Z to {utc}, sha256 {certificate}");
+        assert!(table.contains(&line), "{table}");
+    }
+    let file = files.text("own.pub");
+    fs::write(&file, own.subject_public_key_info()).unwrap();
+    let put = served.ctl(&["credentials", "put", "raw", "--mode", "rpk", "--public-key", &file, "--json"]);
+    assert!(put.status.success());
+    let list = served.ctl(&["credentials", "list", "raw", "--json"]);
+    let expected = hex::encode(Sha256::digest(own.subject_public_key_info()));
+    assert_eq!(parsed(&list)["management"]["credentials"][0]["public_key_sha256"], expected);
 }
 
 fn parsed(output: &Output) -> Value {

@@ -404,6 +404,32 @@ fn an_account_with_certificates_comes_in_blocks_and_is_stored() {
     assert!(world.run_until(10, |world| world.client.is_registered()));
 }
 
+#[test]
+fn the_time_that_a_bootstrap_server_writes_counts_for_the_certificate_of_the_next_server() {
+    let made = Made::new();
+    let usage = Usage::TrustAnchorAssertion;
+    let credential = Certificate { usage, server_certificate: &made.root, ..made.credential() };
+    // Within 2026, on 2027-01-02, and none.
+    for (time, is_in_time) in [(Some(NOW), true), (Some(1_798_848_000), false), (None, true)] {
+        let mut world = bootstrapping(&made);
+        assert_eq!(world.objects.device.clock, None);
+        world.write_credential(BS, DM, credential.into());
+        if let Some(time) = time {
+            let payload = tlv("/3/0", &[("13", Value::Time(time))]);
+            let content = Content { format: Format::TLV, payload: &payload };
+            let path = target("/3/0/13").path;
+            assert_eq!(world.ask(BS, &Operation::BootstrapWrite { path, content }).code, Code::CHANGED);
+        }
+        assert_eq!(world.objects.device.clock, time);
+        assert_eq!(world.finish(BS), Code::CHANGED);
+        if is_in_time {
+            is_accepted(world, &format!("{time:?}"));
+        } else {
+            is_refused(world, Refusal::Expired, 45, "expired by the time that was written");
+        }
+    }
+}
+
 /// What becomes of a longer digest.
 const DIGESTS: Code = if cfg!(feature = "sha512") { Code::CHANGED } else { Code::NOT_ACCEPTABLE };
 

@@ -464,7 +464,7 @@ impl Object for Device {
     }
 
     fn has(&self, _: u16, resource: u16) -> bool {
-        matches!(resource, 0 | 4 | 11 | 16)
+        matches!(resource, 0 | 4 | 11 | 16) || (resource == 13 && self.clock.is_some())
     }
 
     fn read(&self, at: At) -> Option<Value<'_>> {
@@ -475,6 +475,14 @@ impl Object for Device {
             (16, _) => Some(Value::String("U")),
             _ => None,
         }
+    }
+
+    fn apply(&mut self, _: u16, change: &Change<'_>) -> Result<(), Error> {
+        let Change::Set { resource: 13, value: Value::Time(time), .. } = *change else {
+            return Err(Error::MethodNotAllowed);
+        };
+        self.clock = Some(time);
+        Ok(())
     }
 
     fn execute(&mut self, _: u16, resource: u16, _: Arguments<'_>) -> Result<Completion, Error> {

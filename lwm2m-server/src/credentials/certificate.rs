@@ -40,12 +40,14 @@ pub struct Certificate {
     pub not_after: u64,
     /// It may issue others.
     pub is_authority: bool,
+    /// How many authorities there may be between it and a device or server, where it says so.
+    pub path_length: Option<u64>,
     /// Its keyUsage, where it has one, allows signatures in handshakes.
     pub may_sign: bool,
     /// What its extendedKeyUsage allows, in words; `None` without the extension.
     pub purposes: Option<Vec<String>>,
     /// It may issue for some names only, or not for some.
-    pub(super) has_name_constraints: bool,
+    pub has_name_constraints: bool,
     /// The bytes of subject and issuer as they are compared.
     pub(super) names: (Vec<u8>, Vec<u8>),
 }
@@ -79,6 +81,7 @@ impl Certificate {
             not_before,
             not_after,
             is_authority: false,
+            path_length: None,
             may_sign: true,
             purposes: None,
             has_name_constraints: false,
@@ -123,6 +126,7 @@ impl Certificate {
                 let mut constraints = Reader::new(der::only(value, SEQUENCE)?);
                 self.is_authority =
                     constraints.optional(BOOLEAN).is_some_and(|is_authority| is_authority.content == [0xff]);
+                self.path_length = constraints.optional(INTEGER).map(|length| number(length.content));
             }
             // nameConstraints
             [0x55, 0x1d, 0x1e] => self.has_name_constraints = true,
@@ -182,6 +186,12 @@ impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the certificate of '{}'", self.subject)
     }
+}
+
+/// Those that are greater than anything that is counted here are as good as the greatest.
+fn number(integer: &[u8]) -> u64 {
+    let digit = |sum: u64, byte: &u8| sum.checked_mul(256)?.checked_add(u64::from(*byte));
+    integer.iter().try_fold(0, digit).unwrap_or(u64::MAX)
 }
 
 /// UTCTime of two digits for the year, or GeneralizedTime of four.

@@ -39,6 +39,8 @@ pub struct Settings {
     pub binding: String,
     /// Notification Storing When Disabled or Offline, `/1/x/6`.
     pub notification_storing: bool,
+    /// The time is written to `/3/0/13`, by which a device without a clock judges certificates.
+    pub write_time: bool,
     /// How often and how long a device tries to register.
     pub retry: Retry,
     /// Plain coap is accepted for every device that has no credential.
@@ -67,6 +69,7 @@ impl Default for Settings {
             lifetime: 86_400,
             binding: "U".to_owned(),
             notification_storing: true,
+            write_time: false,
             retry: Retry::default(),
             allow_nosec: false,
         }
@@ -282,6 +285,8 @@ impl Credentials {
             self.store.secret(&who.endpoint, Role::Management, generation).map_err(|_| Refusal::Store)?;
         let pin = self.pin(&subject)?;
         let plan = self.plan(&who.endpoint, &device, generation, Some((&subject, kept.as_ref())))?;
+        let time = self.settings().write_time.then_some(now_ms / 1000);
+        let plan = BootstrapPlan { time, ..plan };
         let mut changed = (*device).clone();
         let outcome = changed.hand_out(now_ms, pin);
         self.keep(&turn, now_ms, "device", changed, outcome, &[]).map_err(|_| Refusal::Store)?;

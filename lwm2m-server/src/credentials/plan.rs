@@ -1,8 +1,8 @@
 //! The bootstrap plan: what a bootstrap writes into `/0` and `/1` (LwM2M Core §6.1; objects `/0` and `/1`).
 //!
 //! Invariants: the bootstrap account's own `/0` instance is never a target where a Discover showed it; what is written
-//! blind goes to the instances that the profile names. The only thing a plan writes is one server account, the pair of a
-//! `/0` and a `/1` instance with the same Short Server ID.
+//! blind goes to the instances that the profile names. A plan writes one server account, the pair of a `/0` and a `/1` instance with
+//! the same Short Server ID, and else at most the time.
 
 use core::fmt;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub struct BootstrapPlan {
     pub security: Vec<(u16, Setting)>,
     /// Resources of the `/1` instance in ascending order.
     pub server: Vec<(u16, Setting)>,
+    /// The time to write to `/3/0/13`, in seconds since 1970.
+    pub time: Option<u64>,
 }
 
 /// What a Bootstrap-Discover showed: instances with their Short Server ID.
@@ -118,6 +120,7 @@ mod tests {
             server_instance: 0,
             security: vec![(5, Setting::Opaque(Zeroizing::new(vec![0xaa; 16])))],
             server: Vec::new(),
+            time: None,
         }
     }
 

@@ -3,7 +3,8 @@
 //! 1. Bootstrap-Request came, the plan is known: 2.04.
 //! 2. Discover `/`: where the bootstrap account and the accounts of servers are.
 //! 3. Delete: further instances of the account that is written.
-//! 4. Write `/0/x` and `/1/y`, whole instances, in the format the device prefers; after a 4.15 once more in the other one.
+//! 4. Write `/0/x` and `/1/y`, whole instances, in the format the device prefers; after a 4.15 once more in the other one. Write
+//!    `/3/0/13`, when the server is configured to: a device that has no clock, or one of its own alone, may refuse it.
 //! 5. Discover again, when the server is configured to verify: both instances must show the Short Server ID.
 //! 6. Finish: 2.04 ends it; 4.06 means that the device finds the configuration inconsistent.
 //! 7. After a 4.06, once: Discover again, delete also halves of other accounts, write both instances again, Finish.
@@ -16,7 +17,7 @@ use std::collections::VecDeque;
 use lwm2m_coap::{Code, Instant};
 use lwm2m_objects::{Format, Path};
 
-use crate::credentials::{BootstrapPlan, Discovered};
+use crate::credentials::{BootstrapPlan, Discovered, Setting};
 
 use super::association::Who;
 use super::content;
@@ -49,6 +50,7 @@ enum Step {
     Discover,
     Delete(Path),
     Write(Path),
+    Time,
     Verify,
     Finish,
     Inspect,
@@ -102,6 +104,7 @@ impl Bootstrap {
             (Step::Discover, _) => "Bootstrap-Discover /".to_owned(),
             (Step::Delete(path), _) => format!("Bootstrap-Delete {path}"),
             (Step::Write(path), _) => format!("Bootstrap-Write {path}"),
+            (Step::Time, _) => "Bootstrap-Write /3/0/13".to_owned(),
             (Step::Verify, _) => "Bootstrap-Discover / after the writes".to_owned(),
             (Step::Finish, None) => "Bootstrap-Finish".to_owned(),
             (Step::Finish, Some(correction)) => {
@@ -156,7 +159,7 @@ impl Bootstrap {
                 self.format = if self.format == Format::TLV { Format::SENML_CBOR } else { Format::TLV };
                 self.arrange()
             }
-            (Step::Write(_), Code::CHANGED) => true,
+            (Step::Write(_), Code::CHANGED) | (Step::Time, _) => true,
             (Step::Verify, Code::CONTENT) => {
                 let Some((found, _)) = discovered(&reply.body) else { return Next::Malformed };
                 let ours = Some(self.plan.short_server_id);
@@ -220,6 +223,16 @@ impl Bootstrap {
             let Ok(body) = content::encode_settings(self.format, path, write.resources) else { return false };
             let outgoing = Outgoing::new(Code::PUT, request::uri(None, path)).body(self.format, body);
             rest.push_back((Step::Write(path), outgoing));
+        }
+        let time = self.plan.time.and_then(|time| i64::try_from(time).ok());
+        if let Some(time) = time {
+            let time = [(13, Setting::Integer(time))];
+            let Ok(body) = content::encode_settings(self.format, Path::instance(3, 0), &time) else {
+                return false;
+            };
+            let path = Path::resource(3, 0, 13);
+            let outgoing = Outgoing::new(Code::PUT, request::uri(None, path)).body(self.format, body);
+            rest.push_back((Step::Time, outgoing));
         }
         if self.is_verified {
             rest.push_back((Step::Verify, discover()));

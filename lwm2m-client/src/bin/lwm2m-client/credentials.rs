@@ -49,7 +49,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", requires = "certificate")]
     trust: Option<PathBuf>,
     /// X.509: what --trust is: 3 the server's certificate itself; 2 the trust anchor of the server's certificate; 1 the server's
-    /// certificate, which must lead to a --trust-anchor as well; 0 an authority on the way to a --trust-anchor.
+    /// certificate, which must lead to a --trust-anchor as well; 0 an authority on the way to a --trust-anchor. Where 0 and 1 come
+    /// without --trust-anchor, every certificate in --trust is an anchor, also behind the first.
     #[cfg(feature = "x509")]
     #[arg(long, value_name = "0..3", requires = "certificate", default_value_t = 3,
           value_parser = clap::value_parser!(u8).range(0..=3))]
@@ -59,7 +60,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME", requires = "certificate")]
     server_name: Option<String>,
     /// X.509: certificates of authorities (PEM, or one in DER) for the certificate usages 0 and 1, also of accounts that a
-    /// bootstrap server writes. Up to 4 in all.
+    /// bootstrap server writes. Up to 4 in all. For --certificate-usage 0 and 1 those in --trust if it is left out.
     #[cfg(feature = "x509")]
     #[arg(long, value_name = "FILE")]
     trust_anchor: Vec<PathBuf>,
@@ -164,9 +165,6 @@ impl Options {
         if usage != CertificateUsage::DomainIssuedCertificate && !cfg!(feature = "x509-path") {
             return Err(format!("--certificate-usage {number} needs the feature x509-path"));
         }
-        if number < 2 && self.trust_anchor.is_empty() {
-            return Err(format!("--certificate-usage {number} needs --trust-anchor"));
-        }
         let certificates = certificates("--certificate", own)?;
         let chain = certificates.concat();
         if certificates.len() > 5 || chain.len() > CERTIFICATE_CAPACITY {
@@ -198,17 +196,22 @@ impl Options {
         Ok(Owned::Certificate { chain, private_key, trust, usage, server_name })
     }
 
-    /// Reads the trust anchors.
+    /// Reads the trust anchors: those of --trust where the usage wants some and no others are given.
     ///
     /// # Errors
     /// What is wrong, with which file.
     #[cfg(feature = "x509")]
     pub(crate) fn trust_anchors(&self) -> Result<Vec<Vec<u8>>, String> {
-        let read = |file: &PathBuf| certificates("--trust-anchor", file);
-        let anchors: Vec<Vec<u8>> =
-            self.trust_anchor.iter().map(read).collect::<Result<Vec<_>, _>>()?.concat();
+        let (option, files) = match &self.trust {
+            Some(trust) if self.trust_anchor.is_empty() && self.certificate_usage < 2 => {
+                ("--trust", core::slice::from_ref(trust))
+            }
+            _ => ("--trust-anchor", self.trust_anchor.as_slice()),
+        };
+        let read = |file: &PathBuf| certificates(option, file);
+        let anchors: Vec<Vec<u8>> = files.iter().map(read).collect::<Result<Vec<_>, _>>()?.concat();
         if anchors.len() > 4 {
-            Err("--trust-anchor: more than 4 certificates in all".into())
+            Err(format!("{option}: more than 4 certificates in all"))
         } else {
             Ok(anchors)
         }

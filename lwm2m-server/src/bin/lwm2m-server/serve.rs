@@ -63,20 +63,35 @@ fn trust(named: &TrustConfig) -> Result<DeviceTrust, Box<dyn core::error::Error>
     Ok(trust)
 }
 
-/// Reads it again from time to time: revocation lists are renewed.
-fn follow_trust(named: TrustConfig, credentials: Arc<Credentials>) {
+/// Reads it again from time to time and at SIGHUP: revocation lists are renewed. Where nothing is named SIGHUP ends the server, as
+/// it does other programs.
+fn follow_trust(named: TrustConfig, credentials: Arc<Credentials>) -> std::io::Result<()> {
     if named == TrustConfig::default() {
-        return;
+        return Ok(());
     }
-    std::thread::spawn(move || {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
         loop {
-            std::thread::sleep(TRUST);
-            match trust(&named) {
-                Ok(trust) => credentials.set_trust(trust),
+            let is_asked = tokio::select! {
+                () = tokio::time::sleep(TRUST) => false,
+                _ = hangup.recv() => true,
+            };
+            let (named, credentials) = (named.clone(), Arc::clone(&credentials));
+            let reading = tokio::task::spawn_blocking(move || match trust(&named) {
+                Ok(trust) => {
+                    credentials.set_trust(trust);
+                    if is_asked {
+                        tracing::info!("SIGHUP: whom to trust was read again");
+                    }
+                }
                 Err(error) => tracing::error!(%error, "whom to trust is what was read before"),
+            });
+            if let Err(error) = reading.await {
+                tracing::error!(%error, "whom to trust is what was read before");
             }
         }
     });
+    Ok(())
 }
 
 async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
@@ -108,7 +123,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     let resumable = Sessions::default().with_tickets(&*store.ticket_root()?);
     let credentials = Arc::new(Credentials::open(store, settled.credentials.clone())?);
     credentials.set_trust(trust(&settled.trust)?);
-    follow_trust(settled.trust.clone(), Arc::clone(&credentials));
+    follow_trust(settled.trust.clone(), Arc::clone(&credentials))?;
     let pinned = credentials.pinned();
     let own = data.join("server.key");
     let (keys, is_new) = ServerKeys::load(&settled.server_keys, &own, !pinned.is_empty())?;

@@ -240,24 +240,7 @@ fn why(
         }
         Refusal::Unknown => format!("{own} is not the one that the device was given in /0/x/4"),
         Refusal::UnknownIssuer => unknown_issuer(chain, anchors),
-        Refusal::NotAllowed => {
-            let server = "server authentication";
-            let is_for = |each: &&Certificate| {
-                each.purposes
-                    .as_ref()
-                    .is_some_and(|purposes| !purposes.iter().any(|purpose| purpose == server))
-            };
-            match chain.iter().find(is_for) {
-                Some(each) => format!(
-                    "{each} is for {}, not for {server} (extKeyUsage)",
-                    each.purposes.as_deref().unwrap_or_default().join(", ")
-                ),
-                None if own.is_authority => format!("{own} is that of an authority, not of a server"),
-                None => format!(
-                    "{own}: an authority above it may not issue it (basicConstraints, pathLenConstraint or nameConstraints)"
-                ),
-            }
-        }
+        Refusal::NotAllowed => not_allowed(own, chain, anchors),
         Refusal::Unsupported => format!(
             "{own}: a certificate of the chain is signed otherwise than by ECDSA on P-256 with SHA-256, or has a critical extension \
              that a device does not know"
@@ -267,9 +250,54 @@ fn why(
     }
 }
 
+/// Of its path, purposes first, and then from the own certificate up.
+fn not_allowed(own: &Certificate, chain: &[Certificate], anchors: &[&Certificate]) -> String {
+    let server = "server authentication";
+    let is_for_others = |each: &&Certificate| {
+        each.purposes.as_ref().is_some_and(|purposes| !purposes.iter().any(|purpose| purpose == server))
+    };
+    if let Some(each) = chain.iter().find(is_for_others) {
+        let purposes = each.purposes.as_deref().unwrap_or_default().join(", ");
+        return format!("{each} is for {purposes}, not for {server} (extKeyUsage)");
+    }
+    if own.is_authority {
+        return format!("{own} is that of an authority, not of a server");
+    }
+    let is_anchor = |each: &Certificate| anchors.iter().any(|anchor| anchor.fingerprint == each.fingerprint);
+    let (mut at, mut between) = (own, Vec::new());
+    while between.len() < chain.len()
+        && let Some(above) = chain.iter().find(|each| each.subject == at.issuer && !is_anchor(each))
+    {
+        if !above.is_authority {
+            return format!("{at} was issued by '{}', which is no authority (basicConstraints)", at.issuer);
+        }
+        let count = u64::try_from(between.len()).unwrap_or(u64::MAX);
+        if let Some(most) = above.path_length.filter(|most| *most < count) {
+            return format!(
+                "{above} allows {most} authorities below itself, and the path has {count} (pathLenConstraint)"
+            );
+        }
+        between.push(above);
+        at = above;
+    }
+    match between.iter().chain(anchors).find(|each| each.has_name_constraints) {
+        Some(above) => format!(
+            "{own}: '{}' above it may not issue for its names, {} (nameConstraints)",
+            above.subject,
+            names(own)
+        ),
+        None => format!("{own}: {}", Refusal::NotAllowed),
+    }
+}
+
 /// Follows the names up to where nobody goes on.
 fn unknown_issuer(chain: &[Certificate], anchors: &[&Certificate]) -> String {
     let Some(mut at) = chain.first() else { return String::new() };
+    if at.is_self_issued() {
+        return format!(
+            "{at} is self-signed, and the device was given another anchor: usage 3 is for such a server"
+        );
+    }
     for _ in chain {
         if anchors.iter().any(|anchor| anchor.subject == at.issuer) {
             return format!(
