@@ -400,6 +400,7 @@ fn an_extension_is_malformed_by_its_length_alone() {
 }
 
 /// What a client says to a ServerHello with these extensions.
+#[cfg(any(feature = "ecdhe", feature = "connection-id"))]
 fn answer_to_server_hello(client: &mut Client, extensions: &[u8]) -> Vec<Event> {
     let front = [&[0xfe, 0xfd][..], &[7; 32], &[0, 0xc0, 0xa8, 0, 0]].concat();
     receive(client, at(0), &message(2, 0, &[&front[..], &[extensions.len() as u8], extensions].concat()))
