@@ -362,6 +362,18 @@ mod tests {
     }
 
     #[test]
+    fn a_record_longer_than_any_may_be_is_not_even_decrypted() {
+        for etm in [false, true] {
+            // Of the longest content there is, its type, a code and the longest padding, in whole blocks.
+            for (blocks, expected) in [(1042, Dropped::Unauthenticated), (1043, Dropped::TooLarge)] {
+                let mut body = vec![9; BLOCK + blocks * BLOCK];
+                let opened = epoch(etm).open::<RustCrypto>(Header::new(DATA, 1, 1), &[], &mut body);
+                assert_eq!(opened.map(|(_, content)| content.len()), Err(expected));
+            }
+        }
+    }
+
+    #[test]
     fn the_vector_is_another_one_for_each_record() {
         let mut epoch = epoch(true);
         let vectors: Vec<_> = (0..3).map(|_| seal(&mut epoch, &[], &[])[13..29].to_vec()).collect();
@@ -425,6 +437,28 @@ mod tests {
         plaintext[5 + 31] ^= 1;
         let opened = open(&mut epoch(false), &[], &record_of(false, plaintext));
         assert_eq!(opened, Err(Dropped::Unauthenticated));
+    }
+
+    #[test]
+    fn a_right_code_does_not_help_a_missing_padding() {
+        // Its last byte stands where the length of the padding does, and would be a longer one than there is room for.
+        let plaintext = plaintext_of(false, &[7; BLOCK], &[]);
+        assert!(plaintext.last().is_some_and(|last| *last >= 16));
+        let opened = open(&mut epoch(false), &[], &record_of(false, plaintext));
+        assert_eq!(opened, Err(Dropped::Unauthenticated));
+    }
+
+    #[test]
+    fn an_authentic_record_longer_than_it_may_be_is_dropped() {
+        for etm in [false, true] {
+            for (length, expected) in [(PLAINTEXT_MAX, None), (PLAINTEXT_MAX + 1, Some(Dropped::TooLarge))] {
+                let mut epoch = epoch(etm);
+                let head = epoch.head(&[]);
+                let mut buffer = vec![0; head + length + epoch.tail(&[])];
+                let sealed = epoch.seal_cbc::<RustCrypto>(DATA, &[], &mut buffer, head..head + length);
+                assert_eq!(open(&mut epoch, &[], &buffer[sealed.unwrap()]).err(), expected, "{length}");
+            }
+        }
     }
 
     #[test]

@@ -843,6 +843,28 @@ mod tests {
     }
 
     #[test]
+    fn no_message_but_a_finished_counts_under_protection() {
+        let mut client = client();
+        let mut server = server(&mut client);
+        deliver(&mut server, &mut client);
+        assert_eq!(deliver(&mut client, &mut server), ESTABLISHED);
+        // In the clear it would be a repetition, and make the client repeat its flight.
+        let done = [14, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        let mut record = protected(&mut server, ContentType::Handshake, &done);
+        assert_eq!(client.handle(NOW, &mut Datagram::new(&mut record)), None);
+        assert_eq!((client.counters().unexpected, client.counters().duplicate), (1, 0));
+    }
+
+    #[test]
+    fn the_numbers_of_records_in_the_clear_never_wrap() {
+        let mut client = client();
+        client.association.plain_sequence = crate::record::SEQUENCE_MAX;
+        assert_eq!(sent(&mut client).len(), 1);
+        assert_eq!(client.handle_timeout(client.poll_timeout().unwrap()), None);
+        assert!(sent(&mut client).is_empty());
+    }
+
+    #[test]
     fn an_exhausted_connection_says_so() {
         let (mut client, _) = established();
         client.association.epoch_mut(1).unwrap().next_sequence = crate::record::SEQUENCE_MAX;

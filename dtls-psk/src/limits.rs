@@ -145,6 +145,15 @@ mod tests {
     }
 
     #[test]
+    fn limits_come_back_only_if_they_can_be_agreed() {
+        for (limit, is_possible) in [(62, false), (63, true), (LIMIT_MAX, true), (LIMIT_MAX + 1, false)] {
+            for parts in [[limit, 100], [100, limit], [100, limit | OF_FRAGMENTS]] {
+                assert_eq!(Limits::from_parts(parts).is_some(), is_possible, "{parts:?}");
+            }
+        }
+    }
+
+    #[test]
     fn codes_mean_powers_of_two() {
         let bytes = |code| FragmentLength::from_code(code).map(FragmentLength::bytes);
         assert_eq!(

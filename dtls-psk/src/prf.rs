@@ -405,4 +405,77 @@ pub(crate) mod tests {
         assert_ne!(plain.keys.server.key, extended.keys.server.key);
         assert_ne!(plain.verify_data.client, extended.verify_data.client);
     }
+
+    #[test]
+    fn keys_of_the_extended_master_secret_are_good_for_one_handshake() {
+        let key = |extended_master_secret, message: &[u8]| {
+            let mut transcript = <RustCrypto as Crypto>::Sha256::new();
+            transcript.update(message);
+            let secrets = derive(Inputs {
+                suite: Suite::PskAes128Ccm8,
+                psk: &[1; 16],
+                #[cfg(feature = "ecdhe")]
+                shared: None,
+                #[cfg(feature = "rpk")]
+                session_hash: None,
+                client_random: &[2; 32],
+                server_random: &[3; 32],
+                extended_master_secret,
+                transcript,
+                client_finished_header: [0; 12],
+            });
+            secrets.keys.client.key
+        };
+        assert_ne!(key(true, b"one"), key(true, b"other"));
+        // What it is there for: only the randoms tell the plain one apart.
+        assert_eq!(key(false, b"one"), key(false, b"other"));
+    }
+
+    #[test]
+    fn both_finished_are_good_for_one_handshake() {
+        // With the plain master secret, which is the same in all of them.
+        let verify_data = |message: &[u8], header| {
+            let mut transcript = <RustCrypto as Crypto>::Sha256::new();
+            transcript.update(message);
+            let secrets = derive(Inputs {
+                suite: Suite::PskAes128Ccm8,
+                psk: &[1; 16],
+                #[cfg(feature = "ecdhe")]
+                shared: None,
+                #[cfg(feature = "rpk")]
+                session_hash: None,
+                client_random: &[2; 32],
+                server_random: &[3; 32],
+                extended_master_secret: false,
+                transcript,
+                client_finished_header: [header; 12],
+            });
+            secrets.verify_data
+        };
+        let (one, other) = (verify_data(b"one", 0), verify_data(b"other", 0));
+        assert_ne!(one.client, other.client);
+        assert_ne!(one.server, other.server);
+        // The server's covers the client's besides.
+        let other = verify_data(b"one", 1);
+        assert_eq!(one.client, other.client);
+        assert_ne!(one.server, other.server);
+    }
+
+    #[cfg(feature = "resumption")]
+    #[test]
+    fn both_finished_of_a_session_are_good_for_one_handshake() {
+        let verify_data = |message: &[u8], header| {
+            let mut transcript = <RustCrypto as Crypto>::Sha256::new();
+            transcript.update(message);
+            let suite = Suite::PskAes128Ccm8;
+            Secrets::resume::<RustCrypto>(suite, &[1; 48], &[2; 32], &[3; 32], transcript, &[header; 12]).1
+        };
+        let (one, other) = (verify_data(b"one", 0), verify_data(b"other", 0));
+        assert_ne!(one.server, other.server);
+        assert_ne!(one.client, other.client);
+        // The client's covers the server's besides.
+        let other = verify_data(b"one", 1);
+        assert_eq!(one.server, other.server);
+        assert_ne!(one.client, other.client);
+    }
 }

@@ -189,6 +189,14 @@ mod tests {
     }
 
     #[test]
+    fn a_finished_makes_way_for_nothing() {
+        let mut reassembly = Reassembly::<64>::new();
+        assert_eq!(reassembly.insert(MessageType::Finished, &fragment(1, 12, 0, &[7; 12])), Ok(()));
+        let forged = reassembly.insert(MessageType::ServerHello, &fragment(0, 60, 0, &[1]));
+        assert_eq!((forged, reassembly.used), (Err(Dropped::TooLarge), 12));
+    }
+
+    #[test]
     fn pieces_in_every_order_make_one_range_and_the_whole() {
         // Of twelve bytes, some of them twice.
         let pieces: [(u32, &[u8]); 4] =

@@ -260,6 +260,29 @@ fn a_chain_that_many_ways_lead_through_is_refused_before_any_is_gone() {
     assert_eq!(check(&trust, &chain[..3]), Ok(()));
 }
 
+#[test]
+fn four_certificates_besides_the_own_one_are_looked_at_and_four_anchors() {
+    let Made { root, intermediate, leaf } = plain();
+    let strangers = ["a", "b", "c", "d"].map(|name| {
+        let stranger = authority(name, BasicConstraints::Unconstrained);
+        stranger.self_signed(&key()).unwrap().der().to_vec()
+    });
+    let strangers = || strangers.iter().map(Vec::as_slice);
+    let chain: Vec<&[u8]> = [&*leaf, &*intermediate].into_iter().chain(strangers()).collect();
+    let (few, many) = (strangers().skip(1).chain([&*root]), strangers().chain([&*root]));
+    let (few, many): (Vec<&[u8]>, Vec<&[u8]>) = (few.collect(), many.collect());
+    for (anchors, length, verdict) in [
+        (&few, 2, Ok(())),
+        (&few, 5, Ok(())),
+        (&few, 6, Err(Refusal::TooLong)),
+        (&many, 2, Err(Refusal::UnknownIssuer)),
+    ] {
+        let chain: Vec<&[u8]> = chain.iter().copied().take(length).collect();
+        let trust = trust(Usage::ServiceCertificateConstraint, &leaf, anchors);
+        assert_eq!(check(&trust, &chain), verdict, "{length}");
+    }
+}
+
 #[cfg(not(feature = "sha512"))]
 #[test]
 fn a_digest_that_this_build_does_not_have_is_refused_in_words() {

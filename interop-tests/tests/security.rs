@@ -1,4 +1,4 @@
-//! The table of attack classes in SECURITY.md names tests that exist.
+//! The tables of attack classes and of verification steps in SECURITY.md name tests that exist.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test")]
 
 use std::collections::BTreeMap;
@@ -49,10 +49,10 @@ fn tests_in(source: &str) -> Vec<String> {
     found
 }
 
-/// The cells of each row of the table: class number, class, tests.
-fn rows() -> Vec<[String; 3]> {
+/// The cells of each row of the table with this first column.
+fn rows(first: &str) -> Vec<[String; 3]> {
     let text = fs::read_to_string(top().join("SECURITY.md")).unwrap();
-    let table = text.lines().skip_while(|line| !line.starts_with("| # |")).skip(2);
+    let table = text.lines().skip_while(|line| !line.starts_with(first)).skip(2);
     table
         .take_while(|line| line.starts_with('|'))
         .map(|line| {
@@ -67,7 +67,7 @@ fn rows() -> Vec<[String; 3]> {
 fn every_class_of_attack_names_tests_that_exist_or_why_it_has_none() {
     let tests = tests();
     let mut next = 1;
-    for [number, class, cell] in rows() {
+    for [number, class, cell] in rows("| # |") {
         if let Ok(number) = number.parse::<usize>() {
             assert_eq!(number, next, "the rows are in order: {class}");
             next += 1;
@@ -88,4 +88,17 @@ fn every_class_of_attack_names_tests_that_exist_or_why_it_has_none() {
         }
     }
     assert_eq!(next, ROWS + 1, "each class has a row");
+}
+
+#[test]
+fn every_step_of_verification_names_a_test_of_the_engine() {
+    let tests = tests();
+    let rows = rows("| step |");
+    assert!(rows.len() > 200, "{}", rows.len());
+    for [step, what, test] in rows {
+        let name = test.strip_prefix('`').and_then(|name| name.strip_suffix('`'));
+        let found = name.and_then(|name| tests.get(name));
+        let is_there = found.is_some_and(|found| found.iter().any(|folder| folder == "dtls-psk"));
+        assert!(is_there, "{step}, {what}: there is no test {test}");
+    }
 }

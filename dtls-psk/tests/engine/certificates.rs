@@ -205,8 +205,10 @@ fn a_certificate_without_a_key_of_p_256_is_refused() {
         bent[place] = byte;
         bent
     };
-    // The algorithm, the version, the outer length, and the tag of the serial number.
-    for bent in [bent(at + 3, 0), bent(8, 0x30), bent(3, 0), vec![0x30, 0], vec![0], DEVICE[..40].to_vec()] {
+    let cut = [&[0x30, 0][..], &[0], &DEVICE[..40]].map(<[u8]>::to_vec);
+    // The algorithm, the version, the outer length, and the outer tags.
+    let bent = [(at + 3, 0), (8, 0x30), (3, 0), (0, 0x31), (4, 0x31)].map(|(place, byte)| bent(place, byte));
+    for bent in bent.into_iter().chain(cut) {
         let (mut owner, mut server) = owners(&[&bent], &[SERVER]);
         let mut client = client(ClientCertificate::X509 { server_name: None }).unwrap();
         let talk = talk_of(&mut client, &mut owner, &mut server);
