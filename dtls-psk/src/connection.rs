@@ -95,7 +95,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     ) -> Result<H, SetUpError> {
         let memory = handshake.borrow_mut();
         memory.wipe();
-        prepare(memory)?;
+        prepare(memory).inspect_err(|_| memory.wipe())?;
         Ok(handshake)
     }
 
@@ -104,7 +104,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     /// [`Connection::certificate_client`].
     ///
     /// # Errors
-    /// `rng` returns only zeros, or no suite of this kind or one for servers only is configured.
+    /// `rng` returns only zeros, or no suite of this kind or one for servers only is configured. Memory that is lent is to be
+    /// wiped then.
     pub fn prepared_client(
         now: Instant,
         config: &Config,

@@ -2,6 +2,7 @@
 //! (RFC 6347 §4.2.4; invariant: a message goes out in the epoch it was made for, however often).
 
 use heapless::Vec;
+use zeroize::Zeroize as _;
 
 use crate::DATAGRAM_MIN;
 use crate::association::Association;
@@ -92,6 +93,7 @@ impl<const N: usize> Flight<N> {
 
     pub(crate) fn clear(&mut self) {
         self.items.clear();
+        self.bytes.get_mut(..self.used).unwrap_or_default().zeroize();
         self.used = 0;
         self.longest = 0;
         self.repeats = 0;

@@ -57,7 +57,8 @@ impl<const N: usize> Handshake<N> {
 }
 
 impl<const N: usize, C: Crypto> Handshake<N, C> {
-    /// Forgets what is in it: for memory that was lent to a connection which is gone before its handshake was over.
+    /// Forgets what is in it, secrets, identity and our messages byte by byte: for memory that was lent to a connection which is
+    /// gone before its handshake was over.
     pub fn wipe(&mut self) {
         self.core = Core::new();
         self.flight.clear();
@@ -463,6 +464,7 @@ impl<C: Crypto> Drop for Core<C> {
         self.server_random.zeroize();
         self.verify_data.client.zeroize();
         self.verify_data.server.zeroize();
+        self.identity.as_mut_slice().zeroize();
     }
 }
 

@@ -368,9 +368,10 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             return None;
         }
         let core = &mut self.handshake.as_mut()?.borrow_mut().core;
-        let Resuming::Made(session) = core::mem::replace(&mut core.resuming, Resuming::No) else {
-            return None;
-        };
+        let Resuming::Made(session) = &core.resuming else { return None };
+        // Moved out it would stay behind, and not be wiped.
+        let session = session.clone();
+        core.resuming = Resuming::No;
         if self.association.role == Role::Client {
             // It was kept for this only.
             self.release();
@@ -447,25 +448,24 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// server's: one that asked for several cookies may count differently.
     pub(crate) fn take_up_session(&mut self, id: &[u8], server_hello: u16) -> Result<(), Failure> {
         let Self { association, core, .. } = self;
-        core.resuming = match core::mem::replace(&mut core.resuming, Resuming::No) {
-            Resuming::Offered(session) if session.id == id => {
-                // RFC 5246 §7.4.1.3, RFC 7627 §5.3: the suite is the session's, and the extension is there again.
-                if session.suite != core.suite || !core.extended_master_secret {
-                    return Err(Reason::ResumedDifferently.into());
-                }
-                #[cfg(feature = "record-size-limit")]
-                if let (Some(length), Limits::NONE) = (session.fragment_length, association.limits) {
-                    association.limits = Limits::of_fragments(length);
-                }
-                core.resuming = Resuming::Accepted(session);
-                core.derive_from_session(association, server_hello.wrapping_add(1));
-                return Ok(());
+        if let Resuming::Offered(session) = &core.resuming
+            && session.id == id
+        {
+            // RFC 5246 §7.4.1.3, RFC 7627 §5.3: the suite is the session's, and the extension is there again.
+            if session.suite != core.suite || !core.extended_master_secret {
+                return Err(Reason::ResumedDifferently.into());
             }
-            Resuming::Offered(_) | Resuming::Wanted(_) if !id.is_empty() => {
-                SessionId::from_slice(id).map_or(Resuming::No, Resuming::Wanted)
+            #[cfg(feature = "record-size-limit")]
+            if let (Some(length), Limits::NONE) = (session.fragment_length, association.limits) {
+                association.limits = Limits::of_fragments(length);
             }
-            _ => Resuming::No,
-        };
+            core.resuming = Resuming::Accepted(session.clone());
+            core.derive_from_session(association, server_hello.wrapping_add(1));
+            return Ok(());
+        }
+        let is_wanted = !id.is_empty() && matches!(core.resuming, Resuming::Offered(_) | Resuming::Wanted(_));
+        let id = SessionId::from_slice(id).ok().filter(|_| is_wanted);
+        core.resuming = id.map_or(Resuming::No, Resuming::Wanted);
         Ok(())
     }
 

@@ -136,7 +136,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     #[cfg(feature = "psk")]
     fn advance_handshake(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
         if !self.is_handshake_wanted() {
-            self.abandon_handshake(|_| true);
+            self.memory.wipe();
             #[cfg(feature = "rpk")]
             let stage = self.first_stage(slot);
             #[cfg(not(feature = "rpk"))]

@@ -22,6 +22,7 @@ mod flights;
 #[cfg(feature = "x25519")]
 mod groups;
 mod key_change;
+mod lent;
 #[cfg(feature = "record-size-limit")]
 mod limits;
 mod model;

@@ -63,12 +63,8 @@ fn trust(named: &TrustConfig) -> Result<DeviceTrust, Box<dyn core::error::Error>
     Ok(trust)
 }
 
-/// Reads it again from time to time and at SIGHUP: revocation lists are renewed. Where nothing is named SIGHUP ends the server, as
-/// it does other programs.
+/// Reads it again from time to time and at SIGHUP: revocation lists are renewed.
 fn follow_trust(named: TrustConfig, credentials: Arc<Credentials>) -> std::io::Result<()> {
-    if named == TrustConfig::default() {
-        return Ok(());
-    }
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {
