@@ -95,16 +95,17 @@ impl Registry {
         change: Change,
     ) -> (Option<Key>, Former) {
         let Some(location) = self.shared.directory.locate(&endpoint) else { return (None, Former::None) };
-        let objects = self.intern(change.objects.unwrap_or_default());
+        let list = self.intern(change.objects.unwrap_or_default());
         let key = self.registrations.insert(Registration {
             generation,
             lifetime: change.lifetime.unwrap_or(DEFAULT_LIFETIME),
             queue: change.queue.unwrap_or(false),
             binding: change.binding.unwrap_or(Binding::U),
-            objects,
+            objects: Arc::clone(&list),
             ..Registration::new(now, Arc::clone(&endpoint), Some(association), location, version)
         });
         let Some(key) = key else {
+            self.release(&list);
             self.shared.directory.vacate(location);
             return (None, Former::None);
         };
@@ -175,8 +176,12 @@ impl Registry {
             Version::new(1, 0),
         );
         fill(&mut registration);
-        registration.objects = self.share(registration.objects);
-        let key = self.registrations.insert(registration)?;
+        let list = self.share(registration.objects);
+        registration.objects = Arc::clone(&list);
+        let Some(key) = self.registrations.insert(registration) else {
+            self.release(&list);
+            return None;
+        };
         self.shared.directory.claim(&endpoint, Claim { owner: self.index, place: Place::Here(key) });
         self.arm(key);
         Some(key)
@@ -184,6 +189,9 @@ impl Registry {
 
     /// Refreshes a registration and changes what the Update names (§6.2.2).
     pub(crate) fn update(&mut self, now: Instant, key: Key, change: Change) {
+        if self.registrations.get(key).is_none() {
+            return;
+        }
         let objects = change.objects.map(|list| self.intern(list));
         let Some(registration) = self.registrations.get_mut(key) else { return };
         registration.updated_at = now;
