@@ -2,32 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "test")]
 
+mod issued;
+
 use std::path::Path;
 
 use interop_tests::account::{Key, Security};
 use interop_tests::ours::{Client, Server};
 use interop_tests::owner::{Owner, key_file};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, PublicKeyData as _, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use serde_json::json;
 
+use issued::{key, params};
+
 const GOOD: (&str, u64) = ("revocation-good", 0x1001);
 const LOST: (&str, u64) = ("revocation-lost", 0x1002);
-
-fn key() -> KeyPair {
-    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap()
-}
-
-fn params(common_name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(2999, 1, 1);
-    params
-}
 
 fn authority() -> (Issuer<'static, KeyPair>, Vec<u8>) {
     let mut params = params("Makers");

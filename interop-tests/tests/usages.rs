@@ -2,29 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "test")]
 
+mod issued;
+
 use interop_tests::account::{Key, file};
 use interop_tests::ours::{Client, Server};
 use lwm2m_server::credentials::pem;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData as _, SanType,
-    date_time_ymd,
-};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData as _, SanType};
 use serde_json::json;
 
+use issued::{key, params};
+
 const NAME: &str = "usages";
-
-fn pair() -> KeyPair {
-    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap()
-}
-
-fn params(common_name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(2999, 1, 1);
-    params
-}
 
 fn authority(common_name: &str) -> CertificateParams {
     let mut params = params(common_name);
@@ -39,9 +27,9 @@ fn made(key: &KeyPair, certificates: Vec<Vec<u8>>) -> Key {
 #[test]
 fn every_certificate_usage_does_with_one_file_of_whom_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
-    let (root_key, between_key, server_key, device_key) = (pair(), pair(), pair(), pair());
+    let (root_key, between_key, server_key, device_key) = (key(), key(), key(), key());
     let root = authority("Root").self_signed(&root_key).unwrap().der().to_vec();
-    let other = authority("Root").self_signed(&pair()).unwrap().der().to_vec();
+    let other = authority("Root").self_signed(&key()).unwrap().der().to_vec();
     let issuer = Issuer::new(authority("Root"), root_key);
     let between = authority("Between").signed_by(&between_key, &issuer).unwrap().der().to_vec();
     let issuer = Issuer::new(authority("Between"), between_key);
