@@ -1,8 +1,11 @@
 //! The load generator against our server: every device registers, works and leaves, and the numbers add up.
 
-use std::process::{Command, Output};
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
 
 use interop_tests::ours::Server;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
 const DEVICES: usize = 300;
@@ -74,4 +77,60 @@ fn a_server_that_refuses_everybody_fails_the_run_with_the_reason() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("errors") && text.contains("4.03"), "{text}");
+}
+
+/// What is read from a terminal, and what a program has of it.
+fn terminal() -> (File, File) {
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&screen).and_then(|()| unlockpt(&screen)).expect("it may be opened");
+    let name = ptsname(&screen, Vec::new()).expect("it has a name").into_string().expect("in ASCII");
+    let program = OpenOptions::new().read(true).write(true).open(name).expect("it opens");
+    (screen.into(), program)
+}
+
+#[test]
+fn a_terminal_shows_how_far_each_phase_is() {
+    let server = Server::start(&["--allow-nosec"]);
+    let address = server.uri();
+    let (mut screen, program) = terminal();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lwm2m-load"));
+    command.args([
+        address.trim_start_matches("coap://"),
+        "--devices",
+        "300",
+        "--arrivals",
+        "300",
+        "--seconds",
+        "2",
+    ]);
+    let mut child = command
+        .env("TERM", "xterm")
+        .stdout(Stdio::null())
+        .stderr(program)
+        .spawn()
+        .expect("the load generator starts");
+    // Only the program has the terminal now: its end is that of the file.
+    drop(command);
+    let (mut shown, mut some) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = screen.read(&mut some) {
+        shown.extend_from_slice(some.get(..count).expect("what was read"));
+    }
+    assert!(child.wait().expect("it ends").success());
+    let shown = String::from_utf8_lossy(&shown);
+    let positions = |phase: &str, length: usize| -> Vec<usize> {
+        let (phase, length) = (format!("{phase} "), format!("/{length} "));
+        let lines =
+            shown.split('\r').filter_map(|line| line.trim_start_matches("\x1b[2K").strip_prefix(&phase));
+        lines.filter_map(|line| line.split_once(&length)?.0.rsplit(' ').next()?.parse().ok()).collect()
+    };
+    for (phase, length) in [("registering", DEVICES), ("working, seconds", 2), ("de-registering", DEVICES)] {
+        let positions = positions(phase, length);
+        assert!(
+            positions.is_sorted() && positions.iter().all(|position| *position <= length),
+            "{phase}: {shown:?}"
+        );
+        assert!(!positions.is_empty(), "{phase}: {shown:?}");
+    }
+    let between = |position: &usize| (1..DEVICES).contains(position);
+    assert!(positions("registering", DEVICES).iter().any(between), "the bar moves: {shown:?}");
 }

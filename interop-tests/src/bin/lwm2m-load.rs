@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use interop_tests::load::{Objects, Plan, name};
 use interop_tests::swarm::{Course, MOST, Phase, Swarm, Tally, quantile};
 use serde_json::json;
@@ -210,10 +210,13 @@ fn wait(bar: &ProgressBar, limit: Duration, count: impl Fn() -> usize, goal: usi
 
 /// A bar that shows itself on a terminal only.
 fn bar(what: &'static str, length: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}");
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    };
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {rate} {eta}");
     let bar = ProgressBar::new(length as u64).with_message(what);
     match style {
-        Ok(style) => bar.with_style(style),
+        Ok(style) => bar.with_style(style.with_key("rate", rate)),
         Err(_) => bar,
     }
 }
