@@ -44,6 +44,8 @@ enum Section {
     Dtls,
     /// Processor time of the server for each request, beside a bare echo.
     Server,
+    /// How long devices wait for the server at half load, beside a bare echo.
+    Latency,
     /// Memory of the server for each device.
     Memory,
     /// Flash and RAM of the client on a Cortex-M; runs lwm2m-client/bare-metal/run.
@@ -100,6 +102,7 @@ async fn main() -> std::io::Result<()> {
                 signatures::measure(effort).print();
             }
             Section::Server => server::requests(effort, devices).print(),
+            Section::Latency => server::latency(effort, devices).print(),
             Section::Memory => server::memory(devices).print(),
             Section::Device => device()?,
         }

@@ -1,6 +1,7 @@
 //! Devices that only register, send Updates and are observed, all in one thread over few sockets: so light that the measured
 //! process, server or echo, is the one that has more to do.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -43,6 +44,9 @@ pub(crate) enum Stage {
 
 /// As many as may have a request under way: what comes in is then the answer to what went out last.
 pub(crate) const SOCKETS: usize = 32;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Socket {
     socket: UdpSocket,
@@ -116,6 +120,35 @@ impl Traffic {
                 self.devices[number].start(&self.sockets[number % SOCKETS], target);
             }
         }
+    }
+
+    /// Sends `count` Updates, one of each device in turn, `gap` apart whether or not the answers keep up, [`SOCKETS`] under way
+    /// at most; how long each took since it was due.
+    pub(crate) fn paced(&mut self, count: usize, gap: Duration, target: Target) -> Vec<Duration> {
+        let devices = self.devices.len() / SOCKETS * SOCKETS;
+        self.sockets.iter().for_each(|socket| socket.block(false));
+        let (mut sent, mut took) = (0, Vec::with_capacity(count));
+        let mut due = std::time::Instant::now();
+        let mut under_way = VecDeque::with_capacity(SOCKETS);
+        while took.len() < count {
+            if sent < count && under_way.len() < SOCKETS && due <= std::time::Instant::now() {
+                let number = sent % devices;
+                self.devices[number].start(&self.sockets[number % SOCKETS], target);
+                under_way.push_back((number, due));
+                sent += 1;
+                due += gap;
+            }
+            let Some(&(number, since)) = under_way.front() else { continue };
+            assert!(since.elapsed() < PATIENCE, "the server answers");
+            let socket = &self.sockets[number % SOCKETS];
+            if socket.has_some() {
+                took.push(since.elapsed());
+                self.devices[number].finish(socket, target);
+                under_way.pop_front();
+            }
+        }
+        self.sockets.iter().for_each(|socket| socket.block(true));
+        took
     }
 }
 
@@ -211,13 +244,19 @@ impl Device {
 }
 
 impl Socket {
+    /// Whether a datagram is there to be read.
+    fn has_some(&self) -> bool {
+        self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]))
+    }
+
     fn open() -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
         let state = UdpSocketState::new((&socket).into()).expect("a socket of this system");
-        // It was made one that does not block.
-        socket.set_nonblocking(false).expect("a socket of this system");
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out that is not zero");
-        Self { socket, state }
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out that is not zero");
+        let socket = Self { socket, state };
+        // The state made it one that does not block.
+        socket.block(true);
+        socket
     }
 
     fn send(&self, device: usize, to: SocketAddr, datagram: &[u8]) {
