@@ -244,9 +244,13 @@ impl Device {
 }
 
 impl Socket {
-    /// Whether a datagram is there to be read.
+    fn block(&self, does: bool) {
+        self.socket.set_nonblocking(!does).expect("a socket of this system");
+    }
+
+    /// Whether one that does not block has a datagram.
     fn has_some(&self) -> bool {
-        self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]))
+        self.socket.peek_from(&mut [0; 1]).is_ok()
     }
 
     fn open() -> Self {
