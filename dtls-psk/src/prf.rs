@@ -307,21 +307,34 @@ pub(crate) mod tests {
     }
 
     /// What an independent implementation derives from these inputs without the extended master secret.
-    #[test]
-    fn the_key_block_matches_an_independent_computation() {
-        let secrets = derive(Inputs {
+    /// Of a handshake with the plain master secret, whose transcript is `message`.
+    fn inputs<'a>(
+        psk: &'a [u8],
+        [client_random, server_random]: &'a [[u8; 32]; 2],
+        message: &[u8],
+    ) -> Inputs<'a, RustCrypto> {
+        let mut transcript = <RustCrypto as Crypto>::Sha256::new();
+        transcript.update(message);
+        Inputs {
             suite: Suite::PskAes128Ccm8,
-            psk: &sequence::<16>(1),
+            psk,
             #[cfg(feature = "ecdhe")]
             shared: None,
             #[cfg(feature = "rpk")]
             session_hash: None,
-            client_random: &sequence(0),
-            server_random: &sequence(0x20),
+            client_random,
+            server_random,
             extended_master_secret: false,
-            transcript: <RustCrypto as Crypto>::Sha256::new(),
+            transcript,
             client_finished_header: [0; 12],
-        });
+        }
+    }
+
+    const RANDOMS: [[u8; 32]; 2] = [[2; 32], [3; 32]];
+
+    #[test]
+    fn the_key_block_matches_an_independent_computation() {
+        let secrets = derive(inputs(&sequence::<16>(1), &[sequence(0), sequence(0x20)], b""));
         let KeyBlock { client, server } = &secrets.keys;
         assert_eq!(client.key.as_slice(), hex("242e1497c946f066767b03b8ad79adf6"));
         assert_eq!(server.key.as_slice(), hex("fb5488936f1c2a4ba79a0c281b13f967"));
@@ -365,16 +378,8 @@ pub(crate) mod tests {
     fn the_key_block_after_a_key_agreement_matches_an_independent_computation() {
         let shared = hex("7434f2c52e0d08dc73394aae3d2d55d5b88bc570f21cc2b8f8b80b273ddbf76f");
         let secrets = derive(Inputs {
-            suite: Suite::PskAes128Ccm8,
-            psk: &sequence::<16>(1),
             shared: Some(shared.as_slice().try_into().unwrap()),
-            #[cfg(feature = "rpk")]
-            session_hash: None,
-            client_random: &sequence(0),
-            server_random: &sequence(0x20),
-            extended_master_secret: false,
-            transcript: <RustCrypto as Crypto>::Sha256::new(),
-            client_finished_header: [0; 12],
+            ..inputs(&sequence::<16>(1), &[sequence(0), sequence(0x20)], b"")
         });
         let KeyBlock { client, server } = &secrets.keys;
         assert_eq!(client.key.as_slice(), hex("1ebb0e5956bd7c7d3e2dccdabf137c37"));
@@ -386,19 +391,7 @@ pub(crate) mod tests {
     #[test]
     fn the_extended_master_secret_and_the_plain_one_differ_in_every_key() {
         let derive = |extended_master_secret| {
-            derive(Inputs {
-                suite: Suite::PskAes128Ccm8,
-                psk: &[1; 16],
-                #[cfg(feature = "ecdhe")]
-                shared: None,
-                #[cfg(feature = "rpk")]
-                session_hash: None,
-                client_random: &[2; 32],
-                server_random: &[3; 32],
-                extended_master_secret,
-                transcript: <RustCrypto as Crypto>::Sha256::new(),
-                client_finished_header: [0; 12],
-            })
+            derive(Inputs { extended_master_secret, ..inputs(&[1; 16], &RANDOMS, b"") })
         };
         let (plain, extended) = (derive(false), derive(true));
         assert_ne!(plain.keys.client.key, extended.keys.client.key);
@@ -409,22 +402,7 @@ pub(crate) mod tests {
     #[test]
     fn keys_of_the_extended_master_secret_are_good_for_one_handshake() {
         let key = |extended_master_secret, message: &[u8]| {
-            let mut transcript = <RustCrypto as Crypto>::Sha256::new();
-            transcript.update(message);
-            let secrets = derive(Inputs {
-                suite: Suite::PskAes128Ccm8,
-                psk: &[1; 16],
-                #[cfg(feature = "ecdhe")]
-                shared: None,
-                #[cfg(feature = "rpk")]
-                session_hash: None,
-                client_random: &[2; 32],
-                server_random: &[3; 32],
-                extended_master_secret,
-                transcript,
-                client_finished_header: [0; 12],
-            });
-            secrets.keys.client.key
+            derive(Inputs { extended_master_secret, ..inputs(&[1; 16], &RANDOMS, message) }).keys.client.key
         };
         assert_ne!(key(true, b"one"), key(true, b"other"));
         // What it is there for: only the randoms tell the plain one apart.
@@ -435,22 +413,8 @@ pub(crate) mod tests {
     fn both_finished_are_good_for_one_handshake() {
         // With the plain master secret, which is the same in all of them.
         let verify_data = |message: &[u8], header| {
-            let mut transcript = <RustCrypto as Crypto>::Sha256::new();
-            transcript.update(message);
-            let secrets = derive(Inputs {
-                suite: Suite::PskAes128Ccm8,
-                psk: &[1; 16],
-                #[cfg(feature = "ecdhe")]
-                shared: None,
-                #[cfg(feature = "rpk")]
-                session_hash: None,
-                client_random: &[2; 32],
-                server_random: &[3; 32],
-                extended_master_secret: false,
-                transcript,
-                client_finished_header: [header; 12],
-            });
-            secrets.verify_data
+            let inputs = inputs(&[1; 16], &RANDOMS, message);
+            derive(Inputs { client_finished_header: [header; 12], ..inputs }).verify_data
         };
         let (one, other) = (verify_data(b"one", 0), verify_data(b"other", 0));
         assert_ne!(one.client, other.client);

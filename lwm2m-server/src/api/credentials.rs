@@ -31,6 +31,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::routing::{MethodRouter, post};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,8 +41,8 @@ use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
 use super::{Actor, Api, now_ms};
 use crate::credentials::{
-    Account, Credentials, Device, Enrol, EnrolAccount, KeyMaterial, Mode, Pin, Profile, Role, Rotate,
-    Rotation, Subject,
+    Account, Command, Credentials, Device, Enrol, EnrolAccount, KeyMaterial, Mode, OperatorError, Pin,
+    Profile, Role, Rotate, Rotation, Subject,
 };
 use crate::store::{AuditRow, StoreError};
 
@@ -257,52 +258,26 @@ struct ReasonBody {
     reason: String,
 }
 
-/// Suspends a device.
-pub(super) async fn suspend(
-    State(api): State<Api>,
-    Extension(Actor(actor)): Extension<Actor>,
-    Route(endpoint): Route<String>,
-    Body(bytes): Body,
-) -> Result<Json<Value>, Problem> {
-    let ReasonBody { reason } = request::body(&bytes)?;
-    api.act(move |credentials| {
-        let commands = credentials.suspend(now_ms(), &actor, &endpoint, &reason)?;
-        Ok((credentials.device(&endpoint), commands))
-    })
-    .await
-    .map(|device| Json(json!(device.as_deref().map(summary))))
-}
+/// An act of an operator on a device: when, by whom, on which and why.
+type Act = fn(&Credentials, u64, &str, &str, &str) -> Result<Vec<Command>, OperatorError>;
 
-/// Lifts a suspension.
-pub(super) async fn resume(
-    State(api): State<Api>,
-    Extension(Actor(actor)): Extension<Actor>,
-    Route(endpoint): Route<String>,
-    Body(bytes): Body,
-) -> Result<Json<Value>, Problem> {
-    let ReasonBody { reason } = request::body(&bytes)?;
-    api.act(move |credentials| {
-        let commands = credentials.resume(now_ms(), &actor, &endpoint, &reason)?;
-        Ok((credentials.device(&endpoint), commands))
-    })
-    .await
-    .map(|device| Json(json!(device.as_deref().map(summary))))
-}
-
-/// Revokes a device and leaves a tombstone under its name.
-pub(super) async fn decommission(
-    State(api): State<Api>,
-    Extension(Actor(actor)): Extension<Actor>,
-    Route(endpoint): Route<String>,
-    Body(bytes): Body,
-) -> Result<Json<Value>, Problem> {
-    let ReasonBody { reason } = request::body(&bytes)?;
-    api.act(move |credentials| {
-        let commands = credentials.decommission(now_ms(), &actor, &endpoint, &reason)?;
-        Ok((credentials.device(&endpoint), commands))
-    })
-    .await
-    .map(|device| Json(json!(device.as_deref().map(summary))))
+/// Suspends a device, lifts that, or revokes the device and leaves a tombstone under its name.
+pub(super) fn act(act: Act) -> MethodRouter<Api> {
+    post(
+        async move |State(api): State<Api>,
+                    Extension(Actor(actor)): Extension<Actor>,
+                    Route(endpoint): Route<String>,
+                    Body(bytes): Body|
+                    -> Result<Json<Value>, Problem> {
+            let ReasonBody { reason } = request::body(&bytes)?;
+            api.act(move |credentials| {
+                let commands = act(credentials, now_ms(), &actor, &endpoint, &reason)?;
+                Ok((credentials.device(&endpoint), commands))
+            })
+            .await
+            .map(|device| Json(json!(device.as_deref().map(summary))))
+        },
+    )
 }
 
 #[derive(Deserialize)]
