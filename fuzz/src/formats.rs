@@ -33,6 +33,8 @@ pub fn format(format: Format, input: &[u8]) {
     let prefix = (choice & 0x08 != 0).then_some("lwm2m");
     let target = Target { prefix, path };
     let Ok(items) = Items::new(&target, Content { format, payload }) else { return };
+    let (mut decoded, mut scratch) = (vec![0; payload.len()], vec![0; payload.len()]);
+    let mut room = decoded.as_mut_slice();
     let mut values: Vec<(Path, Value<'_>)> = Vec::new();
     let mut is_whole = true;
     for (count, item) in items.enumerate() {
@@ -43,7 +45,7 @@ pub fn format(format: Format, input: &[u8]) {
         };
         assert!(item.path.starts_with(path));
         for kind in KINDS {
-            if let Some(value) = item.raw.value(kind) {
+            if let Ok(value) = item.raw.value(kind, &mut scratch) {
                 assert_eq!(value.kind(), kind);
                 assert_eq!(value.number().is_some(), kind.is_numeric());
                 assert!(!format!("{value:?}").is_empty());
@@ -54,9 +56,11 @@ pub fn format(format: Format, input: &[u8]) {
             }
         }
         // What a TLV holds has no type of its own: its bytes are compared.
-        match item.raw.guess() {
-            Some(value) => values.push((item.path, value)),
-            None => is_whole = false,
+        let (own, rest) = core::mem::take(&mut room).split_at_mut(item.raw.scratch_len());
+        room = rest;
+        match item.raw.kind().map(|kind| item.raw.value(kind, own)) {
+            Some(Ok(value)) => values.push((item.path, value)),
+            _ => is_whole = false,
         }
     }
     values.sort_by_key(|(path, _)| *path);
@@ -73,7 +77,8 @@ fn single(format: Format, value: Value<'_>) {
     let mut items =
         Items::new(&path.into(), Content { format, payload: &encoded }).expect("what is emitted is decoded");
     let item = items.next().expect("there is one entry").expect("it is well-formed");
-    let back = item.raw.value(value.kind()).expect("it is of its type");
+    let mut scratch = vec![0; encoded.len()];
+    let back = item.raw.value(value.kind(), &mut scratch).expect("it is of its type");
     assert!(same(value, back), "{value:?} became {back:?}");
     assert!(items.next().is_none());
 }
@@ -95,13 +100,13 @@ fn round_trip(format: Format, target: &Target<'_>, values: &[(Path, Value<'_>)])
     let encoded = emit(format, &from, values);
     let items =
         Items::new(target, Content { format, payload: &encoded }).expect("what is emitted is decoded");
-    let mut back = 0;
+    let (mut back, mut scratch) = (0, vec![0; encoded.len()]);
     for (item, (path, value)) in items.zip(values) {
         let item = item.expect("what is emitted is well-formed");
         assert_eq!(item.path, *path);
         let raw = match item.raw {
             Raw::Bytes(bytes) => Value::Opaque(bytes),
-            raw => raw.value(value.kind()).expect("the type came through"),
+            raw => raw.value(value.kind(), &mut scratch).expect("the type came through"),
         };
         assert!(same(*value, raw), "{value:?} became {raw:?}");
         back += 1;

@@ -43,9 +43,11 @@ fn manage(server: &mut Server, device: &str) {
     assert!(read.starts_with("205 LwM2mObjectInstance"), "{read}");
     let read = server.ask(&format!("read {device} /3303/0/5700 TEXT"));
     assert!(read.starts_with("205") && read.contains("FLOAT"), "{read}");
-    for format in ["TLV", "SENML_CBOR"] {
+    for format in ["TLV", "SENML_CBOR", "SENML_JSON"] {
         let read = server.ask(&format!("read {device} /3303 {format}"));
         assert!(read.starts_with("205 LwM2mObject "), "{format}: {read}");
+    }
+    for format in ["TLV", "SENML_CBOR", "SENML_JSON", "CBOR"] {
         let written = server.ask(&format!("write {device} /3/0/14 {format} text +02:00"));
         assert!(written.starts_with("204"), "{format}: {written}");
         let read = server.ask(&format!("read {device} /3/0/14 {format}"));
@@ -136,7 +138,7 @@ fn our_client_gives_up_with_a_reason_when_leshan_has_another_key() {
 #[test]
 fn our_client_takes_its_accounts_from_leshans_bootstrap_server_and_registers() {
     // Each format in which Leshan writes the accounts, and both kinds of account.
-    for (format, secured) in [("TLV", true), ("SENML_CBOR", true), ("TLV", false)] {
+    for (format, secured) in [("TLV", true), ("SENML_CBOR", true), ("SENML_JSON", true), ("TLV", false)] {
         let Some(mut bootstrap) = BootstrapServer::start() else { return };
         let Some(mut server) = Server::start() else { return };
         let mut client = if secured {
@@ -176,8 +178,12 @@ fn manage_through_rest(server: &mut ours::Server, client: &mut Client, device: &
     let text = |answer: Value| answer.to_string();
     let read = text(server.must("GET", &path("/objects/3/0"), &none));
     assert!(read.contains("Reference Manufacturer") && read.contains("3800"), "{read}");
-    for format in ["11542", "112"] {
+    for format in ["11542", "11543", "110", "112"] {
         let read = text(server.must("GET", &path(&format!("/objects/3303/0?format={format}")), &none));
+        assert!(read.contains("20.5"), "{format}: {read}");
+    }
+    for format in ["0", "60"] {
+        let read = text(server.must("GET", &path(&format!("/objects/3303/0/5700?format={format}")), &none));
         assert!(read.contains("20.5"), "{format}: {read}");
     }
     server.must("PUT", &path("/objects/3/0/14"), &json!("+05:00"));

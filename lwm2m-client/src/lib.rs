@@ -2,7 +2,8 @@
 //!
 //! The client bootstraps, registers with one or several servers, lets them read, write, execute, create, delete, discover
 //! and observe, and keeps the accounts that a bootstrap server gives it. It speaks LwM2M 1.1 (and announces 1.0 when asked
-//! to) over CoAP, plain or in DTLS 1.2 with pre-shared keys, raw public keys or certificates, in the formats text, opaque, TLV and SenML CBOR.
+//! to) over CoAP, plain or in DTLS 1.2 with pre-shared keys, raw public keys or certificates, in the formats text, opaque, CBOR,
+//! TLV, SenML CBOR and SenML JSON.
 //!
 //! # The driving contract
 //!

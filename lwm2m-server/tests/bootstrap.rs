@@ -447,7 +447,7 @@ fn a_format_that_is_not_supported_is_refused_with_4_15() {
     world.enrol("a", Role::Management);
     let identity = world.enrol("a", Role::Bootstrap);
     let mut device = Device::secure(&mut world, Listener::BootstrapCoaps, 40_000, &identity, &KEY);
-    let answer = device.request(&mut world, Code::POST, "bs?ep=a&pct=110", b"").unwrap();
+    let answer = device.request(&mut world, Code::POST, "bs?ep=a&pct=11543", b"").unwrap();
     assert_eq!(answer.code, Code::UNSUPPORTED_CONTENT_FORMAT);
     let answer = device.request(&mut world, Code::POST, "bs?ep=b", b"").unwrap();
     assert_eq!(answer.code, Code::BAD_REQUEST);

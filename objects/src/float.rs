@@ -40,6 +40,20 @@ pub(crate) fn distance(one: f64, other: f64, step: f64, doublings: u16) -> Optio
     Some(distance.cmp(&step.at(exponent)))
 }
 
+/// The integer that a number is; nothing for what has a fraction, and from 2^53 on.
+#[cfg(feature = "json")]
+pub(crate) fn to_integer(value: f64) -> Option<i64> {
+    let magnitude = value.to_bits() & !SIGN;
+    let mantissa = magnitude & FRACTION | 1 << 52;
+    let integer = match 1075_u64.checked_sub(magnitude >> 52)? {
+        fraction @ ..=52 => (mantissa.trailing_zeros() >= fraction as u32).then_some(mantissa >> fraction)?,
+        _ if magnitude == 0 => 0,
+        _ => return None,
+    };
+    let integer = integer.cast_signed();
+    Some(if value.is_sign_negative() { integer.wrapping_neg() } else { integer })
+}
+
 /// A magnitude: 53 bits above 8 for what is shifted out.
 #[derive(Clone, Copy)]
 struct Scaled {

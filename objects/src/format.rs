@@ -4,7 +4,15 @@
 //! and allocates nothing, whatever lengths the payload claims.
 
 mod cbor;
+#[cfg(feature = "json")]
+mod json;
+#[cfg(feature = "json")]
+mod oma_json;
+mod plain_cbor;
+mod senml;
 mod senml_cbor;
+#[cfg(feature = "json")]
+mod senml_json;
 mod text;
 mod tlv;
 
@@ -12,7 +20,7 @@ use lwm2m_coap::Sink;
 
 use crate::{At, Content, Error, Format, Kind, Object, ObjectLink, Path, Target, Value, float};
 
-pub(crate) use text::decode_base64;
+use text::decode_base64;
 
 /// What can be read into a payload: objects of a device, or a list of values.
 pub trait Source {
@@ -98,8 +106,13 @@ pub fn encode(
     match format {
         Format::TEXT => text::encode(target.path, source, sink),
         Format::OPAQUE => text::encode_opaque(target.path, source, sink),
+        Format::CBOR => plain_cbor::encode(target.path, source, sink),
         Format::TLV => tlv::encode(target.path, source, sink),
         Format::SENML_CBOR => senml_cbor::encode(target, source, sink),
+        #[cfg(feature = "json")]
+        Format::SENML_JSON => senml_json::encode(target, source, sink),
+        #[cfg(feature = "json")]
+        Format::JSON => oma_json::encode(target, source, sink),
         _ => Err(Error::NotAcceptable),
     }
 }
@@ -113,27 +126,71 @@ pub enum Raw<'a> {
     Bytes(&'a [u8]),
     /// A value that says itself what it is; a number may still turn out to be of another numeric type.
     Value(Value<'a>),
+    /// An opaque in base64.
+    #[cfg(feature = "json")]
+    Base64(&'a str),
+    /// Text with escapes of JSON, well-formed.
+    #[cfg(feature = "json")]
+    Escaped(&'a str),
     /// An instance without resources, or a resource without resource instances.
     Empty,
 }
 
 impl<'a> Raw<'a> {
-    /// Converts to a type. Nothing when it is not of that type, and for an opaque in text, which is base64.
-    pub fn value(&self, kind: Kind) -> Option<Value<'a>> {
-        match *self {
+    /// Converts to a type. What does not stand in the payload as it is, an opaque in base64 or a text with escapes, is decoded
+    /// into `scratch`.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] when it is not of that type, [`Error::TooLarge`] when `scratch` is too small.
+    pub fn value<'s>(&self, kind: Kind, scratch: &'s mut [u8]) -> Result<Value<'s>, Error>
+    where
+        'a: 's,
+    {
+        let value = match *self {
+            Self::Text(text) if kind == Kind::Opaque => {
+                return decode_base64(text, scratch).map(Value::Opaque);
+            }
             Self::Text(text) => text::value(text, kind),
             Self::Bytes(bytes) => tlv::bytes_value(bytes, kind),
             Self::Value(value) => convert(value, kind),
+            #[cfg(feature = "json")]
+            Self::Base64(text) if kind == Kind::Opaque => {
+                return decode_base64(text, scratch).map(Value::Opaque);
+            }
+            #[cfg(feature = "json")]
+            Self::Base64(_) => None,
+            #[cfg(feature = "json")]
+            Self::Escaped(text) => {
+                return json::unescape(text, scratch)
+                    .ok_or(Error::TooLarge)
+                    .and_then(|text| convert(Value::String(text), kind).ok_or(Error::BadRequest));
+            }
             Self::Empty => None,
+        };
+        value.ok_or(Error::BadRequest)
+    }
+
+    /// The most bytes that its value takes when it is decoded: what a scratch has to have for certain.
+    pub const fn scratch_len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            #[cfg(feature = "json")]
+            Self::Base64(text) | Self::Escaped(text) => text.len(),
+            Self::Bytes(_) | Self::Value(_) | Self::Empty => 0,
         }
     }
 
-    /// Returns a value where the type is unknown: text as a string, the bytes of a TLV as an opaque.
-    pub fn guess(&self) -> Option<Value<'a>> {
-        match *self {
-            Self::Text(text) => Some(Value::String(text)),
-            Self::Bytes(bytes) => Some(Value::Opaque(bytes)),
-            Self::Value(value) => Some(value),
+    /// The type that it has where no definition tells: text is a string, and the bytes of a TLV are an opaque. Nothing where
+    /// there is no value.
+    pub const fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Text(_) => Some(Kind::String),
+            Self::Bytes(_) => Some(Kind::Opaque),
+            Self::Value(value) => Some(value.kind()),
+            #[cfg(feature = "json")]
+            Self::Base64(_) => Some(Kind::Opaque),
+            #[cfg(feature = "json")]
+            Self::Escaped(_) => Some(Kind::String),
             Self::Empty => None,
         }
     }
@@ -152,6 +209,7 @@ pub(crate) fn convert(value: Value<'_>, kind: Kind) -> Option<Value<'_>> {
         (Value::Time(value), Kind::Integer) => Value::Integer(value),
         (Value::String(text), Kind::CoreLink) => Value::CoreLink(text),
         (Value::CoreLink(text), Kind::String) => Value::String(text),
+        (Value::String(text), Kind::ObjectLink) => Value::ObjectLink(parse_object_link(text)?),
         _ => return None,
     })
 }
@@ -173,7 +231,7 @@ pub struct Item<'a> {
 /// use lwm2m_objects::{Content, Format, Kind, Value, path};
 /// let content = Content { format: Format::TEXT, payload: b"21.5" };
 /// let item = Items::new(&path!("/3303/0/5700").into(), content).unwrap().next().unwrap().unwrap();
-/// assert_eq!(item.raw.value(Kind::Float), Some(Value::Float(21.5)));
+/// assert_eq!(item.raw.value(Kind::Float, &mut []), Ok(Value::Float(21.5)));
 /// ```
 #[derive(Clone, Copy)]
 pub struct Items<'a> {
@@ -187,6 +245,8 @@ enum Decoder<'a> {
     Single(Option<Raw<'a>>),
     Tlv(tlv::Decoder<'a>),
     SenmlCbor(senml_cbor::Decoder<'a>),
+    #[cfg(feature = "json")]
+    Json(senml_json::Decoder<'a>),
 }
 
 impl<'a> Items<'a> {
@@ -198,16 +258,21 @@ impl<'a> Items<'a> {
     pub fn new(target: &Target<'a>, content: Content<'a>) -> Result<Self, Error> {
         let base = target.path;
         let single = base.level() >= crate::Level::Resource;
+        let text = || core::str::from_utf8(content.payload).map_err(|_| Error::BadRequest);
         let decoder = match content.format {
-            Format::TEXT if single => {
-                let text = core::str::from_utf8(content.payload).map_err(|_| Error::BadRequest)?;
-                Decoder::Single(Some(Raw::Text(text)))
+            Format::TEXT if single => Decoder::Single(Some(Raw::Text(text()?))),
+            Format::CBOR if single => {
+                Decoder::Single(Some(plain_cbor::decode(content.payload).ok_or(Error::BadRequest)?))
             }
             Format::OPAQUE if single => Decoder::Single(Some(Raw::Value(Value::Opaque(content.payload)))),
             Format::TLV => Decoder::Tlv(tlv::Decoder::new(base, content.payload)),
             Format::SENML_CBOR => {
                 Decoder::SenmlCbor(senml_cbor::Decoder::new(target.prefix, content.payload)?)
             }
+            #[cfg(feature = "json")]
+            Format::SENML_JSON => Decoder::Json(senml_json::Decoder::new(target.prefix, text()?)?),
+            #[cfg(feature = "json")]
+            Format::JSON => Decoder::Json(oma_json::decoder(target, text()?).ok_or(Error::BadRequest)?),
             _ => return Err(Error::UnsupportedFormat),
         };
         Ok(Self { base, decoder })
@@ -223,6 +288,8 @@ impl<'a> Iterator for Items<'a> {
             Decoder::Single(raw) => Ok(Item { path: self.base, raw: raw.take()? }),
             Decoder::Tlv(decoder) => decoder.next()?,
             Decoder::SenmlCbor(decoder) => decoder.next()?,
+            #[cfg(feature = "json")]
+            Decoder::Json(decoder) => decoder.next()?,
         };
         let item =
             item.and_then(

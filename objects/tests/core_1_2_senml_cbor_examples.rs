@@ -23,7 +23,7 @@ fn read_back(target: Target<'_>, values: &[(Path, Value<'_>)], hex: &str) {
     assert_eq!(items.len(), values.len());
     for (item, (path, value)) in items.iter().zip(values) {
         assert_eq!(item.path, *path);
-        assert_eq!(item.raw.value(value.kind()), Some(*value));
+        assert_eq!(item.raw.value(value.kind(), &mut []), Ok(*value));
     }
 }
 

@@ -52,7 +52,7 @@ fn read_back(path: Path, values: &[(Path, Value<'_>)], hex: &str) {
     assert_eq!(items.len(), values.len());
     for (item, (path, value)) in items.iter().zip(values) {
         assert_eq!(item.path, *path);
-        assert_eq!(item.raw.value(value.kind()), Some(*value));
+        assert_eq!(item.raw.value(value.kind(), &mut []), Ok(*value));
     }
 }
 
@@ -202,8 +202,8 @@ fn integers_have_1_2_4_or_8_bytes() {
         let mut items =
             Items::new(&path!("/9/0").into(), Content { format: Format::TLV, payload: &payload }).unwrap();
         let item = items.next().unwrap().unwrap();
-        assert_eq!(item.raw.value(Kind::Integer), None);
-        assert_eq!(item.raw.value(Kind::Unsigned), None);
+        assert_eq!(item.raw.value(Kind::Integer, &mut []), Err(Error::BadRequest));
+        assert_eq!(item.raw.value(Kind::Unsigned, &mut []), Err(Error::BadRequest));
     }
 }
 

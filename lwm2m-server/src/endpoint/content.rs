@@ -45,10 +45,12 @@ pub(crate) fn decode(
 
 /// The value of an entry, if it has one.
 pub(crate) fn value(kinds: Kinds, item: &Item<'_>) -> Option<Value> {
-    let kind = item.path.object_id().zip(item.path.resource_id());
-    let kind = kind.and_then(|(object, resource)| kinds(object, resource));
+    let known = item.path.object_id().zip(item.path.resource_id());
+    let known = known.and_then(|(object, resource)| kinds(object, resource));
+    let mut scratch = vec![0; item.raw.scratch_len()];
     // A type that does not fit is the device's: what it sent is shown, not hidden.
-    kind.and_then(|kind| item.raw.value(kind)).or_else(|| item.raw.guess()).map(owned)
+    let mut kinds = known.into_iter().chain(item.raw.kind());
+    kinds.find_map(|kind| item.raw.value(kind, &mut scratch).ok().map(owned))
 }
 
 /// Encodes values at or below `target`.

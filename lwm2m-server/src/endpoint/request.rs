@@ -213,7 +213,9 @@ fn preferred(device: &Registration) -> Option<Format> {
     match announced.is_empty() {
         true if device.version < Version::new(1, 1) => Some(Format::TLV),
         true => Some(Format::SENML_CBOR),
-        false => [Format::SENML_CBOR, Format::TLV].into_iter().find(|format| announced.contains(format)),
+        false => [Format::SENML_CBOR, Format::TLV, Format::SENML_JSON, Format::JSON]
+            .into_iter()
+            .find(|format| announced.contains(format)),
     }
 }
 

@@ -345,7 +345,9 @@ impl Endpoint {
     ) -> Result<(Who, What), (Code, String)> {
         let who = self.claim(key, endpoint)?;
         // §6.1.7.1: 4.15 when the format the device wants to be written in is not supported.
-        if preferred.is_some_and(|format| ![Format::TLV, Format::SENML_CBOR].contains(&format)) {
+        if preferred
+            .is_some_and(|format| ![Format::TLV, Format::SENML_CBOR, Format::SENML_JSON].contains(&format))
+        {
             let reason = "it wants to be written in a format that this server does not write";
             return Err((Code::UNSUPPORTED_CONTENT_FORMAT, reason.to_owned()));
         }

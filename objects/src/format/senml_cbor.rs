@@ -4,11 +4,12 @@
 
 use lwm2m_coap::{Count, Full, Sink};
 
-use super::cbor::{self, emit_float, emit_head, emit_integer, emit_text};
-use super::{Item, Leaf, Raw, Source, emit_object_link, parse_object_link};
+use super::cbor::{self, emit_head, emit_text};
+use super::plain_cbor;
+use super::senml::{emit_base, emit_name, parse_name};
+use super::{Item, Leaf, Raw, Source, parse_object_link};
 use crate::decimal::{emit_integer as emit_decimal, parse_float};
-use crate::path::PathParser;
-use crate::{Error, Level, Path, Target, Value};
+use crate::{Error, Level, Target, Value};
 
 /// Encodes what is at and below the target, as a pack whose base name is the target.
 pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Sink) -> Result<(), Error> {
@@ -62,55 +63,25 @@ fn emit_leaf(leaf: Leaf<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         }
         Leaf::Empty => return Ok(()),
     };
-    let label = match value {
-        Value::Integer(_) | Value::Time(_) | Value::Unsigned(_) | Value::Float(_) => VALUE,
-        Value::String(_) | Value::CoreLink(_) => STRING,
-        Value::Boolean(_) => BOOLEAN,
-        Value::Opaque(_) => DATA,
-        Value::ObjectLink(link) => {
-            emit_text(OBJECT_LINK, sink)?;
-            return Ok(emit_counted(&|sink| emit_object_link(link, sink), sink)?);
-        }
-    };
-    sink.write(&[label])?;
     match value {
-        Value::Integer(value) | Value::Time(value) => emit_integer(value, sink)?,
-        Value::Unsigned(value) => emit_head(0, value, sink)?,
-        Value::Float(value) => emit_float(value, sink)?,
-        Value::String(text) | Value::CoreLink(text) => emit_text(text, sink)?,
-        Value::Boolean(value) => sink.write(&[0xf4 | u8::from(value)])?,
-        Value::Opaque(bytes) => {
-            emit_head(BYTES, bytes.len() as u64, sink)?;
-            sink.write(bytes)?;
-        }
-        Value::ObjectLink(_) => {}
+        Value::Integer(_) | Value::Time(_) | Value::Unsigned(_) | Value::Float(_) => sink.write(&[VALUE])?,
+        Value::String(_) | Value::CoreLink(_) => sink.write(&[STRING])?,
+        Value::Boolean(_) => sink.write(&[BOOLEAN])?,
+        Value::Opaque(_) => sink.write(&[DATA])?,
+        Value::ObjectLink(_) => emit_text(OBJECT_LINK, sink)?,
     }
-    Ok(())
+    Ok(plain_cbor::emit(value, sink)?)
 }
 
 /// Writes a text with its length before it.
-fn emit_counted(emit: &dyn Fn(&mut dyn Sink) -> Result<(), Full>, sink: &mut dyn Sink) -> Result<(), Full> {
+pub(super) fn emit_counted(
+    emit: &dyn Fn(&mut dyn Sink) -> Result<(), Full>,
+    sink: &mut dyn Sink,
+) -> Result<(), Full> {
     let mut length = Count(0);
     emit(&mut length)?;
     emit_head(TEXT, length.0 as u64, sink)?;
     emit(sink)
-}
-
-/// The base name: the target, with a slash behind it when names follow.
-fn emit_base(target: &Target<'_>, slash: bool, sink: &mut dyn Sink) -> Result<(), Full> {
-    target.emit(sink)?;
-    let is_slash = target.prefix.is_none() && target.path == Path::ROOT;
-    if slash && !is_slash { sink.write(b"/") } else { Ok(()) }
-}
-
-/// A name relative to the base: `0/5700`.
-fn emit_name(ids: &[u16], sink: &mut dyn Sink) -> Result<(), Full> {
-    ids.iter().enumerate().try_for_each(|(index, id)| {
-        if index > 0 {
-            sink.write(b"/")?;
-        }
-        crate::decimal::emit_unsigned(u64::from(*id), sink)
-    })
 }
 
 /// Walks the records of a pack.
@@ -191,7 +162,7 @@ impl<'a> Decoder<'a> {
         let Some(value) = found else {
             return if name.is_none() { Some(None) } else { None };
         };
-        let path = self.path(name.unwrap_or_default())?;
+        let path = parse_name(self.prefix, self.base.bytes().chain(name.unwrap_or_default().bytes()))?;
         (path.level() >= Level::Resource).then_some(Some(Item { path, raw: Raw::Value(value) }))
     }
 
@@ -226,24 +197,6 @@ impl<'a> Decoder<'a> {
         text.push(b'e').ok()?;
         emit_decimal(exponent, &mut text).ok()?;
         parse_float(&text)
-    }
-
-    /// Joins base name and name, leaves out the prefix, and parses the rest.
-    fn path(&self, name: &str) -> Option<Path> {
-        let characters = || self.base.bytes().chain(name.bytes());
-        let mut skipped = 0;
-        if let Some(prefix) = self.prefix {
-            let before = || core::iter::once(b'/').chain(prefix.bytes());
-            let length = prefix.len().saturating_add(1);
-            if characters().take(length).eq(before()) && characters().nth(length) == Some(b'/') {
-                skipped = length;
-            }
-        }
-        let mut parser = PathParser::new();
-        for character in characters().skip(skipped) {
-            parser.feed(&[character]).ok()?;
-        }
-        parser.finish().ok()
     }
 }
 

@@ -19,13 +19,12 @@ pub(super) fn encode(path: Path, source: &dyn Source, sink: &mut dyn Sink) -> Re
                 Value::Unsigned(value) => emit_unsigned(value, sink)?,
                 Value::Float(value) => emit_float(value, sink)?,
                 Value::Boolean(value) => sink.write(if value { b"1" } else { b"0" })?,
-                Value::Opaque(bytes) => {
-                    // A multiple of three, so that only the last chunk is padded.
-                    bytes.chunks(48).try_for_each(|chunk| emit_base64(chunk, sink))?;
-                }
+                Value::Opaque(bytes) => emit_base64(PADDED, bytes, sink)?,
                 Value::ObjectLink(link) => emit_object_link(link, sink)?,
             },
-            Leaf::Chunks(chunks) => chunks.try_for_each(&mut |chunk| emit_base64(chunk, sink))?,
+            Leaf::Chunks(chunks) => {
+                chunks.try_for_each(&mut |chunk| Ok(emit_base64(PADDED, chunk, sink)?))?
+            }
             Leaf::Empty => return Err(Error::NotAcceptable),
         }
         Ok(())
@@ -41,7 +40,8 @@ pub(super) fn encode_opaque(path: Path, source: &dyn Source, sink: &mut dyn Sink
     })
 }
 
-fn single(
+/// Calls `emit` for the one value at `path`.
+pub(super) fn single(
     path: Path,
     source: &dyn Source,
     emit: &mut dyn FnMut(Leaf<'_>) -> Result<(), Error>,
@@ -57,7 +57,7 @@ fn single(
     if found { Ok(()) } else { Err(Error::NotAcceptable) }
 }
 
-/// Converts text to a type; an opaque is decoded with [`decode_base64`] instead.
+/// Converts text to a type other than an opaque.
 pub(super) fn value(text: &str, kind: Kind) -> Option<Value<'_>> {
     Some(match kind {
         Kind::String => Value::String(text),
@@ -76,27 +76,41 @@ pub(super) fn value(text: &str, kind: Kind) -> Option<Value<'_>> {
     })
 }
 
-fn emit_base64(bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// How base64 is written (RFC 4648): the last two letters of the alphabet, and what fills up to four.
+pub(super) type Base64 = (&'static [u8; 2], Option<u8>);
+/// The usual alphabet with padding.
+pub(super) const PADDED: Base64 = (b"+/", Some(b'='));
+/// That for URLs without.
+#[cfg(feature = "json")]
+pub(super) const UNPADDED: Base64 = (b"-_", None);
+
+/// Writes bytes as base64; further ones may follow a multiple of three.
+pub(super) fn emit_base64(
+    (last_two, padding): Base64,
+    bytes: &[u8],
+    sink: &mut dyn Sink,
+) -> Result<(), lwm2m_coap::Full> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     for chunk in bytes.chunks(3) {
         let mut bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
         bits <<= 8_usize.saturating_mul(3_usize.saturating_sub(chunk.len()));
-        let mut text = [b'='; 4];
+        let mut text = [padding.unwrap_or_default(); 4];
         // n bytes make n + 1 letters.
-        for (place, letter) in text.iter_mut().enumerate().take(chunk.len().saturating_add(1)) {
+        let letters = chunk.len().saturating_add(1);
+        for (place, letter) in text.iter_mut().enumerate().take(letters) {
             let sextet = bits >> 18_usize.saturating_sub(place.saturating_mul(6)) & 0x3f;
-            *letter = ALPHABET.get(sextet as usize).copied().unwrap_or(b'=');
+            *letter = ALPHABET.iter().chain(last_two).nth(sextet as usize).copied().unwrap_or_default();
         }
-        sink.write(&text)?;
+        sink.write(if padding.is_some() { &text } else { text.get(..letters).unwrap_or_default() })?;
     }
     Ok(())
 }
 
-/// Decodes base64 of either alphabet, padded or not, and returns how many bytes it became.
+/// Decodes base64 of either alphabet, padded or not, into the front of `out`.
 ///
 /// # Errors
 /// [`Error::BadRequest`] for what is no base64, [`Error::TooLarge`] when `out` is too small.
-pub(crate) fn decode_base64(text: &str, out: &mut [u8]) -> Result<usize, Error> {
+pub(super) fn decode_base64<'s>(text: &str, out: &'s mut [u8]) -> Result<&'s [u8], Error> {
     let unpadded = text.trim_end_matches('=');
     let padding = text.len().saturating_sub(unpadded.len());
     // Four letters are three bytes; one letter alone is none, and padding fills up to four.
@@ -123,12 +137,12 @@ pub(crate) fn decode_base64(text: &str, out: &mut [u8]) -> Result<usize, Error> 
             length = length.saturating_add(1);
         }
     }
-    Ok(length)
+    Ok(out.get(..length).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+    #![expect(clippy::unwrap_used, reason = "test")]
     extern crate std;
 
     use proptest::prelude::*;
@@ -138,7 +152,7 @@ mod tests {
 
     fn base64(bytes: &[u8]) -> heapless::Vec<u8, 200> {
         let mut text = heapless::Vec::new();
-        emit_base64(bytes, &mut text).unwrap();
+        emit_base64(PADDED, bytes, &mut text).unwrap();
         text
     }
 
@@ -172,8 +186,7 @@ mod tests {
             let url: Vec<u8> = text.bytes().map(|letter| match letter { b'+' => b'-', b'/' => b'_', other => other }).collect();
             for text in [text, text.trim_end_matches('='), std::str::from_utf8(&url).unwrap()] {
                 let mut out = [0; 100];
-                let length = decode_base64(text, &mut out).unwrap();
-                prop_assert_eq!(&out[..length], &bytes[..]);
+                prop_assert_eq!(decode_base64(text, &mut out).unwrap(), &bytes[..]);
             }
         }
     }

@@ -1,0 +1,217 @@
+//! SenML JSON (RFC 8428 §5, LwM2M Core 1.2.1 §7.4.4).
+//!
+//! Invariant: a record that is yielded has exactly one value and a full path.
+
+use lwm2m_coap::Sink;
+
+use super::json::{Reader, Text, emit_text};
+use super::senml::{emit_base, emit_name, parse_name};
+use super::text::{PADDED, UNPADDED, emit_base64};
+use super::{Item, Leaf, Raw, Source, emit_object_link, parse_object_link};
+use crate::decimal::{emit_float, emit_integer, emit_unsigned};
+use crate::{Error, Level, Path, Target, Value};
+
+/// The labels of values, in which the two formats differ.
+pub(super) struct Labels {
+    text: &'static str,
+    boolean: &'static str,
+    link: &'static str,
+    /// Of opaques; base64 under the label of texts where there is none.
+    data: Option<&'static str>,
+    /// What would change the meaning of other fields: a base value, a base sum, a sum.
+    refused: &'static [&'static str],
+}
+
+/// Those of SenML.
+const SENML: Labels =
+    Labels { text: "vs", boolean: "vb", link: "vlo", data: Some("vd"), refused: &["bv", "bs", "s"] };
+
+/// Those of the JSON of LwM2M 1.0.
+pub(super) const OMA: Labels = Labels { text: "sv", boolean: "bv", link: "ov", data: None, refused: &[] };
+
+/// Encodes what is at and below the target, as a pack whose base name is the target.
+pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Sink) -> Result<(), Error> {
+    sink.write(b"[")?;
+    let mut first = true;
+    source.visit(target.path, &mut |path, leaf| {
+        if matches!(leaf, Leaf::Empty) {
+            return Ok(());
+        }
+        let below = path.ids().get(target.path.ids().len()..).unwrap_or_default();
+        if core::mem::take(&mut first) {
+            sink.write(b"{\"bn\":\"")?;
+            emit_base(target, !below.is_empty(), sink)?;
+            sink.write(b"\",")?;
+        } else {
+            sink.write(b",{")?;
+        }
+        emit_fields(&SENML, below, leaf, sink)
+    })?;
+    Ok(sink.write(b"]")?)
+}
+
+/// Writes name and value, and the end of a record.
+pub(super) fn emit_fields(
+    labels: &Labels,
+    name: &[u16],
+    leaf: Leaf<'_>,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    if !name.is_empty() {
+        sink.write(b"\"n\":\"")?;
+        emit_name(name, sink)?;
+        sink.write(b"\",")?;
+    }
+    let label = match leaf {
+        Leaf::Value(Value::Integer(_) | Value::Time(_) | Value::Unsigned(_) | Value::Float(_)) => "v",
+        Leaf::Value(Value::String(_) | Value::CoreLink(_)) => labels.text,
+        Leaf::Value(Value::Boolean(_)) => labels.boolean,
+        Leaf::Value(Value::ObjectLink(_)) => labels.link,
+        Leaf::Value(Value::Opaque(_)) | Leaf::Chunks(_) | Leaf::Empty => labels.data.unwrap_or(labels.text),
+    };
+    emit_text(label, sink)?;
+    sink.write(b":")?;
+    let alphabet = if labels.data.is_some() { UNPADDED } else { PADDED };
+    match leaf {
+        Leaf::Value(value) => match value {
+            Value::Integer(value) | Value::Time(value) => emit_integer(value, sink)?,
+            Value::Unsigned(value) => emit_unsigned(value, sink)?,
+            Value::Float(value) if value.is_finite() => emit_float(value, sink)?,
+            // RFC 8259 §6: JSON has no such number.
+            Value::Float(_) => return Err(Error::NotAcceptable),
+            Value::String(text) | Value::CoreLink(text) => emit_text(text, sink)?,
+            Value::Boolean(value) => sink.write(if value { b"true" } else { b"false" })?,
+            Value::Opaque(bytes) => {
+                sink.write(b"\"")?;
+                emit_base64(alphabet, bytes, sink)?;
+                sink.write(b"\"")?;
+            }
+            Value::ObjectLink(link) => {
+                sink.write(b"\"")?;
+                emit_object_link(link, sink)?;
+                sink.write(b"\"")?;
+            }
+        },
+        Leaf::Chunks(chunks) => {
+            sink.write(b"\"")?;
+            chunks.try_for_each(&mut |chunk| Ok(emit_base64(alphabet, chunk, sink)?))?;
+            sink.write(b"\"")?;
+        }
+        Leaf::Empty => sink.write(b"\"\"")?,
+    }
+    Ok(sink.write(b"}")?)
+}
+
+/// Walks the records of a pack.
+#[derive(Clone, Copy)]
+pub(super) struct Decoder<'a> {
+    labels: &'static Labels,
+    prefix: Option<&'a str>,
+    /// What names are relative to, where no base name says it.
+    outer: Option<Path>,
+    base: Text<'a>,
+    json: Reader<'a>,
+    is_over: bool,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(prefix: Option<&'a str>, payload: &'a str) -> Result<Self, Error> {
+        let mut json = Reader(payload);
+        if !json.take('[') {
+            return Err(Error::BadRequest);
+        }
+        let is_over = json.take(']');
+        Ok(Self { labels: &SENML, prefix, outer: None, base: Text::EMPTY, json, is_over })
+    }
+
+    /// Reads the entries of an array whose bracket was taken.
+    pub(super) fn of_entries(target: &Target<'a>, base: Option<Text<'a>>, mut entries: Reader<'a>) -> Self {
+        let outer = if base.is_none() { Some(target.path) } else { None };
+        let base = base.unwrap_or(Text::EMPTY);
+        let is_over = entries.take(']');
+        Self { labels: &OMA, prefix: target.prefix, outer, base, json: entries, is_over }
+    }
+
+    pub(super) fn next(&mut self) -> Option<Result<Item<'a>, Error>> {
+        while !self.is_over {
+            let record = self.record();
+            self.is_over = !self.json.take(',');
+            if self.is_over && !self.json.take(']') {
+                return Some(Err(Error::BadRequest));
+            }
+            match record {
+                Some(None) => {}
+                Some(Some(item)) => return Some(Ok(item)),
+                None => return Some(Err(Error::BadRequest)),
+            }
+        }
+        // A SenML payload is one pack; behind the entries of the other format there is more, which was read before.
+        let is_whole = self.labels.data.is_none() || self.json.is_at_end();
+        (!is_whole).then_some(Err(Error::BadRequest))
+    }
+
+    /// Reads one record; one with base fields only yields no item. Nothing for what is malformed.
+    fn record(&mut self) -> Option<Option<Item<'a>>> {
+        let (json, labels) = (&mut self.json, self.labels);
+        let (mut name, mut found) = (None, None);
+        if !json.take('{') {
+            return None;
+        }
+        let mut is_more = !json.take('}');
+        while is_more {
+            let label = json.name()?;
+            let value = if label.is("v") {
+                Some(Raw::Value(json.number()?))
+            } else if label.is(labels.text) {
+                let text = json.text()?;
+                Some(match (text.plain(), labels.data) {
+                    (Some(text), Some(_)) => Raw::Value(Value::String(text)),
+                    (Some(text), None) => Raw::Text(text),
+                    (None, _) => Raw::Escaped(text.0),
+                })
+            } else if label.is(labels.boolean) {
+                Some(Raw::Value(Value::Boolean(json.boolean()?)))
+            } else if label.is(labels.link) {
+                Some(Raw::Value(Value::ObjectLink(parse_object_link(json.text()?.plain()?)?)))
+            } else if labels.data.is_some_and(|data| label.is(data)) {
+                Some(Raw::Base64(json.text()?.plain()?))
+            } else {
+                if label.is("n") && name.is_none() {
+                    name = Some(json.text()?);
+                } else if label.is("bn") && labels.data.is_some() {
+                    self.base = json.text()?;
+                } else if label.is("n") || labels.refused.iter().any(|refused| label.is(refused)) {
+                    return None;
+                } else if label.0.ends_with('_') {
+                    // RFC 8428 §4.4: what is unknown is ignored, but for such a label.
+                    return None;
+                } else {
+                    json.skip()?;
+                }
+                None
+            };
+            if value.is_some() && core::mem::replace(&mut found, value).is_some() {
+                return None;
+            }
+            is_more = json.take(',');
+            if !is_more && !json.take('}') {
+                return None;
+            }
+        }
+        let Some(raw) = found else {
+            return if name.is_none() { Some(None) } else { None };
+        };
+        let path = self.path(name.unwrap_or(Text::EMPTY))?;
+        (path.level() >= Level::Resource).then_some(Some(Item { path, raw }))
+    }
+
+    fn path(&self, name: Text<'a>) -> Option<Path> {
+        match self.outer.filter(|_| name.characters().next() != Some('/')) {
+            None => parse_name(self.prefix, self.base.bytes().chain(name.bytes())),
+            Some(outer) => {
+                let below = parse_name(None, core::iter::once(b'/').chain(name.bytes()))?;
+                below.ids().iter().try_fold(outer, |path, id| path.child(*id))
+            }
+        }
+    }
+}
