@@ -7,6 +7,8 @@ mod support;
 use std::time::Duration;
 
 use lwm2m_coap::{Code, OptionNumber};
+use lwm2m_objects::format::Items;
+use lwm2m_objects::{Content, Format, Path};
 use lwm2m_server::credentials::{Enrol, Profile, Role, Rotate, Settings, State};
 use lwm2m_server::endpoint::Listener;
 use support::{Device, KEY, World};
@@ -438,6 +440,35 @@ fn a_discover_answer_that_cannot_be_read_fails_the_bootstrap() {
         let asked = device.asked(&mut world);
         device.answer(&mut world, &asked, Code::CONTENT, &[], body);
         assert_eq!(world.told(), ["bootstrap failed a: Bootstrap-Discover / 2.05, malformed"]);
+    }
+}
+
+#[test]
+fn a_device_is_written_in_the_format_that_it_asks_for() {
+    for preferred in [Format::TLV, Format::SENML_CBOR, Format::SENML_JSON] {
+        let mut world = World::new(false);
+        world.enrol("a", Role::Management);
+        let identity = world.enrol("a", Role::Bootstrap);
+        let mut device = Device::secure(&mut world, Listener::BootstrapCoaps, 40_000, &identity, &KEY);
+        device.request(&mut world, Code::POST, &format!("bs?ep=a&pct={}", preferred.0), b"").unwrap();
+        let mut written = 0;
+        while let Some(asked) = device.got.pop_front() {
+            if asked.code == Code::PUT {
+                let format =
+                    asked.options.iter().find(|(number, _)| *number == OptionNumber::CONTENT_FORMAT.0);
+                let format = format.unwrap().1.iter().fold(0, |format, byte| format << 8 | u16::from(*byte));
+                assert_eq!(Format(format), preferred);
+                let path = asked.uri().parse::<Path>().unwrap();
+                let content = Content { format: preferred, payload: &asked.payload };
+                written += Items::new(&path.into(), content).unwrap().map(Result::unwrap).count();
+            }
+            let step = format!("{}.{:02}", asked.code.class(), asked.code.detail());
+            let (code, body) = agreed(&step, FOUND);
+            let link = (OptionNumber::CONTENT_FORMAT, &[40_u8][..]);
+            let options = if body.is_empty() { &[][..] } else { core::slice::from_ref(&link) };
+            device.answer(&mut world, &asked, code, options, body);
+        }
+        assert!(written > 5, "{}", preferred.0);
     }
 }
 
