@@ -145,7 +145,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             #[cfg(feature = "ecdhe")]
             if config.suites.has_ecdhe() {
                 // What LwM2M demands; a server that wants another group is told of it by the same secret.
-                step.core.agreement.draw(Group::Secp256r1, rng)?;
+                step.core.agreement.draw_share(Group::Secp256r1, rng)?;
             }
             step.core.offered_id = config.connection_id.filter(|_| ENABLED);
             step.core.return_routability = config.return_routability;

@@ -136,7 +136,7 @@ where
         let answer = match pending.operation {
             Operation::CheckPeer { .. } => Answer::Trusted,
             Operation::Present { certificate_type: CertificateType::X509 } => Answer::Certificates(&chain),
-            Operation::Prove(proof) => Answer::Proven(proof.run::<Provider>()),
+            Operation::Compute(computation) => Answer::Computed(computation.run::<Provider>()),
             Operation::Sign { digest } => {
                 signature = Provider::p256_sign(&owner.secret, digest).expect("a key of P-256");
                 Answer::Signature(&signature)
