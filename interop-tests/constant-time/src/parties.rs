@@ -104,7 +104,7 @@ pub(crate) fn server_of(
 }
 
 /// What a server waits for when everything is computed.
-fn asked(server: &mut Party) -> Option<PendingId> {
+pub(crate) fn asked(server: &mut Party) -> Option<PendingId> {
     loop {
         let pending = server.poll_pending()?;
         let (id, Operation::Compute(computation)) = (pending.id, pending.operation) else {
