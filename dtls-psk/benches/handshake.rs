@@ -165,9 +165,9 @@ mod signed {
         let id = pending.id;
         match pending.operation {
             Operation::CheckPeer { .. } => provide(asking, id, Answer::Trusted),
-            Operation::Prove(proof) => {
-                let proven = proof.run::<RustCrypto>();
-                provide(asking, id, Answer::Proven(proven));
+            Operation::Compute(computation) => {
+                let computed = computation.run::<RustCrypto>();
+                provide(asking, id, Answer::Computed(computed));
             }
             Operation::Present { certificate_type } => {
                 let own = if certificate_type == CertificateType::X509 { certificate } else { public_key };

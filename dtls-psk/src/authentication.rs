@@ -5,12 +5,10 @@
 //!
 //! Invariant: no keys before the peer's certificate was trusted and its signature over this handshake verified.
 
-use zeroize::ZeroizeOnDrop;
-
 use crate::association::Role;
 use crate::certificate::{self, CertificateType, PeerCertificate};
+use crate::computation::Signed;
 use crate::crypto::{Crypto, POINT, RunningHash as _};
-use crate::ecdhe::{Group, Share};
 #[cfg(not(feature = "server"))]
 use crate::error::Dropped;
 use crate::error::Reason;
@@ -40,9 +38,8 @@ pub(crate) struct Authentication {
     pub(crate) digest: [u8; 32],
     /// The handshake up to the ClientKeyExchange (RFC 7627 §3).
     pub(crate) session_hash: [u8; 32],
-    /// The peer's key, half of the agreement and signature.
+    /// The peer's key and signature.
     key: [u8; POINT],
-    share: Share,
     signature: [u8; SIGNATURE],
     /// Client: the name of the server that it means.
     #[cfg(feature = "x509")]
@@ -58,7 +55,6 @@ impl Authentication {
         digest: [0; 32],
         session_hash: [0; 32],
         key: [0; POINT],
-        share: Share::NONE,
         signature: [0; SIGNATURE],
         #[cfg(feature = "x509")]
         server_name: heapless::Vec::new(),
@@ -75,80 +71,9 @@ impl Authentication {
         PeerCertificate::parse(self.peer, body)?
     }
 
-    /// Whether this is what came of the proof of now. The digest is of this handshake's randoms.
-    pub(crate) fn is_about(&self, proven: &Proven) -> bool {
-        proven.digest == self.digest
-    }
-
-    pub(crate) const fn proof(&self, secret: &[u8; 32]) -> Proof {
-        let Self { key, share, digest, signature, .. } = *self;
-        Proof { secret: *secret, share, key, digest, signature }
-    }
-}
-
-/// Whether the peer has its key, and what both sides agreed on: operations on elliptic curves, which take a while. They may be
-/// done anywhere, by [`Proof::run`].
-#[derive(ZeroizeOnDrop)]
-pub struct Proof {
-    secret: [u8; 32],
-    #[zeroize(skip)]
-    share: Share,
-    #[zeroize(skip)]
-    key: [u8; POINT],
-    #[zeroize(skip)]
-    digest: [u8; 32],
-    #[zeroize(skip)]
-    signature: [u8; SIGNATURE],
-}
-
-impl Proof {
-    /// Verifies the signature, and agrees on the secret.
-    #[must_use]
-    pub fn run<C: Crypto>(&self) -> Proven {
-        let Self { secret, share, key, digest, signature } = self;
-        let mut proven = Proven { digest: *digest, shared: [0; 32], result: Err(Reason::BadSignature) };
-        if C::p256_verify(key, digest, signature) {
-            let agreed = share.agree::<C>(secret, &mut proven.shared);
-            proven.result = agreed.ok_or(Reason::InvalidShare);
-        }
-        proven
-    }
-
-    /// In which group both sides agree.
-    pub const fn group(&self) -> Group {
-        self.share.group()
-    }
-}
-
-impl PartialEq for Proof {
-    fn eq(&self, other: &Self) -> bool {
-        // What is secret belongs to what is not.
-        (self.share, self.key, self.digest, self.signature)
-            == (other.share, other.key, other.digest, other.signature)
-    }
-}
-
-impl Eq for Proof {}
-
-impl core::fmt::Debug for Proof {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter.debug_struct("Proof").finish_non_exhaustive()
-    }
-}
-
-/// What came of a [`Proof`]; good for its handshake alone.
-#[derive(ZeroizeOnDrop)]
-pub struct Proven {
-    shared: [u8; 32],
-    #[zeroize(skip)]
-    digest: [u8; 32],
-    #[zeroize(skip)]
-    result: Result<(), Reason>,
-}
-
-impl core::fmt::Debug for Proven {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter.debug_tuple("Proven").field(&self.result).finish()
+    pub(crate) const fn signed(&self) -> Signed {
+        let Self { key, digest, signature, .. } = *self;
+        Signed { key, digest, signature }
     }
 }
 
@@ -186,8 +111,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let SignedShare { parameters, share, signature } = message::or_malformed(SignedShare::parse(body))?;
         let share = share.ok_or(Reason::InvalidShare)?;
         self.core.authentication.signature = signature.ok_or(Reason::UnofferedAlgorithm)?;
-        self.core.agreement.move_to(share.group()).ok_or(Reason::InvalidShare)?;
-        self.core.authentication.share = share;
+        self.core.agreement.move_to_peer(share).ok_or(Reason::InvalidShare)?;
         self.core.authentication.digest = self.core.digest_of_share(parameters);
         Ok(())
     }
@@ -214,13 +138,13 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         self.core.waiting.want(Wait::Prove);
     }
 
+    /// The peer has its key, and both sides have agreed.
     pub(crate) fn go_on_with_proven(
         &mut self,
-        proven: Proven,
+        shared: &[u8; 32],
         use_key: impl FnOnce(&mut Self, &[u8]),
     ) -> Result<(), Failure> {
-        proven.result?;
-        self.core.agreement.set_shared(&proven.shared);
+        self.core.agreement.set_shared(shared);
         match self.association.role {
             Role::Server => use_key(self, &[]),
             Role::Client => {
@@ -317,7 +241,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// A server: the rest of the flight behind the Certificate.
     #[cfg(feature = "server")]
     fn finish_hello(&mut self, signature: &[u8; SIGNATURE]) -> Result<(), Failure> {
-        let Self { core, flight, now, .. } = self;
+        let Self { core, flight, .. } = self;
         let share = core.agreement.share().ok_or(Reason::InvalidShare)?;
         let mut push = |message_type, ahead: u16, write: &dyn Fn(&mut [u8]) -> Option<usize>| {
             let message_seq = core.hello_seq.wrapping_add(ahead);
@@ -329,10 +253,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             signature::emit_server_key_exchange(out, &share, signature)
         })?;
         push(MessageType::CertificateRequest, 3, &certificate::emit_request)?;
-        push(MessageType::ServerHelloDone, 4, &|_| Some(0))?;
-        flight.release();
-        core.timers.flight(*now);
-        Ok(())
+        self.push_server_hello_done(4)
     }
 
     /// A server: the client's share.
@@ -341,7 +262,7 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         let mut reader = Reader::new(message.body);
         let share = message::or_malformed(reader.vector8().filter(|_| reader.is_empty()))?;
         let core = &mut *self.core;
-        core.authentication.share = core.agreement.peer_share(share).ok_or(Reason::InvalidShare)?;
+        core.agreement.keep_peer_share(share).ok_or(Reason::InvalidShare)?;
         core.absorb(message);
         core.authentication.session_hash = core.transcript.clone().finish();
         core.state = State::CertificateVerify;

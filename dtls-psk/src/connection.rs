@@ -145,7 +145,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             #[cfg(feature = "ecdhe")]
             if config.suites.has_ecdhe() {
                 // What LwM2M demands; a server that wants another group is told of it by the same secret.
-                step.core.agreement.draw(Group::Secp256r1, rng)?;
+                step.core.agreement.draw_share(Group::Secp256r1, rng)?;
             }
             step.core.offered_id = config.connection_id.filter(|_| ENABLED);
             step.core.return_routability = config.return_routability;
@@ -468,9 +468,27 @@ mod tests {
         .collect()
     }
 
+    /// Answers everything that is asked.
+    fn answer(connection: &mut Small) -> Option<Input<'static>> {
+        let mut last = None;
+        while let Some(pending) = connection.poll_pending() {
+            let id = pending.id;
+            let answer = match pending.operation {
+                #[cfg(feature = "ecdhe")]
+                crate::event::Operation::Compute(computation) => {
+                    Answer::Computed(computation.run::<RustCrypto>())
+                }
+                _ => Answer::Psk { key: PSK.key },
+            };
+            last = connection.provide(NOW, id, answer).unwrap();
+        }
+        last
+    }
+
     /// Hands over everything `from` has to say; returns what became of the connection.
     fn deliver(from: &mut Small, to: &mut Small) -> Option<Input<'static>> {
         let mut last = None;
+        assert_eq!(answer(from), None);
         for mut datagram in sent(from) {
             let mut datagram = Datagram::new(&mut datagram);
             while let Some(input) = to.handle(NOW, &mut datagram) {
@@ -480,9 +498,7 @@ mod tests {
                     _ => last,
                 };
             }
-            if let Some(id) = to.poll_pending().map(|pending| pending.id) {
-                last = to.provide(NOW, id, Answer::Psk { key: PSK.key }).unwrap();
-            }
+            last = answer(to).or(last);
         }
         last
     }

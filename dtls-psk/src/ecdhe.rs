@@ -44,6 +44,23 @@ impl Group {
         }
     }
 
+    /// Whether a share belongs to this secret, which is then between zero and the order of the group. In constant time but for
+    /// that.
+    fn has_secret(self, secret: &[u8; 32]) -> bool {
+        let is_below_order = match self {
+            Self::Secp256r1 => {
+                // Whether the order can be taken away from it, byte by byte.
+                let borrow = |borrow: u16, (byte, order): (&u8, u8)| {
+                    u16::from(*byte).wrapping_sub(order.into()).wrapping_sub(borrow) >> 15
+                };
+                secret.iter().zip(ORDER).rev().fold(0, borrow) == 1
+            }
+            #[cfg(feature = "x25519")]
+            Self::X25519 => true,
+        };
+        is_below_order && secret.iter().fold(0, |all, byte| all | byte) != 0
+    }
+
     const fn share_length(self) -> usize {
         match self {
             Self::Secp256r1 => POINT,
@@ -96,6 +113,12 @@ pub(crate) const POINT_FORMATS: &[u8] = &[0];
 /// How often a secret is drawn: one of 2^32 is no number below the order of the group.
 const DRAWS: usize = 4;
 
+/// The order of P-256 (SEC 2 §2.4.2), big-endian.
+const ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
+    0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
 /// Half of an agreement, as it is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
@@ -106,7 +129,11 @@ pub(crate) struct Share {
 
 impl Share {
     /// In place of one.
-    pub(crate) const NONE: Self = Self { group: Group::Secp256r1, bytes: [0; POINT] };
+    const NONE: Self = Self::none_in(Group::Secp256r1);
+
+    const fn none_in(group: Group) -> Self {
+        Self { group, bytes: [0; POINT] }
+    }
 
     /// `None` if a share of this group has another length.
     pub(crate) fn new(group: Group, share: &[u8]) -> Option<Self> {
@@ -117,19 +144,14 @@ impl Share {
 
     /// Whether it is one.
     fn is_there(&self) -> bool {
-        match self.group {
-            Group::Secp256r1 => self.bytes.starts_with(&[4]),
-            #[cfg(feature = "x25519")]
-            Group::X25519 => true,
-        }
+        // The secrets that are drawn have no share of zeros.
+        self.bytes != [0; POINT]
     }
 
     /// That of a secret; `None` if it is none of the group.
-    fn of<C: Crypto>(group: Group, secret: &[u8; 32]) -> Option<Self> {
+    pub(crate) fn of<C: Crypto>(group: Group, secret: &[u8; 32]) -> Option<Self> {
         match group {
             Group::Secp256r1 => C::p256_public(secret).map(|bytes| Self { group, bytes }),
-            #[cfg(feature = "x25519")]
-            Group::X25519 if *secret == [0; 32] => None,
             #[cfg(feature = "x25519")]
             Group::X25519 => Self::new(group, &C::x25519_public(secret)?),
         }
@@ -160,9 +182,13 @@ impl Share {
 pub(crate) struct Agreement<C: Crypto> {
     /// All zeros where there is none.
     secret: [u8; 32],
-    /// What belongs to it.
+    /// What belongs to it, once that was computed.
     #[zeroize(skip)]
     own: Share,
+    /// The peer's, from when it came until somebody else has agreed with it.
+    #[cfg(any(feature = "server", feature = "rpk"))]
+    #[zeroize(skip)]
+    peer: Share,
     shared: [u8; 32],
     #[zeroize(skip)]
     is_agreed: bool,
@@ -171,19 +197,45 @@ pub(crate) struct Agreement<C: Crypto> {
 }
 
 impl<C: Crypto> Agreement<C> {
-    pub(crate) const NONE: Self =
-        Self { secret: [0; 32], own: Share::NONE, shared: [0; 32], is_agreed: false, crypto: PhantomData };
+    pub(crate) const NONE: Self = Self {
+        secret: [0; 32],
+        own: Share::NONE,
+        #[cfg(any(feature = "server", feature = "rpk"))]
+        peer: Share::NONE,
+        shared: [0; 32],
+        is_agreed: false,
+        crypto: PhantomData,
+    };
 
-    /// Starts with a fresh secret, drawn where it stays.
+    /// Starts with a fresh secret, drawn where it stays; its share is still to be computed.
     pub(crate) fn draw(&mut self, group: Group, rng: &mut Rng<'_>) -> Result<(), SetUpError> {
+        self.own = Share::none_in(group);
         for _ in 0..DRAWS {
             rng(&mut self.secret);
-            if let Some(own) = Share::of::<C>(group, &self.secret) {
-                self.own = own;
+            if group.has_secret(&self.secret) {
                 return Ok(());
             }
         }
         Err(SetUpError::NotRandom)
+    }
+
+    /// The same with its share.
+    pub(crate) fn draw_share(&mut self, group: Group, rng: &mut Rng<'_>) -> Result<(), SetUpError> {
+        self.draw(group, rng)?;
+        self.own = Share::of::<C>(group, &self.secret).ok_or(SetUpError::NotRandom)?;
+        Ok(())
+    }
+
+    /// In which group both sides are to agree.
+    #[cfg(feature = "server")]
+    pub(crate) const fn group(&self) -> Group {
+        self.own.group
+    }
+
+    /// The share that somebody else computed.
+    #[cfg(feature = "server")]
+    pub(crate) const fn set_share(&mut self, share: Share) {
+        self.own = share;
     }
 
     /// What the peer needs of us.
@@ -199,10 +251,24 @@ impl<C: Crypto> Agreement<C> {
         Some(())
     }
 
-    /// The peer's share, which is one of our group; `None` if it has another length.
+    /// Keeps the peer's share, which is one of our group, for who agrees with it; `None` if it has another length.
     #[cfg(feature = "server")]
-    pub(crate) fn peer_share(&self, share: &[u8]) -> Option<Share> {
-        Share::new(self.share()?.group, share)
+    pub(crate) fn keep_peer_share(&mut self, share: &[u8]) -> Option<()> {
+        self.peer = Share::new(self.own.group, share)?;
+        Some(())
+    }
+
+    /// Moves to the group of the peer's share, and keeps that.
+    #[cfg(feature = "rpk")]
+    pub(crate) fn move_to_peer(&mut self, share: Share) -> Option<()> {
+        self.move_to(share.group)?;
+        self.peer = share;
+        Some(())
+    }
+
+    #[cfg(any(feature = "server", feature = "rpk"))]
+    pub(crate) const fn peer(&self) -> Share {
+        self.peer
     }
 
     /// Agrees with the peer; `None` if its share is none.
@@ -212,13 +278,13 @@ impl<C: Crypto> Agreement<C> {
         Some(())
     }
 
-    #[cfg(feature = "rpk")]
+    #[cfg(any(feature = "server", feature = "rpk"))]
     pub(crate) const fn secret(&self) -> &[u8; 32] {
         &self.secret
     }
 
     /// What somebody else agreed on with our secret.
-    #[cfg(feature = "rpk")]
+    #[cfg(any(feature = "server", feature = "rpk"))]
     pub(crate) const fn set_shared(&mut self, shared: &[u8; 32]) {
         self.shared = *shared;
         self.is_agreed = true;
@@ -305,7 +371,7 @@ mod tests {
     fn agreement(first: u8) -> Agreement {
         let mut agreement = Agreement::NONE;
         let rng = &mut |bytes: &mut [u8]| bytes.iter_mut().zip(first..).for_each(|(to, from)| *to = from);
-        agreement.draw(Group::Secp256r1, rng).unwrap();
+        agreement.draw_share(Group::Secp256r1, rng).unwrap();
         agreement
     }
 
@@ -373,13 +439,34 @@ mod tests {
         let mut agreement = Agreement::NONE;
         let rng = &mut |bytes: &mut [u8]| bytes.fill(draws.next().unwrap());
         assert_eq!(agreement.draw(Group::Secp256r1, rng), Ok(()));
+        assert!(agreement.share().is_none(), "it is not computed yet");
+    }
+
+    #[test]
+    fn a_secret_is_one_where_it_has_a_share() {
+        // The order and its neighbours, what differs from it in one byte alone, and the ends.
+        let mut secrets = vec![[0; 32], [0xff; 32], [1; 32]];
+        for (index, byte) in ORDER.into_iter().enumerate() {
+            for byte in [byte, byte.wrapping_sub(1), byte.wrapping_add(1)] {
+                let mut secret = ORDER;
+                *secret.get_mut(index).unwrap() = byte;
+                secrets.push(secret);
+                secret = [0; 32];
+                *secret.get_mut(index).unwrap() = byte;
+                secrets.push(secret);
+            }
+        }
+        for secret in secrets {
+            let share = RustCrypto::p256_public(&secret);
+            assert_eq!(Group::Secp256r1.has_secret(&secret), share.is_some(), "{secret:02x?}");
+        }
     }
 
     #[cfg(feature = "x25519")]
     #[test]
     fn a_secret_moves_to_the_group_that_the_peer_chose() {
         let mut agreement = Agreement::NONE;
-        agreement.draw(Group::Secp256r1, &mut |bytes| bytes.fill(5)).unwrap();
+        agreement.draw_share(Group::Secp256r1, &mut |bytes| bytes.fill(5)).unwrap();
         let before = agreement.share().unwrap();
         agreement.move_to(Group::Secp256r1).unwrap();
         assert!(agreement.share() == Some(before));
@@ -387,7 +474,7 @@ mod tests {
         let moved = agreement.share().unwrap();
         assert_eq!(moved.bytes(), RustCrypto::x25519_public(&[5; 32]).unwrap());
         let mut other = Agreement::NONE;
-        other.draw(Group::X25519, &mut |bytes| bytes.fill(9)).unwrap();
+        other.draw_share(Group::X25519, &mut |bytes| bytes.fill(9)).unwrap();
         other.agree(&moved).unwrap();
         agreement.agree(&other.share().unwrap()).unwrap();
         assert_eq!(agreement.shared(), other.shared());
@@ -408,7 +495,7 @@ mod tests {
     #[test]
     fn a_share_of_x25519_has_32_bytes_and_gives_a_secret_that_is_not_all_zeros_14() {
         let mut agreement = Agreement::NONE;
-        agreement.draw(Group::X25519, &mut |bytes| bytes.fill(7)).unwrap();
+        agreement.draw_share(Group::X25519, &mut |bytes| bytes.fill(7)).unwrap();
         // The points of small order (RFC 7748 §7), also with the highest bit, which does not count.
         let small = [
             "0000000000000000000000000000000000000000000000000000000000000000",

@@ -47,8 +47,8 @@ pub enum Reason {
     /// This side has no certificate to present, or no key to sign with.
     #[cfg(feature = "rpk")]
     NothingToPresent,
-    /// This side's owner did not answer an operation in time.
-    #[cfg(feature = "rpk")]
+    /// This side's owner did not answer an operation in time, or could not.
+    #[cfg(any(feature = "server", feature = "rpk"))]
     OperationUnanswered,
     /// The peer's Finished could not be decrypted: it has another key.
     WrongKey,
@@ -111,7 +111,9 @@ impl Reason {
             #[cfg(feature = "rpk")]
             Self::UnofferedAlgorithm => Some(Alert::ILLEGAL_PARAMETER),
             #[cfg(feature = "rpk")]
-            Self::NothingToPresent | Self::OperationUnanswered => Some(Alert::INTERNAL_ERROR),
+            Self::NothingToPresent => Some(Alert::INTERNAL_ERROR),
+            #[cfg(any(feature = "server", feature = "rpk"))]
+            Self::OperationUnanswered => Some(Alert::INTERNAL_ERROR),
             // RFC 5746 §3.4 demands this one for a wrong renegotiation_info.
             Self::NoCommonSuite | Self::InsecureRenegotiation => Some(Alert::HANDSHAKE_FAILURE),
             // RFC 5246 §7.4.1.4
@@ -158,7 +160,7 @@ impl fmt::Display for Reason {
             Self::BadSignature => "the peer's signature is not one of its key over this handshake",
             #[cfg(feature = "rpk")]
             Self::NothingToPresent => "there is no certificate to present, or no key to sign with",
-            #[cfg(feature = "rpk")]
+            #[cfg(any(feature = "server", feature = "rpk"))]
             Self::OperationUnanswered => "an operation of this side was not answered in time",
             Self::WrongKey => "the peer has another key for this identity",
             Self::BadFinished => "the peer's Finished does not match the handshake",

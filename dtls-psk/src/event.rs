@@ -2,9 +2,9 @@
 //! operation that waits for an answer).
 
 #[cfg(feature = "rpk")]
-use crate::authentication::{Proof, Proven};
-#[cfg(feature = "rpk")]
 use crate::certificate::{CertificateType, PeerCertificate};
+#[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
+use crate::computation::{Computation, Computed};
 use crate::error::Reason;
 #[cfg(feature = "rpk")]
 use crate::error::Refusal;
@@ -67,10 +67,9 @@ pub enum Operation<'a> {
         /// As the peer sent it.
         certificate: PeerCertificate<'a>,
     },
-    /// Verify the peer's signature and agree with it, which is [`Proof::run`] wherever it is called: answered by
-    /// [`Answer::Proven`].
-    #[cfg(feature = "rpk")]
-    Prove(Proof),
+    /// Compute on an elliptic curve, which is [`Computation::run`] wherever it is called: answered by [`Answer::Computed`].
+    #[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
+    Compute(Computation),
     /// Present this side's own certificate: answered by [`Answer::Certificates`], or [`Answer::Unknown`] where there is none.
     #[cfg(feature = "rpk")]
     Present {
@@ -103,9 +102,9 @@ pub enum Answer<'a> {
     /// It may not: the handshake ends, with an alert.
     #[cfg(feature = "rpk")]
     Refused(Refusal),
-    /// What came of the proof.
-    #[cfg(feature = "rpk")]
-    Proven(Proven),
+    /// What came of the computation.
+    #[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
+    Computed(Computed),
     /// Certificates in DER, our own first, without a trust anchor; or one SubjectPublicKeyInfo.
     #[cfg(feature = "rpk")]
     Certificates(&'a [&'a [u8]]),
@@ -123,8 +122,8 @@ impl core::fmt::Debug for Answer<'_> {
             Self::Trusted => formatter.write_str("Trusted"),
             #[cfg(feature = "rpk")]
             Self::Refused(refusal) => formatter.debug_tuple("Refused").field(refusal).finish(),
-            #[cfg(feature = "rpk")]
-            Self::Proven(proven) => proven.fmt(formatter),
+            #[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
+            Self::Computed(computed) => computed.fmt(formatter),
             #[cfg(feature = "rpk")]
             Self::Certificates(certificates) => {
                 formatter.debug_tuple("Certificates").field(&certificates.len()).finish()

@@ -43,7 +43,7 @@ pub(crate) struct Flight<const N: usize> {
     /// How often the messages of now were sent again.
     repeats: u8,
     /// Whether messages are still to come before any goes out.
-    #[cfg(feature = "rpk")]
+    #[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
     is_held: bool,
 }
 
@@ -59,7 +59,7 @@ impl<const N: usize> Flight<N> {
             mtu: u16::MAX,
             longest: 0,
             repeats: 0,
-            #[cfg(feature = "rpk")]
+            #[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
             is_held: false,
         }
     }
@@ -69,7 +69,7 @@ impl<const N: usize> Flight<N> {
         self.clear();
         self.shares_records = config.shares_records;
         self.mtu = config.mtu;
-        #[cfg(feature = "rpk")]
+        #[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
         self.release();
     }
 
@@ -80,13 +80,13 @@ impl<const N: usize> Flight<N> {
     }
 
     /// Sends nothing until the flight is complete.
-    #[cfg(feature = "rpk")]
+    #[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
     pub(crate) const fn hold(&mut self) {
         self.is_held = true;
     }
 
     /// The flight is complete.
-    #[cfg(feature = "rpk")]
+    #[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
     pub(crate) const fn release(&mut self) {
         self.is_held = false;
     }
@@ -124,7 +124,7 @@ impl<const N: usize> Flight<N> {
     }
 
     pub(crate) fn is_sent(&self) -> bool {
-        #[cfg(feature = "rpk")]
+        #[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
         if self.is_held {
             return true;
         }

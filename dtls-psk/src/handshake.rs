@@ -449,7 +449,7 @@ impl<C: Crypto> Core<C> {
     pub(crate) fn reason(&self, role: Role) -> Reason {
         self.suspicion.unwrap_or(match (self.state, role) {
             (State::ServerHello, _) if self.hello_verify_requests == 0 => Reason::NoAnswer,
-            #[cfg(feature = "rpk")]
+            #[cfg(any(feature = "server", feature = "rpk"))]
             _ if self.waiting.is_for_more_than_a_key() => Reason::OperationUnanswered,
             (State::LookUp, _) => Reason::LookUpUnanswered,
             (State::Finished, Role::Client) if !self.is_abbreviated() => Reason::FinishedUnanswered,
@@ -499,7 +499,7 @@ pub(crate) struct Step<'a, const N: usize, C: Crypto> {
 impl<const N: usize, C: Crypto> Step<'_, N, C> {
     /// Processes the message whose turn it is.
     pub(crate) fn handle(&mut self, message: &Message<'_>) -> Result<(), Failure> {
-        #[cfg(feature = "rpk")]
+        #[cfg(any(feature = "server", feature = "rpk"))]
         if self.core.waiting.is_for_any() {
             return Err(Dropped::Unexpected.into());
         }

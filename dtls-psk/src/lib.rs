@@ -105,7 +105,7 @@
 //!
 //! With the features `rpk` and `x509` both sides may prove themselves by a signature on P-256 instead. What takes long, or needs a
 //! key that this crate never sees, is an [`Operation`] that waits for an answer on either side: to present a certificate, to
-//! sign, to judge what the peer presents, and to do the mathematics (`Proof::run`, which may go to another thread).
+//! sign, to judge what the peer presents, and to compute on curves (`Computation::run`, which may go to another thread).
 //! `Connection::certificate_client` begins such a handshake; a server says by `Config::certificate_types` what it has.
 //!
 //! # Features
@@ -113,7 +113,7 @@
 //! - `server` (default): the server's role. Without it the engine is a client only, and smaller.
 //! - `ccm16`, `gcm`: the suites TLS_PSK_WITH_AES_128_CCM and TLS_PSK_WITH_AES_128_GCM_SHA256.
 //! - `ecdhe`: forward secrecy, by the suites TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256 and, with `ccm16`,
-//!   TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256.
+//!   TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256. A server has its share and the agreement computed by its owner (`Computation`).
 //! - `x25519`: the group x25519 beside secp256r1 for it, which stays the first choice unless [`Config`] says else.
 //! - `cbc`: TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256, and TLS_PSK_WITH_AES_128_CBC_SHA256 in a server, for peers that know
 //!   nothing newer. Every association has room for its keys then.
@@ -160,6 +160,8 @@ mod certificate;
 mod client;
 #[cfg(feature = "server")]
 mod client_hello;
+#[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
+mod computation;
 mod config;
 mod connection;
 mod connection_id;
@@ -209,8 +211,6 @@ pub use alert::Alert;
 pub use association::Role;
 #[cfg(feature = "x509")]
 pub use authentication::SERVER_NAME_MAX;
-#[cfg(feature = "rpk")]
-pub use authentication::{Proof, Proven};
 #[cfg(feature = "server")]
 pub use candidates::{Choice, choose};
 #[cfg(feature = "x509")]
@@ -219,6 +219,8 @@ pub use certificate::Chain;
 pub use certificate::{CertificateType, CertificateTypes, ClientCertificate, PeerCertificate};
 #[cfg(feature = "server")]
 pub use client_hello::ClientHello;
+#[cfg(any(feature = "rpk", all(feature = "server", feature = "ecdhe")))]
+pub use computation::{Computation, Computed, Purpose};
 pub use config::Config;
 pub use connection::Connection;
 pub use connection_id::ConnectionId;

@@ -3,6 +3,8 @@
 
 use core::borrow::BorrowMut;
 
+#[cfg(feature = "ecdhe")]
+use crate::computation::{Computation, Computed, Product, Task};
 use crate::connection::Connection;
 use crate::crypto::Crypto;
 use crate::error::{ProvideError, Reason};
@@ -25,6 +27,10 @@ pub(crate) struct Waiting {
 /// The kinds of operations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wait {
+    #[cfg(all(feature = "server", feature = "ecdhe"))]
+    Share,
+    #[cfg(all(feature = "server", feature = "ecdhe"))]
+    Agree,
     #[cfg(feature = "server")]
     LookUp,
     #[cfg(feature = "rpk")]
@@ -53,7 +59,6 @@ impl Waiting {
     }
 
     /// Whether there is one, reported or not.
-    #[cfg(feature = "rpk")]
     pub(crate) const fn is_for_any(&self) -> bool {
         self.operation.is_some()
     }
@@ -65,7 +70,6 @@ impl Waiting {
     }
 
     /// Whether an owner does not do what it was asked, and that is not to find a pre-shared key.
-    #[cfg(feature = "rpk")]
     pub(crate) const fn is_for_more_than_a_key(&self) -> bool {
         #[cfg(feature = "server")]
         if matches!(self.operation, Some(Wait::LookUp)) {
@@ -98,7 +102,13 @@ impl<const N: usize, C: Crypto> Handshake<N, C> {
     pub fn pending(&self) -> Option<Pending<'_>> {
         let Self { core, reassembly: _reassembly, .. } = self;
         let (id, wait) = core.waiting.under_way()?;
+        #[cfg(feature = "ecdhe")]
+        let compute = |task| Operation::Compute(Computation::new(id, core.agreement.secret(), task));
         let operation = match wait {
+            #[cfg(all(feature = "server", feature = "ecdhe"))]
+            Wait::Share => compute(Task::Share(core.agreement.group())),
+            #[cfg(all(feature = "server", feature = "ecdhe"))]
+            Wait::Agree => compute(Task::Agree(core.agreement.peer())),
             #[cfg(feature = "server")]
             Wait::LookUp => Operation::LookUpPsk { identity: &core.identity },
             #[cfg(feature = "rpk")]
@@ -107,7 +117,7 @@ impl<const N: usize, C: Crypto> Handshake<N, C> {
                 Operation::CheckPeer { certificate }
             }
             #[cfg(feature = "rpk")]
-            Wait::Prove => Operation::Prove(core.authentication.proof(core.agreement.secret())),
+            Wait::Prove => compute(Task::Prove(core.agreement.peer(), core.authentication.signed())),
             #[cfg(feature = "rpk")]
             Wait::Present => Operation::Present { certificate_type: core.authentication.own },
             #[cfg(feature = "rpk")]
@@ -159,7 +169,7 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
     ) -> Result<Option<Input<'static>>, ProvideError> {
         let (mut step, _reassembly) = self.step(now).ok_or(ProvideError::NotPending)?;
         let wait = step.core.waiting.asked(id).ok_or(ProvideError::NotPending)?;
-        step.check_answer(wait, &answer)?;
+        step.check_answer(id, wait, &answer)?;
         step.core.waiting.done();
         let done = match (wait, answer) {
             #[cfg(feature = "server")]
@@ -180,8 +190,8 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             }
             #[cfg(feature = "rpk")]
             (Wait::CheckPeer, Answer::Refused(refusal)) => Err(Reason::UntrustedPeer(refusal).into()),
-            #[cfg(feature = "rpk")]
-            (Wait::Prove, Answer::Proven(proven)) => step.go_on_with_proven(proven, use_key),
+            #[cfg(feature = "ecdhe")]
+            (wait, Answer::Computed(computed)) => step.go_on_with_computed(wait, computed, use_key),
             #[cfg(feature = "rpk")]
             (Wait::Present, Answer::Certificates(certificates @ [_, ..])) => {
                 step.go_on_with_own(certificates)
@@ -189,7 +199,9 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
             #[cfg(feature = "rpk")]
             (Wait::Sign, Answer::Signature(signature)) => step.go_on_with_signature(signature),
             #[cfg(feature = "rpk")]
-            _ => Err(Reason::NothingToPresent.into()),
+            (Wait::Present | Wait::Sign, _) => Err(Reason::NothingToPresent.into()),
+            #[cfg(feature = "ecdhe")]
+            _ => Err(Reason::OperationUnanswered.into()),
         };
         match done {
             Ok(()) => {}
@@ -204,8 +216,31 @@ impl<const N: usize, C: Crypto, H: BorrowMut<Handshake<N, C>>> Connection<N, H, 
 }
 
 impl<const N: usize, C: Crypto> Step<'_, N, C> {
+    #[cfg(feature = "ecdhe")]
+    fn go_on_with_computed(
+        &mut self,
+        wait: Wait,
+        computed: Computed,
+        _use_key: impl FnOnce(&mut Self, &[u8]),
+    ) -> Result<(), Failure> {
+        match (wait, computed.product()?) {
+            #[cfg(feature = "server")]
+            (Wait::Share, Product::Share(share)) => self.go_on_with_share(share),
+            #[cfg(feature = "server")]
+            (Wait::Agree, Product::Shared(shared)) => {
+                self.go_on_with_agreed(&shared);
+                Ok(())
+            }
+            #[cfg(feature = "rpk")]
+            (Wait::Prove, Product::Shared(shared)) => self.go_on_with_proven(&shared, _use_key),
+            _ => Err(Reason::OperationUnanswered.into()),
+        }
+    }
+
     /// Whether the answer is one to this operation, and a key may be one.
-    fn check_answer(&self, wait: Wait, answer: &Answer<'_>) -> Result<(), ProvideError> {
+    fn check_answer(&self, id: PendingId, wait: Wait, answer: &Answer<'_>) -> Result<(), ProvideError> {
+        #[cfg(not(feature = "ecdhe"))]
+        let _ = id;
         match (wait, answer) {
             #[cfg(feature = "server")]
             (Wait::LookUp, Answer::Psk { key }) if key.is_empty() || key.len() > PSK_MAX => {
@@ -213,16 +248,13 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             }
             #[cfg(feature = "server")]
             (Wait::LookUp, Answer::Psk { .. } | Answer::Unknown) => Ok(()),
-            #[cfg(feature = "rpk")]
-            (Wait::Prove, Answer::Proven(proven)) if !self.core.authentication.is_about(proven) => {
-                Err(ProvideError::OtherOperation)
-            }
+            #[cfg(feature = "ecdhe")]
+            (_, Answer::Computed(computed)) if computed.is_of(id) => Ok(()),
             #[cfg(feature = "rpk")]
             (Wait::CheckPeer, Answer::Trusted | Answer::Refused(_))
-            | (Wait::Prove, Answer::Proven(_))
             | (Wait::Present, Answer::Certificates(_) | Answer::Unknown)
             | (Wait::Sign, Answer::Signature(_) | Answer::Unknown) => Ok(()),
-            #[cfg(feature = "rpk")]
+            #[cfg(feature = "ecdhe")]
             _ => Err(ProvideError::OtherOperation),
         }
     }

@@ -1,13 +1,14 @@
 //! The server's side of a PSK handshake, from the ClientHello with a valid cookie on (RFC 6347 §4.2, RFC 4279 §2).
 //!
 //! 1. → ClientHello with the cookie: [`CookieJar::accept`](crate::CookieJar::accept) did what comes before
-//! 2. ServerHello, ServerKeyExchange with a share where the suite has one, ServerHelloDone →
-//! 3. ← ClientKeyExchange: the identity is looked up; ChangeCipherSpec, Finished
+//! 2. ServerHello, ServerKeyExchange with a share where the suite has one, which is computed first, ServerHelloDone →
+//! 3. ← ClientKeyExchange: both agree where the suite has shares, and then the identity is looked up; ChangeCipherSpec, Finished
 //! 4. ChangeCipherSpec, Finished →, kept until the client's application data shows that they arrived
 //!
 //! Module `resume` has the abbreviated one.
 //!
-//! Invariant: an unknown identity goes on with a random key, so that nothing tells it from a wrong key.
+//! Invariant: an unknown identity goes on with a random key, and what is computed comes before it is looked up, so that nothing
+//! tells it from a wrong key.
 
 use core::borrow::BorrowMut;
 
@@ -21,7 +22,7 @@ use crate::connection::{Connection, random};
 use crate::connection_id::{ConnectionId, ENABLED};
 use crate::crypto::Crypto;
 #[cfg(feature = "ecdhe")]
-use crate::ecdhe;
+use crate::ecdhe::{self, Share};
 use crate::error::{Dropped, OpenError, Reason, SetUpError};
 use crate::event::Input;
 use crate::handshake::{Core, Failure, Handshake, PROTECTED, State, Step};
@@ -252,30 +253,51 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         if core.is_abbreviated() {
             return self.go_on_with_session();
         }
-        #[cfg(feature = "rpk")]
-        if core.suite.is_ecdsa() {
-            core.state = State::Certificate;
-            core.authentication.is_mutual = true;
-            core.timers.retransmit = None;
-            core.waiting.want(Wait::Present);
-            flight.hold();
-            return Ok(());
-        }
         #[cfg(feature = "ecdhe")]
         if core.suite.is_ecdhe() {
-            let share = core.agreement.share().ok_or(Reason::InvalidShare)?;
-            let message_seq = hello.message_seq.wrapping_add(1);
-            let message = flight
-                .push(MessageType::ServerKeyExchange, message_seq, 0, |out| {
-                    ecdhe::emit_server_key_exchange(out, &share)
-                })
-                .ok_or(Reason::TooLong)?;
-            core.absorb(&message);
+            core.timers.retransmit = None;
+            core.waiting.want(Wait::Share);
+            flight.hold();
+            #[cfg(feature = "rpk")]
+            if core.suite.is_ecdsa() {
+                core.state = State::Certificate;
+                core.authentication.is_mutual = true;
+            }
+            return Ok(());
         }
-        let message_seq = hello.message_seq.wrapping_add(1).wrapping_add(core.suite.is_ecdhe().into());
+        self.push_server_hello_done(1)
+    }
+
+    /// Our share was computed: it goes out, or is to be signed.
+    #[cfg(feature = "ecdhe")]
+    pub(crate) fn go_on_with_share(&mut self, share: Share) -> Result<(), Failure> {
+        let Self { core, flight, .. } = self;
+        core.agreement.set_share(share);
+        #[cfg(feature = "rpk")]
+        if core.suite.is_ecdsa() {
+            core.waiting.want(Wait::Present);
+            return Ok(());
+        }
+        let message_seq = core.hello_seq.wrapping_add(1);
+        let message = flight
+            .push(MessageType::ServerKeyExchange, message_seq, 0, |out| {
+                ecdhe::emit_server_key_exchange(out, &share)
+            })
+            .ok_or(Reason::TooLong)?;
+        core.absorb(&message);
+        self.push_server_hello_done(2)
+    }
+
+    /// The end of a flight that may go out now.
+    pub(crate) fn push_server_hello_done(&mut self, ahead: u16) -> Result<(), Failure> {
+        let Self { core, flight, now, .. } = self;
+        let message_seq = core.hello_seq.wrapping_add(ahead);
         let message =
             flight.push(MessageType::ServerHelloDone, message_seq, 0, |_| Some(0)).ok_or(Reason::TooLong)?;
         core.absorb(&message);
+        #[cfg(feature = "ecdhe")]
+        flight.release();
+        core.timers.flight(*now);
         Ok(())
     }
 
@@ -331,14 +353,20 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
                 self.core.absorb(message);
                 // The client repeats its flight by itself from here on.
                 self.core.timers.retransmit = None;
-                self.core.suspicion = None;
-                if let Ok(identity) = StoredIdentity::from_slice(identity) {
-                    self.core.identity = identity;
-                    self.core.state = State::LookUp;
-                    self.core.waiting.want(Wait::LookUp);
-                } else {
-                    self.use_decoy(Reason::IdentityTooLong);
+                self.core.suspicion = match StoredIdentity::from_slice(identity) {
+                    Ok(identity) => {
+                        self.core.identity = identity;
+                        None
+                    }
+                    Err(_) => Some(Reason::IdentityTooLong),
+                };
+                self.core.state = State::LookUp;
+                #[cfg(feature = "ecdhe")]
+                if self.core.suite.is_ecdhe() {
+                    self.core.waiting.want(Wait::Agree);
+                    return Ok(());
                 }
+                self.go_on_with_identity();
             }
             (State::Finished, MessageType::Finished) => {
                 // Whoever guesses the random key of an identity without one is still nobody.
@@ -363,16 +391,31 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
         Ok(())
     }
 
-    /// The identity; a share besides goes into the agreement.
+    /// The identity; a share besides is kept for the agreement.
     fn take_client_key_exchange<'m>(&mut self, body: &'m [u8]) -> Result<&'m [u8], Failure> {
         #[cfg(feature = "ecdhe")]
         if self.core.suite.is_ecdhe() {
             let (identity, share) = message::or_malformed(ecdhe::parse_client_key_exchange(body))?;
-            let agreement = &mut self.core.agreement;
-            let agreed = agreement.peer_share(share).and_then(|share| agreement.agree(&share));
-            return agreed.map(|()| identity).ok_or(Reason::InvalidShare.into());
+            self.core.agreement.keep_peer_share(share).ok_or(Reason::InvalidShare)?;
+            return Ok(identity);
         }
         Ok(message::or_malformed(message::parse_vector(body))?)
+    }
+
+    /// Both sides have agreed, whoever the client is.
+    #[cfg(feature = "ecdhe")]
+    pub(crate) fn go_on_with_agreed(&mut self, shared: &[u8; 32]) {
+        self.core.agreement.set_shared(shared);
+        self.go_on_with_identity();
+    }
+
+    /// The key is looked up, where there can be one.
+    fn go_on_with_identity(&mut self) {
+        if self.core.suspicion == Some(Reason::IdentityTooLong) {
+            self.use_decoy(Reason::IdentityTooLong);
+        } else {
+            self.core.waiting.want(Wait::LookUp);
+        }
     }
 
     /// The key was found: the handshake goes on with it. `between` as with [`Core::derive`].

@@ -2,8 +2,8 @@
 //! somebody else (RFC 5246 §7.4.2, §7.4.4, RFC 6066 §3, RFC 7250 §3, RFC 8422 §5.4).
 
 use dtls_psk::{
-    Accepted, Answer, CertificateTypes, ClientCertificate, Config, Connection, CookieJar, Datagram,
-    Handshake, Input, Instant, Operation, PeerCertificate, Proof, REPLY_MAX, Reason, SIGNATURE, Suites,
+    Accepted, Answer, CertificateTypes, ClientCertificate, Computation, Config, Connection, CookieJar,
+    Datagram, Handshake, Input, Instant, Operation, PeerCertificate, REPLY_MAX, Reason, SIGNATURE, Suites,
 };
 use p256::ecdsa::Signature;
 
@@ -72,7 +72,7 @@ fn signed_share(is_raw: bool, signed: &[u8]) {
     let mut client = trusting_client(is_raw);
     client.hear(SERVER_KEY_EXCHANGE, &[SHARE, signed].concat());
     client.hear(SERVER_HELLO_DONE, &[]);
-    compare(signed, client.proof());
+    compare(signed, client.computation());
 }
 
 fn signed_handshake(is_raw: bool, signed: &[u8]) {
@@ -81,11 +81,11 @@ fn signed_handshake(is_raw: bool, signed: &[u8]) {
     server.answer(Answer::Trusted);
     server.hear(CLIENT_KEY_EXCHANGE, &SHARE[3..]);
     server.hear(CERTIFICATE_VERIFY, signed);
-    compare(signed, server.proof());
+    compare(signed, server.computation());
 }
 
 /// Whatever is a signature to either is the same one to both; what only ours takes is none that could be right.
-fn compare(signed: &[u8], proof: Option<Proof>) {
+fn compare(signed: &[u8], proof: Option<Computation>) {
     let in_der = signed.strip_prefix(&[4, 3]).and_then(vector16).filter(|(_, behind)| behind.is_empty());
     let theirs = in_der.and_then(|(der, _)| Signature::from_der(der).ok());
     let theirs = theirs.map(|signature| <[u8; SIGNATURE]>::from(signature.to_bytes()));
@@ -187,6 +187,9 @@ fn server(is_raw: bool) -> Reading {
     let Accepted::Verified(hello) = accepted else { panic!("one cookie is as good as another here") };
     let side = Side::server(NOW, &config, &hello, rng, Handshake::default());
     let mut server = Reading { side: side.expect("the randomness is not all zeros"), count: 2 };
+    let share = server.computation().expect("its share is computed first");
+    let id = server.side.pending().expect("it is asked").id;
+    assert_eq!(server.side.provide(NOW, id, Answer::Computed(share.run::<Nothing>())), Ok(None));
     server.answer(Answer::Certificates(&[&[0x30]]));
     server.answer(Answer::Signature(&[0; SIGNATURE]));
     server
@@ -213,11 +216,11 @@ impl Reading {
         assert_eq!(self.side.provide(NOW, id, answer), Ok(None));
     }
 
-    fn proof(&mut self) -> Option<Proof> {
-        let Operation::Prove(proof) = self.side.poll_pending()?.operation else {
+    fn computation(&mut self) -> Option<Computation> {
+        let Operation::Compute(computation) = self.side.poll_pending()?.operation else {
             panic!("it is proven first")
         };
-        Some(proof)
+        Some(computation)
     }
 }
 

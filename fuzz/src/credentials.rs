@@ -161,7 +161,7 @@ fn take(
                 Answer::Trusted
             }
             Operation::CheckPeer { .. } => Answer::Refused(dtls_psk::Refusal::Unknown),
-            Operation::Prove(proof) => Answer::Proven(proof.run::<RustCrypto>()),
+            Operation::Compute(computation) => Answer::Computed(computation.run::<RustCrypto>()),
             other => panic!("{other:?}"),
         };
         connection.provide(now, id, answer).expect("it was asked");

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use dtls_psk::{
     Accepted, CertificateTypes, Choice, ClientCertificate, ClientHello, Config, Connection, ConnectionId,
-    CookieJar, Datagram, HEADROOM, Handshake, Input, Instant, ProvideError, Psk, Resumption, Rng, SAVED_MAX,
-    SealError, Session, Suite, Suites, TAILROOM, TicketKey, choose,
+    CookieJar, Datagram, HEADROOM, Handshake, Input, Instant, Operation, ProvideError, Psk, Resumption, Rng,
+    SAVED_MAX, SealError, Session, Suite, Suites, TAILROOM, TicketKey, choose,
 };
 
 use crate::forgery::{change, client_hello, forge};
@@ -394,9 +394,10 @@ impl Pair {
         };
         let Some(pending) = asks.and_then(Side::poll_pending) else { return };
         let find = |identity: &[u8]| (identity == IDENTITY).then_some(&KEY[..]);
+        let is_look_up = matches!(pending.operation, Operation::LookUpPsk { .. });
         self.replies[index] = Some(self.owners[index].decide(&pending, find));
         // A key is looked up late always.
-        if self.setup.certificate.is_some() && !self.setup.are_late[index] {
+        if !is_look_up && !self.setup.are_late[index] {
             self.reply(side);
         }
     }

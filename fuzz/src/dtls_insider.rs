@@ -4,9 +4,9 @@
 use std::cell::Cell;
 
 use dtls_psk::{
-    Accepted, Aead, Answer, Connection, CookieJar, Crypto, Datagram, HEADROOM, Handshake, IDENTITY_MAX,
-    Input, Instant, Operation, PendingId, Proof, REPLY_MAX, Refusal, Resumption, RunningHash, RunningMac,
-    SAVED_MAX, SIGNATURE, SealError, Session, Suite, TAILROOM, TicketKey,
+    Accepted, Aead, Answer, Computation, Connection, CookieJar, Crypto, Datagram, HEADROOM, Handshake,
+    IDENTITY_MAX, Input, Instant, Operation, PendingId, REPLY_MAX, Refusal, Resumption, RunningHash,
+    RunningMac, SAVED_MAX, SIGNATURE, SealError, Session, Suite, TAILROOM, TicketKey,
 };
 
 use crate::dtls::{ADDRESS, KEY, PSK, Setup};
@@ -151,7 +151,7 @@ struct Insider {
 enum Question {
     Psk,
     IsTrusted,
-    Proof(Box<Proof>),
+    Computation(Box<Computation>),
     Certificates,
     Signature,
 }
@@ -164,7 +164,7 @@ impl Question {
                 assert!(certificate.public_key().is_some(), "what is judged has a key");
                 Self::IsTrusted
             }
-            Operation::Prove(proof) => Self::Proof(Box::new(proof)),
+            Operation::Compute(computation) => Self::Computation(Box::new(computation)),
             Operation::Present { .. } => Self::Certificates,
             Operation::Sign { .. } => Self::Signature,
             other => panic!("{other:?} is not known here"),
@@ -339,7 +339,7 @@ impl Insider {
         let tickets = TicketKey::<Nothing>::derive(&[0; 32], 1);
         let certificates = vec![&[0; 91][..]; length.unwrap_or_default().into()];
         let answer = match question {
-            Question::Proof(proof) => Answer::Proven(proof.run::<Nothing>()),
+            Question::Computation(computation) => Answer::Computed(computation.run::<Nothing>()),
             Question::IsTrusted if length.is_none() => Answer::Refused(Refusal::Unknown),
             _ if length.is_none() => Answer::Unknown,
             Question::Psk => Answer::Psk { key: KEY },

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use dtls_psk::{
-    Answer, CertificateType, Crypto as _, Operation, Pending, PendingId, Proven, Refusal, RustCrypto,
+    Answer, CertificateType, Computed, Crypto as _, Operation, Pending, PendingId, Refusal, RustCrypto,
     SIGNATURE, raw_public_key,
 };
 
@@ -80,7 +80,7 @@ pub(crate) struct Reply {
 enum Decision {
     Psk(Option<&'static [u8]>),
     Judged(Result<(), Refusal>),
-    Proven(Proven),
+    Computed(Computed),
     Presented(Vec<Vec<u8>>),
     Signed(Option<[u8; SIGNATURE]>),
 }
@@ -124,7 +124,7 @@ impl Owner {
                     _ => self.has_seen_the_peer.then_some(()).ok_or(Refusal::Unknown),
                 })
             }
-            Operation::Prove(proof) => Decision::Proven(proof.run::<RustCrypto>()),
+            Operation::Compute(computation) => Decision::Computed(computation.run::<RustCrypto>()),
             Operation::Present { certificate_type } => {
                 let key = match self.manner {
                     Manner::PresentsAnother => &*ANOTHER_KEY,
@@ -176,9 +176,11 @@ impl Reply {
                 Answer::Certificates(&slices)
             }
             Decision::Signed(signature) => signature.as_ref().map_or(Answer::Unknown, Answer::Signature),
-            Decision::Proven(_) => {
-                let Decision::Proven(proven) = self.decision else { unreachable!("it was matched just now") };
-                return give(self.id, Answer::Proven(proven));
+            Decision::Computed(_) => {
+                let Decision::Computed(computed) = self.decision else {
+                    unreachable!("it was matched just now")
+                };
+                return give(self.id, Answer::Computed(computed));
             }
         };
         give(self.id, answer)

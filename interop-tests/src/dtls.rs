@@ -5,8 +5,8 @@ use std::time::{Duration, Instant as Clock};
 
 use dtls_psk::{
     Accepted, Answer, CertificateTypes, ClientCertificate, Config, Connection, ConnectionId, CookieJar,
-    Counters, Datagram, HEADROOM, Handshake, Input, Instant, Operation, Psk, Reason, Resumption, Session,
-    Suite, Suites, TAILROOM, TicketKey,
+    Counters, Datagram, HEADROOM, Handshake, Input, Instant, Operation, Psk, Reason, Resumption, RustCrypto,
+    Session, Suite, Suites, TAILROOM, TicketKey,
 };
 
 use crate::coap::Transport;
@@ -361,13 +361,19 @@ impl<T: Transport> Secure<T> {
             }
             return;
         }
-        let found = connection.poll_pending().map(|pending| {
-            let Operation::LookUpPsk { identity } = pending.operation else {
-                unreachable!("no other operation")
+        while let Some(pending) = connection.poll_pending() {
+            let id = pending.id;
+            let known = match pending.operation {
+                Operation::LookUpPsk { identity } => self.keys.iter().find(|(known, _)| known == identity),
+                Operation::Compute(computation) => {
+                    let computed = Answer::Computed(computation.run::<RustCrypto>());
+                    if let Ok(Some(Input::Closed(reason))) = connection.provide(now, id, computed) {
+                        self.ended = Some(reason);
+                    }
+                    continue;
+                }
+                other => unreachable!("no other operation without certificates: {other:?}"),
             };
-            (pending.id, self.keys.iter().find(|(known, _)| known == identity))
-        });
-        if let Some((id, known)) = found {
             let provided = match (known, self.tickets.first()) {
                 (Some((_, key)), Some(ticket_key)) => {
                     let seal = |session: &Session| ticket_key.seal(session, b"context", 3600);

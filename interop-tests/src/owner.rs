@@ -128,7 +128,7 @@ impl Owner {
                     };
                     judged.map_or_else(Answer::Refused, |()| Answer::Trusted)
                 }
-                Operation::Prove(proof) => Answer::Proven(proof.run::<RustCrypto>()),
+                Operation::Compute(computation) => Answer::Computed(computation.run::<RustCrypto>()),
                 Operation::Present { certificate_type } => {
                     own = match certificate_type {
                         CertificateType::RawPublicKey => vec![self.raw_public_key()],

@@ -120,9 +120,9 @@ fn is_taken<C: Crypto>(point: &[u8; 65], signature: &[u8]) -> bool {
         return false;
     }
     let Some(pending) = client.poll_pending() else { return false };
-    let Operation::Prove(proof) = pending.operation else { panic!("it is proven") };
-    let (id, proven) = (pending.id, proof.run::<Vectors<C>>());
-    client.provide(NOW, id, Answer::Proven(proven)) == Ok(None)
+    let Operation::Compute(computation) = pending.operation else { panic!("it is proven") };
+    let (id, computed) = (pending.id, computation.run::<Vectors<C>>());
+    client.provide(NOW, id, Answer::Computed(computed)) == Ok(None)
 }
 
 fn ecdsa_on_p256_with_sha256<C: Crypto>() {

@@ -95,9 +95,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 Operation::Present { .. } => Wait::Identity,
                 Operation::Sign { .. } if has_secret => Wait::Secret,
                 Operation::Sign { .. } => Wait::Signature { told: false },
-                Operation::Prove(proof) => {
-                    let proven = proof.run::<RustCrypto>();
-                    self.provide(slot, id, Answer::Proven(proven));
+                Operation::Compute(computation) => {
+                    let computed = computation.run::<RustCrypto>();
+                    self.provide(slot, id, Answer::Computed(computed));
                     continue;
                 }
                 _ => return,

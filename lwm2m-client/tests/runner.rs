@@ -87,7 +87,7 @@ fn answer(connection: &mut Connection<512>, now: Instant, presented: &mut Vec<u8
                 presented.extend_from_slice(certificate.public_key().unwrap());
                 Answer::Trusted
             }
-            Operation::Prove(proof) => Answer::Proven(proof.run::<RustCrypto>()),
+            Operation::Compute(computation) => Answer::Computed(computation.run::<RustCrypto>()),
             other => panic!("{other:?}"),
         };
         connection.provide(now, id, answer).unwrap();

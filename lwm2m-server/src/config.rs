@@ -56,6 +56,7 @@
 //! handshake_rate = 10000          # begun in a second; beyond it a hello is as good as lost, and its device repeats it
 //! look_ups = 256                  # keys that the store is asked for at once
 //! look_up_rate = 1000             # identities that one group may name in a second
+//! unregistered = 10000            # peers without security that are kept before they register; beyond it new ones are turned away
 //!
 //! [bootstrap]                     # what a bootstrap writes into /0 and /1
 //! server_uri = "coaps://lwm2m.example:5684"
@@ -215,7 +216,7 @@ pub struct TrustConfig {
     pub revocation_lists: Option<Vec<PathBuf>>,
 }
 
-/// How many handshakes are taken, 1 or more each; what is `None` takes the default of
+/// How many handshakes and strangers are taken, 1 or more each; what is `None` takes the default of
 /// [`endpoint::Config`](crate::endpoint::Config).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -228,6 +229,8 @@ pub struct AdmissionConfig {
     pub look_ups: Option<NonZeroU32>,
     /// Identities that one address group may name in a second.
     pub look_up_rate: Option<NonZeroU32>,
+    /// Remotes without a registration that are kept at once.
+    pub unregistered: Option<NonZeroU32>,
 }
 
 impl AdmissionConfig {
@@ -238,6 +241,7 @@ impl AdmissionConfig {
         endpoint.handshake_rate = self.handshake_rate.map_or(endpoint.handshake_rate, NonZeroU32::get);
         endpoint.look_ups = self.look_ups.map_or(endpoint.look_ups, number);
         endpoint.look_up_rate = self.look_up_rate.map_or(endpoint.look_up_rate, NonZeroU32::get);
+        endpoint.unregistered = self.unregistered.map_or(endpoint.unregistered, number);
     }
 }
 
@@ -433,6 +437,7 @@ impl Config {
                 handshake_rate: admission.handshake_rate.or(self.admission.handshake_rate),
                 look_ups: admission.look_ups.or(self.admission.look_ups),
                 look_up_rate: admission.look_up_rate.or(self.admission.look_up_rate),
+                unregistered: admission.unregistered.or(self.admission.unregistered),
             },
             bootstrap: BootstrapConfig {
                 server_uri: bootstrap.server_uri.or(self.bootstrap.server_uri),
@@ -647,6 +652,17 @@ mod tests {
     #[test]
     fn the_limits_of_handshakes_are_those_of_the_endpoint_unless_they_are_named() {
         let default = crate::endpoint::Config::default();
+        let limits_of = |endpoint: &crate::endpoint::Config| {
+            let crate::endpoint::Config {
+                handshakes,
+                handshake_rate,
+                look_ups,
+                look_up_rate,
+                unregistered,
+                ..
+            } = *endpoint;
+            (handshakes, handshake_rate, look_ups, look_up_rate, unregistered)
+        };
         let limits = |text: &str| {
             let mut endpoint = crate::endpoint::Config::default();
             parse(text)
@@ -656,13 +672,17 @@ mod tests {
                 .unwrap()
                 .admission
                 .apply(&mut endpoint);
-            (endpoint.handshakes, endpoint.handshake_rate, endpoint.look_ups, endpoint.look_up_rate)
+            limits_of(&endpoint)
         };
-        let defaults = (default.handshakes, default.handshake_rate, default.look_ups, default.look_up_rate);
+        let defaults = limits_of(&default);
         assert_eq!(limits(""), defaults);
-        assert_eq!(defaults, (10_000, 10_000, 256, 1_000), "as the documentation of this module says");
-        let named = "[admission]\nhandshakes = 1\nhandshake_rate = 2\nlook_ups = 3\nlook_up_rate = 4\n";
-        assert_eq!(limits(named), (1, 2, 3, 4));
+        assert_eq!(
+            defaults,
+            (10_000, 10_000, 256, 1_000, 10_000),
+            "as the documentation of this module says"
+        );
+        let named = "[admission]\nhandshakes = 1\nhandshake_rate = 2\nlook_ups = 3\nlook_up_rate = 4\nunregistered = 5\n";
+        assert_eq!(limits(named), (1, 2, 3, 4, 5));
         assert!(parse("[admission]\nhandshakes = 0\n").is_err());
     }
 

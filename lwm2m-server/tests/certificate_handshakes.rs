@@ -66,8 +66,8 @@ fn a_device_with_a_raw_public_key_registers_beside_one_with_a_pre_shared_key() {
         world.told(),
         ["established a management", "registered a", "established b management", "registered b"]
     );
-    // The server's signature, whose the key is, and the proof of it.
-    assert_eq!(world.endpoint.counters().works, 3);
+    // The server's share and signature, whose the key is, and the proof of it.
+    assert_eq!(world.endpoint.counters().works, 4);
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn work_beyond_what_may_be_out_waits_its_turn_and_what_is_lost_ends_its_handshak
         }
     }
     let (id, work) = world.endpoint.poll_work().unwrap();
-    assert!(matches!(work, Work::Sign { .. }));
+    assert!(matches!(work, Work::Compute(_)), "its share");
     assert!(world.endpoint.poll_work().is_none(), "one is out");
     let before = world.endpoint.associations();
     world.endpoint.provide_work(world.now, id, Done::Lost);

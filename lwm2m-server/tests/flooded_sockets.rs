@@ -2,8 +2,9 @@
 //! what it takes of the memory of the server.
 //!
 //! Goals: 99 of 100 handshakes in less than a second, and exchanges in established sessions in less than 10 ms. `LWM2M_FLOOD=100`
-//! makes it a hundred times as long, with a million hellos, 100,000 handshakes and as many transfers; `--nocapture` shows the
-//! figures.
+//! makes it a hundred times as long, with a million hellos, 100,000 handshakes and as many transfers, and holds the server to
+//! them; what is shorter has limits that are lower by as much, and bounds that a machine with other work keeps. `--nocapture`
+//! shows the figures.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,15 +21,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dtls_psk::{ClientCertificate, Connection, Datagram, Handshake, Input, Psk, Suites};
+use dtls_psk::{
+    Answer, CertificateType, ClientCertificate, Connection, Crypto, Datagram, Handshake, Input, Operation,
+    POINT, Psk, RustCrypto, SIGNATURE, Suites, raw_public_key,
+};
 use lwm2m_coap::{Code, udp};
+use lwm2m_server::Provider;
 use lwm2m_server::credentials::{
-    Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
+    CHAIN_MAX, Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
 use lwm2m_server::driver::{self, Addresses, Running};
 use lwm2m_server::endpoint::Config;
 use lwm2m_server::keys::{ServerKey, ServerKeys};
 use lwm2m_server::store::{RedbStore, Sealer};
+
+use p256::pkcs8::EncodePrivateKey as _;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use common::{Served, serve_arguments};
 
@@ -40,6 +48,12 @@ const RATE: u32 = 1_000;
 const ESTABLISHED: u8 = 20;
 /// What is measured at least, before the flood and during it.
 const SAMPLES: usize = 200;
+/// Peers without a registration for each step of the flood, of which so many come that some are turned away.
+const STRANGERS: usize = 100;
+/// The factor of a whole flood.
+const FULL: u64 = 100;
+/// How much more time than the goal one of a hundred may take in a shorter one, which other work on the machine hits by chance.
+const SHORT: u64 = 50;
 /// Datagrams that each of the two floods sends in a millisecond at most: what the machine needs itself stays free.
 const A_MILLISECOND: u64 = 10;
 
@@ -47,36 +61,98 @@ fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).unwrap();
 }
 
+/// How a device proves who it is.
+#[derive(Clone)]
+enum Who {
+    /// By the identity of a pre-shared key.
+    Identity(String),
+    Holder(Holder),
+}
+
+/// Who has a key of P-256.
+#[derive(Clone)]
+struct Holder {
+    secret: [u8; 32],
+    /// Its certificates; `None` for a raw public key.
+    chain: Option<Vec<Vec<u8>>>,
+    /// What it signs with, which should be its secret; without anything it sends what is no signature of anything.
+    signs_with: Option<[u8; 32]>,
+}
+
+impl Holder {
+    fn new(secret: [u8; 32], chain: Option<Vec<Vec<u8>>>) -> Self {
+        Self { secret, chain, signs_with: Some(secret) }
+    }
+
+    fn raw_public_key(&self) -> Vec<u8> {
+        raw_public_key(&Provider::p256_public(&self.secret).unwrap()).to_vec()
+    }
+
+    /// Answers what a handshake asks; it knows its server.
+    fn answer<C: Crypto>(&self, now: dtls_psk::Instant, session: &mut Session<C>) {
+        while let Some(pending) = session.poll_pending() {
+            let (id, own, slices, signature): (_, Vec<_>, Vec<&[u8]>, _);
+            id = pending.id;
+            let answer = match pending.operation {
+                Operation::Compute(computation) => Answer::Computed(computation.run::<C>()),
+                Operation::CheckPeer { .. } => Answer::Trusted,
+                Operation::Present { certificate_type } => {
+                    own = match (certificate_type, &self.chain) {
+                        (CertificateType::X509, Some(chain)) => chain.clone(),
+                        _ => vec![self.raw_public_key()],
+                    };
+                    slices = own.iter().map(Vec::as_slice).collect();
+                    Answer::Certificates(&slices)
+                }
+                Operation::Sign { digest } => {
+                    let signed = self.signs_with.map(|secret| Provider::p256_sign(&secret, digest).unwrap());
+                    signature = signed.unwrap_or([0x55; SIGNATURE]);
+                    Answer::Signature(&signature)
+                }
+                _ => Answer::Unknown,
+            };
+            session.provide(now, id, answer).unwrap();
+        }
+    }
+}
+
+type Session<C> = Connection<4096, Box<Handshake<4096, C>>, C>;
+
 /// A device on a socket of its own.
-struct Device {
+struct Device<C: Crypto = RustCrypto> {
     socket: UdpSocket,
-    session: Connection<512, Box<Handshake<512>>>,
+    session: Session<C>,
+    holder: Option<Holder>,
     began: Instant,
     next_id: u16,
 }
 
-impl Device {
-    fn begin(from: Ipv4Addr, server: SocketAddr, identity: &str) -> Self {
-        let psk = Psk { identity: identity.as_bytes(), key: &KEY };
+impl<C: Crypto> Device<C> {
+    fn begin(from: Ipv4Addr, server: SocketAddr, who: &Who) -> Self {
         let now = dtls_psk::Instant::from_millis(0);
-        let config = &dtls_psk::Config::DEFAULT;
-        let session = Connection::client(now, config, psk, &mut random, Box::default()).unwrap();
-        Self::on_socket(from, server, session)
-    }
-
-    /// One that wants the server to sign.
-    fn begin_with_keys(from: Ipv4Addr, server: SocketAddr) -> Self {
-        let now = dtls_psk::Instant::from_millis(0);
-        let config = &dtls_psk::Config::DEFAULT.with_suites(Suites::ALL);
-        let certificate = ClientCertificate::RawPublicKey;
-        let session = Connection::certificate_client(now, config, certificate, &mut random, Box::default());
-        Self::on_socket(from, server, session.unwrap())
-    }
-
-    fn on_socket(from: Ipv4Addr, server: SocketAddr, session: Connection<512, Box<Handshake<512>>>) -> Self {
+        let config = dtls_psk::Config::DEFAULT;
+        let with_keys = config.with_suites(Suites::ALL);
+        let (rng, memory) = (&mut random, Box::default());
+        let session = match who {
+            Who::Identity(identity) => {
+                let psk = Psk { identity: identity.as_bytes(), key: &KEY };
+                Session::client(now, &config, psk, rng, memory)
+            }
+            Who::Holder(Holder { chain: None, .. }) => {
+                Session::certificate_client(now, &with_keys, ClientCertificate::RawPublicKey, rng, memory)
+            }
+            Who::Holder(_) => {
+                let certificate = ClientCertificate::X509 { server_name: None };
+                Session::certificate_client(now, &with_keys, certificate, rng, memory)
+            }
+        };
         let socket = UdpSocket::bind((from, 0)).unwrap();
         socket.connect(server).unwrap();
-        Self { socket, session, began: Instant::now(), next_id: 1 }
+        let holder = match who {
+            Who::Identity(_) => None,
+            Who::Holder(holder) => Some(holder.clone()),
+        };
+        Self { socket, session: session.unwrap(), holder, began: Instant::now(), next_id: 1 }
     }
 
     fn now(&self) -> dtls_psk::Instant {
@@ -108,15 +184,21 @@ impl Device {
             }
             Err(_) => drop(self.session.handle_timeout(now)),
         }
+        if let Some(holder) = &self.holder {
+            holder.answer(now, &mut self.session);
+        }
         self.flush();
         message
     }
+}
 
+impl Device {
     /// A whole handshake; how long it took.
-    fn connect(from: Ipv4Addr, server: SocketAddr, identity: &str) -> (Self, Duration) {
-        let mut device = Self::begin(from, server, identity);
+    fn connect(from: Ipv4Addr, server: SocketAddr, who: &Who) -> (Self, Duration) {
+        let mut device = Self::begin(from, server, who);
         device.flush();
         while !device.session.is_established() {
+            assert!(!device.session.is_closed(), "an honest handshake is not refused");
             assert!(device.began.elapsed() < Duration::from_secs(60), "the handshake comes to an end");
             device.receive(Duration::from_millis(100));
         }
@@ -159,14 +241,20 @@ struct Honest {
     server: SocketAddr,
     /// With the locations of their registrations. So many that each stays below the rate of one device.
     established: Vec<(Device, Vec<u8>)>,
+    /// Who comes again and again, each time from another address.
+    newcomer: Who,
     turn: u16,
 }
 
 impl Honest {
     fn new(server: SocketAddr) -> Self {
-        let established = (0..ESTABLISHED).map(|n| {
-            let identity = format!("established-{n}");
-            let (mut device, _) = Device::connect(Ipv4Addr::new(127, 8, 0, n), server, &identity);
+        let established = (0..ESTABLISHED).map(|n| Who::Identity(format!("established-{n}")));
+        Self::of(server, established, Who::Identity("honest".to_owned()))
+    }
+
+    fn of(server: SocketAddr, established: impl Iterator<Item = Who>, newcomer: Who) -> Self {
+        let established = (0..).zip(established).map(|(n, who)| {
+            let (mut device, _) = Device::connect(Ipv4Addr::new(127, 8, 0, n), server, &who);
             let register = b"\x11\x28\x38lt=86400\x09lwm2m=1.1\xff</1/0>,</3/0>";
             let (answer, _) = device.ask(Code::POST, &[b"rd"], register);
             let (_, message) = udp::parse(&answer).unwrap();
@@ -174,7 +262,7 @@ impl Honest {
             let location = message.options.iter().last().unwrap().1.to_vec();
             (device, location)
         });
-        Self { server, established: established.collect(), turn: 0 }
+        Self { server, established: established.collect(), newcomer, turn: 0 }
     }
 
     /// Handshakes and exchanges, `SAMPLES` of each at least, until `is_over`; the times of each in order.
@@ -183,17 +271,22 @@ impl Honest {
         while taken[0].len() < SAMPLES || !is_over() {
             self.turn = self.turn.wrapping_add(1);
             let [high, low] = self.turn.to_be_bytes();
-            let (_, took) = Device::connect(Ipv4Addr::new(127, 9, low, high), self.server, "honest");
+            let (_, took) = Device::connect(Ipv4Addr::new(127, 9, low, high), self.server, &self.newcomer);
             taken[0].push(took);
             let which = usize::from(self.turn) % self.established.len();
-            let (device, location) = &mut self.established[which];
-            let (answer, took) = device.ask(Code::POST, &[b"rd", location], b"");
-            assert_eq!(udp::parse(&answer).unwrap().1.code, Code::CHANGED);
-            taken[1].push(took);
+            taken[1].push(self.update(which));
             std::thread::sleep(Duration::from_millis(2));
         }
         taken.iter_mut().for_each(|times| times.sort());
         taken
+    }
+
+    /// An Update in the session that was there before; how long it took.
+    fn update(&mut self, which: usize) -> Duration {
+        let (device, location) = &mut self.established[which];
+        let (answer, took) = device.ask(Code::POST, &[b"rd", location], b"");
+        assert_eq!(udp::parse(&answer).unwrap().1.code, Code::CHANGED);
+        took
     }
 }
 
@@ -201,11 +294,15 @@ fn part(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }
 
+fn nobody() -> Who {
+    Who::Identity("nobody".to_owned())
+}
+
 /// First flights from many addresses, whose answers nobody reads.
 fn spoof(server: SocketAddr, times: u64, sent: &AtomicU64, stop: &AtomicBool) {
     let sockets: Vec<_> =
         (0..250).map(|n| UdpSocket::bind((Ipv4Addr::new(127, 1, 0, n), 0)).unwrap()).collect();
-    let mut device = Device::begin(Ipv4Addr::new(127, 1, 1, 1), server, "nobody");
+    let mut device: Device = Device::begin(Ipv4Addr::new(127, 1, 1, 1), server, &nobody());
     let mut hello = [0; 1500];
     let length = device.session.poll_transmit(device.now(), &mut hello).unwrap();
     for socket in sockets.iter().cycle() {
@@ -222,7 +319,7 @@ fn begin_many(server: SocketAddr, begun: &AtomicU64, stop: &AtomicBool) {
     let mut turn = 0_u8;
     while !stop.load(Ordering::Relaxed) {
         turn = turn.wrapping_add(1);
-        let mut device = Device::begin(Ipv4Addr::new(127, 2, 0, turn), server, "nobody");
+        let mut device: Device = Device::begin(Ipv4Addr::new(127, 2, 0, turn), server, &nobody());
         device.flush();
         device.socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         let mut answer = [0; 1500];
@@ -253,9 +350,11 @@ fn send_halves(server: SocketAddr, sent: &AtomicU64, stop: &AtomicBool) {
 /// Handshakes of another network that cost the server a signature each, and those who begin them nothing.
 fn begin_many_with_keys(server: SocketAddr, sent: &AtomicU64, stop: &AtomicBool) {
     let mut turn = 0_u8;
+    let stranger = Who::Holder(Holder::new([0x66; 32], None));
     while !stop.load(Ordering::Relaxed) {
         turn = turn.wrapping_add(1);
-        let mut device = Device::begin_with_keys(Ipv4Addr::new(127, 3, 0, turn), server);
+        let mut device: Device = Device::begin(Ipv4Addr::new(127, 3, 0, turn), server, &stranger);
+        // The cookie comes back, and then nothing more.
         device.flush();
         device.receive(Duration::from_millis(5));
         pace(sent);
@@ -276,6 +375,11 @@ fn memory(process: u32, which: &str) -> Option<usize> {
 
 fn factor() -> u64 {
     std::env::var("LWM2M_FLOOD").ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(1)
+}
+
+/// The limits in the configuration.
+fn admission() -> String {
+    format!("[admission]\nhandshakes = {HANDSHAKES}\nhandshake_rate = {RATE}\n")
 }
 
 fn names() -> impl Iterator<Item = String> {
@@ -300,7 +404,7 @@ async fn server(change: impl FnOnce(&mut driver::Settings)) -> Running {
     driver::start(settings, credentials).await.unwrap()
 }
 
-/// Shows both, and fails where a goal is missed.
+/// Shows both, and fails where a goal is missed; a flood that is short is no measure of it, and fails where it is missed by far.
 fn judge([before, during]: &[[Vec<Duration>; 2]; 2]) {
     for (what, index, goal) in [("handshakes", 0, 1000), ("exchanges", 1, 10)] {
         let [before, during] = [&before[index], &during[index]];
@@ -312,26 +416,47 @@ fn judge([before, during]: &[[Vec<Duration>; 2]; 2]) {
             part(during, 99),
             during.len()
         );
-        assert!(part(during, 99) < Duration::from_millis(goal), "{what}");
+        let bound = if factor() < FULL { goal * SHORT } else { goal };
+        assert!(part(during, 99) < Duration::from_millis(bound), "{what}");
     }
 }
 
 /// What the server may hold for those whom it does not know, in bytes.
-fn cap() -> usize {
+fn cap(unregistered: usize, assembling: usize) -> usize {
     const KIB: usize = 1024;
-    let Config { unregistered, assembling, .. } = Config::default();
-    // An association and its entries in the indexes are below 1 KiB; a transfer has a block, and its body counts by itself.
-    let handshakes = HANDSHAKES * (size_of::<Handshake<4096>>() + KIB);
+    // An association and its entries in the indexes are below 1 KiB, and what a worker judges is a copy of a message; a transfer has a
+    // block, and its body counts by itself.
+    let handshakes = HANDSHAKES * (size_of::<Handshake<4096>>() + 4 * KIB + KIB);
     let strangers = unregistered * 2 * KIB;
     let refusals = 65_536 * 64;
     handshakes + strangers + refusals + assembling
+}
+
+/// The server has taken no more memory since it had `resident` KiB than `cap` bytes.
+fn check_memory(served: &Served, resident: Option<usize>, cap: usize) {
+    if let (Some(before), Some(most)) = (resident, memory(served.child.id(), "VmHWM")) {
+        let (grown, cap) = (most.saturating_sub(before), cap / 1024);
+        println!("the server grew from {before} KiB by {grown} at most; the limits are {cap} KiB");
+        assert!(grown <= cap);
+    }
+}
+
+/// What the server has counted.
+fn counters(served: &Served) -> impl Fn(&str) -> u64 + use<> {
+    let (_, metrics) = served.call("GET", "/metrics", None).unwrap();
+    let metrics = metrics.as_str().unwrap().to_owned();
+    move |name| {
+        let name = format!("lwm2m_{name}_total ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+    }
 }
 
 #[test]
 fn honest_devices_get_in_and_are_answered_during_a_flood() {
     let folder = tempfile::tempdir().unwrap();
     let (data, config) = (folder.path().join("data"), folder.path().join("lwm2m.toml"));
-    let limits = format!("[admission]\nhandshakes = {HANDSHAKES}\nhandshake_rate = {RATE}\n");
+    let unregistered = STRANGERS * usize::try_from(factor().min(FULL)).unwrap();
+    let limits = format!("{}unregistered = {unregistered}\n", admission());
     std::fs::write(&config, limits).unwrap();
     let mut arguments = serve_arguments(&data);
     arguments.extend(
@@ -351,8 +476,7 @@ fn honest_devices_get_in_and_are_answered_during_a_flood() {
         (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let mut honest = Honest::new(coaps);
     let before = honest.measure(|| true);
-    let process = served.child.id();
-    let resident = memory(process, "VmRSS");
+    let resident = memory(served.child.id(), "VmRSS");
     let during = std::thread::scope(|scope| {
         scope.spawn(|| spoof(coaps, hellos, &spoofed, &is_over));
         scope.spawn(|| begin_many(coaps, &begun, &is_over));
@@ -371,22 +495,14 @@ fn honest_devices_get_in_and_are_answered_during_a_flood() {
         begun.into_inner(),
         halves.into_inner()
     );
-    if let (Some(before), Some(most)) = (resident, memory(process, "VmHWM")) {
-        let (grown, cap) = (most.saturating_sub(before), cap() / 1024);
-        println!("the server grew from {before} KiB by {grown} at most; the limits are {cap} KiB");
-        assert!(grown <= cap);
-    }
-    let (_, metrics) = served.call("GET", "/metrics", None).unwrap();
-    let counter = |name: &str| -> u64 {
-        let line =
-            metrics.as_str().unwrap().lines().find(|line| line.contains(name) && !line.starts_with('#'));
-        line.unwrap().split_whitespace().last().unwrap().parse().unwrap()
-    };
+    check_memory(&served, resident, cap(unregistered, Config::default().assembling));
+    let counter = counters(&served);
     let displaced =
         ["handshakes_displaced", "handshakes_over_rate", "hellos_put_off"].map(|name| (name, counter(name)));
     println!("{displaced:?}, turned_away {}", counter("turned_away"));
     judge(&[before, during]);
     assert!(displaced.iter().any(|(_, count)| *count > 0));
+    assert!(counter("turned_away") > 0, "more came than may be kept");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -417,4 +533,195 @@ async fn honest_devices_get_in_and_are_answered_while_the_server_has_signatures_
     println!("{begun} handshakes with keys begun, {} signatures and proofs made", counter("works"));
     judge(&measured);
     assert!(counter("works") * 2 > begun, "most of them made the server sign");
+}
+
+/// Authorities, one below the other, and the devices that the lowest one vouches for.
+struct Authorities {
+    anchor: Vec<u8>,
+    /// Below the anchor, the lowest one first.
+    chain: Vec<Vec<u8>>,
+    lowest: Issuer<'static, KeyPair>,
+}
+
+impl Authorities {
+    /// Of the same names, whoever has the key at the top.
+    fn new(top: u8) -> Self {
+        let params = |name: &str| {
+            let mut params = params(name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params
+        };
+        let key = key_pair([top; 32]);
+        let anchor = params("top").self_signed(&key).unwrap().der().to_vec();
+        let mut above = Issuer::new(params("top"), key);
+        let mut chain = Vec::new();
+        for number in 1..=CHAIN_MAX {
+            let (params, key) = (params(&format!("authority-{number}")), key_pair([0xa0; 32]));
+            chain.insert(0, params.signed_by(&key, &above).unwrap().der().to_vec());
+            above = Issuer::new(params, key);
+        }
+        Self { anchor, chain, lowest: above }
+    }
+
+    fn holder(&self, name: &str, secret: [u8; 32]) -> Holder {
+        let own = params(name).signed_by(&key_pair(secret), &self.lowest).unwrap().der().to_vec();
+        Holder::new(secret, Some([&[own][..], &self.chain].concat()))
+    }
+}
+
+fn key_pair(secret: [u8; 32]) -> KeyPair {
+    let secret = p256::SecretKey::from_slice(&secret).unwrap();
+    KeyPair::try_from(secret.to_pkcs8_der().unwrap().as_bytes()).unwrap()
+}
+
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+/// Whoever attacks by what others have to compute computes nothing.
+enum Nothing {}
+
+impl Crypto for Nothing {
+    type Sha256 = <RustCrypto as Crypto>::Sha256;
+    type Hmac = <RustCrypto as Crypto>::Hmac;
+
+    fn p256_public(_: &[u8; 32]) -> Option<[u8; POINT]> {
+        static ONE: std::sync::OnceLock<[u8; POINT]> = std::sync::OnceLock::new();
+        Some(*ONE.get_or_init(|| Provider::p256_public(&[1; 32]).unwrap()))
+    }
+
+    fn p256_shared(_: &[u8; 32], _: &[u8; POINT], _: &mut [u8; 32]) -> Option<()> {
+        Some(())
+    }
+
+    fn x25519_public(_: &[u8; 32]) -> Option<[u8; 32]> {
+        Some([9; 32])
+    }
+
+    fn x25519_shared(_: &[u8; 32], _: &[u8; 32], _: &mut [u8; 32]) -> Option<()> {
+        Some(())
+    }
+
+    fn p256_verify(_: &[u8; POINT], _: &[u8; 32], _: &[u8; SIGNATURE]) -> bool {
+        true
+    }
+}
+
+/// Whole handshakes up to a proof that is none, from many networks; counts those that were heard to the end.
+fn prove_nothing(
+    server: SocketAddr,
+    attackers: &[Holder],
+    turn: &AtomicU64,
+    heard: &AtomicU64,
+    stop: &AtomicBool,
+) {
+    while !stop.load(Ordering::Relaxed) {
+        let number = turn.fetch_add(1, Ordering::Relaxed);
+        // The next one is in another network.
+        let [.., member, high, low] = number.to_be_bytes();
+        let from = Ipv4Addr::new(127, 64 + high % 64, low, member.max(1));
+        let attacker = Who::Holder(attackers[number as usize % attackers.len()].clone());
+        let mut device = Device::<Nothing>::begin(from, server, &attacker);
+        device.flush();
+        // The cookie, the server's flight, and the alert; whatever is lost is not worth a repetition.
+        let mut has_said_all = false;
+        while device.began.elapsed() < Duration::from_millis(500) && !has_said_all {
+            device.receive(Duration::from_millis(20));
+            has_said_all = device.session.suspicion().is_some();
+        }
+        heard.fetch_add(has_said_all.into(), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn honest_devices_get_in_and_are_answered_during_a_flood_of_chains_and_false_proofs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let authorities = Authorities::new(0xa1);
+    let server_key = key_pair([0x51; 32]);
+    let own = params("server").self_signed(&server_key).unwrap();
+    let config = format!(
+        "{}[[server_keys]]\nprivate_key = \"{}\"\ncertificate = \"{}\"\n[trust]\nanchors = [\"{}\"]\n",
+        admission(),
+        file("server.key", server_key.serialize_pem().as_bytes()),
+        file("server.pem", own.pem().as_bytes()),
+        file("top.der", &authorities.anchor),
+    );
+    let (data, config) = (folder.path().join("data"), file("lwm2m.toml", config.as_bytes()));
+    let mut arguments = serve_arguments(&data);
+    arguments.extend(["--config", &config, "--threads", "2"].map(String::from));
+    let served = Served::start_quietly(&data, &arguments);
+    let coaps: SocketAddr = served.addresses["coaps"].parse().unwrap();
+
+    // Half of them have certificates, half raw public keys.
+    let holders = (0..ESTABLISHED).map(|n| match n % 2 {
+        0 => authorities.holder(&format!("established-{n}"), [n + 1; 32]),
+        _ => Holder::new([n + 1; 32], None),
+    });
+    let holders: Vec<_> = holders.chain([authorities.holder("honest", [0x77; 32])]).collect();
+    for (name, holder) in names().zip(&holders) {
+        let account = match &holder.chain {
+            Some(_) => serde_json::json!({ "mode": "x509", "binding": "name" }),
+            None => serde_json::json!({ "mode": "rpk", "public_key": hex::encode(holder.raw_public_key()) }),
+        };
+        let body = serde_json::json!({ "management": account });
+        let (status, answer) =
+            served.call("PUT", &format!("/devices/{name}/credentials"), Some(&body)).unwrap();
+        assert_eq!(status, 201, "{answer}");
+    }
+
+    // Who knows the certificates of a device and not its key; and who has forged all of them, under a top of the same name.
+    let forged = Authorities::new(0xb1).holder("established-0", [0x66; 32]);
+    let attackers = [
+        Holder { signs_with: None, ..holders[0].clone() },
+        Holder { signs_with: Some([0x66; 32]), ..holders[0].clone() },
+        forged,
+    ];
+    let (turn, heard, is_over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let times = 500 * factor();
+    let [newcomer, established @ ..] =
+        &holders.iter().rev().cloned().map(Who::Holder).collect::<Vec<_>>()[..]
+    else {
+        unreachable!("there are some")
+    };
+    let mut honest = Honest::of(coaps, established.iter().cloned(), newcomer.clone());
+    let before = honest.measure(|| true);
+    let (resident, count) = (memory(served.child.id(), "VmRSS"), counters(&served));
+    let began = Instant::now();
+    let during = std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| prove_nothing(coaps, &attackers, &turn, &heard, &is_over));
+        }
+        let during = honest.measure(|| heard.load(Ordering::Relaxed) >= times);
+        is_over.store(true, Ordering::Relaxed);
+        during
+    });
+    let took = began.elapsed();
+    for which in 0..honest.established.len() {
+        honest.update(which);
+    }
+
+    let after = counters(&served);
+    let counted = |name: &str| after(name) - count(name);
+    let [begun, finished, failed, works] =
+        ["handshakes_begun", "handshakes_finished", "handshakes_failed", "works"].map(counted);
+    println!(
+        "in {took:?} {} handshakes with a proof that is none, of {begun} begun; {finished} finished, {failed} failed, \
+         {works} pieces of work",
+        heard.into_inner()
+    );
+    check_memory(&served, resident, cap(Config::default().unregistered, 0));
+    judge(&[before, during.clone()]);
+    assert_eq!(finished, during[0].len() as u64, "all that are honest and nobody else");
+    assert!(failed >= times, "each was refused");
+    // A share, a signature, a path and a proof for each, and no more are begun than may be.
+    assert!(works <= 4 * begun);
+    assert!(begun <= u64::from(RATE) * (took.as_secs() + 2));
 }

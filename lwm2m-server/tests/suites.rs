@@ -4,10 +4,11 @@
 
 mod support;
 
-use dtls_psk::{Suite, Suites};
+use dtls_psk::{Purpose, Suite, Suites};
+use lwm2m_coap::Code;
 use lwm2m_server::Event;
 use lwm2m_server::credentials::Role;
-use lwm2m_server::endpoint::{Config, Listener};
+use lwm2m_server::endpoint::{Config, Listener, Work};
 use support::{Device, KEY, World};
 
 fn taking(suites: Suites) -> Config {
@@ -63,4 +64,43 @@ fn a_device_without_a_suite_in_common_is_told_so_and_so_is_the_application() {
     let device = connected(&mut world, 1, &[Suite::PskAes128Gcm]);
     assert!(!device.established);
     assert_eq!(world.told(), ["handshake refused ?: there is no cipher suite in common"]);
+}
+
+#[test]
+fn others_are_served_while_a_share_and_an_agreement_are_computed() {
+    let mut world = World::with(taking(Suites::PSK), false);
+    let other = world.enrol("b", Role::Management);
+    let mut other = Device::secure(&mut world, Listener::Coaps, 2, &other, &KEY);
+    let location = other.register(&mut world, "ep=b&lt=86400&lwm2m=1.1", "</1/0>,</3/0>");
+    let without_agreement = world.endpoint.counters().works;
+    assert_eq!(without_agreement, 0);
+
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::plain(Listener::Coaps, 1);
+    device.dtls = device.dtls.with_suites(Suites::new(&[Suite::EcdhePskAes128Ccm8]).unwrap());
+    device.begin(&mut world, &identity, &KEY);
+    // The ClientHello, and the one with the cookie.
+    for _ in 0..2 {
+        for datagram in device.due(&world) {
+            world.receive_unsettled(device.local, device.address, &datagram);
+        }
+        device.take_all(&mut world);
+    }
+    for purpose in [Purpose::Share, Purpose::Agreement] {
+        let (id, work) = world.endpoint.poll_work().unwrap();
+        assert!(matches!(&work, Work::Compute(computation) if computation.purpose() == purpose), "{work:?}");
+        let answer = other.request(&mut world, Code::POST, &location, b"").unwrap();
+        assert_eq!(answer.code, Code::CHANGED, "while it is computed");
+        assert!(device.due(&world).is_empty() && !device.established, "nothing was sent to it");
+        let done = work.run(world.now.as_millis(), &world.credentials);
+        world.endpoint.provide_work(world.now, id, done);
+        world.settle();
+        device.take_all(&mut world);
+        for datagram in device.due(&world) {
+            world.receive_unsettled(device.local, device.address, &datagram);
+        }
+    }
+    assert!(device.established);
+    assert_eq!(world.endpoint.counters().works, 2);
+    device.register(&mut world, "ep=a&lt=86400&lwm2m=1.1", "</1/0>,</3/0>");
 }

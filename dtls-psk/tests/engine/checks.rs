@@ -485,7 +485,7 @@ mod of_signatures {
         for kind in TYPES {
             let mut pair = Pair::of(*kind);
             is_nobody(&changed(&mut pair, UP, CERTIFICATE_VERIFY, |body| body.push(0)));
-            assert_eq!(pair.server.owner.asked, ["present", "sign", "check"]);
+            assert_eq!(pair.server.owner.asked, ["share", "present", "sign", "check"]);
             assert_eq!(pair.server.peer_any().counters().malformed, 1);
         }
     }

@@ -155,7 +155,11 @@ fn a_certificate_verify_is_not_put_together_across_the_key_change_16() {
             for step in [certificate, exchange, &spanning[0], &spanning[1], change_cipher_spec, finished] {
                 assert_eq!(server.handle(at(1), step).0, []);
             }
-            assert_eq!(server.owner.asked, ["present", "sign", "check"], "nothing is there to be proven");
+            assert_eq!(
+                server.owner.asked,
+                ["share", "present", "sign", "check"],
+                "nothing is there to be proven"
+            );
             let mut events = server.handle(at(1), verify).0;
             events.extend(server.handle(at(1), finished).0);
             assert_eq!(events, [Event::Established]);

@@ -13,6 +13,8 @@ mod bytes;
 #[cfg(feature = "x509")]
 mod certificates;
 mod checks;
+#[cfg(feature = "ecdhe")]
+mod computations;
 #[cfg(feature = "connection-id")]
 mod connection_id;
 mod crypto;

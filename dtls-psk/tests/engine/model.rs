@@ -402,6 +402,12 @@ fn answer_of_server(server: &mut Server) -> Option<(&'static str, Option<Event>)
         let event = server.owner.answer_one(peer, at(1))?;
         return Some((server.owner.asked.pop()?, event));
     }
+    #[cfg(feature = "ecdhe")]
+    if let Some((purpose, event)) = server.compute(at(1), 0) {
+        // What it asks next is answered next.
+        server.answer(at(1), 0);
+        return Some((question_of(purpose), event));
+    }
     None
 }
 

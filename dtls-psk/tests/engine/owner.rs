@@ -2,10 +2,10 @@
 
 use std::borrow::BorrowMut;
 
-use crate::support::Event;
+use crate::support::{Event, question_of};
 use dtls_psk::{
     Answer, CertificateType, Connection, Crypto as _, Group, Handshake, Instant, Operation, PeerCertificate,
-    Refusal, RustCrypto, SIGNATURE, raw_public_key,
+    Purpose, Refusal, RustCrypto, SIGNATURE, raw_public_key,
 };
 
 pub(crate) struct Owner {
@@ -77,10 +77,12 @@ impl Owner {
                 });
                 self.refusal.map_or(Answer::Trusted, Answer::Refused)
             }
-            Operation::Prove(proof) => {
-                self.asked.push("prove");
-                self.groups.push(proof.group());
-                Answer::Proven(proof.run::<RustCrypto>())
+            Operation::Compute(computation) => {
+                self.asked.push(question_of(computation.purpose()));
+                if computation.purpose() == Purpose::Proof {
+                    self.groups.push(computation.group());
+                }
+                Answer::Computed(computation.run::<RustCrypto>())
             }
             Operation::Present { certificate_type } => {
                 self.asked.push("present");

@@ -24,7 +24,7 @@ fn asked(pair: &Pair, direction: bool) -> &[&'static str] {
 
 /// What it is asked before it hears a Certificate.
 fn before_certificate(direction: bool) -> &'static [&'static str] {
-    if direction == UP { &["present", "sign"] } else { &[] }
+    if direction == UP { &["share", "present", "sign"] } else { &[] }
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn a_side_of_pre_shared_keys_is_not_talked_into_certificates_nor_the_reverse() {
             true
         });
         is_nobody(&talk);
-        assert_eq!(pair.server.owner.asked, ["present", "sign"]);
+        assert_eq!(pair.server.owner.asked, ["share", "present", "sign"]);
     }
 }
 

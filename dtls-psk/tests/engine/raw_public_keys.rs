@@ -20,7 +20,7 @@ fn both_sides_prove_their_keys_under_every_suite() {
         let talk = pair.talk_with(|_, _| true);
         assert_eq!((talk.client, talk.server), (vec![Event::Established], vec![Event::Established]));
         assert_eq!(pair.owner.asked, ["check", "prove", "present", "sign"]);
-        assert_eq!(pair.server.owner.asked, ["present", "sign", "check", "prove"]);
+        assert_eq!(pair.server.owner.asked, ["share", "present", "sign", "check", "prove"]);
         assert_eq!(pair.owner.seen, [pair.server.owner.raw_public_key()]);
         assert_eq!(pair.server.owner.seen, [pair.owner.raw_public_key()]);
         let Pair { client, mut server, .. } = pair;
@@ -185,14 +185,14 @@ fn an_answer_to_one_handshake_is_none_to_the_next() {
     let prove = |client: &mut Client, id| {
         client.provide(at(1), id, Answer::Trusted).unwrap();
         let pending = client.poll_pending().unwrap();
-        let Operation::Prove(proof) = pending.operation else { panic!() };
-        (pending.id, proof.run::<RustCrypto>())
+        let Operation::Compute(computation) = pending.operation else { panic!() };
+        (pending.id, computation.run::<RustCrypto>())
     };
     let (_, of_first) = prove(&mut first, late);
     let (id, of_second) = prove(&mut second, next);
-    assert_eq!(second.provide(at(1), id, Answer::Proven(of_first)), Err(ProvideError::OtherOperation));
+    assert_eq!(second.provide(at(1), id, Answer::Computed(of_first)), Err(ProvideError::OtherOperation));
     assert_eq!(second.provide(at(1), id, Answer::Trusted), Err(ProvideError::OtherOperation));
-    assert_eq!(second.provide(at(1), id, Answer::Proven(of_second)), Ok(None));
+    assert_eq!(second.provide(at(1), id, Answer::Computed(of_second)), Ok(None));
 }
 
 #[test]
@@ -217,6 +217,8 @@ fn an_empty_list_is_nothing_to_present() {
     let Pair { mut client, mut server, .. } = Pair::of(RAW);
     server.answers_at_once = false;
     talk_with(&mut client, &mut server, at(0), |_, _| true);
+    let Server { owner, peers, .. } = &mut server;
+    owner.answer_one(&mut peers[0], at(0)).unwrap();
     let id = server.peer_any().poll_pending().unwrap().id;
     let ended = server.peer_any().provide(at(1), id, dtls_psk::Answer::Certificates(&[])).unwrap();
     assert_eq!(ended.map(Event::of), Some(Event::Closed(Reason::NothingToPresent)));

@@ -167,12 +167,20 @@ impl Kind {
             return Vec::new();
         }
         if !self.suite.is_ecdsa() {
-            let all = (0..messages).map(Turn::Message);
-            return all.chain([Turn::Question("look up")]).collect();
+            let mut turns: Vec<_> = (0..messages).map(Turn::Message).collect();
+            turns.push(Turn::Question("look up"));
+            if self.has_share() {
+                // ClientKeyExchange.
+                assert_eq!(messages, 1);
+                turns.insert(0, Turn::Question("share"));
+                turns.insert(2, Turn::Question("agree"));
+            }
+            return turns;
         }
         // Certificate, ClientKeyExchange, CertificateVerify.
         assert_eq!(messages, 3);
         vec![
+            Turn::Question("share"),
             Turn::Question("present"),
             Turn::Question("sign"),
             Turn::Message(0),

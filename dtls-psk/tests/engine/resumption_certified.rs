@@ -119,7 +119,7 @@ fn a_server_that_forgot_the_session_asks_for_everything_anew() {
         let talk = pair.talk_with(|_, _| true);
         assert_eq!((talk.client, talk.server), (vec![Event::Established], vec![Event::Established]));
         assert_eq!(pair.owner.asked, ["check", "prove", "present", "sign"]);
-        assert_eq!(pair.server.owner.asked, ["present", "sign", "check", "prove"]);
+        assert_eq!(pair.server.owner.asked, ["share", "present", "sign", "check", "prove"]);
         let made = pair.client.take_session().unwrap();
         assert_ne!(made.id(), session.id());
     }

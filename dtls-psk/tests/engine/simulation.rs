@@ -117,6 +117,13 @@ fn run(parties: &impl Parties, seed: u64, loss: u64) -> Outcome {
                 link.send(now, true, transmit(&mut client, now, client_mtu));
             }
         }
+        #[cfg(feature = "ecdhe")]
+        if let Some(index) = server.peers.iter().position(|peer| !peer.is_established())
+            && let Some((_, event)) = server.compute(now, index)
+        {
+            server_events.extend(event);
+            server_events.extend(server.answer(now, index));
+        }
         if let Some((id, identity)) = server.asked.pop() {
             // Late, and perhaps of a handshake that is over.
             let asking = server.peers.iter_mut().find(|peer| !peer.is_established());

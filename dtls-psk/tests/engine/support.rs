@@ -107,6 +107,18 @@ pub(crate) fn seal<const N: usize, H: std::borrow::BorrowMut<Handshake<N>>>(
     buffer.get(record).unwrap().to_vec()
 }
 
+/// What is asked when that is to be computed.
+#[cfg(feature = "ecdhe")]
+pub(crate) fn question_of(purpose: dtls_psk::Purpose) -> &'static str {
+    use dtls_psk::Purpose;
+    match purpose {
+        Purpose::Share => "share",
+        Purpose::Agreement => "agree",
+        Purpose::Proof => "prove",
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A server for one address.
 pub(crate) struct Server {
     pub(crate) jar: CookieJar,
@@ -115,7 +127,7 @@ pub(crate) struct Server {
     pub(crate) random: Random,
     pub(crate) config: Config,
     pub(crate) mtu: usize,
-    /// What is known, and whether look-ups are answered at once.
+    /// What is known, and whether questions are answered at once.
     pub(crate) keys: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) answers_at_once: bool,
     /// Look-ups to be answered, the latest last.
@@ -236,22 +248,47 @@ impl Server {
     }
 
     /// Answers what a connection asks.
-    fn answer(&mut self, now: Instant, index: usize) -> Vec<Event> {
+    pub(crate) fn answer(&mut self, now: Instant, index: usize) -> Vec<Event> {
         let peer = self.peers.get_mut(index).unwrap();
         #[cfg(feature = "rpk")]
         if peer.has_certificates() {
             return if self.answers_at_once { self.owner.answer(peer, now) } else { Vec::new() };
         }
-        let wanted = peer.poll_pending().map(|pending| {
-            let Operation::LookUpPsk { identity } = pending.operation else { panic!() };
-            (pending.id, identity.to_vec())
-        });
-        let Some((id, identity)) = wanted else { return Vec::new() };
-        if self.answers_at_once {
-            return self.provide(now, index, id, &identity).into_iter().collect();
+        let Some(pending) = peer.poll_pending() else { return Vec::new() };
+        let id = pending.id;
+        match pending.operation {
+            // It stays pending.
+            #[cfg(feature = "ecdhe")]
+            Operation::Compute(_) if !self.answers_at_once => Vec::new(),
+            #[cfg(feature = "ecdhe")]
+            Operation::Compute(_) => {
+                let computed = self.compute(now, index);
+                computed.and_then(|(_, event)| event).into_iter().chain(self.answer(now, index)).collect()
+            }
+            Operation::LookUpPsk { identity } => {
+                let identity = identity.to_vec();
+                if self.answers_at_once {
+                    return self.provide(now, index, id, &identity).into_iter().collect();
+                }
+                self.asked.push((id, identity));
+                Vec::new()
+            }
+            other => panic!("{other:?}"),
         }
-        self.asked.push((id, identity));
-        Vec::new()
+    }
+
+    /// Computes what is pending: what that was, and what came of it.
+    #[cfg(feature = "ecdhe")]
+    pub(crate) fn compute(
+        &mut self,
+        now: Instant,
+        index: usize,
+    ) -> Option<(dtls_psk::Purpose, Option<Event>)> {
+        let peer = self.peers.get_mut(index)?;
+        let pending = peer.pending()?;
+        let (id, Operation::Compute(computation)) = (pending.id, pending.operation) else { return None };
+        let computed = Answer::Computed(computation.run::<dtls_psk::RustCrypto>());
+        Some((computation.purpose(), peer.provide(now, id, computed).unwrap().map(Event::of)))
     }
 
     pub(crate) fn provide(

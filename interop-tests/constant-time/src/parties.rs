@@ -2,7 +2,7 @@
 
 use dtls_psk::{
     Accepted, Answer, CertificateTypes, Config, Connection, CookieJar, Datagram, HEADROOM, Handshake, Input,
-    Instant, Psk, Reason, Resumption, Session, Suite, Suites, TAILROOM,
+    Instant, Operation, PendingId, Psk, Reason, Resumption, Session, Suite, Suites, TAILROOM,
 };
 
 use crate::secret::{Watched, hide, show};
@@ -96,7 +96,23 @@ pub(crate) fn server_of(
     assert_eq!(receive(client, &request), None);
     let mut hello = sent(client);
     tamper(&mut hello);
-    accept(&mut jar, &hello, session).expect("the cookie is good")
+    let mut server = accept(&mut jar, &hello, session).expect("the cookie is good");
+    if !server.has_certificates() {
+        assert_eq!(asked(&mut server), None, "nothing but its share");
+    }
+    server
+}
+
+/// What a server waits for when everything is computed.
+pub(crate) fn asked(server: &mut Party) -> Option<PendingId> {
+    loop {
+        let pending = server.poll_pending()?;
+        let (id, Operation::Compute(computation)) = (pending.id, pending.operation) else {
+            return server.pending().map(|pending| pending.id);
+        };
+        let computed = Answer::Computed(computation.run::<Watched>());
+        assert_eq!(server.provide(NOW, id, computed), Ok(None));
+    }
 }
 
 /// The next datagram of a party, which anyone may see.
@@ -127,7 +143,7 @@ pub(crate) fn receive(party: &mut Party, datagram: &[u8]) -> Option<Came> {
 pub(crate) fn prove(client: &mut Party, server: &mut Party, answer: Answer<'_>) -> Option<Came> {
     assert_eq!(receive(client, &sent(server)), None);
     assert_eq!(receive(server, &sent(client)), None);
-    let id = server.poll_pending().expect("the identity is looked up").id;
+    let id = asked(server).expect("the identity is looked up");
     match server.provide(NOW, id, answer).expect("it is pending")? {
         Input::Established { .. } => Some(Came::Established),
         Input::Closed(reason) => Some(Came::Closed(reason)),

@@ -1,8 +1,8 @@
 //! Raw public keys: the key that signs, and what is agreed on beside the signatures, which are public.
 
 use dtls_psk::{
-    Answer, ClientCertificate, Crypto as _, Handshake, Input, Operation, PendingId, Proof, RAW_PUBLIC_KEY,
-    RustCrypto, Suite, raw_public_key,
+    Answer, ClientCertificate, Computation, Crypto as _, Handshake, Input, Operation, PendingId, Purpose,
+    RAW_PUBLIC_KEY, RustCrypto, Suite, raw_public_key,
 };
 
 use crate::Findings;
@@ -46,13 +46,13 @@ fn prove_by(
     findings: &mut Findings,
     who: &str,
     party: &mut Party,
-    (id, proof): (PendingId, Proof),
+    (id, computation): (PendingId, Computation),
     results: usize,
 ) -> Option<Came> {
     let case = format!("raw public keys, {who}: the proof");
-    let proven = findings.case(&case, AGREED, || proof.run::<Watched>());
+    let computed = findings.case(&case, AGREED, || computation.run::<Watched>());
     let case = format!("raw public keys, {who}: what follows from the proof");
-    let input = findings.case(&case, results, || party.provide(NOW, id, Answer::Proven(proven)));
+    let input = findings.case(&case, results, || party.provide(NOW, id, Answer::Computed(computed)));
     match input.expect("it is pending")? {
         Input::Established { .. } => Some(Came::Established),
         Input::Closed(reason) => Some(Came::Closed(reason)),
@@ -75,7 +75,12 @@ impl Signer {
     }
 
     /// Answers everything but what is to be proven.
-    fn answer(&self, findings: &mut Findings, who: &str, party: &mut Party) -> Option<(PendingId, Proof)> {
+    fn answer(
+        &self,
+        findings: &mut Findings,
+        who: &str,
+        party: &mut Party,
+    ) -> Option<(PendingId, Computation)> {
         while let Some(pending) = party.poll_pending() {
             let id = pending.id;
             let mut signature;
@@ -90,7 +95,10 @@ impl Signer {
                     show(&mut signature);
                     Answer::Signature(&signature)
                 }
-                Operation::Prove(proof) => return Some((id, proof)),
+                Operation::Compute(computation) if computation.purpose() == Purpose::Proof => {
+                    return Some((id, computation));
+                }
+                Operation::Compute(computation) => Answer::Computed(computation.run::<Watched>()),
                 other => panic!("{other:?}"),
             };
             assert_eq!(party.provide(NOW, id, answer), Ok(None));

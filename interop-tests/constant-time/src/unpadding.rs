@@ -24,7 +24,7 @@ pub(crate) fn unpadding(findings: &mut Findings) {
     let mut flight = sent(&mut party);
     let finished = flight.split_off(flight.len() - 13 - 16 - 64);
     receive(&mut server, &flight);
-    let id = server.poll_pending().expect("the identity is looked up").id;
+    let id = asked(&mut server).expect("the identity is looked up");
     server.provide(NOW, id, Answer::Psk { key: &right }).expect("it is pending");
     let end = finished.len();
     for (what, at, bits) in [

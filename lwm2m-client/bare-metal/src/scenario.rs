@@ -326,7 +326,7 @@ fn answer(
             (certificate.public_key() == Some(&PUBLIC_KEYS[0])).then_some(Answer::Trusted)?
         }
         #[cfg(feature = "rpk")]
-        Operation::Prove(proof) => Answer::Proven(proof.run::<RustCrypto>()),
+        Operation::Compute(computation) => Answer::Computed(computation.run::<RustCrypto>()),
         _ => return None,
     };
     connection.provide(now, id, answer).ok()?;

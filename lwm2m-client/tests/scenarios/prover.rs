@@ -106,7 +106,7 @@ impl Owner {
                     Answer::Signature(&signature)
                 }
                 #[cfg(feature = "rpk")]
-                Operation::Prove(proof) => Answer::Proven(proof.run::<RustCrypto>()),
+                Operation::Compute(computation) => Answer::Computed(computation.run::<RustCrypto>()),
                 #[cfg(feature = "rpk")]
                 Operation::CheckPeer { certificate: PeerCertificate::RawPublicKey(key) } => {
                     self.presented.push(key.to_vec());

@@ -1,8 +1,9 @@
-//! What certificate handshakes need that takes longer than a packet may wait: whose a certificate is, signatures, agreements.
-//! It goes out to workers and comes back (RFC 5246 §7.4, RFC 7250).
+//! What handshakes need that takes longer than a packet may wait: shares and agreements, signatures, whose a certificate is.
+//! It goes out to workers and comes back (RFC 5246 §7.4, RFC 5489, RFC 7250).
 //!
-//! 1. The ClientHello chose a suite with signatures: the server's key is chosen by listener and name, and presented at once.
-//! 2. Its signature, the judgement of the device's certificate and the proof of the device's key are each a piece of [`Work`].
+//! 1. The ClientHello chose a suite with a key agreement: the server's share is a piece of [`Work`], and so is what both agree on.
+//!    With signatures the server's key is chosen by listener and name, and presented at once.
+//! 2. Its signature, the judgement of the device's certificate and the proof of the device's key are each a piece of work too.
 //! 3. What is done is good for its handshake alone; one that is gone takes nothing any more.
 //!
 //! Invariant: a bounded number is out at once; what waits belongs to a handshake under way.
@@ -11,7 +12,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dtls_psk::{
-    Answer, CertificateType, ClientHello, Operation, PeerCertificate, PendingId, Proof, Proven, SIGNATURE,
+    Answer, CertificateType, ClientHello, Computation, Computed, Operation, PeerCertificate, PendingId,
+    SIGNATURE,
 };
 use lwm2m_coap::Instant;
 use sha2::{Digest as _, Sha256};
@@ -43,8 +45,8 @@ pub enum Work {
         /// As it came; that the device has the key is proven later.
         presented: Presented,
     },
-    /// Has the device its key, and what do both sides agree on?
-    Prove(Proof),
+    /// The server's share, what both sides agree on, or whether the device has its key besides.
+    Compute(Computation),
     /// The server's signature.
     Sign {
         /// The key that was presented.
@@ -59,8 +61,8 @@ pub enum Work {
 pub enum Done {
     /// Whom it proves if its key is proven, or why it is not let in.
     Checked(Result<Authenticated, Untrusted>),
-    /// Good or not, for its handshake alone.
-    Proven(Proven),
+    /// For its handshake alone.
+    Computed(Computed),
     /// `None` where the key cannot be used.
     Signed(Option<[u8; SIGNATURE]>),
     /// Nothing: whoever did it failed. The handshake is given up.
@@ -75,7 +77,7 @@ impl Work {
             Self::CheckPeer { role, presented } => {
                 Done::Checked(credentials.identify(now_ms, role, &presented))
             }
-            Self::Prove(proof) => Done::Proven(proof.run::<Provider>()),
+            Self::Compute(computation) => Done::Computed(computation.run::<Provider>()),
             Self::Sign { key, digest } => Done::Signed(key.sign(&digest)),
         }
     }
@@ -149,18 +151,16 @@ impl Endpoint {
         let WorkId { key, pending } = id;
         let Some(association) = self.associations.get_mut(key) else { return };
         let (local, from) = (association.local, association.address);
-        let (Some(session), Some(proving)) = (&mut association.session, &mut association.proving) else {
-            return;
-        };
-        let provided = match done {
-            Done::Checked(Ok(who)) => {
+        let Association { session: Some(session), proving, .. } = association else { return };
+        let provided = match (done, proving) {
+            (Done::Checked(Ok(who)), Some(proving)) => {
                 let provided = session.provide(dtls(now), pending, Answer::Trusted);
                 if provided.is_ok() {
                     proving.who = Some(who);
                 }
                 provided
             }
-            Done::Checked(Err(Untrusted { refusal, reason })) => {
+            (Done::Checked(Err(Untrusted { refusal, reason })), Some(proving)) => {
                 let provided = session.provide(dtls(now), pending, Answer::Refused(refusal));
                 if provided.is_ok() {
                     proving.is_told = true;
@@ -169,17 +169,18 @@ impl Endpoint {
                 }
                 provided
             }
-            Done::Proven(proven) => {
+            (Done::Checked(_), None) => return,
+            (Done::Computed(computed), proving) => {
                 let sessions = &self.config.sessions;
-                let who = proving.who.clone();
+                let who = proving.as_ref().and_then(|proving| proving.who.clone());
                 let seal = |made: &dtls_psk::Session| sessions.seal(now, made, who.as_ref()?);
-                session.provide_with_ticket(dtls(now), pending, Answer::Proven(proven), seal)
+                session.provide_with_ticket(dtls(now), pending, Answer::Computed(computed), seal)
             }
-            Done::Signed(Some(signature)) => {
+            (Done::Signed(Some(signature)), _) => {
                 session.provide(dtls(now), pending, Answer::Signature(&signature))
             }
-            Done::Signed(None) => session.provide(dtls(now), pending, Answer::Unknown),
-            Done::Lost => return self.remove(key),
+            (Done::Signed(None), _) => session.provide(dtls(now), pending, Answer::Unknown),
+            (Done::Lost, _) => return self.remove(key),
         };
         if let Ok(Some(input)) = provided {
             self.session_changed(now, key, &input);
@@ -222,7 +223,7 @@ impl Endpoint {
                     }
                     Work::CheckPeer { role, presented }
                 }
-                (Operation::Prove(proof), _) => Work::Prove(proof),
+                (Operation::Compute(computation), _) => Work::Compute(computation),
                 _ => return,
             };
             return self.queue_work(WorkId { key, pending: id }, work);

@@ -166,7 +166,8 @@ impl ServerKey {
     }
 
     /// Signs (ECDSA, P-256); `None` when the signer fails.
-    pub(crate) fn sign(&self, digest: &[u8; 32]) -> Option<[u8; SIGNATURE]> {
+    #[must_use]
+    pub fn sign(&self, digest: &[u8; 32]) -> Option<[u8; SIGNATURE]> {
         match &self.signer {
             Signer::Memory(key) => key.sign(digest),
             #[cfg(feature = "pkcs11")]

@@ -78,6 +78,12 @@ impl Served {
         Self::spawn(data, command.args(arguments).stderr(Stdio::inherit()))
     }
 
+    /// The same where much goes wrong, as it should, which nobody wants to read.
+    pub(crate) fn start_quietly(data: &Path, arguments: &[String]) -> Self {
+        let mut command = binary(env!("CARGO_BIN_EXE_lwm2m-server"));
+        Self::spawn(data, command.args(arguments).env("RUST_LOG", "error").stderr(Stdio::inherit()))
+    }
+
     fn spawn(data: &Path, command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut addresses = HashMap::new();

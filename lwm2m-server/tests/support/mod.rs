@@ -411,7 +411,7 @@ impl Holder {
                     signature = RustCrypto::p256_sign(&self.signs_with, digest).unwrap();
                     Provided::Signature(&signature)
                 }
-                Pending::Prove(proof) => Provided::Proven(proof.run::<RustCrypto>()),
+                Pending::Compute(computation) => Provided::Computed(computation.run::<RustCrypto>()),
                 _ => Provided::Unknown,
             };
             last = session.provide(now, id, answer).unwrap().or(last);

@@ -14,6 +14,7 @@ mod machine;
 mod security;
 mod server;
 mod signatures;
+mod stalls;
 mod table;
 mod traffic;
 
@@ -100,6 +101,7 @@ async fn main() -> std::io::Result<()> {
             Section::Dtls => {
                 security::measure(effort).print();
                 signatures::measure(effort).print();
+                stalls::measure(effort).print();
             }
             Section::Server => server::requests(effort, devices).print(),
             Section::Latency => server::latency(effort, devices).print(),

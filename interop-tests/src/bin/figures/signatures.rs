@@ -5,18 +5,19 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant as Clock};
+use std::time::{Duration, Instant as Clock, SystemTime};
 
 use dimpl::crypto::Dtls12CipherSuite;
 use dimpl::{Dtls, DtlsCertificate};
 use dtls_psk::{
-    Accepted, Answer, CertificateType, CertificateTypes, ClientCertificate, Config, Connection, CookieJar,
-    Crypto, Datagram, Handshake, Operation, POINT, Suite, Suites,
+    Accepted, Answer, CertificateAssociation, CertificateType, CertificateTypes, CertificateUsage,
+    ClientCertificate, Config, Connection, CookieJar, Crypto, Datagram, Handshake, Operation,
+    PeerCertificate, ServerTrust, Suite, Suites,
 };
 use interop_tests::dtls::Secure;
 use interop_tests::owner::{Owner, key_file};
 use lwm2m_server::Provider;
-use lwm2m_server::credentials::{Binding, Fingerprint, KeyMaterial, Subject};
+use lwm2m_server::credentials::{Binding, DeviceTrust, Fingerprint, KeyMaterial, Subject};
 use lwm2m_server::keys::{ServerKey, ServerKeys};
 
 use crate::children::{Child, free_port};
@@ -28,32 +29,48 @@ use crate::table::Table;
 /// What every peer here has.
 const SUITE: Suite = Suite::EcdheEcdsaAes128Gcm;
 
+/// What the server is called in its certificate.
+const SERVER_NAME: &str = "server";
+
 type Client = Connection<2048, Handshake<2048, Provider>, Provider>;
 type Server = Connection<2048, Box<Handshake<2048, Provider>>, Provider>;
 
 pub(crate) fn measure(effort: u32) -> Table {
     let title = "DTLS 1.2, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, certificates on both sides";
     let mut table = Table::new(title, &["what", "ours", "beside it", "ratio", "goal"]);
-    let owners = [Owner::device(), Owner::server()];
-    let ours = least(effort, || handshake(&owners));
+    let sides = [Side::device(), Side::server()];
+    let ours = least(effort, || handshake(&sides, false));
+    let checked = least(effort, || handshake(&sides, true));
     let configs = dimpl_config();
     let theirs = least(effort, || drop(dimpl_established(dimpl_sides(&configs))));
-    let alone = least(effort, || arithmetic(&owners));
+    let alone = Arithmetic::measure(effort, &sides);
     let what = "handshake with cookie, both sides in memory, processor time";
+    table.row([what.into(), rate(ours), format!("{} dimpl", rate(theirs)), ratio(ours, theirs), "–".into()]);
+    let curve = alone.handshake();
     table.row([
         what.into(),
-        micros(ours),
-        format!("{} dimpl", micros(theirs)),
-        ratio(ours, theirs),
-        "–".into(),
-    ]);
-    table.row([
-        what.into(),
-        micros(ours),
-        format!("{} P-256 alone", micros(alone)),
-        ratio(ours, alone),
+        rate(ours),
+        format!("{} P-256 alone", micros(curve)),
+        ratio(ours, curve),
         "≤ 1.2 ×".into(),
     ]);
+    // One certificate below an anchor, on each side.
+    let curve = curve + 2 * alone.verification;
+    table.row([
+        "the same with the check of both paths".into(),
+        rate(checked),
+        format!("{} P-256 alone", micros(curve)),
+        ratio(checked, curve),
+        "≤ 1.2 ×".into(),
+    ]);
+    for (what, time) in [
+        ("P-256 of the server: a share", alone.share),
+        ("an agreement", alone.agreement),
+        ("a signature, with a key that is ready", alone.signature),
+        ("a verification", alone.verification),
+    ] {
+        table.row([what.into(), micros(time), "–".into(), "–".into(), "–".into()]);
+    }
     let count = 100 * effort;
     let child = Child::start(&["signing-server"]);
     let ours = server_time(child.id(), child.address(), count);
@@ -62,8 +79,8 @@ pub(crate) fn measure(effort: u32) -> Table {
             let theirs = server_time(openssl.id(), address, count);
             table.row([
                 "handshake on loopback, processor time of the server's process".into(),
-                micros(ours),
-                format!("{} openssl s_server", micros(theirs)),
+                rate(ours),
+                format!("{} openssl s_server", rate(theirs)),
                 ratio(ours, theirs),
                 "–".into(),
             ]);
@@ -77,9 +94,68 @@ pub(crate) fn measure(effort: u32) -> Table {
     table
 }
 
-/// Both sides with the primitives of the server.
-fn handshake(owners: &[Owner; 2]) {
-    let [device, owner] = owners;
+/// A time, and how often it is in a second.
+fn rate(time: Duration) -> String {
+    format!("{}, {:.0} a second", micros(time), time.as_secs_f64().recip())
+}
+
+/// One side, with its key ready to sign.
+struct Side {
+    owner: Owner,
+    key: ServerKey,
+    trust: Trust,
+}
+
+/// Whom it trusts in.
+enum Trust {
+    Device { anchor: Vec<u8> },
+    Server(DeviceTrust),
+}
+
+impl Side {
+    fn device() -> Self {
+        Self::of(Owner::device(), |anchor| Trust::Device { anchor })
+    }
+
+    fn server() -> Self {
+        Self::of(Owner::server(), |anchor| {
+            let mut trust = DeviceTrust::default();
+            trust.add_anchors(&anchor).expect("an authority");
+            Trust::Server(trust)
+        })
+    }
+
+    fn of(owner: Owner, trust: impl FnOnce(Vec<u8>) -> Trust) -> Self {
+        let key = ServerKey::in_memory(&owner.secret).expect("a key of P-256");
+        let anchor = owner.chain.last().expect("its authority").clone();
+        Self { owner, key, trust: trust(anchor) }
+    }
+
+    /// Whether the path of the other side leads to an authority that is trusted.
+    fn trusts<'c>(&self, chain: impl Iterator<Item = &'c [u8]> + Clone) -> bool {
+        let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
+        match &self.trust {
+            Trust::Device { anchor } => {
+                let trust = ServerTrust {
+                    usage: CertificateUsage::TrustAnchorAssertion,
+                    association: CertificateAssociation::Full(anchor),
+                    anchors: &[],
+                    name: SERVER_NAME,
+                    now: Some(now.as_secs()),
+                };
+                trust.check::<Provider>(chain).is_ok()
+            }
+            Trust::Server(trust) => {
+                let chain: Vec<_> = chain.map(<[u8]>::to_vec).collect();
+                trust.check(u64::try_from(now.as_millis()).unwrap_or(0), &chain).is_ok()
+            }
+        }
+    }
+}
+
+/// Both sides with the primitives of the server, with or without the check of the paths.
+fn handshake(sides: &[Side; 2], checks_paths: bool) {
+    let [device, owner] = sides;
     let types = CertificateTypes { raw_public_key: false, x509: true };
     let suites = Suites::new(&[SUITE]).expect("one suite");
     let config = Config::DEFAULT.with_suites(suites).with_certificate_types(types);
@@ -100,10 +176,10 @@ fn handshake(owners: &[Owner; 2]) {
             _ => unreachable!("an honest ClientHello"),
         }
     };
-    answer(&mut server, owner);
+    answer(&mut server, owner, checks_paths);
     for _ in 0..2 {
-        deliver(&mut server, &mut client, device);
-        deliver(&mut client, &mut server, owner);
+        deliver(&mut server, &mut client, device, checks_paths);
+        deliver(&mut client, &mut server, owner, checks_paths);
     }
     assert!(client.is_established() && server.is_established());
 }
@@ -112,7 +188,8 @@ fn handshake(owners: &[Owner; 2]) {
 fn deliver<F, T>(
     from: &mut Connection<2048, F, Provider>,
     to: &mut Connection<2048, T, Provider>,
-    owner: &Owner,
+    side: &Side,
+    checks_paths: bool,
 ) where
     F: BorrowMut<Handshake<2048, Provider>>,
     T: BorrowMut<Handshake<2048, Provider>>,
@@ -121,24 +198,27 @@ fn deliver<F, T>(
     while let Some(length) = from.poll_transmit(now(), &mut out) {
         let mut datagram = Datagram::new(&mut out[..length]);
         while to.handle(now(), &mut datagram).is_some() {}
-        answer(to, owner);
+        answer(to, side, checks_paths);
     }
 }
 
-fn answer<H>(asking: &mut Connection<2048, H, Provider>, owner: &Owner)
+fn answer<H>(asking: &mut Connection<2048, H, Provider>, side: &Side, checks_paths: bool)
 where
     H: BorrowMut<Handshake<2048, Provider>>,
 {
     while let Some(pending) = asking.poll_pending() {
         let id = pending.id;
-        let chain: Vec<&[u8]> = owner.chain.iter().map(Vec::as_slice).collect();
+        let chain: Vec<&[u8]> = side.owner.chain.iter().map(Vec::as_slice).collect();
         let signature;
         let answer = match pending.operation {
-            Operation::CheckPeer { .. } => Answer::Trusted,
+            Operation::CheckPeer { certificate: PeerCertificate::X509(chain) } => {
+                assert!(!checks_paths || side.trusts(chain), "both know the authority");
+                Answer::Trusted
+            }
             Operation::Present { certificate_type: CertificateType::X509 } => Answer::Certificates(&chain),
-            Operation::Prove(proof) => Answer::Proven(proof.run::<Provider>()),
+            Operation::Compute(computation) => Answer::Computed(computation.run::<Provider>()),
             Operation::Sign { digest } => {
-                signature = Provider::p256_sign(&owner.secret, digest).expect("a key of P-256");
+                signature = side.key.sign(digest).expect("a key of P-256");
                 Answer::Signature(&signature)
             }
             _ => Answer::Unknown,
@@ -147,14 +227,41 @@ where
     }
 }
 
-/// What both sides of one handshake compute on the curve: a share, a signature, the check of the other's, and the agreement.
-fn arithmetic(owners: &[Owner; 2]) {
-    let point = |owner: &Owner| Provider::p256_public(black_box(&owner.secret)).expect("a key of P-256");
-    let points: [[u8; POINT]; 2] = owners.each_ref().map(point);
-    for ((owner, own), other) in owners.iter().zip(&points).zip(points.iter().rev()) {
-        let signature = Provider::p256_sign(black_box(&owner.secret), &[7; 32]).expect("a key of P-256");
-        assert!(Provider::p256_verify(own, &[7; 32], &signature));
-        Provider::p256_shared(&owner.secret, black_box(other), black_box(&mut [0; 32])).expect("two points");
+/// What the server's primitives take on the curve, each by itself.
+struct Arithmetic {
+    share: Duration,
+    agreement: Duration,
+    signature: Duration,
+    verification: Duration,
+}
+
+impl Arithmetic {
+    fn measure(effort: u32, [device, server]: &[Side; 2]) -> Self {
+        let secret = &device.owner.secret;
+        let public = |secret| Provider::p256_public(secret).expect("a key of P-256");
+        let (own, other) = (public(secret), public(&server.owner.secret));
+        let signature = device.key.sign(&[7; 32]).expect("a key of P-256");
+        Self {
+            share: least(effort, || {
+                black_box(Provider::p256_public(black_box(secret)));
+            }),
+            agreement: least(effort, || {
+                let shared = &mut [0; 32];
+                Provider::p256_shared(black_box(secret), &other, shared).expect("two points");
+                black_box(shared);
+            }),
+            signature: least(effort, || {
+                black_box(device.key.sign(black_box(&[7; 32])));
+            }),
+            verification: least(effort, || {
+                assert!(Provider::p256_verify(black_box(&own), &[7; 32], &signature));
+            }),
+        }
+    }
+
+    /// Of one handshake: on each side a share, a signature, the check of the other's, and the agreement.
+    fn handshake(&self) -> Duration {
+        2 * (self.share + self.agreement + self.signature + self.verification)
     }
 }
 
