@@ -266,6 +266,7 @@ impl Endpoint {
                 Reply { block, ..self.register(now, key, who, version, change) }
             }
             (Verdict::Plan(plan), What::Bootstrap { preferred }) => self.begin_bootstrap(
+                now,
                 key,
                 Bootstrap::new(
                     who,
@@ -478,9 +479,9 @@ impl Endpoint {
         self.registry.get(registered)?.is_at(location.0.as_bytes()).then_some(registered)
     }
 
-    fn begin_bootstrap(&mut self, key: Key, mut bootstrap: Bootstrap) -> Reply {
+    fn begin_bootstrap(&mut self, now: Instant, key: Key, mut bootstrap: Bootstrap) -> Reply {
         self.interrupt(key);
-        let Some(first) = bootstrap.start() else { return Code::INTERNAL_SERVER_ERROR.into() };
+        let Some(first) = bootstrap.start(now) else { return Code::INTERNAL_SERVER_ERROR.into() };
         if let Some(who) = bootstrap.who.proven() {
             self.facts.push_back(Fact::BootstrapRequested { who: who.clone() });
         }
