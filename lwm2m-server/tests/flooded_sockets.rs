@@ -25,8 +25,8 @@ use lwm2m_coap::{Code, udp};
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
-use lwm2m_server::driver::{self, Addresses, Running};
-use lwm2m_server::endpoint::Config;
+use lwm2m_server::driver::{self, Running};
+use lwm2m_server::endpoint::{Addresses, Config};
 use lwm2m_server::keys::{ServerKey, ServerKeys};
 use lwm2m_server::store::{RedbStore, Sealer};
 
