@@ -97,6 +97,11 @@ impl Endpoint {
                     Err(reply) => {
                         if reply.code == Code::SERVICE_UNAVAILABLE {
                             Counters::add(&mut self.counters.blocks_turned_away);
+                            if let Ok(Operation::Update { location, .. }) = mapping::registration(message)
+                                && let Some(registered) = self.owned(key, location)
+                            {
+                                self.keep_registered(now, key, registered);
+                            }
                         }
                         Next::Reply(reply)
                     }
@@ -447,7 +452,10 @@ impl Endpoint {
     ) -> Code {
         let Some(registered) = self.owned(key, location) else { return Code::NOT_FOUND };
         let change = match change(parameters, message) {
-            Ok(change) if !self.has_room_for(&change, Some(registered)) => return Code::SERVICE_UNAVAILABLE,
+            Ok(change) if !self.has_room_for(&change, Some(registered)) => {
+                self.keep_registered(now, key, registered);
+                return Code::SERVICE_UNAVAILABLE;
+            }
             Ok(change) => change,
             Err(code) => return code,
         };
@@ -458,6 +466,13 @@ impl Endpoint {
             self.events.push_back(Event::Updated { endpoint: registration.endpoint.clone() });
         }
         Code::CHANGED
+    }
+
+    /// A device whose Update is turned away for lack of room is there all the same, where it was heard: its registration goes on
+    /// as after an Update that changes nothing, so that it does not lapse before there is room.
+    fn keep_registered(&mut self, now: Instant, key: Key, registered: Key) {
+        self.registry.update(now, registered, Change::default());
+        self.rebind(registered, key);
     }
 
     fn deregister(&mut self, now: Instant, key: Key, location: Location<'_>) -> Code {
