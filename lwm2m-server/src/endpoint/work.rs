@@ -170,9 +170,10 @@ impl Endpoint {
                 provided
             }
             Done::Proven(proven) => {
-                let sessions = &self.config.sessions;
+                let (sessions, counters) = (&self.config.sessions, &mut self.counters);
                 let who = proving.who.clone();
-                let seal = |made: &dtls_psk::Session| sessions.seal(now, made, who.as_ref()?);
+                let seal =
+                    |made: &dtls_psk::Session| counters.ticket(sessions.seal(now, made, who.as_ref()?));
                 session.provide_with_ticket(dtls(now), pending, Answer::Proven(proven), seal)
             }
             Done::Signed(Some(signature)) => {
