@@ -1,6 +1,7 @@
 //! Our own programs as an operator starts them: `lwm2m-client`, and `lwm2m-server serve` with its REST API.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
@@ -177,6 +178,20 @@ impl Server {
         }
         self.process = serve(&self.agent, self.ports, &self.http, self.data.path(), &self.arguments);
         self.events = follow(&self.agent, &self.http, &self.token);
+    }
+
+    /// Lets it listen for management over DTLS at another port from its next start on, and returns the address it had.
+    pub fn move_secure(&mut self) -> SocketAddr {
+        local(core::mem::replace(&mut self.ports[1], free_udp_port()))
+    }
+
+    /// Returns how often something happened in this run, by the metrics.
+    pub fn counted(&self, counter: &str) -> u64 {
+        let metrics = self.must("GET", "/metrics", &Value::Null);
+        let mut lines = metrics.as_str().expect("metrics are text").lines();
+        let name = format!("lwm2m_{counter}_total ");
+        let count = lines.find_map(|line| line.strip_prefix(&name)?.parse().ok());
+        count.unwrap_or_else(|| unreachable!("no counter {counter}"))
     }
 
     /// Returns the URI of the management port without security.

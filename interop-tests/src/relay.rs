@@ -2,7 +2,7 @@
 //! read, and it can give the client another address.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -43,7 +43,14 @@ impl Relay {
         Self::filtering(uri, move |_, _| !random.chance(per_mille))
     }
 
-    /// The same; what `is_passed` says no to is lost.
+    /// Begins to translate for the server at `uri`; everything is lost until the flag says that it is open.
+    pub fn closed(uri: &str) -> (Self, Arc<AtomicBool>) {
+        let is_open = Arc::new(AtomicBool::new(false));
+        let is_passed = Arc::clone(&is_open);
+        (Self::filtering(uri, move |_, _| is_passed.load(Ordering::Relaxed)), is_open)
+    }
+
+    /// As [`Relay::start`]; what `is_passed` says no to is lost.
     fn filtering(uri: &str, is_passed: impl FnMut(From, &[u8]) -> bool + Send + 'static) -> Self {
         let server = uri.split_once("://").and_then(|(_, authority)| authority.parse().ok());
         let relay = Self(Arc::new(Inner {

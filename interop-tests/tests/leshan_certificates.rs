@@ -3,9 +3,16 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use interop_tests::account::{Key, Psk, Security};
 use interop_tests::leshan::{BootstrapServer, Client, Server};
+use interop_tests::process::local;
+use interop_tests::relay::Relay;
 use interop_tests::seen::{Feature, Role};
+use interop_tests::sniffer::From;
 use interop_tests::{ours, peers};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
@@ -84,22 +91,38 @@ impl Authorities {
 
 /// Our server with these keys, the preferred one first, which trusts the authorities.
 fn server(authorities: &Authorities, keys: &[(&str, &Key)]) -> ours::Server {
+    anchored(authorities, keys, None).0
+}
+
+/// The same where bootstraps write this authority instead of the server's certificate, and the folder of its keys.
+fn anchored(
+    authorities: &Authorities,
+    keys: &[(&str, &Key)],
+    written: Option<&[u8]>,
+) -> (ours::Server, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let anchor = folder.path().join("authority.crt.der");
-    std::fs::write(&anchor, authorities.anchor()).unwrap();
+    let file = |name: &str, der: &[u8]| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, der).unwrap();
+        file
+    };
+    let anchor = file("authority.crt.der", authorities.anchor());
+    let written = written.map(|der| format!("anchor = {:?}\n", file("written.crt.der", der)));
     let mut text = String::new();
     for (name, key) in keys {
         let [private_key, certificate] = key.files(folder.path(), name);
         text += &format!(
             "[[server_keys]]\nprivate_key = {private_key:?}\ncertificate = {certificate:?}\nnames = [{name:?}]\n"
         );
+        text += written.as_deref().unwrap_or_default();
     }
     text += &format!("[trust]\nanchors = [{anchor:?}]\n");
     let configuration = folder.path().join("server.toml");
     std::fs::write(&configuration, text).unwrap();
     let mut server = ours::Server::start(&["--config", configuration.to_str().unwrap()]);
+    let path = folder.path().to_owned();
     server.keep(folder);
-    server
+    (server, path)
 }
 
 fn note(role: Role, features: &[Feature]) {
@@ -233,6 +256,58 @@ fn leshans_client_takes_accounts_with_keys_and_certificates_from_our_server_in_e
 }
 
 #[test]
+fn leshans_client_takes_the_authority_of_our_server_and_its_name_and_needs_no_account_for_the_next_certificate()
+ {
+    if peers::leshan().is_none() {
+        return;
+    }
+    let authorities = Authorities::new();
+    let server_key = authorities.key("server", &[NAME]);
+    // Its own issuer, and the one above that.
+    for (device, anchor) in [("issuer", authorities.anchor()), ("root", authorities.root.as_slice())] {
+        let (mut server, folder) = anchored(&authorities, &[(NAME, &server_key)], Some(anchor));
+        let named = Arc::new(AtomicUsize::new(0));
+        let relay = Relay::start(&server.secure_uri(), {
+            let named = Arc::clone(&named);
+            move |from, datagram| {
+                // In the clear: the server_name of a ClientHello.
+                let is_named = datagram.windows(NAME.len()).any(|part| part == NAME.as_bytes());
+                if from == From::Client && is_named {
+                    named.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let accounts = json!({
+            "bootstrap": { "identity": device, "key": BOOTSTRAP.key },
+            "management": { "mode": "x509", "generate": true },
+            "profile": { "server_uri": format!("coaps://{}", local(relay.port())), "lifetime": 300 },
+        });
+        server.must("PUT", &format!("/devices/{device}/credentials"), &accounts);
+        let psk = Psk { identity: device, ..BOOTSTRAP };
+        let Some(mut client) = Client::bootstrap(device, &server.secure_bootstrap_uri(), Some(psk)) else {
+            return;
+        };
+        client.wait_for("bootstrapped");
+        // The URI has an address, which is in no certificate: the device knows the name from /0/x/14.
+        server.wait_for(&["registered", device]);
+        read_at_ours(&server, device);
+        assert!(named.load(Ordering::Relaxed) > 0, "it asks for the name");
+        let known = server.must("GET", "/server-keys", &Value::Null);
+        let pin = known["keys"].as_array().unwrap().iter().find(|key| key["count"] == json!(1)).unwrap();
+        assert_eq!(pin["of"], "anchor", "{known}");
+
+        let _renewed = authorities.key("server", &[NAME]).files(&folder, NAME);
+        server.restart(false);
+        client.process.say("resume");
+        server.wait_for(&["session-established", device, "\"full\":true"]);
+        server.wait_for(&["registered", device]);
+        read_at_ours(&server, device);
+        assert_eq!(server.counted("bootstraps_finished"), 0);
+    }
+    note(Role::Client, &[Feature::Anchor]);
+}
+
+#[test]
 fn our_client_takes_accounts_with_keys_and_certificates_from_leshans_bootstrap_server_in_every_mode() {
     let authorities = Authorities::new();
     let [own, server_key, bootstrap_key] = [(DEVICE, &[][..]), ("server", &[NAME]), ("bootstrap", &[NAME])]
@@ -266,5 +341,5 @@ fn our_client_takes_accounts_with_keys_and_certificates_from_leshans_bootstrap_s
         client.process.interrupt();
         server.wait_for("unregistered device expired=false");
     }
-    note(Role::Server, &[Feature::Bootstrap]);
+    note(Role::Server, &[Feature::Bootstrap, Feature::Anchor]);
 }

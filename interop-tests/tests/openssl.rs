@@ -13,7 +13,8 @@ use interop_tests::seen::{Feature, Role};
 use lwm2m_server::{
     config::Config,
     credentials::{self, Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Settings},
-    driver::{self, Addresses},
+    driver,
+    endpoint::Addresses,
     store::{RedbStore, Sealer},
 };
 

@@ -16,8 +16,8 @@ use lwm2m_server::api::now_ms;
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
-use lwm2m_server::driver::{self, Addresses, Running};
-use lwm2m_server::endpoint::Saved;
+use lwm2m_server::driver::{self, LastRun, Running};
+use lwm2m_server::endpoint::{Addresses, Saved};
 use lwm2m_server::store::{RedbStore, Sealer, SessionFile};
 use lwm2m_server::{Event, Server};
 use tokio::sync::{broadcast, mpsc};
@@ -98,9 +98,10 @@ async fn count(server: &Server, what: &str) -> u64 {
 
 /// Stops the server as `lwm2m-server` does.
 async fn stop(running: Running, file: SessionFile) -> u64 {
+    let addresses = running.addresses;
     let (keep, mut remotes) = mpsc::channel::<Vec<Saved>>(4);
     let writing = tokio::task::spawn_blocking(move || {
-        file.put(now_ms(), std::iter::from_fn(|| remotes.blocking_recv()).flatten()).unwrap()
+        file.put(now_ms(), &addresses, std::iter::from_fn(|| remotes.blocking_recv()).flatten()).unwrap()
     });
     running.server.stop(keep).await;
     drop(running.server);
@@ -144,10 +145,10 @@ async fn restart(devices: usize, connection_ids: bool) {
     let saved = stop(running, file()).await;
     let stopped = began.elapsed();
     let length = folder.path().join("sessions.sealed").metadata().unwrap().len();
-    let saved_again = file().take(now_ms()).unwrap().unwrap();
-    let age = saved_again.age;
+    let remotes = file().take(now_ms()).unwrap().unwrap();
+    let last = LastRun { age: remotes.age, addresses: remotes.addresses, remotes };
     let settings = settings(addresses, connection_ids);
-    let running = driver::resume(settings, credentials, || (saved_again, age)).await.unwrap();
+    let running = driver::resume(settings, credentials, || last).await.unwrap();
     println!(
         "{saved} sessions: stopped and saved in {} ms, {} bytes each, up again after {} ms",
         stopped.as_millis(),

@@ -1,4 +1,5 @@
 //! The server gets another key: devices go on under the one they know, at the address they know, until they are told of the next.
+//! A planned restart turns that address into a former one, and nobody shakes hands for it.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
@@ -6,7 +7,6 @@ use std::path::Path;
 
 use interop_tests::account::Psk;
 use interop_tests::ours::{Client, Server};
-use interop_tests::process::{free_udp_port, local};
 use serde_json::{Value, json};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
@@ -46,10 +46,7 @@ fn read(server: &Server) {
 fn roll_over(mode: &str, kind: &str) {
     let folder = tempfile::tempdir().unwrap();
     let configuration = folder.path().join("server.toml");
-    let former = local(free_udp_port());
-    let listen = format!("[listen]\nformer_coaps = \"{former}\"\n");
-    let old = key(folder.path(), "old", false);
-    std::fs::write(&configuration, format!("{listen}{old}")).unwrap();
+    std::fs::write(&configuration, key(folder.path(), "old", false)).unwrap();
     let mut server = Server::start(&["--config", configuration.to_str().unwrap()]);
     let route = "/devices/meter/credentials";
     let enrol = |server: &Server, uri: &str| {
@@ -66,7 +63,7 @@ fn roll_over(mode: &str, kind: &str) {
         server.wait_for(&["\"proven\"", &format!("\"generation\":{generation}"), "full handshake"]);
         server.wait_for(&["\"old retired\""]);
     };
-    enrol(&server, &format!("coaps://{former}"));
+    enrol(&server, &server.secure_uri());
     let state = tempfile::tempdir().unwrap();
     let start = |server: &Server| {
         let psk = Psk { identity: "meter-bs", key: KEY };
@@ -77,16 +74,27 @@ fn roll_over(mode: &str, kind: &str) {
     server.wait_for(&["\"in use\"", "\"management\"", "\"generation\":1"]);
     rotate(&mut server, 2);
     assert_eq!(pinned(&server, kind), [(true, 1)]);
+    server.must("POST", "/devices/meter/observations", &json!({ "path": "/3303/0/5700" }));
+    server.wait_for(&["notification", "meter", "/3303/0/5700"]);
 
-    // Another key is there, and whoever comes anew still finds the one that is known.
+    // Another key is there, and another address for who knows it. The session goes on at the one that it has.
+    let former = server.move_secure();
+    let listen = format!("[listen]\nformer_coaps = \"{former}\"\n");
     let keys = [key(folder.path(), "new", false), key(folder.path(), "old", true)].concat();
     std::fs::write(&configuration, format!("{listen}{keys}")).unwrap();
+    server.restart(true);
+    read(&server);
+    server.wait_for(&["notification", "meter", "/3303/0/5700"]);
+    assert_eq!(server.counted("handshakes_begun"), 0);
+    assert_eq!(pinned(&server, kind), [(true, 0), (false, 1)], "the device still knows the old one");
+
+    // Whoever comes anew still finds the one that is known, too.
     server.restart(false);
     drop(client);
     let _client = start(&server);
     server.wait_for(&["session-established", "meter", "\"full\":true"]);
     server.wait_for(&["registered", "meter"]);
-    assert_eq!(pinned(&server, kind), [(true, 0), (false, 1)], "the device still knows the old one");
+    assert_eq!(pinned(&server, kind), [(true, 0), (false, 1)]);
     read(&server);
 
     // The next account has the new key and the address where that is.

@@ -4,7 +4,7 @@
 use interop_tests::ours::Server;
 use interop_tests::peers::{self, Program};
 use interop_tests::process::Process;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
 const OTHER_KEY: &str = "f0e0d0c0b0a090807060504030201000";
@@ -50,11 +50,15 @@ impl Device {
     }
 
     fn connect(&self, server: &Server, session: &str) -> Process {
+        self.connect_as(server, &self.identity(), session)
+    }
+
+    fn connect_as(&self, server: &Server, identity: &str, session: &str) -> Process {
         let mut command = self.program.command();
         // CCM_8 has a short tag, so OpenSSL offers it only at level 0.
         command.args(["s_client", "-dtls1_2", "-cipher", "PSK-AES128-CCM8:@SECLEVEL=0", "-connect"]);
         command.arg(server.secure_uri().trim_start_matches("coaps://"));
-        command.args(["-psk_identity", &self.identity(), "-psk", self.key, session]);
+        command.args(["-psk_identity", identity, "-psk", self.key, session]);
         command.arg(self.folder.path().join("session"));
         Process::spawn("openssl s_client", command)
     }
@@ -87,13 +91,7 @@ impl Device {
 
 /// How many handshakes the server has counted so far, and how many of them took a session up again.
 fn handshakes(server: &Server) -> (u64, u64) {
-    let metrics = server.must("GET", "/metrics", &Value::Null);
-    let text = metrics.as_str().expect("metrics are text");
-    let count = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|number| number.parse().ok()).expect("a counter")
-    };
-    (count("lwm2m_handshakes_finished_total"), count("lwm2m_sessions_resumed_total"))
+    (server.counted("handshakes_finished"), server.counted("sessions_resumed"))
 }
 
 #[test]
@@ -108,6 +106,20 @@ fn a_ticket_ends_with_its_credential() {
     device.enrol(&server, OTHER_KEY);
     device.begins_anew(&mut server);
     assert_eq!(handshakes(&server), (before.0.saturating_add(1), before.1));
+}
+
+#[test]
+fn a_name_that_is_too_long_for_a_ticket_is_told_by_the_metrics() {
+    let Some(program) = peers::openssl() else { return };
+    let mut server = Server::start(&[]);
+    let name: &'static str = Box::leak("urn:dev:ops:".repeat(13).into_boxed_str());
+    let folder = tempfile::tempdir().expect("a folder");
+    let device = Device { program, name, key: KEY, folder };
+    let account = json!({ "management": { "identity": "long", "key": KEY } });
+    server.must("PUT", &format!("/devices/{name}/credentials"), &account);
+    let _client = device.connect_as(&server, "long", "-sess_out");
+    server.wait_for(&["session-established", name, "\"full\":true"]);
+    assert_eq!(server.counted("tickets_too_long"), 1);
 }
 
 #[test]

@@ -42,8 +42,8 @@
 //! listener = "management"         # or "bootstrap"; left out, both
 //! retiring = false                # true: only who asks for its name, or comes to a former address, still gets it; bootstraps write
 //!                                 # another. Who knows a raw public key asks for no name: move coaps to another port, name the one
-//!                                 # it had as former_coaps, and server_uri as it is now. Sessions do not move with an address: their
-//!                                 # devices come by new handshakes
+//!                                 # it had as former_coaps, and server_uri as it is now. After a planned restart sessions go on at
+//!                                 # the port that they have
 //!
 //! [trust]                         # in the certificates of devices; read again every minute, and at SIGHUP. What cannot be read
 //!                                 # leaves all as it was, and the log says so. A list that should have been renewed lets nobody in of

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use dtls_psk::Refusal;
 use lwm2m_server::credentials::{
     Authenticated, Binding, Certificate, Credentials, DeviceKey, DeviceTrust, Enrol, EnrolAccount, Fact,
-    Fingerprint, Identity, Key, KeyMaterial, OperatorError, Presented, Refusal as Standing, Role,
-    ServerPublic, Settings, Subject, TrustError, Untrusted, pem,
+    Fingerprint, Identity, Key, KeyMaterial, Mode, OperatorError, Presented, Refusal as Standing, Role,
+    Rotate, ServerPublic, Settings, Subject, TrustError, Untrusted, pem,
 };
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 use rcgen::{
@@ -967,4 +967,82 @@ fn a_renewed_certificate_takes_the_place_of_the_one_before_it_and_an_expired_one
     assert!(matches!(enrol(&stranger, &binding), Err(OperatorError::Invalid(_))), "it has another key");
     let other = by_key(&made.root, &stranger);
     assert!(matches!(enrol(&stranger, &other), Err(OperatorError::Refused(_))), "nor is that a renewal");
+}
+
+/// Rotates an account of the certificate `of` to another binding; `given` is what is said to be presented under that. Answers the
+/// warnings.
+fn rotated(
+    credentials: &Credentials,
+    present: &Binding,
+    of: &Made,
+    new: &Binding,
+    given: Option<&Made>,
+) -> Result<Vec<String>, OperatorError> {
+    let key = |made: &Made| {
+        let chain = vec![made.leaf.clone(), made.intermediate.clone()];
+        DeviceKey::new(Presented::Certificates(chain), None).unwrap()
+    };
+    let material = |binding: &Binding, made: Option<&Made>| KeyMaterial::Public {
+        subject: Subject::Certificate(binding.clone()),
+        key: made.map(key),
+    };
+    let bootstrap = KeyMaterial::Generate(Mode::Psk);
+    let accounts = vec![
+        EnrolAccount { role: Role::Bootstrap, key: bootstrap },
+        EnrolAccount { role: Role::Management, key: material(present, Some(of)) },
+    ];
+    credentials.enrol(NOW, "test", NAME, &Enrol { accounts, ..Enrol::default() }).unwrap();
+    credentials.report(NOW, &Fact::Handshake { who: who(NAME), full: true }).unwrap();
+    credentials.report(NOW, &Fact::Registered { who: who(NAME) }).unwrap();
+    let rotate = Rotate { key: Some(material(new, given)), ..Rotate::default() };
+    credentials.rotate(NOW, "test", NAME, &rotate).map(|rotated| rotated.warnings)
+}
+
+#[test]
+fn a_binding_is_rotated_to_another_only_where_a_certificate_can_prove_that() {
+    let (made, other) = (plain(), plain());
+    let pinned = Binding::Pinned(Fingerprint::of(&made.leaf));
+    let [below, above] = [&made.intermediate, &made.root].map(|issuer| by_key(issuer, &made.leaf));
+    let other_key = by_key(&other.root, &other.leaf);
+    let open = || {
+        let credentials = credentials(&[&made.root, &other.root], &[]);
+        let own = ServerPublic { certificate: Some(made.leaf.clone()), ..ServerPublic::default() };
+        credentials.set_server_keys(Role::Management, own);
+        credentials
+    };
+    for (present, new, given, is_accepted) in [
+        (&pinned, &above, &made, false),
+        (&pinned, &BY_NAME, &made, false),
+        (&below, &above, &made, false),
+        (&below, &BY_NAME, &made, false),
+        // These are looked at first: the device proves them by what it has.
+        (&above, &below, &made, true),
+        (&above, &pinned, &made, true),
+        (&BY_NAME, &above, &made, true),
+        (&BY_NAME, &pinned, &made, true),
+        // Of another certificate.
+        (&pinned, &other_key, &other, true),
+        (&pinned, &BY_NAME, &other, true),
+        (&above, &other_key, &other, true),
+        (&above, &BY_NAME, &other, true),
+    ] {
+        let credentials = open();
+        let rotated = rotated(&credentials, present, &made, new, Some(given));
+        match rotated {
+            Ok(_) => {
+                let proven = identify(&credentials, &[&given.leaf, &given.intermediate]).unwrap();
+                assert!(is_accepted && proven.generation == 2, "{present:?} to {new:?}");
+            }
+            Err(refused) => {
+                assert!(!is_accepted, "{present:?} to {new:?}: {refused}");
+                assert!(refused.to_string().contains("is looked at first"), "{refused}");
+            }
+        }
+    }
+    // A certificate that is not told may be one to come.
+    for (new, is_warned) in [(&above, true), (&other_key, false)] {
+        let warnings = rotated(&open(), &pinned, &made, new, None).unwrap();
+        let is_said = warnings.iter().any(|told| told.contains("only another one proves the new one"));
+        assert_eq!(is_said, is_warned, "{warnings:?}");
+    }
 }

@@ -80,15 +80,38 @@ impl Files {
 
     /// Authorities below the root, one below the other, and what the last of them issues: all in `NAME.pem`, that first.
     fn issue_below(&self, name: &str, authorities: Vec<CertificateParams>, own: CertificateParams) {
+        self.issue_chain(&self.root, name, authorities, own);
+    }
+
+    /// The same below a root of its own, in `NAME_root.pem`.
+    fn issue_apart(
+        &self,
+        root: CertificateParams,
+        name: &str,
+        authorities: Vec<CertificateParams>,
+        own: CertificateParams,
+    ) {
+        let key = key();
+        fs::write(self.path(&format!("{name}_root.pem")), root.self_signed(&key).unwrap().pem()).unwrap();
+        self.issue_chain(&Issuer::new(root, key), name, authorities, own);
+    }
+
+    fn issue_chain(
+        &self,
+        root: &Issuer<'static, KeyPair>,
+        name: &str,
+        authorities: Vec<CertificateParams>,
+        own: CertificateParams,
+    ) {
         let mut below: Vec<Issuer<'static, KeyPair>> = Vec::new();
         let mut chain = String::new();
         for params in authorities {
             let key = key();
-            let issued = params.signed_by(&key, below.last().unwrap_or(&self.root)).unwrap();
+            let issued = params.signed_by(&key, below.last().unwrap_or(root)).unwrap();
             chain.insert_str(0, &issued.pem());
             below.push(Issuer::new(params, key));
         }
-        let own = own.signed_by(&key(), below.last().unwrap_or(&self.root)).unwrap();
+        let own = own.signed_by(&key(), below.last().unwrap_or(root)).unwrap();
         fs::write(self.path(&format!("{name}.pem")), own.pem() + &chain).unwrap();
     }
 
@@ -114,7 +137,17 @@ impl Files {
         let others = authority_with("Of Others", &|params| params.name_constraints = only("example.org"));
         self.issue_below("other_names", vec![others], own.clone());
         let ours = authority_with("Ours", &|params| params.name_constraints = only("example"));
-        self.issue_below("own_names", vec![ours], own.clone());
+        self.issue_below("own_names", vec![ours.clone()], own.clone());
+        self.issue_apart(ours, "own_root", Vec::new(), own.clone());
+        let others =
+            authority_with("Root of Others", &|params| params.name_constraints = only("example.org"));
+        self.issue_apart(others.clone(), "other_root", Vec::new(), own.clone());
+        self.issue_apart(others, "other_far_root", vec![authority("Below")], own.clone());
+        let narrow = authority_with("Narrow Root", &|params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        });
+        self.issue_apart(narrow.clone(), "narrow_root", Vec::new(), own.clone());
+        self.issue_apart(narrow, "narrow_far_root", vec![authority("Below")], own.clone());
         fs::write(self.path("self_signed.pem"), own.self_signed(&key()).unwrap().pem()).unwrap();
     }
 
@@ -235,6 +268,48 @@ fn a_servers_chain_is_judged_as_a_device_would_and_the_reason_is_said() {
             0,
             "good: a device takes it",
         ),
+        // It is that of the path, and of no other anchor.
+        (
+            &[
+                "other_root.pem",
+                "--anchor",
+                "own_root_root.pem",
+                "--anchor",
+                "other_root_root.pem",
+                "--name",
+                HOST,
+                "--usage",
+                "1",
+            ],
+            1,
+            "the certificate of 'CN=Server': 'CN=Root of Others' above it may not issue for its names",
+        ),
+        (
+            &["other_far_root.pem", "--anchor", "other_far_root_root.pem", "--name", HOST, "--usage", "2"],
+            1,
+            "the certificate of 'CN=Server': 'CN=Root of Others' above it may not issue for its names",
+        ),
+        (
+            &[
+                "no_authority.pem",
+                "--anchor",
+                "other_root_root.pem",
+                "--anchor",
+                "root.pem",
+                "--name",
+                HOST,
+                "--usage",
+                "1",
+            ],
+            1,
+            "which is no authority (basicConstraints)",
+        ),
+        (
+            &["narrow_far_root.pem", "--anchor", "narrow_far_root_root.pem", "--name", HOST, "--usage", "2"],
+            0,
+            "note: the certificate of 'CN=Narrow Root' allows 0 authorities below itself, and the path has 1 (pathLenConstraint): \
+             of an anchor that does not count here, but others may look at it",
+        ),
         (
             &["self_signed.pem", "--anchor", "root.pem", "--name", HOST, "--usage", "2"],
             1,
@@ -330,6 +405,11 @@ fn a_devices_chain_is_judged_as_the_server_would_and_the_reason_is_said() {
         ),
         (&["own_names.pem", "--anchor", "root.pem"], 0, "good: the server takes it"),
         (
+            &["narrow_far_root.pem", "--anchor", "narrow_far_root_root.pem"],
+            0,
+            "note: the certificate of 'CN=Narrow Root' allows 0 authorities below itself, and the path has 1 (pathLenConstraint)",
+        ),
+        (
             &["self_signed.pem", "--anchor", "root.pem"],
             1,
             "the certificate of 'CN=sensor-1' is self-signed, and no account is bound to it",
@@ -342,6 +422,10 @@ fn a_devices_chain_is_judged_as_the_server_would_and_the_reason_is_said() {
         let (found, said) = files.checked(arguments);
         assert_eq!(found, Some(*code), "{arguments:?}: {said}");
         assert!(said.contains(words), "{arguments:?}: {said}");
+    }
+    for arguments in [["narrow_root.pem", "narrow_root_root.pem"], ["too_long.pem", "root.pem"]] {
+        let (_, said) = files.checked(&[arguments[0], "--anchor", arguments[1]]);
+        assert!(!said.contains("note:"), "{arguments:?}: {said}");
     }
     let output = files.check(&["device.pem", "--anchor", "root.pem", "--json"]);
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();

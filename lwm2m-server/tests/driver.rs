@@ -11,7 +11,8 @@ use lwm2m_coap::{Code, Header, Kind, OptionNumber, Room, Writer, udp};
 use lwm2m_server::credentials::{
     self, Credentials, Enrol, EnrolAccount, Identity, Kept, Key, KeyMaterial, Role, Settings,
 };
-use lwm2m_server::driver::{self, Addresses};
+use lwm2m_server::driver;
+use lwm2m_server::endpoint::Addresses;
 use lwm2m_server::store::{AuditRow, Change, RedbStore, Sealer, Store, StoreError, TokenRecord};
 use lwm2m_server::{Event, RequestError, Value};
 use tokio::net::UdpSocket;

@@ -30,8 +30,8 @@ use lwm2m_server::Provider;
 use lwm2m_server::credentials::{
     CHAIN_MAX, Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
-use lwm2m_server::driver::{self, Addresses, Running};
-use lwm2m_server::endpoint::Config;
+use lwm2m_server::driver::{self, Running};
+use lwm2m_server::endpoint::{Addresses, Config};
 use lwm2m_server::keys::{ServerKey, ServerKeys};
 use lwm2m_server::store::{RedbStore, Sealer};
 

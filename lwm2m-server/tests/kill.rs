@@ -1,6 +1,9 @@
 //! `kill -9` of the server at random points while credentials are written over HTTP: every acknowledged change is there
 //! after the restart, nothing is there by half, and the store opens. 25 runs, or as many as `LWM2M_KILL_RUNS` says.
 //!
+//! Among what is cut short are rotations between the modes: staged, rolled back after their deadline, and, where a device proved
+//! the new credential between two runs, completed after the grace time.
+//!
 //! A point is a number of write calls of the process, so that a kill falls between two writes of one transaction as often
 //! as between two transactions.
 
@@ -15,9 +18,10 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
 use common::{Client, Served, serve_arguments};
+use lwm2m_server::api::now_ms;
 use lwm2m_server::credentials::{
-    Account, Authenticated, Credentials, Device, Enrol, EnrolAccount, Fact, HoldKind, Identity, Key,
-    KeyMaterial, Role, Settings, Standing,
+    Account, Authenticated, Credential, Credentials, Device, Enrol, EnrolAccount, Fact, HoldKind, Identity,
+    Key, KeyMaterial, Phase, PrivateKey, Role, ServerPublic, Settings, Standing, State, pem,
 };
 use lwm2m_server::store::{AuditRow, RedbStore, Sealer, Store};
 use serde_json::{Value, json};
@@ -25,6 +29,7 @@ use serde_json::{Value, json};
 /// Devices of each worker whose credential is in use, so that it can be rotated.
 const READY: usize = 6;
 const WORKERS: usize = 3;
+const MODES: [&str; 3] = ["psk", "rpk", "x509"];
 
 /// What the server acknowledged of one device.
 #[derive(Clone, Debug, Default)]
@@ -57,17 +62,20 @@ impl Worker<'_> {
         });
     }
 
-    /// A rotation that nobody fetches: the server rolls it back at the first tick after its deadline.
+    /// A rotation to another mode or within one: the server rolls it back at the first tick after its deadline, unless that is far.
     fn rotate(&self, name: &str, count: usize) -> Option<()> {
         let reason = self.reason("rotate", count);
-        let body = json!({ "deadline": 1, "reason": reason });
+        // Each device is asked for each mode.
+        let mode = MODES[(count + count / READY + self.run) % MODES.len()];
+        let deadline = if (count / 2 + self.run).is_multiple_of(2) { 1 } else { 600 };
+        let body = json!({ "mode": mode, "deadline": deadline, "grace": 1, "reason": reason });
         let (status, answer) = self.send(name, "POST", "/rotate", &body)?;
         if status == 409 {
             assert!(answer.to_string().contains("under way"), "{answer}");
             self.acknowledge(name, |_| ());
             return Some(());
         }
-        assert_eq!(status, 202, "{answer}");
+        assert_eq!((status, answer["mode"].as_str()), (202, Some(mode)), "{answer}");
         let generation = answer["generation"].as_u64().and_then(|number| number.try_into().ok()).unwrap();
         let identity = answer["identity"].as_str().unwrap().to_owned();
         self.acknowledge(name, |known| {
@@ -128,14 +136,43 @@ impl Worker<'_> {
     }
 }
 
+/// What the server has for devices with raw public keys and certificates, and the arguments that it is started with.
+fn configured(data: &Path) -> (ServerPublic, Vec<String>) {
+    let key = PrivateKey::generate().unwrap();
+    let certificate = key.self_signed("server", 0).unwrap();
+    let [key_file, certificate_file, configuration] =
+        ["server.key.pem", "server.pem", "server.toml"].map(|name| data.join(name));
+    fs::write(&key_file, pem("PRIVATE KEY", &key.pkcs8()).as_bytes()).unwrap();
+    fs::write(&certificate_file, pem("CERTIFICATE", &certificate).as_bytes()).unwrap();
+    let text = format!("[[server_keys]]\nprivate_key = {key_file:?}\ncertificate = {certificate_file:?}\n");
+    fs::write(&configuration, text).unwrap();
+    let own = ServerPublic {
+        raw_public_key: key.public_key(),
+        certificate: Some(certificate),
+        ..ServerPublic::default()
+    };
+    let more = ["--config".to_owned(), configuration.display().to_string()];
+    (own, serve_arguments(data).into_iter().chain(more).collect())
+}
+
+/// The names of the devices whose credentials can be rotated.
+fn ready() -> impl Iterator<Item = String> {
+    (0..WORKERS).flat_map(|worker| (0..READY).map(move |index| format!("ready-{worker}-{index}")))
+}
+
+/// The credentials in a data folder that no server runs on.
+fn open(data: &Path) -> Credentials {
+    let lock = RedbStore::lock(data).unwrap();
+    let is_there = RedbStore::exists(data);
+    let (sealer, _) = Sealer::find(data, None, None, is_there).unwrap();
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(data, lock, sealer).unwrap());
+    Credentials::open(store, Settings::default()).unwrap()
+}
+
 /// Devices whose credentials are in use, as if they had registered.
 fn prepare(data: &Path) {
-    let lock = RedbStore::lock(data).unwrap();
-    let (sealer, _) = Sealer::find(data, None, None, false).unwrap();
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(data, lock, sealer).unwrap());
-    let credentials = Credentials::open(store, Settings::default()).unwrap();
-    for name in (0..WORKERS).flat_map(|worker| (0..READY).map(move |index| format!("ready-{worker}-{index}")))
-    {
+    let credentials = open(data);
+    for name in ready() {
         let identity = Identity::new(name.as_bytes()).unwrap();
         let key = KeyMaterial::Given { identity, key: Key::generate().unwrap() };
         let accounts = vec![EnrolAccount { role: Role::Bootstrap, key }];
@@ -144,6 +181,37 @@ fn prepare(data: &Path) {
         credentials.report(2, &Fact::Handshake { who: who.clone(), full: true }).unwrap();
         credentials.report(3, &Fact::Registered { who }).unwrap();
     }
+}
+
+/// Every other device with a rotation under way fetches the new credential and proves it, those or the others. Answers how many did
+/// for each mode.
+fn prove(data: &Path, own: &ServerPublic, first: usize) -> [usize; MODES.len()] {
+    let credentials = open(data);
+    credentials.set_server_keys(Role::Management, own.clone());
+    let mut proven = [0; MODES.len()];
+    for name in ready().skip(first).step_by(2) {
+        let device = credentials.device(&name).unwrap();
+        let account = device.management.as_ref().unwrap();
+        let State::Rotating(rotation) = &account.state else { continue };
+        if rotation.phase == Phase::Proven {
+            continue;
+        }
+        let (endpoint, now, to): (Arc<str>, _, _) = (name.as_str().into(), now_ms(), rotation.to);
+        let bootstrap = Authenticated::new(Arc::clone(&endpoint), Role::Bootstrap, 1);
+        let plan = credentials.bootstrap_plan(now, &bootstrap).unwrap();
+        assert_eq!(plan.generation, to);
+        let who = Authenticated::new(Arc::clone(&endpoint), Role::Management, to);
+        for fact in [
+            Fact::BootstrapDelivered { endpoint, generation: to },
+            Fact::Handshake { who: who.clone(), full: true },
+            Fact::Registered { who },
+        ] {
+            credentials.report(now, &fact).unwrap();
+        }
+        let mode = account.credential(to).unwrap().subject.mode();
+        proven[MODES.iter().position(|name| *name == mode.as_str()).unwrap()] += 1;
+    }
+    proven
 }
 
 /// Looks into a copy of the data folder, so that the server finds it as the kill left it. Answers how many keys and audit
@@ -208,6 +276,9 @@ fn is_whole(store: &RedbStore, device: &Device) -> usize {
             keys += usize::from(is_accepted);
         }
     }
+    if let Some(account) = &device.management {
+        is_usable(name, account, &rows);
+    }
     let hold = rows.iter().fold(None, |hold, row| match row.what.as_str() {
         "suspended" => Some(HoldKind::Suspended),
         "revoked" => Some(HoldKind::Revoked),
@@ -218,6 +289,37 @@ fn is_whole(store: &RedbStore, device: &Device) -> usize {
     let told = rows.iter().any(|row| row.what == "profile");
     assert_eq!(device.profile.lifetime.is_some(), told, "{name}: {rows:?}");
     keys
+}
+
+/// A device is never left without a credential, nor with more of them than its rotation has, and none is retired before the next
+/// one was proven.
+fn is_usable(name: &str, account: &Account, rows: &[AuditRow]) {
+    let accepted: Vec<u32> = account
+        .credentials
+        .iter()
+        .filter(|credential| credential.standing == Standing::Accepted)
+        .map(|credential| credential.generation)
+        .collect();
+    let expected = match &account.state {
+        State::Rotating(rotation) | State::Unreachable(rotation) => vec![rotation.from, rotation.to],
+        State::Revoked => Vec::new(),
+        _ => vec![account.current],
+    };
+    assert_eq!(accepted, expected, "{name}: {:?}", account.state);
+    let place = |generation: u32, what: &str| {
+        rows.iter().position(|row| {
+            row.role == Some(Role::Management) && row.generation == Some(generation) && row.what == what
+        })
+    };
+    for credential in account.credentials.iter().filter(|one| one.standing == Standing::Retired) {
+        let retired = place(credential.generation, "old retired").unwrap();
+        let is_proven = |next: &&Credential| {
+            next.generation > credential.generation
+                && place(next.generation, "proven").is_some_and(|proven| proven < retired)
+                && place(next.generation, "in use").is_some_and(|in_use| in_use > retired)
+        };
+        assert!(account.credentials.iter().any(|next| is_proven(&next)), "{name}: {rows:?}");
+    }
 }
 
 /// How many write calls a process has made; `None` when it is gone.
@@ -261,10 +363,12 @@ fn runs() -> usize {
 fn no_acknowledged_change_is_lost_by_kill_9_and_none_is_there_by_half() {
     let folder = tempfile::tempdir().unwrap();
     prepare(folder.path());
+    let (own, arguments) = configured(folder.path());
     let known = Known::default();
     let mut random = Random::new();
+    let mut proven = [0; MODES.len()];
     for run in 0..runs() {
-        let mut server = Served::start(folder.path());
+        let mut server = Served::start_with(folder.path(), &arguments);
         // Anywhere from before the first change to some dozens later.
         let point = writes(&server.child).unwrap() + random.below(600);
         let client = server.client.clone();
@@ -276,17 +380,23 @@ fn no_acknowledged_change_is_lost_by_kill_9_and_none_is_there_by_half() {
             kill_at(&mut server.child, point);
         });
         check(folder.path(), &known.lock().unwrap());
+        // The others find the store as the kill left it.
+        if run % 2 == 1 {
+            let some = prove(folder.path(), &own, run / 2 % 2);
+            proven.iter_mut().zip(some).for_each(|(all, some)| *all += some);
+        }
     }
-    Served::start(folder.path()).kill();
+    Served::start_with(folder.path(), &arguments).kill();
     let known = known.into_inner().unwrap();
     let (keys, rows) = check(folder.path(), &known);
     let uncertain = known.values().filter(|device| device.is_uncertain).count();
     println!(
-        "{} kills, {uncertain} in the midst of a change, {} devices, {keys} keys, {rows} audit rows",
+        "{} kills, {uncertain} in the midst of a change, {} devices, {keys} keys, {rows} audit rows, proven {MODES:?} {proven:?}",
         runs(),
         known.len()
     );
     assert!(uncertain > 0, "kills came in the midst of a change");
+    assert!(proven.iter().all(|count| *count > 0), "devices went to each mode: {proven:?}");
     let has_rotated =
         |device: &&Acknowledged| device.reasons.iter().any(|reason| reason.starts_with("rotate"));
     assert!(

@@ -7,6 +7,7 @@ mod support;
 use std::time::Duration;
 
 use lwm2m_coap::{Code, Kind, OptionNumber};
+use lwm2m_server::Operation;
 use lwm2m_server::credentials::{Authenticated, Role};
 use lwm2m_server::endpoint::{Config, Listener, Question, Verdict, Who};
 use support::{Device, KEY, World};
@@ -395,6 +396,52 @@ fn the_object_lists_of_all_devices_take_no_more_memory_than_they_may() {
     for (number, instance) in [(7, 5), (8, 6), (9, 7)] {
         assert_eq!(say(&mut world, number, &register(number), &list(instance)).0, Code::CREATED);
     }
+}
+
+#[test]
+fn a_registration_does_not_lapse_while_its_updates_are_turned_away() {
+    let mut config = Config::default();
+    (config.object_lists, config.assembling) = (LINKS.len(), 1000);
+    let mut world = World::with(config, true);
+    let mut device = Device::plain(Listener::Coap, 1);
+    let location = device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    world.told();
+    // In one message, where the list has no room, and in blocks that have none.
+    for round in 0..4 {
+        world.pass(Duration::from_secs(45));
+        let uri = format!("{location}?lt=86400");
+        let answer = match round % 2 {
+            0 => device.request(&mut world, Code::POST, &uri, b"</1/0>,</3/0>,</4/0>").unwrap(),
+            _ => device.request_block(&mut world, &uri, &[0x0e], &[b'<'; 1024]),
+        };
+        assert_eq!(answer.code, Code::SERVICE_UNAVAILABLE, "{round}");
+        assert!(answer.option(OptionNumber::MAX_AGE).is_some());
+    }
+    let known = world.endpoint.device("a").unwrap();
+    assert_eq!((&*known.objects, known.lifetime), (LINKS, 60), "nothing of it is done");
+    assert_eq!(world.told(), Vec::<String>::new());
+    // Who is not heard any more lapses as ever, and another one's location keeps nobody.
+    let mut other = Device::plain(Listener::Coap, 2);
+    for _ in 0..2 {
+        world.pass(Duration::from_secs(31));
+        other.request_block(&mut world, &format!("{location}?lt=86400"), &[0x0e], &[b'<'; 1024]);
+    }
+    assert!(world.endpoint.device("a").is_none());
+}
+
+#[test]
+fn an_update_that_is_turned_away_in_another_session_brings_the_registration_there() {
+    let mut config = Config::default();
+    config.object_lists = LINKS.len();
+    let mut world = World::with(config, false);
+    let identity = world.enrol("a", Role::Management);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 1, &identity, &KEY);
+    let location = device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    let mut moved = Device::secure(&mut world, Listener::Coaps, 2, &identity, &KEY);
+    let answer = moved.request(&mut world, Code::POST, &location, b"</1/0>,</3/0>,</4/0>").unwrap();
+    assert_eq!(answer.code, Code::SERVICE_UNAVAILABLE);
+    world.request("a", Operation::Read { path: "/3/0/0".parse().unwrap(), format: None }).unwrap();
+    assert_eq!(moved.asked(&mut world).code, Code::GET);
 }
 
 #[test]

@@ -13,11 +13,11 @@ use std::time::Duration;
 use dtls_psk::ConnectionId;
 use lwm2m_coap::{Code, Instant, Kind, OptionNumber};
 use lwm2m_server::credentials::Role;
-use lwm2m_server::driver::Resumed;
-use lwm2m_server::endpoint::{Listener, NotRestored, Saved};
+use lwm2m_server::driver::{LastRun, Resumed};
+use lwm2m_server::endpoint::{Addresses, Listener, NotRestored, Saved};
 use lwm2m_server::store::{RedbStore, Sealer, SessionFile, Store};
 use lwm2m_server::{Operation, Path};
-use support::{Device, Got, KEY, World, address, request};
+use support::{Device, Got, KEY, World, address, listened, request};
 
 const PLAIN: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[]);
 const PAUSE: Duration = Duration::from_secs(2);
@@ -274,6 +274,9 @@ impl Data {
     }
 }
 
+/// How many bytes of a file lie before its first frame.
+const HEADER: usize = 140;
+
 /// A world of so many devices without security, and the file that they were saved in.
 fn filed(devices: u16, data: &Data) -> (World, SessionFile) {
     let mut world = World::new(true);
@@ -283,7 +286,7 @@ fn filed(devices: u16, data: &Data) -> (World, SessionFile) {
     }
     let file = data.file(1);
     let saved = world.stop();
-    assert_eq!(file.put(world.now.as_millis(), saved).unwrap(), u64::from(devices));
+    assert_eq!(file.put(world.now.as_millis(), &listened(), saved).unwrap(), u64::from(devices));
     (world, file)
 }
 
@@ -321,11 +324,16 @@ fn a_damaged_file_gives_what_lies_before_the_damage() {
     };
     assert_eq!(taken(&whole).unwrap(), 600);
     assert_eq!(taken(&whole[..whole.len() - 1]).unwrap(), 600);
-    // The header is 32 bytes, the length of a frame 4, which are followed by as many.
-    let first = 36 + u32::from_be_bytes(whole[32..36].try_into().unwrap()) as usize;
+    // The length of a frame has 4 bytes, which are followed by as many.
+    let length: [u8; 4] = whole[HEADER..HEADER + 4].try_into().unwrap();
+    let first = HEADER + 4 + u32::from_be_bytes(length) as usize;
     assert_eq!(taken(&whole[..first]).unwrap(), 256, "cut off behind the first frame");
-    assert_eq!(taken(&[&whole[..32], &whole[first..]].concat()).unwrap(), 0, "the first frame is left out");
-    let repeated = [&whole[..first], &whole[32..first]].concat();
+    assert_eq!(
+        taken(&[&whole[..HEADER], &whole[first..]].concat()).unwrap(),
+        0,
+        "the first frame is left out"
+    );
+    let repeated = [&whole[..first], &whole[HEADER..first]].concat();
     assert_eq!(taken(&repeated).unwrap(), 256, "the first frame stands in the place of the second");
     for place in (8..first + 40).step_by(61) {
         let mut changed = whole.clone();
@@ -334,8 +342,15 @@ fn a_damaged_file_gives_what_lies_before_the_damage() {
         let count = taken(&changed).unwrap_or_default();
         assert_eq!(count, if place < first { 0 } else { 256 }, "{place}");
     }
-    assert!(taken(&whole[..20]).is_err());
-    assert!(taken(&[b"LWM2MRS0", &whole[8..]].concat()).is_err());
+    for (bytes, complaint) in [
+        (&whole[..20], "it is too short"),
+        (&whole[..HEADER - 1], "it is too short"),
+        // As the version before wrote it, with a shorter header.
+        (&[b"LWM2MRS3", &whole[8..40]].concat(), "it is of another version of this server"),
+    ] {
+        let told = taken(bytes).unwrap_err().to_string();
+        assert!(told.contains("sessions.sealed") && told.contains(complaint), "{told}");
+    }
     data.put_back(&whole);
     assert_eq!(data.file(2).take(now).unwrap().unwrap().count(), 0);
 }
@@ -356,7 +371,7 @@ fn a_copy_that_is_put_back_is_refused_and_removed() {
         assert!(!data.path().exists());
     };
     is_refused(&first);
-    file.put(now, world.stop()).unwrap();
+    file.put(now, &listened(), world.stop()).unwrap();
     let second = std::fs::read(data.path()).unwrap();
     // While another one is expected too: that is not there, and must not come back later.
     is_refused(&first);
@@ -432,14 +447,15 @@ fn it_is_told_and_counted_why_who_does_not_go_on() {
     let twice = saved.iter().find(|saved| **saved.who().endpoint() == *"d").map(bytes).unwrap();
     let registered: Saved = postcard::from_bytes(&twice).unwrap();
     saved.push(registered);
-    let resumed = world.resume_where(3, (saved, PAUSE), &|local| local != Listener::Coap);
+    let last = LastRun { remotes: saved, age: PAUSE, addresses: listened() };
+    let resumed = world.resume_at(3, last, &Addresses { coap: None, ..listened() });
     let not_restored =
         vec![(NotRestored::NotAdmitted, 2), (NotRestored::NotListening, 1), (NotRestored::NoRoom, 1)];
     assert_eq!(resumed, Resumed { restored: 2, not_restored });
     assert_eq!(
         resumed.to_string(),
         "2 devices of the last run go on, and these have to come again: 2 because it is not admitted any more, 1 because \
-         nobody listens any more where it came in, 1 because there is no room for it"
+         nobody listens any more at the port where it came in, 1 because there is no room for it"
     );
     let counted = |name| {
         let counters = (0..3).map(|part| world.part(part).counters().list());
@@ -457,12 +473,71 @@ fn it_is_told_and_counted_why_who_does_not_go_on() {
 }
 
 #[test]
+fn devices_go_on_at_the_port_that_they_know_whatever_the_server_calls_it() {
+    let data = Data::new();
+    let mut world = World::of_parts(2);
+    // Found by their Connection IDs, and by their addresses.
+    let mut devices: Vec<_> = (0..6_u16)
+        .map(|n| {
+            let name = format!("device-{n}");
+            (registered(&mut world, device(40_000 + n, n % 2 == 0), &name), name)
+        })
+        .collect();
+    let rolled_over = Addresses {
+        coaps: Some(([192, 0, 2, 1], 5685).into()),
+        former_coaps: listened().coaps,
+        ..listened()
+    };
+    let mut before = listened();
+    for (now, local, number) in [
+        (rolled_over, Listener::FormerCoaps, 2),
+        (Addresses { bootstrap_coaps: None, ..rolled_over }, Listener::FormerCoaps, 3),
+        (listened(), Listener::Coaps, 4),
+    ] {
+        let file = data.file(1);
+        file.put(world.now.as_millis(), &before, world.stop()).unwrap();
+        world.now = world.now.saturating_add(PAUSE);
+        let remotes = file.take(world.now.as_millis()).unwrap().unwrap();
+        let last = LastRun { age: remotes.age, addresses: remotes.addresses, remotes };
+        assert_eq!(world.resume_at(3, last, &now), all(6));
+        for (device, name) in &mut devices {
+            device.0.local = local;
+            goes_on(&mut world, device, name, number);
+        }
+        before = now;
+    }
+    // Where nobody has that port any more, they come by handshakes to where they are told to.
+    let last = LastRun { remotes: world.stop(), age: PAUSE, addresses: listened() };
+    let elsewhere = Addresses { coaps: rolled_over.coaps, ..listened() };
+    assert_eq!(world.resume_at(2, last, &elsewhere), none(&[(NotRestored::NotListening, 6)]));
+}
+
+#[test]
+fn of_two_sessions_that_only_their_addresses_tell_apart_one_goes_on_where_these_became_one() {
+    let mut world = World::of_parts(1);
+    let mut devices = [Listener::Coaps, Listener::FormerCoaps]
+        .map(|local| registered(&mut world, Device::plain(local, 40_000), &format!("{local:?}")));
+    let two = Addresses { former_coaps: Some(([192, 0, 2, 2], 5684).into()), ..listened() };
+    let one = Addresses { coaps: Some(([0; 4], 5684).into()), former_coaps: None, ..listened() };
+    let last = LastRun { remotes: world.stop(), age: PAUSE, addresses: two };
+    let resumed = world.resume_at(1, last, &one);
+    assert_eq!(resumed, Resumed { restored: 1, not_restored: vec![(NotRestored::NoRoom, 1)] });
+    let answers = devices.each_mut().map(|(device, location, _)| {
+        let record = device.sealed(&request(0x7000, Code::POST, location, b""));
+        device.local = Listener::Coaps;
+        world.receive(device.local, device.address, &record);
+        device.take_all(&mut world).len()
+    });
+    assert_eq!(answers.iter().sum::<usize>(), 1, "{answers:?}");
+}
+
+#[test]
 fn not_even_a_copy_of_what_was_saved_makes_a_number_come_twice() {
     let mut world = World::of_parts(1);
     let data = Data::new();
     let (mut device, _, _) = registered(&mut world, device(40_000, false), "a");
     let file = data.file(1);
-    file.put(world.now.as_millis(), world.stop()).unwrap();
+    file.put(world.now.as_millis(), &listened(), world.stop()).unwrap();
     let copy = std::fs::read(data.path()).unwrap();
     let mut seen = HashSet::new();
     // A backup of the whole folder comes back as often as one likes; time passes as it does for the server.

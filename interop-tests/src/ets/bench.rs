@@ -10,8 +10,8 @@ use lwm2m_server::Server;
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, OperatorError, Profile, Role, Settings,
 };
-use lwm2m_server::driver::{self, Addresses, StartError};
-use lwm2m_server::endpoint::Config;
+use lwm2m_server::driver::{self, StartError};
+use lwm2m_server::endpoint::{Addresses, Config};
 use lwm2m_server::store::{RedbStore, Sealer, StoreError};
 
 use crate::process::{free_udp_port, local};

@@ -167,7 +167,7 @@ impl Credentials {
             server_instance: profile.server_instance.unwrap_or(0),
             security,
             server,
-            time: None,
+            writes_time: false,
         })
     }
 

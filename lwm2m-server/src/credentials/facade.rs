@@ -285,8 +285,7 @@ impl Credentials {
             self.store.secret(&who.endpoint, Role::Management, generation).map_err(|_| Refusal::Store)?;
         let pin = self.pin(&subject)?;
         let plan = self.plan(&who.endpoint, &device, generation, Some((&subject, kept.as_ref())))?;
-        let time = self.settings().write_time.then_some(now_ms / 1000);
-        let plan = BootstrapPlan { time, ..plan };
+        let plan = BootstrapPlan { writes_time: self.settings().write_time, ..plan };
         let mut changed = (*device).clone();
         let outcome = changed.hand_out(now_ms, pin);
         self.keep(&turn, now_ms, "device", changed, outcome, &[]).map_err(|_| Refusal::Store)?;

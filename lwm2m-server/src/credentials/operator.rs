@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::device::{Device, HoldKind, Phase, Role, Rotation, State, Trigger};
 use super::issue::{Issued, KeyMaterial};
-use super::kept::Kept;
+use super::kept::{DeviceKey, Kept};
 use super::lifecycle::Outcome;
+use super::presented::Presented;
 use super::subject::{Binding, Mode, Subject};
 use super::{Command, Credentials, Refusal};
 use crate::store::StoreError;
@@ -139,7 +140,7 @@ impl Credentials {
         let mut device = (*self.device(endpoint).ok_or(OperatorError::UnknownDevice)?).clone();
         let bootstrap_last_success_ms = preflight(&device)?;
         let mut warnings = Vec::new();
-        let material = self.material_to_rotate_to(&device, rotate, &mut warnings)?;
+        let material = self.material_to_rotate_to(now_ms, &device, rotate, &mut warnings)?;
         let issued = self.issue(now_ms, endpoint, Role::Management, &material)?;
         self.check_free(&device, Role::Management, &issued.subject)?;
         self.check_server_key(issued.subject.mode())?;
@@ -282,6 +283,7 @@ impl Credentials {
     /// What the new credential comes from, if the device can hold it and a handshake tells it from the present one.
     fn material_to_rotate_to(
         &self,
+        now_ms: u64,
         device: &Device,
         rotate: &Rotate,
         warnings: &mut Vec<String>,
@@ -313,6 +315,22 @@ impl Credentials {
             {
                 return Err(OperatorError::Refused(SAME_NAME));
             }
+            KeyMaterial::Public { subject, key } => {
+                // What the device keeps may not be told: then it presents what it has, or what is to come. Where the new one is
+                // looked at first, that proves it without a bootstrap.
+                let presents = key.as_ref().or_else(|| kept.as_ref().and_then(Kept::device));
+                if let Some(Presented::Certificates(chain)) = presents.map(DeviceKey::presents)
+                    && self.is_taken_for(now_ms, &device.endpoint, chain, &present.subject, subject)
+                {
+                    if key.is_some() {
+                        return Err(OperatorError::Refused(SAME_CERTIFICATE));
+                    }
+                    warnings.push(
+                        "the certificate that the device has goes on under the present binding: only another one proves the new one"
+                            .to_owned(),
+                    );
+                }
+            }
             _ => {}
         }
         Ok(material)
@@ -323,6 +341,9 @@ const OWN_KEY: &str = "the device keeps its private key itself (a secure element
                        or certificate of another key that it has, or rotate to the mode psk";
 const SAME_NAME: &str = "the account goes by the name in the certificate already, so that nothing would show which one the device \
                          has: a renewed certificate is taken without a rotation";
+const SAME_CERTIFICATE: &str = "the present credential fits that certificate as well and is looked at first, so that nothing would ever \
+                                prove the new one: give a certificate that it does not fit, or enrol the account anew after a \
+                                revocation";
 const NO_ACCOUNT: &str = "the device has no management account: enrol one by PUT credentials";
 
 /// Everything that must hold before a new credential is made; returns when the bootstrap account was last used.

@@ -28,8 +28,8 @@ pub struct BootstrapPlan {
     pub security: Vec<(u16, Setting)>,
     /// Resources of the `/1` instance in ascending order.
     pub server: Vec<(u16, Setting)>,
-    /// The time to write to `/3/0/13`, in seconds since 1970.
-    pub time: Option<u64>,
+    /// Whether the time of the write is written to `/3/0/13`.
+    pub writes_time: bool,
 }
 
 /// What a Bootstrap-Discover showed: instances with their Short Server ID.
@@ -120,7 +120,7 @@ mod tests {
             server_instance: 0,
             security: vec![(5, Setting::Opaque(Zeroizing::new(vec![0xaa; 16])))],
             server: Vec::new(),
-            time: None,
+            writes_time: false,
         }
     }
 

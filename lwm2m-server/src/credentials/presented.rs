@@ -123,6 +123,36 @@ impl Credentials {
         Ok(who.with_validity(path.validity))
     }
 
+    /// Whether a certificate that both of these credentials of a device fit is taken for `one`, in the order of
+    /// [`identify`](Self::identify).
+    pub(super) fn is_taken_for(
+        &self,
+        now_ms: u64,
+        endpoint: &str,
+        chain: &[Vec<u8>],
+        one: &Subject,
+        other: &Subject,
+    ) -> bool {
+        let Some(own) = chain.first().and_then(|own| Certificate::parse(own)) else { return false };
+        // Without a path now there may be one once its authority is trusted.
+        let path = self.trust().check(now_ms, chain).ok();
+        let through = |issuer: &Fingerprint| {
+            path.as_ref().map_or(Some(0), |path| path.authorities.iter().position(|each| each == issuer))
+        };
+        let place = |subject: &Subject| match subject {
+            Subject::Certificate(Binding::Pinned(hash)) => (own.fingerprint == *hash).then_some(0),
+            Subject::Certificate(Binding::Key { issuer, key }) => {
+                through(issuer).filter(|_| own.key == *key).map(|place| place.saturating_add(1))
+            }
+            Subject::Certificate(Binding::Name { issuer }) => {
+                let is_through = issuer.is_none_or(|issuer| through(&issuer).is_some());
+                (is_through && own.bindable_names().contains(&endpoint)).then_some(usize::MAX)
+            }
+            Subject::RawPublicKey(_) | Subject::Psk(_) => None,
+        };
+        place(one).zip(place(other)).is_some_and(|(one, other)| one <= other)
+    }
+
     fn identify_by_name(&self, role: Role, path: &TrustedPath) -> Result<Authenticated, Untrusted> {
         let own = &path.certificate;
         let names = path.bindable_names();

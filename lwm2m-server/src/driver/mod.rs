@@ -30,10 +30,10 @@ use crate::event::Event;
 use crate::server::{Answer, Call, RequestError, Stop};
 
 use clock::Clock;
-pub use restore::{Resumed, restore};
+pub use restore::{LastRun, Resumed, restore};
 pub(crate) use settle::RETIRED;
 pub use settle::{execute, settle, tick};
-pub use sockets::{Addresses, StartError};
+pub use sockets::StartError;
 use sockets::{Arrival, Sockets};
 pub use start::{Running, Settings, resume, start};
 use workers::{Finished, Workers};

@@ -8,9 +8,21 @@ use std::time::Duration;
 use lwm2m_coap::{Instant, Rng};
 
 use crate::credentials::Credentials;
-use crate::endpoint::{Endpoint, Listener, NotRestored, Saved, Shared};
+use crate::endpoint::{Addresses, Endpoint, NotRestored, Saved, Shared};
 
 use super::settle::judge_admission;
+
+/// What a planned stop left for the next run.
+#[derive(Clone, Debug, Default)]
+pub struct LastRun<I> {
+    /// The remotes that were saved. Each may be taken up once.
+    pub remotes: I,
+    /// How long ago that was: not less than the time that passed, because each session leaves out 64 sequence numbers for each
+    /// millisecond of it.
+    pub age: Duration,
+    /// Where it listened.
+    pub addresses: Addresses,
+}
 
 /// What became of the remotes that a planned stop saved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,30 +33,36 @@ pub struct Resumed {
     pub not_restored: Vec<(NotRestored, u64)>,
 }
 
-/// Gives each remote that was saved so long ago to its part, if it is still admitted and `is_open` says that somebody
-/// listens where it came in. `endpoints` are all the parts of the server, in their order, which have not handled anything yet.
+/// Gives each remote of the last run to its part, if it is still admitted and one of `addresses` has the port where it came in: it
+/// goes on in the listener that is there now. `endpoints` are all the parts of the server, in their order, which have not handled
+/// anything yet.
 pub fn restore(
     endpoints: &mut [Endpoint],
     shared: &Shared,
     credentials: &Credentials,
-    is_open: &dyn Fn(Listener) -> bool,
+    addresses: &Addresses,
     now: Instant,
-    (saved, age): (impl IntoIterator<Item = Saved>, Duration),
+    last: LastRun<impl IntoIterator<Item = Saved>>,
     rng: &mut Rng<'_>,
 ) -> Resumed {
     let of = u8::try_from(endpoints.len()).unwrap_or(u8::MAX);
     let mut owners = HashMap::new();
     let mut last_observation = 0;
-    for saved in saved {
+    for mut saved in last.remotes {
         let part = saved.part(of);
         last_observation = last_observation.max(saved.last_observation());
-        let obstacle = if saved.local().is_some_and(|local| !is_open(local)) {
-            Some(NotRestored::NotListening)
-        } else {
+        let is_heard = saved.local().is_none_or(|local| {
+            let heir = addresses.heir(*local, &last.addresses);
+            *local = heir.unwrap_or(*local);
+            heir.is_some()
+        });
+        let obstacle = if is_heard {
             judge_admission(credentials, now, saved.who()).err().map(|_| NotRestored::NotAdmitted)
+        } else {
+            Some(NotRestored::NotListening)
         };
         let Some(endpoint) = endpoints.get_mut(usize::from(part)) else { continue };
-        match endpoint.restore(now, &saved, age, obstacle, rng) {
+        match endpoint.restore(now, &saved, last.age, obstacle, rng) {
             Ok(()) => owners.extend(saved.found_by().filter(|_| of > 1).map(|found_by| (found_by, part))),
             Err(why) => tracing::debug!(endpoint = ?saved.who().endpoint(), "has to come again: {why}"),
         }

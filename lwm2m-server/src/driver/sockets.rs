@@ -8,41 +8,9 @@ use std::num::NonZeroU8;
 
 use tokio::net::UdpSocket;
 
-use crate::endpoint::{Address, Listener, Transmit};
+use crate::endpoint::{Address, Addresses, Listener, Transmit};
 
 use super::steering::steer;
-
-/// Addresses to listen on, or those that were bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Addresses {
-    /// Management over plain CoAP.
-    pub coap: Option<SocketAddr>,
-    /// Management over DTLS.
-    pub coaps: Option<SocketAddr>,
-    /// Bootstrap over plain CoAP.
-    pub bootstrap_coap: Option<SocketAddr>,
-    /// Bootstrap over DTLS.
-    pub bootstrap_coaps: Option<SocketAddr>,
-    /// Management over DTLS, for devices that know a server key which is retiring.
-    pub former_coaps: Option<SocketAddr>,
-    /// Bootstrap over DTLS, for the same.
-    pub former_bootstrap_coaps: Option<SocketAddr>,
-}
-
-impl Addresses {
-    /// The address of one listener.
-    #[must_use]
-    pub const fn of(&self, listener: Listener) -> Option<SocketAddr> {
-        match listener {
-            Listener::Coap => self.coap,
-            Listener::Coaps => self.coaps,
-            Listener::BootstrapCoap => self.bootstrap_coap,
-            Listener::BootstrapCoaps => self.bootstrap_coaps,
-            Listener::FormerCoaps => self.former_coaps,
-            Listener::FormerBootstrapCoaps => self.former_bootstrap_coaps,
-        }
-    }
-}
 
 /// The server cannot be started.
 #[derive(Debug)]
@@ -109,9 +77,7 @@ impl Bound {
     }
 
     pub(crate) fn addresses(&self) -> Addresses {
-        let [coap, coaps, bootstrap_coap, bootstrap_coaps, former_coaps, former_bootstrap_coaps] =
-            self.0.each_ref().map(|socket| socket.as_ref()?.local_addr().ok());
-        Addresses { coap, coaps, bootstrap_coap, bootstrap_coaps, former_coaps, former_bootstrap_coaps }
+        self.0.each_ref().map(|socket| socket.as_ref()?.local_addr().ok()).into()
     }
 
     /// Lets the runtime of this thread wait for them.

@@ -4,18 +4,17 @@
 use std::collections::HashMap;
 use std::num::NonZeroU8;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::credentials::Credentials;
-use crate::endpoint::{Config, Endpoint, Part, Saved, Shared};
+use crate::endpoint::{Addresses, Config, Endpoint, Part, Saved, Shared};
 use crate::server::Server;
 
 use super::clock::Clock;
-use super::restore::{Resumed, restore};
-use super::sockets::{Addresses, Bound, StartError};
+use super::restore::{LastRun, Resumed, restore};
+use super::sockets::{Bound, StartError};
 use super::workers::Pool;
 use super::{Arrivals, Driver, Way, fill};
 
@@ -83,22 +82,20 @@ const EVENTS: usize = 4096;
 /// # Errors
 /// [`StartError`] when an address cannot be bound or a thread cannot be started.
 pub async fn start(settings: Settings, credentials: Arc<Credentials>) -> Result<Running, StartError> {
-    resume(settings, credentials, || ([], Duration::ZERO)).await
+    resume(settings, credentials, LastRun::<[Saved; 0]>::default).await
 }
 
 /// As [`start`], and goes on with what [`Server::stop`] saved: no device that was saved notices more than a pause. Whose
-/// credential is not good any more has to come again.
+/// credential is not good any more, or who came to a port where nobody listens any more, has to come again.
 ///
-/// `take` is called once the addresses are bound, and answers the saved remotes and how long ago they were saved: not less
-/// than the time that passed, because each session leaves out 64 sequence numbers for each millisecond of it. Each may be
-/// taken up once.
+/// `take` is called once the addresses are bound.
 ///
 /// # Errors
 /// As those of [`start`].
 pub async fn resume<I: IntoIterator<Item = Saved>>(
     settings: Settings,
     credentials: Arc<Credentials>,
-    take: impl FnOnce() -> (I, Duration),
+    take: impl FnOnce() -> LastRun<I>,
 ) -> Result<Running, StartError> {
     let of = settings.threads();
     let bound = Bound::open(&settings.addresses, of)?;
@@ -107,9 +104,8 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
     let endpoint =
         |index| Endpoint::part(settings.endpoint.clone(), Part { index, of: of.get() }, Arc::clone(&shared));
     let mut endpoints: Vec<Endpoint> = (0..of.get()).map(endpoint).collect();
-    let is_open = |local| addresses.of(local).is_some();
     let now = Clock::start().now();
-    let resumed = restore(&mut endpoints, &shared, &credentials, &is_open, now, take(), &mut fill);
+    let resumed = restore(&mut endpoints, &shared, &credentials, &addresses, now, take(), &mut fill);
     if resumed != Resumed::default() {
         tracing::info!("{resumed}");
     }

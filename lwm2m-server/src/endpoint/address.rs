@@ -66,6 +66,58 @@ impl Listener {
     }
 }
 
+/// Addresses to listen on, or those that were bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Management over plain CoAP.
+    pub coap: Option<SocketAddr>,
+    /// Management over DTLS.
+    pub coaps: Option<SocketAddr>,
+    /// Bootstrap over plain CoAP.
+    pub bootstrap_coap: Option<SocketAddr>,
+    /// Bootstrap over DTLS.
+    pub bootstrap_coaps: Option<SocketAddr>,
+    /// Management over DTLS, for devices that know a server key which is retiring.
+    pub former_coaps: Option<SocketAddr>,
+    /// Bootstrap over DTLS, for the same.
+    pub former_bootstrap_coaps: Option<SocketAddr>,
+}
+
+impl From<[Option<SocketAddr>; Listener::COUNT]> for Addresses {
+    /// In the order of [`Listener::ALL`].
+    fn from(addresses: [Option<SocketAddr>; Listener::COUNT]) -> Self {
+        let [coap, coaps, bootstrap_coap, bootstrap_coaps, former_coaps, former_bootstrap_coaps] = addresses;
+        Self { coap, coaps, bootstrap_coap, bootstrap_coaps, former_coaps, former_bootstrap_coaps }
+    }
+}
+
+impl Addresses {
+    /// The address of one listener.
+    #[must_use]
+    pub const fn of(&self, listener: Listener) -> Option<SocketAddr> {
+        match listener {
+            Listener::Coap => self.coap,
+            Listener::Coaps => self.coaps,
+            Listener::BootstrapCoap => self.bootstrap_coap,
+            Listener::BootstrapCoaps => self.bootstrap_coaps,
+            Listener::FormerCoaps => self.former_coaps,
+            Listener::FormerBootstrapCoaps => self.former_bootstrap_coaps,
+        }
+    }
+
+    /// Which of these listeners a device comes to that came to `local` when they were as in `before`: the one of the same server
+    /// with that port, with or without DTLS as before. Where several have it the one with that address too, or of that name.
+    #[must_use]
+    pub fn heir(&self, local: Listener, before: &Self) -> Option<Listener> {
+        let former = before.of(local)?;
+        let fitting = Listener::ALL.into_iter().filter(|listener| {
+            (listener.role(), listener.is_secure()) == (local.role(), local.is_secure())
+                && self.of(*listener).is_some_and(|address| address.port() == former.port())
+        });
+        fitting.min_by_key(|listener| (self.of(*listener) != Some(former), *listener != local))
+    }
+}
+
 /// The address and port of a remote, 18 bytes whatever the IP version.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Address([u8; 18]);
@@ -123,5 +175,33 @@ mod tests {
             assert_eq!(Address::from(address).socket_address(), address);
             assert_eq!(Address::from(address).to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_listener_is_found_again_by_its_port() {
+        let at = |text: &str| Some(text.parse::<SocketAddr>().unwrap());
+        let before = Addresses {
+            coap: at("10.0.0.1:5683"),
+            coaps: at("10.0.0.1:5684"),
+            bootstrap_coaps: at("10.0.0.1:5784"),
+            ..Addresses::default()
+        };
+        let other = Addresses { coaps: at("10.0.0.1:5694"), ..before };
+        let (coaps, former) = (Some(Listener::Coaps), Some(Listener::FormerCoaps));
+        for (now, heir) in [
+            (before, coaps),
+            (Addresses { coaps: at("[::]:5684"), ..before }, coaps),
+            (other, None),
+            (Addresses { coap: at("10.0.0.1:5684"), ..other }, None),
+            (Addresses { bootstrap_coaps: at("10.0.0.1:5684"), ..other }, None),
+            (Addresses { former_coaps: before.coaps, ..other }, former),
+            (Addresses { former_coaps: before.coaps, coaps: at("10.0.0.2:5684"), ..other }, former),
+            (Addresses { former_coaps: at("10.0.0.3:5684"), coaps: at("10.0.0.2:5684"), ..other }, coaps),
+        ] {
+            assert_eq!(now.heir(Listener::Coaps, &before), heir, "{now:?}");
+        }
+        assert_eq!(before.heir(Listener::FormerCoaps, &before), None, "there was none");
+        let swapped = Addresses { former_coaps: before.coaps, ..other };
+        assert_eq!(before.heir(Listener::FormerCoaps, &swapped), coaps, "and back");
     }
 }

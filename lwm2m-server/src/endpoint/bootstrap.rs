@@ -42,6 +42,7 @@ pub(crate) struct Bootstrap {
     correction: Option<String>,
     /// Whose answer is awaited.
     step: Step,
+    /// The time is put in when its turn comes.
     rest: VecDeque<(Step, Outgoing)>,
 }
 
@@ -115,17 +116,17 @@ impl Bootstrap {
     }
 
     /// The first request; `None` when the plan cannot be encoded.
-    pub(crate) fn start(&mut self) -> Option<Outgoing> {
+    pub(crate) fn start(&mut self, now: Instant) -> Option<Outgoing> {
         if !self.plan.is_blind {
             return Some(discover());
         }
         self.is_verified = false;
         self.arrange();
-        self.next()
+        self.next(now)
     }
 
     /// Takes the answer to the last request.
-    pub(crate) fn answer(&mut self, reply: &Reply) -> Next {
+    pub(crate) fn answer(&mut self, now: Instant, reply: &Reply) -> Next {
         let is_accepted = match (self.step, reply.code) {
             (Step::Discover | Step::Inspect, Code::CONTENT) => {
                 let Some((found, is_whole)) = discovered(&reply.body) else { return Next::Malformed };
@@ -174,16 +175,21 @@ impl Bootstrap {
             }
             _ => false,
         };
-        match is_accepted.then(|| self.next()).flatten() {
+        match is_accepted.then(|| self.next(now)).flatten() {
             Some(outgoing) => Next::Send(outgoing),
             None => Next::Failed,
         }
     }
 
-    fn next(&mut self) -> Option<Outgoing> {
+    fn next(&mut self, now: Instant) -> Option<Outgoing> {
         let (step, outgoing) = self.rest.pop_front()?;
         self.step = step;
-        Some(outgoing)
+        if step != Step::Time {
+            return Some(outgoing);
+        }
+        let time = [(13, Setting::Integer(i64::try_from(now.as_millis() / 1000).ok()?))];
+        let body = content::encode_settings(self.format, Path::instance(3, 0), &time).ok()?;
+        Some(outgoing.body(self.format, body))
     }
 
     /// Arranges all further requests; `false` when the plan cannot be encoded.
@@ -224,15 +230,9 @@ impl Bootstrap {
             let outgoing = Outgoing::new(Code::PUT, request::uri(None, path)).body(self.format, body);
             rest.push_back((Step::Write(path), outgoing));
         }
-        let time = self.plan.time.and_then(|time| i64::try_from(time).ok());
-        if let Some(time) = time {
-            let time = [(13, Setting::Integer(time))];
-            let Ok(body) = content::encode_settings(self.format, Path::instance(3, 0), &time) else {
-                return false;
-            };
-            let path = Path::resource(3, 0, 13);
-            let outgoing = Outgoing::new(Code::PUT, request::uri(None, path)).body(self.format, body);
-            rest.push_back((Step::Time, outgoing));
+        if self.plan.writes_time {
+            let uri = request::uri(None, Path::resource(3, 0, 13));
+            rest.push_back((Step::Time, Outgoing::new(Code::PUT, uri)));
         }
         if self.is_verified {
             rest.push_back((Step::Verify, discover()));

@@ -1,6 +1,6 @@
 //! What was counted since the start: what came, what was dropped and why.
 
-use dtls_psk::Dropped;
+use dtls_psk::{Dropped, Ticket};
 
 use super::saved::NotRestored;
 
@@ -118,6 +118,8 @@ counters! {
     handshakes_finished,
     /// Handshakes among them that took a session up again.
     sessions_resumed,
+    /// Sessions that their devices get no ticket for: their names and the paths of their certificates are too long.
+    tickets_too_long,
     /// Handshakes that were refused or not finished.
     handshakes_failed,
     /// Refusals that no event told of, because there were too many.
@@ -146,7 +148,7 @@ counters! {
     restored,
     /// Devices that have to come again after a planned restart because they are not admitted any more.
     not_restored_not_admitted,
-    /// Devices that have to come again after a planned restart because nobody listens any more where they came in.
+    /// Devices that have to come again after a planned restart because nobody listens any more at the port where they came in.
     not_restored_not_listening,
     /// Devices that have to come again after a planned restart because it took more than a day.
     not_restored_too_old,
@@ -192,6 +194,14 @@ impl Counters {
             NotRestored::Unreadable => &mut self.not_restored_unreadable,
             NotRestored::NoRoom => &mut self.not_restored_no_room,
         }
+    }
+
+    /// Counts a promised ticket that could not be made.
+    pub(crate) fn ticket(&mut self, made: Option<Ticket>) -> Option<Ticket> {
+        if made.is_none() {
+            Self::add(&mut self.tickets_too_long);
+        }
+        made
     }
 
     pub(crate) fn add(counter: &mut u64) {

@@ -339,7 +339,7 @@ impl Endpoint {
             }
             // What is gone meanwhile is told by a notification of its own.
             Purpose::Rest { .. } => Counters::add(&mut self.counters.requests_failed),
-            Purpose::Bootstrap => self.bootstrap_answered(key, reply),
+            Purpose::Bootstrap => self.bootstrap_answered(now, key, reply),
             Purpose::Trigger(endpoint) => {
                 let answer = match reply.code.is_success() {
                     true => TriggerAnswer::Accepted,

@@ -57,7 +57,7 @@ use crate::event::Event;
 use crate::keys::ServerKeys;
 use crate::server::{Answer, RequestError};
 
-pub use address::{Address, Listener};
+pub use address::{Address, Addresses, Listener};
 pub use association::Who;
 pub use counters::Counters;
 pub use location::VirtualShard;

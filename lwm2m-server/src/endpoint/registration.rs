@@ -256,7 +256,6 @@ impl Endpoint {
         if association.is_stranger() {
             self.strangers = self.strangers.saturating_sub(1);
         }
-        self.under_way.end(key);
         if let Some(proving) = association.proving.filter(|proving| proving.look_up.is_some()) {
             self.look_ups.forget(association.local.role(), &proving.identity, key);
         }
@@ -269,12 +268,12 @@ impl Endpoint {
     }
 
     /// Takes the answer to a request of the bootstrap under way.
-    pub(crate) fn bootstrap_answered(&mut self, key: Key, reply: &Reply) {
+    pub(crate) fn bootstrap_answered(&mut self, now: Instant, key: Key, reply: &Reply) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let Some(downlink) = association.downlink.as_mut() else { return };
         let Some(mut bootstrap) = downlink.bootstrap.take() else { return };
         let endpoint = bootstrap.who.endpoint().clone();
-        match bootstrap.answer(reply) {
+        match bootstrap.answer(now, reply) {
             Next::Send(outgoing) => {
                 let exchange = Exchange::new(outgoing, self.config.longest_answer, &self.budget);
                 let job = Job::new(Purpose::Bootstrap, exchange, bootstrap.deadline);

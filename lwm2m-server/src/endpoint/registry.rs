@@ -280,6 +280,8 @@ impl Registry {
     /// Whether an object list may be kept where all of them may take so many bytes, when it takes the place of the one of
     /// `former`.
     // What several parts take at the same moment may go beyond it by as many lists; what moved or was restored is here already.
+    // A Register whose former registration is in another part is taken for one of a new device: only that part knows who else has
+    // the list, and it gives it back when it hears of the Register, or at the end of the lifetime where there is no room for that.
     pub(crate) fn has_room_for(&self, list: &ObjectList, former: Option<Key>, most: usize) -> bool {
         let former = former.and_then(|key| self.get(key)).map(|former| &former.objects);
         let given_back = former.filter(|list| Arc::strong_count(list) <= 2).map_or(0, |list| list.size());

@@ -41,7 +41,7 @@ struct Kept {
     lifetime: Duration,
     /// What the keys of tickets come from; `None` if there are to be none.
     tickets: Option<Zeroizing<[u8; 32]>>,
-    /// The owners of sessions that were ended, and when: no ticket from before is taken.
+    /// The owners of sessions that were ended, or who was refused, and when: no ticket of theirs from before is taken.
     ended: HashMap<u64, Instant>,
     /// The latest time that was told.
     now: Instant,
@@ -123,7 +123,8 @@ impl Sessions {
         kept.tickets.is_some() && kept.most > 0
     }
 
-    /// Seals a session of a full handshake that proves `who`; `None` if there are to be no tickets.
+    /// Seals a session of a full handshake that proves `who`; `None` if there are to be no tickets, or the name and the path of
+    /// its certificate are too long for one: a name of 152 bytes fits without a certificate, one of 80 with any.
     pub(crate) fn seal(&self, now: Instant, session: &Session, who: &Authenticated) -> Option<Ticket> {
         let mut kept = self.kept();
         kept.now = kept.now.max(now);
@@ -149,8 +150,9 @@ impl Sessions {
         let (session, context) = opened;
         let context = Context::parse(&context)?;
         let left = kept.lifetime.checked_sub(now.since(context.made)).filter(|left| !left.is_zero())?;
-        let ended = kept.ended.get(&kept.owner(&context.who.endpoint, role));
-        if context.who.role != role || ended.is_some_and(|ended| context.made <= *ended) {
+        let ended = [kept.owner(&context.who.endpoint, role), kept.hasher.hash_one(&context.who)]
+            .map(|of| kept.ended.get(&of).is_some_and(|ended| context.made <= *ended));
+        if context.who.role != role || ended.contains(&true) {
             return None;
         }
         let renewed = is_former.then(|| current.seal(&session, &context.emit(), seconds(left))).flatten();
@@ -184,6 +186,18 @@ impl Sessions {
             *one.who.endpoint == *endpoint && generation.is_none_or(|known| known == one.who.generation)
         };
         if kept.by_id.get(&id).is_none_or(|one| is_meant(one)) {
+            kept.remove(id);
+        }
+    }
+
+    /// What proved `who` is refused: the session that came from it ends, and no other one of its endpoint, such as that of a renewed
+    /// certificate.
+    pub(crate) fn refuse(&self, who: &Authenticated) {
+        let mut kept = self.kept();
+        let refused = kept.hasher.hash_one(who);
+        kept.end_tickets(refused);
+        let id = kept.by_owner.get(&kept.owner(&who.endpoint, who.role)).copied();
+        if let Some(id) = id.filter(|id| kept.by_id.get(id).is_some_and(|one| one.who == *who)) {
             kept.remove(id);
         }
     }
@@ -241,7 +255,7 @@ impl Endpoint {
     pub(crate) fn forget_session_of(&self, key: Key) {
         let who = self.associations.get(key).and_then(|association| association.who.as_ref()?.proven());
         if let Some(who) = who {
-            self.config.sessions.forget(&who.endpoint, who.role, Some(who.generation));
+            self.config.sessions.refuse(who);
         }
     }
 }
@@ -272,7 +286,7 @@ impl Kept {
         Some(TicketKey::derive(root, period))
     }
 
-    /// No ticket of this owner from before now is taken any more.
+    /// No ticket of this owner, or of who was refused, from before now is taken any more.
     fn end_tickets(&mut self, owner: u64) {
         let Self { ended, now, lifetime, tickets, .. } = self;
         if tickets.is_none() {
@@ -343,6 +357,8 @@ fn seconds(duration: Duration) -> u32 {
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
+    use crate::credentials::CHAIN_MAX;
+    use crate::endpoint::Counters;
 
     const NOW: Instant = Instant::from_millis(0);
 
@@ -476,6 +492,51 @@ mod tests {
             sessions.forget(&format!("{number}"), Role::Management, None);
         }
         assert!(sessions.kept().ended.len() < 500);
+    }
+
+    /// Trusted by a path of so many certificates, all numbers as long as they can be.
+    fn certified(endpoint: &str, certificates: usize, serial: u8) -> Authenticated {
+        let mut emitted = [&[0xff; 9][..], &[1, 1]].concat();
+        let mark = |first: u8| core::iter::once(first | 0x80).chain([0xff; 8]).chain([1]);
+        emitted.extend(mark(0));
+        emitted.push(u8::try_from(certificates).unwrap());
+        (0..certificates).for_each(|_| emitted.extend(mark(serial)));
+        let validity = Some(Arc::new(postcard::from_bytes(&emitted).unwrap()));
+        Authenticated { validity, ..who(endpoint, Role::Management, 3) }
+    }
+
+    #[test]
+    fn what_is_refused_ends_its_own_session_and_not_that_of_a_renewed_certificate() {
+        let sessions = ticketing();
+        let (former, renewed) = (certified("a", 2, 1), certified("a", 2, 2));
+        for (kept, goes) in [(&former, true), (&renewed, false)] {
+            sessions.keep(NOW, &session(1), kept.clone());
+            sessions.refuse(&former);
+            assert_eq!(is_known(&sessions, Role::Management, 1), !goes);
+        }
+        let [before, other] = [&former, &renewed].map(|who| sessions.seal(at(5), &session(1), who).unwrap());
+        sessions.refuse(&former);
+        assert!(!is_open(&sessions, 6, &before) && is_open(&sessions, 6, &other));
+        sessions.forget("a", Role::Management, Some(3));
+        assert!(!is_open(&sessions, 6, &other), "the credential ends both");
+    }
+
+    #[test]
+    fn who_gets_no_ticket_is_counted() {
+        let sessions = ticketing();
+        let name = "n".repeat(255);
+        let mut counters = Counters::default();
+        for (longest, certificates) in [(152, None), (120, Some(1)), (80, Some(CHAIN_MAX + 1))] {
+            let mut is_sealed = |length: usize| {
+                let who = match certificates {
+                    Some(certificates) => certified(&name[..length], certificates, 1),
+                    None => who(&name[..length], Role::Management, 3),
+                };
+                counters.ticket(sessions.seal(at(5), &session(1), &who)).is_some()
+            };
+            assert_eq!([longest, longest + 1].map(&mut is_sealed), [true, false], "{certificates:?}");
+        }
+        assert_eq!(counters.tickets_too_long, 3);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl core::fmt::Debug for Saved {
 pub enum NotRestored {
     /// It is not admitted any more: its credential ended, or plain coap was closed for it.
     NotAdmitted,
-    /// Nobody listens any more where it came in.
+    /// Nobody listens any more at the port where it came in.
     NotListening,
     /// It was saved more than a day ago: its device may be another one by now.
     TooOld,
@@ -134,7 +134,7 @@ impl core::fmt::Display for NotRestored {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::NotAdmitted => "it is not admitted any more",
-            Self::NotListening => "nobody listens any more where it came in",
+            Self::NotListening => "nobody listens any more at the port where it came in",
             Self::TooOld => "it was saved more than a day ago",
             Self::Unreadable => "what was saved of it cannot be read",
             Self::NoRoom => "there is no room for it",
@@ -156,10 +156,9 @@ impl Saved {
         &self.who
     }
 
-    /// Where its datagrams came in; `None` for a registration without a session.
-    #[must_use]
-    pub fn local(&self) -> Option<Listener> {
-        self.association.as_ref().map(|remote| remote.local)
+    /// Where its datagrams come in; nothing for a registration without a session.
+    pub(crate) fn local(&mut self) -> Option<&mut Listener> {
+        self.association.as_mut().map(|remote| &mut remote.local)
     }
 
     /// The number of the part, of so many, that it goes on in.
@@ -321,6 +320,10 @@ impl Endpoint {
             association.coap.remember(now, &Settled { id, expiry, reply });
         }
         let is_stranger = association.is_stranger();
+        // Of two former addresses of the server with one port.
+        if id.is_empty() && self.by_address.contains_key(&(local, address)) {
+            return Err(NotRestored::NoRoom);
+        }
         let key = self.associations.insert(association).ok_or(NotRestored::NoRoom)?;
         self.strangers = self.strangers.saturating_add(is_stranger.into());
         if id.is_empty() {

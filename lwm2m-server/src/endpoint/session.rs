@@ -170,7 +170,9 @@ impl Endpoint {
         };
         self.by_address
             .insert((local, from), Candidates { newest: key, older: established.first().copied() });
-        self.under_way.begin(key, from);
+        if let Some(association) = self.associations.get_mut(key) {
+            association.place = Some(Box::new(self.under_way.begin(key, from)));
+        }
         Counters::add(&mut self.counters.handshakes_begun);
         self.advance_handshake(now, key);
         self.mark_ready(key);
@@ -287,7 +289,7 @@ impl Endpoint {
         let who = Who::Proven(who);
         self.refusals.succeeded((association.local, association.address));
         association.admission = Admission::Asked { full };
-        self.under_way.end(key);
+        association.place = None;
         Counters::add(&mut self.counters.handshakes_finished);
         if !full {
             Counters::add(&mut self.counters.sessions_resumed);

@@ -97,6 +97,11 @@ impl Endpoint {
                     Err(reply) => {
                         if reply.code == Code::SERVICE_UNAVAILABLE {
                             Counters::add(&mut self.counters.blocks_turned_away);
+                            if let Ok(Operation::Update { location, .. }) = mapping::registration(message)
+                                && let Some(registered) = self.owned(key, location)
+                            {
+                                self.keep_registered(now, key, registered);
+                            }
                         }
                         Next::Reply(reply)
                     }
@@ -266,6 +271,7 @@ impl Endpoint {
                 Reply { block, ..self.register(now, key, who, version, change) }
             }
             (Verdict::Plan(plan), What::Bootstrap { preferred }) => self.begin_bootstrap(
+                now,
                 key,
                 Bootstrap::new(
                     who,
@@ -448,7 +454,10 @@ impl Endpoint {
     ) -> Code {
         let Some(registered) = self.owned(key, location) else { return Code::NOT_FOUND };
         let change = match change(parameters, message) {
-            Ok(change) if !self.has_room_for(&change, Some(registered)) => return Code::SERVICE_UNAVAILABLE,
+            Ok(change) if !self.has_room_for(&change, Some(registered)) => {
+                self.keep_registered(now, key, registered);
+                return Code::SERVICE_UNAVAILABLE;
+            }
             Ok(change) => change,
             Err(code) => return code,
         };
@@ -459,6 +468,13 @@ impl Endpoint {
             self.events.push_back(Event::Updated { endpoint: registration.endpoint.clone() });
         }
         Code::CHANGED
+    }
+
+    /// A device whose Update is turned away for lack of room is there all the same, where it was heard: its registration goes on
+    /// as after an Update that changes nothing, so that it does not lapse before there is room.
+    fn keep_registered(&mut self, now: Instant, key: Key, registered: Key) {
+        self.registry.update(now, registered, Change::default());
+        self.rebind(registered, key);
     }
 
     fn deregister(&mut self, now: Instant, key: Key, location: Location<'_>) -> Code {
@@ -480,9 +496,9 @@ impl Endpoint {
         self.registry.get(registered)?.is_at(location.0.as_bytes()).then_some(registered)
     }
 
-    fn begin_bootstrap(&mut self, key: Key, mut bootstrap: Bootstrap) -> Reply {
+    fn begin_bootstrap(&mut self, now: Instant, key: Key, mut bootstrap: Bootstrap) -> Reply {
         self.interrupt(key);
-        let Some(first) = bootstrap.start() else { return Code::INTERNAL_SERVER_ERROR.into() };
+        let Some(first) = bootstrap.start(now) else { return Code::INTERNAL_SERVER_ERROR.into() };
         if let Some(who) = bootstrap.who.proven() {
             self.facts.push_back(Fact::BootstrapRequested { who: who.clone() });
         }

@@ -171,9 +171,10 @@ impl Endpoint {
             }
             (Done::Checked(_), None) => return,
             (Done::Computed(computed), proving) => {
-                let sessions = &self.config.sessions;
+                let (sessions, counters) = (&self.config.sessions, &mut self.counters);
                 let who = proving.as_ref().and_then(|proving| proving.who.clone());
-                let seal = |made: &dtls_psk::Session| sessions.seal(now, made, who.as_ref()?);
+                let seal =
+                    |made: &dtls_psk::Session| counters.ticket(sessions.seal(now, made, who.as_ref()?));
                 session.provide_with_ticket(dtls(now), pending, Answer::Computed(computed), seal)
             }
             (Done::Signed(Some(signature)), _) => {

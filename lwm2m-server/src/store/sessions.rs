@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::seal::{Sealer, beside, replace_private, sync_folder};
 use super::{Store, StoreError};
-use crate::endpoint::Saved;
+use crate::endpoint::{Address, Addresses, Listener, Saved};
 
 /// Where the sessions of a planned stop are kept.
 pub struct SessionFile {
@@ -29,6 +30,8 @@ pub struct SessionFile {
 pub struct SavedSessions {
     /// How long ago it was saved.
     pub age: Duration,
+    /// Where the server listened.
+    pub addresses: Addresses,
     file: BufReader<File>,
     sealer: Sealer,
     header: Vec<u8>,
@@ -39,9 +42,11 @@ pub struct SavedSessions {
     path: PathBuf,
 }
 
-const MAGIC: &[u8; 8] = b"LWM2MRS3";
-/// Magic, a random number, and when it was saved in milliseconds since 1970.
-const HEADER: usize = 8 + 16 + 8;
+const MAGIC: &[u8; 8] = b"LWM2MRS4";
+/// Magic, a random number, when it was saved in milliseconds since 1970, and where the server listened.
+const HEADER: usize = 8 + 16 + 8 + LISTENED;
+/// The addresses in the order of [`Listener::ALL`]; one without a port is none.
+const LISTENED: usize = Listener::COUNT * 18;
 /// Remotes in one frame, and the longest frame that is read.
 const FRAME: usize = 256;
 const LONGEST_FRAME: usize = 64 << 20;
@@ -53,15 +58,20 @@ impl SessionFile {
         Self { path: data.join("sessions.sealed"), sealer, store }
     }
 
-    /// Writes what is saved, durably before it returns. Answers how many remotes it has.
+    /// Writes what is saved of a server that listened there, durably before it returns. Answers how many remotes it has.
     ///
     /// # Errors
     /// When the file or its number in the store cannot be written.
-    pub fn put(&self, now_ms: u64, remotes: impl IntoIterator<Item = Saved>) -> Result<u64, StoreError> {
+    pub fn put(
+        &self,
+        now_ms: u64,
+        addresses: &Addresses,
+        remotes: impl IntoIterator<Item = Saved>,
+    ) -> Result<u64, StoreError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| self.io(io::Error::other("no randomness")))?;
         self.store.expect_sessions(&random)?;
-        let header = [&MAGIC[..], &random, &now_ms.to_be_bytes()].concat();
+        let header = header(&random, now_ms, addresses);
         let mut remotes = remotes.into_iter();
         let mut count = 0_u64;
         replace_private(&self.path, |file| {
@@ -109,17 +119,19 @@ impl SessionFile {
         };
         fs::remove_file(&self.path).and_then(|()| sync_folder(&self.path)).map_err(|error| self.io(error))?;
         let mut file = BufReader::new(file);
-        let mut header = vec![0; HEADER];
-        let is_whole = file.read_exact(&mut header).is_ok();
-        let parts = header.strip_prefix(MAGIC).and_then(|rest| rest.split_first_chunk());
-        let parts =
-            parts.and_then(|(random, saved)| Some((random, u64::from_be_bytes(saved.try_into().ok()?))));
-        let is_expected =
-            self.store.consume_sessions(parts.map(|(random, _)| random).filter(|_| is_whole))?;
-        if !is_whole {
-            return Err(self.corrupt("it is too short"));
-        }
-        let (_, saved) = parts.ok_or_else(|| self.corrupt("it is of another version of this server"))?;
+        let mut header = Vec::with_capacity(HEADER);
+        let limit = u64::try_from(HEADER).unwrap_or(u64::MAX);
+        file.by_ref().take(limit).read_to_end(&mut header).map_err(|error| self.io(error))?;
+        let parts = parts(&header);
+        let is_expected = self.store.consume_sessions(parts.as_ref().map(|(random, ..)| *random))?;
+        let Some((_, saved, addresses)) = parts else {
+            let is_ours = MAGIC.starts_with(&header) || header.starts_with(MAGIC);
+            return Err(self.corrupt(if is_ours {
+                "it is too short"
+            } else {
+                "it is of another version of this server"
+            }));
+        };
         if !is_expected {
             return Err(
                 self.corrupt("it is not what the last stop wrote, but perhaps a copy that was put back")
@@ -129,6 +141,7 @@ impl SessionFile {
         let age = age.ok_or_else(|| self.corrupt("the clock is behind the time it was saved at"))?;
         Ok(Some(SavedSessions {
             age,
+            addresses,
             file,
             sealer: self.sealer.clone(),
             header,
@@ -189,7 +202,57 @@ impl Iterator for SavedSessions {
     }
 }
 
+fn header(random: &[u8; 16], now_ms: u64, addresses: &Addresses) -> Vec<u8> {
+    let nowhere = SocketAddr::from(([0; 4], 0));
+    let listened = Listener::ALL.map(|listener| Address::from(addresses.of(listener).unwrap_or(nowhere)));
+    let listened = listened.iter().flat_map(Address::bytes).copied();
+    [&MAGIC[..], random, &now_ms.to_be_bytes()].concat().into_iter().chain(listened).collect()
+}
+
+/// What [`header`] put together, behind the magic number.
+fn parts(header: &[u8]) -> Option<(&[u8; 16], u64, Addresses)> {
+    let (random, rest) = header.strip_prefix(MAGIC)?.split_first_chunk()?;
+    let (saved, listened) = rest.split_first_chunk()?;
+    let listened: [Address; Listener::COUNT] = postcard::from_bytes(listened).ok()?;
+    let listened =
+        listened.map(|address| Some(address.socket_address()).filter(|address| address.port() != 0));
+    Some((random, u64::from_be_bytes(*saved), listened.into()))
+}
+
 /// Associated data: the file, and the place in it.
 fn place(header: &[u8], index: u32) -> Vec<u8> {
     [b"lwm2m-server sessions ", header, &index.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_header_needs_another_magic_number() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        let addresses = Addresses {
+            coaps: at("192.0.2.1:5684"),
+            former_bootstrap_coaps: at("[2001:db8::1]:5784"),
+            ..Addresses::default()
+        };
+        let written = header(&[0x11; 16], 0x22, &addresses);
+        let none = "00000000000000000000ffff000000000000";
+        let layout = [
+            "4c574d324d525334 11111111111111111111111111111111 0000000000000022",
+            none,
+            "00000000000000000000ffffc00002011634",
+            none,
+            none,
+            none,
+            "20010db8000000000000000000000001 1698",
+        ];
+        assert_eq!(hex::encode(&written), layout.concat().replace(' ', ""), "raise MAGIC");
+        assert_eq!(written.len(), HEADER);
+        assert_eq!(parts(&written), Some((&[0x11; 16], 0x22, addresses)));
+        for length in 0..HEADER {
+            assert_eq!(parts(&written[..length]), None, "{length}");
+        }
+    }
 }

@@ -15,9 +15,9 @@ use lwm2m_coap::{Code, Header, Instant, Kind, MessageId, OptionNumber, Room, Tok
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
 };
-use lwm2m_server::driver::Resumed;
+use lwm2m_server::driver::{LastRun, Resumed};
 use lwm2m_server::endpoint::{
-    Address, Config, Endpoint, Listener, Parcel, Part, Question, RequestId, Saved, Shared, Verdict,
+    Address, Addresses, Config, Endpoint, Listener, Parcel, Part, Question, RequestId, Saved, Shared, Verdict,
 };
 use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Answer, Event, Operation, RequestError};
@@ -91,15 +91,15 @@ impl World {
         saved: impl IntoIterator<Item = Saved>,
         age: Duration,
     ) -> Resumed {
-        self.resume_where(of, (saved, age), &|_| true)
+        self.resume_at(of, LastRun { remotes: saved, age, addresses: listened() }, &listened())
     }
 
-    /// The same where not everybody is listened to any more.
-    pub(crate) fn resume_where(
+    /// The same where it listens elsewhere.
+    pub(crate) fn resume_at(
         &mut self,
         of: u8,
-        saved: (impl IntoIterator<Item = Saved>, Duration),
-        is_open: &dyn Fn(Listener) -> bool,
+        last: LastRun<impl IntoIterator<Item = Saved>>,
+        addresses: &Addresses,
     ) -> Resumed {
         self.shared = Arc::default();
         let part = |index| Endpoint::part(Config::default(), Part { index, of }, Arc::clone(&self.shared));
@@ -111,9 +111,9 @@ impl World {
             &mut parts,
             shared,
             credentials,
-            is_open,
+            addresses,
             self.now,
-            saved,
+            last,
             &mut rng,
         );
         self.endpoint = parts.remove(0);
@@ -653,7 +653,8 @@ impl Device {
     ) -> Got {
         self.next_id = self.next_id.wrapping_add(1);
         let (path, query) = uri.split_once('?').unwrap();
-        let mut options = vec![(OptionNumber::URI_PATH, path.as_bytes())];
+        let segments = path.split('/').map(|segment| (OptionNumber::URI_PATH, segment.as_bytes()));
+        let mut options: Vec<_> = segments.collect();
         options.extend(query.split('&').map(|part| (OptionNumber::URI_QUERY, part.as_bytes())));
         options.push((OptionNumber::BLOCK1, block));
         let header = Header { kind: Kind::Confirmable, id: MessageId(self.next_id) };
@@ -708,6 +709,11 @@ impl Device {
         let message = build(header, Code::CONTENT, token, &all, payload);
         self.send(world, &message);
     }
+}
+
+/// Where the server listens.
+pub(crate) fn listened() -> Addresses {
+    [5683, 5684, 5783, 5784, 5694, 5794].map(|port| Some(([192, 0, 2, 1], port).into())).into()
 }
 
 pub(crate) fn build(

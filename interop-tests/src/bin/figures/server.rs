@@ -8,7 +8,8 @@ use lwm2m_server::credentials::{
     Authenticated, Credentials, Enrol, EnrolAccount, Fact, Identity, Key, KeyMaterial, Role,
     Settings as CredentialSettings,
 };
-use lwm2m_server::driver::{self, Addresses, Running};
+use lwm2m_server::driver::{self, Running};
+use lwm2m_server::endpoint::Addresses;
 use lwm2m_server::keys::ServerKeys;
 use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Event, Operation, Path};

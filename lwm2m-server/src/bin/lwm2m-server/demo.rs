@@ -17,7 +17,8 @@ use lwm2m_server::credentials::{
     CredentialEvent, Credentials, Enrol, EnrolAccount, Happened, Identity, Key, KeyMaterial, Refusal, Retry,
     Role, Rotate, Settings, State,
 };
-use lwm2m_server::driver::{self, Addresses};
+use lwm2m_server::driver;
+use lwm2m_server::endpoint::Addresses;
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 use lwm2m_server::{Event, Path, Server, Value};
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use lwm2m_server::api::{self, now_ms};
 use lwm2m_server::config::{Config, Settled, TrustConfig, local_uri};
 use lwm2m_server::credentials::{Credentials, DeviceTrust, Role};
-use lwm2m_server::driver::{self, Addresses};
-use lwm2m_server::endpoint::{Saved, Sessions};
+use lwm2m_server::driver::{self, LastRun};
+use lwm2m_server::endpoint::{Addresses, Saved, Sessions};
 use lwm2m_server::keys::ServerKeys;
 use lwm2m_server::store::{KeySource, RedbStore, Sealer, SessionFile, Store};
 use tokio::signal::unix::{SignalKind, signal};
@@ -171,8 +171,8 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
             tracing::warn!(%error, "the sessions of the last run are lost");
             None
         });
-        let age = saved.as_ref().map(|saved| saved.age).unwrap_or_default();
-        (saved.into_iter().flatten(), age)
+        let (age, addresses) = saved.as_ref().map(|saved| (saved.age, saved.addresses)).unwrap_or_default();
+        LastRun { remotes: saved.into_iter().flatten(), age, addresses }
     })
     .await?;
     for (name, address) in [
@@ -222,7 +222,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
             std::process::exit(1);
         });
     };
-    let driver::Running { server, mut task, .. } = running;
+    let driver::Running { server, addresses, mut task } = running;
     match http {
         Some(listener) => {
             tokio::select! {
@@ -239,7 +239,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     }
     let (keep, mut remotes) = mpsc::channel::<Vec<Saved>>(4);
     let writing = tokio::task::spawn_blocking(move || {
-        sessions.put(now_ms(), core::iter::from_fn(|| remotes.blocking_recv()).flatten())
+        sessions.put(now_ms(), &addresses, core::iter::from_fn(|| remotes.blocking_recv()).flatten())
     });
     server.stop(keep).await;
     match writing.await? {

@@ -43,7 +43,7 @@ pub(crate) fn check(files: &Check, json: bool) -> Result<(), Failure> {
         }
         of_server(files, &chain, &shown, &anchors, provisioned, now, &mut told)
     } else {
-        of_device(files, &chain, &anchors, &mut told)?
+        of_device(files, &chain, &shown, &anchors, &mut told)?
     };
     if json {
         let certificates: Vec<_> = shown
@@ -122,6 +122,7 @@ fn warnings(chain: &[Certificate], now: u64) -> Vec<String> {
 fn of_device(
     files: &Check,
     chain: &[Vec<u8>],
+    shown: &[Certificate],
     anchors: &[Vec<u8>],
     told: &mut Vec<String>,
 ) -> Result<Result<String, String>, Failure> {
@@ -141,6 +142,8 @@ fn of_device(
             .map(|own| format!("the server takes it where sha256 {} is pinned", own.fingerprint))
             .map_err(|untrusted| untrusted.reason));
     }
+    let known: Vec<Certificate> = anchors.iter().filter_map(|anchor| Certificate::parse(anchor)).collect();
+    warn_of_anchor(shown, &known.iter().collect::<Vec<_>>(), told);
     let path = trust.check(now_ms(), chain);
     Ok(path
         .map(|path| {
@@ -207,6 +210,9 @@ fn of_server(
         CertificateUsage::TrustAnchorAssertion => provisioned.iter().collect(),
         _ => known.iter().collect(),
     };
+    if usage != CertificateUsage::DomainIssuedCertificate {
+        warn_of_anchor(shown, &known, told);
+    }
     match verdict {
         Ok(()) => Ok(format!("a device takes it, with usage {}", usage_in_words(usage))),
         Err(refusal) => Err(why(refusal, shown, &known, files.name.as_deref(), now)),
@@ -250,6 +256,41 @@ fn why(
     }
 }
 
+/// The authorities above a certificate, by their names, and the anchor above those.
+fn above<'c>(
+    own: &'c Certificate,
+    chain: &'c [Certificate],
+    anchors: &[&'c Certificate],
+) -> (Vec<&'c Certificate>, Option<&'c Certificate>) {
+    let is_anchor = |each: &Certificate| anchors.iter().any(|anchor| anchor.fingerprint == each.fingerprint);
+    let (mut at, mut between) = (own, Vec::new());
+    while between.len() < chain.len()
+        && let Some(above) = chain.iter().find(|each| each.subject == at.issuer && !is_anchor(each))
+    {
+        between.push(above);
+        at = above;
+    }
+    (between, anchors.iter().find(|anchor| anchor.subject == at.issuer).copied())
+}
+
+/// What is wrong with an authority that has so many others below itself.
+fn too_long(above: &Certificate, count: usize) -> Option<String> {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    let most = above.path_length.filter(|most| *most < count)?;
+    Some(format!(
+        "{above} allows {most} authorities below itself, and the path has {count} (pathLenConstraint)"
+    ))
+}
+
+/// RFC 5280 §6.1.1: an anchor is a name and a key, and what else its certificate says may be looked at or not.
+fn warn_of_anchor(chain: &[Certificate], anchors: &[&Certificate], told: &mut Vec<String>) {
+    let Some(own) = chain.first() else { return };
+    let (between, anchor) = above(own, chain, anchors);
+    if let Some(too_long) = anchor.and_then(|anchor| too_long(anchor, between.len())) {
+        told.push(format!("{too_long}: of an anchor that does not count here, but others may look at it"));
+    }
+}
+
 /// Of its path, purposes first, and then from the own certificate up.
 fn not_allowed(own: &Certificate, chain: &[Certificate], anchors: &[&Certificate]) -> String {
     let server = "server authentication";
@@ -263,24 +304,18 @@ fn not_allowed(own: &Certificate, chain: &[Certificate], anchors: &[&Certificate
     if own.is_authority {
         return format!("{own} is that of an authority, not of a server");
     }
-    let is_anchor = |each: &Certificate| anchors.iter().any(|anchor| anchor.fingerprint == each.fingerprint);
-    let (mut at, mut between) = (own, Vec::new());
-    while between.len() < chain.len()
-        && let Some(above) = chain.iter().find(|each| each.subject == at.issuer && !is_anchor(each))
-    {
+    let (between, anchor) = above(own, chain, anchors);
+    let mut at = own;
+    for (count, above) in between.iter().enumerate() {
         if !above.is_authority {
             return format!("{at} was issued by '{}', which is no authority (basicConstraints)", at.issuer);
         }
-        let count = u64::try_from(between.len()).unwrap_or(u64::MAX);
-        if let Some(most) = above.path_length.filter(|most| *most < count) {
-            return format!(
-                "{above} allows {most} authorities below itself, and the path has {count} (pathLenConstraint)"
-            );
+        if let Some(reason) = too_long(above, count) {
+            return reason;
         }
-        between.push(above);
         at = above;
     }
-    match between.iter().chain(anchors).find(|each| each.has_name_constraints) {
+    match between.into_iter().chain(anchor).find(|each| each.has_name_constraints) {
         Some(above) => format!(
             "{own}: '{}' above it may not issue for its names, {} (nameConstraints)",
             above.subject,
