@@ -306,7 +306,6 @@ pub(crate) mod tests {
         assert_eq!(Premaster::new(&[7; PSK_MAX]).bytes().last(), Some(&7));
     }
 
-    /// What an independent implementation derives from these inputs without the extended master secret.
     /// Of a handshake with the plain master secret, whose transcript is `message`.
     fn inputs<'a>(
         psk: &'a [u8],
@@ -332,6 +331,7 @@ pub(crate) mod tests {
 
     const RANDOMS: [[u8; 32]; 2] = [[2; 32], [3; 32]];
 
+    /// What an independent implementation derives from these inputs without the extended master secret.
     #[test]
     fn the_key_block_matches_an_independent_computation() {
         let secrets = derive(inputs(&sequence::<16>(1), &[sequence(0), sequence(0x20)], b""));

@@ -323,18 +323,18 @@ fn our_client_takes_accounts_with_keys_and_certificates_from_leshans_bootstrap_s
     let by_raw_keys = Security::RawPublicKey { own: &own, server: &bootstrap_key.public };
     let [.., by_certificates] = authorities.accounts(&own, &bootstrap_key);
     let [constrained, service, anchored, known] = authorities.accounts(&own, &server_key);
-    for (bootstrapped, account) in [
-        (by_psk, constrained),
-        (by_psk, service),
-        (by_psk, anchored),
-        (by_psk, known),
-        (by_psk, raw),
-        (by_raw_keys, known),
-        (by_certificates, raw),
+    for (bootstrapped, account, format) in [
+        (by_psk, constrained, "TLV"),
+        (by_psk, service, "SENML_CBOR"),
+        (by_psk, anchored, "SENML_JSON"),
+        (by_psk, known, "TLV"),
+        (by_psk, raw, "SENML_JSON"),
+        (by_raw_keys, known, "SENML_CBOR"),
+        (by_certificates, raw, "TLV"),
     ] {
         server.add_as(DEVICE, &account);
         bootstrap.add_as(DEVICE, &bootstrapped);
-        bootstrap.plan_as(DEVICE, "TLV", &server.secure_uri(), &account);
+        bootstrap.plan_as(DEVICE, format, &server.secure_uri(), &account);
         let client = ours::Client::run_as(DEVICE, &bootstrap.secure_uri(), &bootstrapped, &arguments);
         bootstrap.wait_for("finished device");
         read_at_leshan(&mut server, DEVICE);

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use lwm2m_coap::{Code, Kind, OptionNumber};
 use lwm2m_server::Operation;
-use lwm2m_server::credentials::{Authenticated, Role};
+use lwm2m_server::credentials::{
+    Authenticated, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Rotate,
+};
 use lwm2m_server::endpoint::{Config, Listener, Question, Verdict, Who};
 use support::{Device, KEY, World};
 
@@ -434,14 +436,26 @@ fn an_update_that_is_turned_away_in_another_session_brings_the_registration_ther
     let mut config = Config::default();
     config.object_lists = LINKS.len();
     let mut world = World::with(config, false);
-    let identity = world.enrol("a", Role::Management);
-    let mut device = Device::secure(&mut world, Listener::Coaps, 1, &identity, &KEY);
-    let location = device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
-    let mut moved = Device::secure(&mut world, Listener::Coaps, 2, &identity, &KEY);
-    let answer = moved.request(&mut world, Code::POST, &location, b"</1/0>,</3/0>,</4/0>").unwrap();
+    let given = |identity: &str| KeyMaterial::Given {
+        identity: Identity::new(identity.as_bytes()).unwrap(),
+        key: Key::new(KEY.to_vec()).unwrap(),
+    };
+    let accounts = vec![
+        EnrolAccount { role: Role::Bootstrap, key: given("bootstrap") },
+        EnrolAccount { role: Role::Management, key: given("old") },
+    ];
+    let now = world.now.as_millis();
+    world.credentials.enrol(now, "test", "a", &Enrol { accounts, ..Enrol::default() }).unwrap();
+    let mut old = Device::secure(&mut world, Listener::Coaps, 1, "old", &KEY);
+    let location = old.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    let rotate = Rotate { key: Some(given("new")), ..Rotate::default() };
+    world.credentials.rotate(now, "test", "a", &rotate).unwrap();
+    // The registration goes on in the session of the new credential, and the device says more in that of the old one.
+    let _new = Device::secure(&mut world, Listener::Coaps, 2, "new", &KEY);
+    let answer = old.request(&mut world, Code::POST, &location, b"</1/0>,</3/0>,</4/0>").unwrap();
     assert_eq!(answer.code, Code::SERVICE_UNAVAILABLE);
     world.request("a", Operation::Read { path: "/3/0/0".parse().unwrap(), format: None }).unwrap();
-    assert_eq!(moved.asked(&mut world).code, Code::GET);
+    assert_eq!(old.asked(&mut world).code, Code::GET);
 }
 
 #[test]

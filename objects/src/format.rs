@@ -126,12 +126,15 @@ pub enum Raw<'a> {
     Bytes(&'a [u8]),
     /// A value that says itself what it is; a number may still turn out to be of another numeric type.
     Value(Value<'a>),
-    /// An opaque in base64.
+    /// An opaque in base64, perhaps with escapes of JSON, which are well-formed here and below.
     #[cfg(feature = "json")]
     Base64(&'a str),
-    /// Text with escapes of JSON, well-formed.
+    /// Text with escapes of JSON.
     #[cfg(feature = "json")]
     Escaped(&'a str),
+    /// Text or an opaque in base64, perhaps with escapes of JSON.
+    #[cfg(feature = "json")]
+    Quoted(&'a str),
     /// An instance without resources, or a resource without resource instances.
     Empty,
 }
@@ -148,22 +151,21 @@ impl<'a> Raw<'a> {
     {
         let value = match *self {
             Self::Text(text) if kind == Kind::Opaque => {
-                return decode_base64(text, scratch).map(Value::Opaque);
+                return decode_base64(&mut text.bytes(), scratch).map(Value::Opaque);
             }
             Self::Text(text) => text::value(text, kind),
             Self::Bytes(bytes) => tlv::bytes_value(bytes, kind),
             Self::Value(value) => convert(value, kind),
             #[cfg(feature = "json")]
-            Self::Base64(text) if kind == Kind::Opaque => {
-                return decode_base64(text, scratch).map(Value::Opaque);
+            Self::Base64(text) | Self::Quoted(text) if kind == Kind::Opaque => {
+                return decode_base64(&mut json::Text(text).bytes(), scratch).map(Value::Opaque);
             }
             #[cfg(feature = "json")]
             Self::Base64(_) => None,
             #[cfg(feature = "json")]
-            Self::Escaped(text) => {
-                return json::unescape(text, scratch)
-                    .ok_or(Error::TooLarge)
-                    .and_then(|text| convert(Value::String(text), kind).ok_or(Error::BadRequest));
+            Self::Escaped(text) | Self::Quoted(text) => {
+                let text = json::Text(text).resolve(scratch).ok_or(Error::TooLarge)?;
+                convert(Value::String(text), kind)
             }
             Self::Empty => None,
         };
@@ -175,7 +177,7 @@ impl<'a> Raw<'a> {
         match self {
             Self::Text(text) => text.len(),
             #[cfg(feature = "json")]
-            Self::Base64(text) | Self::Escaped(text) => text.len(),
+            Self::Base64(text) | Self::Escaped(text) | Self::Quoted(text) => text.len(),
             Self::Bytes(_) | Self::Value(_) | Self::Empty => 0,
         }
     }
@@ -190,7 +192,7 @@ impl<'a> Raw<'a> {
             #[cfg(feature = "json")]
             Self::Base64(_) => Some(Kind::Opaque),
             #[cfg(feature = "json")]
-            Self::Escaped(_) => Some(Kind::String),
+            Self::Escaped(_) | Self::Quoted(_) => Some(Kind::String),
             Self::Empty => None,
         }
     }

@@ -136,6 +136,22 @@ pub enum Operation<'a> {
     },
 }
 
+impl Operation<'_> {
+    /// The format that the answer is wanted in, and that of the content, where there are such.
+    pub const fn formats(&self) -> (Option<Format>, Option<Format>) {
+        match *self {
+            Self::Read { accept, .. }
+            | Self::BootstrapRead { accept, .. }
+            | Self::Observe { accept, .. }
+            | Self::CancelObservation { accept, .. } => (accept, None),
+            Self::Write { content, .. }
+            | Self::Create { content, .. }
+            | Self::BootstrapWrite { content, .. } => (None, Some(content.format)),
+            _ => (None, None),
+        }
+    }
+}
+
 /// What a Write does to that which is not in its content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WriteMode {

@@ -133,6 +133,14 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
         context: &Context<'_>,
         body: &mut dyn Sink,
     ) -> Result<Outcome, Error> {
+        // LwM2M Core 1.2.1 §7.4: that JSON is of LwM2M 1.0 alone.
+        if context.version > Version::new(1, 0) {
+            match operation.formats() {
+                (Some(Format::JSON), _) => return Err(Error::NotAcceptable),
+                (_, Some(Format::JSON)) => return Err(Error::UnsupportedFormat),
+                _ => {}
+            }
+        }
         match *operation {
             Operation::Read { ref target, accept }
             | Operation::Observe { ref target, accept }

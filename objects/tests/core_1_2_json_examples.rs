@@ -128,10 +128,23 @@ fn opaques_are_base64_for_urls_in_one_and_the_usual_in_the_other() {
     // LwM2M Core 1.2.1 contradicts itself: either is read in both.
     read_back(Format::SENML_JSON, target, &values, r#"[{"n":"/0/1/5","vd":"+//+AA=="}]"#);
     read_back(Format::JSON, target, &values, r#"{"bn":"/0/1/","e":[{"n":"5","sv":"-__-AA"}]}"#);
+    // Some writers escape slashes.
+    read_back(Format::SENML_JSON, target, &values, r#"[{"n":"/0/1/5","vd":"+\/\/+AA\u003d="}]"#);
+    read_back(Format::JSON, target, &values, r#"{"bn":"/0/1/","e":[{"n":"5","sv":"+\/\/+AA=="}]}"#);
     let content = Content { format: Format::SENML_JSON, payload: br#"[{"n":"/0/1/5","vd":"AAAA"}]"# };
     let item = Items::new(&target, content).unwrap().next().unwrap().unwrap();
     assert_eq!(item.raw.value(Kind::Opaque, &mut [0; 2]), Err(Error::TooLarge));
     assert_eq!(item.raw.value(Kind::String, &mut [0; 8]), Err(Error::BadRequest));
+}
+
+#[test]
+fn a_text_is_no_number() {
+    let content = Content { format: Format::JSON, payload: br#"{"e":[{"n":"9","sv":"1"}]}"# };
+    let item = Items::new(&path!("/3/0").into(), content).unwrap().next().unwrap().unwrap();
+    for kind in [Kind::Integer, Kind::Unsigned, Kind::Time, Kind::Float, Kind::Boolean] {
+        assert_eq!(item.raw.value(kind, &mut []), Err(Error::BadRequest));
+    }
+    assert_eq!(item.raw.value(Kind::CoreLink, &mut []), Ok(Value::CoreLink("1")));
 }
 
 #[test]
@@ -220,6 +233,9 @@ fn the_alternate_path_stands_in_front_of_names() {
     both_ways(Format::JSON, target, &values, r#"{"bn":"/lwm2m/3/0/","e":[{"n":"9","v":1}]}"#);
     // Tolerated: a client that leaves it out.
     read_back(Format::SENML_JSON, target, &values, r#"[{"bn":"/3/0/","n":"9","v":1}]"#);
+    let target = Target { prefix: Some("a\"},{\\"), path: path!("/3/0") };
+    both_ways(Format::SENML_JSON, target, &values, r#"[{"bn":"/a\"},{\\/3/0/","n":"9","v":1}]"#);
+    both_ways(Format::JSON, target, &values, r#"{"bn":"/a\"},{\\/3/0/","e":[{"n":"9","v":1}]}"#);
 }
 
 #[test]
@@ -272,7 +288,7 @@ fn what_is_no_pack_of_values_is_refused() {
         r#"[{"n":"/3/0/9","vb":1}]"#,
         r#"[{"n":"/3/0/9","vs":1}]"#,
         r#"[{"n":"/3/0/9","vlo":"66"}]"#,
-        r#"[{"n":"/3/0/9","vd":"\u0041"}]"#,
+        r#"[{"n":"/3/0/9","vd":1}]"#,
         r#"[{"n":"/3/0/9","v":1,"vs":"1"}]"#, // two values
         r#"[{"n":"/3/0/9","v":1,"v":2}]"#,
         r#"[{"n":"/3/0/9","n":"/3/0/9","v":1}]"#, // two names
@@ -310,6 +326,7 @@ fn what_is_no_pack_of_values_is_refused() {
         r#"{"bn":"/3/0/","e":[{"n":"9","vs":"1"}]}"#,
         r#"{"bn":"/3/0/","e":[{"n":"9"}]}"#,
         r#"{"e":[{"n":"9/0/1/2","v":1}]}"#,
+        r#"{"e":[{"n":"9","v":1,"n":"9"}]}"#,
     ] {
         assert_eq!(decode(Format::JSON, path!("/3/0"), text), Err(Error::BadRequest), "{text}");
     }

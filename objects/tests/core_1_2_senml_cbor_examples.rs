@@ -107,6 +107,12 @@ fn indefinite_packs_and_records_and_fields_without_meaning_here_are_read() {
         &values,
         "9fbf21652f332f302f22f93e000061390161250201ffa30062313403662b30323a30300600ff",
     );
+    // With the version.
+    read_back(
+        path!("/3/0/9").into(),
+        &values[..1],
+        "81a320 0a00662f332f302f390201".replace(' ', "").as_str(),
+    );
     // Base fields in a record of their own.
     read_back(path!("/3/0").into(), &values, "83a121652f332f302fa20061390201a20062313403662b30323a3030");
 }
@@ -156,6 +162,7 @@ fn what_is_no_pack_of_values_is_refused() {
         "81a300662f332f302f39020161610101",         // bytes behind
         "81a300662f332f302f39020162785f01",         // a label that must be understood
         "81a300662f332f302f3902010501",             // a sum
+        "81a300662f332f302f390201200b",             // a later version
         "81a200672f333333302f3902",                 // cut off
         "9b00000000ffffffff",                       // a length to preallocate
         "81bbffffffffffffffff",

@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
             "true" => Item::Boolean(true),
             "false" => Item::Boolean(false),
             "null" => Item::Null,
-            _ if word.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => Item::Number(word),
+            _ if is_number(word.as_bytes()) => Item::Number(word),
             _ => return None,
         })
     }
@@ -136,6 +136,30 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether this is a number (RFC 8259 §6), which the parsers of text need not tell.
+fn is_number(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let integer = text.strip_prefix(b"-").unwrap_or(text);
+    let (whole, mut rest) = integer.split_at(digits(integer));
+    if whole.is_empty() || matches!(whole, [b'0', _, ..]) {
+        return false;
+    }
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let length = digits(fraction);
+        if length == 0 {
+            return false;
+        }
+        rest = fraction.split_at(length).1;
+    }
+    match rest {
+        [] => true,
+        [b'e' | b'E', b'+' | b'-', exponent @ ..] | [b'e' | b'E', exponent @ ..] => {
+            !exponent.is_empty() && digits(exponent) == exponent.len()
+        }
+        _ => false,
+    }
+}
+
 /// What stands between two quotes; its escapes are well-formed.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Text<'a>(pub(super) &'a str);
@@ -161,19 +185,25 @@ impl<'a> Text<'a> {
         (!self.0.contains('\\')).then_some(self.0)
     }
 
+    /// The text without escapes, in `out` if there are some. Nothing when that is too small.
+    pub(super) fn resolve<'s>(self, out: &'s mut [u8]) -> Option<&'s str>
+    where
+        'a: 's,
+    {
+        if let Some(text) = self.plain() {
+            return Some(text);
+        }
+        let mut length = 0_usize;
+        for character in self.characters() {
+            let place = out.get_mut(length..)?.get_mut(..character.len_utf8())?;
+            length = length.saturating_add(character.encode_utf8(place).len());
+        }
+        core::str::from_utf8(out.get(..length)?).ok()
+    }
+
     pub(super) fn is(self, text: &str) -> bool {
         self.characters().eq(text.chars())
     }
-}
-
-/// Removes the escapes of a text and returns the part of `out` that it takes. Nothing when that is too small.
-pub(super) fn unescape<'s>(text: &str, out: &'s mut [u8]) -> Option<&'s str> {
-    let mut length = 0_usize;
-    for character in Text(text).characters() {
-        let place = out.get_mut(length..)?.get_mut(..character.len_utf8())?;
-        length = length.saturating_add(character.encode_utf8(place).len());
-    }
-    core::str::from_utf8(out.get(..length)?).ok()
 }
 
 /// The characters that a text stands for. Nothing more behind an escape that is malformed.
@@ -218,23 +248,29 @@ impl Iterator for Characters<'_> {
 /// Writes a text between quotes.
 pub(super) fn emit_text(text: &str, sink: &mut dyn Sink) -> Result<(), Full> {
     sink.write(b"\"")?;
-    let mut rest = text;
-    while let Some(index) = rest.find(|character| matches!(character, '"' | '\\' | '\0'..' ')) {
-        let (plain, escaped) = rest.split_at(index);
-        sink.write(plain.as_bytes())?;
-        let (byte, behind) = escaped.split_at(1);
-        match byte.as_bytes() {
-            [control @ ..b' '] => {
-                let digit = b"0123456789abcdef".get(usize::from(control & 0xf)).copied().unwrap_or(b'0');
-                sink.write(&[b'\\', b'u', b'0', b'0', b'0' | control >> 4, digit])?;
-            }
-            quoted => {
-                sink.write(b"\\")?;
-                sink.write(quoted)?;
-            }
-        }
-        rest = behind;
-    }
-    sink.write(rest.as_bytes())?;
+    Escaping(sink).write(text.as_bytes())?;
     sink.write(b"\"")
+}
+
+/// Escapes what may not stand between quotes as it is.
+pub(super) struct Escaping<'s>(pub(super) &'s mut dyn Sink);
+
+impl Sink for Escaping<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let mut rest = bytes;
+        while let Some(index) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')) {
+            let (plain, escaped) = rest.split_at(index);
+            self.0.write(plain)?;
+            let [byte, behind @ ..] = escaped else { break };
+            match *byte {
+                control @ ..b' ' => {
+                    let digit = b"0123456789abcdef".get(usize::from(control & 0xf)).copied().unwrap_or(b'0');
+                    self.0.write(&[b'\\', b'u', b'0', b'0', b'0' | control >> 4, digit])?;
+                }
+                quoted => self.0.write(&[b'\\', quoted])?,
+            }
+            rest = behind;
+        }
+        self.0.write(rest)
+    }
 }

@@ -4,7 +4,7 @@
 
 use lwm2m_coap::Sink;
 
-use super::json::Reader;
+use super::json::{Escaping, Reader};
 use super::senml::emit_base;
 use super::senml_json::{Decoder, OMA, emit_fields};
 use super::{Leaf, Source};
@@ -18,7 +18,7 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
             return Ok(sink.write(b",{")?);
         }
         sink.write(b"{\"bn\":\"")?;
-        emit_base(target, slash, sink)?;
+        emit_base(target, slash, &mut Escaping(sink))?;
         Ok(sink.write(b"\",\"e\":[{")?)
     };
     source.visit(target.path, &mut |path, leaf| {

@@ -7,6 +7,9 @@ use lwm2m_coap::{Full, Sink};
 use crate::path::PathParser;
 use crate::{Path, Target};
 
+/// The version of SenML (RFC 8428 §4.4).
+pub(super) const VERSION: i64 = 10;
+
 /// Writes the base name: the target, with a slash behind it when names follow.
 pub(super) fn emit_base(target: &Target<'_>, slash: bool, sink: &mut dyn Sink) -> Result<(), Full> {
     target.emit(sink)?;

@@ -6,7 +6,7 @@ use lwm2m_coap::{Count, Full, Sink};
 
 use super::cbor::{self, emit_head, emit_text};
 use super::plain_cbor;
-use super::senml::{emit_base, emit_name, parse_name};
+use super::senml::{VERSION, emit_base, emit_name, parse_name};
 use super::{Item, Leaf, Raw, Source, parse_object_link};
 use crate::decimal::{emit_integer as emit_decimal, parse_float};
 use crate::{Error, Level, Target, Value};
@@ -127,6 +127,13 @@ impl<'a> Decoder<'a> {
                     self.base = text;
                     continue;
                 }
+                // RFC 8428 §4.4: of a later version nothing is known.
+                (cbor::Item::Negative(0), cbor::Item::Unsigned(version)) => {
+                    if version > VERSION.cast_unsigned() {
+                        return None;
+                    }
+                    continue;
+                }
                 (cbor::Item::Unsigned(0), cbor::Item::Text(text)) if name.is_none() => {
                     name = Some(text);
                     continue;
@@ -145,7 +152,7 @@ impl<'a> Decoder<'a> {
                 }
                 // RFC 8428 §4.4: what is unknown is ignored, but for a label that ends in an underscore. A base value (-5), a
                 // base sum (-6) or a sum (5) would change what the other fields mean.
-                (cbor::Item::Negative(0 | 2 | 3 | 6..) | cbor::Item::Unsigned(1 | 6 | 7 | 9..), _) => {
+                (cbor::Item::Negative(2 | 3 | 6..) | cbor::Item::Unsigned(1 | 6 | 7 | 9..), _) => {
                     self.skip(field)?;
                     continue;
                 }

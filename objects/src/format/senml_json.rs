@@ -4,8 +4,8 @@
 
 use lwm2m_coap::Sink;
 
-use super::json::{Reader, Text, emit_text};
-use super::senml::{emit_base, emit_name, parse_name};
+use super::json::{Escaping, Reader, Text, emit_text};
+use super::senml::{VERSION, emit_base, emit_name, parse_name};
 use super::text::{PADDED, UNPADDED, emit_base64};
 use super::{Item, Leaf, Raw, Source, emit_object_link, parse_object_link};
 use crate::decimal::{emit_float, emit_integer, emit_unsigned};
@@ -40,7 +40,7 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
         let below = path.ids().get(target.path.ids().len()..).unwrap_or_default();
         if core::mem::take(&mut first) {
             sink.write(b"{\"bn\":\"")?;
-            emit_base(target, !below.is_empty(), sink)?;
+            emit_base(target, !below.is_empty(), &mut Escaping(sink))?;
             sink.write(b"\",")?;
         } else {
             sink.write(b",{")?;
@@ -164,17 +164,17 @@ impl<'a> Decoder<'a> {
                 Some(Raw::Value(json.number()?))
             } else if label.is(labels.text) {
                 let text = json.text()?;
-                Some(match (text.plain(), labels.data) {
-                    (Some(text), Some(_)) => Raw::Value(Value::String(text)),
-                    (Some(text), None) => Raw::Text(text),
-                    (None, _) => Raw::Escaped(text.0),
+                Some(match (labels.data, text.plain()) {
+                    (Some(_), Some(text)) => Raw::Value(Value::String(text)),
+                    (Some(_), None) => Raw::Escaped(text.0),
+                    (None, _) => Raw::Quoted(text.0),
                 })
             } else if label.is(labels.boolean) {
                 Some(Raw::Value(Value::Boolean(json.boolean()?)))
             } else if label.is(labels.link) {
                 Some(Raw::Value(Value::ObjectLink(parse_object_link(json.text()?.plain()?)?)))
             } else if labels.data.is_some_and(|data| label.is(data)) {
-                Some(Raw::Base64(json.text()?.plain()?))
+                Some(Raw::Base64(json.text()?.0))
             } else {
                 if label.is("n") && name.is_none() {
                     name = Some(json.text()?);
@@ -182,7 +182,10 @@ impl<'a> Decoder<'a> {
                     self.base = json.text()?;
                 } else if label.is("n") || labels.refused.iter().any(|refused| label.is(refused)) {
                     return None;
-                } else if label.0.ends_with('_') {
+                } else if label.is("bver") && labels.data.is_some() {
+                    // RFC 8428 §4.4: of a later version nothing is known.
+                    let Value::Integer(..=VERSION) = json.number()? else { return None };
+                } else if labels.data.is_some() && label.characters().last() == Some('_') {
                     // RFC 8428 §4.4: what is unknown is ignored, but for such a label.
                     return None;
                 } else {

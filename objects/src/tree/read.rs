@@ -6,7 +6,7 @@ use lwm2m_coap::Sink;
 
 use super::{Access, Context, Right, Tree, instances, resource_instances};
 use crate::format::{Chunks, Leaf, Source, Visitor, convert, encode};
-use crate::{At, Error, Format, Kind, Level, Object, Outcome, Path, ResourceDef, Target, Version};
+use crate::{At, Error, Format, Kind, Level, Object, Outcome, Path, ResourceDef, Target};
 
 impl Tree<'_, '_, '_> {
     pub(super) fn read(
@@ -17,9 +17,6 @@ impl Tree<'_, '_, '_> {
         body: &mut dyn Sink,
     ) -> Result<Outcome, Error> {
         let path = target.path;
-        if accept == Some(Format::JSON) && context.version > Version::new(1, 0) {
-            return Err(Error::NotAcceptable);
-        }
         let place = self.locate(path)?;
         if place.instance.is_some() {
             self.check_access(&place, Right::Read, context)?;

@@ -13,7 +13,7 @@ use crate::{
 
 /// The longest value that does not stand in the payload as it is, in bytes: an opaque in base64, a text with escapes.
 // Departure: a longer one is refused with 4.13; it belongs into another format, and would have to be held.
-const LONGEST_DECODED: usize = 256;
+const LONGEST_DECODED: usize = if cfg!(feature = "json") { 1024 } else { 256 };
 
 /// What a payload may contain, beyond what the definition says.
 #[derive(Clone, Copy, PartialEq, Eq)]

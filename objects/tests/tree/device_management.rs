@@ -269,13 +269,39 @@ fn links_to_what_is_there_are_written() {
     assert_eq!(outcome, Ok(Outcome::Changed));
 }
 
+#[cfg(feature = "json")]
+#[test]
+fn the_json_of_lwm2m_1_0_is_not_for_later_versions() {
+    let mut store = thing();
+    let target = Target::from(path!("/42769/4/0"));
+    let content = Content { format: Format::JSON, payload: br#"{"e":[{"v":9}]}"# };
+    let accept = Some(Format::JSON);
+    let path = target.path;
+    for (operation, refusal) in [
+        (Operation::Read { target, accept }, Error::NotAcceptable),
+        (Operation::BootstrapRead { path: path!("/1"), accept }, Error::NotAcceptable),
+        (Operation::Write { target, mode: WriteMode::Replace, content }, Error::UnsupportedFormat),
+        (Operation::Create { target: path!("/42769").into(), content }, Error::UnsupportedFormat),
+        (Operation::BootstrapWrite { path, content }, Error::UnsupportedFormat),
+    ] {
+        let (result, body) = perform(&mut [&mut store], &operation, &Context::default());
+        assert_eq!((result, body), (Err(refusal), Vec::new()));
+    }
+    let context = Context { version: lwm2m_objects::Version::new(1, 0), ..Context::default() };
+    let written =
+        perform(&mut [&mut store], &Operation::Write { target, mode: WriteMode::Replace, content }, &context);
+    assert_eq!(written.0, Ok(Outcome::Changed));
+    let (_, body) = perform(&mut [&mut store], &Operation::Read { target, accept }, &context);
+    assert_eq!(body, br#"{"bn":"/42769/4/0","e":[{"v":9}]}"#);
+}
+
 #[test]
 fn an_opaque_in_text_is_base64() {
     let mut store = thing();
     let outcome = write(&mut store, path!("/42769/4/5"), WriteMode::Replace, Format::TEXT, b"AAEC_w");
     assert_eq!(outcome, Ok(Outcome::Changed));
     assert_eq!(store.instances.get(&4).unwrap().get(&(5, 0)), Some(&Owned::Opaque(vec![0, 1, 2, 255])));
-    let long = [b'A'; 400];
+    let long = [b'A'; 1400];
     let outcome = write(&mut store, path!("/42769/4/5"), WriteMode::Replace, Format::TEXT, &long);
     assert_eq!(outcome, Err(Error::TooLarge));
 }
