@@ -90,7 +90,7 @@ pub(crate) fn measure(effort: u32) -> Table {
     }
     table.note(
         "P-256 is by AWS-LC in all of them but OpenSSL. Ours on loopback is `lwm2m-server` as a whole, with the look-up of the \
-         device's certificate, its threads for signatures and its events.",
+         device's certificate, its workers and its events.",
     );
     table
 }
