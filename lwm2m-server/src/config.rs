@@ -6,7 +6,7 @@
 //! allow_nosec = false
 //! challenge = false               # whether devices without security first prove their address by Echo (RFC 9175)
 //! threads = 4                     # that read packets; left out, one for each processor
-//! workers = 4                     # threads for the signatures of handshakes; left out, one for each processor
+//! workers = 4                     # threads for the arithmetic of handshakes; left out, one for each processor
 //!
 //! [listen]                        # "off" opens no socket
 //! coap = "0.0.0.0:5683"
@@ -148,7 +148,7 @@ pub struct Config {
     pub challenge: Option<bool>,
     /// Threads that read packets, 1 to 255; one for each processor if it is not said.
     pub threads: Option<NonZeroU8>,
-    /// Threads for the signatures of handshakes, 1 to 255; one for each processor if it is not said.
+    /// Threads for the arithmetic of handshakes, 1 to 255; one for each processor if it is not said.
     pub workers: Option<NonZeroU8>,
     /// Addresses.
     #[serde(default)]
@@ -320,7 +320,7 @@ pub struct Settled {
     pub challenge: bool,
     /// Threads that read packets; one for each processor if `None`.
     pub threads: Option<NonZeroU8>,
-    /// Threads for the signatures of handshakes; one for each processor if `None`.
+    /// Threads for the arithmetic of handshakes; one for each processor if `None`.
     pub workers: Option<NonZeroU8>,
     /// What the server proves itself with; a key in the data folder if there is none.
     pub server_keys: Vec<KeyConfig>,

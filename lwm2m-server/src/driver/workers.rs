@@ -1,4 +1,4 @@
-//! The threads that do the long steps of certificate handshakes, so that no packet waits for a signature (invariant: what goes in
+//! The threads that do the long steps of handshakes, so that no packet waits for a curve or a signature (invariant: what goes in
 //! comes out once, also when doing it panics).
 //!
 //! They give way to the threads that read packets: a flood of handshakes delays handshakes.

@@ -19,6 +19,7 @@ use interop_tests::owner::{Owner, key_file};
 use lwm2m_server::Provider;
 use lwm2m_server::credentials::{Binding, DeviceTrust, Fingerprint, KeyMaterial, Subject};
 use lwm2m_server::keys::{ServerKey, ServerKeys};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 
 use crate::children::{Child, free_port};
 use crate::machine::cpu_of;
@@ -38,7 +39,7 @@ type Server = Connection<2048, Box<Handshake<2048, Provider>>, Provider>;
 pub(crate) fn measure(effort: u32) -> Table {
     let title = "DTLS 1.2, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, certificates on both sides";
     let mut table = Table::new(title, &["what", "ours", "beside it", "ratio", "goal"]);
-    let sides = [Side::device(), Side::server()];
+    let sides = Side::both();
     let ours = least(effort, || handshake(&sides, false));
     let checked = least(effort, || handshake(&sides, true));
     let configs = dimpl_config();
@@ -89,7 +90,7 @@ pub(crate) fn measure(effort: u32) -> Table {
     }
     table.note(
         "P-256 is by AWS-LC in all of them but OpenSSL. Ours on loopback is `lwm2m-server` as a whole, with the look-up of the \
-         device's certificate, its threads for signatures and its events.",
+         device's certificate, its workers and its events.",
     );
     table
 }
@@ -101,44 +102,52 @@ fn rate(time: Duration) -> String {
 
 /// One side, with its key ready to sign.
 struct Side {
-    owner: Owner,
+    secret: [u8; 32],
     key: ServerKey,
+    /// Its certificate and that of its authority, whom both trust.
+    chain: [Vec<u8>; 2],
     trust: Trust,
 }
 
-/// Whom it trusts in.
+/// How it judges the path of the other side.
 enum Trust {
-    Device { anchor: Vec<u8> },
+    Device,
     Server(DeviceTrust),
 }
 
 impl Side {
-    fn device() -> Self {
-        Self::of(Owner::device(), |anchor| Trust::Device { anchor })
-    }
-
-    fn server() -> Self {
-        Self::of(Owner::server(), |anchor| {
-            let mut trust = DeviceTrust::default();
-            trust.add_anchors(&anchor).expect("an authority");
-            Trust::Server(trust)
+    /// A device and its server, with certificates of one authority.
+    fn both() -> [Self; 2] {
+        let pair = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+        let params = |name: &str| {
+            let mut params = CertificateParams::new(Vec::new()).expect("no names");
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params
+        };
+        let (mut authority, key) = (params("authority"), pair());
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let anchor = authority.self_signed(&key).expect("a certificate").der().to_vec();
+        let issuer = Issuer::new(authority, key);
+        let mut trust = DeviceTrust::default();
+        trust.add_anchors(&anchor).expect("an authority");
+        [("device", Trust::Device), (SERVER_NAME, Trust::Server(trust))].map(|(name, trust)| {
+            let pair = pair();
+            let own = params(name).signed_by(&pair, &issuer).expect("a certificate").der().to_vec();
+            let secret = pair.serialize_der()[36..68].try_into().expect("PKCS #8 of P-256");
+            let key = ServerKey::in_memory(&secret).expect("a key of P-256");
+            Self { secret, key, chain: [own, anchor.clone()], trust }
         })
-    }
-
-    fn of(owner: Owner, trust: impl FnOnce(Vec<u8>) -> Trust) -> Self {
-        let key = ServerKey::in_memory(&owner.secret).expect("a key of P-256");
-        let anchor = owner.chain.last().expect("its authority").clone();
-        Self { owner, key, trust: trust(anchor) }
     }
 
     /// Whether the path of the other side leads to an authority that is trusted.
     fn trusts<'c>(&self, chain: impl Iterator<Item = &'c [u8]> + Clone) -> bool {
         let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
         match &self.trust {
-            Trust::Device { anchor } => {
+            Trust::Device => {
                 let trust = ServerTrust {
                     usage: CertificateUsage::TrustAnchorAssertion,
-                    association: CertificateAssociation::Full(anchor),
+                    association: CertificateAssociation::Full(&self.chain[1]),
                     anchors: &[],
                     name: SERVER_NAME,
                     now: Some(now.as_secs()),
@@ -208,7 +217,7 @@ where
 {
     while let Some(pending) = asking.poll_pending() {
         let id = pending.id;
-        let chain: Vec<&[u8]> = side.owner.chain.iter().map(Vec::as_slice).collect();
+        let chain: Vec<&[u8]> = side.chain.iter().map(Vec::as_slice).collect();
         let signature;
         let answer = match pending.operation {
             Operation::CheckPeer { certificate: PeerCertificate::X509(chain) } => {
@@ -237,9 +246,9 @@ struct Arithmetic {
 
 impl Arithmetic {
     fn measure(effort: u32, [device, server]: &[Side; 2]) -> Self {
-        let secret = &device.owner.secret;
+        let secret = &device.secret;
         let public = |secret| Provider::p256_public(secret).expect("a key of P-256");
-        let (own, other) = (public(secret), public(&server.owner.secret));
+        let (own, other) = (public(secret), public(&server.secret));
         let signature = device.key.sign(&[7; 32]).expect("a key of P-256");
         Self {
             share: least(effort, || {
