@@ -60,6 +60,9 @@ const LONGEST: Duration = Duration::from_secs(31);
 /// Datagrams that each of the two floods sends in a millisecond at most: what the machine needs itself stays free.
 const A_MILLISECOND: u64 = 10;
 
+/// One flood at a time: another one would begin or end amid what is measured.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).unwrap();
 }
@@ -464,6 +467,7 @@ fn counters(served: &Served) -> impl Fn(&str) -> u64 + use<> {
 
 #[test]
 fn honest_devices_get_in_and_are_answered_during_a_flood() {
+    let _alone = ALONE.blocking_lock();
     let folder = tempfile::tempdir().unwrap();
     let (data, config) = (folder.path().join("data"), folder.path().join("lwm2m.toml"));
     let unregistered = STRANGERS * usize::try_from(factor().min(FULL)).unwrap();
@@ -518,6 +522,7 @@ fn honest_devices_get_in_and_are_answered_during_a_flood() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn honest_devices_get_in_and_are_answered_while_the_server_has_signatures_to_make() {
+    let _alone = ALONE.lock().await;
     let running = server(|settings| {
         settings.endpoint.keys = ServerKeys::new(vec![ServerKey::in_memory(&[0x51; 32]).unwrap()]);
     })
@@ -549,6 +554,7 @@ async fn honest_devices_get_in_and_are_answered_while_the_server_has_signatures_
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn who_has_a_pre_shared_key_gets_in_at_once_while_the_token_with_the_servers_key_does_not_answer() {
     const WORKERS: u8 = 2;
+    let _alone = ALONE.lock().await;
     let asked = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&asked);
     let sign = move |_: &_| {
@@ -696,6 +702,7 @@ fn prove_nothing(
 
 #[test]
 fn honest_devices_get_in_and_are_answered_during_a_flood_of_chains_and_false_proofs() {
+    let _alone = ALONE.blocking_lock();
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &[u8]| {
         let path = folder.path().join(name);
