@@ -65,7 +65,8 @@ pub enum Work {
         presented: Presented,
     },
     /// The server's share, what both sides agree on, or whether the device has its key besides.
-    Compute(Computation),
+    /// In a box, which is wiped: a queue that held its secret would keep a copy.
+    Compute(Box<Computation>),
     /// The server's signature.
     Sign {
         /// The key that was presented.
@@ -81,7 +82,7 @@ pub enum Done {
     /// Whom it proves if its key is proven, or why it is not let in.
     Checked(Result<Authenticated, Untrusted>),
     /// For its handshake alone.
-    Computed(Computed),
+    Computed(Box<Computed>),
     /// `None` where the key cannot be used.
     Signed(Option<[u8; SIGNATURE]>),
     /// Nothing: whoever did it failed. The handshake is given up.
@@ -104,7 +105,7 @@ impl Work {
             Self::CheckPeer { role, presented } => {
                 Done::Checked(credentials.identify(now_ms, role, &presented))
             }
-            Self::Compute(computation) => Done::Computed(computation.run::<Provider>()),
+            Self::Compute(computation) => Done::Computed(Box::new(computation.run::<Provider>())),
             Self::Sign { key, digest } => Done::Signed(key.sign(&digest)),
         }
     }
@@ -227,7 +228,9 @@ impl Endpoint {
                 let who = proving.as_ref().and_then(|proving| proving.who.clone());
                 let seal =
                     |made: &dtls_psk::Session| counters.ticket(sessions.seal(now, made, who.as_ref()?));
-                session.provide_with_ticket(dtls(now), pending, Answer::Computed(computed), seal)
+                // What is moved out of a box stays in its memory.
+                let answer = Answer::Computed(Computed::clone(&computed));
+                session.provide_with_ticket(dtls(now), pending, answer, seal)
             }
             (Done::Signed(Some(signature)), _) => {
                 session.provide(dtls(now), pending, Answer::Signature(&signature))
@@ -276,7 +279,7 @@ impl Endpoint {
                     }
                     Work::CheckPeer { role, presented }
                 }
-                (Operation::Compute(computation), _) => Work::Compute(computation),
+                (Operation::Compute(computation), _) => Work::Compute(Box::new(computation)),
                 _ => return,
             };
             return self.queue_work(WorkId { key, pending: id, lane: work.lane() }, work);
