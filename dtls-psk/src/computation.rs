@@ -51,12 +51,15 @@ pub(crate) struct Signed {
     pub(crate) signature: [u8; SIGNATURE],
 }
 
-/// What came of a [`Computation`]; good for its handshake alone.
+/// What came of a [`Computation`]; good for its handshake alone. It is wiped when it is dropped; a clone leaves nothing behind where
+/// a move would.
+#[derive(Clone)]
 pub struct Computed {
     id: PendingId,
     result: Result<Product, Reason>,
 }
 
+#[derive(Clone)]
 pub(crate) enum Product {
     #[cfg(feature = "server")]
     Share(Share),
@@ -141,6 +144,9 @@ impl Drop for Computation {
 }
 
 impl ZeroizeOnDrop for Computation {}
+
+// What is secret in it is.
+impl ZeroizeOnDrop for Computed {}
 
 impl PartialEq for Computation {
     fn eq(&self, other: &Self) -> bool {

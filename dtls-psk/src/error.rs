@@ -161,7 +161,7 @@ impl fmt::Display for Reason {
             #[cfg(feature = "rpk")]
             Self::NothingToPresent => "there is no certificate to present, or no key to sign with",
             #[cfg(any(feature = "server", feature = "rpk"))]
-            Self::OperationUnanswered => "an operation of this side was not answered in time",
+            Self::OperationUnanswered => "an operation of this side was not answered in time or could not be done",
             Self::WrongKey => "the peer has another key for this identity",
             Self::BadFinished => "the peer's Finished does not match the handshake",
             Self::NoCommonSuite => "there is no cipher suite in common",

@@ -4,6 +4,8 @@
 
 mod support;
 
+use dtls_psk::{Crypto as _, Purpose, Suite, Suites};
+use lwm2m_server::Provider;
 use lwm2m_server::credentials::{
     Authenticated, Binding, DeviceTrust, Enrol, EnrolAccount, Fingerprint, KeyMaterial, Role, Subject,
 };
@@ -196,14 +198,8 @@ fn work_beyond_what_may_be_out_waits_its_turn_and_what_is_lost_ends_its_handshak
         device.begin_with_key(&mut world, holder);
         device
     });
-    // The ClientHello with the cookie; nobody does the work that follows.
     for device in &mut devices {
-        for _ in 0..2 {
-            for datagram in device.due(&world) {
-                world.receive_unsettled(device.local, device.address, &datagram);
-            }
-            device.take_all(&mut world);
-        }
+        send_hellos(&mut world, device);
     }
     let (id, work) = world.endpoint.poll_work().unwrap();
     assert!(matches!(work, Work::Compute(_)), "its share");
@@ -220,16 +216,69 @@ fn work_beyond_what_may_be_out_waits_its_turn_and_what_is_lost_ends_its_handshak
 }
 
 #[test]
+fn what_a_device_with_a_pre_shared_key_waits_for_goes_before_the_signatures_of_others() {
+    let mut config = Config::default();
+    config.keys = ServerKeys::new(vec![server_key(SERVER)]);
+    config.works = 1;
+    let mut world = World::with(config, false);
+    let holders = [1, 2].map(|secret| Holder::of(secret, server_key(SERVER).raw_public_key()));
+    for holder in holders {
+        let mut device = Device::plain(Listener::Coaps, holder.secret[0].into());
+        device.begin_with_key(&mut world, holder);
+        send_hellos(&mut world, &mut device);
+        let (id, share) = world.endpoint.poll_work().unwrap();
+        let done = share.run(world.now.as_millis(), &world.credentials);
+        world.endpoint.provide_work(world.now, id, done);
+    }
+    let identity = world.enrol("b", Role::Management);
+    let mut device = Device::plain(Listener::Coaps, 3);
+    device.dtls = device.dtls.with_suites(Suites::new(&[Suite::EcdhePskAes128Ccm8]).unwrap());
+    device.begin(&mut world, &identity, &KEY);
+    send_hellos(&mut world, &mut device);
+    let (_, first) = world.endpoint.poll_work().unwrap();
+    assert!(matches!(&first, Work::Compute(it) if it.purpose() == Purpose::Share), "{first:?}");
+    let (_, second) = world.endpoint.poll_work().unwrap();
+    assert!(matches!(second, Work::Sign { .. }), "whatever else is out: {second:?}");
+    assert!(world.endpoint.poll_work().is_none(), "one signature is out");
+}
+
+#[test]
+fn signatures_of_a_key_elsewhere_leave_room_for_those_of_keys_in_memory() {
+    let mut config = Config::default();
+    let point = Provider::p256_public(&[SERVER; 32]).unwrap();
+    let elsewhere = ServerKey::elsewhere(&point, |_| None).for_role(Some(Role::Bootstrap));
+    config.keys = ServerKeys::new(vec![elsewhere, server_key(SERVER).for_role(Some(Role::Management))]);
+    config.works = 1;
+    let mut world = World::with(config, false);
+    let begin = |world: &mut World, listener, port| {
+        let mut device = Device::plain(listener, port);
+        device.begin_with_key(world, Holder::of(1, server_key(SERVER).raw_public_key()));
+        send_hellos(world, &mut device);
+        let (id, share) = world.endpoint.poll_work().unwrap();
+        world.endpoint.provide_work(world.now, id, share.run(world.now.as_millis(), &world.credentials));
+        world.endpoint.poll_work()
+    };
+    assert!(begin(&mut world, Listener::BootstrapCoaps, 1).is_some());
+    assert!(begin(&mut world, Listener::BootstrapCoaps, 2).is_none(), "one is out");
+    assert!(matches!(begin(&mut world, Listener::Coaps, 3), Some((_, Work::Sign { .. }))));
+}
+
+/// The ClientHello and the one with the cookie; nobody does the work that follows.
+fn send_hellos(world: &mut World, device: &mut Device) {
+    for _ in 0..2 {
+        for datagram in device.due(world) {
+            world.receive_unsettled(device.local, device.address, &datagram);
+        }
+        device.take_all(world);
+    }
+}
+
+#[test]
 fn what_came_of_other_work_answers_nothing() {
     let (mut world, holder) = world();
     let mut device = Device::plain(Listener::Coaps, 1);
     device.begin_with_key(&mut world, holder);
-    for _ in 0..2 {
-        for datagram in device.due(&world) {
-            world.receive_unsettled(device.local, device.address, &datagram);
-        }
-        device.take_all(&mut world);
-    }
+    send_hellos(&mut world, &mut device);
     let (id, _) = world.endpoint.poll_work().unwrap();
     let who = Authenticated::new("a".into(), Role::Management, 1);
     world.endpoint.provide_work(world.now, id, Done::Checked(Ok(who)));

@@ -3,8 +3,8 @@
 //!
 //! Goals: 99 of 100 handshakes in less than a second, and exchanges in established sessions in less than 10 ms. `LWM2M_FLOOD=100`
 //! makes it a hundred times as long, with a million hellos, 100,000 handshakes and as many transfers, and holds the server to
-//! them; what is shorter has limits that are lower by as much, and bounds that a machine with other work keeps. `--nocapture`
-//! shows the figures.
+//! them; what is shorter has limits that are lower by as much, and on a machine with other work is judged by what was measured
+//! before it. `--nocapture` shows the figures.
 
 #![expect(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use dtls_psk::{
     Answer, CertificateType, ClientCertificate, Connection, Crypto, Datagram, Handshake, Input, Operation,
-    POINT, Psk, RustCrypto, SIGNATURE, Suites, raw_public_key,
+    POINT, Psk, RustCrypto, SIGNATURE, Suite, Suites, raw_public_key,
 };
 use lwm2m_coap::{Code, udp};
 use lwm2m_server::Provider;
@@ -55,10 +55,16 @@ const SAMPLES: usize = 200;
 const STRANGERS: usize = 100;
 /// The factor of a whole flood.
 const FULL: u64 = 100;
-/// How much more time than the goal one of a hundred may take in a shorter one, which other work on the machine hits by chance.
-const SHORT: u64 = 50;
+/// How much more than before the flood 99 of 100 may take during a shorter one, where a machine with other work misses the goal.
+/// The threads of the flood take processors too: with four busy processes beside it on two processors that made 3.4 times, at most.
+const SLOWER: u32 = 10;
+/// What no handshake and no exchange takes: five flights were lost, repeated after 1, 2, 4, 8 and 16 seconds (RFC 6347 §4.2.4).
+const LONGEST: Duration = Duration::from_secs(31);
 /// Datagrams that each of the two floods sends in a millisecond at most: what the machine needs itself stays free.
 const A_MILLISECOND: u64 = 10;
+
+/// One flood at a time: another one would begin or end amid what is measured.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).unwrap();
@@ -69,6 +75,8 @@ fn random(bytes: &mut [u8]) {
 enum Who {
     /// By the identity of a pre-shared key.
     Identity(String),
+    /// By one with a key agreement besides.
+    Agreeing(String),
     Holder(Holder),
 }
 
@@ -141,6 +149,11 @@ impl<C: Crypto> Device<C> {
                 let psk = Psk { identity: identity.as_bytes(), key: &KEY };
                 Session::client(now, &config, psk, rng, memory)
             }
+            Who::Agreeing(identity) => {
+                let suites = Suites::new(&[Suite::EcdhePskAes128Ccm8]).unwrap();
+                let psk = Psk { identity: identity.as_bytes(), key: &KEY };
+                Session::client(now, &config.with_suites(suites), psk, rng, memory)
+            }
             Who::Holder(Holder { chain: None, .. }) => {
                 Session::certificate_client(now, &with_keys, ClientCertificate::RawPublicKey, rng, memory)
             }
@@ -152,7 +165,7 @@ impl<C: Crypto> Device<C> {
         let socket = UdpSocket::bind((from, 0)).unwrap();
         socket.connect(server).unwrap();
         let holder = match who {
-            Who::Identity(_) => None,
+            Who::Identity(_) | Who::Agreeing(_) => None,
             Who::Holder(holder) => Some(holder.clone()),
         };
         Self { socket, session: session.unwrap(), holder, began: Instant::now(), next_id: 1 }
@@ -202,7 +215,7 @@ impl Device {
         device.flush();
         while !device.session.is_established() {
             assert!(!device.session.is_closed(), "an honest handshake is not refused");
-            assert!(device.began.elapsed() < Duration::from_secs(60), "the handshake comes to an end");
+            assert!(device.began.elapsed() < LONGEST, "the handshake comes to an end");
             device.receive(Duration::from_millis(100));
         }
         let took = device.began.elapsed();
@@ -234,7 +247,7 @@ impl Device {
                     return (answer, began.elapsed());
                 }
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "the request is answered");
+            assert!(began.elapsed() < LONGEST, "the request is answered");
         }
     }
 }
@@ -407,7 +420,7 @@ async fn server(change: impl FnOnce(&mut driver::Settings)) -> Running {
     driver::start(settings, credentials).await.unwrap()
 }
 
-/// Shows both, and fails where a goal is missed; a flood that is short is no measure of it, and fails where it is missed by far.
+/// Shows both, and fails where a goal is missed; during a flood that is short, only if it was not missed nearly as far before.
 fn judge([before, during]: &[[Vec<Duration>; 2]; 2]) {
     for (what, index, goal) in [("handshakes", 0, 1000), ("exchanges", 1, 10)] {
         let [before, during] = [&before[index], &during[index]];
@@ -419,8 +432,9 @@ fn judge([before, during]: &[[Vec<Duration>; 2]; 2]) {
             part(during, 99),
             during.len()
         );
-        let bound = if factor() < FULL { goal * SHORT } else { goal };
-        assert!(part(during, 99) < Duration::from_millis(bound), "{what}");
+        let goal = Duration::from_millis(goal);
+        let bound = if factor() < FULL { goal.max(part(before, 99) * SLOWER) } else { goal };
+        assert!(part(during, 99) < bound, "{what}: {:?} and not below {bound:?}", part(during, 99));
     }
 }
 
@@ -456,6 +470,7 @@ fn counters(served: &Served) -> impl Fn(&str) -> u64 + use<> {
 
 #[test]
 fn honest_devices_get_in_and_are_answered_during_a_flood() {
+    let _alone = ALONE.blocking_lock();
     let folder = tempfile::tempdir().unwrap();
     let (data, config) = (folder.path().join("data"), folder.path().join("lwm2m.toml"));
     let unregistered = STRANGERS * usize::try_from(factor().min(FULL)).unwrap();
@@ -511,6 +526,7 @@ fn honest_devices_get_in_and_are_answered_during_a_flood() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn honest_devices_get_in_and_are_answered_while_the_server_has_signatures_to_make() {
+    let _alone = ALONE.lock().await;
     let running = server(|settings| {
         settings.endpoint.keys = ServerKeys::new(vec![ServerKey::in_memory(&[0x51; 32]).unwrap()]);
     })
@@ -537,6 +553,54 @@ async fn honest_devices_get_in_and_are_answered_while_the_server_has_signatures_
     println!("{begun} handshakes with keys begun, {} signatures and proofs made", counter("works"));
     judge(&measured);
     assert!(counter("works") * 2 > begun, "most of them made the server sign");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_has_a_pre_shared_key_gets_in_at_once_while_the_token_with_the_servers_key_does_not_answer() {
+    const WORKERS: u8 = 2;
+    let _alone = ALONE.lock().await;
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    let sign = move |_: &_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        loop {
+            std::thread::park();
+        }
+    };
+    let mut most = 0;
+    let running = server(|settings| {
+        let point = Provider::p256_public(&[0x51; 32]).unwrap();
+        settings.endpoint.keys = ServerKeys::new(vec![ServerKey::elsewhere(&point, sign)]);
+        settings.workers = NonZeroU8::new(WORKERS);
+        most = settings.endpoint.works;
+    })
+    .await;
+    let coaps = running.addresses.coaps.unwrap();
+    // More than may be out, and none that would be over.
+    let strangers = u16::try_from(most * 2).unwrap();
+    let stranger = Who::Holder(Holder::new([0x66; 32], None));
+    let took = tokio::task::block_in_place(|| {
+        for number in 0..strangers {
+            let [network, member] = number.to_be_bytes();
+            let mut device: Device = Device::begin(Ipv4Addr::new(127, 3, network, member), coaps, &stranger);
+            device.flush();
+            // The cookie, whose answer makes the server ask for its signature.
+            device.receive(Duration::from_secs(1));
+        }
+        let began = Instant::now();
+        while asked.load(Ordering::Relaxed) < WORKERS.into() {
+            assert!(began.elapsed() < Duration::from_secs(30), "the server asks its token");
+            std::thread::yield_now();
+        }
+        let who = Who::Agreeing("honest".to_owned());
+        Device::connect(Ipv4Addr::new(127, 9, 0, 1), coaps, &who).1
+    });
+    // Signatures are waited for until their handshakes end, after 90 s.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let counters = running.server.counters().await;
+    let counter = |name: &str| counters.iter().find(|(other, _)| *other == name).unwrap().1;
+    assert!(counter("handshakes_begun") > most.try_into().unwrap(), "more than may be out");
+    assert_eq!(asked.load(Ordering::Relaxed), u64::from(WORKERS), "all that could be asked hang");
 }
 
 /// Authorities, one below the other, and the devices that the lowest one vouches for.
@@ -642,6 +706,7 @@ fn prove_nothing(
 
 #[test]
 fn honest_devices_get_in_and_are_answered_during_a_flood_of_chains_and_false_proofs() {
+    let _alone = ALONE.blocking_lock();
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &[u8]| {
         let path = folder.path().join(name);

@@ -8,8 +8,9 @@ use dtls_psk::{Purpose, Suite, Suites};
 use lwm2m_coap::Code;
 use lwm2m_server::Event;
 use lwm2m_server::credentials::Role;
-use lwm2m_server::endpoint::{Config, Listener, Work};
+use lwm2m_server::endpoint::{Config, Done, Listener, Work};
 use support::{Device, KEY, World};
+use zeroize::ZeroizeOnDrop;
 
 fn taking(suites: Suites) -> Config {
     let mut config = Config::default();
@@ -65,6 +66,13 @@ fn a_device_without_a_suite_in_common_is_told_so_and_so_is_the_application() {
     assert!(!device.established);
     assert_eq!(world.told(), ["handshake refused ?: there is no cipher suite in common"]);
 }
+
+/// Queues and channels move only a pointer to what is secret, which is wiped where it lies. Types say so, or this does not compile.
+const _: () = {
+    const fn is_boxed<T: ZeroizeOnDrop, Piece>(_: fn(Box<T>) -> Piece) {}
+    is_boxed(Work::Compute);
+    is_boxed(Done::Computed);
+};
 
 #[test]
 fn others_are_served_while_a_share_and_an_agreement_are_computed() {

@@ -112,7 +112,8 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
     let (events, _) = broadcast::channel(EVENTS);
     let (packets, _) = broadcast::channel(EVENTS);
     let (alarm, stop) = watch::channel(false);
-    let pool = Pool::start(settings.workers(), &credentials).map_err(StartError::Thread)?;
+    let pool =
+        Pool::start(settings.workers(), &settings.endpoint.keys, &credentials).map_err(StartError::Thread)?;
     let (mut calls, mut parts, mut arrivals) = (Vec::new(), Vec::new(), Vec::new());
     let mut workers = Vec::new();
     for _ in 0..of.get() {

@@ -66,6 +66,7 @@ pub use resumption::Sessions;
 pub use saved::{NotRestored, Saved};
 pub use shard::{Parcel, Part, Shared};
 pub use trace::{Direction, Packet, Payload};
+pub(crate) use work::Lane;
 pub use work::{Done, Work, WorkId};
 
 pub use content::{Kinds, known_kind};

@@ -6,7 +6,8 @@
 //! 2. Its signature, the judgement of the device's certificate and the proof of the device's key are each a piece of work too.
 //! 3. What is done is good for its handshake alone; one that is gone takes nothing any more.
 //!
-//! Invariant: a bounded number is out at once; what waits belongs to a handshake under way.
+//! Invariant: a bounded number of each [`Lane`] is out at once; what waits belongs to a handshake under way. No lane waits for a
+//! slower one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,6 +34,24 @@ use super::{Endpoint, Listener};
 pub struct WorkId {
     key: Key,
     pending: PendingId,
+    lane: Lane,
+}
+
+/// What kind of work it is, the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    /// The little that every handshake with an agreement needs.
+    Curves,
+    /// Certificates, and signatures of keys in memory.
+    Keys,
+    /// Signatures of keys elsewhere, which may never come.
+    Elsewhere,
+}
+
+impl WorkId {
+    pub(crate) const fn lane(self) -> Lane {
+        self.lane
+    }
 }
 
 /// A piece of work; give what comes of it to [`Endpoint::provide_work`](super::Endpoint::provide_work).
@@ -46,7 +65,8 @@ pub enum Work {
         presented: Presented,
     },
     /// The server's share, what both sides agree on, or whether the device has its key besides.
-    Compute(Computation),
+    /// In a box, which is wiped: a queue that held its secret would keep a copy.
+    Compute(Box<Computation>),
     /// The server's signature.
     Sign {
         /// The key that was presented.
@@ -62,7 +82,7 @@ pub enum Done {
     /// Whom it proves if its key is proven, or why it is not let in.
     Checked(Result<Authenticated, Untrusted>),
     /// For its handshake alone.
-    Computed(Computed),
+    Computed(Box<Computed>),
     /// `None` where the key cannot be used.
     Signed(Option<[u8; SIGNATURE]>),
     /// Nothing: whoever did it failed. The handshake is given up.
@@ -70,6 +90,14 @@ pub enum Done {
 }
 
 impl Work {
+    fn lane(&self) -> Lane {
+        match self {
+            Self::Compute(_) => Lane::Curves,
+            Self::Sign { key, .. } if key.is_elsewhere() => Lane::Elsewhere,
+            Self::CheckPeer { .. } | Self::Sign { .. } => Lane::Keys,
+        }
+    }
+
     /// Does it, which takes some hundred microseconds at most where keys are in memory. `now_ms` is milliseconds since 1970.
     #[must_use]
     pub fn run(self, now_ms: u64, credentials: &Credentials) -> Done {
@@ -77,7 +105,7 @@ impl Work {
             Self::CheckPeer { role, presented } => {
                 Done::Checked(credentials.identify(now_ms, role, &presented))
             }
-            Self::Compute(computation) => Done::Computed(computation.run::<Provider>()),
+            Self::Compute(computation) => Done::Computed(Box::new(computation.run::<Provider>())),
             Self::Sign { key, digest } => Done::Signed(key.sign(&digest)),
         }
     }
@@ -86,15 +114,45 @@ impl Work {
 /// What is out, and what waits for its turn.
 #[derive(Debug)]
 pub(crate) struct Works {
-    /// How many may be out at once.
+    /// How many of each lane may be out at once.
     most: usize,
+    curves: Waiting,
+    keys: Waiting,
+    elsewhere: Waiting,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
     out: usize,
     queue: VecDeque<(WorkId, Work)>,
 }
 
 impl Works {
-    pub(crate) const fn new(most: usize) -> Self {
-        Self { most, out: 0, queue: VecDeque::new() }
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, curves: Waiting::default(), keys: Waiting::default(), elsewhere: Waiting::default() }
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut Waiting {
+        match lane {
+            Lane::Curves => &mut self.curves,
+            Lane::Keys => &mut self.keys,
+            Lane::Elsewhere => &mut self.elsewhere,
+        }
+    }
+
+    /// The most urgent piece that somebody still waits for.
+    fn next(&mut self, is_awaited: impl Fn(WorkId) -> bool) -> Option<(WorkId, Work)> {
+        for waiting in [&mut self.curves, &mut self.keys, &mut self.elsewhere] {
+            while waiting.out < self.most
+                && let Some((id, work)) = waiting.queue.pop_front()
+            {
+                if is_awaited(id) {
+                    waiting.out = waiting.out.saturating_add(1);
+                    return Some((id, work));
+                }
+            }
+        }
+        None
     }
 }
 
@@ -134,21 +192,16 @@ impl Presenting {
 impl Endpoint {
     /// The next piece of work. Call until `None`; some may be left that wait until others are done.
     pub fn poll_work(&mut self) -> Option<(WorkId, Work)> {
-        while self.works.out < self.works.most {
-            let (id, work) = self.works.queue.pop_front()?;
-            if self.associations.get(id.key).is_some() {
-                self.works.out = self.works.out.saturating_add(1);
-                Counters::add(&mut self.counters.works);
-                return Some((id, work));
-            }
-        }
-        None
+        let next = self.works.next(|id| self.associations.get(id.key).is_some())?;
+        Counters::add(&mut self.counters.works);
+        Some(next)
     }
 
     /// Takes what came of a piece of work; then drain the `poll_*` methods.
     pub fn provide_work(&mut self, now: Instant, id: WorkId, done: Done) {
-        self.works.out = self.works.out.saturating_sub(1);
-        let WorkId { key, pending } = id;
+        let WorkId { key, pending, lane } = id;
+        let waiting = self.works.lane(lane);
+        waiting.out = waiting.out.saturating_sub(1);
         let Some(association) = self.associations.get_mut(key) else { return };
         let (local, from) = (association.local, association.address);
         let Association { session: Some(session), proving, .. } = association else { return };
@@ -175,7 +228,9 @@ impl Endpoint {
                 let who = proving.as_ref().and_then(|proving| proving.who.clone());
                 let seal =
                     |made: &dtls_psk::Session| counters.ticket(sessions.seal(now, made, who.as_ref()?));
-                session.provide_with_ticket(dtls(now), pending, Answer::Computed(computed), seal)
+                // What is moved out of a box stays in its memory.
+                let answer = Answer::Computed(Computed::clone(&computed));
+                session.provide_with_ticket(dtls(now), pending, answer, seal)
             }
             (Done::Signed(Some(signature)), _) => {
                 session.provide(dtls(now), pending, Answer::Signature(&signature))
@@ -224,20 +279,21 @@ impl Endpoint {
                     }
                     Work::CheckPeer { role, presented }
                 }
-                (Operation::Compute(computation), _) => Work::Compute(computation),
+                (Operation::Compute(computation), _) => Work::Compute(Box::new(computation)),
                 _ => return,
             };
-            return self.queue_work(WorkId { key, pending: id }, work);
+            return self.queue_work(WorkId { key, pending: id, lane: work.lane() }, work);
         }
     }
 
     fn queue_work(&mut self, id: WorkId, work: Work) {
         let Self { works, associations, under_way, .. } = self;
         let most = under_way.count().saturating_add(works.most);
-        if works.queue.len() > most {
-            works.queue.retain(|(id, _)| associations.get(id.key).is_some());
+        let queue = &mut works.lane(id.lane).queue;
+        if queue.len() > most {
+            queue.retain(|(id, _)| associations.get(id.key).is_some());
         }
-        works.queue.push_back((id, work));
+        queue.push_back((id, work));
     }
 }
 

@@ -26,9 +26,10 @@ pub use file::KeyError;
 /// Where a private key is.
 enum Signer {
     Memory(SigningKey),
-    #[cfg(feature = "pkcs11")]
-    Token(TokenKey),
+    Elsewhere(Box<Sign>),
 }
+
+type Sign = dyn Fn(&[u8; 32]) -> Option<[u8; SIGNATURE]> + Send + Sync;
 
 /// One key of the server, and what goes with it.
 pub struct ServerKey {
@@ -61,7 +62,18 @@ impl ServerKey {
     pub fn in_token(uri: &str) -> Result<Self, TokenError> {
         let key = TokenKey::open(uri)?;
         let point = *key.point();
-        Ok(Self::new(Signer::Token(key), &point))
+        let sign = move |digest: &_| key.sign(digest).inspect_err(|error| tracing::error!(%error)).ok();
+        Ok(Self::elsewhere(&point, sign))
+    }
+
+    /// The key with this public half that something else signs with (ECDSA, P-256, of a digest), without a certificate. `sign` may
+    /// take its time, on several threads at once; `None` gives the handshake up.
+    #[must_use]
+    pub fn elsewhere(
+        point: &[u8; POINT],
+        sign: impl Fn(&[u8; 32]) -> Option<[u8; SIGNATURE]> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(Signer::Elsewhere(Box::new(sign)), point)
     }
 
     fn new(signer: Signer, point: &[u8; POINT]) -> Self {
@@ -170,9 +182,13 @@ impl ServerKey {
     pub fn sign(&self, digest: &[u8; 32]) -> Option<[u8; SIGNATURE]> {
         match &self.signer {
             Signer::Memory(key) => key.sign(digest),
-            #[cfg(feature = "pkcs11")]
-            Signer::Token(key) => key.sign(digest).inspect_err(|error| tracing::error!(%error)).ok(),
+            Signer::Elsewhere(sign) => sign(digest),
         }
+    }
+
+    /// Whether signing takes as long as something else likes.
+    pub(crate) const fn is_elsewhere(&self) -> bool {
+        matches!(self.signer, Signer::Elsewhere(_))
     }
 
     fn has(&self, certificate_type: CertificateType) -> bool {
