@@ -104,8 +104,10 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
     let endpoint =
         |index| Endpoint::part(settings.endpoint.clone(), Part { index, of: of.get() }, Arc::clone(&shared));
     let mut endpoints: Vec<Endpoint> = (0..of.get()).map(endpoint).collect();
-    let now = Clock::start().now();
-    let resumed = restore(&mut endpoints, &shared, &credentials, &addresses, now, take(), &mut fill);
+    // One for all parts: an instant of one is an instant of all, whenever the wall clock is set.
+    let clock = Clock::start();
+    let last = take();
+    let resumed = restore(&mut endpoints, &shared, &credentials, &addresses, clock.now(), last, &mut fill);
     if resumed != Resumed::default() {
         tracing::info!("{resumed}");
     }
@@ -150,7 +152,7 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
                 endpoint,
                 credentials,
                 sockets,
-                clock: Clock::start(),
+                clock,
                 events,
                 packets,
                 waiting: HashMap::new(),

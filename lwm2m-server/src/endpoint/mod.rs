@@ -39,6 +39,7 @@ mod stranger;
 mod timer;
 mod trace;
 mod uplink;
+mod wall_clock;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
@@ -82,6 +83,7 @@ use registry::Registry;
 use slab::{Key, Slab};
 use timer::{NEVER, Timers};
 use trace::Trace;
+use wall_clock::WallClock;
 use work::Works;
 
 /// Limits and times. The defaults suit a fleet on the open internet.
@@ -217,6 +219,7 @@ pub struct Endpoint {
     /// Where records are tried that may belong to several sessions.
     scratch: Vec<u8>,
     trace: Trace,
+    wall_clock: WallClock,
     next_request: u64,
     next_observation: u64,
 }
@@ -296,6 +299,7 @@ impl Endpoint {
             refusals: Refusals::new(),
             scratch: Vec::new(),
             trace,
+            wall_clock: WallClock::default(),
             next_request: 0,
             next_observation: 1,
         }
