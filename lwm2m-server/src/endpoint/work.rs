@@ -171,10 +171,8 @@ impl Endpoint {
             }
             (Done::Checked(_), None) => return,
             (Done::Computed(computed), proving) => {
-                let (sessions, counters) = (&self.config.sessions, &mut self.counters);
-                let who = proving.as_ref().and_then(|proving| proving.who.clone());
-                let seal =
-                    |made: &dtls_psk::Session| counters.ticket(sessions.seal(now, made, who.as_ref()?));
+                let sessions = &self.config.sessions;
+                let seal = |made: &dtls_psk::Session| proving.as_mut()?.seal(now, sessions, made);
                 session.provide_with_ticket(dtls(now), pending, Answer::Computed(computed), seal)
             }
             (Done::Signed(Some(signature)), _) => {
