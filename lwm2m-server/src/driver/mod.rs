@@ -2,9 +2,9 @@
 //! handle.
 //!
 //! One task on each of its threads reads, answers inline and writes; nothing is handed over between tasks on the way up,
-//! and neither the HTTP interface nor a slow listener takes its time. Only the long steps of certificate handshakes go to
-//! workers and come back. Invariant: after each input everything the endpoint
-//! has to say is drained before the task waits again.
+//! and neither the HTTP interface nor a slow listener takes its time. Only what handshakes compute on a curve
+//! goes to workers and comes back. Invariant: after each input everything the endpoint has to say is drained before the task waits
+//! again.
 
 mod clock;
 mod restore;

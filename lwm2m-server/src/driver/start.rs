@@ -27,7 +27,7 @@ pub struct Settings {
     pub endpoint: Config,
     /// Threads that read packets, 1 to 255; `None` has one for each processor.
     pub threads: Option<NonZeroU8>,
-    /// Threads that do the long steps of certificate handshakes, 1 to 255; `None` has one for each processor.
+    /// Threads for key agreements, signatures and certificates of handshakes, 1 to 255; `None` has one for each processor.
     pub workers: Option<NonZeroU8>,
 }
 

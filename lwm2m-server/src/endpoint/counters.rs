@@ -108,7 +108,7 @@ counters! {
     look_ups_shared,
     /// Handshakes that were dropped because their address group named too many identities, or presented too many keys.
     look_ups_over_rate,
-    /// Pieces of work that certificate handshakes had done.
+    /// Pieces of work that handshakes had done: key agreements, signatures, certificates.
     works,
     /// Answers to a ClientHello without a valid cookie.
     cookies_sent,

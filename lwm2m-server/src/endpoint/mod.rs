@@ -125,7 +125,7 @@ pub struct Config {
     /// PSK identities that one address group (an IPv4 network of 24 bits, an IPv6 network of 48 bits) may name in a second, with
     /// the raw public keys and certificates that it presents.
     pub look_up_rate: u32,
-    /// Pieces of work for certificate handshakes that may be out at once.
+    /// Pieces of work of handshakes (key agreements, signatures, certificates) that may be out at once.
     pub works: usize,
     /// What the server proves itself with where its devices have raw public keys or certificates; without any they are refused.
     pub keys: ServerKeys,
