@@ -109,14 +109,18 @@ fn a_ticket_ends_with_its_credential() {
 }
 
 #[test]
-fn a_name_that_is_too_long_for_a_ticket_is_told_by_the_metrics() {
+fn a_name_that_is_too_long_for_a_ticket_is_told_by_the_metrics_once_it_is_proven() {
     let Some(program) = peers::openssl() else { return };
     let mut server = Server::start(&[]);
     let name: &'static str = Box::leak("urn:dev:ops:".repeat(13).into_boxed_str());
     let folder = tempfile::tempdir().expect("a folder");
-    let device = Device { program, name, key: KEY, folder };
+    let mut device = Device { program, name, key: OTHER_KEY, folder };
     let account = json!({ "management": { "identity": "long", "key": KEY } });
     server.must("PUT", &format!("/devices/{name}/credentials"), &account);
+    let _stranger = device.connect_as(&server, "long", "-sess_out");
+    server.wait_for(&["handshake-refused", "long"]);
+    assert_eq!(server.counted("tickets_too_long"), 0, "whoever knows the identity raises nothing");
+    device.key = KEY;
     let _client = device.connect_as(&server, "long", "-sess_out");
     server.wait_for(&["session-established", name, "\"full\":true"]);
     assert_eq!(server.counted("tickets_too_long"), 1);

@@ -6,7 +6,8 @@
 //! allow_nosec = false
 //! challenge = false               # whether devices without security first prove their address by Echo (RFC 9175)
 //! threads = 4                     # that read packets; left out, one for each processor
-//! workers = 4                     # threads for the arithmetic of handshakes; left out, one for each processor
+//! workers = 4                     # threads for key agreements and signatures of handshakes, and as many more if there are keys in
+//!                                 # tokens; left out, one for each processor
 //!
 //! [listen]                        # "off" opens no socket
 //! coap = "0.0.0.0:5683"

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use lwm2m_coap::{Code, OptionNumber};
+use lwm2m_coap::{Code, Instant, OptionNumber};
 use lwm2m_objects::format::Items;
 use lwm2m_objects::{Content, Format, Path};
 use lwm2m_server::credentials::{Enrol, Profile, Role, Rotate, Settings, State};
@@ -223,6 +223,63 @@ fn the_time_is_written_where_that_is_configured_and_no_answer_to_it_fails_the_bo
         assert_eq!(steps, ["0.01 ", "0.03 /0/2", "0.03 /1/1", "0.03 /3/0/13", "0.02 /bs"], "{answer:?}");
         assert_eq!(world.told(), ["bootstrap finished a"], "{answer:?}");
     }
+}
+
+/// A gateway without a clock of its own starts in 1970, until a time server answers.
+#[test]
+fn the_time_that_is_written_is_that_of_the_wall_clock_also_when_it_is_set_meanwhile() {
+    for (set_at, expected) in [
+        // In TLV, a second for each request later: resource 13, one byte; the same, four bytes of 2027-01-15T08:00:00Z and later.
+        (None, &[0xc1, 13, 6][..]),
+        (Some("0.01 "), &[0xc4, 13, 0x6b, 0x49, 0xd2, 0x02]),
+        (Some("0.03 /1/1"), &[0xc4, 13, 0x6b, 0x49, 0xd2, 0x00]),
+        (Some("0.03 /3/0/13"), &[0xc1, 13, 6]),
+    ] {
+        let mut world = World::new(false);
+        world.now = Instant::from_millis(3_000);
+        let settings = Settings { write_time: true, ..world.credentials.settings().as_ref().clone() };
+        world.credentials.set_settings(settings);
+        let mut device = device(&mut world);
+        let mut written = Vec::new();
+        while let Some(asked) = device.got.pop_front() {
+            world.pass(Duration::from_secs(1));
+            let step = format!("{}.{:02} {}", asked.code.class(), asked.code.detail(), asked.uri());
+            if set_at == Some(step.as_str()) {
+                world.endpoint.set_wall_clock(world.now, 1_800_000_000_000);
+            }
+            let (code, body) = agreed(&step, FOUND);
+            let link = (OptionNumber::CONTENT_FORMAT, &[40_u8][..]);
+            let options = if body.is_empty() { &[][..] } else { core::slice::from_ref(&link) };
+            device.answer(&mut world, &asked, code, options, body);
+            if asked.uri() == "/3/0/13" {
+                written.push(asked.payload);
+            }
+        }
+        assert_eq!(written, [expected], "{set_at:?}");
+    }
+}
+
+#[test]
+fn a_rotation_ends_at_its_deadline_by_the_wall_clock_also_when_that_is_set() {
+    let mut world = World::new(false);
+    world.now = Instant::from_millis(3_000);
+    let identity = world.enrol("a", Role::Management);
+    world.enrol("a", Role::Bootstrap);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 40_000, &identity, &KEY);
+    device.register(&mut world, "ep=a&lt=86400&lwm2m=1.1", "</1/0>,</3/0>");
+    // An operator's time is that of the wall clock, which has been set, and the endpoint is told.
+    let set = 1_800_000_000_000;
+    world.endpoint.set_wall_clock(world.now, set);
+    let rotate = Rotate { deadline_ms: 3_600_000, ..Rotate::default() };
+    world.credentials.rotate(set, "test", "a", &rotate).unwrap();
+    let is_over = |world: &World| {
+        let device = world.credentials.device("a").unwrap();
+        !matches!(device.management.as_ref().unwrap().state, State::Rotating(_))
+    };
+    world.pass(Duration::from_secs(3_590));
+    assert!(!is_over(&world));
+    world.pass(Duration::from_secs(20));
+    assert!(is_over(&world));
 }
 
 #[test]

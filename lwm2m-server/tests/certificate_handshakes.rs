@@ -383,9 +383,18 @@ const ENDS: [(End, &str); 3] = [
     ),
 ];
 
+/// The clock was behind, and is set to 2028-01-02.
+const SET: (End, &str) = (
+    |world, _| {
+        let now = world.now;
+        world.endpoint.set_wall_clock(now, 1_830_384_000_000);
+    },
+    "the certificate that it came with, or one above it, has expired",
+);
+
 #[test]
 fn a_session_is_not_taken_up_again_once_its_certificate_is_no_longer_trusted() {
-    for (end, reason) in ENDS {
+    for (end, reason) in ENDS.into_iter().chain([SET]) {
         let (mut world, authority, holder) = world_of_certificates();
         // As long as sessions are kept at most, so that the clock alone does not end it.
         world.now = lwm2m_coap::Instant::from_millis(1_830_384_000_000 - 86_400_000 + 1);
@@ -413,7 +422,7 @@ fn update(device: &mut Device, world: &mut World, location: &str) -> Option<Got>
 
 #[test]
 fn whoever_stays_is_asked_for_the_certificate_at_the_first_message_of_a_minute() {
-    for (end, reason) in ENDS {
+    for (end, reason) in ENDS.into_iter().chain([SET]) {
         let (mut world, authority, holder) = world_of_certificates();
         let mut device = connected(&mut world, 1, holder);
         let location = device.register(&mut world, REGISTER, LINKS);

@@ -1039,6 +1039,23 @@ fn a_binding_is_rotated_to_another_only_where_a_certificate_can_prove_that() {
             }
         }
     }
+    // Without a path only what is certain is refused: the order of what is presented, and what needs no path.
+    let later = by_key(&other.root, &made.leaf);
+    for (present, new, is_accepted) in [
+        (&pinned, &above, false),
+        (&below, &above, false),
+        (&below, &BY_NAME, false),
+        (&above, &below, true),
+        (&above, &later, true),
+        (&later, &above, true),
+        (&above, &BY_NAME, true),
+        (&above, &pinned, true),
+    ] {
+        let credentials = open();
+        credentials.set_trust(trust(&other.root, None));
+        let rotated = rotated(&credentials, present, &made, new, Some(&made));
+        assert_eq!(rotated.is_ok(), is_accepted, "{present:?} to {new:?}: {rotated:?}");
+    }
     // A certificate that is not told may be one to come.
     for (new, is_warned) in [(&above, true), (&other_key, false)] {
         let warnings = rotated(&open(), &pinned, &made, new, None).unwrap();

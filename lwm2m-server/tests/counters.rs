@@ -63,7 +63,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("unsent", "src/driver/sockets.rs", "what_the_system_does_not_take_is_counted"),
     ("overrun", "src/driver/mod.rs", "a_datagram_that_its_way_has_no_room_for_is_counted"),
     ("seal_failed", "src/endpoint/association.rs", "what_no_record_can_be_made_of_is_counted"),
-    ("tickets_too_long", "src/endpoint/resumption.rs", "who_gets_no_ticket_is_counted"),
+    (
+        "tickets_too_long",
+        "../interop-tests/tests/tickets.rs",
+        "a_name_that_is_too_long_for_a_ticket_is_told_by_the_metrics_once_it_is_proven",
+    ),
     ("not_restored_not_admitted", "tests/restart.rs", RESTART),
     ("not_restored_not_listening", "tests/restart.rs", RESTART),
     ("not_restored_too_old", "tests/restart.rs", RESTART),

@@ -134,23 +134,28 @@ impl Credentials {
         other: &Subject,
     ) -> bool {
         let Some(own) = chain.first().and_then(|own| Certificate::parse(own)) else { return false };
-        // Without a path now there may be one once its authority is trusted.
-        let path = self.trust().check(now_ms, chain).ok();
-        let through = |issuer: &Fingerprint| {
-            path.as_ref().map_or(Some(0), |path| path.authorities.iter().position(|each| each == issuer))
-        };
-        let place = |subject: &Subject| match subject {
-            Subject::Certificate(Binding::Pinned(hash)) => (own.fingerprint == *hash).then_some(0),
-            Subject::Certificate(Binding::Key { issuer, key }) => {
-                through(issuer).filter(|_| own.key == *key).map(|place| place.saturating_add(1))
+        // Without a path now there may be one later, when its authority is trusted: through those that are presented, in their order,
+        // and through others above them. Of those nobody knows which, so that `one` is not taken to be one of them.
+        let path = self.trust().check(now_ms, chain);
+        let above = path.is_err().then_some(chain.len());
+        let presented =
+            || chain.iter().skip(1).filter_map(|each| Some(Certificate::parse(each)?.key)).collect();
+        let authorities: Vec<Fingerprint> = path.map_or_else(|_| presented(), |path| path.authorities);
+        let place = |subject: &Subject, above: Option<usize>| {
+            let through = |issuer| authorities.iter().position(|each| each == issuer).or(above);
+            match subject {
+                Subject::Certificate(Binding::Pinned(hash)) => (own.fingerprint == *hash).then_some(0),
+                Subject::Certificate(Binding::Key { issuer, key }) => {
+                    through(issuer).filter(|_| own.key == *key).map(|place| place.saturating_add(1))
+                }
+                Subject::Certificate(Binding::Name { issuer }) => {
+                    let is_through = issuer.as_ref().is_none_or(|issuer| through(issuer).is_some());
+                    (is_through && own.bindable_names().contains(&endpoint)).then_some(usize::MAX)
+                }
+                Subject::RawPublicKey(_) | Subject::Psk(_) => None,
             }
-            Subject::Certificate(Binding::Name { issuer }) => {
-                let is_through = issuer.is_none_or(|issuer| through(&issuer).is_some());
-                (is_through && own.bindable_names().contains(&endpoint)).then_some(usize::MAX)
-            }
-            Subject::RawPublicKey(_) | Subject::Psk(_) => None,
         };
-        place(one).zip(place(other)).is_some_and(|(one, other)| one <= other)
+        place(one, None).zip(place(other, above)).is_some_and(|(one, other)| one <= other)
     }
 
     fn identify_by_name(&self, role: Role, path: &TrustedPath) -> Result<Authenticated, Untrusted> {

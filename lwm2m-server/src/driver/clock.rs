@@ -1,4 +1,4 @@
-//! The one place that looks at a clock: milliseconds since 1970, which never go back while the process runs.
+//! The clock of instants: milliseconds since 1970, as the wall clock showed at the start, which never go back while the process runs.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,11 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::started_at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    /// One that starts now, when the wall clock shows so much since 1970.
+    pub(crate) fn started_at(unix: Duration) -> Self {
         Self { started: std::time::Instant::now(), unix }
     }
 

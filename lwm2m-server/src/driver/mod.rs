@@ -2,9 +2,9 @@
 //! handle.
 //!
 //! One task on each of its threads reads, answers inline and writes; nothing is handed over between tasks on the way up,
-//! and neither the HTTP interface nor a slow listener takes its time. Only the long steps of handshakes go to
-//! workers and come back. Invariant: after each input everything the endpoint
-//! has to say is drained before the task waits again.
+//! and neither the HTTP interface nor a slow listener takes its time. Only what handshakes compute on a curve
+//! goes to workers and comes back. Invariant: after each input everything the endpoint has to say is drained before the task waits
+//! again.
 
 mod clock;
 mod restore;
@@ -24,6 +24,7 @@ use std::time::Duration;
 use lwm2m_coap::Instant;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::api::now_ms;
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Packet, Parcel, RequestId, Saved, Transmit};
 use crate::event::Event;
@@ -38,7 +39,7 @@ use sockets::{Arrival, Sockets};
 pub use start::{Running, Settings, resume, start};
 use workers::{Finished, Workers};
 
-/// How often the credentials are told that time passes.
+/// How often the credentials are told that time passes, and the endpoint what the wall clock shows.
 const TICK: Duration = Duration::from_secs(1);
 /// Datagrams read before callers and timers get their turn.
 const BURST: usize = 64;
@@ -173,6 +174,7 @@ impl Driver {
         self.endpoint.handle_timeout(now);
         if tokio::time::Instant::now() >= self.next_tick {
             self.next_tick = tokio::time::Instant::now().checked_add(TICK).unwrap_or(self.next_tick);
+            self.endpoint.set_wall_clock(now, now_ms());
             if self.is_first {
                 tick(&mut self.endpoint, &self.credentials, now);
             }
@@ -286,12 +288,14 @@ fn fill(bytes: &mut [u8]) {
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
-    use crate::endpoint::{Address, Listener, Part, Shared};
+    use crate::credentials::Settings;
+    use crate::endpoint::{Address, Addresses, Config, Listener, Part, Shared};
+    use crate::store::{RedbStore, Sealer};
 
     /// What the first of two parts has for the second one when a record comes whose Connection ID names that.
     fn parcel() -> Parcel {
         let part = Part { index: 0, of: 2 };
-        let mut endpoint = Endpoint::part(crate::endpoint::Config::default(), part, Arc::new(Shared::new()));
+        let mut endpoint = Endpoint::part(Config::default(), part, Arc::new(Shared::new()));
         let mut record = [[25, 0xfe, 0xfd, 0, 1].as_slice(), &[0; 6], &[1; 6], &[0, 9], &[0; 9]].concat();
         let from = Address::from(std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
         let now = lwm2m_coap::Instant::from_millis(1_000_000);
@@ -309,5 +313,40 @@ mod tests {
         assert!(way.has_taken(parcel()));
         drop(arriving);
         assert!(way.has_taken(parcel()), "nobody is there to miss it");
+    }
+
+    /// A part of a server whose wall clock was set since it started: it showed a second after 1970 then.
+    fn started_in_1970() -> Driver {
+        let store = RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap();
+        let credentials = Arc::new(Credentials::open(Arc::new(store), Settings::default()).unwrap());
+        let bound = sockets::Bound::open(&Addresses::default(), std::num::NonZeroU8::MIN).unwrap();
+        let pool = workers::Pool::start(std::num::NonZeroU8::MIN, &Default::default(), &credentials).unwrap();
+        Driver {
+            endpoint: Endpoint::new(Config::default()),
+            credentials,
+            sockets: bound.into_iter().next().unwrap().attach().unwrap(),
+            clock: Clock::started_at(Duration::from_secs(1)),
+            events: broadcast::channel(1).0,
+            packets: broadcast::channel(1).0,
+            waiting: HashMap::new(),
+            next_tick: tokio::time::Instant::now(),
+            is_first: false,
+            parts: [].into(),
+            overrun: 0,
+            workers: pool.workers(mpsc::unbounded_channel().0),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_endpoint_of_each_part_learns_at_the_next_tick_that_the_wall_clock_was_set() {
+        let mut driver = started_in_1970();
+        let now = driver.clock.now();
+        assert!(driver.endpoint.wall_clock(now) < 60_000);
+        let before = now_ms();
+        driver.timeout();
+        let shown = driver.endpoint.wall_clock(driver.clock.now());
+        // Each of the two clocks cuts off what is less than a millisecond.
+        assert!((before.saturating_sub(2)..=now_ms().saturating_add(2)).contains(&shown), "{shown}");
+        assert!(driver.clock.now().as_millis() < 60_000, "instants go on from where they were");
     }
 }

@@ -56,12 +56,14 @@ pub fn restore(
             *local = heir.unwrap_or(*local);
             heir.is_some()
         });
+        let Some(endpoint) = endpoints.get_mut(usize::from(part)) else { continue };
         let obstacle = if is_heard {
-            judge_admission(credentials, now, saved.who()).err().map(|_| NotRestored::NotAdmitted)
+            judge_admission(credentials, endpoint.wall_clock(now), saved.who())
+                .err()
+                .map(|_| NotRestored::NotAdmitted)
         } else {
             Some(NotRestored::NotListening)
         };
-        let Some(endpoint) = endpoints.get_mut(usize::from(part)) else { continue };
         match endpoint.restore(now, &saved, last.age, obstacle, rng) {
             Ok(()) => owners.extend(saved.found_by().filter(|_| of > 1).map(|found_by| (found_by, part))),
             Err(why) => tracing::debug!(endpoint = ?saved.who().endpoint(), "has to come again: {why}"),

@@ -10,7 +10,7 @@ use crate::endpoint::{Done, Endpoint, Question, Transmit, Verdict, Who, Work, Wo
 
 /// Answers what the endpoint asks and reports what it learned, until it has nothing more to say. Every datagram that
 /// follows from an answer is written to `out` and handed to `send`; its work is handed to `work`, which may do it at once and
-/// answer what came of it. `now` counts from 1970.
+/// answer what came of it. Dates follow the endpoint's wall clock.
 pub fn settle(
     endpoint: &mut Endpoint,
     credentials: &Credentials,
@@ -25,7 +25,7 @@ pub fn settle(
         if let Some(fact) = endpoint.poll_fact() {
             report(endpoint, credentials, now, &fact);
         } else if let Some((id, question)) = endpoint.poll_question() {
-            let verdict = judge(credentials, now, &question);
+            let verdict = judge(credentials, endpoint.wall_clock(now), &question);
             if let Some(transmit) = endpoint.provide(now, id, verdict, rng, out) {
                 send(&transmit, out);
             }
@@ -47,16 +47,15 @@ pub fn tick(endpoint: &mut Endpoint, credentials: &Credentials, now: Instant) {
 /// Why a session is closed whose credential was revoked, retired or suspended.
 pub(crate) const RETIRED: &str = "the credential is no longer good";
 
-fn judge(credentials: &Credentials, now: Instant, question: &Question) -> Verdict {
+fn judge(credentials: &Credentials, now_ms: u64, question: &Question) -> Verdict {
     let verdict = match question {
         Question::LookUp { role, identity, .. } => credentials
             .look_up(*role, identity)
             .map(|secret| Verdict::Key { key: Zeroizing::new(secret.key.bytes().to_vec()), who: secret.who }),
-        Question::Admit { who } => judge_admission(credentials, now, who).map(|()| Verdict::Admitted),
+        Question::Admit { who } => judge_admission(credentials, now_ms, who).map(|()| Verdict::Admitted),
         Question::Plan { who } => match who {
             Who::Proven(who) => {
-                let now = now.as_millis();
-                credentials.admit(now, who).and_then(|()| credentials.bootstrap_plan(now, who))
+                credentials.admit(now_ms, who).and_then(|()| credentials.bootstrap_plan(now_ms, who))
             }
             Who::Unsecured { role, endpoint } => credentials
                 .admit_without_security(*role, endpoint)
@@ -68,15 +67,15 @@ fn judge(credentials: &Credentials, now: Instant, question: &Question) -> Verdic
 }
 
 /// Whether somebody may come in, or stay.
-pub(super) fn judge_admission(credentials: &Credentials, now: Instant, who: &Who) -> Result<(), Refusal> {
+pub(super) fn judge_admission(credentials: &Credentials, now_ms: u64, who: &Who) -> Result<(), Refusal> {
     match who {
-        Who::Proven(who) => credentials.admit(now.as_millis(), who),
+        Who::Proven(who) => credentials.admit(now_ms, who),
         Who::Unsecured { role, endpoint } => credentials.admit_without_security(*role, endpoint),
     }
 }
 
 fn report(endpoint: &mut Endpoint, credentials: &Credentials, now: Instant, fact: &Fact) {
-    let commands = match credentials.report(now.as_millis(), fact) {
+    let commands = match credentials.report(endpoint.wall_clock(now), fact) {
         Ok(commands) => commands,
         Err(error) => {
             // Nothing changed; what the fact would have led to is led to by the next one of its kind, or by a deadline.

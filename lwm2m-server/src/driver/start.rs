@@ -27,7 +27,7 @@ pub struct Settings {
     pub endpoint: Config,
     /// Threads that read packets, 1 to 255; `None` has one for each processor.
     pub threads: Option<NonZeroU8>,
-    /// Threads that do the long steps of handshakes, 1 to 255; `None` has one for each processor.
+    /// Threads for key agreements, signatures and certificates of handshakes, 1 to 255; `None` has one for each processor.
     pub workers: Option<NonZeroU8>,
 }
 
@@ -104,8 +104,10 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
     let endpoint =
         |index| Endpoint::part(settings.endpoint.clone(), Part { index, of: of.get() }, Arc::clone(&shared));
     let mut endpoints: Vec<Endpoint> = (0..of.get()).map(endpoint).collect();
-    let now = Clock::start().now();
-    let resumed = restore(&mut endpoints, &shared, &credentials, &addresses, now, take(), &mut fill);
+    // One for all parts: an instant of one is an instant of all, whenever the wall clock is set.
+    let clock = Clock::start();
+    let last = take();
+    let resumed = restore(&mut endpoints, &shared, &credentials, &addresses, clock.now(), last, &mut fill);
     if resumed != Resumed::default() {
         tracing::info!("{resumed}");
     }
@@ -151,7 +153,7 @@ pub async fn resume<I: IntoIterator<Item = Saved>>(
                 endpoint,
                 credentials,
                 sockets,
-                clock: Clock::start(),
+                clock,
                 events,
                 packets,
                 waiting: HashMap::new(),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dtls_psk::PendingId;
+use dtls_psk::{PendingId, Session, Ticket};
 use lwm2m_coap::{Instant, Parameters, Peer, Rng, Room, Stored, TokenPolicy};
 
 use crate::credentials::{Authenticated, Role};
@@ -16,6 +16,7 @@ use super::counters::Counters;
 use super::downlink::Downlink;
 use super::path::Unproven;
 use super::registry::Registration;
+use super::resumption::Sessions;
 use super::session::{Connection, dtls};
 use super::slab::Key;
 use super::timer::NEVER;
@@ -224,6 +225,17 @@ pub(crate) struct Proving {
     pub(crate) is_told: bool,
     /// What the server presents.
     pub(crate) presenting: Presenting,
+    /// Whether it was promised a ticket, and whom the Finished will prove has too long a name and path for one.
+    pub(crate) is_too_long_for_a_ticket: bool,
+}
+
+impl Proving {
+    /// The ticket that a peer was promised, for whom its Finished will prove.
+    pub(crate) fn seal(&mut self, now: Instant, sessions: &Sessions, made: &Session) -> Option<Ticket> {
+        let ticket = sessions.seal(now, made, self.who.as_ref()?);
+        self.is_too_long_for_a_ticket = ticket.is_none();
+        ticket
+    }
 }
 
 /// Who a remote is.

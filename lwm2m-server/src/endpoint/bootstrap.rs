@@ -115,18 +115,18 @@ impl Bootstrap {
         }
     }
 
-    /// The first request; `None` when the plan cannot be encoded.
-    pub(crate) fn start(&mut self, now: Instant) -> Option<Outgoing> {
+    /// The first request; `None` when the plan cannot be encoded. The wall clock is that of now.
+    pub(crate) fn start(&mut self, wall_clock: u64) -> Option<Outgoing> {
         if !self.plan.is_blind {
             return Some(discover());
         }
         self.is_verified = false;
         self.arrange();
-        self.next(now)
+        self.next(wall_clock)
     }
 
-    /// Takes the answer to the last request.
-    pub(crate) fn answer(&mut self, now: Instant, reply: &Reply) -> Next {
+    /// Takes the answer to the last request. The wall clock is that of now.
+    pub(crate) fn answer(&mut self, wall_clock: u64, reply: &Reply) -> Next {
         let is_accepted = match (self.step, reply.code) {
             (Step::Discover | Step::Inspect, Code::CONTENT) => {
                 let Some((found, is_whole)) = discovered(&reply.body) else { return Next::Malformed };
@@ -175,19 +175,19 @@ impl Bootstrap {
             }
             _ => false,
         };
-        match is_accepted.then(|| self.next(now)).flatten() {
+        match is_accepted.then(|| self.next(wall_clock)).flatten() {
             Some(outgoing) => Next::Send(outgoing),
             None => Next::Failed,
         }
     }
 
-    fn next(&mut self, now: Instant) -> Option<Outgoing> {
+    fn next(&mut self, wall_clock: u64) -> Option<Outgoing> {
         let (step, outgoing) = self.rest.pop_front()?;
         self.step = step;
         if step != Step::Time {
             return Some(outgoing);
         }
-        let time = [(13, Setting::Integer(i64::try_from(now.as_millis() / 1000).ok()?))];
+        let time = [(13, Setting::Integer(i64::try_from(wall_clock / 1000).ok()?))];
         let body = content::encode_settings(self.format, Path::instance(3, 0), &time).ok()?;
         Some(outgoing.body(self.format, body))
     }

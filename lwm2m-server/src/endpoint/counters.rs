@@ -1,6 +1,6 @@
 //! What was counted since the start: what came, what was dropped and why.
 
-use dtls_psk::{Dropped, Ticket};
+use dtls_psk::Dropped;
 
 use super::saved::NotRestored;
 
@@ -108,7 +108,7 @@ counters! {
     look_ups_shared,
     /// Handshakes that were dropped because their address group named too many identities, or presented too many keys.
     look_ups_over_rate,
-    /// Pieces of work that handshakes had done.
+    /// Pieces of work that handshakes had done: key agreements, signatures, certificates.
     works,
     /// Answers to a ClientHello without a valid cookie.
     cookies_sent,
@@ -194,14 +194,6 @@ impl Counters {
             NotRestored::Unreadable => &mut self.not_restored_unreadable,
             NotRestored::NoRoom => &mut self.not_restored_no_room,
         }
-    }
-
-    /// Counts a promised ticket that could not be made.
-    pub(crate) fn ticket(&mut self, made: Option<Ticket>) -> Option<Ticket> {
-        if made.is_none() {
-            Self::add(&mut self.tickets_too_long);
-        }
-        made
     }
 
     pub(crate) fn add(counter: &mut u64) {

@@ -144,8 +144,8 @@ impl Endpoint {
         let provided = match verdict {
             Verdict::Key { key: psk, who } => {
                 proving.who = Some(who.clone());
-                let (sessions, counters) = (&self.config.sessions, &mut self.counters);
-                let seal = |made: &dtls_psk::Session| counters.ticket(sessions.seal(now, made, who));
+                let sessions = &self.config.sessions;
+                let seal = |made: &dtls_psk::Session| proving.seal(now, sessions, made);
                 session.provide_with_ticket(dtls(now), pending, Answer::Psk { key: psk }, seal)
             }
             Verdict::Refused { reason } => {

@@ -39,6 +39,7 @@ mod stranger;
 mod timer;
 mod trace;
 mod uplink;
+mod wall_clock;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
@@ -83,6 +84,7 @@ use registry::Registry;
 use slab::{Key, Slab};
 use timer::{NEVER, Timers};
 use trace::Trace;
+use wall_clock::WallClock;
 use work::Works;
 
 /// Limits and times. The defaults suit a fleet on the open internet.
@@ -124,7 +126,8 @@ pub struct Config {
     /// PSK identities that one address group (an IPv4 network of 24 bits, an IPv6 network of 48 bits) may name in a second, with
     /// the raw public keys and certificates that it presents.
     pub look_up_rate: u32,
-    /// Pieces of work for handshakes that may be out at once.
+    /// Pieces of work of handshakes that may be out at once: so many each of key agreements, of signatures and certificates, and of
+    /// signatures of keys in tokens.
     pub works: usize,
     /// What the server proves itself with where its devices have raw public keys or certificates; without any they are refused.
     pub keys: ServerKeys,
@@ -218,6 +221,7 @@ pub struct Endpoint {
     /// Where records are tried that may belong to several sessions.
     scratch: Vec<u8>,
     trace: Trace,
+    wall_clock: WallClock,
     next_request: u64,
     next_observation: u64,
 }
@@ -297,6 +301,7 @@ impl Endpoint {
             refusals: Refusals::new(),
             scratch: Vec::new(),
             trace,
+            wall_clock: WallClock::default(),
             next_request: 0,
             next_observation: 1,
         }

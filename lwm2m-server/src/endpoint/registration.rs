@@ -74,8 +74,8 @@ impl Endpoint {
             queue: device.queue,
             objects: device.objects.links.clone().into(),
             location: format!("/rd/{}", device.location()),
-            registered_at: device.registered_at.as_millis(),
-            last_heard: association.map_or(device.updated_at, |known| known.last_heard).as_millis(),
+            registered_at: self.wall_clock(device.registered_at),
+            last_heard: self.wall_clock(association.map_or(device.updated_at, |known| known.last_heard)),
             observations: device.observations.len(),
         }
     }
@@ -269,11 +269,12 @@ impl Endpoint {
 
     /// Takes the answer to a request of the bootstrap under way.
     pub(crate) fn bootstrap_answered(&mut self, now: Instant, key: Key, reply: &Reply) {
+        let wall_clock = self.wall_clock(now);
         let Some(association) = self.associations.get_mut(key) else { return };
         let Some(downlink) = association.downlink.as_mut() else { return };
         let Some(mut bootstrap) = downlink.bootstrap.take() else { return };
         let endpoint = bootstrap.who.endpoint().clone();
-        match bootstrap.answer(now, reply) {
+        match bootstrap.answer(wall_clock, reply) {
             Next::Send(outgoing) => {
                 let exchange = Exchange::new(outgoing, self.config.longest_answer, &self.budget);
                 let job = Job::new(Purpose::Bootstrap, exchange, bootstrap.deadline);

@@ -358,7 +358,6 @@ fn seconds(duration: Duration) -> u32 {
 mod tests {
     use super::*;
     use crate::credentials::CHAIN_MAX;
-    use crate::endpoint::Counters;
 
     const NOW: Instant = Instant::from_millis(0);
 
@@ -522,21 +521,22 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_no_ticket_is_counted() {
+    fn a_ticket_has_room_for_long_names_and_whoever_has_a_longer_one_is_remembered() {
         let sessions = ticketing();
         let name = "n".repeat(255);
-        let mut counters = Counters::default();
         for (longest, certificates) in [(152, None), (120, Some(1)), (80, Some(CHAIN_MAX + 1))] {
-            let mut is_sealed = |length: usize| {
+            let is_sealed = |length: usize| {
                 let who = match certificates {
                     Some(certificates) => certified(&name[..length], certificates, 1),
                     None => who(&name[..length], Role::Management, 3),
                 };
-                counters.ticket(sessions.seal(at(5), &session(1), &who)).is_some()
+                let mut proving = Proving { who: Some(who), ..Proving::default() };
+                let is_sealed = proving.seal(at(5), &sessions, &session(1)).is_some();
+                assert_eq!(proving.is_too_long_for_a_ticket, !is_sealed);
+                is_sealed
             };
-            assert_eq!([longest, longest + 1].map(&mut is_sealed), [true, false], "{certificates:?}");
+            assert_eq!([longest, longest + 1].map(is_sealed), [true, false], "{certificates:?}");
         }
-        assert_eq!(counters.tickets_too_long, 3);
     }
 
     #[test]

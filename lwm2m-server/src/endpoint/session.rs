@@ -19,7 +19,7 @@ use crate::crypto::Provider;
 use crate::event::Event;
 
 use super::admission::Rates;
-use super::association::{Admission, Association, Who};
+use super::association::{Admission, Association, Proving, Who};
 use super::connection_id::{self, ConnectionIds};
 use super::counters::Counters;
 use super::question::Question;
@@ -283,7 +283,8 @@ impl Endpoint {
         if association.who.is_some() {
             return;
         }
-        let Some(who) = association.proving.take().and_then(|proving| proving.who) else {
+        let proving = association.proving.take().map(|proving| *proving);
+        let Some(Proving { who: Some(who), is_too_long_for_a_ticket, .. }) = proving else {
             return self.remove(key);
         };
         let who = Who::Proven(who);
@@ -291,6 +292,9 @@ impl Endpoint {
         association.admission = Admission::Asked { full };
         association.place = None;
         Counters::add(&mut self.counters.handshakes_finished);
+        if is_too_long_for_a_ticket {
+            Counters::add(&mut self.counters.tickets_too_long);
+        }
         if !full {
             Counters::add(&mut self.counters.sessions_resumed);
         }

@@ -156,7 +156,8 @@ impl Endpoint {
 
     /// The next message of the trace. Call until `None`.
     pub fn poll_packet(&mut self) -> Option<Packet> {
-        self.trace.packets.as_mut()?.pop_front()
+        let packet = self.trace.packets.as_mut()?.pop_front()?;
+        Some(Packet { at: self.wall_clock(Instant::from_millis(packet.at)), ..packet })
     }
 }
 

@@ -498,7 +498,9 @@ impl Endpoint {
 
     fn begin_bootstrap(&mut self, now: Instant, key: Key, mut bootstrap: Bootstrap) -> Reply {
         self.interrupt(key);
-        let Some(first) = bootstrap.start(now) else { return Code::INTERNAL_SERVER_ERROR.into() };
+        let Some(first) = bootstrap.start(self.wall_clock(now)) else {
+            return Code::INTERNAL_SERVER_ERROR.into();
+        };
         if let Some(who) = bootstrap.who.proven() {
             self.facts.push_back(Fact::BootstrapRequested { who: who.clone() });
         }

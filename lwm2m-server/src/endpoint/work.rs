@@ -224,10 +224,8 @@ impl Endpoint {
             }
             (Done::Checked(_), None) => return,
             (Done::Computed(computed), proving) => {
-                let (sessions, counters) = (&self.config.sessions, &mut self.counters);
-                let who = proving.as_ref().and_then(|proving| proving.who.clone());
-                let seal =
-                    |made: &dtls_psk::Session| counters.ticket(sessions.seal(now, made, who.as_ref()?));
+                let sessions = &self.config.sessions;
+                let seal = |made: &dtls_psk::Session| proving.as_mut()?.seal(now, sessions, made);
                 // What is moved out of a box stays in its memory.
                 let answer = Answer::Computed(Computed::clone(&computed));
                 session.provide_with_ticket(dtls(now), pending, answer, seal)

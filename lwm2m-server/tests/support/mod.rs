@@ -225,6 +225,7 @@ impl World {
             None => endpoint,
             Some(other) => &mut others[other],
         };
+        let wall_clock = endpoint.wall_clock(*now);
         lwm2m_server::driver::settle(
             endpoint,
             credentials,
@@ -234,7 +235,7 @@ impl World {
             &mut |transmit, out| {
                 sent.push_back((transmit.local, transmit.to, out[transmit.range.clone()].to_vec()))
             },
-            &mut |_, work| Some(work.run(now.as_millis(), credentials)),
+            &mut |_, work| Some(work.run(wall_clock, credentials)),
         );
         while let Some(transmit) = endpoint.poll_transmit(*now, &mut rng, &mut out) {
             sent.push_back((transmit.local, transmit.to, out[transmit.range].to_vec()));
