@@ -17,7 +17,6 @@ use std::cmp::Reverse;
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lwm2m_coap::{Instant, Rng};
 
@@ -199,46 +198,7 @@ impl core::fmt::Debug for Recent {
 
 /// The handshakes under way.
 #[derive(Debug, Default)]
-pub(crate) struct UnderWay(Arc<Mutex<Begun>>);
-
-/// The place of a handshake among those under way, which goes with it on whatever way that ends.
-#[derive(Debug)]
-pub(crate) struct Place {
-    begun: Arc<Mutex<Begun>>,
-    key: Key,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.begun).end(self.key);
-    }
-}
-
-/// Nobody panics while it is held.
-fn lock(begun: &Mutex<Begun>) -> MutexGuard<'_, Begun> {
-    begun.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl UnderWay {
-    pub(crate) fn count(&self) -> usize {
-        lock(&self.0).handshakes.len()
-    }
-
-    /// One is under way until its place is dropped.
-    #[must_use]
-    pub(crate) fn begin(&self, key: Key, from: Address) -> Place {
-        lock(&self.0).begin(key, from);
-        Place { begun: Arc::clone(&self.0), key }
-    }
-
-    /// The one that makes room for one from an address.
-    pub(crate) fn displaced_by(&self, from: Address) -> Option<Key> {
-        lock(&self.0).displaced_by(from)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Begun {
+pub(crate) struct UnderWay {
     handshakes: HashMap<Key, Handshake>,
     groups: Heaviest,
     members: Heaviest,
@@ -269,8 +229,12 @@ struct Count {
     since: u64,
 }
 
-impl Begun {
-    fn begin(&mut self, key: Key, from: Address) {
+impl UnderWay {
+    pub(crate) fn count(&self) -> usize {
+        self.handshakes.len()
+    }
+
+    pub(crate) fn begin(&mut self, key: Key, from: Address) {
         let (group, member, number) = (Prefix::group(from), Prefix::member(from), self.next);
         self.next = number.saturating_add(1);
         self.handshakes.insert(key, Handshake { group, member, number });
@@ -279,14 +243,16 @@ impl Begun {
         self.oldest.insert((member, number), key);
     }
 
-    fn end(&mut self, key: Key) {
+    /// One has ended, however; harmless for one that has before.
+    pub(crate) fn end(&mut self, key: Key) {
         let Some(Handshake { group, member, number }) = self.handshakes.remove(&key) else { return };
         self.groups.remove(Prefix::MIN, group);
         self.members.remove(group, member);
         self.oldest.remove(&(member, number));
     }
 
-    fn displaced_by(&self, from: Address) -> Option<Key> {
+    /// The one that makes room for one from an address.
+    pub(crate) fn displaced_by(&self, from: Address) -> Option<Key> {
         let group = self.groups.heaviest(Prefix::MIN, Prefix::group(from))?;
         let member = self.members.heaviest(group, Prefix::member(from))?;
         self.oldest.range((member, 0)..).next().map(|(_, key)| *key)
@@ -361,74 +327,62 @@ mod tests {
         assert!(!is_same(Prefix::member, "2001:db8:1:2::1", "2001:db8:1:3::1"));
     }
 
-    #[derive(Default)]
-    struct Under {
-        way: UnderWay,
-        places: HashMap<Key, Place>,
-    }
-
     /// Begins one, and lets one make room if there are more than ten.
-    fn begin(under: &mut Under, slot: u32, from: Address) -> Option<Key> {
-        let displaced = (under.way.count() >= 10).then(|| under.way.displaced_by(from).unwrap());
-        displaced.into_iter().for_each(|key| drop(under.places.remove(&key).unwrap()));
-        under.places.insert(key(slot), under.way.begin(key(slot), from));
+    fn begin(under_way: &mut UnderWay, slot: u32, from: Address) -> Option<Key> {
+        let displaced = (under_way.count() >= 10).then(|| under_way.displaced_by(from).unwrap());
+        displaced.into_iter().for_each(|key| under_way.end(key));
+        under_way.begin(key(slot), from);
         displaced
     }
 
     #[test]
     fn who_has_most_makes_room_and_nobody_else() {
-        let mut under = Under::default();
+        let mut under_way = UnderWay::default();
         for slot in 0..3 {
-            begin(&mut under, slot, v4(0xc000_0201_u32.saturating_add(slot << 8)));
+            begin(&mut under_way, slot, v4(0xc000_0201_u32.saturating_add(slot << 8)));
         }
         // One member, then others of its group, then an honest one among them.
         for slot in 100..200 {
-            let displaced = begin(&mut under, slot, at("10.0.0.1"));
+            let displaced = begin(&mut under_way, slot, at("10.0.0.1"));
             assert_eq!(displaced, (slot >= 107).then(|| key(slot.saturating_sub(7))), "its own oldest");
         }
-        assert_eq!(begin(&mut under, 200, at("10.0.0.2")), Some(key(193)));
+        assert_eq!(begin(&mut under_way, 200, at("10.0.0.2")), Some(key(193)));
         for slot in 201..300 {
-            let displaced = begin(&mut under, slot, at("10.0.0.1")).unwrap();
+            let displaced = begin(&mut under_way, slot, at("10.0.0.1")).unwrap();
             assert!((194..300).contains(&displaced.slot) && displaced != key(200));
         }
         for slot in 300..400 {
             let other = v4(0x0b00_0000_u32.saturating_add(slot << 8));
-            let displaced = begin(&mut under, slot, other).unwrap();
-            assert_eq!(under.way.count(), 10);
+            let displaced = begin(&mut under_way, slot, other).unwrap();
+            assert_eq!(under_way.count(), 10);
             assert!(slot > 305 || displaced.slot > 200, "the heavy group makes room first: {displaced:?}");
         }
     }
 
     #[test]
     fn among_groups_with_as_many_the_one_makes_room_that_has_them_for_longest() {
-        let mut under = Under::default();
+        let mut under_way = UnderWay::default();
         for slot in 0..30 {
-            let displaced = begin(&mut under, slot, v4(slot << 8));
+            let displaced = begin(&mut under_way, slot, v4(slot << 8));
             assert_eq!(displaced, slot.checked_sub(10).map(key));
         }
     }
 
     #[test]
-    fn nothing_is_left_of_handshakes_that_ended_whatever_ended_them() {
-        let under_way = UnderWay::default();
-        let begin = |slot: u32| under_way.begin(key(slot), v4(slot.wrapping_mul(0x9e37_79b9)));
-        let mut places: Vec<_> = (0..1000).map(begin).collect();
-        // Some go with a thread that panics, whoever owns them.
-        let gone = places.split_off(500);
-        let thread = std::thread::spawn(move || {
-            let _gone = gone;
-            std::panic::resume_unwind(Box::new("the test wants it"));
-        });
-        assert!(thread.join().is_err());
-        assert_eq!(under_way.count(), 500);
-        drop(places);
+    fn nothing_is_left_of_handshakes_that_ended() {
+        let mut under_way = UnderWay::default();
+        for slot in 0..1000_u32 {
+            under_way.begin(key(slot), v4(slot.wrapping_mul(0x9e37_79b9)));
+        }
+        for slot in (0..1000).chain(0..1000) {
+            under_way.end(key(slot));
+        }
         assert_eq!(under_way.count(), 0);
-        let begun = lock(&under_way.0);
-        for of in [&begun.groups, &begun.members] {
+        for of in [&under_way.groups, &under_way.members] {
             assert!(of.counts.is_empty() && of.order.is_empty());
         }
-        assert!(begun.oldest.is_empty());
-        assert_eq!(begun.displaced_by(at("10.0.0.1")), None);
+        assert!(under_way.oldest.is_empty());
+        assert_eq!(under_way.displaced_by(at("10.0.0.1")), None);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use lwm2m_coap::{Instant, Parameters, Peer, Rng, Room, Stored, TokenPolicy};
 
 use crate::credentials::{Authenticated, Role};
 
-use super::admission::Place;
 use super::counters::Counters;
 use super::downlink::Downlink;
 use super::path::Unproven;
@@ -35,8 +34,6 @@ pub(crate) struct Association {
     pub(crate) unproven: Option<Box<Unproven>>,
     /// The DTLS session; `None` without security.
     pub(crate) session: Option<Connection>,
-    /// Its place among the handshakes under way, while its own is one.
-    pub(crate) place: Option<Box<Place>>,
     /// What is known of the peer while the handshake is under way.
     pub(crate) proving: Option<Box<Proving>>,
     /// Whether the owner was asked if the session may go on.
@@ -77,7 +74,6 @@ impl Association {
         let tokens = if session.is_some() { TokenPolicy::SECURED } else { TokenPolicy::Random };
         Self {
             session,
-            place: None,
             proving: None,
             admission: Admission::Settled,
             local,
@@ -305,8 +301,7 @@ impl Stored for Copy {
 /// A block of 1024 bytes with its options.
 const LONGEST_COPY: usize = 1400;
 
-/// A bucket of messages a peer may send: refilled by time, emptied by messages. In two bytes less every association has eight less.
-#[repr(Rust, packed(2))]
+/// A bucket of messages a peer may send: refilled by time, emptied by messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     left: u16,

@@ -256,6 +256,7 @@ impl Endpoint {
         if association.is_stranger() {
             self.strangers = self.strangers.saturating_sub(1);
         }
+        self.under_way.end(key);
         if let Some(proving) = association.proving.filter(|proving| proving.look_up.is_some()) {
             self.look_ups.forget(association.local.role(), &proving.identity, key);
         }

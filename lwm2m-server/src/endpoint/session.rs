@@ -170,9 +170,7 @@ impl Endpoint {
         };
         self.by_address
             .insert((local, from), Candidates { newest: key, older: established.first().copied() });
-        if let Some(association) = self.associations.get_mut(key) {
-            association.place = Some(Box::new(self.under_way.begin(key, from)));
-        }
+        self.under_way.begin(key, from);
         Counters::add(&mut self.counters.handshakes_begun);
         self.advance_handshake(now, key);
         self.mark_ready(key);
@@ -184,6 +182,8 @@ impl Endpoint {
     fn make_room(&mut self, now: Instant, from: Address) {
         while self.under_way.count() >= self.config.handshakes {
             let Some(key) = self.under_way.displaced_by(from) else { break };
+            // Whatever becomes of its association, each turn leaves one less.
+            self.under_way.end(key);
             Counters::add(&mut self.counters.handshakes_displaced);
             self.give_way(now, key);
         }
@@ -290,7 +290,7 @@ impl Endpoint {
         let who = Who::Proven(who);
         self.refusals.succeeded((association.local, association.address));
         association.admission = Admission::Asked { full };
-        association.place = None;
+        self.under_way.end(key);
         Counters::add(&mut self.counters.handshakes_finished);
         if is_too_long_for_a_ticket {
             Counters::add(&mut self.counters.tickets_too_long);
