@@ -700,6 +700,35 @@ fn the_alternate_path_stands_in_front_of_every_path() {
 }
 
 #[test]
+fn what_is_written_is_in_a_format_that_the_device_announced() {
+    for (announced, several, one) in [
+        ("", &[112_u8][..], &[112_u8][..]),
+        (";ct=112", &[112], &[112]),
+        (";ct=\"110 11542\"", &[0x2d, 0x16], &[0x2d, 0x16]),
+        // Text is what every device takes.
+        (";ct=110", &[110], &[]),
+        (";ct=11543", &[0x2d, 0x17], &[]),
+    ] {
+        let mut world = World::new(true);
+        let mut device = Device::plain(Listener::Coap, 40_000);
+        device.register(
+            &mut world,
+            "ep=a&lt=60&lwm2m=1.1",
+            &format!("</>;rt=\"oma.lwm2m\"{announced},</3/0>"),
+        );
+        for (at, format) in [("/3/0", several), ("/3/0/14", one)] {
+            let values = vec![(path("/3/0/14"), Value::String("+01:00".to_owned()))];
+            let write = Operation::Write { path: path(at), mode: WriteMode::Replace, values };
+            let id = world.request("a", write).unwrap();
+            let asked = device.asked(&mut world);
+            assert_eq!(asked.option(OptionNumber::CONTENT_FORMAT), Some(format), "{announced} {at}");
+            device.answer(&mut world, &asked, Code::CHANGED, &[], b"");
+            assert_eq!(world.outcome(id), Ok(Answer::Done));
+        }
+    }
+}
+
+#[test]
 fn an_observation_whose_first_values_cannot_be_understood_does_not_stand() {
     let mut world = World::new(false);
     let mut device = device(&mut world);

@@ -224,11 +224,21 @@ fn structured(device: &Registration) -> Format {
     preferred(device).unwrap_or(Format::TLV)
 }
 
-/// A format for what is written: opaque and text need no structure when it is one value of one resource.
+/// A format for what is written: opaque and text, which every device takes, need no structure when it is one value of one resource.
 fn writable(device: &Registration, path: Path, values: &[(Path, crate::Value)]) -> Format {
+    let format = structured(device);
     match values {
         [(only, crate::Value::Opaque(_))] if *only == path && path.ids().len() >= 3 => Format::OPAQUE,
-        _ => structured(device),
+        // Wakaama announces SenML JSON and does not take it for a single resource.
+        [(only, _)]
+            if *only == path
+                && path.ids().len() >= 3
+                && format != Format::TLV
+                && format != Format::SENML_CBOR =>
+        {
+            Format::TEXT
+        }
+        _ => format,
     }
 }
 
