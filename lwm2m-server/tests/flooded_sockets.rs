@@ -291,6 +291,7 @@ impl Honest {
             taken[0].push(took);
             let which = usize::from(self.turn) % self.established.len();
             taken[1].push(self.update(which));
+            // A rate of honest devices: as fast as they can they would be a flood themselves.
             std::thread::sleep(Duration::from_millis(2));
         }
         taken.iter_mut().for_each(|times| times.sort());
@@ -377,6 +378,7 @@ fn begin_many_with_keys(server: SocketAddr, sent: &AtomicU64, stop: &AtomicBool)
     }
 }
 
+/// The rate of a flood is its own, not what the processors give.
 fn pace(sent: &AtomicU64) {
     if sent.fetch_add(1, Ordering::Relaxed).is_multiple_of(A_MILLISECOND) {
         std::thread::sleep(Duration::from_millis(1));

@@ -2,6 +2,9 @@
 #![cfg(feature = "json")]
 #![expect(clippy::unwrap_used, reason = "test")]
 
+mod examples;
+
+use examples::DEVICE;
 use lwm2m_objects::format::{Items, encode};
 use lwm2m_objects::{Content, Error, Format, Kind, ObjectLink, Path, Target, Value, path};
 
@@ -31,25 +34,6 @@ fn decode(format: Format, path: Path, payload: &str) -> Result<usize, Error> {
     let content = Content { format, payload: payload.as_bytes() };
     Items::new(&path.into(), content)?.try_fold(0_usize, |count, item| item.map(|_| count.saturating_add(1)))
 }
-
-const DEVICE: [(Path, Value<'_>); 16] = [
-    (path!("/3/0/0"), Value::String("Open Mobile Alliance")),
-    (path!("/3/0/1"), Value::String("Lightweight M2M Client")),
-    (path!("/3/0/2"), Value::String("345000123")),
-    (path!("/3/0/3"), Value::String("1.0")),
-    (path!("/3/0/6/0"), Value::Integer(1)),
-    (path!("/3/0/6/1"), Value::Integer(5)),
-    (path!("/3/0/7/0"), Value::Integer(3800)),
-    (path!("/3/0/7/1"), Value::Integer(5000)),
-    (path!("/3/0/8/0"), Value::Integer(125)),
-    (path!("/3/0/8/1"), Value::Integer(900)),
-    (path!("/3/0/9"), Value::Integer(100)),
-    (path!("/3/0/10"), Value::Integer(15)),
-    (path!("/3/0/11/0"), Value::Integer(0)),
-    (path!("/3/0/13"), Value::Time(1_367_491_215)),
-    (path!("/3/0/14"), Value::String("+02:00")),
-    (path!("/3/0/16"), Value::String("U")),
-];
 
 #[test]
 fn device_instance() {

@@ -1,6 +1,9 @@
 //! The SenML CBOR examples of LwM2M Core 1.2 and the ETS, and what a pack must not be.
 #![expect(clippy::unwrap_used, reason = "test")]
 
+mod examples;
+
+use examples::DEVICE;
 use lwm2m_objects::format::{Items, encode};
 use lwm2m_objects::{Content, Error, Format, ObjectLink, Path, Target, Value, path};
 
@@ -34,27 +37,9 @@ fn decode(path: Path, payload: &[u8]) -> Result<usize, Error> {
 
 #[test]
 fn device_instance() {
-    let values = [
-        (path!("/3/0/0"), Value::String("Open Mobile Alliance")),
-        (path!("/3/0/1"), Value::String("Lightweight M2M Client")),
-        (path!("/3/0/2"), Value::String("345000123")),
-        (path!("/3/0/3"), Value::String("1.0")),
-        (path!("/3/0/6/0"), Value::Integer(1)),
-        (path!("/3/0/6/1"), Value::Integer(5)),
-        (path!("/3/0/7/0"), Value::Integer(3800)),
-        (path!("/3/0/7/1"), Value::Integer(5000)),
-        (path!("/3/0/8/0"), Value::Integer(125)),
-        (path!("/3/0/8/1"), Value::Integer(900)),
-        (path!("/3/0/9"), Value::Integer(100)),
-        (path!("/3/0/10"), Value::Integer(15)),
-        (path!("/3/0/11/0"), Value::Integer(0)),
-        (path!("/3/0/13"), Value::Time(1_367_491_215)),
-        (path!("/3/0/14"), Value::String("+02:00")),
-        (path!("/3/0/16"), Value::String("U")),
-    ];
     both_ways(
         path!("/3/0").into(),
-        &values,
+        &DEVICE,
         "90a321652f332f302f00613003744f70656e204d6f62696c6520416c6c69616e6365a200613103764c69676874776569676874204d324d\
          20436c69656e74a20061320369333435303030313233a20061330363312e30a20063362f300201a20063362f310205a20063372f300219\
          0ed8a20063372f3102191388a20063382f3002187da20063382f3102190384a2006139021864a200623130020fa2006431312f300200a2\

@@ -334,20 +334,7 @@ impl Endpoint {
         if local.is_secure() {
             return self.handle_secure(now, local, from, datagram, rng, out);
         }
-        let key = match self.by_address.get(&(local, from)).map(|known| known.newest) {
-            Some(known) => known,
-            None if self.is_restored_elsewhere(local, from, datagram) => return None,
-            None => match self.meet(now, local, from, datagram, rng, out) {
-                Ok(key) => key,
-                Err(range) => return range.map(|range| Transmit { local, to: from, range }),
-            },
-        };
-        if let Some(association) = self.associations.get_mut(key) {
-            association.count_received(from, datagram.len());
-        }
-        let range = self.message(now, key, datagram, rng, out);
-        self.mark_ready(key);
-        self.transmit(key, local, from, range?)
+        self.handle_plain(now, local, from, datagram, rng, out)
     }
 
     /// The next thing the credentials should know. Call until `None`.

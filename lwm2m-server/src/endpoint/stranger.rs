@@ -18,9 +18,35 @@ use crate::credentials::Role;
 use super::association::Association;
 use super::counters::Counters;
 use super::slab::Key;
-use super::{Address, Candidates, Endpoint, Listener};
+use super::{Address, Candidates, Endpoint, Listener, Transmit};
 
 impl Endpoint {
+    /// Takes a message without security, of a remote that is known or not.
+    pub(crate) fn handle_plain(
+        &mut self,
+        now: Instant,
+        local: Listener,
+        from: Address,
+        datagram: &mut [u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let key = match self.by_address.get(&(local, from)).map(|known| known.newest) {
+            Some(known) => known,
+            None if self.is_restored_elsewhere(local, from, datagram) => return None,
+            None => match self.meet(now, local, from, datagram, rng, out) {
+                Ok(key) => key,
+                Err(range) => return range.map(|range| Transmit { local, to: from, range }),
+            },
+        };
+        if let Some(association) = self.associations.get_mut(key) {
+            association.count_received(from, datagram.len());
+        }
+        let range = self.message(now, key, datagram, rng, out);
+        self.mark_ready(key);
+        self.transmit(key, local, from, range?)
+    }
+
     /// Meets a remote without security: who registers or asks to be bootstrapped is kept, everybody else gets an answer
     /// that needs no memory.
     pub(crate) fn meet(
