@@ -6,7 +6,7 @@ use dtls_psk::Suite;
 
 use crate::account::{Key, Psk, Security};
 use crate::peers::{self, Program};
-use crate::process::{Process, free_udp_port, local};
+use crate::process::{Process, free_port, local};
 
 /// Leshan's LwM2M server.
 #[derive(Debug)]
@@ -209,7 +209,7 @@ impl Client {
 }
 
 fn start(program: &Program, source: &str, key: &str, settings: &[&str]) -> (Process, u16, u16) {
-    let (coap, coaps) = (free_udp_port(), free_udp_port());
+    let (coap, coaps) = (free_port(), free_port());
     let mut command = program.command();
     command.arg(peers::source(source)).args([coap, coaps].map(|port| port.to_string()));
     command.arg(key).args(settings);

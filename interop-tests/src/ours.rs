@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use ureq::Agent;
 
 use crate::account::{Psk, Security};
-use crate::process::{PATIENCE, Process, free_udp_port, local};
+use crate::process::{PATIENCE, Process, free_port, local};
 
 /// Returns the path of one of our programs, built with the profile of the running test.
 ///
@@ -133,8 +133,8 @@ impl Server {
     /// The same with variables of its environment.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().expect("a temporary folder can be made");
-        let ports = [(); 4].map(|()| free_udp_port());
-        let http = local(free_udp_port()).to_string();
+        let ports = [(); 4].map(|()| free_port());
+        let http = local(free_port()).to_string();
         let arguments = Arguments {
             flags: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             environment: environment
@@ -182,7 +182,7 @@ impl Server {
 
     /// Lets it listen for management over DTLS at another port from its next start on, and returns the address it had.
     pub fn move_secure(&mut self) -> SocketAddr {
-        local(core::mem::replace(&mut self.ports[1], free_udp_port()))
+        local(core::mem::replace(&mut self.ports[1], free_port()))
     }
 
     /// Returns how often something happened in this run, by the metrics.

@@ -3,8 +3,9 @@
 //! A test waits for a condition in what the program prints, never for time to pass; the limit only ends a broken run.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -175,11 +176,21 @@ impl Drop for Process {
     }
 }
 
-/// Returns a UDP port of loopback that was free a moment ago, for programs that cannot be told to take any.
-pub fn free_udp_port() -> u16 {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|socket| socket.local_addr())
-        .map(|address| address.port())
+/// Returns a port of loopback that is free for UDP and TCP, for programs that cannot be told to take any.
+///
+/// It lies below the ports that systems give out by themselves (32768 and up on Linux, 49152 on others), and no call of this
+/// process returns it again: nothing else takes it before the program does.
+pub fn free_port() -> u16 {
+    const FIRST: u16 = 10_000;
+    const COUNT: u32 = 22_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(61);
+    let is_free =
+        |&port: &u16| UdpSocket::bind(local(port)).is_ok() && TcpListener::bind(local(port)).is_ok();
+    (0..COUNT)
+        .map(|_| begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT)
+        .filter_map(|place| FIRST.checked_add(u16::try_from(place).ok()?))
+        .find(is_free)
         .expect("loopback has a free port")
 }
 

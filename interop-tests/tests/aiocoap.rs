@@ -2,7 +2,7 @@
 
 use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::peers;
-use interop_tests::process::{Process, free_udp_port, local, socket};
+use interop_tests::process::{Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 use lwm2m_coap::Code;
 
@@ -13,7 +13,7 @@ fn large() -> Vec<u8> {
 #[test]
 fn our_client_reads_writes_in_blocks_and_observes_an_aiocoap_server() {
     let Some(program) = peers::aiocoap() else { return };
-    let port = free_udp_port();
+    let port = free_port();
     let mut command = program.command();
     command.arg(peers::source("aiocoap/server.py")).arg(port.to_string());
     let mut server = Process::spawn("aiocoap server", command);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::dtls::Secure;
 use interop_tests::peers;
-use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::process::{PATIENCE, Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 use lwm2m_coap::Code;
 
@@ -38,7 +38,7 @@ fn large(digits: &str) -> String {
 
 #[test]
 fn our_client_reads_writes_in_blocks_and_observes_a_californium_server() {
-    let port = free_udp_port();
+    let port = free_port();
     let Some(mut server) = start("server", port) else { return };
     let socket = socket();
     socket.connect(local(port)).expect("loopback is reachable");

@@ -6,7 +6,7 @@ use dtls_psk::{Reason, Suite};
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::peers::{self, Program};
-use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::process::{PATIENCE, Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 use tempfile::NamedTempFile;
 
@@ -53,7 +53,7 @@ fn serve(name: &str) -> Option<(Program, Process, u16, NamedTempFile)> {
     let program = peers::gnutls("gnutls-serv")?;
     let mut keys = NamedTempFile::new().expect("a temporary file can be made");
     writeln!(keys, "{IDENTITY}:{KEY}").expect("it can be written");
-    let port = free_udp_port();
+    let port = free_port();
     let mut command = program.command();
     command.args([
         "--udp",

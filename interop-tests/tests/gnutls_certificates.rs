@@ -5,7 +5,7 @@ use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::owner::{Owner, key_file};
 use interop_tests::peers;
-use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::process::{PATIENCE, Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 
 /// The suites that GnuTLS has, as priorities.
@@ -54,7 +54,7 @@ fn our_client_and_a_gnutls_server_prove_themselves_by_signatures() {
     let Some(program) = peers::gnutls("gnutls-serv") else { return };
     for kind in KINDS {
         for (suite, name) in SUITES.iter().filter(|(suite, _)| suite.is_for_clients()) {
-            let port = free_udp_port();
+            let port = free_port();
             let mut command = program.command();
             command.args(["--udp", "--echo", "--require-client-cert", "--port", &port.to_string()]);
             command.args(["--priority", &priority(name, kind)]).args(credentials("server", kind));
@@ -112,7 +112,7 @@ fn our_client_and_a_gnutls_server_agree_on_x25519() {
     let (kind, [(suite, name), ..]) = (ClientCertificate::RawPublicKey, SUITES) else {
         unreachable!("there is one")
     };
-    let port = free_udp_port();
+    let port = free_port();
     let mut command = program.command();
     command.args(["--udp", "--echo", "--require-client-cert", "--port", &port.to_string(), "--priority"]);
     command.arg(priority(name, kind) + X25519_ALONE).args(credentials("server", kind));

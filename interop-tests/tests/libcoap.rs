@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::peers::{self, Program};
-use interop_tests::process::{Process, free_udp_port, local, socket};
+use interop_tests::process::{Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 use lwm2m_coap::Code;
 
@@ -41,7 +41,7 @@ fn serve(
 #[test]
 fn our_client_reads_writes_in_blocks_and_observes_a_libcoap_server() {
     let Some(program) = peers::libcoap("coap-server-notls") else { return };
-    let port = free_udp_port();
+    let port = free_port();
     let mut command = program.command();
     command.args(["-A", "127.0.0.1", "-p", &port.to_string(), "-v", "7"]);
     let mut server = Process::spawn(program.name, command);

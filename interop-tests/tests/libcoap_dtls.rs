@@ -9,7 +9,7 @@ use interop_tests::coap::{Client, Listener, Server};
 use interop_tests::dtls::Secure;
 use interop_tests::owner::{Owner, key_file};
 use interop_tests::peers::{self, Program};
-use interop_tests::process::{Process, free_udp_port, local, socket};
+use interop_tests::process::{Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 use lwm2m_coap::Code;
 use tempfile::NamedTempFile;
@@ -25,7 +25,7 @@ const X509: ClientCertificate<'static> = ClientCertificate::X509 { server_name: 
 /// A server of theirs, and the port of its DTLS.
 fn serve(program: &Program, credentials: &[&str]) -> (Process, u16) {
     // The port with DTLS is the one after the port without.
-    let port = free_udp_port();
+    let port = free_port();
     let mut command = program.command();
     command.args(["-A", "127.0.0.1", "-p", &port.to_string(), "-v", "7"]).args(credentials);
     let mut server = Process::spawn(program.name, command);

@@ -7,7 +7,7 @@ use dtls_psk::{Reason, Suite};
 use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::peers;
-use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::process::{PATIENCE, Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 #[cfg(feature = "cbc")]
 use lwm2m_server::{
@@ -44,7 +44,7 @@ fn server(arguments: &[&str]) -> Option<(Process, u16)> {
 
 fn server_with(suite: &str, arguments: &[&str]) -> Option<(Process, u16)> {
     let program = peers::openssl()?;
-    let port = free_udp_port();
+    let port = free_port();
     let mut command = program.command();
     command.args(["s_server", "-dtls1_2", "-nocert", "-accept", &local(port).to_string(), "-cipher", suite]);
     command.args(["-psk_identity", IDENTITY, "-psk", KEY]).args(arguments);

@@ -9,7 +9,7 @@ use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::owner::{Judge, Owner, key_file};
 use interop_tests::peers::{self, Program};
-use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::process::{PATIENCE, Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 use lwm2m_server::credentials::DeviceTrust;
 use rcgen::{
@@ -131,7 +131,7 @@ fn params(names: &[&str], common_name: &str) -> CertificateParams {
 }
 
 fn openssl_server(program: &Program, cipher: &str, arguments: &[String]) -> (Process, u16) {
-    let port = free_udp_port();
+    let port = free_port();
     let mut command = program.command();
     command.args(["s_server", "-dtls1_2", "-Verify", "3", "-verify_return_error"]);
     command.args(["-port", &port.to_string(), "-cipher", &format!("{cipher}:@SECLEVEL=0")]);
@@ -258,7 +258,7 @@ fn server(program: &Program, cipher: &str) -> (Process, u16) {
 }
 
 fn server_with(program: &Program, cipher: &str, arguments: &[&str]) -> (Process, u16) {
-    let port = free_udp_port();
+    let port = free_port();
     let mut command = program.command();
     command.args([
         "s_server",

@@ -6,7 +6,7 @@ use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::owner::Owner;
 use interop_tests::peers;
-use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::process::{PATIENCE, Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 
 const IDENTITY: &str = "urn:dev:ops:1-2";
@@ -36,7 +36,7 @@ fn server(suite: Suite, further: &[&str]) -> Option<(Process, u16)> {
 }
 
 fn server_as(identity: &str, key: &str, suite: Suite, further: &[&str]) -> Option<(Process, u16)> {
-    let port = free_udp_port();
+    let port = free_port();
     let mut command = peers::pion()?.command();
     command.args(["server", &local(port).to_string(), identity, key]);
     command.arg(format!("{:04x}", suite.code())).args(further);

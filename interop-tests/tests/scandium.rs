@@ -8,7 +8,7 @@ use interop_tests::coap::{Listener, Transport};
 use interop_tests::dtls::Secure;
 use interop_tests::owner::Owner;
 use interop_tests::peers;
-use interop_tests::process::{PATIENCE, Process, free_udp_port, local, socket};
+use interop_tests::process::{PATIENCE, Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 
 const IDENTITY: &str = "urn:dev:ops:1-2";
@@ -108,7 +108,7 @@ fn note(role: Role, features: &[Feature]) {
 #[test]
 fn our_client_talks_to_a_scandium_server_under_every_suite() {
     for (suite, name) in SUITES {
-        let port = free_udp_port();
+        let port = free_port();
         let Some(mut server) = start("server", port, name, "-") else { return };
         let mut client = Secure::client_offering(connected(port), IDENTITY.as_bytes(), &key(), &[*suite]);
         let established = talk_to(&mut server, &mut client);
@@ -134,7 +134,7 @@ fn a_scandium_client_talks_to_our_server_under_every_suite() {
 fn our_client_and_a_scandium_server_prove_themselves_by_signatures() {
     for (kind, kind_name, feature) in KINDS {
         for (suite, name) in SIGNED_SUITES.iter().filter(|(suite, _)| suite.is_for_clients()) {
-            let port = free_udp_port();
+            let port = free_port();
             let Some(mut server) = start_signing("server", port, kind_name, name) else { return };
             let mut client = Secure::certificate_client(connected(port), &[*suite], kind, Owner::device());
             let established = talk_to(&mut server, &mut client);
@@ -162,7 +162,7 @@ fn a_scandium_client_and_our_server_prove_themselves_by_signatures() {
 #[test]
 fn our_client_and_a_scandium_server_put_connection_ids_into_their_records() {
     for (ours, theirs) in LENGTHS {
-        let port = free_udp_port();
+        let port = free_port();
         let Some(mut server) = start("server", port, SUITE, &theirs.to_string()) else { return };
         let id = vec![7; ours];
         let mut client = Secure::client_with_connection_id(connected(port), IDENTITY.as_bytes(), &key(), &id);
@@ -189,7 +189,7 @@ fn a_scandium_client_and_our_server_put_connection_ids_into_their_records() {
 
 #[test]
 fn our_client_takes_up_its_session_with_a_scandium_server() {
-    let port = free_udp_port();
+    let port = free_port();
     let Some(mut server) = start("server", port, SUITE, "-") else { return };
     let mut first = Secure::client(connected(port), IDENTITY.as_bytes(), &key());
     assert!(talk_to(&mut server, &mut first).starts_with("established"));

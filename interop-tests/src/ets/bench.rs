@@ -14,7 +14,7 @@ use lwm2m_server::driver::{self, StartError};
 use lwm2m_server::endpoint::{Addresses, Config};
 use lwm2m_server::store::{RedbStore, Sealer, StoreError};
 
-use crate::process::{free_udp_port, local};
+use crate::process::{free_port, local};
 
 use super::case::{Case, Entry};
 use super::subject::Values;
@@ -63,7 +63,7 @@ impl Bench {
         let sealer = Sealer::new(&random::<32>()?, "this run").map_err(BenchError::Store)?;
         let store = RedbStore::in_memory(sealer).map_err(BenchError::Store)?;
         // What a bootstrap without security writes is said before the sockets are open.
-        let coap = local(free_udp_port());
+        let coap = local(free_port());
         let settings = Settings {
             allow_nosec: !is_secure,
             server_uri_nosec: format!("coap://{coap}"),

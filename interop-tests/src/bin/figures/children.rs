@@ -46,12 +46,6 @@ impl Drop for Child {
     }
 }
 
-/// A UDP port of loopback that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    socket.local_addr().expect("it is bound").port()
-}
-
 /// The floor of every server: takes a datagram and sends it back.
 pub(crate) fn echo() -> std::io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;

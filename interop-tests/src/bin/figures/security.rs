@@ -11,8 +11,9 @@ use dtls_psk::{
     Accepted, Answer, Config, Connection, CookieJar, Datagram, HEADROOM, Handshake, Input, Instant, Psk,
     TAILROOM,
 };
+use interop_tests::process::free_port;
 
-use crate::children::{Child, free_port};
+use crate::children::Child;
 use crate::machine::{cpu_here, cpu_of};
 use crate::table::Table;
 

@@ -16,12 +16,13 @@ use dtls_psk::{
 };
 use interop_tests::dtls::Secure;
 use interop_tests::owner::{Owner, key_file};
+use interop_tests::process::free_port;
 use lwm2m_server::Provider;
 use lwm2m_server::credentials::{Binding, DeviceTrust, Fingerprint, KeyMaterial, Subject};
 use lwm2m_server::keys::{ServerKey, ServerKeys};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 
-use crate::children::{Child, free_port};
+use crate::children::Child;
 use crate::machine::cpu_of;
 use crate::security::{dimpl_established, least, micros, now, random, ratio};
 use crate::server;
