@@ -20,6 +20,7 @@ use lwm2m_coap::Sink;
 
 use crate::{At, Content, Error, Format, Kind, Object, ObjectLink, Path, Target, Value, float};
 
+use senml::Pack;
 use text::decode_base64;
 
 /// What can be read into a payload: objects of a device, or a list of values.
@@ -222,8 +223,19 @@ pub struct Item<'a> {
     /// Where it belongs. In the payload of a Create, an instance without identifier is
     /// [`UNASSIGNED`](crate::UNASSIGNED).
     pub path: Path,
-    /// Its value.
+    /// Its value. [`Raw::Empty`] for a resource instance that is to go (RFC 8790 §3.2).
     pub raw: Raw<'a>,
+    /// Base time and time (RFC 8428 §4.5.3). Their sum is in [`time`](Self::time): a device that has no use for it links no
+    /// addition of floats.
+    times: [f64; 2],
+}
+
+impl Item<'_> {
+    /// When it was so, in seconds: since 1970 from 2^28 on, what is less is relative to now. 0 when nothing is said.
+    pub fn time(&self) -> f64 {
+        let [base, time] = self.times;
+        base + time
+    }
 }
 
 /// Decodes a payload, entry by entry. Every path is at or below that of the target.
@@ -268,16 +280,59 @@ impl<'a> Items<'a> {
             }
             Format::OPAQUE if single => Decoder::Single(Some(Raw::Value(Value::Opaque(content.payload)))),
             Format::TLV => Decoder::Tlv(tlv::Decoder::new(base, content.payload)),
-            Format::SENML_CBOR => {
-                Decoder::SenmlCbor(senml_cbor::Decoder::new(target.prefix, content.payload)?)
+            Format::SENML_CBOR | Format::SENML_ETCH_CBOR | Format::SENML_JSON | Format::SENML_ETCH_JSON => {
+                let pack = match content.format {
+                    Format::SENML_CBOR | Format::SENML_JSON => Pack::Values,
+                    // RFC 8790 §3: for FETCH, PATCH and iPATCH alone.
+                    _ if base != Path::ROOT => return Err(Error::UnsupportedFormat),
+                    _ => Pack::Patch,
+                };
+                Decoder::senml(pack, target.prefix, content)?
             }
-            #[cfg(feature = "json")]
-            Format::SENML_JSON => Decoder::Json(senml_json::Decoder::new(target.prefix, text()?)?),
             #[cfg(feature = "json")]
             Format::JSON => Decoder::Json(oma_json::decoder(target, text()?).ok_or(Error::BadRequest)?),
             _ => return Err(Error::UnsupportedFormat),
         };
         Ok(Self { base, decoder })
+    }
+
+    /// Begins to decode the paths of a composite operation; the items have no values.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFormat`] for another format than SenML and SenML-ETCH; [`Error::BadRequest`] for a payload that is
+    /// wrong from the start.
+    pub(crate) fn names(prefix: Option<&'a str>, content: Content<'a>) -> Result<Self, Error> {
+        let pack = match content.format {
+            Format::SENML_CBOR | Format::SENML_JSON => Pack::Names,
+            _ => Pack::Fetch,
+        };
+        Ok(Self { base: Path::ROOT, decoder: Decoder::senml(pack, prefix, content)? })
+    }
+
+    /// What the last base name alone names: what is meant by a pack of names that has nothing else.
+    pub(crate) fn base_name(&self) -> Option<Path> {
+        match &self.decoder {
+            Decoder::SenmlCbor(decoder) => decoder.base(),
+            #[cfg(feature = "json")]
+            Decoder::Json(decoder) => decoder.base(),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Decoder<'a> {
+    fn senml(pack: Pack, prefix: Option<&'a str>, content: Content<'a>) -> Result<Self, Error> {
+        match content.format {
+            Format::SENML_CBOR | Format::SENML_ETCH_CBOR => {
+                Ok(Self::SenmlCbor(senml_cbor::Decoder::new(pack, prefix, content.payload)?))
+            }
+            #[cfg(feature = "json")]
+            Format::SENML_JSON | Format::SENML_ETCH_JSON => {
+                let text = core::str::from_utf8(content.payload).map_err(|_| Error::BadRequest)?;
+                Ok(Self::Json(senml_json::Decoder::new(pack, prefix, text)?))
+            }
+            _ => Err(Error::UnsupportedFormat),
+        }
     }
 }
 
@@ -287,7 +342,7 @@ impl<'a> Iterator for Items<'a> {
     /// After an error there is nothing more.
     fn next(&mut self) -> Option<Self::Item> {
         let item = match &mut self.decoder {
-            Decoder::Single(raw) => Ok(Item { path: self.base, raw: raw.take()? }),
+            Decoder::Single(raw) => Ok(Item { path: self.base, raw: raw.take()?, times: [0.0; 2] }),
             Decoder::Tlv(decoder) => decoder.next()?,
             Decoder::SenmlCbor(decoder) => decoder.next()?,
             #[cfg(feature = "json")]

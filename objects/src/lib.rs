@@ -109,7 +109,7 @@ pub use attributes::{Attributes, AttributesChange, Decision, Progress, Samples};
 pub use bootstrap::{Discovered, DiscoveredEntry};
 pub use definition::{ObjectDef, Operations, ResourceDef, Version};
 pub use object::{At, Change, Completion, Object};
-pub use operation::{Content, Error, Format, Operation, Outcome, WriteMode};
+pub use operation::{Content, Error, Format, Operation, Outcome, Paths, WriteMode};
 pub use path::{InvalidPath, Level, Path, Target, UNASSIGNED};
 pub use registration::{Entry, Location, Parameters, Registered, Root, implied_version};
 pub use tree::{Access, Context, Right, Tree, Unrestricted};

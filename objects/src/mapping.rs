@@ -13,7 +13,7 @@ use lwm2m_coap::{Code, ContentFormat, Message, OptionNumber, WriteError, Writer}
 
 use crate::{
     Arguments, AttributesChange, Content, Error, Format, Level, Location, Operation, Outcome, Parameters,
-    Path, Target, UNASSIGNED, WriteMode,
+    Path, Paths, Target, UNASSIGNED, WriteMode,
 };
 
 /// Reads a request of the device management or reporting interface, as the device gets it. `alternate` is the alternate
@@ -64,6 +64,23 @@ pub fn management<'a>(message: &Message<'a>, alternate: &'a str) -> Result<Opera
             _ => Err(Error::MethodNotAllowed),
         },
         Code::DELETE => Ok(Operation::Delete { target }),
+        // LwM2M Core 1.2.1 §6.4.2: as with Observe, attributes are refused by a client that does not know them.
+        _ if has_query => Err(Error::BadRequest),
+        Code::FETCH | Code::IPATCH if path != Path::ROOT => Err(Error::MethodNotAllowed),
+        Code::FETCH => {
+            let content = content.ok_or(Error::UnsupportedFormat)?;
+            let paths = Paths::Payload { prefix: target.prefix, content };
+            match observe {
+                None => Ok(Operation::ReadComposite { paths, accept }),
+                Some(0) => Ok(Operation::ObserveComposite { paths, accept }),
+                Some(1) => Ok(Operation::CancelObservationComposite { paths, accept }),
+                Some(_) => Err(Error::BadRequest),
+            }
+        }
+        Code::IPATCH => {
+            let content = content.ok_or(Error::UnsupportedFormat)?;
+            Ok(Operation::WriteComposite { prefix: target.prefix, content })
+        }
         _ => Err(Error::MethodNotAllowed),
     }
 }
@@ -133,8 +150,13 @@ pub fn registration<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
             }
             Ok(Operation::BootstrapRequest { endpoint: parameters()?.endpoint, preferred })
         }
+        ([Some("dp"), None, None], Code::POST) => {
+            let format = message.options.content_format().ok_or(Error::UnsupportedFormat)?;
+            let content = Content { format: current(Format(format.0)), payload: message.payload };
+            Ok(Operation::Send { content })
+        }
         // RFC 7252 §5.8: 4.05 to a method that is unknown or not supported, whatever it is asked of.
-        ([Some("rd"), _, None] | [Some("bs"), None, None], _) => Err(Error::MethodNotAllowed),
+        ([Some("rd"), _, None] | [Some("bs" | "dp"), None, None], _) => Err(Error::MethodNotAllowed),
         _ if message.code > Code::DELETE => Err(Error::MethodNotAllowed),
         ([Some("bspack"), None, None], _) => Err(Error::NotImplemented),
         _ => Err(Error::NotFound),
@@ -144,7 +166,7 @@ pub fn registration<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
 /// Writes code and options of a request; the caller adds block options and [`payload`] of it.
 ///
 /// # Errors
-/// The writer is full.
+/// The writer is full; [`WriteError::Order`] for a composite operation whose paths are in no payload.
 pub fn emit(operation: &Operation<'_>, writer: &mut Writer<'_>) -> Result<(), WriteError> {
     match *operation {
         Operation::BootstrapWrite { path, content } => {
@@ -197,15 +219,22 @@ pub fn emit(operation: &Operation<'_>, writer: &mut Writer<'_>) -> Result<(), Wr
             managed(Code::GET, Some(1), &target, None, writer)?;
             push_accept(accept, writer)
         }
+        Operation::ReadComposite { paths, accept } => composite(None, &paths, accept, writer),
+        Operation::ObserveComposite { paths, accept } => composite(Some(0), &paths, accept, writer),
+        Operation::CancelObservationComposite { paths, accept } => composite(Some(1), &paths, accept, writer),
+        Operation::WriteComposite { content, .. } => {
+            head(Code::IPATCH, None, "", Path::ROOT, Some(content.format), writer)
+        }
         Operation::BootstrapRequest { .. }
         | Operation::Register { .. }
         | Operation::Update { .. }
-        | Operation::Deregister { .. } => emit_registration(operation, writer),
+        | Operation::Deregister { .. }
+        | Operation::Send { .. } => emit_registration(operation, writer),
     }
 }
 
-/// Writes code and options of a request that a device sends: [`emit`] for Bootstrap-Request, Register, Update and
-/// De-register only, so that a device links no other.
+/// Writes code and options of a request that a device sends: [`emit`] for Bootstrap-Request, Register, Update,
+/// De-register and Send only, so that a device links no other.
 ///
 /// # Errors
 /// The writer is full; [`WriteError::Order`] for an operation that a device does not send.
@@ -238,6 +267,9 @@ pub fn emit_registration(operation: &Operation<'_>, writer: &mut Writer<'_>) -> 
             writer.set_code(Code::DELETE);
             push_location(location, writer)?;
         }
+        Operation::Send { content } => {
+            head(Code::POST, None, "dp", Path::ROOT, Some(content.format), writer)?;
+        }
         _ => return Err(WriteError::Order),
     }
     Ok(())
@@ -248,7 +280,15 @@ pub fn payload<'a>(operation: &Operation<'a>) -> &'a [u8] {
     match *operation {
         Operation::BootstrapWrite { content, .. }
         | Operation::Write { content, .. }
-        | Operation::Create { content, .. } => content.payload,
+        | Operation::WriteComposite { content, .. }
+        | Operation::Create { content, .. }
+        | Operation::Send { content } => content.payload,
+        Operation::ReadComposite { paths, .. }
+        | Operation::ObserveComposite { paths, .. }
+        | Operation::CancelObservationComposite { paths, .. } => match paths.content() {
+            Some(content) => content.payload,
+            None => &[],
+        },
         Operation::Register { links, .. } => links,
         Operation::Update { links, .. } => links.unwrap_or_default(),
         Operation::Execute { arguments, .. } => arguments.as_str().as_bytes(),
@@ -361,8 +401,9 @@ struct Head<'a> {
 
 impl<'a> Head<'a> {
     fn read(message: &Message<'a>, prefix: &str) -> Result<Self, Error> {
+        let is_composite = matches!(message.code, Code::FETCH | Code::IPATCH);
         // RFC 7252 §5.8: 4.05 to a method that is unknown or not supported, whatever it is asked of.
-        if message.code > Code::DELETE {
+        if message.code > Code::DELETE && !is_composite {
             return Err(Error::MethodNotAllowed);
         }
         let mut head =
@@ -395,7 +436,9 @@ impl<'a> Head<'a> {
                 _ => {}
             }
         }
-        if !prefix.is_empty() {
+        // A composite operation is asked of no path: its payload names all, with the prefix.
+        let is_anywhere = is_composite && message.options.uri_path().next().is_none();
+        if !prefix.is_empty() && !is_anywhere {
             return Err(Error::NotFound);
         }
         // LwM2M Core 1.2.1 §7.4: a payload has its format.
@@ -457,6 +500,17 @@ fn depth(message: &Message<'_>) -> Result<Option<u8>, Error> {
         }
     }
     Ok(depth)
+}
+
+fn composite(
+    observe: Option<u32>,
+    paths: &Paths<'_>,
+    accept: Option<Format>,
+    writer: &mut Writer<'_>,
+) -> Result<(), WriteError> {
+    let content = paths.content().ok_or(WriteError::Order)?;
+    head(Code::FETCH, observe, "", Path::ROOT, Some(content.format), writer)?;
+    push_accept(accept, writer)
 }
 
 fn managed(

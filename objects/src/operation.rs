@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use crate::format::Items;
 use crate::{Arguments, AttributesChange, Location, Parameters, Path, Target};
 
 /// An operation with its parameters, borrowed from the message it came in.
@@ -76,6 +77,13 @@ pub enum Operation<'a> {
         /// The format wanted.
         accept: Option<Format>,
     },
+    /// Reads values of several places at once (1.1).
+    ReadComposite {
+        /// Which places.
+        paths: Paths<'a>,
+        /// The format wanted.
+        accept: Option<Format>,
+    },
     /// Lists what there is, with attributes.
     Discover {
         /// Object, instance or resource.
@@ -89,6 +97,13 @@ pub enum Operation<'a> {
         target: Target<'a>,
         /// What happens to that which is not written.
         mode: WriteMode,
+        /// The values.
+        content: Content<'a>,
+    },
+    /// Writes values of several places at once, all or none (1.1).
+    WriteComposite {
+        /// What stands before the paths in the content: the alternate path of the client, as in [`Target`].
+        prefix: Option<&'a str>,
         /// The values.
         content: Content<'a>,
     },
@@ -134,6 +149,25 @@ pub enum Operation<'a> {
         /// The format wanted.
         accept: Option<Format>,
     },
+    /// Reads values of several places and asks to be notified of changes in any of them (1.1).
+    ObserveComposite {
+        /// Which places.
+        paths: Paths<'a>,
+        /// The format wanted.
+        accept: Option<Format>,
+    },
+    /// Ends an observation of several places and reads once more (1.1).
+    CancelObservationComposite {
+        /// As observed.
+        paths: Paths<'a>,
+        /// The format wanted.
+        accept: Option<Format>,
+    },
+    /// A client reports values by itself (1.1).
+    Send {
+        /// The values, with their paths and perhaps times.
+        content: Content<'a>,
+    },
 }
 
 impl Operation<'_> {
@@ -143,11 +177,60 @@ impl Operation<'_> {
             Self::Read { accept, .. }
             | Self::BootstrapRead { accept, .. }
             | Self::Observe { accept, .. }
-            | Self::CancelObservation { accept, .. } => (accept, None),
+            | Self::CancelObservation { accept, .. }
+            | Self::ReadComposite { accept, .. }
+            | Self::ObserveComposite { accept, .. }
+            | Self::CancelObservationComposite { accept, .. } => (accept, None),
             Self::Write { content, .. }
+            | Self::WriteComposite { content, .. }
+            | Self::Send { content }
             | Self::Create { content, .. }
             | Self::BootstrapWrite { content, .. } => (None, Some(content.format)),
             _ => (None, None),
+        }
+    }
+}
+
+/// The places that a composite operation is about: a list, or what a payload lists.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Paths<'a> {
+    /// A list.
+    List(&'a [Path]),
+    /// A payload of SenML or SenML-ETCH.
+    Payload {
+        /// What stands before the paths: the alternate path of the client, as in [`Target`].
+        prefix: Option<&'a str>,
+        /// The names.
+        content: Content<'a>,
+    },
+}
+
+impl<'a> Paths<'a> {
+    /// Calls `each` for every path, in order.
+    ///
+    /// # Errors
+    /// Those of `each`; of a payload [`Error::UnsupportedFormat`] for another format, [`Error::BadRequest`] when it is malformed
+    /// or names nothing.
+    pub fn try_for_each(&self, each: &mut dyn FnMut(Path) -> Result<(), Error>) -> Result<(), Error> {
+        match *self {
+            Self::List(paths) => paths.iter().try_for_each(|path| each(*path)),
+            Self::Payload { prefix, content } => {
+                let mut items = Items::names(prefix, content)?;
+                let mut has_some = false;
+                for item in items.by_ref() {
+                    has_some = true;
+                    each(item?.path)?;
+                }
+                if has_some { Ok(()) } else { each(items.base_name().ok_or(Error::BadRequest)?) }
+            }
+        }
+    }
+
+    /// The payload that lists them, if there is one.
+    pub const fn content(&self) -> Option<Content<'a>> {
+        match *self {
+            Self::List(_) => None,
+            Self::Payload { content, .. } => Some(content),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! window.
 
 mod bootstrap;
+mod composite;
 mod discover;
 mod read;
 mod write;
@@ -145,6 +146,12 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
             Operation::Read { ref target, accept }
             | Operation::Observe { ref target, accept }
             | Operation::CancelObservation { ref target, accept } => self.read(target, accept, context, body),
+            Operation::ReadComposite { ref paths, accept }
+            | Operation::ObserveComposite { ref paths, accept }
+            | Operation::CancelObservationComposite { ref paths, accept } => {
+                self.read_composite(paths, accept, context, body)
+            }
+            Operation::WriteComposite { prefix, content } => self.write_composite(prefix, content, context),
             Operation::Discover { ref target, depth } => self.discover(target, depth, context, body),
             Operation::Write { ref target, mode, content } => self.write(target, mode, content, context),
             Operation::WriteAttributes { ref target, ref change } => {
@@ -178,7 +185,8 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
             | Operation::BootstrapFinish
             | Operation::Register { .. }
             | Operation::Update { .. }
-            | Operation::Deregister { .. } => Err(Error::MethodNotAllowed),
+            | Operation::Deregister { .. }
+            | Operation::Send { .. } => Err(Error::MethodNotAllowed),
         }
     }
 

@@ -66,7 +66,7 @@ fn nothing_is_an_empty_pack() {
 }
 
 #[test]
-fn base_fields_change_in_the_middle_and_times_are_passed_over() {
+fn base_fields_change_in_the_middle() {
     let values = [22.4, 22.9, 24.1].map(|value| (path!("/72/1/2"), Value::Float(value)));
     read_back(
         Format::SENML_JSON,
@@ -74,6 +74,13 @@ fn base_fields_change_in_the_middle_and_times_are_passed_over() {
         &values,
         r#"[{"bn":"/72/","bt":25462634,"n":"1/2","v":22.4,"t":-5},{"n":"1/2","v":22.9,"t":-30},{"n":"1/2","v":24.1,"t":-50}]"#,
     );
+    let content = Content {
+        format: Format::SENML_JSON,
+        payload: br#"[{"bn":"/72/1/2","bt":25462634,"v":22.4,"t":-5},{"v":22.9},{"bt":1700000000.5,"v":1,"t":-0.5}]"#,
+    };
+    let items = Items::new(&Path::ROOT.into(), content).unwrap();
+    let times: Vec<f64> = items.map(|item| item.unwrap().time()).collect();
+    assert_eq!(times, [25_462_629.0, 25_462_634.0, 1_700_000_000.0]);
     let values = [(path!("/0/1/10"), Value::Integer(101)), (path!("/1/0/0"), Value::Integer(101))];
     read_back(
         Format::SENML_JSON,

@@ -161,6 +161,17 @@ fn what_is_no_pack_of_values_is_refused() {
 }
 
 #[test]
+fn times_are_read() {
+    // A base time of 25462634 and a time of -5; a base time of 17000000005e-1.
+    let payload =
+        bytes("82a4221a0184876a00662f332f302f3902010624a322c482201b00000003f5476a0500662f332f302f390201");
+    let content = Content { format: Format::SENML_CBOR, payload: &payload };
+    let items = Items::new(&Path::ROOT.into(), content).unwrap();
+    let times: Vec<f64> = items.map(|item| item.unwrap().time()).collect();
+    assert_eq!(times, [25_462_629.0, 1_700_000_000.5]);
+}
+
+#[test]
 fn nested_arrays_and_tags_do_not_nest_the_decoder() {
     let mut payload = bytes("81a300662f332f302f39020106");
     payload.extend([0x81; 100_000]);

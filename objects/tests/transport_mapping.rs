@@ -6,7 +6,7 @@ use lwm2m_coap::{
 };
 use lwm2m_objects::{
     Arguments, Attributes, AttributesChange, Content, Error, Format, Location, Operation, Outcome,
-    Parameters, Path, Registered, Target, Version, WriteMode, mapping, path,
+    Parameters, Path, Paths, Registered, Target, Version, WriteMode, mapping, path,
 };
 use proptest::prelude::*;
 
@@ -32,8 +32,14 @@ fn line(operation: &Operation<'_>) -> String {
             writer.payload(mapping::payload(operation)).unwrap();
         },
         |message| {
-            let method =
-                [(Code::GET, "GET"), (Code::POST, "POST"), (Code::PUT, "PUT"), (Code::DELETE, "DELETE")];
+            let method = [
+                (Code::GET, "GET"),
+                (Code::POST, "POST"),
+                (Code::PUT, "PUT"),
+                (Code::DELETE, "DELETE"),
+                (Code::FETCH, "FETCH"),
+                (Code::IPATCH, "iPATCH"),
+            ];
             let method = method.iter().find(|(code, _)| *code == message.code).unwrap().1;
             let path: String =
                 message.options.uri_path().map(|segment| format!("/{}", text(segment))).collect();
@@ -60,6 +66,8 @@ fn change(queries: &[&str]) -> AttributesChange {
     change
 }
 
+const NAMES: Paths<'_> = Paths::Payload { prefix: None, content: SENML };
+const SENML: Content<'_> = Content { format: Format::SENML_CBOR, payload: b"\x81\xa1\x00\x62/3" };
 const TLV: Content<'_> = Content { format: Format::TLV, payload: b"\xc1\x00\x01" };
 
 fn target(path: Path) -> Target<'static> {
@@ -110,6 +118,13 @@ fn managed() -> Vec<(Operation<'static>, &'static str)> {
             Operation::CancelObservation { target: target(path!("/3/0/7")), accept: None },
             "GET /3/0/7 observe=1",
         ),
+        (Operation::ReadComposite { paths: NAMES, accept: None }, "FETCH / ct=112"),
+        (
+            Operation::ObserveComposite { paths: NAMES, accept: Some(Format::SENML_JSON) },
+            "FETCH / ct=112 accept=110 observe=0",
+        ),
+        (Operation::CancelObservationComposite { paths: NAMES, accept: None }, "FETCH / ct=112 observe=1"),
+        (Operation::WriteComposite { prefix: None, content: SENML }, "iPATCH / ct=112"),
     ]
 }
 
@@ -172,6 +187,7 @@ fn registration() -> Vec<(Operation<'static>, &'static str)> {
             "POST /bs?ep=node1&pct=112",
         ),
         (Operation::BootstrapRequest { endpoint: None, preferred: None }, "POST /bs"),
+        (Operation::Send { content: SENML }, "POST /dp ct=112"),
     ]
 }
 
@@ -206,6 +222,13 @@ fn the_alternate_path_stands_in_front() {
     assert!(message(write, |message| mapping::management(message, "/a/b") == Ok(operation)));
     assert!(message(write, |message| mapping::management(message, "") == Err(Error::NotFound)));
     assert!(message(write, |message| mapping::management(message, "/a/c") == Err(Error::NotFound)));
+    // A composite operation is asked of no path, with or without what stands before all of them.
+    for (path, prefix) in [("", ""), ("", "/a/b"), ("a/b", "a/b")] {
+        let read = request(Code::FETCH, path, &[(12, b"\x70")], b"x", |message| {
+            mapping::management(message, prefix).is_ok()
+        });
+        assert!(read, "{path} {prefix}");
+    }
     let elsewhere =
         Operation::Update { location: Location("/x/y"), parameters: Parameters::default(), links: None };
     assert_eq!(line(&elsewhere), "POST /x/y");
@@ -256,10 +279,15 @@ fn requests_that_are_no_operation_are_refused() {
         (Code::POST, "3/0", &[], b"", Error::BadRequest),
         (Code::POST, "3/0/6/0", &[], b"", Error::MethodNotAllowed),
         (Code::POST, "3/0/4", &[(12, b"")], b"10", Error::BadRequest),
-        (Code::FETCH, "", &[], b"", Error::MethodNotAllowed),
-        (Code::IPATCH, "", &[], b"", Error::MethodNotAllowed),
+        (Code::FETCH, "", &[], b"", Error::UnsupportedFormat),
+        (Code::IPATCH, "", &[], b"", Error::UnsupportedFormat),
+        (Code::FETCH, "3", &[(12, b"\x70")], b"x", Error::MethodNotAllowed),
+        (Code::IPATCH, "3", &[(12, b"\x70")], b"x", Error::MethodNotAllowed),
+        (Code::FETCH, "", &[(12, b"\x70"), (15, b"pmin=1")], b"x", Error::BadRequest),
+        (Code::FETCH, "", &[(6, b"\x02"), (12, b"\x70")], b"x", Error::BadRequest),
+        (Code::new(0, 6), "", &[(12, b"\x70")], b"x", Error::MethodNotAllowed),
         (Code::new(0, 9), "3", &[], b"", Error::MethodNotAllowed),
-        (Code::FETCH, "x", &[], b"x", Error::MethodNotAllowed),
+        (Code::FETCH, "x", &[], b"x", Error::NotFound),
         (Code::new(0, 31), "x", &[], b"", Error::MethodNotAllowed),
     ] {
         let result =
@@ -289,7 +317,8 @@ fn requests_that_are_no_operation_are_refused() {
         (Code::POST, "rd/a/b", "", Error::NotFound),
         (Code::POST, "rd/", "lt=60", Error::NotFound),
         (Code::DELETE, "rd/", "", Error::NotFound),
-        (Code::POST, "dp", "", Error::NotFound),
+        (Code::POST, "dp", "", Error::UnsupportedFormat),
+        (Code::GET, "dp", "", Error::MethodNotAllowed),
         (Code::FETCH, "dp", "", Error::MethodNotAllowed),
         (Code::GET, "", "", Error::NotFound),
     ] {

@@ -70,6 +70,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Takes `null`, if it is next.
+    pub(super) fn take_null(&mut self) -> bool {
+        let mut ahead = *self;
+        let is_null = matches!(ahead.item(), Some(Item::Null));
+        if is_null {
+            *self = ahead;
+        }
+        is_null
+    }
+
     /// Reads a value that holds no others. Nothing for what is malformed or holds some.
     fn item(&mut self) -> Option<Item<'a>> {
         if self.take('"') {

@@ -1,4 +1,4 @@
-//! What SenML has in every format: names of records (RFC 8428 §4.5.1, LwM2M Core 1.2.1 §7.4.4).
+//! What SenML has in every format: names of records (RFC 8428 §4.5.1, LwM2M Core 1.2.1 §7.4.4), and what a pack is for.
 //!
 //! Invariant: base name and name together are the full path of what a record is about.
 
@@ -9,6 +9,25 @@ use crate::{Path, Target};
 
 /// The version of SenML (RFC 8428 §4.4).
 pub(super) const VERSION: i64 = 10;
+
+/// What a pack is for, which decides what its records hold.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Pack {
+    /// A value in each.
+    Values,
+    /// Names of what is wanted. A value means nothing.
+    Names,
+    /// The same, where a value is an error (RFC 8790 §3.1).
+    Fetch,
+    /// A value in each, or null for what is to go (RFC 8790 §3.2).
+    Patch,
+}
+
+impl Pack {
+    pub(super) const fn is_of_names(self) -> bool {
+        matches!(self, Self::Names | Self::Fetch)
+    }
+}
 
 /// Writes the base name: the target, with a slash behind it when names follow.
 pub(super) fn emit_base(target: &Target<'_>, slash: bool, sink: &mut dyn Sink) -> Result<(), Full> {

@@ -6,10 +6,11 @@ use lwm2m_coap::{Count, Full, Sink};
 
 use super::cbor::{self, emit_head, emit_text};
 use super::plain_cbor;
-use super::senml::{VERSION, emit_base, emit_name, parse_name};
+use super::senml::{Pack, VERSION, emit_base, emit_name, parse_name};
 use super::{Item, Leaf, Raw, Source, parse_object_link};
 use crate::decimal::{emit_integer as emit_decimal, parse_float};
-use crate::{Error, Level, Target, Value};
+use crate::float;
+use crate::{Error, Level, Path, Target, Value};
 
 /// Encodes what is at and below the target, as a pack whose base name is the target.
 pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Sink) -> Result<(), Error> {
@@ -87,18 +88,20 @@ pub(super) fn emit_counted(
 /// Walks the records of a pack.
 #[derive(Clone, Copy)]
 pub(super) struct Decoder<'a> {
+    pack: Pack,
     prefix: Option<&'a str>,
     base: &'a str,
+    base_time: f64,
     /// Records to come, if the pack says how many.
     left: Option<u64>,
     cbor: cbor::Reader<'a>,
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(prefix: Option<&'a str>, payload: &'a [u8]) -> Result<Self, Error> {
+    pub(super) fn new(pack: Pack, prefix: Option<&'a str>, payload: &'a [u8]) -> Result<Self, Error> {
         let mut cbor = cbor::Reader(payload);
         let Some(cbor::Item::Array(left)) = cbor.next() else { return Err(Error::BadRequest) };
-        Ok(Self { prefix, base: "", left, cbor })
+        Ok(Self { pack, prefix, base: "", base_time: 0.0, left, cbor })
     }
 
     pub(super) fn next(&mut self) -> Option<Result<Item<'a>, Error>> {
@@ -116,8 +119,7 @@ impl<'a> Decoder<'a> {
     /// Reads one record; one with base fields only yields no item. Nothing for what is malformed.
     fn record(&mut self) -> Option<Option<Item<'a>>> {
         let cbor::Item::Map(mut left) = self.cbor.next()? else { return None };
-        let mut name = None;
-        let mut found = None;
+        let (mut name, mut time, mut found) = (None, 0.0, None);
         while another(&mut left, &mut self.cbor) {
             let label = self.cbor.next()?;
             let field = self.cbor.next()?;
@@ -138,6 +140,21 @@ impl<'a> Decoder<'a> {
                     name = Some(text);
                     continue;
                 }
+                // -3, the base time.
+                (cbor::Item::Negative(2), number) => {
+                    self.base_time = self.time(number)?;
+                    continue;
+                }
+                (cbor::Item::Unsigned(6), number) => {
+                    time = self.time(number)?;
+                    continue;
+                }
+                (cbor::Item::Unsigned(2), cbor::Item::Simple) if self.pack == Pack::Patch => {
+                    if found.replace(Raw::Empty).is_some() {
+                        return None;
+                    }
+                    continue;
+                }
                 (cbor::Item::Unsigned(2), cbor::Item::Unsigned(value)) => Value::Unsigned(value),
                 (cbor::Item::Unsigned(2), cbor::Item::Negative(value)) => {
                     Value::Integer(i64::try_from(value).ok().map(|value| !value)?)
@@ -152,7 +169,7 @@ impl<'a> Decoder<'a> {
                 }
                 // RFC 8428 §4.4: what is unknown is ignored, but for a label that ends in an underscore. A base value (-5), a
                 // base sum (-6) or a sum (5) would change what the other fields mean.
-                (cbor::Item::Negative(2 | 3 | 6..) | cbor::Item::Unsigned(1 | 6 | 7 | 9..), _) => {
+                (cbor::Item::Negative(3 | 6..) | cbor::Item::Unsigned(1 | 7 | 9..), _) => {
                     self.skip(field)?;
                     continue;
                 }
@@ -162,15 +179,42 @@ impl<'a> Decoder<'a> {
                 }
                 _ => return None,
             };
-            if found.replace(value).is_some() {
+            if found.replace(Raw::Value(value)).is_some() {
                 return None;
             }
         }
-        let Some(value) = found else {
-            return if name.is_none() { Some(None) } else { None };
+        let is_base = name.is_none() && (self.base.is_empty() || self.base.ends_with('/'));
+        let raw = match found {
+            Some(_) if self.pack == Pack::Fetch => return None,
+            None if self.pack.is_of_names() && !is_base => Raw::Empty,
+            None if name.is_none() => return Some(None),
+            None => return None,
+            Some(raw) => raw,
         };
         let path = parse_name(self.prefix, self.base.bytes().chain(name.unwrap_or_default().bytes()))?;
-        (path.level() >= Level::Resource).then_some(Some(Item { path, raw: Raw::Value(value) }))
+        let is_whole = path.level() >= Level::Resource || self.pack.is_of_names();
+        is_whole.then_some(Some(Item { path, raw, times: [self.base_time, time] }))
+    }
+
+    /// What the base name alone names.
+    pub(super) fn base(&self) -> Option<Path> {
+        if self.base.is_empty() { None } else { parse_name(self.prefix, self.base.bytes()) }
+    }
+
+    /// Reads a time; what is no number says nothing.
+    fn time(&mut self, field: cbor::Item<'a>) -> Option<f64> {
+        Some(match field {
+            cbor::Item::Unsigned(value) => float::from_unsigned(value),
+            cbor::Item::Negative(value) => {
+                float::from_integer(i64::try_from(value).ok().map(|value| !value)?)
+            }
+            cbor::Item::Float(value) => value,
+            cbor::Item::Tag(4) => self.decimal_fraction()?,
+            _ => {
+                self.skip(field)?;
+                0.0
+            }
+        })
     }
 
     /// Skips a field that means nothing here, with all that is in it. Nothing for one of indefinite length.

@@ -5,7 +5,7 @@
 use lwm2m_coap::Sink;
 
 use super::json::{Escaping, Reader, Text, emit_text};
-use super::senml::{VERSION, emit_base, emit_name, parse_name};
+use super::senml::{Pack, VERSION, emit_base, emit_name, parse_name};
 use super::text::{PADDED, UNPADDED, emit_base64};
 use super::{Item, Leaf, Raw, Source, emit_object_link, parse_object_link};
 use crate::decimal::{emit_float, emit_integer, emit_unsigned};
@@ -106,22 +106,25 @@ pub(super) fn emit_fields(
 #[derive(Clone, Copy)]
 pub(super) struct Decoder<'a> {
     labels: &'static Labels,
+    pack: Pack,
     prefix: Option<&'a str>,
     /// What names are relative to, where no base name says it.
     outer: Option<Path>,
     base: Text<'a>,
+    base_time: f64,
     json: Reader<'a>,
     is_over: bool,
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(prefix: Option<&'a str>, payload: &'a str) -> Result<Self, Error> {
+    pub(super) fn new(pack: Pack, prefix: Option<&'a str>, payload: &'a str) -> Result<Self, Error> {
         let mut json = Reader(payload);
         if !json.take('[') {
             return Err(Error::BadRequest);
         }
         let is_over = json.take(']');
-        Ok(Self { labels: &SENML, prefix, outer: None, base: Text::EMPTY, json, is_over })
+        let (base, base_time) = (Text::EMPTY, 0.0);
+        Ok(Self { labels: &SENML, pack, prefix, outer: None, base, base_time, json, is_over })
     }
 
     /// Reads the entries of an array whose bracket was taken.
@@ -129,7 +132,16 @@ impl<'a> Decoder<'a> {
         let outer = if base.is_none() { Some(target.path) } else { None };
         let base = base.unwrap_or(Text::EMPTY);
         let is_over = entries.take(']');
-        Self { labels: &OMA, prefix: target.prefix, outer, base, json: entries, is_over }
+        Self {
+            labels: &OMA,
+            pack: Pack::Values,
+            prefix: target.prefix,
+            outer,
+            base,
+            base_time: 0.0,
+            json: entries,
+            is_over,
+        }
     }
 
     pub(super) fn next(&mut self) -> Option<Result<Item<'a>, Error>> {
@@ -153,7 +165,7 @@ impl<'a> Decoder<'a> {
     /// Reads one record; one with base fields only yields no item. Nothing for what is malformed.
     fn record(&mut self) -> Option<Option<Item<'a>>> {
         let (json, labels) = (&mut self.json, self.labels);
-        let (mut name, mut found) = (None, None);
+        let (mut name, mut time, mut found) = (None, 0.0, None);
         if !json.take('{') {
             return None;
         }
@@ -161,7 +173,8 @@ impl<'a> Decoder<'a> {
         while is_more {
             let label = json.name()?;
             let value = if label.is("v") {
-                Some(Raw::Value(json.number()?))
+                let is_gone = self.pack == Pack::Patch && json.take_null();
+                Some(if is_gone { Raw::Empty } else { Raw::Value(json.number()?) })
             } else if label.is(labels.text) {
                 let text = json.text()?;
                 Some(match (labels.data, text.plain()) {
@@ -180,6 +193,10 @@ impl<'a> Decoder<'a> {
                     name = Some(json.text()?);
                 } else if label.is("bn") && labels.data.is_some() {
                     self.base = json.text()?;
+                } else if label.is("t") {
+                    time = json.number()?.number()?;
+                } else if label.is("bt") && labels.data.is_some() {
+                    self.base_time = json.number()?.number()?;
                 } else if label.is("n") || labels.refused.iter().any(|refused| label.is(refused)) {
                     return None;
                 } else if label.is("bver") && labels.data.is_some() {
@@ -201,11 +218,22 @@ impl<'a> Decoder<'a> {
                 return None;
             }
         }
-        let Some(raw) = found else {
-            return if name.is_none() { Some(None) } else { None };
+        let is_base = name.is_none() && self.base.characters().last().is_none_or(|last| last == '/');
+        let raw = match found {
+            Some(_) if self.pack == Pack::Fetch => return None,
+            None if self.pack.is_of_names() && !is_base => Raw::Empty,
+            None if name.is_none() => return Some(None),
+            None => return None,
+            Some(raw) => raw,
         };
         let path = self.path(name.unwrap_or(Text::EMPTY))?;
-        (path.level() >= Level::Resource).then_some(Some(Item { path, raw }))
+        let is_whole = path.level() >= Level::Resource || self.pack.is_of_names();
+        is_whole.then_some(Some(Item { path, raw, times: [self.base_time, time] }))
+    }
+
+    /// What the base name alone names.
+    pub(super) fn base(&self) -> Option<Path> {
+        if self.base == Text::EMPTY { None } else { self.path(Text::EMPTY) }
     }
 
     fn path(&self, name: Text<'a>) -> Option<Path> {

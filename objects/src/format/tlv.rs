@@ -236,7 +236,7 @@ impl<'a> Decoder<'a> {
     fn wrapped(&mut self, tlv: Tlv<'a>, path: Option<Path>) -> Result<Option<Item<'a>>, Error> {
         let path = path.ok_or(Error::BadRequest)?;
         if tlv.value.is_empty() {
-            return Ok(Some(Item { path, raw: Raw::Empty }));
+            return Ok(Some(Item { path, raw: Raw::Empty, times: [0.0; 2] }));
         }
         self.instance = Some((path, tlv.value));
         Ok(None)
@@ -247,7 +247,9 @@ impl<'a> Decoder<'a> {
         let path = instance.child(tlv.id).ok_or(Error::BadRequest)?;
         match tlv.kind {
             Type::Resource => tlv.at(instance),
-            Type::Multiple if tlv.value.is_empty() => Ok(Some(Item { path, raw: Raw::Empty })),
+            Type::Multiple if tlv.value.is_empty() => {
+                Ok(Some(Item { path, raw: Raw::Empty, times: [0.0; 2] }))
+            }
             Type::Multiple => {
                 self.multiple = Some((path, tlv.value));
                 Ok(None)
@@ -294,6 +296,6 @@ impl<'a> Tlv<'a> {
     /// The value as an item below `parent`.
     fn at(self, parent: Path) -> Result<Option<Item<'a>>, Error> {
         let path = parent.child(self.id).ok_or(Error::BadRequest)?;
-        Ok(Some(Item { path, raw: Raw::Bytes(self.value) }))
+        Ok(Some(Item { path, raw: Raw::Bytes(self.value), times: [0.0; 2] }))
     }
 }

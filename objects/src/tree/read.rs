@@ -4,7 +4,7 @@
 
 use lwm2m_coap::Sink;
 
-use super::{Access, Context, Right, Tree, instances, resource_instances};
+use super::{Access, Context, Right, Tree, instances, is_hidden, resource_instances};
 use crate::format::{Chunks, Leaf, Source, Visitor, convert, encode};
 use crate::{At, Error, Format, Kind, Level, Object, Outcome, Path, ResourceDef, Target};
 
@@ -53,7 +53,7 @@ impl Source for Readable<'_, '_, '_, '_> {
         for object in self.tree.objects() {
             let definition = object.definition();
             let id = definition.id;
-            if !wanted(id, path.object_id()) {
+            if !wanted(id, path.object_id()) || is_hidden(id) {
                 continue;
             }
             for instance in instances(object).filter(|instance| wanted(*instance, path.instance_id())) {

@@ -278,7 +278,7 @@ impl<'a> Writing<'a> {
         scratch: &'s mut [u8],
     ) -> Result<Option<(u16, Change<'s>)>, Error> {
         let here = item.path.instance_id().is_some_and(|id| id == self.instance || id == UNASSIGNED);
-        if !here {
+        if !here || item.path.object_id() != Some(definition.id) {
             return Ok(None);
         }
         let Some(resource) = item.path.resource_id() else {
@@ -300,6 +300,9 @@ impl<'a> Writing<'a> {
         }
         if resource_instance.is_some() != definition.multiple {
             return Err(Error::BadRequest);
+        }
+        if let (Raw::Empty, Some(resource_instance)) = (item.raw, resource_instance) {
+            return Ok(Some((resource, Change::Remove { resource, resource_instance })));
         }
         let value = item.raw.value(definition.kind, scratch)?;
         if !definition.holds(&value) {

@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod common;
+mod composite;
 mod device_management;
 mod hostile;
 mod ready;
