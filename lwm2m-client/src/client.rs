@@ -87,16 +87,16 @@ impl<'a> Config<'a> {
 
 /// The bound for a device with a bootstrap and a server account, 4 observations, 4 paths with attributes, bodies of up to
 /// 512 bytes and URIs of up to 255, on a machine of 32 bits: 6 KiB for everything that the client keeps. Handshakes with
-/// signatures need more, and so do accounts with certificates, in bodies of up to 1,024 bytes: 10 KiB. Sessions that are kept
-/// and lists of suites come on top.
+/// signatures need more, and so do accounts with certificates, in bodies of up to 1,024 bytes: 10 KiB. Sessions that are
+/// kept, lists of suites, and the places of composite operations come on top.
 #[cfg(all(
     target_pointer_width = "32",
-    not(any(feature = "resumption", feature = "rpk", feature = "suites"))
+    not(any(feature = "composite", feature = "resumption", feature = "rpk", feature = "suites"))
 ))]
 const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 512, 255>>() <= 6144);
 #[cfg(all(
     target_pointer_width = "32",
-    not(any(feature = "resumption", feature = "std", feature = "suites"))
+    not(any(feature = "composite", feature = "resumption", feature = "std", feature = "suites"))
 ))]
 const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 1024, 255>>() <= 10_240);
 
@@ -127,6 +127,8 @@ pub struct Client<
     #[cfg(feature = "psk")]
     pub(crate) memory: crate::session::Memory,
     pub(crate) assembly: Assembly,
+    #[cfg(feature = "composite")]
+    pub(crate) selection: crate::composite::Selection,
     /// What a server wants back with the next request.
     pub(crate) echo: Option<Echo>,
     /// A body that is being assembled, or a record on its way to storage.
@@ -176,6 +178,8 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             #[cfg(feature = "psk")]
             memory: crate::session::Memory::new(),
             assembly: Assembly::default(),
+            #[cfg(feature = "composite")]
+            selection: crate::composite::Selection::NONE,
             echo: None,
             body: Vec::new(),
             closed: 0,

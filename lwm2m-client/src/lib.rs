@@ -116,6 +116,8 @@ mod account;
 mod assembly;
 mod bootstrap;
 mod client;
+#[cfg(feature = "composite")]
+mod composite;
 mod core_objects;
 #[cfg(feature = "rpk")]
 mod der;

@@ -242,10 +242,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         let operation = operation.as_ref().map_err(|error| *error)?;
         let block2 = message.options.block2().map_err(|_| Error::BadRequest)?;
+        let preferred = self.preferred_format();
         let content = |what, accept: Option<Format>| {
             let format = match what {
                 Content::Discover(..) | Content::BootstrapDiscover(_) => Format::LINK,
-                _ => accept.unwrap_or(self.preferred_format()),
+                _ => accept.unwrap_or(preferred),
             };
             Ok((Body::Content { what, format, block2 }, false))
         };
@@ -264,6 +265,23 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 let answer = content(Content::Read(target.path), accept);
                 self.reporting.cancel_path(slot, exchange.token(), target.path);
                 answer
+            }
+            #[cfg(feature = "composite")]
+            Operation::ReadComposite { ref paths, accept } => {
+                self.select(slot, message, paths)?;
+                content(Content::ReadComposite, accept)
+            }
+            #[cfg(feature = "composite")]
+            Operation::ObserveComposite { ref paths, accept } => {
+                self.select(slot, message, paths)?;
+                let is_first = block2.is_none_or(|block| block.number() == 0);
+                content(if is_first { Content::ObserveComposite } else { Content::ReadComposite }, accept)
+            }
+            #[cfg(feature = "composite")]
+            Operation::CancelObservationComposite { ref paths, accept } => {
+                self.select(slot, message, paths)?;
+                self.cancel_composite(slot, exchange.token());
+                content(Content::ReadComposite, accept)
             }
             Operation::BootstrapFinish => self.finish_bootstrap(objects),
             _ => self.perform(now, slot, role, operation, objects),
@@ -343,6 +361,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 self.reporting.changed(target.path);
                 self.is_changed |= matches!(target.path.object_id(), Some(1 | 2));
             }
+            #[cfg(feature = "composite")]
+            Operation::WriteComposite { prefix, content } => self.note_composite(prefix, content),
             Operation::Execute { target, .. } => self.reporting.changed(target.path),
             Operation::WriteAttributes { ref target, ref change } => {
                 self.reporting.write_attributes(server, target.path, change)?;

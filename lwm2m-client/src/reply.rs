@@ -8,10 +8,13 @@ use core::ops::Range;
 use lwm2m_coap::block::{Block, Head, Refusal, Serve, ServeError, Served, Szx};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{Code, ContentFormat, Delivery, Exchange, Instant, OptionNumber, Rng, SendError, Writer};
+#[cfg(feature = "composite")]
+use lwm2m_objects::Paths;
 use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Value, decimal, mapping};
 
 use crate::client::Client;
 use crate::event::Role;
+use crate::reporting::Observation;
 use crate::session::Deferred;
 
 /// One answer.
@@ -44,14 +47,24 @@ pub(crate) enum Body {
 pub(crate) enum Content {
     Read(Path),
     Observe(Path),
+    /// Of the places that are selected.
+    #[cfg(feature = "composite")]
+    ReadComposite,
+    #[cfg(feature = "composite")]
+    ObserveComposite,
     Discover(Path, Option<u8>),
     BootstrapRead(Path),
     BootstrapDiscover(Path),
 }
 
 impl Content {
-    fn operation(self, format: Format) -> Operation<'static> {
+    #[cfg_attr(not(feature = "composite"), expect(unused_variables, reason = "of composite operations"))]
+    fn operation(self, format: Format, places: &[Path]) -> Operation<'_> {
         match self {
+            #[cfg(feature = "composite")]
+            Content::ReadComposite | Content::ObserveComposite => {
+                Operation::ReadComposite { paths: Paths::List(places), accept: Some(format) }
+            }
             Content::Read(path) | Content::Observe(path) => {
                 Operation::Read { target: path.into(), accept: Some(format) }
             }
@@ -74,6 +87,12 @@ impl Reply {
             self.body = Body::Code(code);
         }
         is_here
+    }
+
+    /// Whether it is about the places that are selected.
+    #[cfg(feature = "composite")]
+    pub(crate) const fn is_composite(&self) -> bool {
+        matches!(self.body, Body::Content { what: Content::ReadComposite | Content::ObserveComposite, .. })
     }
 
     /// Keeps the answer until [`Reply::release`].
@@ -169,12 +188,20 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Body::Content { what, format, block2 } => {
                 let observe = match what {
                     Content::Observe(path) => self.begin_observation(now, slot, reply, path, format, objects),
+                    #[cfg(feature = "composite")]
+                    Content::ObserveComposite => {
+                        self.begin_composite(now, slot, &reply.exchange.observer(), format, objects)
+                    }
                     _ => None,
                 };
                 let head = Head { observe, content_format: Some(ContentFormat(format.0)), max_age: None };
                 let serve = Serve::new(block2, Szx::fitting(self.config.block_size));
-                let written =
-                    self.write_content(slot, &what.operation(format), serve, &head, writer, objects);
+                #[cfg(feature = "composite")]
+                let places = self.selection.places.clone();
+                #[cfg(not(feature = "composite"))]
+                let places = [];
+                let operation = what.operation(format, &places);
+                let written = self.write_content(slot, &operation, serve, &head, writer, objects);
                 if let Err(error) = written {
                     self.reporting.cancel(slot, reply.exchange.token());
                     return Err(code_of_serve(error));
@@ -228,8 +255,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         objects: &mut [&mut dyn Object],
     ) -> Option<u32> {
         let Some(Role::Server(id)) = self.role_of(slot) else { return None };
+        let observer = reply.exchange.observer();
+        self.reporting.cancel(slot, observer.token);
         let number = self.number_at(path, objects);
-        self.reporting.observe(now, slot, id, reply.exchange.observer(), (path, format), number)
+        let slot = u8::try_from(slot).ok()?;
+        let observation = Observation::new(now, slot, id, observer, (path, format), number);
+        self.reporting.begin(observation).then(|| self.reporting.advance())
     }
 
     /// The number at a path, when it names a single numeric value.

@@ -10,6 +10,8 @@ use lwm2m_coap::block::{Head, Serve, ServeError, Szx};
 use lwm2m_coap::observe::Sequence;
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{Code, ContentFormat, Delivery, Instant, Observer, Rng, SendError, Token, Writer};
+#[cfg(feature = "composite")]
+use lwm2m_objects::Paths;
 use lwm2m_objects::{
     Attributes, AttributesChange, Decision, Error, Format, Object, Operation, Path, Progress, Samples,
     mapping,
@@ -59,6 +61,62 @@ pub(crate) struct Observation {
     notified: f64,
     previous: f64,
     confirmed_at: Instant,
+    /// It is one place of several that are notified together.
+    #[cfg(feature = "composite")]
+    pub(crate) is_part: bool,
+}
+
+impl Observation {
+    /// Of a place whose number is this, which is told to the observer now.
+    pub(crate) fn new(
+        now: Instant,
+        slot: u8,
+        server: ShortServerId,
+        observer: Observer,
+        (path, format): (Path, Format),
+        number: Option<f64>,
+    ) -> Self {
+        let number = number.unwrap_or(f64::NAN);
+        Observation {
+            slot,
+            server,
+            observer,
+            path,
+            format,
+            progress: Progress { notified: now, evaluated: now, changed: false, due: false },
+            notified: number,
+            previous: number,
+            confirmed_at: now,
+            #[cfg(feature = "composite")]
+            is_part: false,
+        }
+    }
+
+    /// Whether it has this token of a session.
+    pub(crate) fn is(&self, slot: usize, token: Token) -> bool {
+        usize::from(self.slot) == slot && self.observer.token == token
+    }
+
+    /// The place of a part, or nothing.
+    #[cfg(feature = "composite")]
+    pub(crate) fn part(&self) -> Option<(usize, Token, Path)> {
+        self.is_part.then_some((usize::from(self.slot), self.observer.token, self.path))
+    }
+
+    #[cfg(not(feature = "composite"))]
+    fn part(&self) -> Option<(usize, Token, Path)> {
+        None
+    }
+
+    /// It was notified, of this number.
+    fn notified(&mut self, now: Instant, number: Option<f64>, delivery: Delivery) {
+        self.progress = Progress { notified: now, evaluated: now, changed: false, due: false };
+        self.notified = number.unwrap_or(f64::NAN);
+        self.previous = self.notified;
+        if delivery == Delivery::Confirmable {
+            self.confirmed_at = now;
+        }
+    }
 }
 
 /// The attributes that a server attached to one path, in half the memory of [`Attributes`].
@@ -113,34 +171,20 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
         Reporting { observations: Vec::new(), attached: Vec::new(), sequence: Sequence::after(0) }
     }
 
-    /// Begins an observation with the answer that goes out now, or renews the one with the same token; the sequence
-    /// number of the answer, `None` when there is no room (RFC 7641 §4.1: it is then an ordinary answer).
-    pub(crate) fn observe(
-        &mut self,
-        now: Instant,
-        slot: usize,
-        server: ShortServerId,
-        observer: Observer,
-        (path, format): (Path, Format),
-        number: Option<f64>,
-    ) -> Option<u32> {
-        self.cancel(slot, observer.token);
-        let number = number.unwrap_or(f64::NAN);
-        let progress = Progress { notified: now, evaluated: now, changed: false, due: false };
-        let slot = u8::try_from(slot).ok()?;
-        let observation = Observation {
-            slot,
-            server,
-            observer,
-            path,
-            format,
-            progress,
-            notified: number,
-            previous: number,
-            confirmed_at: now,
-        };
-        self.observations.push(observation).ok()?;
-        Some(self.sequence.advance())
+    /// Begins an observation with the answer that goes out now. `false` when there is no room (RFC 7641 §4.1: it is then an
+    /// ordinary answer). One with the same token must have been ended.
+    pub(crate) fn begin(&mut self, observation: Observation) -> bool {
+        self.observations.push(observation).is_ok()
+    }
+
+    /// The sequence number of the answer that begins an observation.
+    pub(crate) fn advance(&mut self) -> u32 {
+        self.sequence.advance()
+    }
+
+    #[cfg(feature = "composite")]
+    pub(crate) fn observations(&self) -> impl Iterator<Item = &Observation> {
+        self.observations.iter()
     }
 
     /// Ends the observation with this token.
@@ -152,7 +196,11 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     pub(crate) fn cancel_path(&mut self, slot: usize, token: Token, path: Path) {
         let is_by_token = self.is_token(slot, token);
         self.end(slot, &|observation| {
-            if is_by_token { observation.observer.token == token } else { observation.path == path }
+            if is_by_token {
+                observation.observer.token == token
+            } else {
+                observation.path == path && observation.part().is_none()
+            }
         });
     }
 
@@ -179,9 +227,7 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
 
     /// Whether a living observation of this session has the token.
     pub(crate) fn is_token(&self, slot: usize, token: Token) -> bool {
-        self.observations
-            .iter()
-            .any(|observation| usize::from(observation.slot) == slot && observation.observer.token == token)
+        self.observations.iter().any(|observation| observation.is(slot, token))
     }
 
     /// Something changed at, above or below this path.
@@ -354,6 +400,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(observation) = self.reporting.observations.get(index) else { return Err(SendError::Full) };
         let Observation { slot, path, format, confirmed_at, .. } = *observation;
         let slot = usize::from(slot);
+        #[cfg(feature = "composite")]
+        let places = match observation.part() {
+            Some((slot, token, _)) => self.reporting.places_of(slot, token),
+            None => Default::default(),
+        };
         let observer = observation.observer.clone();
         let session = self.session_mut(slot).ok_or(SendError::Full)?;
         let (room, has_room) = (session.room(), session.pace.has_room(now));
@@ -371,8 +422,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         let mut writer = Writer::new(out, room, Code::CONTENT);
         let read = Operation::Read { target: path.into(), accept: Some(format) };
+        #[cfg(feature = "composite")]
+        let read = if places.is_empty() {
+            read
+        } else {
+            Operation::ReadComposite { paths: Paths::List(&places), accept: Some(format) }
+        };
         let served = self.write_content(slot, &read, Serve::new(None, szx), &head, &mut writer, objects);
-        let number = self.number_at(path, objects);
         let (is_gone, delivery) = match served {
             Ok(_) => (false, delivery),
             Err(ServeError::Produce(error)) => {
@@ -392,16 +448,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         self.reporting.sequence = sequence;
         if is_gone {
             self.reporting.cancel(slot, observer.token);
-        } else if index < self.reporting.observations.len() {
-            let mut observation = self.reporting.observations.remove(index);
-            observation.progress = Progress { notified: now, evaluated: now, changed: false, due: false };
-            observation.notified = number.unwrap_or(f64::NAN);
-            observation.previous = observation.notified;
-            if delivery == Delivery::Confirmable {
-                observation.confirmed_at = now;
-            }
+        } else {
             // Behind the others: where only one can go out at a time all have their turn.
-            let _ = self.reporting.observations.push(observation);
+            let is_told = |observation: &Observation| observation.is(slot, observer.token);
+            for _ in 0..self.reporting.observations.iter().filter(|told| is_told(told)).count() {
+                let index = self.reporting.observations.iter().position(is_told).unwrap_or_default();
+                let mut observation = self.reporting.observations.remove(index);
+                let number = self.number_at(observation.path, objects);
+                observation.notified(now, number, delivery);
+                let _ = self.reporting.observations.push(observation);
+            }
         }
         Ok(sent)
     }

@@ -66,7 +66,6 @@ pub fn management<'a>(message: &Message<'a>, alternate: &'a str) -> Result<Opera
         Code::DELETE => Ok(Operation::Delete { target }),
         // LwM2M Core 1.2.1 §6.4.2: as with Observe, attributes are refused by a client that does not know them.
         _ if has_query => Err(Error::BadRequest),
-        Code::FETCH | Code::IPATCH if path != Path::ROOT => Err(Error::MethodNotAllowed),
         Code::FETCH => {
             let content = content.ok_or(Error::UnsupportedFormat)?;
             let paths = Paths::Payload { prefix: target.prefix, content };
@@ -403,7 +402,7 @@ impl<'a> Head<'a> {
     fn read(message: &Message<'a>, prefix: &str) -> Result<Self, Error> {
         let is_composite = matches!(message.code, Code::FETCH | Code::IPATCH);
         // RFC 7252 §5.8: 4.05 to a method that is unknown or not supported, whatever it is asked of.
-        if message.code > Code::DELETE && !is_composite {
+        if message.code > Code::DELETE && !(is_composite && Self::is_at_root(message, prefix)) {
             return Err(Error::MethodNotAllowed);
         }
         let mut head =
@@ -436,9 +435,7 @@ impl<'a> Head<'a> {
                 _ => {}
             }
         }
-        // A composite operation is asked of no path: its payload names all, with the prefix.
-        let is_anywhere = is_composite && message.options.uri_path().next().is_none();
-        if !prefix.is_empty() && !is_anywhere {
+        if !prefix.is_empty() && !is_composite {
             return Err(Error::NotFound);
         }
         // LwM2M Core 1.2.1 §7.4: a payload has its format.
@@ -447,6 +444,12 @@ impl<'a> Head<'a> {
         }
         head.path = segments.path;
         Ok(head)
+    }
+
+    /// Whether no path is named, or what stands before all of them: the payload of a composite operation names the paths.
+    fn is_at_root(message: &Message<'_>, prefix: &str) -> bool {
+        let named = || message.options.uri_path().filter(|segment| !segment.is_empty());
+        named().next().is_none() || named().eq(prefix.split('/').map(str::as_bytes))
     }
 }
 

@@ -7,6 +7,7 @@
 //! window.
 
 mod bootstrap;
+#[cfg(feature = "composite")]
 mod composite;
 mod discover;
 mod read;
@@ -146,11 +147,13 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
             Operation::Read { ref target, accept }
             | Operation::Observe { ref target, accept }
             | Operation::CancelObservation { ref target, accept } => self.read(target, accept, context, body),
+            #[cfg(feature = "composite")]
             Operation::ReadComposite { ref paths, accept }
             | Operation::ObserveComposite { ref paths, accept }
             | Operation::CancelObservationComposite { ref paths, accept } => {
                 self.read_composite(paths, accept, context, body)
             }
+            #[cfg(feature = "composite")]
             Operation::WriteComposite { prefix, content } => self.write_composite(prefix, content, context),
             Operation::Discover { ref target, depth } => self.discover(target, depth, context, body),
             Operation::Write { ref target, mode, content } => self.write(target, mode, content, context),
@@ -187,6 +190,11 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
             | Operation::Update { .. }
             | Operation::Deregister { .. }
             | Operation::Send { .. } => Err(Error::MethodNotAllowed),
+            #[cfg(not(feature = "composite"))]
+            Operation::ReadComposite { .. }
+            | Operation::ObserveComposite { .. }
+            | Operation::CancelObservationComposite { .. }
+            | Operation::WriteComposite { .. } => Err(Error::MethodNotAllowed),
         }
     }
 

@@ -287,7 +287,7 @@ fn requests_that_are_no_operation_are_refused() {
         (Code::FETCH, "", &[(6, b"\x02"), (12, b"\x70")], b"x", Error::BadRequest),
         (Code::new(0, 6), "", &[(12, b"\x70")], b"x", Error::MethodNotAllowed),
         (Code::new(0, 9), "3", &[], b"", Error::MethodNotAllowed),
-        (Code::FETCH, "x", &[], b"x", Error::NotFound),
+        (Code::FETCH, "x", &[], b"x", Error::MethodNotAllowed),
         (Code::new(0, 31), "x", &[], b"", Error::MethodNotAllowed),
     ] {
         let result =

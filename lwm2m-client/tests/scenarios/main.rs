@@ -14,6 +14,8 @@ mod bootstrap;
 mod bytes;
 #[cfg(feature = "x509-path")]
 mod certificates;
+#[cfg(all(feature = "composite", feature = "json"))]
+mod composite;
 mod management;
 #[cfg(feature = "x509-path")]
 mod modes;

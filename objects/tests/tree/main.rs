@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod common;
+#[cfg(feature = "composite")]
 mod composite;
 mod device_management;
 mod hostile;
