@@ -109,13 +109,32 @@ pub fn encode(
         Format::OPAQUE => text::encode_opaque(target.path, source, sink),
         Format::CBOR => plain_cbor::encode(target.path, source, sink),
         Format::TLV => tlv::encode(target.path, source, sink),
-        Format::SENML_CBOR => senml_cbor::encode(target, source, sink),
+        Format::SENML_CBOR | Format::SENML_ETCH_CBOR => senml_cbor::encode(target, source, sink),
         #[cfg(feature = "json")]
-        Format::SENML_JSON => senml_json::encode(target, source, sink),
+        Format::SENML_JSON | Format::SENML_ETCH_JSON => senml_json::encode(target, source, sink),
         #[cfg(feature = "json")]
         Format::JSON => oma_json::encode(target, source, sink),
         _ => Err(Error::NotAcceptable),
     }
+}
+
+/// Encodes the paths of a composite operation, as a pack of names.
+///
+/// # Errors
+/// [`Error::UnsupportedFormat`] for another format than SenML and SenML-ETCH, [`Error::Internal`] when the sink is full.
+pub fn encode_names(
+    format: Format,
+    prefix: Option<&str>,
+    paths: &[Path],
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    match format {
+        Format::SENML_CBOR | Format::SENML_ETCH_CBOR => senml_cbor::encode_names(prefix, paths, sink),
+        #[cfg(feature = "json")]
+        Format::SENML_JSON | Format::SENML_ETCH_JSON => senml_json::encode_names(prefix, paths, sink),
+        _ => return Err(Error::UnsupportedFormat),
+    }
+    .map_err(Error::from)
 }
 
 /// A value as a payload holds it, before the definition says what type it is.

@@ -52,7 +52,8 @@ pub(super) fn parse_name(prefix: Option<&str>, characters: impl Iterator<Item = 
     if let Some(prefix) = prefix {
         let before = || core::iter::once(b'/').chain(prefix.bytes());
         let length = prefix.len().saturating_add(1);
-        if characters.clone().take(length).eq(before()) && characters.clone().nth(length) == Some(b'/') {
+        let is_here = characters.clone().take(length).eq(before());
+        if is_here && characters.clone().nth(length).is_none_or(|next| next == b'/') {
             skipped = length;
         }
     }

@@ -42,6 +42,16 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
     })
 }
 
+/// Encodes names without values.
+pub(super) fn encode_names(prefix: Option<&str>, paths: &[Path], sink: &mut dyn Sink) -> Result<(), Full> {
+    emit_head(ARRAY, paths.len() as u64, sink)?;
+    paths.iter().try_for_each(|path| {
+        emit_head(MAP, 1, sink)?;
+        sink.write(&[NAME])?;
+        emit_counted(&|sink| Target { prefix, path: *path }.emit(sink), sink)
+    })
+}
+
 const NAME: u8 = 0;
 const VALUE: u8 = 2;
 const STRING: u8 = 3;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a record that is yielded has exactly one value and a full path.
 
-use lwm2m_coap::Sink;
+use lwm2m_coap::{Full, Sink};
 
 use super::json::{Escaping, Reader, Text, emit_text};
 use super::senml::{Pack, VERSION, emit_base, emit_name, parse_name};
@@ -48,6 +48,17 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
         emit_fields(&SENML, below, leaf, sink)
     })?;
     Ok(sink.write(b"]")?)
+}
+
+/// Encodes names without values.
+pub(super) fn encode_names(prefix: Option<&str>, paths: &[Path], sink: &mut dyn Sink) -> Result<(), Full> {
+    sink.write(b"[")?;
+    for (index, path) in paths.iter().enumerate() {
+        sink.write(if index == 0 { b"{\"n\":\"" } else { b",{\"n\":\"" })?;
+        Target { prefix, path: *path }.emit(&mut Escaping(sink))?;
+        sink.write(b"\"}")?;
+    }
+    sink.write(b"]")
 }
 
 /// Writes name and value, and the end of a record.

@@ -1,6 +1,7 @@
 //! Composite operations (LwM2M Core 1.2.1 §6.3.8, §6.3.9, §6.4.4).
 
-use super::common::{Owned, Rights, Store, perform};
+use super::common::{Body, Owned, Rights, Store, perform};
+use lwm2m_objects::format::encode_names;
 use lwm2m_objects::{
     Content, Context, Error, Format, Object, Operation, Outcome, Path, Paths, Value, Version, defs, object,
     path,
@@ -114,6 +115,30 @@ fn paths_are_the_names_of_records_of_json() {
     let with_value = br#"[{"n":"/3/0","v":1}]"#;
     assert_eq!(listed(Format::SENML_ETCH_JSON, with_value), Err(Error::BadRequest));
     assert_eq!(listed(Format::SENML_JSON, with_value).unwrap(), [path!("/3/0")]);
+}
+
+#[test]
+fn names_are_written_as_they_are_read() {
+    let paths = [Path::ROOT, path!("/3"), path!("/3/0/6/1")];
+    for format in [Format::SENML_CBOR, Format::SENML_ETCH_CBOR, Format::SENML_JSON, Format::SENML_ETCH_JSON] {
+        for prefix in [None, Some("a\"b/c")] {
+            let mut payload = Body(Vec::new());
+            let written = encode_names(format, prefix, &paths, &mut payload);
+            if written == Err(Error::UnsupportedFormat) {
+                assert!(!cfg!(feature = "json") && format != Format::SENML_CBOR);
+                continue;
+            }
+            let mut read = Vec::new();
+            let content = Content { format, payload: &payload.0 };
+            let each = &mut |path| {
+                read.push(path);
+                Ok(())
+            };
+            Paths::Payload { prefix, content }.try_for_each(each).unwrap();
+            assert_eq!(read, paths);
+        }
+    }
+    assert_eq!(encode_names(Format::TLV, None, &paths, &mut Body(Vec::new())), Err(Error::UnsupportedFormat));
 }
 
 #[test]
