@@ -2,7 +2,7 @@
 
 use crate::Path;
 use crate::credentials::Role;
-use crate::server::{Content, ObservationId};
+use crate::server::{Content, ObservationId, Report};
 use std::sync::Arc;
 
 use dtls_psk::Suite;
@@ -50,6 +50,13 @@ pub enum Event {
         path: Path,
         /// The values.
         content: Arc<Content>,
+    },
+    /// A device reported values by itself (Send).
+    Reported {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// The values.
+        report: Arc<Report>,
     },
     /// An observation ended without the application asking for it.
     ObservationEnded {

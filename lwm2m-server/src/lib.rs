@@ -23,7 +23,7 @@ pub use endpoint::{Direction, Packet, Payload};
 pub use event::Event;
 pub use lwm2m_objects::Path;
 pub use server::{
-    Answer, Content, DEFAULT_TIMEOUT, Device, Discovered, Link, ObservationId, Operation, RequestError,
-    Server, WriteMode,
+    Answer, Content, DEFAULT_TIMEOUT, Device, Discovered, Link, ObservationId, Operation, Report, Reported,
+    RequestError, Server, WriteMode,
 };
 pub use value::Value;

@@ -40,7 +40,7 @@ pub(crate) enum Call {
     },
     Observations {
         endpoint: String,
-        answer: oneshot::Sender<Vec<(ObservationId, Path)>>,
+        answer: oneshot::Sender<Vec<(ObservationId, Vec<Path>)>>,
     },
     Forget {
         endpoint: String,
@@ -139,6 +139,25 @@ pub enum Operation {
         /// The content format to ask for; `None` chooses by the device's version.
         format: Option<u16>,
     },
+    /// Reads several places at once (1.1).
+    ReadComposite {
+        /// What to read, at any level; what is not there is left out of the answer.
+        paths: Vec<Path>,
+        /// The content format to ask for (110 or 112); `None` chooses by what the device announced.
+        format: Option<u16>,
+    },
+    /// Writes several resources or resource instances at once, all or none (1.1).
+    WriteComposite {
+        /// The values.
+        values: Vec<(Path, Value)>,
+    },
+    /// Observes several places at once (1.1); the answer carries the current values.
+    ObserveComposite {
+        /// What to observe, at any level.
+        paths: Vec<Path>,
+        /// The content format to ask for (110 or 112); `None` chooses by what the device announced.
+        format: Option<u16>,
+    },
     /// Ends an observation.
     Cancel {
         /// Which one.
@@ -178,6 +197,26 @@ pub struct Content {
     pub format: u16,
     /// Paths down to the resource or resource instance, in the payload's order.
     pub items: Vec<(Path, Value)>,
+}
+
+/// What a device reports by itself (Send).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The content format it came in (a CoAP number).
+    pub format: u16,
+    /// The values, in the payload's order; one path may come several times, with different times.
+    pub values: Vec<Reported>,
+}
+
+/// A value that a device reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reported {
+    /// The resource or resource instance.
+    pub path: Path,
+    /// Its value.
+    pub value: Value,
+    /// When it was so, in milliseconds since 1970; `None` when the device does not say.
+    pub time: Option<i64>,
 }
 
 /// One link of a Discover answer.
@@ -407,6 +446,47 @@ impl Server {
         }
     }
 
+    /// Reads several places at once.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn read_composite(&self, endpoint: &str, paths: Vec<Path>) -> Result<Content, RequestError> {
+        let operation = Operation::ReadComposite { paths, format: None };
+        match self.request(endpoint, operation, DEFAULT_TIMEOUT).await? {
+            Answer::Content(content) => Ok(content),
+            _ => Err(RequestError::Malformed("not an answer to a Read-Composite")),
+        }
+    }
+
+    /// Writes several resources or resource instances at once, all or none.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn write_composite(
+        &self,
+        endpoint: &str,
+        values: Vec<(Path, Value)>,
+    ) -> Result<(), RequestError> {
+        self.request(endpoint, Operation::WriteComposite { values }, DEFAULT_TIMEOUT).await.map(drop)
+    }
+
+    /// Observes several places at once: when one of them changes all of them arrive as one [`Event::Notification`], whose path
+    /// is the root.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn observe_composite(
+        &self,
+        endpoint: &str,
+        paths: Vec<Path>,
+    ) -> Result<(ObservationId, Content), RequestError> {
+        let operation = Operation::ObserveComposite { paths, format: None };
+        match self.request(endpoint, operation, DEFAULT_TIMEOUT).await? {
+            Answer::Observing(id, content) => Ok((id, content)),
+            _ => Err(RequestError::Malformed("not an answer to an Observe-Composite")),
+        }
+    }
+
     /// Ends an observation.
     ///
     /// # Errors
@@ -456,7 +536,7 @@ impl Server {
     }
 
     /// The observations that stand at a device.
-    pub async fn observations(&self, endpoint: &str) -> Vec<(ObservationId, Path)> {
+    pub async fn observations(&self, endpoint: &str) -> Vec<(ObservationId, Vec<Path>)> {
         let name = endpoint.to_owned();
         self.ask(endpoint, |answer| Call::Observations { endpoint: name, answer }).await.unwrap_or_default()
     }

@@ -44,6 +44,7 @@ const NOT_DROPPED: &[&str] = &[
     "expired",
     "requests_sent",
     "notifications",
+    "reports",
     "bootstraps_finished",
     "bootstraps_failed",
     "sessions_closed",

@@ -327,7 +327,10 @@ pub(super) async fn observations(
         .observations(&endpoint)
         .await
         .into_iter()
-        .map(|(ObservationId(id), path)| json!({ "id": id, "path": path.to_string() }))
+        .map(|(ObservationId(id), paths)| match paths.as_slice() {
+            [path] => json!({ "id": id, "path": path.to_string() }),
+            paths => json!({ "id": id, "paths": paths.iter().map(ToString::to_string).collect::<Vec<_>>() }),
+        })
         .collect();
     Ok(Json(json!({ "observations": standing })))
 }

@@ -17,8 +17,8 @@ use super::credentials::LIMIT;
 use super::problem::Problem;
 use super::request::Params;
 use super::{Api, values};
-use crate::Event;
 use crate::credentials::CredentialEvent;
+use crate::{Event, Reported};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +97,12 @@ impl Api {
     }
 }
 
+fn emit_reported(reported: &Reported) -> Value {
+    let (kind, value) = values::emit(&reported.value);
+    let path = reported.path.to_string();
+    json!({ "path": path, "type": kind, "value": value, "time_ms": reported.time })
+}
+
 fn emit_step(event: &CredentialEvent) -> (&'static str, Value) {
     ("credential", json!(event))
 }
@@ -118,6 +124,10 @@ fn emit(event: &Event) -> (&'static str, Value) {
                 body.insert("path".to_owned(), json!(path.to_string()));
             }
             ("notification", body)
+        }
+        Event::Reported { endpoint, report } => {
+            let values: Vec<Value> = report.values.iter().map(emit_reported).collect();
+            ("reported", json!({ "endpoint": endpoint, "format": report.format, "values": values }))
         }
         Event::ObservationEnded { endpoint, observation, reason } => (
             "observation-ended",

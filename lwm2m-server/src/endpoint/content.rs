@@ -67,6 +67,18 @@ pub(crate) fn encode(
     emit(format, target, &values)
 }
 
+/// Encodes the places of a composite operation.
+pub(crate) fn encode_names(
+    format: Format,
+    prefix: Option<&str>,
+    paths: &[Path],
+) -> Result<Vec<u8>, &'static str> {
+    let mut body = Body(Vec::new());
+    format::encode_names(format, prefix, paths, &mut body)
+        .map_err(|_| "the places cannot be written in this format")?;
+    Ok(body.0)
+}
+
 /// Encodes the values of a new instance; without an instance id the device chooses.
 pub(crate) fn encode_created(
     format: Format,

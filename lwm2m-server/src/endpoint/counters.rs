@@ -138,6 +138,8 @@ counters! {
     requests_failed,
     /// Fresh notifications.
     notifications,
+    /// Reports of devices (Send) that were taken.
+    reports,
     /// Bootstraps finished.
     bootstraps_finished,
     /// Bootstraps failed.

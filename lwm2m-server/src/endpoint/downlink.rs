@@ -24,7 +24,7 @@ use crate::server::{Answer, ObservationId, Operation, RequestError};
 use super::bootstrap::Bootstrap;
 use super::counters::Counters;
 use super::exchange::{Exchange, Outgoing, Progress, Reply};
-use super::observation::Observation;
+use super::observation::{Observation, Observed};
 use super::registry::Registration;
 use super::request::{Context, Meaning, Request};
 use super::slab::Key;
@@ -386,10 +386,10 @@ impl Endpoint {
         reply: &Reply,
     ) -> Result<Answer, RequestError> {
         let observation = match meaning {
-            Meaning::Observing { path, format } => {
+            Meaning::Observing { what, format } => {
                 // What cannot be understood now will not be understood later: such an observation does not stand.
                 let is_usable = meaning.answer(reply, self.context(key), ObservationId(0)).is_ok();
-                self.observing(now, key, job, (*path, *format), reply.observe.filter(|_| is_usable))?
+                self.observing(now, key, job, (what.clone(), *format), reply.observe.filter(|_| is_usable))?
             }
             Meaning::Cancelled { observation } => {
                 if let Some(device) = self.registration_of(key) {
@@ -402,20 +402,20 @@ impl Endpoint {
         meaning.answer(reply, self.context(key), observation)
     }
 
-    /// Keeps the observation that an answer begins or renews. Without a sequence number it is none, and ends what stood at
-    /// this path; what the answer says instead is for the caller to see.
+    /// Keeps the observation that an answer begins or renews. Without a sequence number it is none, and ends what stood
+    /// there; what the answer says instead is for the caller to see.
     fn observing(
         &mut self,
         now: Instant,
         key: Key,
         job: &Job,
-        (path, format): (Path, Option<Format>),
+        (what, format): (Observed, Option<Format>),
         sequence: Option<u32>,
     ) -> Result<ObservationId, RequestError> {
         let most = self.config.observations;
         let next = ObservationId(self.part.number(self.next_observation));
         let observations = &mut self.registration_of(key).ok_or(RequestError::Interrupted)?.observations;
-        let known = observations.iter().position(|other| other.path == path);
+        let known = observations.iter().position(|other| other.what == what);
         let (Some(token), Some(sequence)) = (job.first_token, sequence) else {
             if let Some(index) = known {
                 observations.remove(index);
@@ -432,7 +432,7 @@ impl Endpoint {
             return Err(RequestError::Invalid("as many observations as one device may have stand"));
         }
         observations.reserve_exact(1);
-        observations.push(Observation { id: next, token, path, format, newest });
+        observations.push(Observation { id: next, token, what, format, newest });
         self.next_observation = self.next_observation.wrapping_add(1);
         Ok(next)
     }

@@ -150,7 +150,10 @@ impl Exchange {
             writer.observe(observe)?;
         }
         writer.split(OptionNumber::URI_PATH, &request.path, '/')?;
-        if let Some(format) = request.format.filter(|_| !is_fetching) {
+        // RFC 8132 §2.3: what is fetched is what the body names, in every block of the answer. (A body that itself went in blocks
+        // is not sent again: the device has it.)
+        let is_named = request.code == Code::FETCH && request.body.len() <= self.szx.size();
+        if let Some(format) = request.format.filter(|_| !is_fetching || is_named) {
             writer.content_format(ContentFormat(format.0))?;
         }
         writer.split(OptionNumber::URI_QUERY, &request.query, '&')?;
@@ -177,7 +180,7 @@ impl Exchange {
             writer.option(OptionNumber::REQUEST_TAG, &self.tag)?;
         }
         if is_fetching {
-            return Ok(());
+            return if is_named { writer.payload(&request.body) } else { Ok(()) };
         }
         let rest = request.body.get(self.offset..).unwrap_or_default();
         writer.payload(rest.get(..self.szx.size().min(rest.len())).unwrap_or_default())

@@ -32,6 +32,7 @@ mod registry;
 mod request;
 mod resumption;
 mod saved;
+mod send;
 mod session;
 mod shard;
 mod slab;

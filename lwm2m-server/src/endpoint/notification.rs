@@ -11,7 +11,7 @@ use crate::event::Event;
 use super::Endpoint;
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
-use super::exchange::{Exchange, Outgoing, Progress};
+use super::exchange::{Exchange, Progress};
 use super::request;
 use super::slab::Key;
 
@@ -52,7 +52,7 @@ impl Endpoint {
         let Some(observation) = registration.observations.get_mut(index) else { return };
         if !message.code.is_success() || message.options.observe().is_none() {
             // RFC 7641 §3.2: an error, or a response without Observe, ends the observation.
-            let (id, path) = (observation.id, observation.path);
+            let (id, path) = (observation.id, observation.what.path());
             registration.observations.remove(index);
             downlink.and_then(|downlink| downlink.take_rest(id));
             self.events.push_back(Event::ObservationEnded {
@@ -72,13 +72,14 @@ impl Endpoint {
             Counters::add(&mut self.counters.malformed);
             return;
         }
-        let (id, path) = (observation.id, observation.path);
+        let (id, path) = (observation.id, observation.what.path());
         // RFC 7641 §3.4: the rest of an older one is of no use, and must not be told after this one.
         if downlink.and_then(|downlink| downlink.take_rest(id)).is_some() {
             Counters::add(&mut self.counters.stale_notifications);
         }
-        let outgoing = Outgoing::new(Code::GET, request::uri(registration.objects.prefix.as_deref(), path))
-            .accept(observation.format);
+        let (what, format) = (observation.what.clone(), observation.format);
+        let Ok(outgoing) = request::reading(registration, &what) else { return };
+        let outgoing = outgoing.accept(format);
         let mut exchange = Exchange::new(outgoing, self.config.longest_answer, &self.budget);
         match exchange.answer(message) {
             Progress::Again => {

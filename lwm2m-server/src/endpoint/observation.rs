@@ -6,6 +6,7 @@
 use lwm2m_coap::Token;
 use lwm2m_coap::observe::Freshness;
 use lwm2m_objects::{Format, Path};
+use std::sync::Arc;
 
 use crate::server::ObservationId;
 
@@ -14,8 +15,33 @@ use crate::server::ObservationId;
 pub(crate) struct Observation {
     pub(crate) id: ObservationId,
     pub(crate) token: Token,
-    pub(crate) path: Path,
+    pub(crate) what: Observed,
     pub(crate) format: Option<Format>,
     /// What is known of the newest notification.
     pub(crate) newest: Freshness,
+}
+
+/// What is observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Observed {
+    One(Path),
+    /// Behind one pointer: there are many observations of one place, and few of several.
+    Several(Arc<Vec<Path>>),
+}
+
+impl Observed {
+    /// What lies at or above all of it: where its values are.
+    pub(crate) fn path(&self) -> Path {
+        match self {
+            Self::One(path) => *path,
+            Self::Several(_) => Path::ROOT,
+        }
+    }
+
+    pub(crate) fn paths(&self) -> &[Path] {
+        match self {
+            Self::One(path) => core::slice::from_ref(path),
+            Self::Several(paths) => paths,
+        }
+    }
 }

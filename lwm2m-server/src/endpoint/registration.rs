@@ -35,10 +35,10 @@ impl Endpoint {
 
     /// The observations that stand at a device.
     #[must_use]
-    pub fn observations(&self, endpoint: &str) -> Vec<(ObservationId, Path)> {
+    pub fn observations(&self, endpoint: &str) -> Vec<(ObservationId, Vec<Path>)> {
         let device = self.registry.find(endpoint).and_then(|key| self.registry.get(key));
         let observations = device.map(|device| device.observations.as_slice()).unwrap_or_default();
-        observations.iter().map(|observation| (observation.id, observation.path)).collect()
+        observations.iter().map(|observation| (observation.id, observation.what.paths().to_vec())).collect()
     }
 
     /// Forgets the registration of a device without a word to it: its next Update is answered with 4.04, and it registers

@@ -433,6 +433,12 @@ impl ObjectList {
         self.links.len().saturating_add(prefix).saturating_add(formats)
     }
 
+    /// Whether the object is listed, with or without instances.
+    pub(crate) fn contains(&self, object: u16) -> bool {
+        Registered::parse(self.links.as_bytes())
+            .is_ok_and(|list| list.iter().any(|entry| entry.path.object_id() == Some(object)))
+    }
+
     /// The listed instances of an object.
     pub(crate) fn instances(&self, object: u16) -> Vec<u16> {
         let Ok(list) = Registered::parse(self.links.as_bytes()) else { return Vec::new() };

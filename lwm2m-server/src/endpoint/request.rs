@@ -3,6 +3,7 @@
 //! Invariant: what the device would have to refuse as no operation at all is refused here.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use lwm2m_coap::{Code, Token, link};
 use lwm2m_objects::{Format, Path, Target, Version};
@@ -11,6 +12,7 @@ use crate::server::{Answer, Content, Discovered, Link, ObservationId, Operation,
 
 use super::content::{self, Kinds};
 use super::exchange::{Outgoing, Reply};
+use super::observation::Observed;
 use super::registry::Registration;
 
 /// What is expected of the answer.
@@ -27,7 +29,7 @@ pub(crate) enum Meaning {
     },
     Discovered,
     Observing {
-        path: Path,
+        what: Observed,
         format: Option<Format>,
     },
     Cancelled {
@@ -62,16 +64,32 @@ impl Request {
                     return invalid("an Observe needs at least an object");
                 }
                 let format = format.map(Format).or(preferred(device));
-                token = device.observations.iter().find(|other| other.path == path).map(|other| other.token);
-                let mut outgoing = Outgoing::new(Code::GET, uri(prefix, path)).accept(format);
-                outgoing.observe = Some(0);
-                (outgoing, Meaning::Observing { path, format })
+                observing(device, Observed::One(path), format, &mut token)?
+            }
+            Operation::ObserveComposite { paths, format } => {
+                let format = Some(format.map_or(pack(device), Format));
+                observing(device, Observed::Several(Arc::new(paths)), format, &mut token)?
+            }
+            Operation::ReadComposite { paths, format } => {
+                let outgoing = reading(device, &Observed::Several(Arc::new(paths)))?;
+                let format = format.map_or(pack(device), Format);
+                (outgoing.accept(format), Meaning::Content { path: Path::ROOT })
+            }
+            Operation::WriteComposite { values } => {
+                check_composite(device, values.len())?;
+                if values.iter().any(|(path, _)| path.ids().len() < 3) {
+                    return invalid("a Write-Composite needs resources or resource instances");
+                }
+                let format = composite(device);
+                let target = Target { prefix, path: Path::ROOT };
+                let body = content::encode(format, &target, &values).map_err(RequestError::Invalid)?;
+                (Outgoing::new(Code::IPATCH, "").body(format, body), Meaning::Changed)
             }
             Operation::Cancel { observation } => {
                 let known = device.observations.iter().find(|other| other.id == observation);
                 let Some(known) = known else { return Err(RequestError::UnknownObservation) };
                 token = Some(known.token);
-                let mut outgoing = Outgoing::new(Code::GET, uri(prefix, known.path)).accept(known.format);
+                let mut outgoing = reading(device, &known.what)?.accept(known.format);
                 outgoing.observe = Some(1);
                 (outgoing, Meaning::Cancelled { observation })
             }
@@ -176,7 +194,9 @@ impl Meaning {
             Self::Observing { .. } if reply.observe.is_none() => {
                 return Err(RequestError::Malformed("the device answered but does not observe"));
             }
-            Self::Observing { path, .. } => Answer::Observing(observation, context.decode(*path, reply)?),
+            Self::Observing { what, .. } => {
+                Answer::Observing(observation, context.decode(what.path(), reply)?)
+            }
             Self::Discovered => Answer::Discovered(links(&reply.body).0),
         })
     }
@@ -203,6 +223,64 @@ pub(crate) fn uri(prefix: Option<&str>, path: Path) -> String {
     match prefix {
         Some(prefix) => format!("{prefix}{path}"),
         None => path.trim_start_matches('/').to_owned(),
+    }
+}
+
+/// The most places or values of one composite operation.
+const MOST_PLACES: usize = 256;
+
+/// The request that begins an observation, with the token of the one that it renews.
+fn observing(
+    device: &Registration,
+    what: Observed,
+    format: Option<Format>,
+    token: &mut Option<Token>,
+) -> Result<(Outgoing, Meaning), RequestError> {
+    *token = device.observations.iter().find(|other| other.what == what).map(|other| other.token);
+    let mut outgoing = reading(device, &what)?.accept(format);
+    outgoing.observe = Some(0);
+    Ok((outgoing, Meaning::Observing { what, format }))
+}
+
+/// The request that reads one place or several.
+pub(crate) fn reading(device: &Registration, what: &Observed) -> Result<Outgoing, RequestError> {
+    let prefix = device.objects.prefix.as_deref();
+    match what {
+        Observed::One(path) => Ok(Outgoing::new(Code::GET, uri(prefix, *path))),
+        Observed::Several(paths) => {
+            check_composite(device, paths.len())?;
+            let format = composite(device);
+            let body = content::encode_names(format, prefix, paths).map_err(RequestError::Invalid)?;
+            Ok(Outgoing::new(Code::FETCH, "").body(format, body))
+        }
+    }
+}
+
+/// What a composite operation needs of a device, and it of the operation.
+fn check_composite(device: &Registration, places: usize) -> Result<(), RequestError> {
+    if device.version < Version::new(1, 1) {
+        return Err(RequestError::Invalid("a device of LwM2M 1.0 has no composite operations"));
+    }
+    if !(1..=MOST_PLACES).contains(&places) {
+        return Err(RequestError::Invalid("a composite operation is about 1 to 256 places"));
+    }
+    Ok(())
+}
+
+/// The format of values that lie apart: SenML, in JSON if the device announced that alone.
+fn pack(device: &Registration) -> Format {
+    match preferred(device) {
+        Some(Format::SENML_JSON) => Format::SENML_JSON,
+        _ => Format::SENML_CBOR,
+    }
+}
+
+/// The format of the request of a composite operation (LwM2M Core 1.2.1 §7.4.6: SenML-ETCH from 1.2 on, SenML before).
+fn composite(device: &Registration) -> Format {
+    match (pack(device), device.version >= Version::new(1, 2)) {
+        (Format::SENML_JSON, true) => Format::SENML_ETCH_JSON,
+        (_, true) => Format::SENML_ETCH_CBOR,
+        (format, false) => format,
     }
 }
 

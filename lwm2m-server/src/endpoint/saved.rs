@@ -28,7 +28,7 @@ use super::association::{Association, Who};
 use super::connection_id::ConnectionIds;
 use super::counters::Counters;
 use super::location::VirtualShard;
-use super::observation::Observation;
+use super::observation::{Observation, Observed as What};
 use super::path::Unproven;
 use super::registry::{Binding, ObjectList, Registration};
 use super::session::Connection;
@@ -98,9 +98,16 @@ struct Registered {
 struct Observed {
     id: u64,
     token: Vec<u8>,
-    path: String,
+    /// What is observed: one place as text, or several.
+    paths: Paths,
     format: Option<u16>,
     newest: (Offset, u32),
+}
+
+#[derive(Serialize, Deserialize)]
+enum Paths {
+    One(String),
+    Several(Vec<String>),
 }
 
 impl core::fmt::Debug for Saved {
@@ -415,7 +422,10 @@ impl Stopped {
             Observed {
                 id: observation.id.0,
                 token: observation.token.bytes().to_vec(),
-                path: observation.path.to_string(),
+                paths: match &observation.what {
+                    What::One(path) => Paths::One(path.to_string()),
+                    What::Several(paths) => Paths::Several(paths.iter().map(ToString::to_string).collect()),
+                },
                 format: observation.format.map(|Format(number)| number),
                 newest: (self.offset(at), sequence),
             }
@@ -435,10 +445,17 @@ impl Stopped {
 
     fn observation(self, observed: &Observed) -> Option<Observation> {
         let (at, sequence) = observed.newest;
+        let what = match &observed.paths {
+            Paths::One(path) => What::One(path.parse().ok()?),
+            Paths::Several(paths) => {
+                let paths: Result<_, _> = paths.iter().map(|path| path.parse()).collect();
+                What::Several(Arc::new(paths.ok()?))
+            }
+        };
         Some(Observation {
             id: ObservationId(observed.id),
             token: Token::new(&observed.token)?,
-            path: observed.path.parse().ok()?,
+            what,
             format: observed.format.map(Format),
             newest: Freshness::new(self.time(at), sequence),
         })
@@ -476,13 +493,22 @@ mod tests {
                 registered_at: -14,
                 updated_at: -15,
                 slot: 16,
-                observations: vec![Observed {
-                    id: 17,
-                    token: vec![18],
-                    path: "/3".to_owned(),
-                    format: Some(19),
-                    newest: (-20, 21),
-                }],
+                observations: vec![
+                    Observed {
+                        id: 17,
+                        token: vec![18],
+                        paths: Paths::One("/3".to_owned()),
+                        format: Some(19),
+                        newest: (-20, 21),
+                    },
+                    Observed {
+                        id: 22,
+                        token: vec![23],
+                        paths: Paths::Several(vec!["/4".to_owned()]),
+                        format: None,
+                        newest: (24, 25),
+                    },
+                ],
             })),
         }
     }

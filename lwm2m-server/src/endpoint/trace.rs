@@ -111,7 +111,7 @@ impl Trace {
         let (asked, payload) = match &parsed {
             None => (None, Payload::Withheld),
             Some((_, message)) if message.code.is_request() => match direction {
-                Direction::FromDevice => from_device(message),
+                Direction::FromDevice => from_device(message, device, kinds),
                 Direction::ToDevice => to_device(message, role, device, kinds),
             },
             Some((_, message)) if direction == Direction::ToDevice => (None, said(message)),
@@ -162,11 +162,19 @@ impl Endpoint {
 }
 
 /// A request of a device.
-fn from_device(message: &Message<'_>) -> (Option<Asked>, Payload) {
+fn from_device(
+    message: &Message<'_>,
+    device: Option<&Registration>,
+    kinds: Kinds,
+) -> (Option<Asked>, Payload) {
     let Ok(operation) = mapping::registration(message) else { return (None, unless_empty(message)) };
     let is_list = message.options.content_format().is_none_or(|format| Format(format.0) == Format::LINK);
     let payload = match operation {
         Operation::Register { .. } | Operation::Update { .. } if is_list => shown(message.payload),
+        Operation::Send { content } => {
+            let prefix = device.and_then(|device| device.objects.prefix.as_deref());
+            values(&Target { prefix, path: Path::ROOT }, content, message, kinds)
+        }
         _ => unless_empty(message),
     };
     (Some(describe(&operation)), payload)
@@ -193,6 +201,13 @@ fn to_device(
         Operation::Write { target, content, .. } | Operation::Create { target, content } => {
             values(&target, content, message, kinds)
         }
+        Operation::WriteComposite { prefix, content } => {
+            values(&Target { prefix, path: Path::ROOT }, content, message, kinds)
+        }
+        // Names, and no values.
+        Operation::ReadComposite { .. }
+        | Operation::ObserveComposite { .. }
+        | Operation::CancelObservationComposite { .. } => shown(message.payload),
         Operation::Execute { target, .. } if is_harmless(target.path) => shown(message.payload),
         _ => unless_empty(message),
     };
@@ -206,7 +221,7 @@ fn asked(association: &Association, device: Option<&Registration>, token: Token)
         return active.asked;
     }
     let observation = device?.observations.iter().find(|observation| observation.token == token)?;
-    Some(Asked { operation: "Notify", path: Some(observation.path), is_discover: false })
+    Some(Asked { operation: "Notify", path: Some(observation.what.path()), is_discover: false })
 }
 
 /// The payload of a response of a device.
@@ -321,6 +336,11 @@ fn describe(operation: &Operation<'_>) -> Asked {
         Operation::Delete { target } => ("Delete", Some(target.path)),
         Operation::Observe { target, .. } => ("Observe", Some(target.path)),
         Operation::CancelObservation { target, .. } => ("Cancel Observation", Some(target.path)),
+        Operation::ReadComposite { .. } => ("Read-Composite", Some(Path::ROOT)),
+        Operation::WriteComposite { .. } => ("Write-Composite", Some(Path::ROOT)),
+        Operation::ObserveComposite { .. } => ("Observe-Composite", Some(Path::ROOT)),
+        Operation::CancelObservationComposite { .. } => ("Cancel Observation-Composite", Some(Path::ROOT)),
+        Operation::Send { .. } => ("Send", Some(Path::ROOT)),
         _ => ("", None),
     };
     let is_discover = matches!(operation, "Discover" | "Bootstrap-Discover");

@@ -1,7 +1,7 @@
-//! Requests of a device: Register, Update, De-register and Bootstrap-Request (LwM2M Core 1.2.1 §6.1.7.1, §6.2).
+//! Requests of a device: Register, Update, De-register, Send and Bootstrap-Request (LwM2M Core 1.2.1 §6.1.7.1, §6.2, §6.4.7).
 //!
 //! 1. The request is read and checked against what the handshake proved: another endpoint name is refused with 4.00.
-//! 2. Update and De-register are answered inline.
+//! 2. Update, De-register and Send are answered inline.
 //! 3. Register and Bootstrap-Request park until the owner answers whether this device may, then are answered.
 //!
 //! Invariant: a name that is neither proven nor admitted changes nothing.
@@ -144,6 +144,9 @@ impl Endpoint {
             }
             (Some(Role::Management), Operation::Deregister { location }) => {
                 return Next::Reply(self.deregister(now, key, location).into());
+            }
+            (Some(Role::Management), Operation::Send { content }) => {
+                return Next::Reply(self.sent(now, key, content).into());
             }
             _ => return Next::Reply(Code::NOT_FOUND.into()),
         };

@@ -42,7 +42,7 @@ pub struct SavedSessions {
     path: PathBuf,
 }
 
-const MAGIC: &[u8; 8] = b"LWM2MRS4";
+const MAGIC: &[u8; 8] = b"LWM2MRS5";
 /// Magic, a random number, when it was saved in milliseconds since 1970, and where the server listened.
 const HEADER: usize = 8 + 16 + 8 + LISTENED;
 /// The addresses in the order of [`Listener::ALL`]; one without a port is none.

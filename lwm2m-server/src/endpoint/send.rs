@@ -1,0 +1,73 @@
+//! Send: values that a device reports by itself (LwM2M Core 1.2.1 §6.4.7).
+//!
+//! Invariant: a report is told as a whole or not at all.
+
+use lwm2m_coap::{Code, Instant};
+use lwm2m_objects::format::{Item, Items};
+use lwm2m_objects::{Content, Format, Path, Target};
+
+use crate::event::Event;
+use crate::server::{Report, Reported};
+
+use super::Endpoint;
+use super::content;
+use super::counters::Counters;
+use super::slab::Key;
+
+/// From here on a time is one since 1970, before it is relative to now (RFC 8428 §4.5.3).
+const ABSOLUTE: f64 = 268_435_456.0;
+
+impl Endpoint {
+    /// Takes what a registered device reports; the code of the answer.
+    pub(crate) fn sent(&mut self, now: Instant, key: Key, content: Content<'_>) -> Code {
+        let association = self.associations.get(key);
+        let device = association.and_then(|association| self.registry.get(association.registration?));
+        let Some(device) = device else { return Code::NOT_FOUND };
+        let prefix = device.objects.prefix.as_deref();
+        let now = self.wall_clock(now);
+        let values = match content.format {
+            Format::SENML_CBOR | Format::SENML_JSON => self.reported(now, prefix, content),
+            _ => None,
+        };
+        let Some(values) = values else {
+            Counters::add(&mut self.counters.malformed);
+            return Code::BAD_REQUEST;
+        };
+        let is_listed = |reported: &Reported| {
+            reported.path.object_id().is_some_and(|object| device.objects.contains(object))
+        };
+        if !values.iter().all(is_listed) {
+            return Code::NOT_FOUND;
+        }
+        let report = Report { format: content.format.0, values };
+        let endpoint = device.endpoint.clone();
+        Counters::add(&mut self.counters.reports);
+        self.events.push_back(Event::Reported { endpoint, report: report.into() });
+        Code::CHANGED
+    }
+
+    fn reported(&self, now: u64, prefix: Option<&str>, content: Content<'_>) -> Option<Vec<Reported>> {
+        let items = Items::new(&Target { prefix, path: Path::ROOT }, content).ok()?;
+        let mut values = Vec::new();
+        for item in items {
+            let item = item.ok()?;
+            let value = content::value(self.config.kinds, &item)?;
+            values.push(Reported { path: item.path, value, time: time(now, &item)? });
+        }
+        Some(values)
+    }
+}
+
+/// When it was so, in milliseconds since 1970; nothing in it when the device does not say. Nothing for what is no time.
+#[expect(clippy::option_option, reason = "used once")]
+fn time(now: u64, item: &Item<'_>) -> Option<Option<i64>> {
+    let seconds = item.time();
+    if seconds == 0.0 {
+        return Some(None);
+    }
+    let base = if seconds.abs() < ABSOLUTE { now as f64 } else { 0.0 };
+    let millis = base + seconds * 1000.0;
+    // Beyond it floats are no whole numbers any more: 285,000 years.
+    let is_time = millis.abs() < 9e15;
+    is_time.then_some(Some(millis.round() as i64))
+}
