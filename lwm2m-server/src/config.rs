@@ -59,6 +59,11 @@
 //! look_up_rate = 1000             # identities that one group may name in a second
 //! unregistered = 10000            # peers without security that are kept before they register; beyond it new ones are turned away
 //!
+//! [queue]                         # of devices in queue mode
+//! awake = 93                      # seconds for which one listens after it was heard, 1 to 86400: its MAX_TRANSMIT_WAIT
+//! per_device = 64                 # requests that may wait for one; beyond it they are answered with 429
+//! total = 100000                  # requests that may wait for all; beyond it they are answered with 503
+//!
 //! [bootstrap]                     # what a bootstrap writes into /0 and /1
 //! server_uri = "coaps://lwm2m.example:5684"
 //! short_server_id = 1
@@ -83,11 +88,13 @@ use core::str::FromStr;
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroU32};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dtls_psk::{Suite, Suites};
 use serde::Deserialize;
 
 use crate::credentials::{Retry, Role, Settings};
+use crate::queue::Limits;
 
 /// An address to listen on, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -165,6 +172,9 @@ pub struct Config {
     /// How many handshakes are taken.
     #[serde(default)]
     pub admission: AdmissionConfig,
+    /// How devices in queue mode are treated.
+    #[serde(default)]
+    pub queue: QueueConfig,
     /// What a bootstrap writes.
     #[serde(default)]
     pub bootstrap: BootstrapConfig,
@@ -243,6 +253,32 @@ impl AdmissionConfig {
         endpoint.look_ups = self.look_ups.map_or(endpoint.look_ups, number);
         endpoint.look_up_rate = self.look_up_rate.map_or(endpoint.look_up_rate, NonZeroU32::get);
         endpoint.unregistered = self.unregistered.map_or(endpoint.unregistered, number);
+    }
+}
+
+/// How devices in queue mode are treated; what is `None` takes the default of [`endpoint::Config`](crate::endpoint::Config) and of
+/// [`Limits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueConfig {
+    /// For how many seconds one listens after it was heard, 1 to 86400.
+    pub awake: Option<NonZeroU32>,
+    /// Requests that may wait for one.
+    pub per_device: Option<NonZeroU32>,
+    /// Requests that may wait for all.
+    pub total: Option<NonZeroU32>,
+}
+
+impl QueueConfig {
+    /// Sets the awake window of an endpoint, and answers the limits of its queue.
+    #[must_use]
+    pub fn apply(self, endpoint: &mut crate::endpoint::Config) -> Limits {
+        let number = |number: NonZeroU32| usize::try_from(number.get()).unwrap_or(usize::MAX);
+        let mut limits = Limits::default();
+        endpoint.awake = self.awake.map_or(endpoint.awake, |awake| Duration::from_secs(awake.get().into()));
+        limits.queued_per_device = self.per_device.map_or(limits.queued_per_device, number);
+        limits.queued = self.total.map_or(limits.queued, number);
+        limits
     }
 }
 
@@ -333,6 +369,8 @@ pub struct Settled {
     pub connection_ids: bool,
     /// How many handshakes are taken.
     pub admission: AdmissionConfig,
+    /// How devices in queue mode are treated.
+    pub queue: QueueConfig,
     /// What the credentials façade is opened with.
     pub credentials: Settings,
     /// Whether the server URI was named; else it is a guess that only works on this machine.
@@ -406,7 +444,7 @@ impl Config {
     /// Lays `over` over this one: what it says wins.
     #[must_use]
     pub fn overridden(self, over: Self) -> Self {
-        let (listen, admission, bootstrap) = (over.listen, over.admission, over.bootstrap);
+        let (listen, admission, queue, bootstrap) = (over.listen, over.admission, over.queue, over.bootstrap);
         Self {
             data: over.data.or(self.data),
             secrets_key: over.secrets_key.or(self.secrets_key),
@@ -439,6 +477,11 @@ impl Config {
                 look_ups: admission.look_ups.or(self.admission.look_ups),
                 look_up_rate: admission.look_up_rate.or(self.admission.look_up_rate),
                 unregistered: admission.unregistered.or(self.admission.unregistered),
+            },
+            queue: QueueConfig {
+                awake: queue.awake.or(self.queue.awake),
+                per_device: queue.per_device.or(self.queue.per_device),
+                total: queue.total.or(self.queue.total),
             },
             bootstrap: BootstrapConfig {
                 server_uri: bootstrap.server_uri.or(self.bootstrap.server_uri),
@@ -509,6 +552,12 @@ impl Config {
                 what: format!("'{uri}' is not coaps://HOST[:PORT] of at most 255 bytes"),
             });
         }
+        if let Some(awake) = self.queue.awake.filter(|awake| awake.get() > 86_400) {
+            return Err(ConfigError::Value {
+                key: "awake",
+                what: format!("{awake} is more than a day: 1 to 86400 seconds"),
+            });
+        }
         let has_server_uri = bootstrap.server_uri.is_some();
         let credentials = Settings {
             server_uri: bootstrap.server_uri.unwrap_or_else(|| local_uri("coaps", coaps, default.server_uri)),
@@ -545,6 +594,7 @@ impl Config {
             suites,
             connection_ids: self.dtls.connection_ids.unwrap_or(true),
             admission: self.admission,
+            queue: self.queue,
             credentials,
             has_server_uri,
         })
@@ -685,6 +735,22 @@ mod tests {
         let named = "[admission]\nhandshakes = 1\nhandshake_rate = 2\nlook_ups = 3\nlook_up_rate = 4\nunregistered = 5\n";
         assert_eq!(limits(named), (1, 2, 3, 4, 5));
         assert!(parse("[admission]\nhandshakes = 0\n").is_err());
+    }
+
+    #[test]
+    fn the_queue_is_as_it_was_named_and_a_window_ends_within_a_day() {
+        let mut endpoint = crate::endpoint::Config::default();
+        let limits = parse("[queue]\nawake = 5\nper_device = 6\n")
+            .unwrap()
+            .settle()
+            .unwrap()
+            .queue
+            .apply(&mut endpoint);
+        assert_eq!(endpoint.awake, Duration::from_secs(5));
+        assert_eq!((limits.queued_per_device, limits.queued), (6, Limits::default().queued));
+        assert!(parse("[queue]\nawake = 0\n").is_err());
+        let error = parse("[queue]\nawake = 86401\n").unwrap().settle().unwrap_err().to_string();
+        assert!(error.starts_with("awake: 86401"), "{error}");
     }
 
     #[test]

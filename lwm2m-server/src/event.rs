@@ -2,6 +2,7 @@
 
 use crate::Path;
 use crate::credentials::Role;
+use crate::queue::State;
 use crate::server::{Content, ObservationId, Report};
 use std::sync::Arc;
 
@@ -30,6 +31,20 @@ pub enum Event {
     Expired {
         /// Endpoint client name.
         endpoint: Arc<str>,
+    },
+    /// A device in queue mode was heard after it slept, or came back in a new session.
+    Awake {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+    },
+    /// A request in the durable queue of a device came to another state; told once that is on disk.
+    Request {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which request of the queue.
+        id: u64,
+        /// Where it stands now.
+        state: State,
     },
     /// A Register or Bootstrap-Request was answered with an error.
     RegistrationRefused {

@@ -4,6 +4,7 @@
 //! - [`driver`]: the only owner of sockets; runs an endpoint under tokio.
 //! - [`credentials`]: who may connect, and the life cycle of every credential; [`store`] keeps it.
 //! - [`keys`]: what the server proves itself with where devices have raw public keys or certificates.
+//! - [`queue`]: requests that wait, on disk, for devices that sleep.
 //! - [`api`] and [`config`]: REST and the configuration file of the `lwm2m-server` binary.
 
 pub mod api;
@@ -14,6 +15,7 @@ pub mod driver;
 pub mod endpoint;
 mod event;
 pub mod keys;
+pub mod queue;
 mod server;
 pub mod store;
 mod value;

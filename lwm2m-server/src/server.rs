@@ -259,6 +259,9 @@ pub struct Device {
     pub binding: String,
     /// Whether it may sleep (queue mode).
     pub queue: bool,
+    /// In queue mode, until when it listens as far as is known, in milliseconds since 1970-01-01 UTC: a time that has passed
+    /// while it sleeps. `None` without queue mode: it always listens.
+    pub awake_until: Option<u64>,
     /// The object links as registered.
     pub objects: Arc<str>,
     /// Location of the registration, for example `/rd/AbCd`.
@@ -269,6 +272,14 @@ pub struct Device {
     pub last_heard: u64,
     /// How many observations stand.
     pub observations: usize,
+}
+
+impl Device {
+    /// Whether it listens now, as far as is known.
+    #[must_use]
+    pub fn is_awake(&self, now_ms: u64) -> bool {
+        self.awake_until.is_none_or(|until| now_ms < until)
+    }
 }
 
 /// Why a request to a device has no answer.
@@ -285,7 +296,9 @@ pub enum RequestError {
     Invalid(&'static str),
     /// Too many requests wait for this device.
     QueueFull,
-    /// The device did not answer in time.
+    /// The request did not leave in time, or before the device registered again or its session ended: it was not executed.
+    NotSent,
+    /// The device did not answer in time; it may have executed the request.
     TimedOut,
     /// The device refused; the CoAP code as class and detail, for example `(4, 5)`, and its diagnostic text.
     Refused((u8, u8), String),
@@ -307,6 +320,7 @@ impl core::fmt::Display for RequestError {
             Self::UnknownObservation => f.write_str("no such observation"),
             Self::Invalid(why) => write!(f, "the request is not valid: {why}"),
             Self::QueueFull => f.write_str("too many requests wait for this device"),
+            Self::NotSent => f.write_str("the request did not leave, and was not executed"),
             Self::TimedOut => f.write_str("the device did not answer in time"),
             Self::Refused((class, detail), text) if text.is_empty() => {
                 write!(f, "the device answered {class}.{detail:02}")
@@ -605,6 +619,12 @@ impl Server {
         for part in &*self.calls {
             part.closed().await;
         }
+    }
+
+    /// Tells the listeners of an event that no device caused.
+    pub(crate) fn tell(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
     }
 
     /// Everything that happens from now on. A listener that falls too far behind loses the oldest events and is told.

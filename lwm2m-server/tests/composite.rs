@@ -32,14 +32,18 @@ fn device(world: &mut World, version: &str, root: &str) -> Device {
     device
 }
 
-fn shown(got: &Got) -> (Code, String, Option<u16>, Option<u16>, Option<&[u8]>, String) {
-    let number = |number| {
-        let value = got.option(number)?;
-        Some(value.iter().fold(0, |number, byte| number << 8 | u16::from(*byte)))
-    };
-    let (format, accept) = (number(OptionNumber::CONTENT_FORMAT), number(OptionNumber::ACCEPT));
-    let text = String::from_utf8_lossy(&got.payload).into_owned();
-    (got.code, got.uri(), format, accept, got.option(OptionNumber::OBSERVE), text)
+/// Method, path, Content-Format, Accept, Observe and payload.
+fn shown(got: &Got) -> String {
+    let mut line = format!("{} {}", got.code, got.uri());
+    for (name, option) in [
+        ("ct", OptionNumber::CONTENT_FORMAT),
+        ("accept", OptionNumber::ACCEPT),
+        ("observe", OptionNumber::OBSERVE),
+    ] {
+        let number = |value: &[u8]| value.iter().fold(0, |number, byte| number << 8 | u16::from(*byte));
+        line += &got.option(option).map(|value| format!(" {name}={}", number(value))).unwrap_or_default();
+    }
+    format!("{line} {}", String::from_utf8_lossy(&got.payload))
 }
 
 const VALUES: &str = r#"[{"bn":"/","n":"3/0/9","v":95},{"n":"1/0/1","v":300}]"#;
@@ -63,8 +67,7 @@ fn several_places_are_read_in_the_format_of_the_device_and_of_its_version() {
         let operation = Operation::ReadComposite { paths: paths(&["/3/0/9", "/1/0/1"]), format: None };
         let id = world.request("a", operation).unwrap();
         let asked = device.asked(&mut world);
-        let expected = (Code::FETCH, String::new(), Some(format), Some(accept), None, both(prefix));
-        assert_eq!(shown(&asked), expected);
+        assert_eq!(shown(&asked), format!("0.05  ct={format} accept={accept} {}", both(prefix)));
         let answer = VALUES.replace("\"/\"", &format!("\"{prefix}/\""));
         device.answer(&mut world, &asked, Code::CONTENT, &[JSON], answer.as_bytes());
         assert_eq!(world.outcome(id), Ok(Answer::Content(values())));
@@ -76,7 +79,7 @@ fn several_places_are_read_in_the_format_of_the_device_and_of_its_version() {
         let operation = Operation::ReadComposite { paths: paths(&["/3"]), format: Some(112) };
         let id = world.request("a", operation).unwrap();
         let asked = device.asked(&mut world);
-        assert_eq!(shown(&asked).2, Some(format));
+        assert!(shown(&asked).starts_with(&format!("0.05  ct={format} accept=112 ")), "{}", shown(&asked));
         assert_eq!(asked.payload, b"\x81\xa1\x00\x62/3");
         device.answer(&mut world, &asked, Code::CONTENT, &[(OptionNumber::CONTENT_FORMAT, &[112])], b"\x80");
         assert_eq!(world.outcome(id), Ok(Answer::Content(Content { format: 112, items: vec![] })));
@@ -112,7 +115,7 @@ fn several_values_are_written_at_once() {
     let id = world.request("a", Operation::WriteComposite { values }).unwrap();
     let asked = device.asked(&mut world);
     let payload = r#"[{"bn":"/","n":"1/0/1","v":60},{"n":"3/0/14","vs":"+01:00"}]"#;
-    assert_eq!(shown(&asked), (Code::IPATCH, String::new(), Some(110), None, None, payload.to_owned()));
+    assert_eq!(shown(&asked), format!("0.07  ct=110 {payload}"));
     device.answer(&mut world, &asked, Code::CHANGED, &[], b"");
     assert_eq!(world.outcome(id), Ok(Answer::Done));
 }

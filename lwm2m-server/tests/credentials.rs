@@ -9,7 +9,9 @@ use lwm2m_server::credentials::{
     Authenticated, Command, Credentials, Device, Discovered, Enrol, EnrolAccount, Fact, Happened, Identity,
     Kept, Key, KeyMaterial, Mode, Phase, Refusal, Role, Rotate, Setting, Settings, State, TriggerAnswer,
 };
-use lwm2m_server::store::{AuditRow, Change, RedbStore, Sealer, Store, StoreError, TokenRecord};
+use lwm2m_server::store::{
+    AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord,
+};
 
 const EP: &str = "sensor-1";
 const MINUTE: u64 = 60_000;
@@ -538,6 +540,18 @@ impl Store for Failing {
     }
     fn consume_sessions(&self, file: Option<&[u8; 16]>) -> Result<bool, StoreError> {
         self.inner.consume_sessions(file)
+    }
+    fn requests(&self) -> Result<(u64, Heads), StoreError> {
+        self.inner.requests()
+    }
+    fn put_requests(&self, now: u64, changes: &[RequestChange]) -> Result<(), StoreError> {
+        self.inner.put_requests(now, changes)
+    }
+    fn request(&self, endpoint: &str, id: u64) -> Result<Option<QueuedRequest>, StoreError> {
+        self.inner.request(endpoint, id)
+    }
+    fn requests_of(&self, endpoint: &str) -> Result<Vec<QueuedRequest>, StoreError> {
+        self.inner.requests_of(endpoint)
     }
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.inner.tokens()

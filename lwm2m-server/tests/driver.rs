@@ -13,7 +13,9 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::driver;
 use lwm2m_server::endpoint::Addresses;
-use lwm2m_server::store::{AuditRow, Change, RedbStore, Sealer, Store, StoreError, TokenRecord};
+use lwm2m_server::store::{
+    AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord,
+};
 use lwm2m_server::{Event, RequestError, Value};
 use tokio::net::UdpSocket;
 
@@ -117,6 +119,22 @@ impl Store for Broken {
 
     fn consume_sessions(&self, file: Option<&[u8; 16]>) -> Result<bool, StoreError> {
         self.0.consume_sessions(file)
+    }
+
+    fn requests(&self) -> Result<(u64, Heads), StoreError> {
+        self.0.requests()
+    }
+
+    fn put_requests(&self, now_ms: u64, changes: &[RequestChange]) -> Result<(), StoreError> {
+        self.0.put_requests(now_ms, changes)
+    }
+
+    fn request(&self, endpoint: &str, id: u64) -> Result<Option<QueuedRequest>, StoreError> {
+        self.0.request(endpoint, id)
+    }
+
+    fn requests_of(&self, endpoint: &str) -> Result<Vec<QueuedRequest>, StoreError> {
+        self.0.requests_of(endpoint)
     }
 
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {

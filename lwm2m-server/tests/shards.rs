@@ -121,9 +121,8 @@ fn what_waits_for_a_device_is_told_when_it_moves_to_a_session_that_is_gone() {
     let mut device = connected_alone(&mut world, PORTS[1]);
     close(&mut device, &mut world);
     world.settle();
-    for id in asked {
-        assert_eq!(world.outcome(id).unwrap_err(), RequestError::Interrupted);
-    }
+    let outcomes = asked.map(|id| world.outcome(id).unwrap_err());
+    assert_eq!(outcomes, [RequestError::Interrupted, RequestError::NotSent, RequestError::NotSent]);
     assert_eq!(world.request("a", read()).unwrap_err(), RequestError::Unreachable);
     // It is registered as before, and the next session of the device finds it, wherever that is.
     let mut device = connected(&mut world, PORTS[2]);

@@ -106,11 +106,11 @@ fn a_newer_schema_is_refused() {
     let transaction = database.begin_write().unwrap();
     {
         let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-        meta.insert("schema", 3_u32.to_be_bytes().as_slice()).unwrap();
+        meta.insert("schema", 4_u32.to_be_bytes().as_slice()).unwrap();
     }
     transaction.commit().unwrap();
     drop(database);
-    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 3, known: 2 })));
+    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 4, known: 3 })));
 }
 
 #[test]

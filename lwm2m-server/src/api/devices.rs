@@ -1,16 +1,17 @@
 //! Devices and their objects: what a management server is for.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
+use super::requests::{Asked, Failed, Manner, Priority, When, accepted};
 use super::{Actor, Api, credentials, no_such_device, now_ms, values};
+use crate::queue::emit_answer;
 use crate::{Answer, Device, ObservationId, Operation, Path, RequestError, WriteMode};
 
 /// Devices in one answer unless `limit` says otherwise.
@@ -107,6 +108,7 @@ fn one(api: &Api, endpoint: &str, device: Option<&Device>) -> Value {
             "lifetime": device.lifetime,
             "binding": device.binding,
             "queue": device.queue,
+            "awake": device.is_awake(now_ms()),
             "objects": &*device.objects,
             "location": device.location,
             "registered_at_ms": device.registered_at,
@@ -122,19 +124,36 @@ fn one(api: &Api, endpoint: &str, device: Option<&Device>) -> Value {
 pub(super) struct ReadQuery {
     format: Option<String>,
     timeout: Option<u64>,
+    queue: Option<When>,
+    priority: Option<Priority>,
+    expires: Option<u64>,
+}
+
+impl ReadQuery {
+    fn manner(&self) -> Result<Manner, Problem> {
+        Manner::new(self.timeout, self.queue, self.priority, self.expires)
+    }
 }
 
 /// Read.
 pub(super) async fn read(
     State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<ReadQuery>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
     let operation = Operation::Read { path, format: request::format(query.format.as_deref())? };
-    match api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await? {
-        Answer::Content(content) => Ok(Json(values::emit_content(&content))),
-        _ => Err(RequestError::Malformed("not an answer to a Read").into()),
+    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    Ok(respond(&endpoint, path, StatusCode::OK, asked))
+}
+
+/// What was asked of a device, or the id of what is queued for it.
+pub(super) fn respond(endpoint: &str, path: Path, success: StatusCode, asked: Asked) -> Response {
+    match asked {
+        Asked::Queued(id) => accepted(endpoint, id),
+        Asked::Answered(Answer::Done) => success.into_response(),
+        Asked::Answered(answer) => (success, Json(emit_answer(path, &answer))).into_response(),
     }
 }
 
@@ -143,6 +162,15 @@ pub(super) async fn read(
 pub(super) struct WriteQuery {
     replace: Option<bool>,
     timeout: Option<u64>,
+    queue: Option<When>,
+    priority: Option<Priority>,
+    expires: Option<u64>,
+}
+
+impl WriteQuery {
+    fn manner(&self) -> Result<Manner, Problem> {
+        Manner::new(self.timeout, self.queue, self.priority, self.expires)
+    }
 }
 
 /// Write: an instance is updated unless `replace=true`; what lies below is replaced unless `replace=false`.
@@ -152,20 +180,29 @@ pub(super) async fn write(
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<WriteQuery>,
     Body(bytes): Body,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
     let values = values::parse_write(&path, &request::body(&bytes)?)?;
     let is_replace = query.replace.unwrap_or(values::depth(&path) > 2);
     let mode = if is_replace { WriteMode::Replace } else { WriteMode::Update };
     let operation = Operation::Write { path, mode, values };
-    change(&api, actor, endpoint, "write", path, operation, request::timeout(query.timeout)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let asked = change(&api, actor, &endpoint, "write", path, operation, query.manner()?).await?;
+    Ok(respond(&endpoint, path, StatusCode::NO_CONTENT, asked))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TimeoutQuery {
     timeout: Option<u64>,
+    queue: Option<When>,
+    priority: Option<Priority>,
+    expires: Option<u64>,
+}
+
+impl TimeoutQuery {
+    pub(super) fn manner(&self) -> Result<Manner, Problem> {
+        Manner::new(self.timeout, self.queue, self.priority, self.expires)
+    }
 }
 
 #[derive(Deserialize)]
@@ -182,27 +219,24 @@ pub(super) async fn create_or_execute(
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<TimeoutQuery>,
     Body(bytes): Body,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
-    let timeout = request::timeout(query.timeout)?;
+    let manner = query.manner()?;
     match values::depth(&path) {
         1 => {
             let object = tail.trim_matches('/').parse().map_err(|_| Problem::invalid("no object id"))?;
             let (instance, values) = values::parse_create(object, &request::body(&bytes)?)?;
             let operation = Operation::Create { object, instance, values };
-            match change(&api, actor, endpoint, "create", path, operation, timeout).await? {
-                Answer::Created(created) => {
-                    let created = created.map(|path| path.to_string());
-                    Ok((StatusCode::CREATED, Json(json!({ "path": created }))))
-                }
-                _ => Err(RequestError::Malformed("not an answer to a Create").into()),
-            }
+            let asked = change(&api, actor, &endpoint, "create", path, operation, manner).await?;
+            Ok(respond(&endpoint, path, StatusCode::CREATED, asked))
         }
         3 => {
             let ExecuteBody { arguments } = request::body(&bytes)?;
             let operation = Operation::Execute { path, arguments };
-            change(&api, actor, endpoint, "execute", path, operation, timeout).await?;
-            Ok((StatusCode::OK, Json(json!({ "path": path.to_string() }))))
+            match change(&api, actor, &endpoint, "execute", path, operation, manner).await? {
+                Asked::Queued(id) => Ok(accepted(&endpoint, id)),
+                Asked::Answered(_) => Ok(Json(json!({ "path": path.to_string() })).into_response()),
+            }
         }
         _ => Err(Problem::invalid(format!(
             "POST creates below an object (/3303) or executes a resource (/3/0/4), not {path}"
@@ -210,27 +244,30 @@ pub(super) async fn create_or_execute(
     }
 }
 
-/// Asks a change of a device and writes path and outcome, but no values, to the audit log; both happen also when the
-/// caller goes away.
-async fn change(
+/// Asks a change of a device and writes place and outcome, but no values, to the audit log; both happen also when the
+/// caller goes away. What is queued has its rows with its states.
+pub(super) async fn change(
     api: &Api,
     Actor(actor): Actor,
-    endpoint: String,
+    endpoint: &str,
     what: &'static str,
-    path: Path,
+    place: impl core::fmt::Display + Send + 'static,
     operation: Operation,
-    timeout: Duration,
-) -> Result<Answer, Problem> {
-    let api = api.clone();
+    manner: Manner,
+) -> Result<Asked, Problem> {
+    let (api, endpoint) = (api.clone(), endpoint.to_owned());
     let whole = tokio::spawn(async move {
-        let outcome = api.server.request(&endpoint, operation, timeout).await;
+        let outcome = api.ask(&actor, &endpoint, operation, manner).await;
         let detail = match &outcome {
-            Ok(_) => path.to_string(),
+            Ok(Asked::Answered(_)) => place.to_string(),
             // Nothing reached the device.
-            Err(error @ (RequestError::UnknownDevice | RequestError::Invalid(_))) => {
-                return Err(Problem::from(error.clone()));
+            Ok(Asked::Queued(_))
+            | Err(
+                Failed::Queued(_) | Failed::Asked(RequestError::UnknownDevice | RequestError::Invalid(_)),
+            ) => {
+                return outcome.map_err(Problem::from);
             }
-            Err(error) => format!("{path}: {error}"),
+            Err(Failed::Asked(error)) => format!("{place}: {error}"),
         };
         api.read_store(move |credentials| credentials.note(now_ms(), &actor, &endpoint, what, detail))
             .await?;
@@ -245,11 +282,11 @@ pub(super) async fn delete(
     Extension(actor): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<TimeoutQuery>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
-    let timeout = request::timeout(query.timeout)?;
-    change(&api, actor, endpoint, "delete", path, Operation::Delete { path }, timeout).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let operation = Operation::Delete { path };
+    let asked = change(&api, actor, &endpoint, "delete", path, operation, query.manner()?).await?;
+    Ok(respond(&endpoint, path, StatusCode::NO_CONTENT, asked))
 }
 
 #[derive(Deserialize)]
@@ -257,39 +294,38 @@ pub(super) async fn delete(
 pub(super) struct DiscoverQuery {
     depth: Option<u8>,
     timeout: Option<u64>,
+    queue: Option<When>,
+    priority: Option<Priority>,
+    expires: Option<u64>,
+}
+
+impl DiscoverQuery {
+    fn manner(&self) -> Result<Manner, Problem> {
+        Manner::new(self.timeout, self.queue, self.priority, self.expires)
+    }
 }
 
 /// Discover.
 pub(super) async fn discover(
     State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<DiscoverQuery>,
-) -> Result<Json<Value>, Problem> {
-    let operation = Operation::Discover { path: request::path(&tail)?, depth: query.depth };
-    match api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await? {
-        Answer::Discovered(found) => {
-            let links: Vec<Value> = found
-                .links
-                .iter()
-                .map(|link| {
-                    let attributes: Map<String, Value> =
-                        link.attributes.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-                    json!({ "target": link.target, "attributes": attributes })
-                })
-                .collect();
-            Ok(Json(json!({ "links": links })))
-        }
-        _ => Err(RequestError::Malformed("not an answer to a Discover").into()),
-    }
+) -> Result<Response, Problem> {
+    let path = request::path(&tail)?;
+    let operation = Operation::Discover { path, depth: query.depth };
+    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    Ok(respond(&endpoint, path, StatusCode::OK, asked))
 }
 
 /// Write-Attributes: names with numbers, `null` to unset.
 pub(super) async fn attributes(
     State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
     Params(query): Params<TimeoutQuery>,
     Body(bytes): Body,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     const NAMES: [&str; 7] = ["pmin", "pmax", "gt", "lt", "st", "epmin", "epmax"];
     let path = request::path(&tail)?;
     let body: Map<String, Value> = request::body(&bytes)?;
@@ -310,8 +346,8 @@ pub(super) async fn attributes(
         return Err(Problem::invalid("no attribute: {\"pmin\": 10, \"pmax\": 60, \"gt\": null}"));
     }
     let operation = Operation::WriteAttributes { path, attributes: attributes.join("&") };
-    api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    Ok(respond(&endpoint, path, StatusCode::NO_CONTENT, asked))
 }
 
 /// The observations that stand.
@@ -345,24 +381,16 @@ struct ObserveBody {
 /// Observe; values that change arrive at `/events`.
 pub(super) async fn observe(
     State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
     Params(query): Params<TimeoutQuery>,
     Body(bytes): Body,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Response, Problem> {
     let body: ObserveBody = request::body(&bytes)?;
     let path = request::path(&body.path)?;
     let operation = Operation::Observe { path, format: request::format(body.format.as_deref())? };
-    match api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await? {
-        Answer::Observing(ObservationId(id), content) => {
-            let mut answer = values::emit_content(&content);
-            if let Some(answer) = answer.as_object_mut() {
-                answer.insert("id".to_owned(), json!(id));
-                answer.insert("path".to_owned(), json!(path.to_string()));
-            }
-            Ok((StatusCode::CREATED, Json(answer)))
-        }
-        _ => Err(RequestError::Malformed("not an answer to an Observe").into()),
-    }
+    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    Ok(respond(&endpoint, path, StatusCode::CREATED, asked))
 }
 
 #[derive(Deserialize)]
@@ -372,13 +400,21 @@ pub(super) struct CancelQuery {
     timeout: Option<u64>,
 }
 
-/// Cancel Observation.
+/// Cancel Observation: of a device that sleeps it is forgotten, and its next notification is answered with a Reset.
 pub(super) async fn cancel(
     State(api): State<Api>,
     Route(endpoint): Route<String>,
     Params(query): Params<CancelQuery>,
 ) -> Result<StatusCode, Problem> {
-    let operation = Operation::Cancel { observation: ObservationId(query.id) };
+    let observation = ObservationId(query.id);
+    let is_registered = api.server.device(&endpoint).await.is_some();
+    if is_registered && !api.is_awake(&endpoint).await {
+        return match api.server.forget_observation(&endpoint, observation).await {
+            true => Ok(StatusCode::NO_CONTENT),
+            false => Err(RequestError::UnknownObservation.into()),
+        };
+    }
+    let operation = Operation::Cancel { observation };
     api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

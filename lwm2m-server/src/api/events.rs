@@ -113,6 +113,10 @@ fn emit(event: &Event) -> (&'static str, Value) {
         Event::Updated { endpoint } => ("updated", json!({ "endpoint": endpoint })),
         Event::Deregistered { endpoint } => ("deregistered", json!({ "endpoint": endpoint })),
         Event::Expired { endpoint } => ("expired", json!({ "endpoint": endpoint })),
+        Event::Awake { endpoint } => ("awake", json!({ "endpoint": endpoint })),
+        Event::Request { endpoint, id, state } => {
+            (state.event(), json!({ "endpoint": endpoint, "id": id, "state": state }))
+        }
         Event::RegistrationRefused { endpoint, role, reason } => {
             ("registration-refused", json!({ "endpoint": endpoint, "role": role, "reason": reason }))
         }
@@ -167,6 +171,7 @@ mod tests {
     use crate::Server;
     use crate::credentials::{Credentials, Settings};
     use crate::endpoint::Shared;
+    use crate::queue::{Limits, Queue};
     use crate::store::{RedbStore, Sealer};
 
     #[tokio::test]
@@ -176,8 +181,10 @@ mod tests {
         let tokens = super::super::tokens(&*store, folder.path()).unwrap();
         let events = broadcast::channel(4).0;
         let server = Server::new([].into(), Arc::new(Shared::new()), events.clone(), broadcast::channel(1).0);
+        let queue = Queue::start(server.clone(), store.clone(), Limits::default()).unwrap();
         let api = Api {
             server,
+            queue,
             credentials: Arc::new(Credentials::open(store, Settings::default()).unwrap()),
             tokens: Arc::new(tokens),
             stopping: watch::channel(false).1,

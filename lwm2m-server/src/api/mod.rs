@@ -15,11 +15,15 @@
 //! | `GET`, `PUT /devices/{ep}/credentials` | masked; enrol |
 //! | `POST …/credentials/rotate`, `/revoke`, `/suspend`, `/resume`, `/decommission` | lifecycle acts, each with a `reason` |
 //! | `GET …/credentials/history?after=&limit=` | audit rows of the device |
+//! | `GET /devices/{ep}/requests` | queued requests: those that wait, and those that ended lately |
+//! | `GET`, `DELETE /devices/{ep}/requests/{id}` | one with its state and outcome; cancel it |
 //! | `GET /server-keys?limit=` | what devices were told to expect of the server's own key, and who was |
 //! | `GET /devices/{ep}/trace` | its messages from now on, decoded, as server-sent events |
 //! | `GET /audit?after=&limit=` | audit rows |
 //! | `GET /events?endpoint=` | server-sent events |
 //! | `GET /metrics` | what was counted since the start, in the text format of Prometheus |
+//!
+//! A request to a device that sleeps is queued and answered with 202, as [`requests`] tells.
 //!
 //! The metrics are those of [`Counters`](crate::endpoint::Counters), and by `events_lost` the events and traced messages that a
 //! listener was too slow for.
@@ -30,13 +34,15 @@
 //! Invariant: an act is acknowledged after it was stored and its sessions were closed, and it runs to its end when the
 //! caller goes away.
 
-pub mod credentials;
+pub mod composite;
+mod credentials;
 mod devices;
 mod events;
 mod listener;
 mod material;
 mod problem;
 mod request;
+mod requests;
 mod tokens;
 mod trace;
 pub mod values;
@@ -57,6 +63,7 @@ use tokio::sync::watch;
 
 use crate::Server;
 use crate::credentials::{Command, Credentials, OperatorError};
+use crate::queue::Queue;
 use crate::store::{Store, StoreError};
 
 pub use listener::{ListenError, listen};
@@ -75,6 +82,7 @@ const STOP: Duration = Duration::from_secs(5);
 pub struct Api {
     server: Server,
     credentials: Arc<Credentials>,
+    queue: Queue,
     tokens: Arc<Tokens>,
     stopping: watch::Receiver<bool>,
     /// Events and traced messages that a listener was too slow for.
@@ -86,11 +94,12 @@ pub async fn serve(
     listener: TcpListener,
     server: Server,
     credentials: Arc<Credentials>,
+    queue: Queue,
     tokens: Tokens,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let (stopped, stopping) = watch::channel(false);
-    let api = Api { server, credentials, tokens: Arc::new(tokens), stopping, lost: Arc::default() };
+    let api = Api { server, credentials, queue, tokens: Arc::new(tokens), stopping, lost: Arc::default() };
     let mut ended = stopped.subscribe();
     tokio::spawn(async move {
         stop.await;
@@ -120,6 +129,10 @@ pub fn router(api: Api) -> Router {
             "/devices/{endpoint}/objects/{*path}",
             get(devices::read).put(devices::write).post(devices::create_or_execute).delete(devices::delete),
         )
+        .route(
+            "/devices/{endpoint}/composite",
+            get(composite::read).put(composite::write).post(composite::observe),
+        )
         .route("/devices/{endpoint}/discover/{*path}", get(devices::discover))
         .route("/devices/{endpoint}/attributes/{*path}", put(devices::attributes))
         .route(
@@ -133,6 +146,8 @@ pub fn router(api: Api) -> Router {
         .route("/devices/{endpoint}/credentials/resume", credentials::act(Credentials::resume))
         .route("/devices/{endpoint}/credentials/decommission", credentials::act(Credentials::decommission))
         .route("/devices/{endpoint}/credentials/history", get(credentials::history))
+        .route("/devices/{endpoint}/requests", get(requests::list))
+        .route("/devices/{endpoint}/requests/{id}", get(requests::show).delete(requests::cancel))
         .route("/devices/{endpoint}/trace", get(trace::stream))
         .route("/server-keys", get(credentials::server_keys))
         .route("/audit", get(events::audit))

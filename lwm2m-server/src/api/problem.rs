@@ -48,6 +48,7 @@ impl From<RequestError> for Problem {
             RequestError::UnknownObservation => (404, "No such observation"),
             RequestError::Invalid(_) => (400, "Invalid request"),
             RequestError::QueueFull => (503, "Queue full"),
+            RequestError::NotSent => (504, "Not sent"),
             RequestError::TimedOut => (504, "No answer"),
             RequestError::Refused((4, 0), _) => (400, "Refused by the device"),
             RequestError::Refused((4, 1 | 3), _) => (403, "Refused by the device"),

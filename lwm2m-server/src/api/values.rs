@@ -53,15 +53,20 @@ pub fn emit(value: &Value) -> (&'static str, Json) {
 /// What was read, as JSON.
 #[must_use]
 pub fn emit_content(content: &Content) -> Json {
-    let values: Vec<Json> = content
-        .items
-        .iter()
-        .map(|(path, value)| {
-            let (kind, value) = emit(value);
-            json!({ "path": path.to_string(), "type": kind, "value": value })
-        })
-        .collect();
+    let values: Vec<Json> = content.items.iter().map(|(path, value)| emit_at(path, value)).collect();
     json!({ "format": content.format, "values": values })
+}
+
+/// One value with its path, as JSON.
+pub(crate) fn emit_at(path: &Path, value: &Value) -> Json {
+    let (kind, value) = emit(value);
+    json!({ "path": path.to_string(), "type": kind, "value": value })
+}
+
+/// Reads what [`emit_at`] wrote.
+pub(crate) fn parse_at(json: &Json) -> Option<(Path, Value)> {
+    let path = json.get("path")?.as_str()?.parse().ok()?;
+    Some((path, parse_as(json.get("type")?.as_str()?, json.get("value")?).ok()?))
 }
 
 /// A value from JSON, bare or with its type; `known` is the type of a bare one.

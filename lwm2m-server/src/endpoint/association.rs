@@ -52,6 +52,8 @@ pub(crate) struct Association {
     /// Numbers the questions asked for it, so that a late answer finds nothing.
     pub(crate) questions: u32,
     pub(crate) last_heard: Instant,
+    /// Whether it left a request unanswered since: a device in queue mode sleeps then.
+    pub(crate) is_silent: bool,
     /// Until when it is kept without a registration.
     pub(crate) kept_until: Instant,
     /// What its timer is armed for.
@@ -88,6 +90,7 @@ impl Association {
             parked: None,
             questions: 0,
             last_heard: now,
+            is_silent: false,
             kept_until: now.saturating_add(UNREGISTERED),
             armed: NEVER,
             is_ready: false,

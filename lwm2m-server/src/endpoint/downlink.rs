@@ -367,6 +367,12 @@ impl Endpoint {
     /// Ends a job that no association has.
     pub(crate) fn fail_moved(&mut self, job: Job, error: RequestError) {
         Counters::add(&mut self.counters.requests_failed);
+        let error = match error {
+            RequestError::TimedOut | RequestError::Interrupted if job.first_token.is_none() => {
+                RequestError::NotSent
+            }
+            error => error,
+        };
         match job.purpose {
             Purpose::Caller { id, .. } => self.settle_request(id, Err(error)),
             // A bootstrap is its association's, and never moves.

@@ -96,6 +96,8 @@ pub struct Config {
     pub short_server_id: u16,
     /// Requests that may wait for one device beside the one in flight.
     pub queue: usize,
+    /// For how long a device in queue mode listens after it was heard: its MAX_TRANSMIT_WAIT (LwM2M Core 1.2.1 §6.5).
+    pub awake: Duration,
     /// Observations one device may have.
     pub observations: usize,
     /// The longest body taken from a device, in bytes.
@@ -147,6 +149,7 @@ impl Default for Config {
         Self {
             short_server_id: 1,
             queue: 16,
+            awake: crate::server::DEFAULT_TIMEOUT,
             observations: 64,
             longest_answer: 1 << 20,
             assembling: 64 << 20,
@@ -503,12 +506,17 @@ impl Endpoint {
         if self.associations.get(key)?.last_heard.as_millis() / REVIEW != now.as_millis() / REVIEW {
             self.review(key);
         }
+        let was_asleep = self.is_asleep(now, key);
         let association = self.associations.get_mut(key)?;
-        association.last_heard = now;
+        (association.last_heard, association.is_silent) = (now, false);
         association.kept_until = association.kept_until.max(now.saturating_add(association::UNREGISTERED));
         let device = association.registration.filter(|_| self.trace.is_on());
         let device = device.and_then(|device| self.registry.get(device));
         self.trace.record(now, association, device, Direction::FromDevice, Some(datagram));
+        if was_asleep {
+            self.awoke(key);
+        }
+        let association = self.associations.get_mut(key)?;
         if association.takes_probe_answer(datagram) {
             return None;
         }
@@ -543,7 +551,12 @@ impl Endpoint {
             let error = match failure {
                 Failure::Replaced => RequestError::Interrupted,
                 Failure::BadOption => RequestError::Malformed("the answer has an unknown critical option"),
-                _ => RequestError::TimedOut,
+                _ => {
+                    if let Some(association) = self.associations.get_mut(key) {
+                        association.is_silent = true;
+                    }
+                    RequestError::TimedOut
+                }
             };
             self.unanswered(key, sent, error);
         }

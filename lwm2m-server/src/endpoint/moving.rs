@@ -227,6 +227,7 @@ impl Endpoint {
             Ok(registered) => {
                 if let Some(key) = session {
                     self.set_registration(key, Some(registered));
+                    self.awoke(key);
                     return self.wait_in(key, waiting);
                 }
             }

@@ -72,6 +72,10 @@ impl Endpoint {
             lifetime: device.lifetime,
             binding: device.binding.as_str().to_owned(),
             queue: device.queue,
+            awake_until: device.queue.then(|| {
+                let heard = association.filter(|known| !known.is_silent).map(|known| known.last_heard);
+                heard.map_or(0, |heard| self.wall_clock(heard.saturating_add(self.config.awake)))
+            }),
             objects: device.objects.links.clone().into(),
             location: format!("/rd/{}", device.location()),
             registered_at: self.wall_clock(device.registered_at),
@@ -133,8 +137,27 @@ impl Endpoint {
         registration.generation = generation;
         let former = registration.association.replace(key);
         self.set_registration(key, Some(registered));
+        if former != Some(key) {
+            self.awoke(key);
+        }
         if let Some(former) = former.filter(|former| *former != key) {
             self.supersede(former, key);
+        }
+    }
+
+    /// Whether an association is that of a device which sleeps as far as is known, so that its next message tells otherwise.
+    pub(crate) fn is_asleep(&self, now: Instant, key: Key) -> bool {
+        self.associations
+            .get(key)
+            .is_some_and(|known| known.is_silent || known.last_heard.saturating_add(self.config.awake) <= now)
+    }
+
+    /// Tells that a device in queue mode was heard after it slept, or in a new association.
+    pub(crate) fn awoke(&mut self, key: Key) {
+        let device = self.associations.get(key).and_then(|association| association.registration);
+        let device = device.and_then(|device| self.registry.get(device)).filter(|device| device.queue);
+        if let Some(endpoint) = device.map(|device| device.endpoint.clone()) {
+            self.events.push_back(Event::Awake { endpoint });
         }
     }
 

@@ -1,4 +1,4 @@
-//! What must outlive a crash: devices with their credentials, the audit log, API tokens.
+//! What must outlive a crash: devices with their credentials, requests that wait for them, the audit log, API tokens.
 //!
 //! Invariants: [`Store::commit`] is one durable transaction, so a credential change, its lifecycle step, its audit rows
 //! and the command it leaves pending are all there after `kill -9`, or none is. Keys are sealed before they are written.
@@ -7,6 +7,7 @@
 mod audit;
 mod error;
 mod redb;
+mod requests;
 mod seal;
 mod sessions;
 
@@ -17,6 +18,7 @@ use crate::credentials::{Device, Happened, Kept, Role};
 pub use audit::AuditRow;
 pub use error::StoreError;
 pub use redb::RedbStore;
+pub use requests::{AuditNote, Heads, QueuedRequest, RequestChange};
 pub(crate) use seal::write_private;
 pub use seal::{KeySource, Sealer};
 pub use sessions::{SavedSessions, SessionFile};
@@ -117,6 +119,30 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When it cannot be read or written; then the file is not to be used.
     fn consume_sessions(&self, file: Option<&[u8; 16]>) -> Result<bool, StoreError>;
+
+    /// The last id given to a queued request, and endpoint, id and head of each that is stored.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    fn requests(&self) -> Result<(u64, Heads), StoreError>;
+
+    /// Writes changes of queued requests with their audit rows, durably, before it returns: all of them or none.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    fn put_requests(&self, now_ms: u64, changes: &[RequestChange]) -> Result<(), StoreError>;
+
+    /// One queued request of a device.
+    ///
+    /// # Errors
+    /// When it cannot be read or does not open.
+    fn request(&self, endpoint: &str, id: u64) -> Result<Option<QueuedRequest>, StoreError>;
+
+    /// The queued requests of a device, ended ones too, oldest first.
+    ///
+    /// # Errors
+    /// When one cannot be read or does not open.
+    fn requests_of(&self, endpoint: &str) -> Result<Vec<QueuedRequest>, StoreError>;
 
     /// Every token with its SHA-256.
     ///

@@ -17,18 +17,19 @@ use zeroize::Zeroizing;
 
 use super::audit::AuditRow;
 use super::seal::Sealer;
-use super::{Change, Store, StoreError, TokenRecord};
+use super::{Change, Heads, QueuedRequest, RequestChange, Store, StoreError, TokenRecord};
 use crate::credentials::{Device, Happened, Kept, Role};
 
-/// Version of the tables below. Since 2 there are credentials that are no pre-shared keys; what 1 wrote is read as it is.
-const SCHEMA: u32 = 2;
+/// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests; what a former one
+/// wrote is read as it is.
+const SCHEMA: u32 = 3;
 /// Name of the store file in the data folder.
 const FILE: &str = "store.redb";
 
 /// The entry of [`META`] with the root of the tickets.
 const TICKETS: &str = "tickets";
 const SESSIONS: &str = "sessions";
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
 /// (endpoint, role, generation) → nonce, ciphertext, tag.
 const SECRETS: TableDefinition<'_, (&str, u8, u32), &[u8]> = TableDefinition::new("secrets");
@@ -40,8 +41,8 @@ const TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tokens")
 /// The default [`Store`].
 #[derive(Debug)]
 pub struct RedbStore {
-    database: Database,
-    sealer: Sealer,
+    pub(super) database: Database,
+    pub(super) sealer: Sealer,
     path: PathBuf,
     /// Released when the store is dropped or the process ends.
     _lock: Option<File>,
@@ -161,37 +162,42 @@ impl RedbStore {
             self.fits(transaction.open_table(AUDIT))?;
             self.fits(transaction.open_table(AUDIT_BY_DEVICE))?;
             self.fits(transaction.open_table(TOKENS))?;
+            self.open_requests(&transaction)?;
         }
         self.fits(transaction.commit())?;
         Ok(self)
     }
 
-    fn begin(&self) -> Result<WriteTransaction, StoreError> {
+    pub(super) fn begin(&self) -> Result<WriteTransaction, StoreError> {
         let mut transaction = self.fits(self.database.begin_write())?;
         self.fits(transaction.set_durability(Durability::Immediate))?;
         Ok(transaction)
     }
 
-    fn corrupt(&self, what: impl Into<String>) -> StoreError {
+    pub(super) fn corrupt(&self, what: impl Into<String>) -> StoreError {
         StoreError::Corrupt { path: self.path.clone(), what: what.into() }
     }
 
-    fn fits<T, E: Into<redb::Error>>(&self, result: Result<T, E>) -> Result<T, StoreError> {
+    pub(super) fn fits<T, E: Into<redb::Error>>(&self, result: Result<T, E>) -> Result<T, StoreError> {
         result.map_err(|error| match error.into() {
             redb::Error::Io(error) => StoreError::Io { path: self.path.clone(), error },
             other => self.corrupt(other.to_string()),
         })
     }
 
-    fn parse<T: serde::de::DeserializeOwned>(&self, what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    pub(super) fn parse<T: serde::de::DeserializeOwned>(
+        &self,
+        what: &str,
+        bytes: &[u8],
+    ) -> Result<T, StoreError> {
         serde_json::from_slice(bytes).map_err(|error| self.corrupt(format!("{what}: {error}")))
     }
 
-    fn emit<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn emit<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, StoreError> {
         serde_json::to_vec(value).map_err(|error| self.corrupt(error.to_string()))
     }
 
-    fn append(
+    pub(super) fn append(
         &self,
         transaction: &WriteTransaction,
         actor: &str,
@@ -384,6 +390,22 @@ impl Store for RedbStore {
             previous = row.hash;
         }
         Ok(count)
+    }
+
+    fn requests(&self) -> Result<(u64, Heads), StoreError> {
+        self.read_heads()
+    }
+
+    fn put_requests(&self, now_ms: u64, changes: &[RequestChange]) -> Result<(), StoreError> {
+        self.write_requests(now_ms, changes)
+    }
+
+    fn request(&self, endpoint: &str, id: u64) -> Result<Option<QueuedRequest>, StoreError> {
+        Ok(self.read_requests(endpoint, id..=id)?.pop())
+    }
+
+    fn requests_of(&self, endpoint: &str) -> Result<Vec<QueuedRequest>, StoreError> {
+        self.read_requests(endpoint, 0..=u64::MAX)
     }
 
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {

@@ -19,6 +19,7 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::driver;
 use lwm2m_server::endpoint::Addresses;
+use lwm2m_server::queue::{Limits, Queue};
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 use lwm2m_server::{Event, Path, Server, Value};
 
@@ -374,7 +375,9 @@ impl Demo {
         }
         say!("  lwm2mctl credentials history demo-1    # it was revoked in the story");
         say!("  lwm2mctl audit");
-        api::serve(http, self.server, self.credentials, tokens, stop).await;
+        let queue = Queue::start(self.server.clone(), Arc::clone(&self.store), Limits::default())
+            .map_err(words("the queue"))?;
+        api::serve(http, self.server, self.credentials, queue, tokens, stop).await;
         Ok(())
     }
 

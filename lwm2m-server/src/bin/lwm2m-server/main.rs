@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use lwm2m_server::config::{
-    AdmissionConfig, BootstrapConfig, Config, DtlsConfig, Listen, ListenConfig, TrustConfig,
+    AdmissionConfig, BootstrapConfig, Config, DtlsConfig, Listen, ListenConfig, QueueConfig, TrustConfig,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -72,6 +72,9 @@ struct Serve {
     /// Threads that read packets, 1 to 255 [default: one for each processor]
     #[arg(long, value_name = "N")]
     threads: Option<std::num::NonZeroU8>,
+    /// Seconds for which a device in queue mode listens after it was heard, 1 to 86400 [default: 93]
+    #[arg(long, value_name = "SECONDS")]
+    awake: Option<std::num::NonZeroU32>,
     /// File with the key that seals secrets: 32 bytes or 64 hex digits
     /// [default: environment LWM2M_SECRETS_KEY, else DIR/secrets.key]
     #[arg(long, value_name = "FILE")]
@@ -104,6 +107,7 @@ impl Serve {
             server_keys: None,
             trust: TrustConfig::default(),
             admission: AdmissionConfig::default(),
+            queue: QueueConfig { awake: self.awake, ..QueueConfig::default() },
             bootstrap: BootstrapConfig { server_uri: self.server_uri, ..BootstrapConfig::default() },
         };
         (self.config, flags)

@@ -11,6 +11,7 @@ use lwm2m_server::credentials::{Credentials, DeviceTrust, Role};
 use lwm2m_server::driver::{self, LastRun};
 use lwm2m_server::endpoint::{Addresses, Saved, Sessions};
 use lwm2m_server::keys::ServerKeys;
+use lwm2m_server::queue::Queue;
 use lwm2m_server::store::{KeySource, RedbStore, Sealer, SessionFile, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -117,7 +118,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         tracing::info!("the administrator token is in {}", data.join("admin.token").display());
     }
     let resumable = Sessions::default().with_tickets(&*store.ticket_root()?);
-    let credentials = Arc::new(Credentials::open(store, settled.credentials.clone())?);
+    let credentials = Arc::new(Credentials::open(Arc::clone(&store), settled.credentials.clone())?);
     credentials.set_trust(trust(&settled.trust)?);
     follow_trust(settled.trust.clone(), Arc::clone(&credentials))?;
     let pinned = credentials.pinned();
@@ -160,6 +161,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     settings.endpoint.connection_ids = settled.connection_ids;
     settings.endpoint.challenge = settled.challenge;
     settled.admission.apply(&mut settings.endpoint);
+    let limits = settled.queue.apply(&mut settings.endpoint);
     settings.endpoint.sessions = resumable;
     settings.endpoint.dtls = settings.endpoint.dtls.with_suites(settled.suites);
     // From here on a stop is a planned one: what is taken of the last run is not lost.
@@ -223,10 +225,11 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         });
     };
     let driver::Running { server, addresses, mut task } = running;
+    let queue = Queue::start(server.clone(), store, limits)?;
     match http {
         Some(listener) => {
             tokio::select! {
-                () = api::serve(listener, server.clone(), credentials, tokens, stop) => {}
+                () = api::serve(listener, server.clone(), credentials, queue.clone(), tokens, stop) => {}
                 _ = &mut task => return Err("the driver ended; the log above says why".into()),
             }
         }
@@ -242,6 +245,8 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         sessions.put(now_ms(), &addresses, core::iter::from_fn(|| remotes.blocking_recv()).flatten())
     });
     server.stop(keep).await;
+    // What was on its way has ended by now, or is gone on with by the next run.
+    let _ = tokio::time::timeout(STOP, queue.stop()).await;
     match writing.await? {
         Ok(saved) => {
             // What is left takes no longer than `STOP`.

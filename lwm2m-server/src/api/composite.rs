@@ -1,0 +1,93 @@
+//! Operations on several places of a device at once.
+//!
+//! - `GET …/composite?paths=/3/0/9,/1/0/1` reads them; what is not there is left out.
+//! - `PUT …/composite` with `{"values": {"/3/0/14": V, "/1/0/1": V}}` writes all or none; under each path stands what a Write to it
+//!   has as its body.
+//! - `POST …/composite` with `{"paths": ["/3/0/9", "/1/0/1"]}` observes them: when one changes all come as one event at
+//!   `/events`, under the id that is answered. `DELETE …/observations?id=` ends it.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::devices::{TimeoutQuery, change, respond};
+use super::problem::Problem;
+use super::request::{self, Body, Params, Route};
+use super::requests::{Manner, Priority, When};
+use super::{Actor, Api, values};
+use crate::{Operation, Path};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadQuery {
+    paths: String,
+    format: Option<String>,
+    timeout: Option<u64>,
+    queue: Option<When>,
+    priority: Option<Priority>,
+    expires: Option<u64>,
+}
+
+/// Read-Composite.
+pub(super) async fn read(
+    State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
+    Route(endpoint): Route<String>,
+    Params(query): Params<ReadQuery>,
+) -> Result<Response, Problem> {
+    let paths = query.paths.split(',').map(request::path).collect::<Result<Vec<_>, _>>()?;
+    let manner = Manner::new(query.timeout, query.queue, query.priority, query.expires)?;
+    let operation = Operation::ReadComposite { paths, format: request::format(query.format.as_deref())? };
+    let asked = api.ask(&actor, &endpoint, operation, manner).await?;
+    Ok(respond(&endpoint, Path::ROOT, StatusCode::OK, asked))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WriteBody {
+    values: Map<String, Value>,
+}
+
+/// Write-Composite.
+pub(super) async fn write(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Route(endpoint): Route<String>,
+    Params(query): Params<TimeoutQuery>,
+    Body(bytes): Body,
+) -> Result<Response, Problem> {
+    let body: WriteBody = request::body(&bytes)?;
+    let mut values = Vec::new();
+    for (path, value) in &body.values {
+        values.extend(values::parse_write(&request::path(path)?, value)?);
+    }
+    let places = body.values.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let operation = Operation::WriteComposite { values };
+    let asked = change(&api, actor, &endpoint, "write-composite", places, operation, query.manner()?).await?;
+    Ok(respond(&endpoint, Path::ROOT, StatusCode::NO_CONTENT, asked))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ObserveBody {
+    paths: Vec<String>,
+    format: Option<String>,
+}
+
+/// Observe-Composite; values that change arrive at `/events`.
+pub(super) async fn observe(
+    State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
+    Route(endpoint): Route<String>,
+    Params(query): Params<TimeoutQuery>,
+    Body(bytes): Body,
+) -> Result<Response, Problem> {
+    let body: ObserveBody = request::body(&bytes)?;
+    let paths = body.paths.iter().map(|path| request::path(path)).collect::<Result<Vec<_>, _>>()?;
+    let operation = Operation::ObserveComposite { paths, format: request::format(body.format.as_deref())? };
+    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    Ok(respond(&endpoint, Path::ROOT, StatusCode::CREATED, asked))
+}

@@ -1,0 +1,254 @@
+//! Requests to devices that sleep: asked at once or queued, listed, shown, cancelled.
+//!
+//! `?queue=asleep`, the default, queues a request to a device in queue mode that sleeps, or for which older ones wait; `never`
+//! asks at once, `always` queues in any case. What is queued is answered with 202, its id and a `Location`; `?priority=` (0 to
+//! 255, or `low`, `normal`, `high`; the higher one goes first) and `?expires=` (seconds, a week if it is not said) are for it.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::request::{self, Route};
+use super::{Actor, Api, no_such_device, now_ms};
+use crate::queue::{Body, Full, NotCancelled, NotQueued, Queued};
+use crate::store::QueuedRequest;
+use crate::{Answer, Operation, RequestError};
+
+/// Longest time that a request may wait, in seconds: 30 days.
+const LONGEST_WAIT: u64 = 30 * 86_400;
+/// The time it may wait if it is not said: a week.
+const WAIT: u64 = 7 * 86_400;
+
+/// When a request is queued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum When {
+    #[default]
+    Asleep,
+    Never,
+    Always,
+}
+
+/// A priority: a number, or a name for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Priority(u8);
+
+impl TryFrom<String> for Priority {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "low" => Ok(Self(64)),
+            "normal" => Ok(Self::default()),
+            "high" => Ok(Self(192)),
+            number => number.parse().map(Self).map_err(|_| {
+                format!(
+                    "'{number}' is no priority: 0 to 255, the higher one goes first, or low, normal, high"
+                )
+            }),
+        }
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(128)
+    }
+}
+
+/// How a request is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    timeout: Duration,
+    when: When,
+    priority: Priority,
+    expires: Duration,
+}
+
+impl Manner {
+    pub(super) fn new(
+        timeout: Option<u64>,
+        when: Option<When>,
+        priority: Option<Priority>,
+        expires: Option<u64>,
+    ) -> Result<Self, Problem> {
+        let expires = expires.unwrap_or(WAIT);
+        if !(1..=LONGEST_WAIT).contains(&expires) {
+            return Err(Problem::invalid(format!("expires: 1 to {LONGEST_WAIT} seconds")));
+        }
+        Ok(Self {
+            timeout: request::timeout(timeout)?,
+            when: when.unwrap_or_default(),
+            priority: priority.unwrap_or_default(),
+            expires: Duration::from_secs(expires),
+        })
+    }
+}
+
+/// What became of a request at once.
+pub(super) enum Asked {
+    Answered(Answer),
+    /// It waits, under this id.
+    Queued(u64),
+}
+
+impl Api {
+    /// Asks an operation of a device that listens, or queues it.
+    pub(super) async fn ask(
+        &self,
+        actor: &Arc<str>,
+        endpoint: &str,
+        operation: Operation,
+        manner: Manner,
+    ) -> Result<Asked, Failed> {
+        let device = self.server.device(endpoint).await;
+        let is_queue_mode =
+            manner.when == When::Asleep && device.as_ref().is_some_and(|device| device.awake_until.is_some());
+        let is_live = match manner.when {
+            When::Always if device.is_none() && self.credentials.device(endpoint).is_none() => {
+                return Err(Failed::Asked(RequestError::UnknownDevice));
+            }
+            When::Always => false,
+            // One without queue mode, or on its way between two threads.
+            _ if !is_queue_mode => true,
+            _ => {
+                device.is_some_and(|device| device.is_awake(now_ms())) && !self.queue.is_busy(endpoint).await
+            }
+        };
+        if is_live {
+            let outcome = self.server.request(endpoint, operation.clone(), manner.timeout).await;
+            // It fell asleep before the request left.
+            let is_to_wait =
+                is_queue_mode && matches!(outcome, Err(RequestError::NotSent | RequestError::Unreachable));
+            if !is_to_wait {
+                return outcome.map(Asked::Answered).map_err(Failed::Asked);
+            }
+        }
+        let (priority, actor) = (manner.priority.0, Arc::clone(actor));
+        let queued = Queued { operation, priority, expires: manner.expires, actor };
+        self.queue.add(endpoint, queued).await.map(Asked::Queued).map_err(Failed::Queued)
+    }
+
+    /// Whether a device listens, as far as is known.
+    pub(super) async fn is_awake(&self, endpoint: &str) -> bool {
+        self.server.device(endpoint).await.is_some_and(|device| device.is_awake(now_ms()))
+    }
+}
+
+/// Why there is neither an answer nor an id.
+pub(super) enum Failed {
+    Asked(RequestError),
+    Queued(NotQueued),
+}
+
+impl From<Failed> for Problem {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Asked(error) => error.into(),
+            Failed::Queued(error) => {
+                let (status, title) = match error {
+                    NotQueued::Full(Full::Device(_)) => (429, "Queue full"),
+                    NotQueued::Full(Full::Server(_)) => (503, "Queue full"),
+                    NotQueued::TooLong(_) => (413, "Too long to queue"),
+                    NotQueued::Unfit => (400, "Invalid request"),
+                    NotQueued::Stopped => (503, "Stopping"),
+                };
+                Self::new(status, title, error.to_string())
+            }
+        }
+    }
+}
+
+/// The answer to a request that waits.
+pub(super) fn accepted(endpoint: &str, id: u64) -> Response {
+    let mut name = String::new();
+    for byte in endpoint.bytes() {
+        match byte {
+            // RFC 3986 §2.3: unreserved.
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                name.push(char::from(byte))
+            }
+            other => name.push_str(&format!("%{other:02X}")),
+        }
+    }
+    let location = format!("/api/v1/devices/{name}/requests/{id}");
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(json!({ "id": id }))).into_response()
+}
+
+/// The queued requests of a device, oldest first: those that wait, and those that ended lately.
+pub(super) async fn list(
+    State(api): State<Api>,
+    Route(endpoint): Route<String>,
+) -> Result<Json<Value>, Problem> {
+    let requests = api.queue.requests(&endpoint).await?;
+    if requests.is_empty()
+        && api.server.device(&endpoint).await.is_none()
+        && api.credentials.device(&endpoint).is_none()
+    {
+        return Err(no_such_device(&endpoint));
+    }
+    Ok(Json(json!({ "requests": requests.iter().map(emit).collect::<Vec<_>>() })))
+}
+
+/// One queued request.
+pub(super) async fn show(
+    State(api): State<Api>,
+    Route((endpoint, id)): Route<(String, u64)>,
+) -> Result<Json<Value>, Problem> {
+    let request = api.queue.request(&endpoint, id).await?;
+    request.as_ref().map(emit).map(Json).ok_or_else(|| no_such_request(&endpoint, id))
+}
+
+/// Cancels a request that has not left.
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
+    Route((endpoint, id)): Route<(String, u64)>,
+) -> Result<StatusCode, Problem> {
+    let conflict = |detail: String| Problem::new(409, "Not cancelled", detail);
+    match api.queue.cancel(&endpoint, id, actor).await {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(NotCancelled::Sent) => Err(conflict(format!("request {id} is on its way"))),
+        Err(NotCancelled::Stopped) => Err(RequestError::Stopped.into()),
+        Err(NotCancelled::Unknown) => match api.queue.request(&endpoint, id).await? {
+            Some(request) => Err(conflict(format!("request {id} has ended: {}", request.head.state.name()))),
+            None => Err(no_such_request(&endpoint, id)),
+        },
+    }
+}
+
+fn no_such_request(endpoint: &str, id: u64) -> Problem {
+    Problem::new(
+        404,
+        "No such request",
+        format!("'{endpoint}' has no request {id}, or it ended too long ago"),
+    )
+}
+
+/// A request with its state and outcome; the values of a write are not told.
+fn emit(request: &QueuedRequest) -> Value {
+    let QueuedRequest { id, head, .. } = request;
+    let body = Body::parse(&request.body);
+    let (operation, path) = body.as_ref().map(Body::what).unzip();
+    let outcome = request.outcome.as_ref();
+    json!({
+        "id": id,
+        "state": head.state,
+        "operation": operation,
+        "path": path,
+        "priority": head.priority,
+        "attempts": head.attempts,
+        "queued_at_ms": head.queued_ms,
+        "expires_at_ms": head.expires_ms,
+        "ended_at_ms": head.ended_ms,
+        "outcome": outcome.and_then(|outcome| serde_json::from_slice::<Value>(outcome).ok()),
+    })
+}

@@ -1,0 +1,227 @@
+//! What a queued request asks, and what was answered, as they lie in the store: JSON, so that a later version reads them.
+//!
+//! Invariant: what is read back is what was asked; nothing but the store has values of it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use zeroize::Zeroizing;
+
+use crate::Path;
+use crate::api::values;
+use crate::credentials::Happened;
+use crate::server::{Answer, ObservationId, Operation, RequestError, WriteMode};
+use crate::store::AuditNote;
+
+/// Who asks for what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Body {
+    actor: Arc<str>,
+    #[serde(flatten)]
+    asked: Asked,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "operation", rename_all = "kebab-case")]
+enum Asked {
+    Read { path: String, format: Option<u16> },
+    Discover { path: String, depth: Option<u8> },
+    Observe { path: String, format: Option<u16> },
+    Write { path: String, replace: bool, values: Vec<Json> },
+    WriteAttributes { path: String, attributes: String },
+    Execute { path: String, arguments: String },
+    Create { path: String, object: u16, instance: Option<u16>, values: Vec<Json> },
+    Delete { path: String },
+    ReadComposite { paths: Vec<String>, format: Option<u16> },
+    ObserveComposite { paths: Vec<String>, format: Option<u16> },
+    WriteComposite { values: Vec<Json> },
+}
+
+/// Whether an operation may be executed twice to the effect of once: whether its method is idempotent (RFC 7252 §5.1, RFC 8132
+/// §2.3, §3).
+pub(super) const fn is_repeatable(operation: &Operation) -> bool {
+    match operation {
+        Operation::Read { .. }
+        | Operation::Discover { .. }
+        | Operation::Observe { .. }
+        | Operation::Cancel { .. }
+        | Operation::Write { mode: WriteMode::Replace, .. }
+        | Operation::WriteAttributes { .. }
+        | Operation::Delete { .. }
+        | Operation::ReadComposite { .. }
+        | Operation::ObserveComposite { .. }
+        | Operation::WriteComposite { .. } => true,
+        Operation::Write { mode: WriteMode::Update, .. }
+        | Operation::Execute { .. }
+        | Operation::Create { .. } => false,
+    }
+}
+
+impl Body {
+    /// `None` for what the next run of the server could not ask: an observation has its id for one run.
+    pub(super) fn new(operation: &Operation, actor: &Arc<str>) -> Option<Self> {
+        let asked = match operation.clone() {
+            Operation::Read { path, format } => Asked::Read { path: path.to_string(), format },
+            Operation::Discover { path, depth } => Asked::Discover { path: path.to_string(), depth },
+            Operation::Observe { path, format } => Asked::Observe { path: path.to_string(), format },
+            Operation::Write { path, mode, values } => Asked::Write {
+                path: path.to_string(),
+                replace: mode == WriteMode::Replace,
+                values: values.iter().map(|(path, value)| values::emit_at(path, value)).collect(),
+            },
+            Operation::WriteAttributes { path, attributes } => {
+                Asked::WriteAttributes { path: path.to_string(), attributes }
+            }
+            Operation::Execute { path, arguments } => Asked::Execute { path: path.to_string(), arguments },
+            Operation::Create { object, instance, values } => Asked::Create {
+                path: Path::object(object).to_string(),
+                object,
+                instance,
+                values: values
+                    .iter()
+                    .map(|(id, value)| values::emit_at(&Path::resource(object, 0, *id), value))
+                    .collect(),
+            },
+            Operation::Delete { path } => Asked::Delete { path: path.to_string() },
+            Operation::ReadComposite { paths, format } => {
+                Asked::ReadComposite { paths: paths.iter().map(Path::to_string).collect(), format }
+            }
+            Operation::ObserveComposite { paths, format } => {
+                Asked::ObserveComposite { paths: paths.iter().map(Path::to_string).collect(), format }
+            }
+            Operation::WriteComposite { values } => Asked::WriteComposite {
+                values: values.iter().map(|(path, value)| values::emit_at(path, value)).collect(),
+            },
+            Operation::Cancel { .. } => return None,
+        };
+        Some(Self { actor: Arc::clone(actor), asked })
+    }
+
+    pub(super) fn emit(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// Reads what [`emit`](Self::emit) wrote.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// The operation to ask; `None` when no version of the server wrote this.
+    pub(super) fn operation(&self) -> Option<Operation> {
+        Some(match self.asked.clone() {
+            Asked::Read { path, format } => Operation::Read { path: path.parse().ok()?, format },
+            Asked::Discover { path, depth } => Operation::Discover { path: path.parse().ok()?, depth },
+            Asked::Observe { path, format } => Operation::Observe { path: path.parse().ok()?, format },
+            Asked::Write { path, replace, values } => Operation::Write {
+                path: path.parse().ok()?,
+                mode: if replace { WriteMode::Replace } else { WriteMode::Update },
+                values: values.iter().map(values::parse_at).collect::<Option<_>>()?,
+            },
+            Asked::WriteAttributes { path, attributes } => {
+                Operation::WriteAttributes { path: path.parse().ok()?, attributes }
+            }
+            Asked::Execute { path, arguments } => Operation::Execute { path: path.parse().ok()?, arguments },
+            Asked::Create { object, instance, values, .. } => {
+                let values = values.iter().map(|value| {
+                    let (path, value) = values::parse_at(value)?;
+                    Some((path.resource_id()?, value))
+                });
+                Operation::Create { object, instance, values: values.collect::<Option<_>>()? }
+            }
+            Asked::Delete { path } => Operation::Delete { path: path.parse().ok()? },
+            Asked::ReadComposite { paths, format } => {
+                Operation::ReadComposite { paths: parse_paths(&paths)?, format }
+            }
+            Asked::ObserveComposite { paths, format } => {
+                Operation::ObserveComposite { paths: parse_paths(&paths)?, format }
+            }
+            Asked::WriteComposite { values } => Operation::WriteComposite {
+                values: values.iter().map(values::parse_at).collect::<Option<_>>()?,
+            },
+        })
+    }
+
+    /// Name and path of the operation.
+    pub(crate) fn what(&self) -> (&'static str, &str) {
+        match &self.asked {
+            Asked::Read { path, .. } => ("read", path),
+            Asked::Discover { path, .. } => ("discover", path),
+            Asked::Observe { path, .. } => ("observe", path),
+            Asked::Write { path, .. } => ("write", path),
+            Asked::WriteAttributes { path, .. } => ("write-attributes", path),
+            Asked::Execute { path, .. } => ("execute", path),
+            Asked::Create { path, .. } => ("create", path),
+            Asked::Delete { path } => ("delete", path),
+            Asked::ReadComposite { .. } => ("read-composite", "/"),
+            Asked::ObserveComposite { .. } => ("observe-composite", "/"),
+            Asked::WriteComposite { .. } => ("write-composite", "/"),
+        }
+    }
+
+    /// The audit row of a change, as it is written for one that does not wait; `None` for what changes no object.
+    pub(super) fn audit(&self, id: u64, outcome: &str) -> Option<AuditNote> {
+        let (what, path) = self.what();
+        let is_change = matches!(what, "write" | "write-composite" | "execute" | "create" | "delete");
+        let detail = format!("{path}, request {id}: {outcome}");
+        let happened = Happened { role: None, generation: None, what, detail };
+        is_change.then(|| AuditNote { actor: Arc::clone(&self.actor), happened })
+    }
+}
+
+fn parse_paths(paths: &[String]) -> Option<Vec<Path>> {
+    paths.iter().map(|path| path.parse().ok()).collect()
+}
+
+/// The outcome of a request, and whether the device did what was asked.
+pub(super) fn outcome(body: &Body, attempts: u8, outcome: &Result<Answer, RequestError>) -> (bool, Json) {
+    let gone = RequestError::Refused((4, 4), String::new());
+    match (outcome, &body.asked) {
+        // What was deleted by a request that got no answer is not there any more.
+        (Err(RequestError::Refused((4, 4), _)), Asked::Delete { .. }) if attempts > 1 => {
+            (true, json!({ "code": "2.02", "note": format!("sent {attempts} times: {gone} in the end") }))
+        }
+        (Ok(answer), asked) => {
+            let code = match (answer, asked) {
+                (Answer::Done, Asked::Delete { .. }) => "2.02",
+                (Answer::Done, _) => "2.04",
+                (Answer::Created(_), _) => "2.01",
+                _ => "2.05",
+            };
+            let path = body.what().1.parse().unwrap_or(Path::ROOT);
+            (true, json!({ "code": code, "answer": emit_answer(path, answer) }))
+        }
+        (Err(error), _) => {
+            let mut told = json!({ "reason": error.to_string() });
+            if let (RequestError::Refused((class, detail), _), Some(told)) = (error, told.as_object_mut()) {
+                told.insert("code".to_owned(), json!(format!("{class}.{detail:02}")));
+            }
+            (false, told)
+        }
+    }
+}
+
+/// What a device answered, as the HTTP interface tells it; `null` where there is nothing to tell.
+pub(crate) fn emit_answer(path: Path, answer: &Answer) -> Json {
+    match answer {
+        Answer::Done => Json::Null,
+        Answer::Content(content) => values::emit_content(content),
+        Answer::Created(created) => json!({ "path": created.map(|path| path.to_string()) }),
+        Answer::Discovered(found) => {
+            let links = found.links.iter().map(|link| {
+                let attributes: serde_json::Map<String, Json> =
+                    link.attributes.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+                json!({ "target": link.target, "attributes": attributes })
+            });
+            json!({ "links": links.collect::<Vec<_>>() })
+        }
+        Answer::Observing(ObservationId(id), content) => {
+            let mut answer = values::emit_content(content);
+            if let Some(answer) = answer.as_object_mut() {
+                answer.insert("id".to_owned(), json!(id));
+                answer.insert("path".to_owned(), json!(path.to_string()));
+            }
+            answer
+        }
+    }
+}
