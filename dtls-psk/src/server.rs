@@ -231,8 +231,10 @@ impl<const N: usize, C: Crypto> Step<'_, N, C> {
             server_certificate_type: types.1,
             #[cfg(feature = "rpk")]
             signature_algorithms: None,
+            // RFC 6066 §3: it guides what is presented, and nothing is where a session is taken up.
             #[cfg(feature = "x509")]
-            server_name: None,
+            server_name: (core.suite.is_ecdsa() && !core.is_abbreviated() && hello.server_name().is_some())
+                .then_some(&[]),
             // Departure: RFC 8422 §5.2 wants the answer, which would say that the only form there is can be read.
             #[cfg(feature = "ecdhe")]
             point_formats: None,

@@ -251,6 +251,17 @@ fn a_refused_registration_ends_with_3_and_the_code() {
 }
 
 #[test]
+fn a_server_that_says_not_now_is_no_refusal_before_the_time_is_over() {
+    let (socket, uri) = server();
+    let child = client(&["--server", &uri, "--give-up", "1"]).spawn().unwrap();
+    assert_eq!(answer(&socket, Code::SERVICE_UNAVAILABLE, &[]), (Code::POST, "/rd".into()));
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("no success for 1 s: the server answered 5.03"), "{stderr}");
+}
+
+#[test]
 fn a_refused_bootstrap_ends_with_3_and_the_code() {
     let (socket, uri) = server();
     let child = client(&["--server", &uri, "--bootstrap"]).spawn().unwrap();

@@ -38,7 +38,7 @@
 //!                                 # "pkcs11:token=lwm2m;object=server?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/etc/pin"
 //! certificate = "/etc/lwm2m-server/server.pem"     # and those above it, its own first; left out, raw public keys alone
 //! anchor = "/etc/lwm2m-server/server-ca.pem"       # that bootstraps write (certificate usage 2): then a renewed certificate needs no new
-//!                                 # account; left out, the server's own certificate (usage 3)
+//!                                 # account; left out, the server's own certificate (usage 3). A device's profile may want usage 0 or 1
 //! names = ["lwm2m.example"]       # that devices ask for (SNI); left out, those in the certificate
 //! listener = "management"         # or "bootstrap"; left out, both
 //! retiring = false                # true: only who asks for its name, or comes to a former address, still gets it; bootstraps write

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Served, serve_arguments, server};
 
@@ -261,8 +262,11 @@ fn a_second_signal_ends_a_stop_that_takes_its_time_at_once() {
         // It asks for the body: the request is under way.
         slow.read_exact(&mut [0; 12]).unwrap();
         assert!(signal(first).success());
+        let began = Instant::now();
         while TcpStream::connect(&served.client.http).is_ok() {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            assert!(began.elapsed() < Duration::from_secs(30), "{first}: it still takes connections");
+            // Nothing tells when it stops to.
+            std::thread::sleep(Duration::from_millis(10));
         }
         assert!(signal(second).success());
         assert_eq!(served.child.wait().unwrap().code(), Some(1), "{first} {second}");
@@ -310,6 +314,8 @@ fn every_bad_request_is_answered_with_a_problem_in_words() {
         (credentials, &format!(r#"{{"bootstrap": {{"key": "{KEY}"}}}}"#), 400, "give identity and key"),
         (credentials, r#"{"profile": {"binding": "X"}}"#, 400, "binding: letters"),
         (credentials, r#"{"profile": {"security_instance": 65535}}"#, 400, "0 to 65534"),
+        (credentials, r#"{"profile": {"certificate_usage": 4}}"#, 400, "certificate_usage: 0 to 3"),
+        (credentials, r#"{"profile": {"certificate_usage": 0}}"#, 409, "the server has none to name"),
         ("PUT /api/v1/devices/%0a/credentials", "{}", 400, "without control characters"),
         ("GET /api/v1/devices/%ff", "", 400, "path: "),
         ("GET /api/v1/devices?limit=x", "", 400, "limit"),

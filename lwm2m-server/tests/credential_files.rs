@@ -318,6 +318,32 @@ fn a_servers_chain_is_judged_as_a_device_would_and_the_reason_is_said() {
         (&["self_signed.pem", "--usage", "3"], 0, "good: a device takes it, with usage 3"),
         (&["server.pem", "--usage", "2", "--name", HOST], 1, "this usage needs an authority"),
         (
+            &["server.pem", chain, "--usage", "1", "--name", HOST],
+            1,
+            "unless it has anchors of its own besides",
+        ),
+        (
+            &["server.pem", chain, "--server-certificate", chain, "--usage", "0", "--name", HOST],
+            1,
+            "unless it has anchors of its own besides",
+        ),
+        (
+            &[
+                "server.pem",
+                chain,
+                "--server-certificate",
+                chain,
+                "--anchor",
+                "root.pem",
+                "--usage",
+                "0",
+                "--name",
+                HOST,
+            ],
+            0,
+            "usage 0",
+        ),
+        (
             &["server.pem", "--usage", "2", "--anchor", "root.pem"],
             1,
             "give the host of the server's URI by --name",

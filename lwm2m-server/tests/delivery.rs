@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use lwm2m_server::credentials::{
     Authenticated, Binding, Certificate, Credentials, DeviceKey, Enrol, EnrolAccount, Fact, Fingerprint,
-    Identity, Kept, Key, KeyMaterial, Mode, OperatorError, Pin, PinKind, Presented, PrivateKey, Refusal,
-    Role, Rotate, ServerPublic, Setting, Settings, Standing, State, Subject,
+    Identity, Kept, Key, KeyMaterial, Mode, OperatorError, Pin, PinKind, Presented, PrivateKey, Profile,
+    Refusal, Role, Rotate, ServerPublic, Setting, Settings, Standing, State, Subject,
 };
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 
@@ -61,6 +61,12 @@ impl Bench {
     fn enrol(&self, role: Role, key: KeyMaterial) -> Result<usize, OperatorError> {
         let enrol = Enrol { accounts: vec![EnrolAccount { role, key }], ..Enrol::default() };
         self.credentials.enrol(self.now, "test", EP, &enrol).map(|outcome| outcome.created.len())
+    }
+
+    fn want_usage(&self, usage: u8) -> Result<(), OperatorError> {
+        let profile = Profile { certificate_usage: Some(usage), ..Profile::default() };
+        let enrol = Enrol { profile: Some(profile), ..Enrol::default() };
+        self.credentials.enrol(self.now, "test", EP, &enrol).map(|_| ())
     }
 
     fn report(&mut self, fact: &Fact) {
@@ -220,6 +226,54 @@ fn an_anchor_is_written_as_one_with_the_name_for_sni() {
     assert_eq!(ids(&written), [0, 1, 2, 3, 4, 5, 10, 13, 14, 15]);
     assert_eq!((integer(&written, 15), opaque(&written, 4)), (Some(2), b"anchor".to_vec()));
     assert!(written.contains(&(14, Setting::Text("lwm2m.example".to_owned()))));
+}
+
+#[test]
+fn a_device_is_written_the_certificate_usage_that_it_is_to_have() {
+    let mut bench = Bench::new();
+    let anchor = b"anchor".to_vec();
+    bench.set_server(&server_key(), Some(anchor.clone()));
+    let own = bench.credentials.server_keys(Role::Management).certificate.clone().unwrap();
+    bench.register(1);
+    bench.rotate(Some(KeyMaterial::Generate(Mode::Certificate))).unwrap();
+    for (usage, expected, of) in [
+        (0, &anchor, PinKind::Anchor),
+        (1, &own, PinKind::Certificate),
+        (2, &anchor, PinKind::Anchor),
+        (3, &own, PinKind::Certificate),
+    ] {
+        bench.want_usage(usage).unwrap();
+        let written = bench.bootstrap_requested().unwrap();
+        assert_eq!(integer(&written, 15), Some(i64::from(usage)));
+        assert_eq!(&opaque(&written, 4), expected, "usage {usage}");
+        bench.delivered(2);
+        assert_eq!(bench.pins(2), [Pin { of, sha256: Fingerprint::of(expected) }], "usage {usage}");
+    }
+}
+
+#[test]
+fn no_certificate_usage_is_wanted_or_written_that_the_server_has_no_anchor_for() {
+    let mut bench = Bench::new();
+    bench.register(1);
+    for usage in [0, 2] {
+        let refused = bench.want_usage(usage).unwrap_err().to_string();
+        assert!(refused.contains("configure the anchor"), "{refused}");
+    }
+    let refused = bench.want_usage(4).unwrap_err();
+    assert!(matches!(refused, OperatorError::Invalid("certificate_usage: 0 to 3")), "{refused}");
+    bench.set_server(&server_key(), Some(b"anchor".to_vec()));
+    bench.want_usage(0).unwrap();
+    // It was taken out of the configuration since.
+    bench.set_server(&server_key(), None);
+    let refused = bench.rotate(Some(KeyMaterial::Generate(Mode::Certificate))).unwrap_err().to_string();
+    assert!(refused.contains("configure the anchor"), "{refused}");
+    bench.want_usage(1).unwrap();
+    bench.rotate(Some(KeyMaterial::Generate(Mode::Certificate))).unwrap();
+    bench.set_server(&server_key(), Some(b"anchor".to_vec()));
+    bench.want_usage(2).unwrap();
+    bench.set_server(&server_key(), None);
+    assert_eq!(bench.bootstrap_requested().unwrap_err(), Refusal::NoServerKey);
+    assert!(bench.pins(2).is_empty(), "nothing was handed out by it");
 }
 
 #[test]

@@ -431,6 +431,28 @@ fn a_registration_does_not_lapse_while_its_updates_are_turned_away() {
     assert!(world.endpoint.device("a").is_none());
 }
 
+/// A device that registers says that it knows of no registration: the one before is not kept for it, and its end makes room.
+#[test]
+fn a_registration_lapses_while_the_next_register_of_its_device_is_turned_away() {
+    let mut config = Config::default();
+    config.object_lists = LINKS.len();
+    let mut world = World::with(config, true);
+    let mut device = Device::plain(Listener::Coap, 1);
+    device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", LINKS);
+    let longer = [LINKS.as_bytes(), b",</4/0>"].concat();
+    let mut other = Device::plain(Listener::Coap, 2);
+    other.register(&mut world, "ep=b&lt=60&lwm2m=1.1", LINKS);
+    world.told();
+    let again = "rd?ep=a&lt=86400&lwm2m=1.1";
+    let answer = device.request(&mut world, Code::POST, again, &longer).unwrap();
+    assert_eq!(answer.code, Code::SERVICE_UNAVAILABLE);
+    let known = world.endpoint.device("a").unwrap();
+    assert_eq!((&*known.objects, known.lifetime), (LINKS, 60), "nothing of it is done");
+    world.pass(Duration::from_secs(61));
+    assert!(world.endpoint.device("a").is_none());
+    assert_eq!(device.request(&mut world, Code::POST, again, LINKS.as_bytes()).unwrap().code, Code::CREATED);
+}
+
 #[test]
 fn an_update_that_is_turned_away_in_another_session_brings_the_registration_there() {
     let mut config = Config::default();

@@ -1,5 +1,7 @@
 //! A client and a server that prove themselves by signatures, with the owners of both, and what may be done to their messages.
 
+use std::cell::RefCell;
+
 use crate::owner::{Owner, bare_certificate};
 use crate::support::*;
 use dtls_psk::{
@@ -141,4 +143,28 @@ pub(crate) fn replaced(datagram: &mut Vec<u8>, mut replace: impl FnMut(u8, &[u8]
             [record[..11].to_vec(), (messages.len() as u16).to_be_bytes().to_vec(), messages].concat()
         })
         .collect();
+}
+
+/// RFC 6066 §3: server_name.
+pub(crate) const SERVER_NAME: u16 = 0;
+
+/// The extensions of a ServerHello.
+pub(crate) fn extensions_of(body: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let mut rest = &body[usize::from(body[34]) + 40..];
+    let mut extensions = Vec::new();
+    while let Some(&[kind @ .., high, low]) = rest.first_chunk::<4>() {
+        let (value, behind) = rest[4..].split_at(usize::from(u16::from_be_bytes([high, low])));
+        extensions.push((u16::from_be_bytes(kind), value.to_vec()));
+        rest = behind;
+    }
+    extensions
+}
+
+/// The extensions of the ServerHello among datagrams of a server.
+pub(crate) fn server_hello_of(datagrams: &[Vec<u8>]) -> Vec<(u16, Vec<u8>)> {
+    let seen = RefCell::new(Vec::new());
+    for datagram in datagrams {
+        change_messages(&mut datagram.clone(), 2, |body| *seen.borrow_mut() = extensions_of(body));
+    }
+    seen.into_inner()
 }

@@ -11,6 +11,10 @@
 //! An identity is text, or `"identity_hex"`; a key is hex digits of 16 to 64 bytes. With a bootstrap account and no
 //! management account, a management credential is drawn for the bootstrap to deliver; that one is never shown.
 //!
+//! A profile may have besides `write_blind`, `security_instance`, `server_instance`, and `certificate_usage`, 0 to 3: with 0 and 2 the
+//! device is told to expect the anchor of the server's key, with 1 and 3 the server's certificate. 0 and 1 are for devices that have
+//! anchors of their own.
+//!
 //! Other modes:
 //! ```json
 //! { "mode": "rpk", "generate": true }

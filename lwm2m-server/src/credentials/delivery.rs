@@ -8,6 +8,8 @@
 //! | 2 | the device's certificates, one after the other | the server's, or its anchor | private key, PKCS#8 |
 //! | 3 | zero length | zero length | zero length |
 //!
+//! What `/0/x/4` holds of the server in mode 2 goes with the certificate usage, `/0/x/15`.
+//!
 //! A device that has its own key gets `/0/x/5` with zero length, and `/0/x/3` too, unless the certificates that belong to its key are
 //! known: so a renewed one reaches it.
 //!
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Refusal;
-use super::device::{Device, Pin, PinKind, Role, State};
+use super::device::{Device, Pin, PinKind, Profile, Role, State};
 use super::facade::Credentials;
 use super::kept::{DeviceKey, Kept};
 use super::operator::OperatorError;
@@ -48,8 +50,9 @@ struct Expected<'s> {
 }
 
 impl ServerPublic {
-    /// What a device of this mode is told to expect; `None` where there is none for it.
-    fn expected(&self, mode: Mode) -> Option<Expected<'_>> {
+    /// What a device of this mode is told to expect, with this certificate usage where it is to have a certain one; `None` where
+    /// there is none for it.
+    fn expected(&self, mode: Mode, usage: Option<u8>) -> Option<Expected<'_>> {
         match mode {
             Mode::Psk => Some(Expected { pin: None, usage: None }),
             Mode::RawPublicKey => {
@@ -57,10 +60,12 @@ impl ServerPublic {
                 (!self.raw_public_key.is_empty()).then_some(Expected { pin, usage: None })
             }
             Mode::Certificate => {
-                let anchor = self.anchor.as_deref().map(|anchor| (PinKind::Anchor, anchor, 2));
-                let own = self.certificate.as_deref().map(|own| (PinKind::Certificate, own, 3));
-                let (kind, der, usage) = anchor.or(own)?;
-                Some(Expected { pin: Some((kind, der)), usage: Some(usage) })
+                let usage = usage.unwrap_or(if self.anchor.is_some() { 2 } else { 3 });
+                let pin = match usage {
+                    0 | 2 => (PinKind::Anchor, self.anchor.as_deref()?),
+                    _ => (PinKind::Certificate, self.certificate.as_deref()?),
+                };
+                Some(Expected { pin: Some(pin), usage: Some(i64::from(usage)) })
             }
         }
     }
@@ -82,17 +87,29 @@ impl ServerPublic {
 
 impl Credentials {
     /// Whether the management server has a key of its own that a device of this mode can be told of.
-    pub(super) fn check_server_key(&self, mode: Mode) -> Result<(), OperatorError> {
-        match self.server_keys(Role::Management).expected(mode) {
+    pub(super) fn check_server_key(&self, mode: Mode, profile: &Profile) -> Result<(), OperatorError> {
+        self.check_usage(profile)?;
+        match self.server_keys(Role::Management).expected(mode, profile.certificate_usage) {
             Some(_) => Ok(()),
             None => Err(OperatorError::Refused(NO_SERVER_KEY)),
         }
     }
 
+    /// Whether the management server has what devices are to expect with the certificate usage of this profile.
+    pub(super) fn check_usage(&self, profile: &Profile) -> Result<(), OperatorError> {
+        let has_anchor = self.server_keys(Role::Management).anchor.is_some();
+        match profile.certificate_usage {
+            Some(0 | 2) if !has_anchor => Err(OperatorError::Refused(NO_ANCHOR)),
+            Some(4..) => Err(OperatorError::Invalid("certificate_usage: 0 to 3")),
+            _ => Ok(()),
+        }
+    }
+
     /// What a bootstrap with this credential writes of the server's own key.
-    pub(super) fn pin(&self, subject: &Subject) -> Result<Option<Pin>, Refusal> {
+    pub(super) fn pin(&self, subject: &Subject, profile: &Profile) -> Result<Option<Pin>, Refusal> {
         let server = self.server_keys(Role::Management);
-        let expected = server.expected(subject.mode()).ok_or(Refusal::NoServerKey)?;
+        let expected =
+            server.expected(subject.mode(), profile.certificate_usage).ok_or(Refusal::NoServerKey)?;
         Ok(expected.pin.map(|(of, der)| Pin { of, sha256: Fingerprint::of(der) }))
     }
 
@@ -148,7 +165,7 @@ impl Credentials {
         }
         let mut security = vec![(0, Setting::Text(uri)), (1, Setting::Boolean(false))];
         match credential {
-            Some((subject, kept)) => self.write_credential(subject, kept, id, &mut security)?,
+            Some((subject, kept)) => self.write_credential(subject, kept, profile, &mut security)?,
             None => security.extend([
                 (2, Setting::Integer(3)),
                 // Mandatory in the registry, unused without security: zero length.
@@ -175,11 +192,12 @@ impl Credentials {
         &self,
         subject: &Subject,
         kept: Option<&Kept>,
-        id: i64,
+        profile: &Profile,
         security: &mut Vec<(u16, Setting)>,
     ) -> Result<(), Refusal> {
         let server = self.server_keys(Role::Management);
-        let expected = server.expected(subject.mode()).ok_or(Refusal::NoServerKey)?;
+        let expected =
+            server.expected(subject.mode(), profile.certificate_usage).ok_or(Refusal::NoServerKey)?;
         let (mode, own, secret) = match (subject, kept) {
             (Subject::Psk(identity), Some(Kept::Psk(key))) => {
                 (0, opaque(identity.bytes()), opaque(key.bytes()))
@@ -193,7 +211,7 @@ impl Credentials {
             (3, own),
             (4, opaque(expected.pin.map(|(_, der)| der).unwrap_or_default())),
             (5, secret),
-            (10, Setting::Integer(id)),
+            (10, Setting::Integer(i64::from(self.settings().short_server_id))),
         ]);
         if let Some(usage) = expected.usage {
             // All of it is written, not a digest. Both are said even where they are the defaults: an account that is written over
@@ -208,6 +226,8 @@ impl Credentials {
 
 const NO_SERVER_KEY: &str = "the server has no key of its own for this mode (raw public key, or certificate): configure one, for a \
                              device has to know whom it talks to";
+const NO_ANCHOR: &str = "with certificate_usage 0 or 2 a device is told to expect an authority, and the server has none to name: \
+                         configure the anchor of its key, or choose 1 or 3";
 
 fn mode(subject: &Subject) -> i64 {
     match subject.mode() {

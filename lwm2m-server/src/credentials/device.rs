@@ -110,6 +110,10 @@ pub struct Profile {
     /// `/1` instance to write where a Discover does not say otherwise; 0 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_instance: Option<u16>,
+    /// Certificate Usage, `/0/x/15`, 0 to 3; with 0 and 2 `/0/x/4` holds the server's anchor, with 1 and 3 its certificate. With 0
+    /// and 1 a device trusts nobody unless it has anchors of its own besides. Without, 2 where the server has an anchor, else 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_usage: Option<u8>,
 }
 
 /// One account: every credential it ever had, and where it stands.
@@ -168,9 +172,9 @@ pub struct Pin {
 pub enum PinKind {
     /// The server's raw public key.
     RawPublicKey,
-    /// The server's certificate (usage 3).
+    /// The server's certificate (usages 1 and 3).
     Certificate,
-    /// The authority that issued it (usage 2).
+    /// An authority above it (usages 0 and 2).
     Anchor,
 }
 

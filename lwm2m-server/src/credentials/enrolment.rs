@@ -72,7 +72,10 @@ impl Credentials {
         enrol: &Enrol,
     ) -> Result<EnrolOutcome, OperatorError> {
         check_endpoint(endpoint)?;
-        check_profile(enrol.profile.as_ref())?;
+        if let Some(profile) = &enrol.profile {
+            check_profile(profile)?;
+            self.check_usage(profile)?;
+        }
         let turn = self.take_turn();
         let known = self.device(endpoint);
         let mut device = known.as_ref().map_or_else(|| Device::new(endpoint), |device| (**device).clone());
@@ -262,8 +265,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), OperatorError> {
     Ok(())
 }
 
-fn check_profile(profile: Option<&Profile>) -> Result<(), OperatorError> {
-    let Some(profile) = profile else { return Ok(()) };
+fn check_profile(profile: &Profile) -> Result<(), OperatorError> {
     if let Some(uri) = &profile.server_uri {
         check_uri(uri)?;
     }

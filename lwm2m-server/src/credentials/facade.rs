@@ -283,7 +283,7 @@ impl Credentials {
         let subject = credential.subject.clone();
         let kept =
             self.store.secret(&who.endpoint, Role::Management, generation).map_err(|_| Refusal::Store)?;
-        let pin = self.pin(&subject)?;
+        let pin = self.pin(&subject, &device.profile)?;
         let plan = self.plan(&who.endpoint, &device, generation, Some((&subject, kept.as_ref())))?;
         let plan = BootstrapPlan { writes_time: self.settings().write_time, ..plan };
         let mut changed = (*device).clone();

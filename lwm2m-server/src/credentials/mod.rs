@@ -149,7 +149,9 @@ impl fmt::Display for Refusal {
             Self::DeliversExpired => {
                 "the certificate to deliver, or one above it, has expired: enrol the renewed one, or rotate"
             }
-            Self::NoServerKey => "the server has no key or certificate of its own for the mode to deliver",
+            Self::NoServerKey => {
+                "the server has no key, certificate or anchor of its own for what is to be delivered"
+            }
             Self::Store => "the store failed",
         })
     }

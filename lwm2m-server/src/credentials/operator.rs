@@ -143,7 +143,7 @@ impl Credentials {
         let material = self.material_to_rotate_to(now_ms, &device, rotate, &mut warnings)?;
         let issued = self.issue(now_ms, endpoint, Role::Management, &material)?;
         self.check_free(&device, Role::Management, &issued.subject)?;
-        self.check_server_key(issued.subject.mode())?;
+        self.check_server_key(issued.subject.mode(), &device.profile)?;
         let account = device.account_mut(Role::Management).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
         let from = account.current;
         let Issued { subject, kept, expires_ms, .. } = issued;

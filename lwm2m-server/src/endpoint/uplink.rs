@@ -474,7 +474,9 @@ impl Endpoint {
     }
 
     /// A device whose Update is turned away for lack of room is there all the same, where it was heard: its registration goes on
-    /// as after an Update that changes nothing, so that it does not lapse before there is room.
+    /// as after an Update that changes nothing, so that it does not lapse before there is room. Not so where a Register is turned
+    /// away: its device knows of no registration any more (Core 1.1.1 §6.2.1: a new one takes its place), and the end of the one
+    /// before makes room.
     fn keep_registered(&mut self, now: Instant, key: Key, registered: Key) {
         self.registry.update(now, registered, Change::default());
         self.rebind(registered, key);

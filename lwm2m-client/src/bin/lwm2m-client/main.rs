@@ -1,7 +1,8 @@
 //! The command line `lwm2m-client`: a simulated device with Device, Location and Temperature.
 //!
 //! Exit codes: 0 after SIGINT with a de-registration, 2 for bad arguments, 3 when the first bootstrap or registration is
-//! refused, or unanswered for too long.
+//! refused, or comes to nothing for too long. What breaks a handshake comes in the clear or from a server that is being set up: no
+//! handshake is a refusal, and the next one begins soon.
 
 mod credentials;
 
@@ -58,7 +59,7 @@ struct Arguments {
     /// Folder that keeps the accounts over restarts; accounts in it win over --server.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Give up when the first bootstrap or registration is not answered for that long; 0 never gives up.
+    /// Give up when the first bootstrap or registration came to nothing for that long, or is refused; 0 never gives up.
     #[arg(long, value_name = "S", default_value_t = 60)]
     give_up: u64,
 }
@@ -207,6 +208,9 @@ fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
             eprintln!("lwm2m-client: giving up: {reason}");
             return ExitCode::from(3);
         }
+        if patience.is_another_try_due() {
+            runner.reboot();
+        }
         if device.take_reboot() {
             tracing::info!("rebooting");
             runner.reboot();
@@ -232,19 +236,26 @@ struct Patience {
     is_registered: bool,
     last: Option<Reason>,
     refused: Option<String>,
+    pause: Duration,
+    again: Option<Instant>,
 }
+
+/// Before the second attempt at a handshake; twice as long before each one more, up to the longest.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 
 impl Patience {
     fn new(seconds: u64) -> Self {
         let give_up = (seconds > 0).then(|| Duration::from_secs(seconds));
-        Patience { started: Instant::now(), give_up, is_registered: false, last: None, refused: None }
+        let (started, pause) = (Instant::now(), PAUSE);
+        Patience { started, give_up, is_registered: false, last: None, refused: None, pause, again: None }
     }
 
     fn note(&mut self, notice: &Notice) {
         match *notice {
             Notice::Registered { .. } => self.is_registered = true,
             // The next step has its own time.
-            Notice::Bootstrapped => self.started = Instant::now(),
+            Notice::Bootstrapped => *self = Self { give_up: self.give_up, ..Self::new(0) },
             Notice::NoAccounts => self.refused = Some("there is no account to start with".into()),
             Notice::BootstrapFailed { reason } => self.failed("the bootstrap", reason),
             Notice::RegistrationRetry { reason, .. } | Notice::RegistrationFailed { reason, .. } => {
@@ -256,15 +267,30 @@ impl Patience {
 
     fn failed(&mut self, what: &str, reason: Reason) {
         self.last = Some(reason);
-        if let Reason::Refused(_)
-        | Reason::Unsupported
-        | Reason::NoSuite
-        | Reason::NoCredential
-        | Reason::MalformedCredential
-        | Reason::Handshake(_) = reason
-        {
-            self.refused = Some(format!("{what} was refused: {reason}"));
+        match reason {
+            // It says when to come again.
+            Reason::Refused(SERVICE_UNAVAILABLE) => {}
+            Reason::Refused(_)
+            | Reason::Unsupported
+            | Reason::NoSuite
+            | Reason::NoCredential
+            | Reason::MalformedCredential => {
+                self.refused = Some(format!("{what} was refused: {reason}"));
+            }
+            // What the client itself gives up on leads to a bootstrap, where there is one.
+            Reason::Handshake(_) | Reason::Alert(_) if !reason.needs_configuration() => {
+                self.again = Instant::now().checked_add(self.pause);
+                self.pause = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
+            }
+            _ => {}
         }
+    }
+
+    /// Whether a handshake that failed is to be tried again before `/1/x/18` says so: that waits a minute, and by then this program
+    /// has given up.
+    fn is_another_try_due(&mut self) -> bool {
+        let is_waiting = self.give_up.is_some() && !self.is_registered;
+        is_waiting && self.again.take_if(|at| *at <= Instant::now()).is_some()
     }
 
     fn verdict(&self) -> Option<String> {
@@ -283,6 +309,9 @@ impl Patience {
         })
     }
 }
+
+/// 5.03.
+const SERVICE_UNAVAILABLE: u8 = 0xA3;
 
 fn unix_time() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

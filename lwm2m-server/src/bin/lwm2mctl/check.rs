@@ -178,6 +178,12 @@ fn of_server(
     let Some(provisioned) = provisioned else {
         return Err("this usage needs an authority: give --anchor or --server-certificate".to_owned());
     };
+    let is_constraint =
+        matches!(usage, CertificateUsage::CaConstraint | CertificateUsage::ServiceCertificateConstraint);
+    if is_constraint && anchors.is_empty() {
+        return Err("with usage 0 or 1 a device trusts nobody unless it has anchors of its own besides /0/x/4: give those by --anchor"
+            .to_owned());
+    }
     if usage != CertificateUsage::DomainIssuedCertificate && files.name.is_none() {
         return Err("this usage looks at the name: give the host of the server's URI by --name".to_owned());
     }

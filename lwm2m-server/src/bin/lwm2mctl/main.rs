@@ -263,7 +263,7 @@ enum Credentials {
         #[arg(long, value_name = "BOOL")]
         allow_nosec: Option<bool>,
         /// What its bootstrap writes otherwise than configured, as JSON or @FILE: server_uri, lifetime, binding,
-        /// notification_storing, write_blind, security_instance, server_instance
+        /// notification_storing, write_blind, security_instance, server_instance, certificate_usage
         #[arg(long, value_name = "JSON")]
         profile: Option<String>,
     },
