@@ -129,6 +129,8 @@ pub struct Client<
     pub(crate) assembly: Assembly,
     #[cfg(feature = "composite")]
     pub(crate) selection: crate::composite::Selection,
+    #[cfg(feature = "send")]
+    pub(crate) report: Option<crate::send::Report>,
     /// What a server wants back with the next request.
     pub(crate) echo: Option<Echo>,
     /// A body that is being assembled, or a record on its way to storage.
@@ -180,6 +182,8 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             assembly: Assembly::default(),
             #[cfg(feature = "composite")]
             selection: crate::composite::Selection::NONE,
+            #[cfg(feature = "send")]
+            report: None,
             echo: None,
             body: Vec::new(),
             closed: 0,

@@ -117,6 +117,20 @@ pub enum Notice {
         /// Who.
         server: ShortServerId,
     },
+    /// A server took a report ([`Client::send`](crate::Client::send)).
+    #[cfg(feature = "send")]
+    Reported {
+        /// Who.
+        server: ShortServerId,
+    },
+    /// A report came to nothing.
+    #[cfg(feature = "send")]
+    NotReported {
+        /// Whom it was for.
+        server: ShortServerId,
+        /// Why.
+        reason: Reason,
+    },
     /// An attempt to register failed; there will be another one.
     RegistrationRetry {
         /// With whom.

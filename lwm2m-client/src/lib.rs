@@ -138,6 +138,8 @@ mod resumption;
 #[cfg(feature = "std")]
 mod runner;
 mod security;
+#[cfg(feature = "send")]
+mod send;
 mod server;
 mod session;
 #[cfg(feature = "std")]
@@ -162,6 +164,8 @@ pub use persist::{Action, Key, RECORD_CAPACITY, StoreId, Stored};
 pub use runner::Signer;
 #[cfg(feature = "std")]
 pub use runner::{Runner, StdClient};
+#[cfg(feature = "send")]
+pub use send::NotSent;
 pub use server::{Binding, Server};
 #[cfg(feature = "std")]
 pub use store::Store;

@@ -232,6 +232,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Request::Deregister => self.deregistered(now, slot),
             // The server may have forgotten us, or the way to it is broken: a new handshake, then Register.
             Request::Update { .. } => self.reconnect(now, slot, reason),
+            #[cfg(feature = "send")]
+            Request::Send => self.reconnect(now, slot, reason),
             Request::Register { .. } | Request::Bootstrap => self.attempt_failed(now, slot, reason, rng),
         }
     }
@@ -244,6 +246,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         session.registration.start(now, 0);
         self.reporting.forget_session(slot);
         self.assembly.forget(slot);
+        #[cfg(feature = "send")]
+        self.forget_report(slot, reason);
         self.notice(Notice::RegistrationRetry { server, reason });
         self.is_due = true;
     }

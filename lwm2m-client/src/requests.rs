@@ -1,4 +1,4 @@
-//! What the client asks of its servers: Bootstrap-Request, Register, Update, De-register, and what their answers mean.
+//! What the client asks of its servers: Bootstrap-Request, Register, Update, De-register, Send, and what their answers mean.
 //!
 //! LwM2M Core 1.1.1 §6.1.7.1, §6.2.1 to §6.2.3. Invariant: one request of ours is under way with a server at a time.
 
@@ -8,9 +8,9 @@ use heapless::Vec;
 use lwm2m_coap::block::{Szx, Upload, UploadError, Uploaded, Window};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
-    Code, Delivery, Instant, Message, OptionNumber, RequestId, Rng, SendError, WriteError, Writer,
+    Code, Delivery, Instant, Message, OptionNumber, RequestId, Rng, SendError, Sink, WriteError, Writer,
 };
-use lwm2m_objects::{Location, Object, Operation, Parameters, Root, mapping};
+use lwm2m_objects::{Error, Location, Object, Operation, Parameters, Root, Tree, mapping};
 
 use crate::account::ShortServerId;
 use crate::bootstrap::{LONGEST_PAUSE, Phase, spread};
@@ -22,12 +22,30 @@ use crate::server::Binding;
 use crate::session::{Echo, Outstanding, REQUEST_COPY, Request, Session};
 
 /// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options, Echo.
-const REQUEST_OVERHEAD: usize = 112;
+pub(crate) const REQUEST_OVERHEAD: usize = 112;
 
 /// For how many seconds a server that answers 5.03 without Max-Age is left alone (RFC 7252 §5.10.5), and at least before the next
 /// Update.
 const DEFAULT_PAUSE: u32 = 60;
 const SHORTEST_PAUSE: u32 = 10;
+
+/// Why a body, or a block of it, was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteFailed {
+    /// It changed on the way.
+    Changed,
+    /// It does not fit.
+    TooLong,
+}
+
+impl From<WriteFailed> for SendError {
+    fn from(failed: WriteFailed) -> Self {
+        match failed {
+            WriteFailed::Changed => SendError::Busy,
+            WriteFailed::TooLong => SendError::TooLong,
+        }
+    }
+}
 
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
     Client<'_, S, O, T, A, B, U>
@@ -56,6 +74,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 Some(range)
             }
             Err(SendError::Busy | SendError::Full) => None,
+            #[cfg(feature = "send")]
+            Err(_) if what == Request::Send => {
+                self.end_report(Some(Reason::Unsupported));
+                None
+            }
             // Nothing that could be sent at all: a name beyond every bound.
             Err(_) => {
                 self.attempt_failed(now, slot, Reason::Unsupported, rng);
@@ -85,7 +108,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 let is_due = registration.due.refresh
                     || (registration.due.objects && !self.is_table_changing())
                     || (registration.lifetime, registration.binding) != (lifetime, binding);
-                is_due.then_some(Request::Update { lifetime, binding })
+                let update = is_due.then_some(Request::Update { lifetime, binding });
+                #[cfg(feature = "send")]
+                let update = update.or(self.is_report_due(slot).then_some(Request::Send));
+                update
             }
             State::Deregistering { .. } => Some(Request::Deregister),
             _ => None,
@@ -118,10 +144,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 (session.registration.due.objects && !self.is_table_changing()) || session.upload.is_some()
             }
             Request::Bootstrap | Request::Deregister => false,
+            #[cfg(feature = "send")]
+            Request::Send => false,
         };
         let mut writer = Writer::new(out, session.room(), Code::POST);
-        self.write_parameters(session, what, has_links, &mut writer)?;
         let mut tag = None;
+        #[cfg(feature = "send")]
+        if what == Request::Send {
+            tag = self.write_report(&mut writer, objects)?;
+        }
+        self.write_parameters(session, what, has_links, &mut writer)?;
         if has_links {
             let room =
                 REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).saturating_sub(self.config.endpoint.len());
@@ -152,6 +184,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 session.registration.due = Due { objects, ..Due::default() };
             }
             Request::Deregister => {}
+            #[cfg(feature = "send")]
+            Request::Send => {}
         }
         Ok(range)
     }
@@ -170,6 +204,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let operation = match &what {
             Request::Bootstrap => Operation::BootstrapRequest { endpoint, preferred: None },
             Request::Deregister => Operation::Deregister { location },
+            // Written with its body.
+            #[cfg(feature = "send")]
+            Request::Send => return Ok(()),
             Request::Register { lifetime, binding } => {
                 let (binding, queue_mode) = self.binding_of(binding);
                 let parameters = Parameters {
@@ -244,30 +281,45 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         upload: &mut Upload,
         writer: &mut Writer<'_>,
         objects: &mut [&mut dyn Object],
-    ) -> Result<Option<[u8; 4]>, SendError> {
-        const BLOCK_OPTIONS: usize = 61;
+    ) -> Result<Option<[u8; 4]>, WriteFailed> {
         let version = self.config.version;
+        self.write_upload(upload, writer, objects, &mut |tree, sink| {
+            tree.emit_links(version, &Root::default(), sink).map_err(Error::from)
+        })
+    }
+
+    /// A body, or the block of it that is due; the Request-Tag that belongs to it.
+    pub(crate) fn write_upload(
+        &mut self,
+        upload: &mut Upload,
+        writer: &mut Writer<'_>,
+        objects: &mut [&mut dyn Object],
+        produce: &mut dyn FnMut(&mut Tree<'_, '_, '_>, &mut dyn Sink) -> Result<(), Error>,
+    ) -> Result<Option<[u8; 4]>, WriteFailed> {
+        const BLOCK_OPTIONS: usize = 61;
         let mut window = upload.window(writer.body(BLOCK_OPTIONS));
-        let emitted = self
-            .core
-            .with_tree(false, objects, |tree| tree.emit_links(version, &Root::default(), &mut window));
-        emitted.map_err(|_| SendError::TooLong)?;
+        let produced = self.core.with_tree(false, objects, |tree| produce(tree, &mut window));
+        produced.map_err(|_| WriteFailed::TooLong)?;
         let portion = match upload.portion(&window) {
             Ok(portion) => portion,
             Err(UploadError::Changed) => {
-                // The list changed on the way: it is sent from its beginning.
+                // It is sent from its beginning.
                 self.is_due = true;
-                return Err(SendError::Busy);
+                return Err(WriteFailed::Changed);
             }
-            Err(_) => return Err(SendError::TooLong),
+            Err(_) => return Err(WriteFailed::TooLong),
         };
-        writer.set_body(portion.length)?;
-        if let Some(block) = portion.block {
-            writer.block1(block)?;
-        }
-        if let Some(size) = portion.size {
-            writer.uint(OptionNumber::SIZE1, size)?;
-        }
+        let options = |writer: &mut Writer<'_>| -> Result<(), WriteError> {
+            writer.set_body(portion.length)?;
+            if let Some(block) = portion.block {
+                writer.block1(block)?;
+            }
+            if let Some(size) = portion.size {
+                writer.uint(OptionNumber::SIZE1, size)?;
+            }
+            Ok(())
+        };
+        options(writer).map_err(|_| WriteFailed::TooLong)?;
         Ok(portion.tag)
     }
 
@@ -295,6 +347,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 Request::Bootstrap => session.is_asked = false,
                 Request::Update { .. } => session.registration.due.refresh |= session.registration.reopen(),
                 Request::Register { .. } | Request::Deregister => {}
+                #[cfg(feature = "send")]
+                Request::Send => {}
             }
             let value = Vec::from_slice(value).unwrap_or_default();
             self.echo = Some(Echo { slot: u8::try_from(slot).unwrap_or_default(), value });
@@ -304,6 +358,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             let had_objects = session.upload.take().is_some();
             let earliest = now.after_secs(pause(message).max(SHORTEST_PAUSE));
             return session.registration.postpone_update(now, earliest, had_objects);
+        }
+        #[cfg(feature = "send")]
+        if request.what == Request::Send {
+            return self.report_answered(message);
         }
         let uploaded = session.upload.as_mut().map(|upload| upload.handle(message));
         match uploaded {
@@ -329,6 +387,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             }
             Request::Update { lifetime, binding } => self.updated(now, slot, (lifetime, binding), code),
             Request::Deregister => self.deregistered(now, slot),
+            #[cfg(feature = "send")]
+            Request::Send => {}
         }
         self.postpone(now, slot, request.what, message, rng);
     }

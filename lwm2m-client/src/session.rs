@@ -324,4 +324,7 @@ pub(crate) enum Request {
     Update { lifetime: u32, binding: Binding },
     /// DELETE of the location
     Deregister,
+    /// POST /dp
+    #[cfg(feature = "send")]
+    Send,
 }

@@ -26,6 +26,8 @@ mod raw_public_keys;
 mod registration;
 mod rekey;
 mod reporting;
+#[cfg(feature = "send")]
+mod send;
 mod several_servers;
 #[cfg(feature = "suites")]
 mod suites;

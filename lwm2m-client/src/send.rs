@@ -1,0 +1,162 @@
+//! Send: values that the device reports by itself (LwM2M Core 1.1.1 §6.4.5).
+//!
+//! Values are read when a message or a block of it is written, as for an answer, and held nowhere. Invariant: one report is
+//! under way at a time; it ends with a notice.
+
+use core::fmt;
+
+use lwm2m_coap::block::{Szx, Upload, Uploaded};
+use lwm2m_coap::{Code, Message, Writer};
+use lwm2m_objects::{Content, Context, Format, Object, Operation, Path, Paths, Version, mapping};
+
+use crate::account::ShortServerId;
+use crate::client::Client;
+use crate::composite::Places;
+use crate::error::Reason;
+use crate::event::{Notice, Role};
+use crate::requests::{REQUEST_OVERHEAD, WriteFailed};
+use crate::session::REQUEST_COPY;
+
+/// `/1/x/23`: whether the device may not report by itself.
+const MUTE_SEND: u16 = 23;
+
+/// The report under way.
+pub(crate) struct Report {
+    slot: usize,
+    server: ShortServerId,
+    places: Places,
+    upload: Option<Upload>,
+}
+
+impl Report {
+    const fn role(&self) -> Role {
+        Role::Server(self.server)
+    }
+}
+
+/// Why a report cannot be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotSent {
+    /// The device is not registered with this server.
+    NotRegistered,
+    /// The server does not want it: `/1/x/23` (Mute Send) is true, or not set.
+    Muted,
+    /// Another report is under way.
+    Busy,
+    /// There are no places, or more than 16.
+    Places,
+    /// LwM2M 1.0 has no Send.
+    Version,
+}
+
+impl fmt::Display for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotSent::NotRegistered => "the device is not registered with this server",
+            NotSent::Muted => "the server does not want reports: /1/x/23 is true or not set",
+            NotSent::Busy => "another report is under way",
+            NotSent::Places => "a report is about 1 to 16 places",
+            NotSent::Version => "LwM2M 1.0 has no Send",
+        })
+    }
+}
+
+impl core::error::Error for NotSent {}
+
+impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
+    Client<'_, S, O, T, A, B, U>
+{
+    /// Reports what is at these places, at any level, to a server: as much of it as the server may read, as it is when it is
+    /// sent. Then drain [`Client::poll_transmit`]. How it ended is told by [`Notice::Reported`] or [`Notice::NotReported`].
+    ///
+    /// # Errors
+    /// [`NotSent`]: nothing has changed.
+    pub fn send(&mut self, server: ShortServerId, places: &[Path]) -> Result<(), NotSent> {
+        if self.config.version < Version::new(1, 1) {
+            return Err(NotSent::Version);
+        }
+        // One for an account that is no more does not count.
+        if self.report.as_ref().is_some_and(|report| self.role_of(report.slot) == Some(report.role())) {
+            return Err(NotSent::Busy);
+        }
+        let places = Places::from_slice(places).map_err(|_| NotSent::Places)?;
+        if places.is_empty() {
+            return Err(NotSent::Places);
+        }
+        let slot = self.sessions.iter().position(|session| {
+            session.as_ref().is_some_and(|session| {
+                session.role == Role::Server(server) && session.registration.is_alive()
+            })
+        });
+        let slot = slot.ok_or(NotSent::NotRegistered)?;
+        let account = self.core.accounts.server_of(server);
+        if account.and_then(|account| account.value(MUTE_SEND)) != Some(0) {
+            return Err(NotSent::Muted);
+        }
+        self.report = Some(Report { slot, server, places, upload: None });
+        self.is_due = true;
+        Ok(())
+    }
+
+    /// Whether a report waits for this session.
+    pub(crate) fn is_report_due(&self, slot: usize) -> bool {
+        let report = self.report.as_ref().filter(|report| report.slot == slot);
+        report.is_some_and(|report| self.role_of(slot) == Some(report.role()))
+    }
+
+    /// Writes the report, or the block of it that is due; the Request-Tag that belongs to it.
+    pub(crate) fn write_report(
+        &mut self,
+        writer: &mut Writer<'_>,
+        objects: &mut [&mut dyn Object],
+    ) -> Result<Option<[u8; 4]>, WriteFailed> {
+        let Some(mut report) = self.report.take() else { return Err(WriteFailed::TooLong) };
+        let format = Format::SENML_CBOR;
+        let send = Operation::Send { content: Content { format, payload: &[] } };
+        let guard = self.guard(report.role());
+        let version = self.config.version;
+        let largest = Szx::fitting(REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).min(self.config.block_size));
+        let mut upload = report.upload.take().unwrap_or(Upload::new(largest));
+        let context = Context { access: Self::access(&guard), version, ..Context::default() };
+        let read = Operation::ReadComposite { paths: Paths::List(&report.places), accept: Some(format) };
+        let written =
+            mapping::emit_registration(&send, writer).map_err(|_| WriteFailed::TooLong).and_then(|()| {
+                self.write_upload(&mut upload, writer, objects, &mut |tree, sink| {
+                    tree.perform(&read, &context, sink).map(|_| ())
+                })
+            });
+        // One whose values changed on the way is sent from its beginning.
+        report.upload = if written == Err(WriteFailed::Changed) { None } else { Some(upload) };
+        self.report = Some(report);
+        written
+    }
+
+    /// Takes the answer to a report or to a block of it.
+    pub(crate) fn report_answered(&mut self, message: &Message<'_>) {
+        let Some(report) = self.report.as_mut() else { return };
+        let progress = report.upload.as_mut().map(|upload| upload.handle(message));
+        match progress {
+            Some(Ok(Uploaded::Continue)) => {}
+            Some(Ok(Uploaded::Done)) if message.code == Code::CHANGED => self.end_report(None),
+            _ => self.end_report(Some(Reason::Refused(message.code.as_u8()))),
+        }
+    }
+
+    /// The report has ended, or came to nothing.
+    pub(crate) fn end_report(&mut self, failed: Option<Reason>) {
+        let Some(Report { server, .. }) = self.report.take() else { return };
+        self.notice(match failed {
+            None => Notice::Reported { server },
+            Some(reason) => Notice::NotReported { server, reason },
+        });
+        self.is_due = true;
+    }
+
+    /// The session with this server is gone, and a report to it with that.
+    pub(crate) fn forget_report(&mut self, slot: usize, reason: Reason) {
+        if self.is_report_due(slot) {
+            self.end_report(Some(reason));
+        }
+    }
+}
