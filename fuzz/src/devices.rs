@@ -189,6 +189,12 @@ impl World {
                 mode: WriteMode::Replace,
                 values: vec![(path, lwm2m_server::Value::Opaque(vec![7; 1500]))],
             },
+            11 => Operation::ReadComposite { paths: vec![path, Path::resource(3, 0, 0)], format },
+            12 => Operation::ObserveComposite { paths: vec![Path::object(1), path], format },
+            13 => {
+                let value = lwm2m_server::Value::Integer(i64::from(script.byte()?));
+                Operation::WriteComposite { values: vec![(Path::resource(1, 0, 1), value.clone()), (path, value)] }
+            }
             _ => Operation::Create { object: 1, instance: None, values: Vec::new() },
         };
         // Refused where it makes no sense.

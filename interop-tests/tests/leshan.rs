@@ -37,6 +37,35 @@ fn the_reference_implementation_bootstraps_registers_and_is_managed_by_itself() 
     server.wait_for("unregistered device expired=false");
 }
 
+/// Reads, writes and observes several places at once at our client through Leshan's server, and gets reports.
+fn manage_several(server: &mut Server, device: &str) {
+    for format in ["SENML_CBOR", "SENML_JSON"] {
+        let read =
+            server.ask(&format!("read-composite {device} {format} /3/0/16 /1/0 /3303/0/5700 /3/0/999 /7"));
+        assert!(read.starts_with("205") && read.contains("/3303/0/5700"), "{format}: {read}");
+        assert!(read.contains("id=16, value=U"), "{format}: {read}");
+        let read = server.ask(&format!("read-composite {device} {format} /0/0"));
+        assert!(read.starts_with("401"), "{format}: {read}");
+        let values = "/1/0/1 integer 300 /3/0/14 text";
+        let written = server.ask(&format!("write-composite {device} {format} {values} +07:00"));
+        assert!(written.starts_with("204"), "{format}: {written}");
+        assert!(server.ask(&format!("read {device} /3/0/14 TEXT")).contains("+07:00"));
+        let refused = server.ask(&format!("write-composite {device} {format} {values} +08:00 /3/0/0 text x"));
+        assert!(refused.starts_with("405"), "{format}: {refused}");
+        assert!(server.ask(&format!("read {device} /3/0/14 TEXT")).contains("+07:00"));
+        let observed = server.ask(&format!("observe-composite {device} {format} /3303/0/5700 /3/0/14"));
+        assert!(observed.starts_with("205") && observed.contains("+07:00"), "{format}: {observed}");
+        let notified = server.wait_for(&format!("notified-composite {device} 205"));
+        assert!(notified.contains("/3303/0/5700") && notified.contains("+07:00"), "{format}: {notified}");
+        let cancelled = server.ask(&format!("cancel-composite {device} {format}"));
+        assert!(cancelled.starts_with("205"), "{format}: {cancelled}");
+    }
+    // Mute Send.
+    assert!(server.ask(&format!("write {device} /1/0/23 TEXT boolean false")).starts_with("204"));
+    let reported = server.wait_for(&format!("reported {device}"));
+    assert!(reported.contains("/3303/0/5700") && reported.contains("+07:00"), "{reported}");
+}
+
 /// Reads, writes, observes and executes at our client through Leshan's server.
 fn manage(server: &mut Server, device: &str) {
     let read = server.ask(&format!("read {device} /3/0 TLV"));
@@ -81,11 +110,14 @@ fn manage(server: &mut Server, device: &str) {
 #[test]
 fn our_client_registers_at_leshan_without_security_and_is_managed() {
     let Some(mut server) = Server::start() else { return };
-    let mut client = ours::Client::start("plain", &server.uri(), None);
+    let arguments =
+        ["--lifetime", "300", "--report", "/3303/0/5700", "--report", "/3/0/14", "--report-every", "1"];
+    let mut client = ours::Client::run("plain", &server.uri(), None, &arguments);
     let registered = server.wait_for("registered plain");
     assert!(registered.contains("lifetime=300 version=1.1 binding=[U]"), "{registered}");
     assert!(registered.contains("</3/0>") && !registered.contains("</0"), "{registered}");
     manage(&mut server, "plain");
+    manage_several(&mut server, "plain");
     client.process.interrupt();
     server.wait_for("unregistered plain expired=false");
     assert_eq!(client.process.wait_for_exit(), Some(0));
@@ -204,6 +236,29 @@ fn manage_through_rest(server: &mut ours::Server, client: &mut Client, device: &
     assert!(observed.contains("20.5"), "{observed}");
     client.process.say("temperature 33.25");
     server.wait_for(&["notification", device, "33.25"]);
+
+    let several = path("/composite?paths=/3/0/14,/3303/0/5700,/3/0/999");
+    let read = text(server.must("GET", &several, &none));
+    assert!(read.contains("+05:00") && read.contains("33.25") && read.contains("\"format\":112"), "{read}");
+    for format in ["110", "112"] {
+        let read = text(server.must("GET", &format!("{several}&format={format}"), &none));
+        assert!(read.contains("33.25") && read.contains(&format!("\"format\":{format}")), "{read}");
+    }
+    server.must("PUT", &path("/composite"), &json!({ "values": { "/3/0/14": "+06:00", "/1/0/1": 200 } }));
+    client.wait_for("written /3/0/14 +06:00");
+    let paths = json!({ "paths": ["/3303/0/5700", "/3/0/14"] });
+    let observed = server.must("POST", &path("/composite"), &paths);
+    assert!(observed.to_string().contains("+06:00"), "{observed}");
+    client.process.say("temperature 34.5");
+    server.wait_for(&["notification", device, "34.5", "+06:00"]);
+    server.must("DELETE", &path(&format!("/observations?id={}", observed["id"])), &none);
+    client.process.say("report SENML_JSON /3303/0/5700 /3/0/14");
+    client.wait_for("reported 204");
+    server.wait_for(&["reported", device, "34.5", "+06:00", "\"time_ms\":null"]);
+    client.process.say("collect /3303/0/5700");
+    client.process.say("report SENML_CBOR");
+    let dated = server.wait_for(&["reported", device, "34.5"]);
+    assert!(!dated.contains("null"), "{dated}");
 
     server.must("PUT", &path("/objects/1/0/1"), &json!(120));
     server.wait_for(&["updated", device]);

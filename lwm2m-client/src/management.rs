@@ -55,7 +55,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     session.reply = Some(reply);
                 }
             }
-            Input::Response { request, message } => self.handle_response(now, slot, request, &message, rng),
+            Input::Response { request, message } => {
+                self.handle_response(now, slot, request, &message, objects, rng)
+            }
             // A client observes nothing: whatever it is, nobody waits for it.
             Input::Unsolicited { header, .. } => peer.reject(header),
             Input::Reset(Sent::Notification(token)) => self.reporting.cancel(slot, token),

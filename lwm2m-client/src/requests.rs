@@ -330,6 +330,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         slot: usize,
         id: RequestId,
         message: &Message<'_>,
+        #[cfg_attr(not(feature = "send"), expect(unused_variables, reason = "of reports"))]
+        objects: &mut [&mut dyn Object],
         rng: &mut Rng<'_>,
     ) {
         let Some(session) = self.session_mut(slot) else { return };
@@ -361,7 +363,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         #[cfg(feature = "send")]
         if request.what == Request::Send {
-            return self.report_answered(message);
+            return self.report_answered(message, objects);
         }
         let uploaded = session.upload.as_mut().map(|upload| upload.handle(message));
         match uploaded {

@@ -25,6 +25,8 @@ pub(crate) struct Report {
     slot: usize,
     server: ShortServerId,
     places: Places,
+    /// Up to which time samples are reported, in seconds since 1970.
+    until: Option<i64>,
     upload: Option<Upload>,
 }
 
@@ -73,6 +75,24 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// # Errors
     /// [`NotSent`]: nothing has changed.
     pub fn send(&mut self, server: ShortServerId, places: &[Path]) -> Result<(), NotSent> {
+        self.begin_report(server, places, None)
+    }
+
+    /// The same with what objects kept of these places and its times ([`Object::dated`]), up to a time in seconds since 1970,
+    /// instead of the values as they are. When it has arrived [`Object::reported`] says so.
+    ///
+    /// # Errors
+    /// [`NotSent`]: nothing has changed.
+    pub fn send_dated(&mut self, server: ShortServerId, places: &[Path], until: i64) -> Result<(), NotSent> {
+        self.begin_report(server, places, Some(until))
+    }
+
+    fn begin_report(
+        &mut self,
+        server: ShortServerId,
+        places: &[Path],
+        until: Option<i64>,
+    ) -> Result<(), NotSent> {
         if self.config.version < Version::new(1, 1) {
             return Err(NotSent::Version);
         }
@@ -94,7 +114,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if account.and_then(|account| account.value(MUTE_SEND)) != Some(0) {
             return Err(NotSent::Muted);
         }
-        self.report = Some(Report { slot, server, places, upload: None });
+        self.report = Some(Report { slot, server, places, until, upload: None });
         self.is_due = true;
         Ok(())
     }
@@ -119,11 +139,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let largest = Szx::fitting(REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).min(self.config.block_size));
         let mut upload = report.upload.take().unwrap_or(Upload::new(largest));
         let context = Context { access: Self::access(&guard), version, ..Context::default() };
-        let read = Operation::ReadComposite { paths: Paths::List(&report.places), accept: Some(format) };
+        let (places, until) = (Paths::List(&report.places), report.until);
         let written =
             mapping::emit_registration(&send, writer).map_err(|_| WriteFailed::TooLong).and_then(|()| {
                 self.write_upload(&mut upload, writer, objects, &mut |tree, sink| {
-                    tree.perform(&read, &context, sink).map(|_| ())
+                    tree.report(&places, until, &context, sink)
                 })
             });
         // One whose values changed on the way is sent from its beginning.
@@ -133,12 +153,19 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     /// Takes the answer to a report or to a block of it.
-    pub(crate) fn report_answered(&mut self, message: &Message<'_>) {
+    pub(crate) fn report_answered(&mut self, message: &Message<'_>, objects: &mut [&mut dyn Object]) {
         let Some(report) = self.report.as_mut() else { return };
         let progress = report.upload.as_mut().map(|upload| upload.handle(message));
         match progress {
             Some(Ok(Uploaded::Continue)) => {}
-            Some(Ok(Uploaded::Done)) if message.code == Code::CHANGED => self.end_report(None),
+            Some(Ok(Uploaded::Done)) if message.code == Code::CHANGED => {
+                if let Some(until) = report.until {
+                    let places = Paths::List(&report.places);
+                    // A list can be read.
+                    let _ = self.core.with_tree(false, objects, |tree| tree.reported(&places, until));
+                }
+                self.end_report(None);
+            }
             _ => self.end_report(Some(Reason::Refused(message.code.as_u8()))),
         }
     }

@@ -3,6 +3,8 @@
 //! LwM2M Core 1.1.1 appendices E.4 and E.7. Values are functions of the time that the owner passes in; there is no clock
 //! here. Invariant: `sample` says which path changed, so that the owner can tell the client.
 
+use std::collections::VecDeque;
+
 use lwm2m_objects::{Arguments, At, Change, Completion, Error, Object, ObjectDef, Path, Value, defs};
 
 /// Seconds since 1970-01-01T00:00:00Z.
@@ -118,7 +120,12 @@ pub struct Temperature {
     least: f64,
     greatest: f64,
     application: String,
+    /// Measurements that wait to be reported, the oldest first, while they are kept.
+    kept: Option<VecDeque<(UnixTime, f64)>>,
 }
+
+/// The most measurements that are kept; older ones go.
+const KEPT: usize = 1000;
 
 impl Default for Temperature {
     fn default() -> Self {
@@ -129,7 +136,19 @@ impl Default for Temperature {
 impl Temperature {
     /// A sensor that was not sampled yet.
     pub fn new() -> Self {
-        Temperature { celsius: 21.0, least: 21.0, greatest: 21.0, application: "simulated".into() }
+        Temperature {
+            celsius: 21.0,
+            least: 21.0,
+            greatest: 21.0,
+            application: "simulated".into(),
+            kept: None,
+        }
+    }
+
+    /// Keeps measurements from now on, the last 1,000, for reports with their times.
+    #[must_use]
+    pub fn keeping(self) -> Self {
+        Temperature { kept: Some(VecDeque::new()), ..self }
     }
 
     /// Measures with a resolution of a tenth of a degree; the path of the value when it changed. `phase` in seconds
@@ -142,6 +161,12 @@ impl Temperature {
         self.greatest = self.greatest.max(celsius);
         let is_changed = celsius.to_bits() != self.celsius.to_bits();
         self.celsius = celsius;
+        if let Some(kept) = self.kept.as_mut().filter(|_| is_changed) {
+            if kept.len() >= KEPT {
+                kept.pop_front();
+            }
+            kept.push_back((now, celsius));
+        }
         is_changed.then_some(Path::resource(3303, 0, 5700))
     }
 
@@ -171,6 +196,17 @@ impl Object for Temperature {
             5750 => Value::String(&self.application),
             _ => return None,
         })
+    }
+
+    fn dated(&self, at: At, index: usize) -> Option<(i64, Value<'_>)> {
+        let kept = self.kept.as_ref().filter(|_| at.resource == 5700)?;
+        kept.get(index).map(|(time, celsius)| (*time, Value::Float(*celsius)))
+    }
+
+    fn reported(&mut self, at: At, until: i64) {
+        if let Some(kept) = self.kept.as_mut().filter(|_| at.resource == 5700) {
+            kept.retain(|(time, _)| *time > until);
+        }
     }
 
     fn apply(&mut self, _: u16, change: &Change<'_>) -> Result<(), Error> {

@@ -42,6 +42,8 @@ pub enum Leaf<'a> {
     Value(Value<'a>),
     /// An opaque that is read in chunks.
     Chunks(Chunks<'a>),
+    /// A value as it was at a time in seconds since 1970, of which there may be several at one path. Only SenML can tell.
+    Dated(i64, Value<'a>),
     /// A resource that has no resource instance.
     Empty,
 }

@@ -135,6 +135,17 @@ pub trait Object {
         self.read(At { instance, resource, resource_instance: next }).map(|_| next)
     }
 
+    /// Returns a value that a resource had, of those that wait to be reported: the `index`th, the oldest first, with its time in
+    /// seconds since 1970.
+    ///
+    /// By default none is kept: a report has the value as it is then.
+    fn dated(&self, _at: At, _index: usize) -> Option<(i64, Value<'_>)> {
+        None
+    }
+
+    /// Says that the samples of a resource up to this time have been reported, so that they can go.
+    fn reported(&mut self, _at: At, _until: i64) {}
+
     /// Returns the length in bytes of an opaque that is read in chunks through [`read_opaque`](Self::read_opaque)
     /// instead of [`read`](Self::read).
     fn opaque_length(&self, _at: At) -> Option<u32> {

@@ -357,3 +357,31 @@ fn every_truncation_is_refused() {
         }
     }
 }
+
+#[test]
+fn values_with_their_times_are_written_as_they_are_read() {
+    struct Dated;
+    impl lwm2m_objects::format::Source for Dated {
+        fn visit(&self, path: Path, each: lwm2m_objects::format::Visitor<'_>) -> Result<(), Error> {
+            assert_eq!(path, Path::ROOT);
+            for (time, value) in [(1_700_000_000, 20.5), (-60, 21.0)] {
+                each(path!("/3303/0/5700"), lwm2m_objects::format::Leaf::Dated(time, Value::Float(value)))?;
+            }
+            each(path!("/3/0/9"), lwm2m_objects::format::Leaf::Value(Value::Integer(5)))
+        }
+    }
+    for format in [Format::SENML_JSON, Format::SENML_CBOR] {
+        let mut out = heapless::Vec::<u8, 200>::new();
+        encode(format, &Path::ROOT.into(), &Dated, &mut out).unwrap();
+        let items = Items::new(&Path::ROOT.into(), Content { format, payload: &out }).unwrap();
+        let times: Vec<f64> = items.map(|item| item.unwrap().time()).collect();
+        assert_eq!(times, [1_700_000_000.0, -60.0, 0.0]);
+        if format == Format::SENML_JSON {
+            let text = r#"[{"bn":"/","n":"3303/0/5700","v":20.5,"t":1700000000},{"n":"3303/0/5700","v":21,"t":-60},{"n":"3/0/9","v":5}]"#;
+            assert_eq!(core::str::from_utf8(&out), Ok(text));
+        }
+    }
+    // Other formats cannot tell.
+    let mut out = heapless::Vec::<u8, 200>::new();
+    assert_eq!(encode(Format::TLV, &Path::ROOT.into(), &Dated, &mut out), Err(Error::NotAcceptable));
+}

@@ -8,7 +8,8 @@
 //   x509,CERTIFICATE,PRIVATE,SERVER,USAGE,NAME[,ANCHOR]
 // The settings are Californium's, as in its file of properties.
 // Prints one line for each event. Commands: `temperature VALUE` changes /3303/0/5700, `update` sends an Update, `resume`
-// does so after an abbreviated handshake, `stop` de-registers and ends.
+// does so after an abbreviated handshake, `collect PATH …` keeps values with the time, `report FORMAT` sends those, `report FORMAT
+// PATH …` sends values as they are, `stop` de-registers and ends.
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -27,6 +28,7 @@ import org.eclipse.leshan.client.object.Security;
 import org.eclipse.leshan.client.observer.LwM2mClientObserverAdapter;
 import org.eclipse.leshan.client.resource.BaseInstanceEnabler;
 import org.eclipse.leshan.client.resource.ObjectsInitializer;
+import org.eclipse.leshan.client.send.ManualDataSender;
 import org.eclipse.leshan.client.servers.LwM2mServer;
 import org.eclipse.leshan.core.ResponseCode;
 import org.eclipse.leshan.core.model.ObjectLoader;
@@ -35,6 +37,7 @@ import org.eclipse.leshan.core.model.ResourceModel;
 import org.eclipse.leshan.core.model.ResourceModel.Operations;
 import org.eclipse.leshan.core.model.ResourceModel.Type;
 import org.eclipse.leshan.core.model.StaticModel;
+import org.eclipse.leshan.core.node.LwM2mPath;
 import org.eclipse.leshan.core.node.LwM2mResource;
 import org.eclipse.leshan.core.request.*;
 import org.eclipse.leshan.core.request.argument.Arguments;
@@ -75,6 +78,8 @@ public class Client {
 
         LeshanClientBuilder builder = new LeshanClientBuilder(args[0]);
         builder.setObjects(initializer.createAll());
+        ManualDataSender collected = new ManualDataSender();
+        builder.setDataSenders(collected);
         if (security.length > 6) {
             builder.setTrustStore(List.of(SecurityUtil.certificate.decode(bytes(security[6]))));
         }
@@ -102,6 +107,20 @@ public class Client {
                 LwM2mServer server = client.getRegisteredServers().values().iterator().next();
                 client.getEndpoint(server).forceReconnection(server, true);
                 client.triggerRegistrationUpdate();
+            } else if (words[0].equals("collect")) {
+                for (int at = 1; at < words.length; at++) {
+                    collected.collectData(List.of(new LwM2mPath(words[at])));
+                }
+            } else if (words[0].equals("report")) {
+                LwM2mServer server = client.getRegisteredServers().values().iterator().next();
+                ContentFormat format = ContentFormat.fromName(words[1]);
+                if (words.length == 2) {
+                    collected.sendCollectedData(server, format, 20_000, false);
+                } else {
+                    List<String> paths = Arrays.asList(words).subList(2, words.length);
+                    SendResponse response = client.getSendService().sendData(server, format, paths, 20_000);
+                    print("reported " + (response == null ? "timeout" : response.getCode().getCode()));
+                }
             } else if (words[0].equals("stop")) {
                 break;
             }

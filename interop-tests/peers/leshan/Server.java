@@ -13,6 +13,8 @@
 //   create ENDPOINT OBJECT INSTANCE RESOURCE TYPE VALUE …
 //   execute ENDPOINT PATH [ARGUMENTS]
 //   attributes ENDPOINT PATH QUERY
+//   read-composite|observe-composite|cancel-composite ENDPOINT FORMAT PATH …
+//   write-composite ENDPOINT FORMAT PATH TYPE VALUE …
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -22,6 +24,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -50,6 +53,7 @@ import org.eclipse.leshan.server.observation.ObservationListener;
 import org.eclipse.leshan.server.registration.Registration;
 import org.eclipse.leshan.server.registration.RegistrationListener;
 import org.eclipse.leshan.server.registration.RegistrationUpdate;
+import org.eclipse.leshan.server.send.SendListener;
 import org.eclipse.leshan.servers.security.InMemorySecurityStore;
 import org.eclipse.leshan.servers.security.SecurityInfo;
 import org.eclipse.leshan.transport.californium.server.endpoint.CaliforniumServerEndpointsProvider;
@@ -91,6 +95,7 @@ public class Server {
         builder.setEndpointsProviders(endpoints.build());
         server = builder.build();
         listen();
+        listenToReports();
         server.start();
         print("ready");
 
@@ -157,11 +162,27 @@ public class Server {
             @Override
             public void onResponse(CompositeObservation observation, Registration one,
                     ObserveCompositeResponse response) {
+                print("notified-composite " + one.getEndpoint() + " " + response.getCode().getCode() + " "
+                        + response.getContent());
             }
 
             @Override
             public void onError(Observation observation, Registration one, Exception error) {
                 print("notification-error " + one.getEndpoint() + " " + error);
+            }
+        });
+    }
+
+    static void listenToReports() {
+        server.getSendService().addListener(new SendListener() {
+            @Override
+            public void dataReceived(Registration one, TimestampedLwM2mNodes data, SendRequest request) {
+                print("reported " + one.getEndpoint() + " " + data.getFlattenNodes());
+            }
+
+            @Override
+            public void onError(Registration one, String message, Exception error) {
+                print("report-error " + message + " " + error);
             }
         });
     }
@@ -188,7 +209,28 @@ public class Server {
             return "unknown " + words[1];
         }
         String path = words[2];
+        String[] paths = Arrays.copyOfRange(words, Math.min(3, words.length), words.length);
         switch (words[0]) {
+        case "read-composite":
+            ReadCompositeResponse several = send(one, new ReadCompositeRequest(format(words, 2), format(words, 2), paths));
+            return shown(several, several == null ? null : several.getContent());
+        case "observe-composite":
+            ObserveCompositeResponse begun = send(one,
+                    new ObserveCompositeRequest(format(words, 2), format(words, 2), paths));
+            return shown(begun, begun == null ? null : begun.getContent());
+        case "cancel-composite":
+            for (Observation observation : server.getObservationService().getObservations(one)) {
+                if (observation instanceof CompositeObservation) {
+                    return shown(send(one, new CancelCompositeObservationRequest((CompositeObservation) observation)), "");
+                }
+            }
+            return "error no such observation";
+        case "write-composite":
+            Map<String, Object> values = new HashMap<>();
+            for (int at = 3; at + 2 < words.length; at += 3) {
+                values.put(words[at], value(words[at + 1], words[at + 2]));
+            }
+            return shown(send(one, new WriteCompositeRequest(format(words, 2), values)), "");
         case "read":
             ReadResponse read = send(one, new ReadRequest(format(words, 3), path));
             return shown(read, read == null ? null : read.getContent());

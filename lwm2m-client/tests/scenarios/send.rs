@@ -129,3 +129,29 @@ fn what_cannot_be_sent_is_refused_at_once() {
     assert_eq!(world.client.send(ShortServerId::new(2).unwrap(), &[VALUE]), Err(NotSent::NotRegistered));
     assert!(reports(&mut world).is_empty());
 }
+
+#[test]
+fn what_was_measured_is_reported_with_its_times_and_forgotten_when_it_has_arrived() {
+    let mut world = world();
+    world.objects.temperature.kept =
+        vec![(1_700_000_000, 19.0), (1_700_000_060, 20.5), (1_700_000_120, 22.0)];
+    world.client.send_dated(server(), &[path!("/3303"), path!("/3/0/16")], 1_700_000_060).unwrap();
+    world.run(1);
+    let [report] = reports(&mut world).try_into().unwrap();
+    let content = Content { format: Format::SENML_CBOR, payload: &report.payload };
+    let items = Items::new(&Path::ROOT.into(), content).unwrap().map(Result::unwrap);
+    let told: Vec<_> = items.map(|item| (item.path, item.time())).collect();
+    assert_eq!(told, [(VALUE, 1_700_000_000.0), (VALUE, 1_700_000_060.0), (path!("/3/0/16"), 0.0)]);
+    assert_eq!(world.objects.temperature.kept, [(1_700_000_120, 22.0)]);
+
+    // What did not arrive stays.
+    world.server(DM).update_code = Code::BAD_REQUEST;
+    world.client.send_dated(server(), &[VALUE], i64::MAX).unwrap();
+    world.run(1);
+    assert_eq!(world.objects.temperature.kept.len(), 1);
+    // A value as it is tells of no time, and is no reason to forget.
+    world.server(DM).update_code = Code::CHANGED;
+    world.client.send(server(), &[VALUE]).unwrap();
+    world.run(1);
+    assert_eq!(world.objects.temperature.kept.len(), 1);
+}

@@ -496,6 +496,8 @@ pub struct Temperature {
     pub celsius: f64,
     /// Reset of the extremes is slow: it is completed later.
     pub is_slow: bool,
+    /// Measurements that wait to be reported.
+    pub kept: Vec<(i64, f64)>,
 }
 
 impl Object for Temperature {
@@ -509,6 +511,18 @@ impl Object for Temperature {
 
     fn read(&self, at: At) -> Option<Value<'_>> {
         (at.resource == 5700).then_some(Value::Float(self.celsius))
+    }
+
+    fn dated(&self, at: At, index: usize) -> Option<(i64, Value<'_>)> {
+        let kept = self.kept.get(index).filter(|_| at.resource == 5700)?;
+        Some((kept.0, Value::Float(kept.1)))
+    }
+
+    fn reported(&mut self, at: At, until: i64) {
+        assert_eq!(at.instance, 0);
+        if at.resource == 5700 {
+            self.kept.retain(|(time, _)| *time > until);
+        }
     }
 
     fn execute(&mut self, _: u16, _: u16, _: Arguments<'_>) -> Result<Completion, Error> {
@@ -731,7 +745,7 @@ impl World {
             config,
             objects: Objects {
                 device: Device::default(),
-                temperature: Temperature { celsius: 20.0, is_slow: false },
+                temperature: Temperature { celsius: 20.0, is_slow: false, kept: Vec::new() },
                 notes: Notes::default(),
             },
             flash: Flash {

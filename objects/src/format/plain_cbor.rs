@@ -21,7 +21,7 @@ pub(super) fn encode(path: Path, source: &dyn Source, sink: &mut dyn Sink) -> Re
                 emit_head(BYTES, u64::from(chunks.length), sink)?;
                 chunks.emit(sink)?;
             }
-            Leaf::Empty => return Err(Error::NotAcceptable),
+            Leaf::Dated(..) | Leaf::Empty => return Err(Error::NotAcceptable),
         }
         Ok(())
     })

@@ -27,7 +27,9 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
         }
         let below = path.ids().get(target.path.ids().len()..).unwrap_or_default();
         let is_first = core::mem::take(&mut first);
-        let fields = 1_u64.saturating_add(u64::from(is_first)).saturating_add(u64::from(!below.is_empty()));
+        let time = if let Leaf::Dated(time, _) = leaf { Some(time) } else { None };
+        let further = [is_first, !below.is_empty(), time.is_some()];
+        let fields = further.into_iter().fold(1, |fields: u64, is| fields.saturating_add(u64::from(is)));
         emit_head(MAP, fields, sink)?;
         if is_first {
             // -2, the base name.
@@ -38,7 +40,12 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
             sink.write(&[NAME])?;
             emit_counted(&|sink| emit_name(below, sink), sink)?;
         }
-        emit_leaf(leaf, sink)
+        emit_leaf(leaf, sink)?;
+        if let Some(time) = time {
+            sink.write(&[TIME])?;
+            cbor::emit_integer(time, sink)?;
+        }
+        Ok(())
     })
 }
 
@@ -56,6 +63,7 @@ const NAME: u8 = 0;
 const VALUE: u8 = 2;
 const STRING: u8 = 3;
 const BOOLEAN: u8 = 4;
+const TIME: u8 = 6;
 const DATA: u8 = 8;
 const OBJECT_LINK: &str = "vlo";
 
@@ -66,7 +74,7 @@ const MAP: u8 = 5;
 
 fn emit_leaf(leaf: Leaf<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
     let value = match leaf {
-        Leaf::Value(value) => value,
+        Leaf::Value(value) | Leaf::Dated(_, value) => value,
         Leaf::Chunks(chunks) => {
             sink.write(&[DATA])?;
             emit_head(BYTES, u64::from(chunks.length), sink)?;

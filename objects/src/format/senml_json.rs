@@ -73,18 +73,22 @@ pub(super) fn emit_fields(
         emit_name(name, sink)?;
         sink.write(b"\",")?;
     }
-    let label = match leaf {
-        Leaf::Value(Value::Integer(_) | Value::Time(_) | Value::Unsigned(_) | Value::Float(_)) => "v",
-        Leaf::Value(Value::String(_) | Value::CoreLink(_)) => labels.text,
-        Leaf::Value(Value::Boolean(_)) => labels.boolean,
-        Leaf::Value(Value::ObjectLink(_)) => labels.link,
-        Leaf::Value(Value::Opaque(_)) | Leaf::Chunks(_) | Leaf::Empty => labels.data.unwrap_or(labels.text),
+    let value = match leaf {
+        Leaf::Value(value) | Leaf::Dated(_, value) => Some(value),
+        Leaf::Chunks(_) | Leaf::Empty => None,
+    };
+    let label = match value {
+        Some(Value::Integer(_) | Value::Time(_) | Value::Unsigned(_) | Value::Float(_)) => "v",
+        Some(Value::String(_) | Value::CoreLink(_)) => labels.text,
+        Some(Value::Boolean(_)) => labels.boolean,
+        Some(Value::ObjectLink(_)) => labels.link,
+        Some(Value::Opaque(_)) | None => labels.data.unwrap_or(labels.text),
     };
     emit_text(label, sink)?;
     sink.write(b":")?;
     let alphabet = if labels.data.is_some() { UNPADDED } else { PADDED };
     match leaf {
-        Leaf::Value(value) => match value {
+        Leaf::Value(value) | Leaf::Dated(_, value) => match value {
             Value::Integer(value) | Value::Time(value) => emit_integer(value, sink)?,
             Value::Unsigned(value) => emit_unsigned(value, sink)?,
             Value::Float(value) if value.is_finite() => emit_float(value, sink)?,
@@ -109,6 +113,10 @@ pub(super) fn emit_fields(
             sink.write(b"\"")?;
         }
         Leaf::Empty => sink.write(b"\"\"")?,
+    }
+    if let Leaf::Dated(time, _) = leaf {
+        sink.write(b",\"t\":")?;
+        emit_integer(time, sink)?;
     }
     Ok(sink.write(b"}")?)
 }

@@ -25,7 +25,7 @@ pub(super) fn encode(path: Path, source: &dyn Source, sink: &mut dyn Sink) -> Re
             Leaf::Chunks(chunks) => {
                 chunks.try_for_each(&mut |chunk| Ok(emit_base64(PADDED, chunk, sink)?))?
             }
-            Leaf::Empty => return Err(Error::NotAcceptable),
+            Leaf::Dated(..) | Leaf::Empty => return Err(Error::NotAcceptable),
         }
         Ok(())
     })

@@ -63,6 +63,7 @@ fn emit_leaf(kind: Type, id: u16, leaf: Leaf<'_>, sink: &mut dyn Sink) -> Result
             chunks.emit(sink)?;
         }
         Leaf::Empty => emit_header(kind, id, 0, sink)?,
+        Leaf::Dated(..) => return Err(Error::NotAcceptable),
     }
     Ok(())
 }

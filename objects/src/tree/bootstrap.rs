@@ -73,7 +73,12 @@ impl Tree<'_, '_, '_> {
         };
         self.locate(path)?;
         let format = accept.unwrap_or(context.format);
-        encode(format, &path.into(), &Readable { tree: self, access: &Unrestricted }, body)?;
+        encode(
+            format,
+            &path.into(),
+            &Readable { tree: self, access: &Unrestricted, dated_until: None },
+            body,
+        )?;
         Ok(Outcome::Content(format))
     }
 
@@ -105,7 +110,7 @@ impl Tree<'_, '_, '_> {
         Ok(Outcome::Deleted)
     }
 
-    fn id_at(&self, index: usize) -> Option<u16> {
+    pub(super) fn id_at(&self, index: usize) -> Option<u16> {
         let object = self.objects().nth(index)?;
         Some(object.definition().id)
     }

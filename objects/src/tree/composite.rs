@@ -8,7 +8,7 @@ use super::read::Readable;
 use super::write::{Rule, Writing};
 use super::{Context, Right, Tree, instances, is_hidden};
 use crate::format::{Items, Source, Visitor, encode};
-use crate::{Content, Error, Format, Outcome, Path, Paths, Target, UNASSIGNED, Version};
+use crate::{At, Content, Error, Format, Object, Outcome, Path, Paths, Target, UNASSIGNED, Version};
 
 impl Tree<'_, '_, '_> {
     /// What is there of the paths and may be read, in one pack; what is not is left out.
@@ -26,7 +26,8 @@ impl Tree<'_, '_, '_> {
         if !is_pack(format) {
             return Err(Error::NotAcceptable);
         }
-        let selected = Selected { readable: Readable { tree: self, access: context.access }, paths };
+        let readable = Readable { tree: self, access: context.access, dated_until: None };
+        let selected = Selected { readable, paths };
         let mut is_empty = true;
         selected.visit(Path::ROOT, &mut |_, _| {
             is_empty = false;
@@ -41,6 +42,40 @@ impl Tree<'_, '_, '_> {
         };
         encode(format, &Target { prefix, path: Path::ROOT }, &selected, body)?;
         Ok(Outcome::Content(format))
+    }
+
+    /// Writes a report of what the server may read of the paths, in SenML CBOR (LwM2M Core 1.2.1 §6.4.7): of a resource with samples
+    /// up to `until`, in seconds since 1970, those with their times; of another one its value as it is.
+    ///
+    /// # Errors
+    /// Those of the objects and of the sink.
+    pub fn report(
+        &self,
+        paths: &Paths<'_>,
+        until: Option<i64>,
+        context: &Context<'_>,
+        body: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let readable = Readable { tree: self, access: context.access, dated_until: until };
+        let target = Target { prefix: None, path: Path::ROOT };
+        encode(Format::SENML_CBOR, &target, &Selected { readable, paths }, body)
+    }
+
+    /// Tells the objects that a report up to this time has arrived.
+    ///
+    /// # Errors
+    /// The paths cannot be read.
+    pub fn reported(&mut self, paths: &Paths<'_>, until: i64) -> Result<(), Error> {
+        paths.try_for_each(&mut |path| {
+            let mut index = 0_usize;
+            while let Some(id) = self.id_at(index) {
+                index = index.saturating_add(1);
+                if let Some(object) = self.object_mut(id).filter(|_| is_meant(id, path.object_id())) {
+                    tell(object, path, until);
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Tells whether some of the paths lead to what the server has no right to.
@@ -100,6 +135,38 @@ impl Tree<'_, '_, '_> {
             writing.apply(self.object_mut(id).ok_or(Error::NotFound)?).map(|_| ())
         })?;
         Ok(Outcome::Changed)
+    }
+}
+
+fn is_meant(id: u16, only: Option<u16>) -> bool {
+    only.is_none_or(|only| only == id)
+}
+
+/// Tells an object that what lies at or below a path was reported.
+fn tell(object: &mut dyn Object, path: Path, until: i64) {
+    let mut next = object.next_instance(None);
+    while let Some(instance) = next {
+        next = object.next_instance(Some(instance));
+        if !is_meant(instance, path.instance_id()) {
+            continue;
+        }
+        for definition in object.definition().resources {
+            let resource = definition.id;
+            if !is_meant(resource, path.resource_id()) {
+                continue;
+            }
+            if !definition.multiple {
+                object.reported(At { instance, resource, resource_instance: 0 }, until);
+                continue;
+            }
+            let mut next = object.next_resource_instance(instance, resource, None);
+            while let Some(resource_instance) = next {
+                next = object.next_resource_instance(instance, resource, Some(resource_instance));
+                if is_meant(resource_instance, path.resource_instance_id()) {
+                    object.reported(At { instance, resource, resource_instance }, until);
+                }
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ impl Tree<'_, '_, '_> {
         if place.resource.is_some_and(|definition| !definition.operations.is_readable()) {
             return Err(Error::MethodNotAllowed);
         }
-        let readable = Readable { tree: self, access: context.access };
+        let readable = Readable { tree: self, access: context.access, dated_until: None };
         if path.level() >= Level::Resource {
             let mut found = false;
             readable.visit(path, &mut |_, _| {
@@ -45,6 +45,8 @@ impl Tree<'_, '_, '_> {
 pub(super) struct Readable<'a, 't, 'c, 'o> {
     pub(super) tree: &'a Tree<'t, 'c, 'o>,
     pub(super) access: &'a dyn Access,
+    /// Of what has samples up to this time, those instead of the value as it is.
+    pub(super) dated_until: Option<i64>,
 }
 
 impl Source for Readable<'_, '_, '_, '_> {
@@ -66,7 +68,14 @@ impl Source for Readable<'_, '_, '_, '_> {
                         && object.has(instance, resource.id)
                 });
                 for resource in readable {
-                    visit_resource(object, instance, resource, path.resource_instance_id(), each)?;
+                    visit_resource(
+                        object,
+                        instance,
+                        resource,
+                        path.resource_instance_id(),
+                        self.dated_until,
+                        each,
+                    )?;
                 }
             }
             // Of two objects with the same identifier the first counts.
@@ -83,28 +92,44 @@ fn visit_resource(
     instance: u16,
     definition: &ResourceDef,
     only: Option<u16>,
+    dated_until: Option<i64>,
     each: Visitor<'_>,
 ) -> Result<(), Error> {
     let resource = definition.id;
     let path = Path::resource(object.definition().id, instance, resource);
+    let mut visit = |path, at| match dated_until {
+        Some(until) if visit_samples(object, path, at, definition.kind, until, each)? => Ok(()),
+        _ => visit_value(object, path, at, definition.kind, each),
+    };
     if !definition.multiple {
-        return visit_value(
-            object,
-            path,
-            At { instance, resource, resource_instance: 0 },
-            definition.kind,
-            each,
-        );
+        return visit(path, At { instance, resource, resource_instance: 0 });
     }
     let mut empty = true;
     for resource_instance in resource_instances(object, instance, resource) {
         empty = false;
         if only.is_none_or(|only| only == resource_instance) {
             let path = path.child(resource_instance).unwrap_or(path);
-            visit_value(object, path, At { instance, resource, resource_instance }, definition.kind, each)?;
+            visit(path, At { instance, resource, resource_instance })?;
         }
     }
     if empty { each(path, Leaf::Empty) } else { Ok(()) }
+}
+
+/// Visits what an object kept of a resource up to a time; whether there was something.
+fn visit_samples(
+    object: &dyn Object,
+    path: Path,
+    at: At,
+    kind: Kind,
+    until: i64,
+    each: Visitor<'_>,
+) -> Result<bool, Error> {
+    let mut index = 0_usize;
+    while let Some((time, value)) = object.dated(at, index).filter(|(time, _)| *time <= until) {
+        each(path, Leaf::Dated(time, convert(value, kind).ok_or(Error::Internal)?))?;
+        index = index.saturating_add(1);
+    }
+    Ok(index > 0)
 }
 
 fn visit_value(object: &dyn Object, path: Path, at: At, kind: Kind, each: Visitor<'_>) -> Result<(), Error> {

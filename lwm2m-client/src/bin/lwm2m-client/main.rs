@@ -5,6 +5,8 @@
 //! handshake is a refusal, and the next one begins soon.
 
 mod credentials;
+#[cfg(feature = "send")]
+mod reports;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -62,6 +64,9 @@ struct Arguments {
     /// Give up when the first bootstrap or registration came to nothing for that long, or is refused; 0 never gives up.
     #[arg(long, value_name = "S", default_value_t = 60)]
     give_up: u64,
+    #[cfg(feature = "send")]
+    #[command(flatten)]
+    reports: reports::Options,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -190,8 +195,14 @@ fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
     }
     let mut device = Device::new(&arguments.endpoint);
     let mut temperature = Temperature::new();
+    #[cfg(feature = "send")]
+    if arguments.reports.is_some() {
+        temperature = temperature.keeping();
+    }
     let mut location = Location::new();
     let mut patience = Patience::new(arguments.give_up);
+    #[cfg(feature = "send")]
+    let mut reports = reports::Reports::new(&arguments.reports);
     let mut stopping = None;
     loop {
         let now = unix_time();
@@ -203,7 +214,11 @@ fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
         for notice in runner.turn(&mut objects, Duration::from_millis(200)) {
             log(&notice);
             patience.note(&notice);
+            #[cfg(feature = "send")]
+            reports.note(&notice);
         }
+        #[cfg(feature = "send")]
+        reports.send(&mut runner, unix_time());
         if let Some(reason) = patience.verdict() {
             eprintln!("lwm2m-client: giving up: {reason}");
             return ExitCode::from(3);
@@ -334,6 +349,12 @@ fn log(notice: &Notice) {
         }
         Notice::Registered { server } => tracing::info!("registered with server {}", server.get()),
         Notice::Updated { server } => tracing::info!("registration updated with server {}", server.get()),
+        #[cfg(feature = "send")]
+        Notice::Reported { server } => tracing::info!("reported to server {}", server.get()),
+        #[cfg(feature = "send")]
+        Notice::NotReported { server, reason } => {
+            tracing::warn!("server {} did not take the report: {reason}", server.get());
+        }
         Notice::RegistrationRetry { server, reason } => {
             tracing::warn!("server {}: {reason}; trying again", server.get());
         }
