@@ -20,7 +20,7 @@ use crate::server::{Binding, Server};
 pub(crate) const LOCATION_CAPACITY: usize = 48;
 
 /// For how many seconds a request may stay without an answer until CoAP gives up (RFC 7252 §4.8.2).
-const MAX_TRANSMIT_WAIT: u32 = 93;
+pub(crate) const MAX_TRANSMIT_WAIT: u32 = 93;
 
 /// `/1/x/17` to `/1/x/20`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ fn serve_again(data: &std::path::Path, served: Served) -> Served {
 
 /// A device that has registered and sleeps by now, as the server knows.
 fn asleep(served: &Served, name: &str) -> Sleeper {
-    let mut device = Sleeper::new(name, &served.addresses["coap"]);
+    let mut device = Sleeper::new(name, &served.addresses["coap"], 1);
     device.until("the registration", Sleeper::is_registered);
     device.until("sleep", |_| {
         get(served, &format!("/devices/{name}")).pointer("/registration/awake") == Some(&json!(false))

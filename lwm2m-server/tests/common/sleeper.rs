@@ -1,5 +1,7 @@
 //! Devices in queue mode: each is a whole client of this project with a socket of its own, whose receiver is off while it sleeps.
 
+#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses a part")]
+
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -28,6 +30,12 @@ pub(crate) struct Counter {
     pub(crate) is_mute: bool,
 }
 
+impl Counter {
+    pub(crate) fn total(&self) -> usize {
+        self.executed.values().map(|count| *count as usize).sum()
+    }
+}
+
 impl Object for Counter {
     fn definition(&self) -> &'static ObjectDef {
         &defs::TEMPERATURE
@@ -49,8 +57,8 @@ impl Object for Counter {
 }
 
 impl Sleeper {
-    /// A device without security that registers at the first turn.
-    pub(crate) fn new(name: &str, server: &str) -> Self {
+    /// A device without security that registers at the first turn, and listens for so many seconds after each of its messages.
+    pub(crate) fn new(name: &str, server: &str, awake: u32) -> Self {
         let mut store = Store::in_memory();
         let uri = format!("coap://{server}");
         let account = FactoryAccount::server(1, &uri, Server::new(0, ShortServerId::FIRST, 3600), None);
@@ -61,7 +69,7 @@ impl Sleeper {
         // The name lives as long as the process, as that of a real device does.
         let name: &'static str = name.to_owned().leak();
         Self {
-            client: Box::new(Client::new(Config { is_queue_mode: true, ..Config::new(name) })),
+            client: Box::new(Client::new(Config { is_queue_mode: true, awake, ..Config::new(name) })),
             store,
             socket,
             account: None,
@@ -105,6 +113,11 @@ impl Sleeper {
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
+    }
+
+    /// Whether its receiver is off.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.client.sleeps_from().is_some_and(|from| from <= self.now())
     }
 
     pub(crate) fn is_registered(&self) -> bool {
