@@ -15,7 +15,7 @@ use crate::core_objects::Core;
 use crate::error::Reason;
 use crate::event::{AccountId, Counters, Event, Notice};
 use crate::persist::RECORD_OVERHEAD;
-use crate::registration::{MAX_TRANSMIT_WAIT, State, Then};
+use crate::registration::{State, Then};
 use crate::reporting::Reporting;
 use crate::session::{Echo, Link, Session};
 use crate::storage::Storage;
@@ -32,9 +32,6 @@ pub struct Config<'a> {
     pub version: Version,
     /// Whether the device sleeps between its messages (queue mode).
     pub is_queue_mode: bool,
-    /// In queue mode, for how many seconds the receiver stays on after the last message: as long as its servers think, by
-    /// default MAX_TRANSMIT_WAIT (LwM2M Core 1.1.1 §6.5). [`Client::sleeps_from`] counts them.
-    pub awake: u32,
     /// The largest datagram to send, in bytes.
     pub mtu: usize,
     /// The largest block of a block-wise transfer, in bytes; a power of two from 16 to 1024.
@@ -59,14 +56,13 @@ pub struct Config<'a> {
 }
 
 impl<'a> Config<'a> {
-    /// LwM2M 1.1, always awake, or for 93 seconds in queue mode, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs
-    /// towards the servers, no limit for their records, no secure element, no trust anchors.
+    /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
+    /// limit for their records, no secure element, no trust anchors.
     pub const fn new(endpoint: &'a str) -> Self {
         Config {
             endpoint,
             version: Version { major: 1, minor: 1 },
             is_queue_mode: false,
-            awake: MAX_TRANSMIT_WAIT,
             mtu: 576,
             block_size: 256,
             connection_id: Some(0),
@@ -139,8 +135,6 @@ pub struct Client<
     pub(crate) closed: u32,
     notices: Deque<Notice, NOTICES>,
     pub(crate) counters: Counters,
-    /// When the last datagram was written.
-    pub(crate) last_sent: Instant,
     /// The time of the last call.
     pub(crate) now: Instant,
     pub(crate) is_started: bool,
@@ -187,7 +181,6 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             closed: 0,
             notices: Deque::new(),
             counters: Counters::default(),
-            last_sent: Instant::from_millis(0),
             now: Instant::from_millis(0),
             is_started: false,
             is_due: true,
@@ -270,16 +263,15 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             .min()
     }
 
-    /// In queue mode, from when the receiver may be switched off (LwM2M Core 1.1.1 §6.5): [`Config::awake`] after the last
-    /// message. `None` without queue mode, and while something is under way that ends with an answer. Ask again after every
-    /// call. The clock goes on while the receiver is off: [`poll_timeout`](Self::poll_timeout) tells when the device has
-    /// something to say next, and every message wakes the servers' queues.
-    pub fn sleeps_from(&self) -> Option<Instant> {
-        let is_quiet = !self.is_due
+    /// Whether nothing is under way that ends with an answer. In queue mode the receiver may be switched off when that has been so
+    /// for as long as servers think that the device listens, [`MAX_TRANSMIT_WAIT`](crate::MAX_TRANSMIT_WAIT) seconds by default, since the last datagram of
+    /// [`poll_transmit`](Self::poll_transmit) (LwM2M Core 1.1.1 §6.5). The clock goes on meanwhile: at
+    /// [`poll_timeout`](Self::poll_timeout) the device has something to say, and every message of it wakes the servers' queues.
+    pub fn is_quiet(&self) -> bool {
+        !self.is_due
+            && self.is_started
             && !self.bootstrap.is_under_way()
-            && self.sessions.iter().flatten().all(Session::is_quiet);
-        let awake = core::time::Duration::from_secs(self.config.awake.into());
-        (self.config.is_queue_mode && is_quiet).then(|| self.last_sent.saturating_add(awake))
+            && self.sessions.iter().flatten().all(Session::is_quiet)
     }
 
     /// Tells that something changed by itself: a value, or for a path above, any number of values, or which instances there

@@ -487,7 +487,6 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         for slot in 0..S {
             if let Some(range) = self.transmit(now, slot, out, objects, rng) {
                 let account = crate::AccountId(u8::try_from(slot).ok()?);
-                self.last_sent = now;
                 return Some((account, out.get(range)?));
             }
         }

@@ -171,7 +171,6 @@ fn of_ten_requests_each_to_a_thousand_devices_none_is_lost_and_none_executed_twi
     let folder = tempfile::tempdir().unwrap();
     let running = Running::start(folder.path());
     let server = running.served.lock().unwrap().as_ref().unwrap().addresses["coap"].clone();
-    let awake = u32::try_from(AWAKE).unwrap();
     let (asked, acknowledged) = (Asked::default(), AtomicUsize::new(0));
     let (executed, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let total = devices() * REQUESTS;
@@ -180,7 +179,7 @@ fn of_ten_requests_each_to_a_thousand_devices_none_is_lost_and_none_executed_twi
         let groups: Vec<_> = (0..WORKERS)
             .map(|worker| {
                 let numbers: Vec<usize> = (worker..devices()).step_by(WORKERS).collect();
-                let own = numbers.iter().map(|number| Sleeper::new(&name(*number), &server, awake)).collect();
+                let own = numbers.iter().map(|number| Sleeper::new(&name(*number), &server, AWAKE)).collect();
                 let (executed, is_over) = (&executed, &is_over);
                 scope.spawn(move || numbers.into_iter().zip(live(own, executed, is_over)).collect())
             })

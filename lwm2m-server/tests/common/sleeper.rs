@@ -19,6 +19,8 @@ pub(crate) struct Sleeper {
     socket: UdpSocket,
     account: Option<AccountId>,
     started: Clock,
+    last_sent: Instant,
+    awake: Duration,
     pub(crate) counter: Counter,
 }
 
@@ -58,7 +60,7 @@ impl Object for Counter {
 
 impl Sleeper {
     /// A device without security that registers at the first turn, and listens for so many seconds after each of its messages.
-    pub(crate) fn new(name: &str, server: &str, awake: u32) -> Self {
+    pub(crate) fn new(name: &str, server: &str, awake: u64) -> Self {
         let mut store = Store::in_memory();
         let uri = format!("coap://{server}");
         let account = FactoryAccount::server(1, &uri, Server::new(0, ShortServerId::FIRST, 3600), None);
@@ -69,11 +71,13 @@ impl Sleeper {
         // The name lives as long as the process, as that of a real device does.
         let name: &'static str = name.to_owned().leak();
         Self {
-            client: Box::new(Client::new(Config { is_queue_mode: true, awake, ..Config::new(name) })),
+            client: Box::new(Client::new(Config { is_queue_mode: true, ..Config::new(name) })),
             store,
             socket,
             account: None,
             started: Clock::now(),
+            last_sent: Instant::from_millis(0),
+            awake: Duration::from_secs(awake),
             counter: Counter::default(),
         }
     }
@@ -117,7 +121,7 @@ impl Sleeper {
 
     /// Whether its receiver is off.
     pub(crate) fn is_asleep(&self) -> bool {
-        self.client.sleeps_from().is_some_and(|from| from <= self.now())
+        self.client.is_quiet() && self.now() >= self.last_sent.saturating_add(self.awake)
     }
 
     pub(crate) fn is_registered(&self) -> bool {
@@ -146,6 +150,7 @@ impl Sleeper {
             while let Some((_, datagram)) =
                 self.client.poll_transmit(now, &mut buffer, &mut [&mut self.counter], &mut fill)
             {
+                self.last_sent = now;
                 let is_off = self.counter.is_mute && !self.counter.executed.is_empty();
                 if !is_off {
                     // As lost on the way.
