@@ -22,6 +22,10 @@ fn serve(data: &std::path::Path) -> Served {
 fn serve_again(data: &std::path::Path, served: Served) -> Served {
     let addresses = served.addresses.clone();
     served.kill();
+    serve_at(data, addresses)
+}
+
+fn serve_at(data: &std::path::Path, addresses: std::collections::HashMap<String, String>) -> Served {
     let mut arguments = vec!["serve".to_owned(), "--data".to_owned(), data.display().to_string()];
     for (name, address) in addresses {
         arguments.extend([format!("--{name}"), address]);
@@ -222,4 +226,33 @@ fn requests_are_listed_ordered_cancelled_and_waited_for_from_a_shell() {
     }
     let expected = [("queued", 4), ("sent", 4), ("done", 4), ("sent", 1), ("done", 1)];
     assert_eq!(told, expected.map(|(name, id)| (format!("request-{name}"), json!(id))));
+}
+
+#[test]
+fn a_planned_stop_leaves_what_was_on_its_way_to_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut served = serve(folder.path());
+    let mut device = asleep(&served, "one");
+    let arguments = json!({ "arguments": "0='first'" });
+    let executed = queued(&served, "POST", "/devices/one/objects/3303/0/5605", Some(&arguments));
+    let waits = queued(
+        &served,
+        "POST",
+        "/devices/one/objects/3303/0/5605",
+        Some(&json!({ "arguments": "0='next'" })),
+    );
+    device.counter.is_mute = true;
+    device.wake();
+    device.until("the execution", |device| device.counter.total() == 1);
+    let pid = served.child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+
+    let served = serve_at(folder.path(), served.addresses.clone());
+    assert_eq!(get(&served, &format!("/devices/one/requests/{executed}"))["state"], "unknown");
+    device.counter.is_mute = false;
+    // The next run knows the device; whether it listens is asked at once.
+    assert_eq!(ended(&served, &mut device, "one", waits)["state"], "done");
+    assert_eq!(device.counter.executed.get("next"), Some(&1));
+    assert_eq!(device.counter.executed.get("first"), Some(&1));
 }

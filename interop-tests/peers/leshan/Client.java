@@ -23,6 +23,7 @@ import java.util.Properties;
 import org.eclipse.californium.elements.config.Configuration;
 import org.eclipse.leshan.client.LeshanClient;
 import org.eclipse.leshan.client.LeshanClientBuilder;
+import org.eclipse.leshan.client.engine.DefaultRegistrationEngineFactory;
 import org.eclipse.leshan.client.object.Security;
 import org.eclipse.leshan.client.observer.LwM2mClientObserverAdapter;
 import org.eclipse.leshan.client.resource.BaseInstanceEnabler;
@@ -75,6 +76,9 @@ public class Client {
 
         LeshanClientBuilder builder = new LeshanClientBuilder(args[0]);
         builder.setObjects(initializer.createAll());
+        if (args[3].equals("queue")) {
+            builder.setRegistrationEngineFactory(new DefaultRegistrationEngineFactory().setQueueMode(true));
+        }
         if (security.length > 6) {
             builder.setTrustStore(List.of(SecurityUtil.certificate.decode(bytes(security[6]))));
         }
