@@ -179,6 +179,11 @@ impl Client {
         Self::run(endpoint, uri, "server", security, &[])
     }
 
+    /// As [`Client::start`], in queue mode and without security.
+    pub fn start_in_queue_mode(endpoint: &str, uri: &str) -> Option<Self> {
+        Self::run(endpoint, uri, "queue", &Security::None, &[])
+    }
+
     /// Starts a device that asks `uri` for its accounts first; `None` when it is not installed.
     pub fn bootstrap(endpoint: &str, uri: &str, psk: Option<Psk<'_>>) -> Option<Self> {
         Self::bootstrap_as(endpoint, uri, &psk.into())

@@ -1,10 +1,11 @@
 //! Leshan 2.0.0-M18 (server, client) and 2.0.0-M14 (bootstrap server), the reference implementation, over UDP on loopback.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use interop_tests::account::Psk;
 use interop_tests::leshan::{BootstrapServer, Client, Server};
-use interop_tests::process::local;
+use interop_tests::process::{PATIENCE, local};
 use interop_tests::relay::Relay;
 use interop_tests::seen::{Feature, Role};
 use interop_tests::{ours, peers};
@@ -276,6 +277,46 @@ fn leshans_client_registers_at_our_server_without_security_and_is_managed() {
     client.wait_for("registered");
     server.wait_for(&["registered", "plain"]);
     manage_through_rest(&mut server, &mut client, "plain");
+}
+
+#[test]
+fn leshans_client_in_queue_mode_gets_what_waited_while_it_slept() {
+    if peers::leshan().is_none() {
+        return;
+    }
+    let mut server = ours::Server::start(&["--allow-nosec", "--awake", "1"]);
+    let Some(mut client) = Client::start_in_queue_mode("sleepy", &server.uri()) else { return };
+    server.wait_for(&["registered", "sleepy"]);
+    let state = |pointer: &str| {
+        server.must("GET", "/devices/sleepy", &Value::Null).pointer(pointer).cloned().unwrap_or_default()
+    };
+    assert_eq!(state("/registration/queue"), json!(true));
+    let began = Instant::now();
+    while state("/registration/awake") == json!(true) {
+        assert!(began.elapsed() < PATIENCE);
+        // Nothing tells that the second is over.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (status, read) = server.ask("GET", "/devices/sleepy/objects/3/0/0", &Value::Null);
+    assert_eq!(status, 202, "{read}");
+    let (status, written) = server.ask("PUT", "/devices/sleepy/objects/3/0/14", &json!("+05:00"));
+    assert_eq!(status, 202, "{written}");
+    client.process.say("update");
+    server.wait_for(&["awake", "sleepy"]);
+    for asked in [&read, &written] {
+        server.wait_for(&[
+            "request-done",
+            "sleepy",
+            &asked.to_string()[1..].trim_end_matches('}').to_owned(),
+        ]);
+    }
+    let answer = server.must("GET", "/devices/sleepy/requests/1", &Value::Null);
+    assert_eq!(
+        answer.pointer("/outcome/answer/values/0/value"),
+        Some(&json!("Reference Manufacturer")),
+        "{answer}"
+    );
+    client.wait_for("written /3/0/14 +05:00");
 }
 
 #[test]

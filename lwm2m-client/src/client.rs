@@ -271,6 +271,17 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             .min()
     }
 
+    /// Whether nothing is under way that ends with an answer. In queue mode the receiver may be switched off when that has been so
+    /// for as long as servers think that the device listens, [`MAX_TRANSMIT_WAIT`](crate::MAX_TRANSMIT_WAIT) seconds by default, since the last datagram of
+    /// [`poll_transmit`](Self::poll_transmit) (LwM2M Core 1.1.1 §6.5). The clock goes on meanwhile: at
+    /// [`poll_timeout`](Self::poll_timeout) the device has something to say, and every message of it wakes the servers' queues.
+    pub fn is_quiet(&self) -> bool {
+        !self.is_due
+            && self.is_started
+            && !self.bootstrap.is_under_way()
+            && self.sessions.iter().flatten().all(Session::is_quiet)
+    }
+
     /// Tells that something changed by itself: a value, or for a path above, any number of values, or which instances there
     /// are. Observers are notified as their attributes say, and servers get an Update when the list of instances is not
     /// what they were told.

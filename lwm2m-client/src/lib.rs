@@ -160,6 +160,7 @@ pub use identity::{Credential, FactoryAccount, IDENTITY_CAPACITY, PresharedKey, 
 #[cfg(feature = "rpk")]
 pub use identity::{PRIVATE_KEY_CAPACITY, RawPublicKey};
 pub use persist::{Action, Key, RECORD_CAPACITY, StoreId, Stored};
+pub use registration::MAX_TRANSMIT_WAIT;
 #[cfg(all(feature = "std", feature = "rpk"))]
 pub use runner::Signer;
 #[cfg(feature = "std")]

@@ -19,8 +19,9 @@ use crate::server::{Binding, Server};
 /// The longest name of a registration, in bytes.
 pub(crate) const LOCATION_CAPACITY: usize = 48;
 
-/// For how many seconds a request may stay without an answer until CoAP gives up (RFC 7252 §4.8.2).
-const MAX_TRANSMIT_WAIT: u32 = 93;
+/// For how many seconds a request may stay without an answer until CoAP gives up (RFC 7252 §4.8.2), and a device in queue mode
+/// listens after its last message (LwM2M Core 1.1.1 §6.5).
+pub const MAX_TRANSMIT_WAIT: u32 = 93;
 
 /// `/1/x/17` to `/1/x/20`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,6 +34,7 @@ pub struct Runner<'a> {
     sender: Sender<Datagram>,
     receiver: Receiver<Datagram>,
     started: Clock,
+    last_sent: Instant,
     buffer: Vec<u8>,
     #[cfg(feature = "rpk")]
     signer: Option<Signer<'a>>,
@@ -74,6 +75,7 @@ impl<'a> Runner<'a> {
             sender,
             receiver,
             started: Clock::now(),
+            last_sent: Instant::from_millis(0),
             buffer: vec![0; config.mtu],
             #[cfg(feature = "rpk")]
             signer: None,
@@ -124,6 +126,13 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// In queue mode, from when the receiver may be switched off: `awake` after the last message, 93 seconds unless the servers
+    /// know of another time. `None` without queue mode, and while an answer is awaited. Ask again after every turn, and take
+    /// turns again from [`Client::poll_timeout`] on.
+    pub fn sleeps_from(&self, awake: Duration) -> Option<Instant> {
+        (self.config.is_queue_mode && self.client.is_quiet()).then(|| self.last_sent.saturating_add(awake))
+    }
+
     /// The time on the client's clock.
     pub fn now(&self) -> Instant {
         Instant::from_millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
@@ -140,6 +149,7 @@ impl<'a> Runner<'a> {
         while let Some((account, datagram)) =
             self.client.poll_transmit(now, &mut self.buffer, objects, &mut rng)
         {
+            self.last_sent = now;
             if let Some(Some(socket)) = self.sockets.get(account.index())
                 && let Err(error) = socket.socket.send(datagram)
             {

@@ -14,7 +14,7 @@ use lwm2m_objects::Path;
 
 use crate::error::Reason;
 use crate::event::Role;
-use crate::registration::Registration;
+use crate::registration::{Registration, State};
 use crate::reply::Reply;
 use crate::reporting::Pace;
 use crate::server::Binding;
@@ -208,6 +208,27 @@ impl<const O: usize> Session<O> {
         if matches!(self.link, Link::Handshaking) {
             self.link = Link::Resolved;
         }
+    }
+
+    /// Whether nothing is under way that ends with an answer.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let is_settled = !matches!(
+            self.registration.state,
+            State::Connecting | State::Registering | State::Updating | State::Deregistering { .. }
+        );
+        let is_linked = match self.link {
+            Link::Resolving { .. } | Link::Resolved => false,
+            #[cfg(feature = "psk")]
+            Link::Handshaking | Link::Ending { .. } => false,
+            _ => true,
+        };
+        let is_idle = self.peer.as_ref().is_none_or(ServerPeer::is_idle);
+        is_settled
+            && is_linked
+            && is_idle
+            && self.request.is_none()
+            && self.reply.is_none()
+            && self.deferred.is_none()
     }
 
     /// What a message leaves free for the record around it.

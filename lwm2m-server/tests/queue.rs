@@ -22,6 +22,10 @@ fn serve(data: &std::path::Path) -> Served {
 fn serve_again(data: &std::path::Path, served: Served) -> Served {
     let addresses = served.addresses.clone();
     served.kill();
+    serve_at(data, addresses)
+}
+
+fn serve_at(data: &std::path::Path, addresses: std::collections::HashMap<String, String>) -> Served {
     let mut arguments = vec!["serve".to_owned(), "--data".to_owned(), data.display().to_string()];
     for (name, address) in addresses {
         arguments.extend([format!("--{name}"), address]);
@@ -32,7 +36,7 @@ fn serve_again(data: &std::path::Path, served: Served) -> Served {
 
 /// A device that has registered and sleeps by now, as the server knows.
 fn asleep(served: &Served, name: &str) -> Sleeper {
-    let mut device = Sleeper::new(name, &served.addresses["coap"]);
+    let mut device = Sleeper::new(name, &served.addresses["coap"], 1);
     device.until("the registration", Sleeper::is_registered);
     device.until("sleep", |_| {
         get(served, &format!("/devices/{name}")).pointer("/registration/awake") == Some(&json!(false))
@@ -100,4 +104,155 @@ fn a_request_to_a_sleeping_device_outlives_the_server_and_leaves_when_the_device
     ] {
         assert!(rows.iter().any(|row| row.contains(part)), "{part} in {rows:?}");
     }
+}
+
+#[test]
+fn what_a_device_may_have_executed_when_the_server_was_killed_is_unknown_and_what_may_be_repeated_is_repeated()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let mut device = asleep(&served, "one");
+    let arguments = json!({ "arguments": "0='first'" });
+    let executed = queued(&served, "POST", "/devices/one/objects/3303/0/5605", Some(&arguments));
+    let read = queued(&served, "GET", "/devices/one/objects/3303/0/5700", None);
+    // Its battery comes out once it has executed, so that the answer never leaves.
+    device.counter.is_mute = true;
+    device.wake();
+    device.until("the execution", |device| device.counter.total() == 1);
+    let states = |served: &Served| {
+        let listed = get(served, "/devices/one/requests");
+        listed["requests"].as_array().unwrap().iter().map(|one| one["state"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(states(&served), ["sent", "queued"]);
+
+    let served = serve_again(folder.path(), served);
+    assert_eq!(states(&served), ["unknown", "queued"]);
+    device.counter.is_mute = false;
+    device.wake();
+    assert_eq!(ended(&served, &mut device, "one", read)["state"], "done");
+    assert_eq!(device.counter.total(), 1, "it is not executed again");
+    let unknown = get(&served, &format!("/devices/one/requests/{executed}"));
+    assert_eq!((&unknown["state"], &unknown["attempts"]), (&json!("unknown"), &json!(1)));
+    let rows = get(&served, "/audit?endpoint=one").to_string();
+    assert!(rows.contains("request 1: unknown: the server ended before an answer came"), "{rows}");
+}
+
+#[test]
+fn bounds_are_told_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let mut device = asleep(&served, "one");
+    let route = "/devices/one/objects/3303/0/5700";
+    for _ in 0..64 {
+        queued(&served, "GET", route, None);
+    }
+    let (status, answer) = served.call("GET", route, None).unwrap();
+    assert!(status == 429 && answer["detail"].as_str().unwrap().starts_with("64 requests wait"), "{answer}");
+    let long = json!("a".repeat(70_000));
+    let (status, answer) =
+        served.call("PUT", "/devices/one/objects/3303/0/5701?queue=always", Some(&long)).unwrap();
+    assert!(status == 413 && answer["detail"].as_str().unwrap().contains("at most 65536"), "{answer}");
+    for (query, told) in [
+        ("priority=256", "'256' is no priority"),
+        ("expires=0", "expires: 1 to 2592000 seconds"),
+        ("queue=soon", "queue"),
+    ] {
+        let (status, answer) = served.call("GET", &format!("{route}?{query}"), None).unwrap();
+        assert!(status == 400 && answer["detail"].as_str().unwrap().contains(told), "{answer}");
+    }
+    let (status, answer) = served.call("GET", "/devices/nobody/objects/3?queue=always", None).unwrap();
+    assert_eq!(status, 404, "{answer}");
+    assert_eq!(served.call("GET", "/devices/nobody/requests", None).unwrap().0, 404);
+    assert_eq!(served.call("GET", "/devices/one/requests/65", None).unwrap().0, 404);
+
+    // Once some have gone there is room again.
+    device.wake();
+    let last = get(&served, "/devices/one/requests")["requests"][63]["id"].as_u64().unwrap();
+    ended(&served, &mut device, "one", last);
+    device.until("sleep", |_| {
+        get(&served, "/devices/one").pointer("/registration/awake") == Some(&json!(false))
+    });
+    queued(&served, "GET", route, None);
+}
+
+#[test]
+fn requests_are_listed_ordered_cancelled_and_waited_for_from_a_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let mut device = asleep(&served, "one");
+    let ctl = |arguments: &[&str]| {
+        let output = served.ctl(arguments);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, told, _) = ctl(&["execute", "one", "/3303/0/5605", "0='low'", "--priority", "low"]);
+    assert_eq!((code, told.trim()), (Some(0), "one sleeps: queued as 1; see lwm2mctl requests one 1"));
+    let (code, told, _) = ctl(&["--json", "execute", "one", "/3303/0/5605", "0='gone'", "--expires", "1"]);
+    assert_eq!((code, told.trim()), (Some(0), "{\"id\":2}"));
+    assert_eq!(ctl(&["execute", "one", "/3303/0/5605", "0='cancelled'", "--priority", "255"]).0, Some(0));
+    let (code, told, _) = ctl(&["requests", "one"]);
+    let lines: Vec<Vec<&str>> = told.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((code, lines[0][..3].join(" ")), (Some(0), "ID STATE OPERATION".to_owned()));
+    assert_eq!(lines[1][..6], ["1", "queued", "execute", "/3303/0/5605", "64", "0"], "{told}");
+    let (code, told, _) = ctl(&["requests", "one", "3", "--cancel"]);
+    assert_eq!((code, told.trim()), (Some(0), "one request 3 cancelled"));
+    let (code, _, told) = ctl(&["requests", "one", "3", "--cancel"]);
+    assert!(code == Some(1) && told.contains("request 3 has ended: cancelled"), "{told}");
+    let (code, told, _) = ctl(&["requests", "one", "2", "--wait"]);
+    assert!(code == Some(0) && told.contains("expired"), "{told}");
+
+    // What is waited for leaves first, by its priority.
+    let mut events = served.client.stream("/events?endpoint=one", std::time::Duration::from_secs(60));
+    std::thread::scope(|scope| {
+        let waited = scope.spawn(|| ctl(&["read", "one", "/3303/0/5700", "--wait", "--priority", "high"]));
+        device.until("that it is queued", |_| {
+            get(&served, "/devices/one/requests")["requests"].as_array().unwrap().len() == 4
+        });
+        device.wake();
+        device.until("the answer", |_| waited.is_finished());
+        let (code, told, _) = waited.join().unwrap();
+        assert!(code == Some(0) && told.contains("20.5"), "{told}");
+    });
+    assert_eq!(ended(&served, &mut device, "one", 1)["state"], "done");
+    assert_eq!(device.counter.executed.keys().collect::<Vec<_>>(), ["low"]);
+    let mut told = Vec::new();
+    while told.last().is_none_or(|(name, id)| (name, id) != (&"request-done".to_owned(), &json!(1))) {
+        let name = events.next().unwrap().unwrap();
+        let Some(name) = name.strip_prefix("event: request-") else { continue };
+        let data = events.next().unwrap().unwrap();
+        let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(data["state"], name);
+        told.push((format!("request-{name}"), data["id"].clone()));
+    }
+    let expected = [("queued", 4), ("sent", 4), ("done", 4), ("sent", 1), ("done", 1)];
+    assert_eq!(told, expected.map(|(name, id)| (format!("request-{name}"), json!(id))));
+}
+
+#[test]
+fn a_planned_stop_leaves_what_was_on_its_way_to_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut served = serve(folder.path());
+    let mut device = asleep(&served, "one");
+    let arguments = json!({ "arguments": "0='first'" });
+    let executed = queued(&served, "POST", "/devices/one/objects/3303/0/5605", Some(&arguments));
+    let waits = queued(
+        &served,
+        "POST",
+        "/devices/one/objects/3303/0/5605",
+        Some(&json!({ "arguments": "0='next'" })),
+    );
+    device.counter.is_mute = true;
+    device.wake();
+    device.until("the execution", |device| device.counter.total() == 1);
+    let pid = served.child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+
+    let served = serve_at(folder.path(), served.addresses.clone());
+    assert_eq!(get(&served, &format!("/devices/one/requests/{executed}"))["state"], "unknown");
+    device.counter.is_mute = false;
+    // The next run knows the device; whether it listens is asked at once.
+    assert_eq!(ended(&served, &mut device, "one", waits)["state"], "done");
+    assert_eq!(device.counter.executed.get("next"), Some(&1));
+    assert_eq!(device.counter.executed.get("first"), Some(&1));
 }

@@ -7,11 +7,11 @@ mod support;
 use std::time::Duration;
 
 use lwm2m_coap::{Code, Kind, OptionNumber};
-use lwm2m_server::Operation;
 use lwm2m_server::credentials::{
     Authenticated, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Rotate,
 };
 use lwm2m_server::endpoint::{Config, Listener, Question, Verdict, Who};
+use lwm2m_server::{Operation, RequestError};
 use support::{Device, KEY, World};
 
 const LINKS: &str = "</1/0>,</3/0>";
@@ -803,4 +803,44 @@ fn an_address_that_comes_back_under_another_name_leaves_the_former_one() {
     assert_eq!(world.told(), ["registered a", "deregistered a", "registered b"]);
     assert_eq!(world.endpoint.close_sessions(world.now, "a", Role::Management, None, "test"), 0);
     assert_eq!(world.endpoint.close_sessions(world.now, "b", Role::Management, None, "test"), 1);
+}
+
+/// LwM2M Core 1.2.1 §6.5.
+#[test]
+fn a_device_in_queue_mode_listens_for_a_while_after_each_of_its_messages_and_its_awakening_is_told() {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    let location = device.register(&mut world, "ep=a&lt=6000&lwm2m=1.1&Q", LINKS);
+    let mut other = Device::plain(Listener::Coap, 40_001);
+    let always = other.register(&mut world, "ep=b&lt=6000&lwm2m=1.1", LINKS);
+    world.told();
+    let awake = |world: &World, name: &str| {
+        let device = world.endpoint.device(name).unwrap();
+        device.is_awake(world.now.as_millis())
+    };
+    assert!(awake(&world, "a"));
+    world.pass(Duration::from_millis(92_900));
+    assert!(awake(&world, "a"));
+    // Any message will do, also one that changes nothing, and nothing is told of a device that was awake.
+    device.request(&mut world, Code::GET, "rd", b"");
+    assert_eq!(world.told(), [""; 0]);
+    world.pass(Duration::from_millis(92_900));
+    assert!(awake(&world, "a"));
+    world.pass(Duration::from_secs(1));
+    assert!(!awake(&world, "a") && awake(&world, "b"));
+    device.request(&mut world, Code::GET, "rd", b"");
+    other.request(&mut world, Code::POST, &always, b"");
+    assert_eq!(world.told(), ["awake a", "updated b"]);
+
+    // It fell asleep earlier: nobody answers, and it is known as soon as that is clear.
+    let read = Operation::Read { path: "/3/0/9".parse().unwrap(), format: None };
+    let asked = world.request("a", read.clone()).unwrap();
+    let waits = world.endpoint.request(world.now, "a", read, Duration::from_secs(10)).unwrap();
+    world.pass(Duration::from_secs(94));
+    assert_eq!(world.outcome(asked), Err(RequestError::TimedOut), "it may have been executed");
+    assert_eq!(world.outcome(waits), Err(RequestError::NotSent));
+    assert_eq!(world.endpoint.device("a").unwrap().awake_until, Some(0));
+    device.request(&mut world, Code::POST, &location, b"");
+    assert_eq!(world.told(), ["awake a", "updated a"]);
+    assert!(awake(&world, "a"));
 }

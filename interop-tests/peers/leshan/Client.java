@@ -24,6 +24,7 @@ import java.util.Properties;
 import org.eclipse.californium.elements.config.Configuration;
 import org.eclipse.leshan.client.LeshanClient;
 import org.eclipse.leshan.client.LeshanClientBuilder;
+import org.eclipse.leshan.client.engine.DefaultRegistrationEngineFactory;
 import org.eclipse.leshan.client.object.Security;
 import org.eclipse.leshan.client.observer.LwM2mClientObserverAdapter;
 import org.eclipse.leshan.client.resource.BaseInstanceEnabler;
@@ -80,6 +81,9 @@ public class Client {
         builder.setObjects(initializer.createAll());
         ManualDataSender collected = new ManualDataSender();
         builder.setDataSenders(collected);
+        if (args[3].equals("queue")) {
+            builder.setRegistrationEngineFactory(new DefaultRegistrationEngineFactory().setQueueMode(true));
+        }
         if (security.length > 6) {
             builder.setTrustStore(List.of(SecurityUtil.certificate.decode(bytes(security[6]))));
         }

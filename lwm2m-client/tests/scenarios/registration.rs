@@ -1,6 +1,6 @@
 //! Register, Update, De-register, retry and back-off (LwM2M Core 1.1.1 §6.2).
 
-use lwm2m_client::objects::Path;
+use lwm2m_client::objects::{Format, Path};
 use lwm2m_client::{Notice, Reason, Server, ShortServerId};
 use lwm2m_coap::Code;
 
@@ -500,6 +500,29 @@ fn version_1_0_is_announced_with_the_queue_mode_in_the_binding() {
     world.run(1);
     let request = world.server(PORT).requests[1].clone();
     assert_eq!(request.query, ["ep=urn:dev:test", "lt=86400", "lwm2m=1.1", "b=U", "Q"]);
+}
+
+/// LwM2M Core 1.1.1 §6.5.
+#[test]
+fn the_receiver_may_not_be_off_while_an_answer_is_awaited() {
+    let mut world = plain();
+    world.config.is_queue_mode = true;
+    world.power_loss();
+    assert!(!world.client.is_quiet(), "it has to register first");
+    assert!(world.run_until(10, |world| world.client.is_registered()));
+    world.run(1);
+    assert!(world.client.is_quiet());
+    // An Update that nobody answers yet.
+    world.server(PORT).is_dead = true;
+    world.client.update();
+    assert!(!world.client.is_quiet());
+    world.run(1);
+    assert!(!world.client.is_quiet());
+    world.server(PORT).is_dead = false;
+    assert!(world.run_until(20, |world| world.client.is_quiet()));
+    // What a server asks is answered at once.
+    assert!(world.read(PORT, "/3/0/0", Format::TEXT).code.is_success());
+    assert!(world.client.is_quiet());
 }
 
 #[test]

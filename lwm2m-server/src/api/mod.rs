@@ -42,7 +42,7 @@ mod listener;
 mod material;
 mod problem;
 mod request;
-mod requests;
+pub mod requests;
 mod tokens;
 mod trace;
 pub mod values;

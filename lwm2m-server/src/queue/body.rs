@@ -225,3 +225,101 @@ pub(crate) fn emit_answer(path: Path, answer: &Answer) -> Json {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+    use crate::Value;
+
+    fn path(text: &str) -> Path {
+        text.parse().unwrap()
+    }
+
+    fn body(operation: &Operation) -> Body {
+        Body::new(operation, &"token:test".into()).unwrap()
+    }
+
+    #[test]
+    fn every_operation_is_read_back_as_it_was_asked() {
+        let values = || {
+            vec![
+                (path("/3303/0/5700"), Value::Float(0.1 + 0.2)),
+                (path("/3303/0/5701"), Value::String("a\"ü".to_owned())),
+                (path("/3303/0/5518"), Value::Time(-1)),
+                (path("/3303/0/5750/3"), Value::Opaque(vec![0, 255])),
+                (path("/3303/0/5601"), Value::Unsigned(u64::MAX)),
+                (path("/3303/0/5602"), Value::ObjectLink(3, 65535)),
+            ]
+        };
+        let write = |mode| Operation::Write { path: path("/3303/0"), mode, values: values() };
+        let create = |instance| Operation::Create {
+            object: 3303,
+            instance,
+            values: vec![(5700, Value::Float(f64::INFINITY)), (5701, Value::Boolean(true))],
+        };
+        for (operation, is_idempotent) in [
+            (Operation::Read { path: path("/3/0"), format: Some(110) }, true),
+            (Operation::Discover { path: path("/3"), depth: Some(1) }, true),
+            (Operation::Observe { path: path("/3303/0/5700"), format: None }, true),
+            (write(WriteMode::Replace), true),
+            (write(WriteMode::Update), false),
+            (Operation::WriteAttributes { path: path("/3"), attributes: "pmin=1&gt".to_owned() }, true),
+            (Operation::Execute { path: path("/3/0/4"), arguments: "0='a'".to_owned() }, false),
+            (create(None), false),
+            (create(Some(7)), false),
+            (Operation::Delete { path: path("/3303/7") }, true),
+        ] {
+            let read = Body::parse(&body(&operation).emit()).unwrap();
+            assert_eq!(read.operation().unwrap(), operation);
+            assert_eq!(is_repeatable(&operation), is_idempotent, "{operation:?}");
+        }
+        let cancel = Operation::Cancel { observation: ObservationId(1) };
+        assert!(Body::new(&cancel, &"token:test".into()).is_none());
+        assert!(Body::parse(b"{}").is_none());
+    }
+
+    #[test]
+    fn an_outcome_has_the_code_and_what_was_answered_or_the_reason() {
+        let delete = body(&Operation::Delete { path: path("/3303/7") });
+        let execute = body(&Operation::Execute { path: path("/3/0/4"), arguments: String::new() });
+        let missing = || Err(RequestError::Refused((4, 4), "no such".to_owned()));
+        for (body, attempts, answered, is_done, told) in [
+            (&execute, 1, Ok(Answer::Done), true, json!({ "code": "2.04", "answer": null })),
+            (&delete, 1, Ok(Answer::Done), true, json!({ "code": "2.02", "answer": null })),
+            (
+                &execute,
+                2,
+                missing(),
+                false,
+                json!({ "code": "4.04", "reason": "the device answered 4.04: no such" }),
+            ),
+            (
+                &execute,
+                1,
+                Err(RequestError::Invalid("no")),
+                false,
+                json!({ "reason": "the request is not valid: no" }),
+            ),
+        ] {
+            assert_eq!(outcome(body, attempts, &answered), (is_done, told));
+        }
+        // RFC 7252 §5.8.4: a repeated DELETE meets what the first one did.
+        assert!(!outcome(&delete, 1, &missing()).0);
+        assert!(outcome(&delete, 2, &missing()).0);
+    }
+
+    #[test]
+    fn the_audit_log_has_the_changes_of_objects_without_their_values() {
+        let write = Operation::Write {
+            path: path("/3303/0/5750"),
+            mode: WriteMode::Replace,
+            values: vec![(path("/3303/0/5750"), Value::String("secret".to_owned()))],
+        };
+        let row = body(&write).audit(7, "queued").unwrap();
+        assert_eq!((&*row.actor, row.happened.what), ("token:test", "write"));
+        assert_eq!(row.happened.detail, "/3303/0/5750, request 7: queued");
+        let read = Operation::Read { path: path("/3"), format: None };
+        assert!(body(&read).audit(7, "queued").is_none());
+    }
+}

@@ -477,3 +477,385 @@ impl Device {
 fn milliseconds(duration: core::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The machine with its disk: what is carried out was written before.
+    struct Bench {
+        machine: Machine,
+        limits: Limits,
+        now: u64,
+        disk: BTreeMap<u64, (Arc<str>, Head)>,
+        last_id: u64,
+        asked: Vec<Arc<str>>,
+        /// On their way, in the order in which they left.
+        sent: Vec<(Arc<str>, u64)>,
+        told: Vec<(u64, State)>,
+    }
+
+    const NORMAL: u8 = 128;
+
+    impl Bench {
+        fn new(limits: Limits) -> Self {
+            Self {
+                machine: Machine::new(limits, 0),
+                limits,
+                now: 1_000_000,
+                disk: BTreeMap::new(),
+                last_id: 0,
+                asked: Vec::new(),
+                sent: Vec::new(),
+                told: Vec::new(),
+            }
+        }
+
+        fn add(&mut self, endpoint: &str, priority: u8, is_repeatable: bool) -> Result<u64, Full> {
+            let head = Head {
+                state: State::Queued,
+                priority,
+                is_repeatable,
+                attempts: 0,
+                queued_ms: self.now,
+                expires_ms: self.now.saturating_add(100_000),
+                ended_ms: None,
+            };
+            let id = self.machine.add(&endpoint.into(), head, Zeroizing::default(), |_| None);
+            self.carry_out();
+            id
+        }
+
+        fn carry_out(&mut self) {
+            for change in self.machine.take_changes() {
+                if change.body.is_some() {
+                    self.last_id = self.last_id.max(change.id);
+                }
+                match change.head {
+                    Some(head) => drop(self.disk.insert(change.id, (change.endpoint, head))),
+                    None => drop(self.disk.remove(&change.id)),
+                }
+            }
+            for effect in self.machine.take_effects() {
+                match effect {
+                    Effect::Ask(endpoint) => self.asked.push(endpoint),
+                    Effect::Send(endpoint, id) => {
+                        assert_eq!(self.state(id), State::Sent, "it is on disk before it leaves");
+                        assert!(self.sent.iter().all(|(other, _)| *other != endpoint), "NSTART is 1");
+                        self.sent.push((endpoint, id));
+                    }
+                    Effect::Tell(_, id, state) => {
+                        assert_eq!(self.state(id), state, "it is on disk before it is told");
+                        self.told.push((id, state));
+                    }
+                }
+            }
+        }
+
+        fn state(&self, id: u64) -> State {
+            self.disk.get(&id).map_or(State::Expired, |(_, head)| head.state)
+        }
+
+        /// Answers all that is asked.
+        fn stand(&mut self, is_awake: bool) {
+            while let Some(endpoint) = self.asked.pop() {
+                self.machine.stands(self.now, &endpoint, is_awake);
+                self.carry_out();
+            }
+        }
+
+        fn heard(&mut self, endpoint: &str) {
+            self.machine.heard(&endpoint.into());
+            self.carry_out();
+        }
+
+        fn report(&mut self, at: usize, report: Report) -> u64 {
+            let (endpoint, id) = self.sent.remove(at);
+            self.machine.report(self.now, &endpoint, id, report);
+            self.carry_out();
+            id
+        }
+
+        fn tick(&mut self, after: u64) {
+            self.now = self.now.saturating_add(after);
+            self.machine.tick(self.now);
+            self.carry_out();
+        }
+
+        fn cancel(&mut self, endpoint: &str, id: u64) -> Result<(), NotCancelled> {
+            let happened = crate::credentials::Happened {
+                role: None,
+                generation: None,
+                what: "request cancelled",
+                detail: String::new(),
+            };
+            let cancelled = self.machine.cancel(
+                self.now,
+                &endpoint.into(),
+                id,
+                AuditNote { actor: "test".into(), happened },
+            );
+            self.carry_out();
+            cancelled
+        }
+
+        /// The server ends and begins again with what is on disk.
+        fn crash(&mut self) {
+            self.machine = Machine::new(self.limits, self.last_id);
+            (self.asked, self.sent) = (Vec::new(), Vec::new());
+            let heads: Vec<_> =
+                self.disk.iter().map(|(id, (endpoint, head))| (Arc::clone(endpoint), *id, *head)).collect();
+            self.machine.restore(self.now, heads, |_, _| None);
+            self.carry_out();
+        }
+    }
+
+    fn done() -> Report {
+        Report::Answered { state: State::Done, outcome: Zeroizing::default(), audit: None }
+    }
+
+    #[test]
+    fn requests_wait_until_their_device_is_heard_and_leave_one_at_a_time_in_their_order() {
+        let mut bench = Bench::new(Limits::default());
+        for (priority, id) in [(NORMAL, 1), (200, 2), (NORMAL, 3), (200, 4)] {
+            assert_eq!(bench.add("a", priority, true), Ok(id));
+        }
+        bench.stand(false);
+        assert!(bench.sent.is_empty());
+        bench.heard("b");
+        assert!(bench.asked.is_empty(), "nothing waits for it");
+        bench.heard("a");
+        bench.stand(true);
+        let mut order = Vec::new();
+        while !bench.sent.is_empty() {
+            assert_eq!(bench.sent.len(), 1);
+            order.push(bench.report(0, done()));
+        }
+        assert_eq!(order, [2, 4, 1, 3]);
+        assert!(!bench.machine.is_busy("a"));
+    }
+
+    #[test]
+    fn a_device_that_is_heard_while_it_is_asked_for_is_asked_for_again() {
+        let mut bench = Bench::new(Limits::default());
+        bench.add("a", NORMAL, true).unwrap_or_default();
+        // The answer is on its way when the device wakes.
+        bench.heard("a");
+        let asked = bench.asked.pop();
+        bench.machine.stands(bench.now, &"a".into(), false);
+        bench.carry_out();
+        assert_eq!((asked.as_deref(), bench.asked.len()), (Some("a"), 1));
+        bench.stand(true);
+        assert_eq!(bench.sent.len(), 1);
+    }
+
+    #[test]
+    fn what_got_no_answer_is_sent_again_or_unknown_as_its_method_is() {
+        let mut bench = Bench::new(Limits { attempts: 2, ..Limits::default() });
+        let (read, execute) = (bench.add("a", 1, true), bench.add("a", 0, false));
+        bench.stand(true);
+        for _ in 0..2 {
+            assert_eq!(Ok(bench.report(0, Report::Unanswered { audit: None })), read);
+            assert!(bench.sent.is_empty(), "a moment of rest");
+            bench.tick(REST);
+            bench.stand(true);
+        }
+        assert_eq!(read.map(|id| bench.state(id)), Ok(State::Unknown), "it was sent twice");
+        assert_eq!(Ok(bench.report(0, Report::Unanswered { audit: None })), execute);
+        assert_eq!(execute.map(|id| bench.state(id)), Ok(State::Unknown));
+        // What did not leave is sent whatever it is.
+        let execute = bench.add("a", NORMAL, false);
+        bench.stand(true);
+        for _ in 0..9 {
+            assert_eq!(Ok(bench.report(0, Report::NotSent)), execute);
+            bench.tick(REST);
+            bench.stand(true);
+        }
+        assert_eq!(Ok(bench.report(0, done())), execute);
+    }
+
+    #[test]
+    fn after_a_crash_what_was_sent_is_unknown_or_sent_again_and_what_waited_waits() {
+        let mut bench = Bench::new(Limits::default());
+        for (endpoint, is_repeatable) in [("a", false), ("b", true), ("c", false)] {
+            bench.add(endpoint, NORMAL, is_repeatable).unwrap_or_default();
+        }
+        for endpoint in ["a", "b"] {
+            bench.machine.stands(bench.now, &endpoint.into(), true);
+        }
+        bench.carry_out();
+        assert_eq!(bench.sent.len(), 2);
+        bench.crash();
+        assert_eq!([1, 2, 3].map(|id| bench.state(id)), [State::Unknown, State::Queued, State::Queued]);
+        bench.stand(true);
+        let left: BTreeSet<u64> = bench.sent.iter().map(|(_, id)| *id).collect();
+        assert_eq!(left, BTreeSet::from([2, 3]));
+        assert_eq!(bench.add("a", NORMAL, true), Ok(4), "no id is given out twice");
+    }
+
+    #[test]
+    fn what_waits_too_long_expires_and_what_is_on_its_way_does_not() {
+        let mut bench = Bench::new(Limits::default());
+        for _ in 0..2 {
+            bench.add("a", NORMAL, true).unwrap_or_default();
+        }
+        bench.stand(true);
+        assert_eq!(bench.machine.next_deadline(), Some(bench.now.saturating_add(100_000)));
+        bench.tick(100_000);
+        assert_eq!([1, 2].map(|id| bench.state(id)), [State::Sent, State::Expired]);
+        bench.report(0, Report::Unanswered { audit: None });
+        bench.tick(0);
+        assert_eq!(bench.state(1), State::Expired);
+        assert!(bench.told.ends_with(&[(2, State::Expired), (1, State::Expired)]), "{:?}", bench.told);
+    }
+
+    #[test]
+    fn a_request_is_cancelled_before_it_left_and_not_afterwards() {
+        let mut bench = Bench::new(Limits::default());
+        for _ in 0..2 {
+            bench.add("a", NORMAL, true).unwrap_or_default();
+        }
+        bench.stand(true);
+        assert_eq!(bench.cancel("a", 1), Err(NotCancelled::Sent));
+        assert_eq!(bench.cancel("b", 2), Err(NotCancelled::Unknown), "it is another device's");
+        assert_eq!(bench.cancel("a", 2), Ok(()));
+        assert_eq!(bench.cancel("a", 2), Err(NotCancelled::Unknown));
+        assert_eq!(bench.state(2), State::Cancelled);
+        bench.report(0, done());
+        assert!(bench.sent.is_empty());
+    }
+
+    #[test]
+    fn as_many_wait_and_are_kept_as_may_and_nothing_is_left_of_a_device_afterwards() {
+        let limits = Limits {
+            queued_per_device: 3,
+            queued: 5,
+            kept_per_device: 2,
+            kept: 3,
+            kept_for: Duration::from_secs(60),
+            ..Limits::default()
+        };
+        let mut bench = Bench::new(limits);
+        for endpoint in ["a", "a", "a", "b", "b"] {
+            assert!(bench.add(endpoint, NORMAL, true).is_ok());
+        }
+        assert_eq!(bench.add("a", NORMAL, true), Err(Full::Device(3)));
+        assert_eq!(bench.add("b", NORMAL, true), Err(Full::Server(5)));
+        bench.stand(true);
+        while !bench.sent.is_empty() {
+            bench.report(0, done());
+        }
+        let kept = |bench: &Bench| bench.disk.values().map(|(name, _)| name.to_string()).collect::<String>();
+        assert_eq!(kept(&bench).len(), 3);
+        bench.crash();
+        assert_eq!(kept(&bench).len(), 3);
+        bench.tick(60_001);
+        assert_eq!(kept(&bench), "");
+        let machine = &bench.machine;
+        assert!(machine.devices.is_empty() && machine.ended.is_empty() && machine.expiries.is_empty());
+        assert_eq!(machine.next_deadline(), None);
+    }
+
+    #[test]
+    fn no_more_are_on_their_way_at_once_than_may_and_the_others_follow() {
+        let mut bench = Bench::new(Limits { at_once: 2, ..Limits::default() });
+        for endpoint in ["a", "b", "c", "d"] {
+            bench.add(endpoint, NORMAL, true).unwrap_or_default();
+        }
+        bench.stand(true);
+        assert_eq!(bench.sent.len(), 2);
+        // One that stands in the line, whose request is taken out meanwhile, is in nobody's way, and can come again.
+        let waiting: Vec<(Arc<str>, u64)> =
+            bench.disk.iter().map(|(id, (endpoint, _))| (Arc::clone(endpoint), *id)).collect();
+        let (name, id) =
+            waiting.into_iter().find(|(_, id)| bench.state(*id) == State::Queued).unwrap_or_default();
+        assert_eq!(bench.cancel(&name, id), Ok(()));
+        bench.report(0, done());
+        assert_eq!(bench.sent.len(), 2);
+        bench.add(&name, NORMAL, true).unwrap_or_default();
+        bench.stand(true);
+        while !bench.sent.is_empty() {
+            assert!(bench.sent.len() <= 2);
+            bench.report(0, done());
+        }
+        assert!(bench.disk.values().all(|(_, head)| head.state.is_end()));
+    }
+
+    /// Whatever happens in whatever order, over crashes too: each request ends once, and what may not be repeated leaves once.
+    #[test]
+    fn a_random_life_loses_nothing_and_repeats_nothing_that_may_not_be() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut below = |limit: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random >> 33).unwrap_or(0).checked_rem(limit).unwrap_or(0)
+        };
+        for _ in 0..300 {
+            let mut bench = Bench::new(Limits { at_once: 2, attempts: 3, ..Limits::default() });
+            let mut left: BTreeMap<u64, u32> = BTreeMap::new();
+            let (mut once, mut added, mut ended) = (BTreeSet::new(), 0_u64, BTreeSet::new());
+            for _ in 0..200 {
+                let name = ["a", "b", "c"].get(below(3)).copied().unwrap_or("a");
+                let before: BTreeSet<u64> = bench.sent.iter().map(|(_, id)| *id).collect();
+                match below(9) {
+                    0 | 1 => {
+                        let is_repeatable = below(2) == 0;
+                        if let Ok(id) = bench.add(name, u8::try_from(below(3)).unwrap_or(0), is_repeatable) {
+                            added = added.saturating_add(1);
+                            if !is_repeatable {
+                                once.insert(id);
+                            }
+                        }
+                    }
+                    2 => bench.heard(name),
+                    3 => {
+                        let is_awake = below(3) > 0;
+                        bench.stand(is_awake);
+                    }
+                    4 | 5 if !bench.sent.is_empty() => {
+                        let at = below(bench.sent.len());
+                        bench.report(at, done());
+                    }
+                    6 if !bench.sent.is_empty() => {
+                        let at = below(bench.sent.len());
+                        bench.report(at, Report::Unanswered { audit: None });
+                    }
+                    7 => bench.tick(u64::try_from(below(3_000)).unwrap_or(0)),
+                    8 if below(4) == 0 => bench.crash(),
+                    _ => drop(bench.cancel(name, u64::try_from(below(40)).unwrap_or(0))),
+                }
+                for (_, id) in &bench.sent {
+                    if !before.contains(id) {
+                        let count = left.entry(*id).or_default();
+                        *count = count.saturating_add(1);
+                        assert!(*count == 1 || !once.contains(id), "request {id} left {count} times");
+                        assert!(*count <= 3);
+                    }
+                }
+                for (id, state) in bench.told.drain(..).filter(|(_, state)| state.is_end()) {
+                    assert!(ended.insert(id), "request {id} ended twice, {state:?} in the end");
+                }
+            }
+            // All devices come awake and answer.
+            for _ in 0..200 {
+                bench.tick(REST);
+                bench.stand(true);
+                while !bench.sent.is_empty() {
+                    bench.report(0, done());
+                }
+                for name in ["a", "b", "c"] {
+                    bench.heard(name);
+                }
+            }
+            let open = bench.disk.values().filter(|(_, head)| !head.state.is_end()).count();
+            assert_eq!(open, 0);
+            let told = bench.told.iter().filter(|(_, state)| state.is_end()).map(|(id, _)| *id);
+            ended.extend(told);
+            assert_eq!(u64::try_from(ended.len()), Ok(added));
+        }
+    }
+}

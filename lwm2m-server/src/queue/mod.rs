@@ -204,7 +204,7 @@ impl Queue {
     /// called within a tokio runtime.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read or written.
     pub fn start(server: Server, store: Arc<dyn Store>, limits: Limits) -> Result<Self, StoreError> {
         let (last, heads) = store.requests()?;
         let mut machine = Machine::new(limits, last);
@@ -212,6 +212,11 @@ impl Queue {
             let body = store.request(endpoint, id).ok().flatten().and_then(|kept| Body::parse(&kept.body))?;
             body.audit(id, "unknown: the server ended before an answer came")
         });
+        // Nobody reads of a request of the last run that it is on its way.
+        let changes = machine.take_changes();
+        if !changes.is_empty() {
+            store.put_requests(crate::api::now_ms(), &changes)?;
+        }
         let (calls, called) = mpsc::channel(CALLS);
         // What the devices say from now on is heard.
         let events = server.events();

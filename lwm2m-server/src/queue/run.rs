@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use zeroize::Zeroizing;
 
 use super::body::{self, Body};
@@ -59,7 +59,7 @@ enum Promise {
 
 /// Changes that may wait for one transaction before callers have to wait.
 const BATCH: usize = 4096;
-/// How long after a failure the store is tried again.
+/// How long after a failure the store is tried again, and after missed events all devices are asked for.
 const AGAIN: Duration = Duration::from_secs(1);
 /// When to look again at the latest: the clock of the wall may be set.
 const IDLE: Duration = Duration::from_secs(60);
@@ -93,6 +93,7 @@ impl Run {
         mut events: broadcast::Receiver<Event>,
     ) {
         let mut writing: Option<Writing> = None;
+        let mut missed: Option<tokio::time::Instant> = None;
         loop {
             if writing.is_none() {
                 writing = self.write();
@@ -106,9 +107,14 @@ impl Run {
                 Some(came) = self.coming.recv() => self.take(came),
                 done = async { writing.as_mut().expect("asked only while one is under way").await }, if writing.is_some() => {
                     writing = None;
-                    if let Ok((promises, effects)) = done {
-                        promises.into_iter().for_each(Promise::keep);
-                        self.carry_out(effects);
+                    match done.map_err(JoinError::try_into_panic) {
+                        Ok((promises, effects)) => {
+                            promises.into_iter().for_each(Promise::keep);
+                            self.carry_out(effects);
+                        }
+                        // What is not known to be written is not carried out.
+                        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                        Err(Err(_)) => return,
                     }
                 }
                 event = events.recv(), if self.stopped.is_none() => match event {
@@ -117,9 +123,16 @@ impl Run {
                             self.machine.heard(endpoint);
                         }
                     }
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.machine.heard_all(),
+                    // Any device may have been heard. Under a load like that not all of them are asked for at each turn.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        missed = missed.or_else(|| tokio::time::Instant::now().checked_add(AGAIN));
+                    }
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
+                () = async { tokio::time::sleep_until(missed.expect("asked only after some were missed")).await }, if missed.is_some() => {
+                    missed = None;
+                    self.machine.heard_all();
+                }
                 call = calls.recv(), if self.machine.changes() < BATCH => match call {
                     Some(call) => self.call(call),
                     None => return,

@@ -1,5 +1,7 @@
 //! Devices in queue mode: each is a whole client of this project with a socket of its own, whose receiver is off while it sleeps.
 
+#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses a part")]
+
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -17,6 +19,8 @@ pub(crate) struct Sleeper {
     socket: UdpSocket,
     account: Option<AccountId>,
     started: Clock,
+    last_sent: Instant,
+    awake: Duration,
     pub(crate) counter: Counter,
 }
 
@@ -26,6 +30,12 @@ pub(crate) struct Counter {
     pub(crate) executed: HashMap<String, u32>,
     /// Nothing is sent once something was executed, as if the battery came out at that moment.
     pub(crate) is_mute: bool,
+}
+
+impl Counter {
+    pub(crate) fn total(&self) -> usize {
+        self.executed.values().map(|count| *count as usize).sum()
+    }
 }
 
 impl Object for Counter {
@@ -49,8 +59,8 @@ impl Object for Counter {
 }
 
 impl Sleeper {
-    /// A device without security that registers at the first turn.
-    pub(crate) fn new(name: &str, server: &str) -> Self {
+    /// A device without security that registers at the first turn, and listens for so many seconds after each of its messages.
+    pub(crate) fn new(name: &str, server: &str, awake: u64) -> Self {
         let mut store = Store::in_memory();
         let uri = format!("coap://{server}");
         let account = FactoryAccount::server(1, &uri, Server::new(0, ShortServerId::FIRST, 3600), None);
@@ -66,6 +76,8 @@ impl Sleeper {
             socket,
             account: None,
             started: Clock::now(),
+            last_sent: Instant::from_millis(0),
+            awake: Duration::from_secs(awake),
             counter: Counter::default(),
         }
     }
@@ -107,6 +119,11 @@ impl Sleeper {
         }
     }
 
+    /// Whether its receiver is off.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.client.is_quiet() && self.now() >= self.last_sent.saturating_add(self.awake)
+    }
+
     pub(crate) fn is_registered(&self) -> bool {
         self.client.is_registered()
     }
@@ -133,6 +150,7 @@ impl Sleeper {
             while let Some((_, datagram)) =
                 self.client.poll_transmit(now, &mut buffer, &mut [&mut self.counter], &mut fill)
             {
+                self.last_sent = now;
                 let is_off = self.counter.is_mute && !self.counter.executed.is_empty();
                 if !is_off {
                     // As lost on the way.

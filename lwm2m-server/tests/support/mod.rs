@@ -292,6 +292,7 @@ pub(crate) fn describe(event: &Event) -> String {
     match event {
         Event::Registered { endpoint } => format!("registered {endpoint}"),
         Event::Updated { endpoint } => format!("updated {endpoint}"),
+        Event::Awake { endpoint } => format!("awake {endpoint}"),
         Event::Deregistered { endpoint } => format!("deregistered {endpoint}"),
         Event::Expired { endpoint } => format!("expired {endpoint}"),
         Event::RegistrationRefused { endpoint, reason, .. } => format!("refused {endpoint}: {reason}"),

@@ -19,6 +19,14 @@ pub(crate) struct Api {
     authorization: String,
 }
 
+/// What came of a request to a device.
+pub(crate) enum Answered {
+    /// It answered.
+    Now(Value),
+    /// It sleeps, and the request waits under this id.
+    Queued(u64),
+}
+
 impl Api {
     pub(crate) fn new(url: &str, token: &str) -> Result<Self, Failure> {
         if !url.starts_with("http://") && !url.starts_with("https://") {
@@ -53,16 +61,35 @@ impl Api {
         Ok(Events(self.send("GET", route, None, None)?.into_body()))
     }
 
+    /// Asks a device something: the answer, or the id of what is queued.
+    pub(crate) fn ask(&self, method: &str, route: &str, body: Option<&Value>) -> Result<Answered, Failure> {
+        let (status, answer) = self.call_for_status(method, route, body)?;
+        match answer.get("id").and_then(Value::as_u64).filter(|_| status == 202) {
+            Some(id) => Ok(Answered::Queued(id)),
+            None => Ok(Answered::Now(answer)),
+        }
+    }
+
     fn call(&self, method: &str, route: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        self.call_for_status(method, route, body).map(|(_, answer)| answer)
+    }
+
+    fn call_for_status(
+        &self,
+        method: &str,
+        route: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), Failure> {
         let mut response = self.send(method, route, body, Some(TIMEOUT))?;
+        let status = response.status().as_u16();
         let text = response
             .body_mut()
             .read_to_string()
             .map_err(|error| Failure::Refused(format!("the answer of {} broke off: {error}", self.url)))?;
         if text.is_empty() {
-            return Ok(Value::Null);
+            return Ok((status, Value::Null));
         }
-        serde_json::from_str(&text).map_err(|_| {
+        serde_json::from_str(&text).map(|answer| (status, answer)).map_err(|_| {
             Failure::Refused(format!("{} does not answer JSON: is --url an lwm2m-server?", self.url))
         })
     }

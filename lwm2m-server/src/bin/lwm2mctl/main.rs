@@ -6,6 +6,7 @@
 mod check;
 mod credentials;
 mod http;
+mod requests;
 mod run;
 mod show;
 
@@ -29,6 +30,18 @@ struct Arguments {
     /// Seconds that a request to a device may take, the wait for those before it included [default: 93]
     #[arg(long, global = true, value_name = "S")]
     timeout: Option<u64>,
+    /// When a request to a device is queued [default: asleep, when the device sleeps or older ones wait for it]
+    #[arg(long, global = true, value_name = "WHEN", value_parser = ["asleep", "never", "always"])]
+    queue: Option<String>,
+    /// Priority of a queued request: 0 to 255, the higher one goes first, or low, normal, high [default: normal, 128]
+    #[arg(long, global = true, value_name = "P")]
+    priority: Option<String>,
+    /// Seconds after which a queued request is given up if it has not left [default: 604800]
+    #[arg(long, global = true, value_name = "S")]
+    expires: Option<u64>,
+    /// Wait for the outcome of a queued request
+    #[arg(long, global = true)]
+    wait: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -137,6 +150,16 @@ enum Command {
         /// NAME=NUMBER or NAME
         #[arg(required = true)]
         attributes: Vec<String>,
+    },
+    /// List the queued requests of a device, show one, or cancel it
+    Requests {
+        /// Endpoint name
+        endpoint: String,
+        /// The request's id
+        id: Option<u64>,
+        /// Take it out before it leaves
+        #[arg(long, requires = "id")]
+        cancel: bool,
     },
     /// Credentials and their lifecycle
     #[command(subcommand)]

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::http::{Api, escape};
+use super::requests::{self, Manner};
 use super::show::{line, table, text, time};
 use super::{Arguments, Command, Credentials, Failure, Page, check, credentials::credentials};
 
@@ -10,6 +11,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Command::Credentials(Credentials::Check(files)) = &arguments.command {
         return check::check(files, arguments.json);
     }
+    let manner = Manner::new(&arguments);
     let url = arguments
         .url
         .or_else(|| std::env::var("LWM2M_URL").ok())
@@ -23,11 +25,20 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     })?;
     let api = Api::new(&url, &from_file("--token", token)?)?;
     let out = Out { json: arguments.json };
-    let timeout = arguments.timeout;
-    let route = |endpoint: &str, what, path: &str| route(endpoint, what, path, timeout);
-    let observations = |endpoint: &str| {
-        let timeout = timeout.map_or_else(String::new, |timeout| format!("timeout={timeout}"));
-        format!("/devices/{}/observations?{timeout}", escape(endpoint))
+    let route = |endpoint: &str, what, path: &str| route(endpoint, what, path, &manner.query);
+    let observations =
+        |endpoint: &str| format!("/devices/{}/observations?{}", escape(endpoint), manner.query);
+    let ask = |endpoint: &str, method: &str, route: &str, body: Option<&Value>, people: &dyn Fn(&Value)| {
+        match manner.ask(&api, &out, endpoint, (method, route, body))? {
+            Some(answer) => out.show(&answer, people),
+            None => Ok(()),
+        }
+    };
+    let done = |endpoint: &str, method: &str, route: &str, body: Option<&Value>, what: &str| match manner
+        .ask(&api, &out, endpoint, (method, route, body))?
+    {
+        Some(_) => out.done(what),
+        None => Ok(()),
     };
     match arguments.command {
         Command::Devices { endpoint: None, filter, .. } => devices(&api, &out, filter.as_deref()),
@@ -40,35 +51,35 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Read { endpoint, path, format } => {
             let format = format.map_or_else(String::new, |format| format!("&format={}", escape(&format)));
-            out.show(&api.get(&format!("{}{format}", route(&endpoint, "objects", &path)?))?, values)
+            ask(&endpoint, "GET", &format!("{}{format}", route(&endpoint, "objects", &path)?), None, &values)
         }
         Command::Write { endpoint, path, values, kind, replace } => {
             let body = write_body(&path, &values, kind.as_deref())?;
             let query = replace.map_or_else(String::new, |replace| format!("&replace={replace}"));
-            api.put(&format!("{}{query}", route(&endpoint, "objects", &path)?), &body)?;
-            out.done(&format!("{endpoint} {path} written"))
+            let route = format!("{}{query}", route(&endpoint, "objects", &path)?);
+            done(&endpoint, "PUT", &route, Some(&body), &format!("{endpoint} {path} written"))
         }
         Command::Execute { endpoint, path, arguments } => {
             let body = json!({ "arguments": arguments });
-            let answer = api.post(&route(&endpoint, "objects", &path)?, &body)?;
-            out.show(&answer, |_| line(&format!("{endpoint} {path} executed")))
+            let people = |_: &Value| line(&format!("{endpoint} {path} executed"));
+            ask(&endpoint, "POST", &route(&endpoint, "objects", &path)?, Some(&body), &people)
         }
         Command::Create { endpoint, path, instance, values, kind } => {
             let body = json!({ "instance": instance, "resources": resources(&values, kind.as_deref())? });
-            let answer = api.post(&route(&endpoint, "objects", &path)?, &body)?;
-            out.show(&answer, |answer| line(&format!("{endpoint} {} created", text(answer, "/path"))))
+            let people = |answer: &Value| line(&format!("{endpoint} {} created", text(answer, "/path")));
+            ask(&endpoint, "POST", &route(&endpoint, "objects", &path)?, Some(&body), &people)
         }
         Command::Delete { endpoint, path } => {
-            api.delete(&route(&endpoint, "objects", &path)?)?;
-            out.done(&format!("{endpoint} {path} deleted"))
+            let route = route(&endpoint, "objects", &path)?;
+            done(&endpoint, "DELETE", &route, None, &format!("{endpoint} {path} deleted"))
         }
         Command::Discover { endpoint, path, depth } => {
             let query = depth.map_or_else(String::new, |depth| format!("&depth={depth}"));
-            let answer = api.get(&format!("{}{query}", route(&endpoint, "discover", &path)?))?;
-            out.show(&answer, links)
+            ask(&endpoint, "GET", &format!("{}{query}", route(&endpoint, "discover", &path)?), None, &links)
         }
         Command::Observe { endpoint, cancel: Some(id), .. } => {
-            api.delete(&format!("{}&id={id}", observations(&endpoint)))?;
+            let timeout = arguments.timeout.map_or_else(String::new, |timeout| format!("&timeout={timeout}"));
+            api.delete(&format!("/devices/{}/observations?id={id}{timeout}", escape(&endpoint)))?;
             out.done(&format!("{endpoint} observation {id} ended"))
         }
         Command::Observe { endpoint, path: None, .. } => {
@@ -79,7 +90,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             })
         }
         Command::Observe { endpoint, path: Some(path), no_follow, .. } => {
-            observe(&api, &out, &endpoint, &observations(&endpoint), &path, !no_follow)
+            observe(&api, &out, &manner, (&endpoint, &observations(&endpoint)), &path, !no_follow)
         }
         Command::Attributes { endpoint, path, attributes } => {
             let mut body = Map::new();
@@ -95,9 +106,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
                 };
                 body.insert(name.to_owned(), value);
             }
-            api.put(&route(&endpoint, "attributes", &path)?, &Value::Object(body))?;
-            out.done(&format!("{endpoint} {path} attributes set"))
+            let route = route(&endpoint, "attributes", &path)?;
+            let what = format!("{endpoint} {path} attributes set");
+            done(&endpoint, "PUT", &route, Some(&Value::Object(body)), &what)
         }
+        Command::Requests { endpoint, id: Some(id), cancel: true } => {
+            api.delete(&requests::route(&endpoint, id))?;
+            out.done(&format!("{endpoint} request {id} cancelled"))
+        }
+        Command::Requests { endpoint, id, .. } => manner.show(&api, &out, &endpoint, id),
         Command::Credentials(command) => credentials(&api, &out, command),
         Command::Trace { endpoint } => {
             api.listen(&format!("/devices/{}/trace", escape(&endpoint)))?.each(|name, body| {
@@ -213,6 +230,8 @@ fn one_device(device: &Value) {
         row("version", text(device, "/registration/version")),
         row("lifetime", text(device, "/registration/lifetime")),
         row("binding", text(device, "/registration/binding")),
+        row("queue mode", text(device, "/registration/queue")),
+        row("awake", text(device, "/registration/awake")),
         row("objects", text(device, "/registration/objects")),
         row("registered at", time(device, "/registration/registered_at_ms")),
         row("last heard", time(device, "/registration/last_heard_ms")),
@@ -264,14 +283,16 @@ pub(crate) fn audit(answer: &Value) {
 fn observe(
     api: &Api,
     out: &Out,
-    endpoint: &str,
-    observations: &str,
+    manner: &Manner,
+    (endpoint, observations): (&str, &str),
     path: &str,
     follow: bool,
 ) -> Result<(), Failure> {
     // Listening first: a device may notify at once.
     let events = follow.then(|| api.listen(&format!("/events?endpoint={}", escape(endpoint)))).transpose()?;
-    let answer = api.post(observations, &json!({ "path": path }))?;
+    let body = json!({ "path": path });
+    let asked = manner.ask(api, out, endpoint, ("POST", observations, Some(&body)))?;
+    let Some(answer) = asked else { return Ok(()) };
     out.show(&answer, |answer| {
         line(&format!("observation {}", text(answer, "/id")));
         values(answer);
@@ -353,15 +374,14 @@ pub(crate) fn rows(answer: &Value, pointer: &str, row: impl Fn(&Value) -> Vec<St
     answer.pointer(pointer).and_then(Value::as_array).into_iter().flatten().map(row).collect()
 }
 
-fn route(endpoint: &str, what: &str, path: &str, timeout: Option<u64>) -> Result<String, Failure> {
+fn route(endpoint: &str, what: &str, path: &str, query: &str) -> Result<String, Failure> {
     let is_path = path.starts_with('/')
         && path.len() > 1
         && path.split('/').skip(1).all(|id| id.parse::<u16>().is_ok());
     if !is_path {
         return Err(Failure::Arguments(format!("'{path}' is no path: ids after slashes as in /3303/0/5700")));
     }
-    let timeout = timeout.map_or_else(String::new, |timeout| format!("timeout={timeout}"));
-    Ok(format!("/devices/{}/{what}{path}?{timeout}", escape(endpoint)))
+    Ok(format!("/devices/{}/{what}{path}?{query}", escape(endpoint)))
 }
 
 pub(crate) fn query(page: &Page) -> String {
