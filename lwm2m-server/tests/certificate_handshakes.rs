@@ -402,6 +402,28 @@ fn a_session_is_not_taken_up_again_once_its_certificate_is_no_longer_trusted() {
     }
 }
 
+#[test]
+fn a_session_of_certificates_is_taken_up_under_the_name_that_it_was_made_under_and_no_other() {
+    // RFC 6066 §3
+    let (mut world, _, holder) = world_of_certificates();
+    let named = |name: Option<&str>| Holder { server_name: name.map(str::to_owned), ..holder.clone() };
+    let mut device = connected(&mut world, 1, named(Some("a.example")));
+    for (name, is_taken_up) in [
+        (Some("a.example"), true),
+        (Some("A.Example"), true),
+        (Some("b.example"), false),
+        (Some("b.example"), true),
+        (None, true),
+        (Some("a.example"), false),
+    ] {
+        drop(world.told());
+        device.connect_with_key(&mut world, named(name));
+        assert!(device.established);
+        let told = world.told();
+        assert_eq!(told.contains(&"resumed a management".to_owned()), is_taken_up, "{name:?}: {told:?}");
+    }
+}
+
 fn update(device: &mut Device, world: &mut World, location: &str) -> Option<Got> {
     device.request(world, lwm2m_coap::Code::POST, location, b"")
 }
