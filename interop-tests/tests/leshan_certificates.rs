@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
+mod issued;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +17,12 @@ use interop_tests::seen::{Feature, Role};
 use interop_tests::sniffer::From;
 use interop_tests::{ours, peers};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData as _,
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData as _,
+    SanType,
 };
 use serde_json::{Value, json};
+
+use issued::key;
 
 const BOOTSTRAP: Psk<'_> = Psk { identity: "bootstrap-account", key: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" };
 
@@ -28,15 +32,10 @@ const NAME: &str = "server.example";
 /// The device of tests with one.
 const DEVICE: &str = "device";
 
-fn pair() -> KeyPair {
-    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap()
-}
-
 fn params(common_name: &str, names: &[&str]) -> CertificateParams {
-    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-    let mut params = CertificateParams::new(names).unwrap();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    let mut params = issued::params(common_name);
+    let names = names.iter().map(|&name| SanType::DnsName(name.try_into().unwrap()));
+    params.subject_alt_names = names.collect();
     params
 }
 
@@ -54,8 +53,8 @@ impl Authorities {
             params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
             params
         };
-        let root = CertifiedIssuer::self_signed(params("Root"), pair()).unwrap();
-        let authority = CertifiedIssuer::signed_by(params("Authority"), pair(), &root).unwrap();
+        let root = CertifiedIssuer::self_signed(params("Root"), key()).unwrap();
+        let authority = CertifiedIssuer::signed_by(params("Authority"), key(), &root).unwrap();
         Self { root: root.der().to_vec(), authority }
     }
 
@@ -66,7 +65,7 @@ impl Authorities {
 
     /// A new key, with a certificate of that common name and those DNS names.
     fn key(&self, common_name: &str, names: &[&str]) -> Key {
-        let pair = pair();
+        let pair = key();
         let certificate = params(common_name, names).signed_by(&pair, &self.authority).unwrap();
         Key {
             private: pair.serialize_der(),

@@ -1,5 +1,7 @@
 //! OpenSSL (`s_client`, `s_server`) in both roles with certificates: chains, and authentication of the client.
 
+mod issued;
+
 use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,8 +15,8 @@ use interop_tests::process::{PATIENCE, Process, free_port, local, socket};
 use interop_tests::seen::{Feature, Role};
 use lwm2m_server::credentials::DeviceTrust;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose as Purpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose as Purpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use tempfile::TempDir;
 
@@ -49,7 +51,7 @@ impl Made {
             params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
             params
         };
-        let (root_key, key) = (pair(), pair());
+        let (root_key, key) = (issued::key(), issued::key());
         let root = authority("Root").self_signed(&root_key).expect("a root");
         let issuer = Issuer::new(authority("Root"), root_key);
         let intermediate = authority("Intermediate").signed_by(&key, &issuer).expect("an intermediate");
@@ -75,7 +77,7 @@ impl Made {
 
     /// A certificate with this name, and its key; both in files called so too.
     fn issue(&self, name: &str, purpose: Purpose) -> Owner {
-        let key = pair();
+        let key = issued::key();
         let mut params = params(&[name], name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![purpose];
@@ -116,17 +118,10 @@ impl Made {
     }
 }
 
-fn pair() -> KeyPair {
-    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key")
-}
-
 fn params(names: &[&str], common_name: &str) -> CertificateParams {
-    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let mut params = CertificateParams::new(names).expect("names");
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(2999, 1, 1);
+    let mut params = issued::params(common_name);
+    let names = names.iter().map(|&name| SanType::DnsName(name.try_into().expect("a name")));
+    params.subject_alt_names = names.collect();
     params
 }
 

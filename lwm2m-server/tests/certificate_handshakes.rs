@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test")]
 
+mod issued;
 mod support;
 
 use dtls_psk::{Crypto as _, Purpose, Suite, Suites};
@@ -11,11 +12,12 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::endpoint::{Config, Done, Listener, NotRestored, Work};
 use lwm2m_server::keys::{ServerKey, ServerKeys};
-use p256::pkcs8::EncodePrivateKey as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+    CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    date_time_ymd,
 };
+
+use issued::{authority, key_of, params};
 use support::*;
 
 const SERVER: u8 = 0x51;
@@ -293,25 +295,9 @@ struct Authority {
     certificate: Vec<u8>,
 }
 
-fn key_pair(secret: u8) -> KeyPair {
-    let secret = p256::SecretKey::from_slice(&[secret; 32]).unwrap();
-    KeyPair::try_from(secret.to_pkcs8_der().unwrap().as_bytes()).unwrap()
-}
-
-fn params(common_name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(2999, 1, 1);
-    params
-}
-
 impl Authority {
     fn new() -> Self {
-        let mut params = params("Root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = key_pair(0xa1);
+        let (params, key) = (authority("Root"), key_of([0xa1; 32]));
         let certificate = params.self_signed(&key).unwrap().der().to_vec();
         Self { issuer: Issuer::new(params, key), certificate }
     }
@@ -343,7 +329,7 @@ impl Authority {
         let mut params = params(name);
         params.serial_number = Some(SerialNumber::from(serial));
         params.not_after = date_time_ymd(2028, 1, 1);
-        let certificate = params.signed_by(&key_pair(0xc1), &self.issuer).unwrap().der().to_vec();
+        let certificate = params.signed_by(&key_of([0xc1; 32]), &self.issuer).unwrap().der().to_vec();
         let holder = Holder::of(0xc1, server_key(SERVER).raw_public_key());
         Holder { chain: Some(vec![certificate]), ..holder }
     }
@@ -351,7 +337,7 @@ impl Authority {
 
 /// A server that trusts an authority, and a device `a` with a certificate of it, which the server knows by the name in it.
 fn world_of_certificates() -> (World, Authority, Holder) {
-    let own = params("server").self_signed(&key_pair(SERVER)).unwrap().der().to_vec();
+    let own = params("server").self_signed(&key_of([SERVER; 32])).unwrap().der().to_vec();
     let world = world_of(vec![server_key(SERVER).with_certificates(vec![own]).unwrap()]);
     let authority = Authority::new();
     world.credentials.set_trust(authority.trust(&[]));
@@ -413,6 +399,28 @@ fn a_session_is_not_taken_up_again_once_its_certificate_is_no_longer_trusted() {
         assert_eq!(world.told(), [format!("closed a: {reason}")]);
         device.connect_with_key(&mut world, holder);
         assert!(!device.established, "nor does it get a new one");
+    }
+}
+
+#[test]
+fn a_session_of_certificates_is_taken_up_under_the_name_that_it_was_made_under_and_no_other() {
+    // RFC 6066 §3
+    let (mut world, _, holder) = world_of_certificates();
+    let named = |name: Option<&str>| Holder { server_name: name.map(str::to_owned), ..holder.clone() };
+    let mut device = connected(&mut world, 1, named(Some("a.example")));
+    for (name, is_taken_up) in [
+        (Some("a.example"), true),
+        (Some("A.Example"), true),
+        (Some("b.example"), false),
+        (Some("b.example"), true),
+        (None, true),
+        (Some("a.example"), false),
+    ] {
+        drop(world.told());
+        device.connect_with_key(&mut world, named(name));
+        assert!(device.established);
+        let told = world.told();
+        assert_eq!(told.contains(&"resumed a management".to_owned()), is_taken_up, "{name:?}: {told:?}");
     }
 }
 

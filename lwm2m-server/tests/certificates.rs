@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
+mod issued;
+
 use std::sync::Arc;
 
 use dtls_psk::Refusal;
@@ -18,20 +20,17 @@ use rcgen::{
     NameConstraints, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 
+use issued::key;
+
 const NAME: &str = "sensor-1";
 
 /// 2026-06-01.
 const NOW: u64 = 1_780_272_000_000;
 const DAY: u64 = 86_400_000;
 
-fn key() -> KeyPair {
-    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap()
-}
-
+/// Good on that day, and not long before and after.
 fn params(common_name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    let mut params = issued::params(common_name);
     params.not_before = date_time_ymd(2026, 1, 1);
     params.not_after = date_time_ymd(2027, 1, 1);
     params

@@ -14,6 +14,7 @@
 )]
 
 mod common;
+mod issued;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU8;
@@ -35,10 +36,10 @@ use lwm2m_server::endpoint::{Addresses, Config};
 use lwm2m_server::keys::{ServerKey, ServerKeys};
 use lwm2m_server::store::{RedbStore, Sealer};
 
-use p256::pkcs8::EncodePrivateKey as _;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{Issuer, KeyPair};
 
 use common::{Served, serve_arguments};
+use issued::{authority, key_of, params};
 
 const KEY: [u8; 16] = [7; 16];
 /// Handshakes under way at once, and begun in a second: the flood meets both limits.
@@ -616,17 +617,12 @@ struct Authorities {
 impl Authorities {
     /// Of the same names, whoever has the key at the top.
     fn new(top: u8) -> Self {
-        let params = |name: &str| {
-            let mut params = params(name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params
-        };
-        let key = key_pair([top; 32]);
-        let anchor = params("top").self_signed(&key).unwrap().der().to_vec();
-        let mut above = Issuer::new(params("top"), key);
+        let key = key_of([top; 32]);
+        let anchor = authority("top").self_signed(&key).unwrap().der().to_vec();
+        let mut above = Issuer::new(authority("top"), key);
         let mut chain = Vec::new();
         for number in 1..=CHAIN_MAX {
-            let (params, key) = (params(&format!("authority-{number}")), key_pair([0xa0; 32]));
+            let (params, key) = (authority(&format!("authority-{number}")), key_of([0xa0; 32]));
             chain.insert(0, params.signed_by(&key, &above).unwrap().der().to_vec());
             above = Issuer::new(params, key);
         }
@@ -634,21 +630,9 @@ impl Authorities {
     }
 
     fn holder(&self, name: &str, secret: [u8; 32]) -> Holder {
-        let own = params(name).signed_by(&key_pair(secret), &self.lowest).unwrap().der().to_vec();
+        let own = params(name).signed_by(&key_of(secret), &self.lowest).unwrap().der().to_vec();
         Holder::new(secret, Some([&[own][..], &self.chain].concat()))
     }
-}
-
-fn key_pair(secret: [u8; 32]) -> KeyPair {
-    let secret = p256::SecretKey::from_slice(&secret).unwrap();
-    KeyPair::try_from(secret.to_pkcs8_der().unwrap().as_bytes()).unwrap()
-}
-
-fn params(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
 }
 
 /// Whoever attacks by what others have to compute computes nothing.
@@ -716,7 +700,7 @@ fn honest_devices_get_in_and_are_answered_during_a_flood_of_chains_and_false_pro
         path.display().to_string()
     };
     let authorities = Authorities::new(0xa1);
-    let server_key = key_pair([0x51; 32]);
+    let server_key = key_of([0x51; 32]);
     let own = params("server").self_signed(&server_key).unwrap();
     let config = format!(
         "{}[[server_keys]]\nprivate_key = \"{}\"\ncertificate = \"{}\"\n[trust]\nanchors = [\"{}\"]\n",

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "test")]
 
 mod common;
+mod issued;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,34 +17,22 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::keys::{KeyError, ServerKeys};
 use lwm2m_server::store::{RedbStore, Sealer};
-use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, SanType,
-    date_time_ymd,
-};
+use rcgen::{CertificateParams, CustomExtension, Issuer, KeyPair, SanType, date_time_ymd};
+
+use issued::{key, params};
 
 /// 2026-06-01.
 const NOW: u64 = 1_780_272_000_000;
 const HOST: &str = "lwm2m.example";
 
-fn params(common_name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = date_time_ymd(2026, 1, 1);
-    params.not_after = date_time_ymd(2027, 1, 1);
-    params
-}
-
 fn authority(common_name: &str) -> (String, Issuer<'static, KeyPair>) {
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    let mut params = params(common_name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (key, params) = (key(), issued::authority(common_name));
     (params.self_signed(&key).unwrap().pem(), Issuer::new(params, key))
 }
 
 /// A key of the server in a folder, with a certificate that an authority issued and `bend` bent.
 fn certified(folder: &Path, bend: impl FnOnce(&mut CertificateParams)) -> KeyConfig {
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let key = key();
     let (anchor, issuer) = authority("Root");
     let mut own = params("server");
     own.subject_alt_names = vec![SanType::DnsName(HOST.try_into().unwrap())];

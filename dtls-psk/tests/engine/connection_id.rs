@@ -57,15 +57,38 @@ fn records_without_the_agreed_id_or_with_another_one_are_dropped_12() {
     let good = seal(&mut client, b"x");
     let mut other = good.clone();
     other[11] ^= 1;
-    let mut without = record(23, 1, 1, &good[19..]);
-    for bad in [&mut other, &mut without] {
-        assert_eq!(server.handle(at(1), bad).0, []);
+    let without = record(23, 1, 1, &good[19..]);
+    for bad in [other, without].into_iter().chain(ids_of_other_lengths(&good, 6)) {
+        assert_eq!(server.handle(at(1), &bad).0, []);
     }
-    assert_eq!(server.dropped, [Dropped::Unsupported]);
+    assert_eq!(server.dropped, [Dropped::Unsupported; 3], "it knows nobody by such an id");
     for length in 0..good.len() {
         assert_eq!(server.handle(at(1), &good[..length]).0, []);
     }
     assert_eq!(server.handle(at(1), &good).0, [Event::Application(b"x".to_vec())]);
+}
+
+/// The same record with an id that is one byte shorter, and one longer.
+fn ids_of_other_lengths(good: &[u8], length: usize) -> [Vec<u8>; 2] {
+    let (head, rest) = good.split_at(11);
+    let (id, rest) = rest.split_at(length);
+    [&id[..length - 1], &[id, &[9]].concat()].map(|id| [head, id, rest].concat())
+}
+
+#[test]
+fn records_to_a_client_without_the_agreed_id_or_with_another_one_are_dropped_12() {
+    let (mut client, mut server) = established_with(&[1, 2, 3], &[]);
+    let good = seal(server.peer(), b"x");
+    let mut other = good.clone();
+    other[11] ^= 1;
+    let without = record(23, 1, 1, &good[16..]);
+    for bad in [other, without].into_iter().chain(ids_of_other_lengths(&good, 3)) {
+        assert_eq!(receive(&mut client, at(1), &bad), []);
+    }
+    for length in 0..good.len() {
+        assert_eq!(receive(&mut client, at(1), &good[..length]), []);
+    }
+    assert_eq!(receive(&mut client, at(1), &good), [Event::Application(b"x".to_vec())]);
 }
 
 #[test]

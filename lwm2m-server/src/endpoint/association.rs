@@ -15,7 +15,7 @@ use super::counters::Counters;
 use super::downlink::Downlink;
 use super::path::Unproven;
 use super::registry::Registration;
-use super::resumption::Sessions;
+use super::resumption::{Named, Sessions};
 use super::session::{Connection, dtls};
 use super::slab::Key;
 use super::timer::NEVER;
@@ -199,6 +199,8 @@ pub(crate) enum Admission {
     Asked {
         /// Whether the handshake was a full one.
         full: bool,
+        /// The name that its session is good for.
+        named: Named,
     },
     /// It goes on, and the owner was asked whether the certificate that opened it is still good.
     Reviewed,
@@ -231,7 +233,7 @@ pub(crate) struct Proving {
 impl Proving {
     /// The ticket that a peer was promised, for whom its Finished will prove.
     pub(crate) fn seal(&mut self, now: Instant, sessions: &Sessions, made: &Session) -> Option<Ticket> {
-        let ticket = sessions.seal(now, made, self.who.as_ref()?);
+        let ticket = sessions.seal(now, made, self.who.as_ref()?, self.presenting.named);
         self.is_too_long_for_a_ticket = ticket.is_none();
         ticket
     }

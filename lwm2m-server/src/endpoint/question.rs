@@ -113,7 +113,7 @@ impl Endpoint {
                     self.forget_session_of(key);
                     self.close(now, key, &reason);
                 }
-                (_, Admission::Asked { full }) => self.adopt(now, key, full),
+                (_, Admission::Asked { full, named }) => self.adopt(now, key, full, named),
                 _ => {}
             }
             self.mark_ready(key);

@@ -4,7 +4,7 @@
 //! Invariants: the latest session of each endpoint and role, and no more than a fixed number of all; one is kept only when
 //! its device was admitted, and goes with the credential that it came from. A ticket names its credential and when it was
 //! made; what ends an endpoint's sessions ends the tickets made before. After a restart, when that is forgotten, the question
-//! that follows every handshake refuses them.
+//! that follows every handshake refuses them. A session of signatures is good for the name that it was made under (RFC 6066 §3).
 
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{HashMap, VecDeque};
@@ -12,8 +12,9 @@ use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dtls_psk::{ClientHello, Resumption, Session, SetUpError, Ticket, TicketKey};
+use dtls_psk::{ClientHello, Resumption, Session, SetUpError, Suite, Ticket, TicketKey};
 use lwm2m_coap::{Instant, Rng};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::credentials::{Authenticated, Role};
@@ -51,6 +52,24 @@ struct Kept {
 struct Context {
     made: Instant,
     who: Authenticated,
+    named: Named,
+}
+
+/// The name by which the server chose what it presented, where it presented anything: the first bytes of its SHA-256.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Named(Option<[u8; 4]>);
+
+impl Named {
+    /// What a handshake under this suite goes by whose device asks for this name.
+    pub(crate) fn of(suite: Suite, name: Option<&[u8]>) -> Self {
+        let name = name.filter(|_| suite.is_ecdsa());
+        Self(name.and_then(|name| Sha256::digest(name.to_ascii_lowercase()).first_chunk().copied()))
+    }
+
+    /// Whether a device that asks for this name means it too. Who asks for none does not say another.
+    fn is_meant_by(self, suite: Suite, name: Option<&[u8]>) -> bool {
+        name.is_none() || self == Self::of(suite, name)
+    }
 }
 
 /// Random. A longer one would cost bytes in three messages; whoever guesses one has nothing without the secret.
@@ -58,6 +77,7 @@ type Id = [u8; 8];
 
 struct One {
     session: Zeroizing<[u8; EMITTED]>,
+    named: Named,
     who: Authenticated,
     until: Instant,
 }
@@ -105,16 +125,24 @@ impl Sessions {
         (kept.most > 0 && !kept.by_id.contains_key(&id)).then_some(id)
     }
 
-    /// The session with this id and whom it proves, if it is one of this role.
-    pub(crate) fn find(&self, now: Instant, role: Role, id: &[u8]) -> Option<(Session, Authenticated)> {
+    /// The session with this id and whom it proves, if it is one of this role, and of this name where it has any.
+    pub(crate) fn find(
+        &self,
+        now: Instant,
+        role: Role,
+        id: &[u8],
+        name: Option<&[u8]>,
+    ) -> Option<(Session, Authenticated)> {
         let mut kept = self.kept();
         let Entry::Occupied(found) = kept.by_id.entry(id.try_into().ok()?) else { return None };
         if found.get().until <= now {
             found.remove();
             return None;
         }
-        let One { session, who, .. } = &**found.get();
-        (who.role == role).then(|| Some((Session::parse(session.as_slice())?, who.clone())))?
+        let One { session, named, who, .. } = &**found.get();
+        let session = Session::parse(session.as_slice())?;
+        let is_meant = who.role == role && named.is_meant_by(session.suite(), name);
+        is_meant.then(|| (session, who.clone()))
     }
 
     /// Whether devices get tickets.
@@ -124,21 +152,28 @@ impl Sessions {
     }
 
     /// Seals a session of a full handshake that proves `who`; `None` if there are to be no tickets, or the name and the path of
-    /// its certificate are too long for one: a name of 152 bytes fits without a certificate, one of 80 with any.
-    pub(crate) fn seal(&self, now: Instant, session: &Session, who: &Authenticated) -> Option<Ticket> {
+    /// its certificate are too long for one: a name of 152 bytes fits without a certificate, one of 76 with any.
+    pub(crate) fn seal(
+        &self,
+        now: Instant,
+        session: &Session,
+        who: &Authenticated,
+        named: Named,
+    ) -> Option<Ticket> {
         let mut kept = self.kept();
         kept.now = kept.now.max(now);
-        let context = Context { made: now, who: who.clone() };
+        let context = Context { made: now, who: who.clone(), named };
         kept.key(now, 0)?.seal(session, &context.emit(), seconds(kept.lifetime))
     }
 
-    /// The session in a ticket and whom it proves, if it is one of this role; and a new ticket for it if its key is not the one
+    /// The session in a ticket and whom it proves, as [`Sessions::find`]; and a new ticket for it if its key is not the one
     /// of now any more. The new one is as old as the first.
     pub(crate) fn open(
         &self,
         now: Instant,
         role: Role,
         ticket: &[u8],
+        name: Option<&[u8]>,
     ) -> Option<(Session, Authenticated, Option<Ticket>)> {
         let mut kept = self.kept();
         kept.now = kept.now.max(now);
@@ -152,7 +187,8 @@ impl Sessions {
         let left = kept.lifetime.checked_sub(now.since(context.made)).filter(|left| !left.is_zero())?;
         let ended = [kept.owner(&context.who.endpoint, role), kept.hasher.hash_one(&context.who)]
             .map(|of| kept.ended.get(&of).is_some_and(|ended| context.made <= *ended));
-        if context.who.role != role || ended.contains(&true) {
+        let is_meant = context.who.role == role && context.named.is_meant_by(session.suite(), name);
+        if !is_meant || ended.contains(&true) {
             return None;
         }
         let renewed = is_former.then(|| current.seal(&session, &context.emit(), seconds(left))).flatten();
@@ -160,7 +196,7 @@ impl Sessions {
     }
 
     /// Keeps the session that an admitted device made, in place of the one before it.
-    pub(crate) fn keep(&self, now: Instant, session: &Session, who: Authenticated) {
+    pub(crate) fn keep(&self, now: Instant, session: &Session, who: Authenticated, named: Named) {
         let mut bytes = Zeroizing::new([0; EMITTED]);
         let (Ok(id), Some(EMITTED)) = (Id::try_from(session.id()), session.emit(bytes.as_mut_slice())) else {
             return;
@@ -171,7 +207,7 @@ impl Sessions {
             kept.by_id.remove(&former);
         }
         let until = now.saturating_add(kept.lifetime);
-        kept.by_id.insert(id, Box::new(One { session: bytes, who, until }));
+        kept.by_id.insert(id, Box::new(One { session: bytes, named, who, until }));
         kept.order.push_back(id);
         kept.make_room();
     }
@@ -218,14 +254,14 @@ impl Endpoint {
         hello: &ClientHello<'_>,
         rng: &mut Rng<'_>,
     ) -> Result<Association, SetUpError> {
-        let sessions = &self.config.sessions;
+        let (sessions, name) = (&self.config.sessions, hello.server_name());
         // RFC 5077 §3.4: beside a ticket the id names nothing.
         let ticket = hello.session_ticket().filter(|ticket| !ticket.is_empty());
-        let opened = ticket.and_then(|ticket| sessions.open(now, local.role(), ticket));
+        let opened = ticket.and_then(|ticket| sessions.open(now, local.role(), ticket, name));
         let (known, renewed) = match (ticket, opened) {
             (Some(_), Some((session, who, renewed))) => (Some((session, who)), renewed),
             (Some(_), None) => (None, None),
-            (None, _) => (sessions.find(now, local.role(), hello.session_id()), None),
+            (None, _) => (sessions.find(now, local.role(), hello.session_id(), name), None),
         };
         let wants_ticket = hello.session_ticket().is_some() && sessions.has_tickets();
         let id = sessions.new_id(rng);
@@ -325,7 +361,9 @@ impl Context {
     fn emit(&self) -> Vec<u8> {
         let Authenticated { endpoint, role, generation, validity } = &self.who;
         let mut bytes = self.made.as_millis().to_be_bytes().to_vec();
-        bytes.push(u8::from(*role == Role::Bootstrap));
+        let Named(named) = self.named;
+        bytes.push(u8::from(*role == Role::Bootstrap) | u8::from(named.is_some()) << 1);
+        bytes.extend(named.into_iter().flatten());
         bytes.extend(generation.to_be_bytes());
         let validity = postcard::to_stdvec(validity).unwrap_or_default();
         bytes.push(u8::try_from(validity.len()).unwrap_or(u8::MAX));
@@ -336,16 +374,20 @@ impl Context {
 
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (made, bytes) = bytes.split_first_chunk()?;
-        let (role, bytes) = bytes.split_first()?;
+        let (flags, bytes) = bytes.split_first()?;
+        let (named, bytes) = match flags & 2 {
+            0 => (None, bytes),
+            _ => bytes.split_first_chunk().map(|(named, bytes)| (Some(*named), bytes))?,
+        };
         let (generation, bytes) = bytes.split_first_chunk()?;
         let (length, bytes) = bytes.split_first()?;
         let (validity, endpoint) = bytes.split_at_checked(usize::from(*length))?;
         let validity = postcard::from_bytes(validity).ok()?;
-        let role = if *role == 0 { Role::Management } else { Role::Bootstrap };
+        let role = if flags & 1 == 0 { Role::Management } else { Role::Bootstrap };
         let endpoint = core::str::from_utf8(endpoint).ok()?.into();
         let generation = u32::from_be_bytes(*generation);
         let who = Authenticated { endpoint, role, generation, validity };
-        Some(Self { made: Instant::from_millis(u64::from_be_bytes(*made)), who })
+        Some(Self { made: Instant::from_millis(u64::from_be_bytes(*made)), who, named: Named(named) })
     }
 }
 
@@ -362,8 +404,12 @@ mod tests {
     const NOW: Instant = Instant::from_millis(0);
 
     fn session(id: u64) -> Session {
+        session_of([0xc0, 0xa8], id)
+    }
+
+    fn session_of(suite: [u8; 2], id: u64) -> Session {
         let id = id.to_be_bytes();
-        Session::parse(&[&[2, 0xc0, 0xa8][..], &[7; 48], &[0, 8], &id].concat()).unwrap()
+        Session::parse(&[&[2][..], &suite, &[7; 48], &[0, 8], &id].concat()).unwrap()
     }
 
     fn who(endpoint: &str, role: Role, generation: u32) -> Authenticated {
@@ -371,31 +417,31 @@ mod tests {
     }
 
     fn is_known(sessions: &Sessions, role: Role, id: u64) -> bool {
-        sessions.find(NOW, role, &id.to_be_bytes()).is_some()
+        sessions.find(NOW, role, &id.to_be_bytes(), None).is_some()
     }
 
     #[test]
     fn a_session_is_found_under_its_id_for_its_role_and_its_time() {
         let sessions = Sessions::new(10, Duration::from_secs(5));
         let device = who("a", Role::Management, 3);
-        sessions.keep(NOW, &session(1), device.clone());
+        sessions.keep(NOW, &session(1), device.clone(), Named::default());
         let id = 1_u64.to_be_bytes();
-        assert_eq!(sessions.find(NOW, Role::Management, &id), Some((session(1), device)));
-        assert_eq!(sessions.find(NOW, Role::Bootstrap, &id), None);
-        assert_eq!(sessions.find(NOW, Role::Management, &[0; 8]), None);
-        assert_eq!(sessions.find(NOW, Role::Management, &[]), None);
-        assert_eq!(sessions.find(NOW, Role::Management, &[1; 32]), None);
-        assert!(sessions.find(Instant::from_millis(4_999), Role::Management, &id).is_some());
-        assert_eq!(sessions.find(Instant::from_millis(5_000), Role::Management, &id), None);
+        assert_eq!(sessions.find(NOW, Role::Management, &id, None), Some((session(1), device)));
+        assert_eq!(sessions.find(NOW, Role::Bootstrap, &id, None), None);
+        assert_eq!(sessions.find(NOW, Role::Management, &[0; 8], None), None);
+        assert_eq!(sessions.find(NOW, Role::Management, &[], None), None);
+        assert_eq!(sessions.find(NOW, Role::Management, &[1; 32], None), None);
+        assert!(sessions.find(Instant::from_millis(4_999), Role::Management, &id, None).is_some());
+        assert_eq!(sessions.find(Instant::from_millis(5_000), Role::Management, &id, None), None);
         assert_eq!(sessions.count(), 0);
     }
 
     #[test]
     fn the_latest_session_of_an_endpoint_and_role_is_kept() {
         let sessions = Sessions::new(10, Duration::from_secs(5));
-        sessions.keep(NOW, &session(1), who("a", Role::Management, 1));
-        sessions.keep(NOW, &session(2), who("a", Role::Bootstrap, 1));
-        sessions.keep(NOW, &session(3), who("a", Role::Management, 2));
+        sessions.keep(NOW, &session(1), who("a", Role::Management, 1), Named::default());
+        sessions.keep(NOW, &session(2), who("a", Role::Bootstrap, 1), Named::default());
+        sessions.keep(NOW, &session(3), who("a", Role::Management, 2), Named::default());
         assert!(!is_known(&sessions, Role::Management, 1));
         assert!(is_known(&sessions, Role::Bootstrap, 2) && is_known(&sessions, Role::Management, 3));
     }
@@ -404,7 +450,12 @@ mod tests {
     fn beyond_the_most_the_oldest_goes() {
         let sessions = Sessions::new(3, Duration::from_secs(5));
         for number in 0..1000 {
-            sessions.keep(NOW, &session(number), who(&format!("{}", number % 7), Role::Management, 1));
+            sessions.keep(
+                NOW,
+                &session(number),
+                who(&format!("{}", number % 7), Role::Management, 1),
+                Named::default(),
+            );
         }
         assert_eq!(sessions.count(), 3);
         assert!((997..1000).all(|number| is_known(&sessions, Role::Management, number)));
@@ -422,7 +473,7 @@ mod tests {
             ("a", Role::Bootstrap, None, false),
             ("b", Role::Management, None, false),
         ] {
-            sessions.keep(NOW, &session(1), who("a", Role::Management, 2));
+            sessions.keep(NOW, &session(1), who("a", Role::Management, 2), Named::default());
             sessions.forget(endpoint, role, generation);
             assert_eq!(is_known(&sessions, Role::Management, 1), !goes);
         }
@@ -437,20 +488,21 @@ mod tests {
     }
 
     fn is_open(sessions: &Sessions, seconds: u64, ticket: &Ticket) -> bool {
-        sessions.open(at(seconds), Role::Management, ticket.bytes()).is_some()
+        sessions.open(at(seconds), Role::Management, ticket.bytes(), None).is_some()
     }
 
     #[test]
     fn a_ticket_opens_for_its_role_and_its_time_also_after_a_restart() {
         let device = who("a", Role::Management, 3);
         let made = session(1);
-        let ticket = ticketing().seal(at(150), &made, &device).unwrap();
+        let ticket = ticketing().seal(at(150), &made, &device, Named::default()).unwrap();
         let sessions = ticketing();
-        let (opened, known, renewed) = sessions.open(at(199), Role::Management, ticket.bytes()).unwrap();
+        let (opened, known, renewed) =
+            sessions.open(at(199), Role::Management, ticket.bytes(), None).unwrap();
         // It has no id.
         assert!(opened.id().is_empty() && opened.suite() == made.suite() && known == device);
         assert_eq!(renewed, None, "its key is that of now");
-        assert!(sessions.open(at(199), Role::Bootstrap, ticket.bytes()).is_none());
+        assert!(sessions.open(at(199), Role::Bootstrap, ticket.bytes(), None).is_none());
         assert!(is_open(&sessions, 249, &ticket) && !is_open(&sessions, 250, &ticket));
         let others = Sessions::new(10, Duration::from_secs(100)).with_tickets(&[8; 32]);
         assert!(!is_open(&others, 199, &ticket), "of another root");
@@ -458,18 +510,21 @@ mod tests {
             Sessions::new(10, Duration::from_secs(100)),
             Sessions::new(0, Duration::MAX).with_tickets(&[7; 32]),
         ] {
-            assert!(!without.has_tickets() && without.seal(at(150), &made, &device).is_none());
+            assert!(
+                !without.has_tickets() && without.seal(at(150), &made, &device, Named::default()).is_none()
+            );
         }
     }
 
     #[test]
     fn under_the_key_before_a_ticket_still_opens_and_is_renewed_without_getting_younger() {
         let sessions = ticketing();
-        let ticket = sessions.seal(at(150), &session(1), &who("a", Role::Management, 3)).unwrap();
-        let (.., renewed) = sessions.open(at(201), Role::Management, ticket.bytes()).unwrap();
+        let ticket =
+            sessions.seal(at(150), &session(1), &who("a", Role::Management, 3), Named::default()).unwrap();
+        let (.., renewed) = sessions.open(at(201), Role::Management, ticket.bytes(), None).unwrap();
         let renewed = renewed.unwrap();
         assert_ne!(renewed, ticket);
-        assert!(sessions.open(at(202), Role::Management, renewed.bytes()).unwrap().2.is_none());
+        assert!(sessions.open(at(202), Role::Management, renewed.bytes(), None).unwrap().2.is_none());
         assert!(is_open(&sessions, 249, &renewed) && !is_open(&sessions, 250, &renewed));
     }
 
@@ -477,7 +532,7 @@ mod tests {
     fn what_ends_sessions_ends_the_tickets_from_before() {
         let sessions = ticketing();
         let ticket = |seconds, endpoint: &str, role| {
-            sessions.seal(at(seconds), &session(1), &who(endpoint, role, 3)).unwrap()
+            sessions.seal(at(seconds), &session(1), &who(endpoint, role, 3), Named::default()).unwrap()
         };
         let (before, other) = (ticket(5, "a", Role::Management), ticket(5, "b", Role::Management));
         sessions.forget("a", Role::Bootstrap, None);
@@ -509,11 +564,12 @@ mod tests {
         let sessions = ticketing();
         let (former, renewed) = (certified("a", 2, 1), certified("a", 2, 2));
         for (kept, goes) in [(&former, true), (&renewed, false)] {
-            sessions.keep(NOW, &session(1), kept.clone());
+            sessions.keep(NOW, &session(1), kept.clone(), Named::default());
             sessions.refuse(&former);
             assert_eq!(is_known(&sessions, Role::Management, 1), !goes);
         }
-        let [before, other] = [&former, &renewed].map(|who| sessions.seal(at(5), &session(1), who).unwrap());
+        let [before, other] =
+            [&former, &renewed].map(|who| sessions.seal(at(5), &session(1), who, Named::default()).unwrap());
         sessions.refuse(&former);
         assert!(!is_open(&sessions, 6, &before) && is_open(&sessions, 6, &other));
         sessions.forget("a", Role::Management, Some(3));
@@ -524,13 +580,20 @@ mod tests {
     fn a_ticket_has_room_for_long_names_and_whoever_has_a_longer_one_is_remembered() {
         let sessions = ticketing();
         let name = "n".repeat(255);
-        for (longest, certificates) in [(152, None), (120, Some(1)), (80, Some(CHAIN_MAX + 1))] {
+        let named = Named::of(Suite::EcdheEcdsaAes128Ccm8, Some(b"lwm2m.example"));
+        for (longest, certificates, named) in [
+            (152, None, Named::default()),
+            (120, Some(1), Named::default()),
+            (80, Some(CHAIN_MAX + 1), Named::default()),
+            (76, Some(CHAIN_MAX + 1), named),
+        ] {
             let is_sealed = |length: usize| {
                 let who = match certificates {
                     Some(certificates) => certified(&name[..length], certificates, 1),
                     None => who(&name[..length], Role::Management, 3),
                 };
                 let mut proving = Proving { who: Some(who), ..Proving::default() };
+                proving.presenting.named = named;
                 let is_sealed = proving.seal(at(5), &sessions, &session(1)).is_some();
                 assert_eq!(proving.is_too_long_for_a_ticket, !is_sealed);
                 is_sealed
@@ -540,12 +603,34 @@ mod tests {
     }
 
     #[test]
+    fn a_session_of_signatures_is_good_for_the_name_that_it_was_made_under() {
+        let (sessions, device) = (ticketing(), who("a", Role::Management, 1));
+        let name = |name: &'static str| Some(name.as_bytes());
+        for (suite, goes_by_names) in [([0xc0, 0xae], true), ([0xc0, 0xa8], false)] {
+            let made = session_of(suite, 1);
+            for made_under in [None, name("a.example")] {
+                let named = Named::of(made.suite(), made_under);
+                sessions.keep(NOW, &made, device.clone(), named);
+                let ticket = sessions.seal(NOW, &made, &device, named).unwrap();
+                for asked in [None, name("a.example"), name("A.Example"), name("b.example")] {
+                    let is_same = asked.map(<[u8]>::to_ascii_lowercase).as_deref() == made_under;
+                    let is_good = is_same || asked.is_none() || !goes_by_names;
+                    let found = sessions.find(NOW, Role::Management, made.id(), asked);
+                    assert_eq!(found.is_some(), is_good, "{made_under:?}, {asked:?}");
+                    let opened = sessions.open(NOW, Role::Management, ticket.bytes(), asked);
+                    assert_eq!(opened.is_some(), is_good, "{made_under:?}, {asked:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn without_room_no_id_is_given() {
         let rng = &mut |bytes: &mut [u8]| bytes.fill(1);
         assert_eq!(Sessions::new(0, Duration::MAX).new_id(rng), None);
         let sessions = Sessions::default();
         let id = sessions.new_id(rng).unwrap();
-        sessions.keep(NOW, &session(u64::from_be_bytes(id)), who("a", Role::Management, 1));
+        sessions.keep(NOW, &session(u64::from_be_bytes(id)), who("a", Role::Management, 1), Named::default());
         assert_eq!(sessions.new_id(rng), None, "and none that is in use");
     }
 }

@@ -23,6 +23,7 @@ use super::association::{Admission, Association, Proving, Who};
 use super::connection_id::{self, ConnectionIds};
 use super::counters::Counters;
 use super::question::Question;
+use super::resumption::Named;
 use super::slab::Key;
 use super::{Address, Candidates, Endpoint, Listener, Transmit};
 
@@ -284,12 +285,12 @@ impl Endpoint {
             return;
         }
         let proving = association.proving.take().map(|proving| *proving);
-        let Some(Proving { who: Some(who), is_too_long_for_a_ticket, .. }) = proving else {
+        let Some(Proving { who: Some(who), is_too_long_for_a_ticket, presenting, .. }) = proving else {
             return self.remove(key);
         };
         let who = Who::Proven(who);
         self.refusals.succeeded((association.local, association.address));
-        association.admission = Admission::Asked { full };
+        association.admission = Admission::Asked { full, named: presenting.named };
         self.under_way.end(key);
         Counters::add(&mut self.counters.handshakes_finished);
         if is_too_long_for_a_ticket {
@@ -304,7 +305,7 @@ impl Endpoint {
 
     /// A session may go on: it replaces what was on its address, and the registration of its identity, and of no other,
     /// goes on in it.
-    pub(crate) fn adopt(&mut self, now: Instant, key: Key, full: bool) {
+    pub(crate) fn adopt(&mut self, now: Instant, key: Key, full: bool, named: Named) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let made = association.session.as_mut().and_then(Connection::take_session);
         let suite = association.session.as_ref().and_then(Connection::suite).unwrap_or_default();
@@ -332,7 +333,7 @@ impl Endpoint {
             suite,
         });
         if let Some(session) = made {
-            self.config.sessions.keep(now, &session, who.clone());
+            self.config.sessions.keep(now, &session, who.clone(), named);
         }
         self.facts.push_back(Fact::Handshake { who, full });
     }

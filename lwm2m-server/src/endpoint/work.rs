@@ -25,6 +25,7 @@ use crate::keys::{ServerKey, ServerKeys};
 
 use super::association::Association;
 use super::counters::Counters;
+use super::resumption::Named;
 use super::session::dtls;
 use super::slab::Key;
 use super::{Endpoint, Listener};
@@ -161,15 +162,19 @@ impl Works {
 pub(crate) struct Presenting {
     raw_public_key: Option<Arc<ServerKey>>,
     certificate: Option<Arc<ServerKey>>,
+    /// By which name they were chosen.
+    pub(crate) named: Named,
 }
 
 impl Presenting {
     /// For the name that a device asks for.
     pub(crate) fn of(keys: &ServerKeys, listener: Listener, hello: &ClientHello<'_>) -> Self {
-        let choose = |kind| keys.choose(listener, kind, hello.server_name()).cloned();
+        let name = hello.server_name();
+        let choose = |kind| keys.choose(listener, kind, name).cloned();
         Self {
             raw_public_key: choose(CertificateType::RawPublicKey),
             certificate: choose(CertificateType::X509),
+            named: Named::of(hello.suite(), name),
         }
     }
 

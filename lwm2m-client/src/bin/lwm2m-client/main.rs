@@ -223,7 +223,7 @@ fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
             eprintln!("lwm2m-client: giving up: {reason}");
             return ExitCode::from(3);
         }
-        if patience.is_another_try_due() {
+        if stopping.is_none() && patience.is_another_try_due() {
             runner.reboot();
         }
         if device.take_reboot() {
@@ -270,7 +270,9 @@ impl Patience {
         match *notice {
             Notice::Registered { .. } => self.is_registered = true,
             // The next step has its own time.
-            Notice::Bootstrapped => *self = Self { give_up: self.give_up, ..Self::new(0) },
+            Notice::Bootstrapped => {
+                (self.started, self.pause, self.again) = (Instant::now(), PAUSE, None);
+            }
             Notice::NoAccounts => self.refused = Some("there is no account to start with".into()),
             Notice::BootstrapFailed { reason } => self.failed("the bootstrap", reason),
             Notice::RegistrationRetry { reason, .. } | Notice::RegistrationFailed { reason, .. } => {
@@ -366,5 +368,41 @@ fn log(notice: &Notice) {
         Notice::RolledBack => tracing::warn!("the new accounts do not work: the previous ones are back"),
         Notice::StorageFailed => tracing::error!("the storage failed"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: ShortServerId = ShortServerId::FIRST;
+
+    #[test]
+    fn a_handshake_that_failed_is_tried_again_before_the_first_registration_and_is_no_refusal() {
+        let failed = Notice::RegistrationRetry { server: SERVER, reason: Reason::Alert(40) };
+        let mut patience = Patience::new(60);
+        patience.note(&failed);
+        assert!(patience.again.is_some() && patience.verdict().is_none());
+        assert!(!patience.is_another_try_due(), "after a pause");
+        patience.again = Some(Instant::now());
+        assert!(patience.is_another_try_due() && !patience.is_another_try_due(), "once");
+        patience.note(&failed);
+        patience.note(&Notice::Registered { server: SERVER });
+        patience.again = Some(Instant::now());
+        assert!(!patience.is_another_try_due());
+        // Who never gives up does as `/1/x/17` to `/1/x/20` say.
+        let mut patience = Patience::new(0);
+        patience.note(&failed);
+        patience.again = Some(Instant::now());
+        assert!(!patience.is_another_try_due());
+    }
+
+    #[test]
+    fn who_was_registered_once_is_not_given_up_when_the_accounts_of_a_later_bootstrap_fail() {
+        let mut patience = Patience::new(60);
+        patience.note(&Notice::Registered { server: SERVER });
+        patience.note(&Notice::Bootstrapped);
+        patience.note(&Notice::RegistrationFailed { server: SERVER, reason: Reason::Refused(0x83) });
+        assert_eq!(patience.verdict(), None);
     }
 }
