@@ -374,6 +374,51 @@ fn lwm2mctl_follows_an_observation() {
 }
 
 #[test]
+fn several_places_are_read_written_and_observed_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    enrol(&served, "two");
+    let _device = Simulated::start("two", &served.addresses);
+    wait(&served, "/devices/two", "the registration", |answer| {
+        answer.pointer("/registered") == Some(&json!(true))
+    });
+    let said = |arguments: &[&str]| {
+        let output = served.ctl(arguments);
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, text) = said(&["composite", "write", "two", "/3/0/14=+07:00", "/1/0/1=250"]);
+    assert_eq!((code, text.as_str()), (Some(0), "two: 2 values written\n"));
+    let (code, text) = said(&["composite", "read", "two", "/3/0/14", "/1/0/1", "/3/0/99"]);
+    assert!(code == Some(0) && text.contains("+07:00") && text.contains("250"), "{text}");
+    assert!(!text.contains("/3/0/99"), "{text}");
+    // All or nothing.
+    let (code, text) = said(&["composite", "write", "two", "/3/0/14=+08:00", "/3/0/0=x"]);
+    assert!(code == Some(1) && text.contains("4.05"), "{text}");
+    let (_, text) = said(&["read", "two", "/3/0/14"]);
+    assert!(text.contains("+07:00"), "{text}");
+    let (code, text) = said(&["composite", "observe", "two", "/3/0/14", "/1/0/1", "--no-follow"]);
+    assert!(code == Some(0) && text.contains("observation ") && text.contains("250"), "{text}");
+    let (_, text) = said(&["observe", "two"]);
+    assert!(text.contains("/3/0/14 /1/0/1"), "{text}");
+    for (arguments, code) in [
+        (&["composite", "write", "two", "3/0/14=1"][..], 2),
+        (&["composite", "read", "two"], 2),
+        (&["composite", "read", "two", "/x"], 1),
+        (&["composite", "read", "nobody", "/3"], 1),
+    ] {
+        assert_eq!(said(arguments).0, Some(code), "{arguments:?}");
+    }
+    let audit = served.call("GET", "/audit?endpoint=two", None).unwrap().1.to_string();
+    assert!(
+        audit.contains("write-composite") && audit.contains("/3/0/14") && !audit.contains("+07:00"),
+        "{audit}"
+    );
+    let (status, answer) =
+        served.call("PUT", "/devices/two/composite", Some(&json!({ "values": {} }))).unwrap();
+    assert_eq!(status, 400, "{answer}");
+}
+
+#[test]
 fn a_rotation_survives_kill_9_and_a_revocation_cuts_the_session() {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::start(folder.path());

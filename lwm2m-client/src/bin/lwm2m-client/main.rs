@@ -66,7 +66,7 @@ struct Arguments {
     give_up: u64,
     #[cfg(feature = "send")]
     #[command(flatten)]
-    reports: reports::Options,
+    reports: reports::ReportOptions,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

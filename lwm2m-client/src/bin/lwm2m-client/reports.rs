@@ -8,7 +8,7 @@ use lwm2m_client::{NotSent, Notice, Runner, ShortServerId};
 
 /// What is reported, and how often.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct ReportOptions {
     /// Report by itself (Send) what is at this path, as in /3303/0/5700; several times for several paths, 16 at most. Temperatures
     /// are those measured since the report before, with their times. It begins when a server sets /1/x/23 (Mute Send) to false.
     #[arg(long = "report", value_name = "PATH")]
@@ -18,7 +18,7 @@ pub(crate) struct Options {
     report_every: u64,
 }
 
-impl Options {
+impl ReportOptions {
     /// Whether there is something to report.
     pub(crate) const fn is_some(&self) -> bool {
         !self.paths.is_empty()
@@ -27,7 +27,7 @@ impl Options {
 
 /// The reports to the servers that the device is registered with.
 pub(crate) struct Reports<'o> {
-    options: &'o Options,
+    options: &'o ReportOptions,
     servers: Vec<ShortServerId>,
     /// Those that are to get the report that is due.
     waiting: Vec<ShortServerId>,
@@ -35,7 +35,7 @@ pub(crate) struct Reports<'o> {
 }
 
 impl<'o> Reports<'o> {
-    pub(crate) fn new(options: &'o Options) -> Self {
+    pub(crate) fn new(options: &'o ReportOptions) -> Self {
         Self { options, servers: Vec::new(), waiting: Vec::new(), due: Some(Instant::now()) }
     }
 

@@ -4,6 +4,7 @@
 //! reason and the next step. Exit codes: 0 done, 1 the server or the device refused, 2 bad arguments.
 
 mod check;
+mod composite;
 mod credentials;
 mod http;
 mod requests;
@@ -161,6 +162,9 @@ enum Command {
         #[arg(long, requires = "id")]
         cancel: bool,
     },
+    /// Read, write or observe several places at once
+    #[command(subcommand)]
+    Composite(composite::Composite),
     /// Credentials and their lifecycle
     #[command(subcommand)]
     Credentials(Credentials),

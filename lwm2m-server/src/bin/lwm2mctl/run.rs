@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::composite::composite;
 use super::http::{Api, escape};
 use super::requests::{self, Manner};
 use super::show::{line, table, text, time};
@@ -85,12 +86,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Observe { endpoint, path: None, .. } => {
             let answer = api.get(&format!("/devices/{}/observations", escape(&endpoint)))?;
             out.show(&answer, |answer| {
-                let rows = rows(answer, "/observations", |each| vec![text(each, "/id"), text(each, "/path")]);
+                let rows = rows(answer, "/observations", |each| vec![text(each, "/id"), places(each)]);
                 table(&["OBSERVATION", "PATH"], &rows);
             })
         }
         Command::Observe { endpoint, path: Some(path), no_follow, .. } => {
-            observe(&api, &out, &manner, (&endpoint, &observations(&endpoint)), &path, !no_follow)
+            let body = json!({ "path": path });
+            observe(&api, &out, &manner, (&endpoint, &observations(&endpoint)), &body, !no_follow)
         }
         Command::Attributes { endpoint, path, attributes } => {
             let mut body = Map::new();
@@ -115,6 +117,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             out.done(&format!("{endpoint} request {id} cancelled"))
         }
         Command::Requests { endpoint, id, .. } => manner.show(&api, &out, &endpoint, id),
+        Command::Composite(command) => composite(&api, &out, &manner, command),
         Command::Credentials(command) => credentials(&api, &out, command),
         Command::Trace { endpoint } => {
             api.listen(&format!("/devices/{}/trace", escape(&endpoint)))?.each(|name, body| {
@@ -158,7 +161,7 @@ impl Out {
         Ok(())
     }
 
-    fn done(&self, what: &str) -> Result<(), Failure> {
+    pub(crate) fn done(&self, what: &str) -> Result<(), Failure> {
         self.show(&json!({ "done": true }), |_| line(what))
     }
 
@@ -219,6 +222,15 @@ fn devices(api: &Api, out: &Out, filter: Option<&str>) -> Result<(), Failure> {
     })
 }
 
+/// What is observed: one path or several.
+fn places(observation: &Value) -> String {
+    let several = observation.get("paths").and_then(Value::as_array);
+    match several {
+        Some(paths) => paths.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        None => text(observation, "/path"),
+    }
+}
+
 fn one_device(device: &Value) {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let rows = [
@@ -242,7 +254,7 @@ fn one_device(device: &Value) {
     table(&["", ""], &rows);
 }
 
-fn values(answer: &Value) {
+pub(crate) fn values(answer: &Value) {
     let rows =
         rows(answer, "/values", |each| vec![text(each, "/path"), text(each, "/type"), text(each, "/value")]);
     table(&["PATH", "TYPE", "VALUE"], &rows);
@@ -280,18 +292,18 @@ pub(crate) fn audit(answer: &Value) {
     table(&["SEQ", "TIME", "ACTOR", "ENDPOINT", "ROLE", "GENERATION", "WHAT", "DETAIL"], &rows);
 }
 
-fn observe(
+/// Observes and prints what is notified.
+pub(crate) fn observe(
     api: &Api,
     out: &Out,
     manner: &Manner,
-    (endpoint, observations): (&str, &str),
-    path: &str,
+    (endpoint, route): (&str, &str),
+    body: &Value,
     follow: bool,
 ) -> Result<(), Failure> {
     // Listening first: a device may notify at once.
     let events = follow.then(|| api.listen(&format!("/events?endpoint={}", escape(endpoint)))).transpose()?;
-    let body = json!({ "path": path });
-    let asked = manner.ask(api, out, endpoint, ("POST", observations, Some(&body)))?;
+    let asked = manner.ask(api, out, endpoint, ("POST", route, Some(body)))?;
     let Some(answer) = asked else { return Ok(()) };
     out.show(&answer, |answer| {
         line(&format!("observation {}", text(answer, "/id")));
@@ -412,7 +424,7 @@ fn resources(values: &[String], kind: Option<&str>) -> Result<Value, Failure> {
 }
 
 /// A value as JSON: by its type if one is named, else a number, true or false when it looks like one, else a string.
-fn value(text: &str, kind: Option<&str>) -> Result<Value, Failure> {
+pub(crate) fn value(text: &str, kind: Option<&str>) -> Result<Value, Failure> {
     let scalar =
         || serde_json::from_str::<Value>(text).ok().filter(|value| value.is_number() || value.is_boolean());
     match kind {
