@@ -14,6 +14,7 @@
 //! and times of it is in memory; nothing is kept of a device without requests.
 
 mod body;
+pub(crate) mod config;
 mod machine;
 mod run;
 
