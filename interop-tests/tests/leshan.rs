@@ -304,11 +304,7 @@ fn leshans_client_in_queue_mode_gets_what_waited_while_it_slept() {
     client.process.say("update");
     server.wait_for(&["awake", "sleepy"]);
     for asked in [&read, &written] {
-        server.wait_for(&[
-            "request-done",
-            "sleepy",
-            &asked.to_string()[1..].trim_end_matches('}').to_owned(),
-        ]);
+        server.wait_for(&["request-done", "sleepy", &format!("\"id\":{}", asked["id"])]);
     }
     let answer = server.must("GET", "/devices/sleepy/requests/1", &Value::Null);
     assert_eq!(

@@ -88,13 +88,12 @@ use core::str::FromStr;
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroU32};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use dtls_psk::{Suite, Suites};
 use serde::Deserialize;
 
 use crate::credentials::{Retry, Role, Settings};
-use crate::queue::Limits;
+pub use crate::queue::config::QueueConfig;
 
 /// An address to listen on, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -253,32 +252,6 @@ impl AdmissionConfig {
         endpoint.look_ups = self.look_ups.map_or(endpoint.look_ups, number);
         endpoint.look_up_rate = self.look_up_rate.map_or(endpoint.look_up_rate, NonZeroU32::get);
         endpoint.unregistered = self.unregistered.map_or(endpoint.unregistered, number);
-    }
-}
-
-/// How devices in queue mode are treated; what is `None` takes the default of [`endpoint::Config`](crate::endpoint::Config) and of
-/// [`Limits`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct QueueConfig {
-    /// For how many seconds one listens after it was heard, 1 to 86400.
-    pub awake: Option<NonZeroU32>,
-    /// Requests that may wait for one.
-    pub per_device: Option<NonZeroU32>,
-    /// Requests that may wait for all.
-    pub total: Option<NonZeroU32>,
-}
-
-impl QueueConfig {
-    /// Sets the awake window of an endpoint, and answers the limits of its queue.
-    #[must_use]
-    pub fn apply(self, endpoint: &mut crate::endpoint::Config) -> Limits {
-        let number = |number: NonZeroU32| usize::try_from(number.get()).unwrap_or(usize::MAX);
-        let mut limits = Limits::default();
-        endpoint.awake = self.awake.map_or(endpoint.awake, |awake| Duration::from_secs(awake.get().into()));
-        limits.queued_per_device = self.per_device.map_or(limits.queued_per_device, number);
-        limits.queued = self.total.map_or(limits.queued, number);
-        limits
     }
 }
 
@@ -614,7 +587,10 @@ pub fn local_uri(scheme: &str, address: Option<SocketAddr>, default: String) -> 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::queue::Limits;
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(Path::new("server.toml"), text)

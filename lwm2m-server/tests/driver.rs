@@ -4,6 +4,7 @@
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dtls_psk::{Connection, ConnectionId, Datagram, Handshake, Input, Psk};
@@ -13,10 +14,11 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::driver;
 use lwm2m_server::endpoint::Addresses;
+use lwm2m_server::queue::{Limits, Queue, Queued};
 use lwm2m_server::store::{
     AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord,
 };
-use lwm2m_server::{Event, RequestError, Value};
+use lwm2m_server::{Event, Operation, RequestError, Value};
 use tokio::net::UdpSocket;
 
 #[tokio::test]
@@ -70,8 +72,8 @@ async fn a_device_registers_over_udp_is_read_and_the_driver_ends_with_its_handle
     tokio::time::timeout(Duration::from_secs(20), running.task).await.unwrap().unwrap();
 }
 
-/// A store that panics when it is asked for a key.
-struct Broken(RedbStore);
+/// A store that panics when it is asked for a key, and fails so many times to write requests.
+struct Broken(RedbStore, AtomicUsize);
 
 impl Store for Broken {
     fn devices(&self) -> Result<Vec<credentials::Device>, StoreError> {
@@ -126,6 +128,11 @@ impl Store for Broken {
     }
 
     fn put_requests(&self, now_ms: u64, changes: &[RequestChange]) -> Result<(), StoreError> {
+        let left = self.1.load(Ordering::Relaxed);
+        if left > 0 {
+            self.1.store(left.saturating_sub(1), Ordering::Relaxed);
+            return Err(StoreError::Conflict);
+        }
         self.0.put_requests(now_ms, changes)
     }
 
@@ -148,7 +155,8 @@ impl Store for Broken {
 
 #[tokio::test]
 async fn all_threads_stop_when_one_panics_although_the_handle_is_held() {
-    let store = Broken(RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap());
+    let store = RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap();
+    let store = Broken(store, AtomicUsize::new(0));
     let settings = Settings { allow_nosec: true, ..Settings::default() };
     let credentials = Arc::new(Credentials::open(Arc::new(store), settings).unwrap());
     let key =
@@ -325,4 +333,22 @@ async fn several_threads_are_one_server_and_sessions_stay_where_they_are() {
 
     drop(server);
     tokio::time::timeout(Duration::from_secs(20), running.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_has_its_id_once_it_is_on_disk_however_often_the_store_fails() {
+    let store = RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap();
+    let store = Arc::new(Broken(store, AtomicUsize::new(2)));
+    let credentials = Arc::new(Credentials::open(Arc::<Broken>::clone(&store), Settings::default()).unwrap());
+    let running = driver::start(driver::Settings::default(), credentials).await.unwrap();
+    let queue =
+        Queue::start(running.server.clone(), Arc::<Broken>::clone(&store), Limits::default()).unwrap();
+    let operation = Operation::Read { path: "/3/0/9".parse().unwrap(), format: None };
+    let queued = Queued { operation, priority: 128, expires: Duration::from_secs(60), actor: "test".into() };
+    let added = queue.add("a", queued);
+    let id = tokio::time::timeout(Duration::from_secs(20), added).await.unwrap().unwrap();
+    assert_eq!(store.1.load(Ordering::Relaxed), 0, "it was tried again until it was written");
+    let head = store.request("a", id).unwrap().unwrap().head;
+    assert_eq!(head.expires_ms.saturating_sub(head.queued_ms), 60_000);
+    assert!(queue.is_busy("a").await);
 }

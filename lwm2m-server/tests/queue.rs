@@ -229,6 +229,27 @@ fn requests_are_listed_ordered_cancelled_and_waited_for_from_a_shell() {
 }
 
 #[test]
+fn an_observation_begins_when_the_device_wakes_and_ends_while_it_sleeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let mut device = asleep(&served, "one");
+    let observe =
+        queued(&served, "POST", "/devices/one/observations", Some(&json!({ "path": "/3303/0/5700" })));
+    device.wake();
+    let observing = ended(&served, &mut device, "one", observe);
+    assert_eq!(observing["state"], "done", "{observing}");
+    let id = observing.pointer("/outcome/answer/id").unwrap();
+    assert_eq!(get(&served, "/devices/one/observations")["observations"][0]["id"], *id);
+    device.until("sleep", |_| {
+        get(&served, "/devices/one").pointer("/registration/awake") == Some(&json!(false))
+    });
+    let route = format!("/devices/one/observations?id={id}");
+    assert_eq!(served.call("DELETE", &route, None).unwrap().0, 204);
+    assert_eq!(served.call("DELETE", &route, None).unwrap().0, 404);
+    assert_eq!(get(&served, "/devices/one/observations")["observations"], json!([]));
+}
+
+#[test]
 fn a_planned_stop_leaves_what_was_on_its_way_to_the_next_run() {
     let folder = tempfile::tempdir().unwrap();
     let mut served = serve(folder.path());

@@ -834,11 +834,13 @@ fn a_device_in_queue_mode_listens_for_a_while_after_each_of_its_messages_and_its
 
     // It fell asleep earlier: nobody answers, and it is known as soon as that is clear.
     let read = Operation::Read { path: "/3/0/9".parse().unwrap(), format: None };
-    let asked = world.request("a", read.clone()).unwrap();
-    let waits = world.endpoint.request(world.now, "a", read, Duration::from_secs(10)).unwrap();
+    let [asked, waits] = [0; 2].map(|_| world.request("a", read.clone()).unwrap());
+    let answered = world.request("b", read.clone()).unwrap();
+    other.asked(&mut world);
     world.pass(Duration::from_secs(94));
     assert_eq!(world.outcome(asked), Err(RequestError::TimedOut), "it may have been executed");
     assert_eq!(world.outcome(waits), Err(RequestError::NotSent));
+    assert_eq!(world.outcome(answered), Err(RequestError::TimedOut));
     assert_eq!(world.endpoint.device("a").unwrap().awake_until, Some(0));
     device.request(&mut world, Code::POST, &location, b"");
     assert_eq!(world.told(), ["awake a", "updated a"]);

@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use lwm2m_server::credentials::{Device, Happened, Kept, Key, Role};
-use lwm2m_server::store::{Change, RedbStore, Sealer, Store, StoreError};
+use lwm2m_server::queue::{Head, State};
+use lwm2m_server::store::{Change, RedbStore, RequestChange, Sealer, Store, StoreError};
 use redb::{Database, ReadableTable as _, TableDefinition};
 
 fn sealer(byte: u8) -> Sealer {
@@ -177,6 +178,58 @@ fn an_older_epoch_is_fenced_off() {
     commit(&store, &mut device, "made").unwrap();
     device.epoch = 1;
     assert!(matches!(commit(&store, &mut device, "fenced"), Err(StoreError::Fenced)));
+}
+
+const QUEUED: Head = Head {
+    epoch: 1,
+    state: State::Queued,
+    priority: 128,
+    is_repeatable: false,
+    attempts: 0,
+    queued_ms: 1,
+    expires_ms: 2,
+    ended_ms: None,
+};
+
+fn put(store: &dyn Store, id: u64, head: Option<Head>, body: Option<&[u8]>) -> Result<(), StoreError> {
+    let body = body.map(|body| body.to_vec().into());
+    let audit = None;
+    store.put_requests(1, &[RequestChange { endpoint: "a".into(), id, head, body, outcome: None, audit }])
+}
+
+#[test]
+fn queued_requests_are_there_after_a_reopen_sealed_and_removed_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), 1).unwrap();
+    for id in [1, 2] {
+        put(&store, id, Some(QUEUED), Some(b"a value that nobody may see")).unwrap();
+    }
+    put(&store, 1, Some(Head { state: State::Sent, attempts: 1, ..QUEUED }), None).unwrap();
+    drop(store);
+    let file = fs::read(folder.path().join("store.redb")).unwrap();
+    assert!(!file.windows(8).any(|bytes| bytes == b"a value "));
+
+    let store = open(folder.path(), 1).unwrap();
+    let (last, heads) = store.requests().unwrap();
+    let states: Vec<_> = heads.iter().map(|(endpoint, id, head)| (&**endpoint, *id, head.state)).collect();
+    assert_eq!((last, states), (2, vec![("a", 1, State::Sent), ("a", 2, State::Queued)]));
+    assert_eq!(&**store.request("a", 1).unwrap().unwrap().body, b"a value that nobody may see");
+    assert!(store.request("b", 1).unwrap().is_none() && store.requests_of("b").unwrap().is_empty());
+    for id in [1, 2] {
+        put(&store, id, None, None).unwrap();
+    }
+    assert!(store.requests_of("a").unwrap().is_empty());
+    assert_eq!(store.requests().unwrap().0, 2, "no id is given out twice");
+}
+
+#[test]
+fn a_request_of_a_newer_epoch_is_fenced_off_with_the_whole_batch() {
+    let store = RedbStore::in_memory(sealer(1)).unwrap();
+    put(&store, 1, Some(Head { epoch: 2, ..QUEUED }), Some(b"")).unwrap();
+    for head in [Some(Head { state: State::Sent, ..QUEUED }), None] {
+        assert!(matches!(put(&store, 1, head, None), Err(StoreError::Fenced)));
+    }
+    assert_eq!(store.request("a", 1).unwrap().unwrap().head, Head { epoch: 2, ..QUEUED });
 }
 
 #[test]

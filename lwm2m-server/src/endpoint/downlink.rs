@@ -121,6 +121,15 @@ impl Downlink {
         self.active.take().map(|active| active.job).into_iter().chain(self.queue.drain(..)).collect()
     }
 
+    /// What callers wait for and has not left.
+    pub(crate) fn take_unsent(&mut self) -> VecDeque<Job> {
+        let is_unsent =
+            |job: &Job| job.first_token.is_none() && matches!(job.purpose, Purpose::Caller { .. });
+        let (unsent, others) = core::mem::take(&mut self.queue).into_iter().partition(is_unsent);
+        self.queue = others;
+        unsent
+    }
+
     fn take_overdue(&mut self, now: Instant) -> Option<(Job, Option<Sent>)> {
         if let Some(active) = self.active.take_if(|active| active.job.deadline <= now) {
             return Some((active.job, Some(active.sent)));

@@ -506,17 +506,11 @@ impl Endpoint {
         if self.associations.get(key)?.last_heard.as_millis() / REVIEW != now.as_millis() / REVIEW {
             self.review(key);
         }
-        let was_asleep = self.is_asleep(now, key);
+        self.mark_heard(now, key);
         let association = self.associations.get_mut(key)?;
-        (association.last_heard, association.is_silent) = (now, false);
-        association.kept_until = association.kept_until.max(now.saturating_add(association::UNREGISTERED));
         let device = association.registration.filter(|_| self.trace.is_on());
         let device = device.and_then(|device| self.registry.get(device));
         self.trace.record(now, association, device, Direction::FromDevice, Some(datagram));
-        if was_asleep {
-            self.awoke(key);
-        }
-        let association = self.associations.get_mut(key)?;
         if association.takes_probe_answer(datagram) {
             return None;
         }
@@ -551,13 +545,11 @@ impl Endpoint {
             let error = match failure {
                 Failure::Replaced => RequestError::Interrupted,
                 Failure::BadOption => RequestError::Malformed("the answer has an unknown critical option"),
-                _ => {
-                    if let Some(association) = self.associations.get_mut(key) {
-                        association.is_silent = true;
-                    }
-                    RequestError::TimedOut
-                }
+                _ => RequestError::TimedOut,
             };
+            if error == RequestError::TimedOut {
+                self.fell_silent(key);
+            }
             self.unanswered(key, sent, error);
         }
     }

@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::server::{Device, ObservationId, RequestError};
 use lwm2m_objects::Path;
 
-use super::association::{Association, FORMERLY_REGISTERED, Who};
+use super::association::{Association, FORMERLY_REGISTERED, UNREGISTERED, Who};
 use super::bootstrap::Next;
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
@@ -145,11 +145,27 @@ impl Endpoint {
         }
     }
 
-    /// Whether an association is that of a device which sleeps as far as is known, so that its next message tells otherwise.
-    pub(crate) fn is_asleep(&self, now: Instant, key: Key) -> bool {
-        self.associations
-            .get(key)
-            .is_some_and(|known| known.is_silent || known.last_heard.saturating_add(self.config.awake) <= now)
+    /// A device was heard. That one in queue mode slept as far as was known is told.
+    pub(crate) fn mark_heard(&mut self, now: Instant, key: Key) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        let was_asleep =
+            association.is_silent || association.last_heard.saturating_add(self.config.awake) <= now;
+        (association.last_heard, association.is_silent) = (now, false);
+        association.kept_until = association.kept_until.max(now.saturating_add(UNREGISTERED));
+        if was_asleep {
+            self.awoke(key);
+        }
+    }
+
+    /// A device left a request unanswered. In queue mode it sleeps: what waits is not sent to it.
+    pub(crate) fn fell_silent(&mut self, key: Key) {
+        let Some(association) = self.associations.get_mut(key) else { return };
+        association.is_silent = true;
+        let device = association.registration.and_then(|device| self.registry.get(device));
+        let downlink = association.downlink.as_mut().filter(|_| device.is_some_and(|device| device.queue));
+        for job in downlink.map(|downlink| downlink.take_unsent()).unwrap_or_default() {
+            self.fail(key, job, RequestError::NotSent);
+        }
     }
 
     /// Tells that a device in queue mode was heard after it slept, or in a new association.

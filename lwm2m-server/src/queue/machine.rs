@@ -516,6 +516,7 @@ mod tests {
 
         fn add(&mut self, endpoint: &str, priority: u8, is_repeatable: bool) -> Result<u64, Full> {
             let head = Head {
+                epoch: super::super::EPOCH,
                 state: State::Queued,
                 priority,
                 is_repeatable,

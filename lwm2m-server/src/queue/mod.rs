@@ -14,6 +14,7 @@
 //! and times of it is in memory; nothing is kept of a device without requests.
 
 mod body;
+pub(crate) mod config;
 mod machine;
 mod run;
 
@@ -89,6 +90,8 @@ impl State {
 /// What is known of a queued request without its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Head {
+    /// Fencing epoch of the node that wrote it; always 1 on the embedded store.
+    pub epoch: u64,
     /// Where it stands.
     pub state: State,
     /// The higher one goes first.
@@ -151,6 +154,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// The fencing epoch of the only node.
+pub(crate) const EPOCH: u64 = 1;
 
 /// Bytes that what is asked may take in the store, and what is answered.
 pub const LONGEST: usize = 65_536;

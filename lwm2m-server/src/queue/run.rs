@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::body::{self, Body};
 use super::machine::{Effect, Machine, NotCancelled, Report};
-use super::{Head, LONGEST, NotQueued, Queued, State, heard};
+use super::{EPOCH, Head, LONGEST, NotQueued, Queued, State, heard};
 use crate::api::now_ms;
 use crate::credentials::Happened;
 use crate::server::{DEFAULT_TIMEOUT, RequestError, Server};
@@ -152,6 +152,7 @@ impl Run {
             Call::Add { endpoint, queued, is_repeatable, body, answer } => {
                 let waits = u64::try_from(queued.expires.as_millis()).unwrap_or(u64::MAX);
                 let head = Head {
+                    epoch: EPOCH,
                     state: State::Queued,
                     priority: queued.priority,
                     is_repeatable,

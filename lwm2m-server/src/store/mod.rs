@@ -129,7 +129,7 @@ pub trait Store: Send + Sync {
     /// Writes changes of queued requests with their audit rows, durably, before it returns: all of them or none.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// [`StoreError::Fenced`] when one was written by a newer epoch, or when they cannot be written.
     fn put_requests(&self, now_ms: u64, changes: &[RequestChange]) -> Result<(), StoreError>;
 
     /// One queued request of a device.

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::StoreError;
 use super::redb::{META, RedbStore};
 use crate::credentials::Happened;
-use crate::queue::Head;
+use crate::queue::{EPOCH, Head};
 
 /// (endpoint, id) → head.
 const HEADS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("requests");
@@ -95,13 +95,18 @@ impl RedbStore {
             let mut sealed = self.fits(transaction.open_table(SEALED))?;
             for RequestChange { endpoint, id, head, body, outcome, .. } in changes {
                 let key = (&**endpoint, *id);
-                match head {
-                    Some(head) => drop(self.fits(heads.insert(key, self.emit(head)?.as_slice()))?),
-                    None => {
-                        self.fits(heads.remove(key))?;
-                        for kind in [BODY, OUTCOME] {
-                            self.fits(sealed.remove((&**endpoint, *id, kind)))?;
-                        }
+                let former = match head {
+                    Some(head) => self.fits(heads.insert(key, self.emit(head)?.as_slice()))?,
+                    None => self.fits(heads.remove(key))?,
+                };
+                let former = former.map(|former| self.head(endpoint, *id, former.value())).transpose()?;
+                let epoch = head.map_or(EPOCH, |head| head.epoch);
+                if former.is_some_and(|former| former.epoch > epoch) {
+                    return Err(StoreError::Fenced);
+                }
+                if head.is_none() {
+                    for kind in [BODY, OUTCOME] {
+                        self.fits(sealed.remove((&**endpoint, *id, kind)))?;
                     }
                 }
                 for (kind, plain) in [(BODY, body), (OUTCOME, outcome)] {
