@@ -74,7 +74,7 @@ impl fmt::Display for StoreError {
 
 impl core::error::Error for StoreError {}
 
-/// Why an attempt to bootstrap or to register came to nothing.
+/// Why an attempt to bootstrap, to register or to report came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
@@ -109,6 +109,9 @@ pub enum Reason {
     Storage,
     /// The configuration contradicts itself.
     Inconsistent(Inconsistent),
+    /// What was to be reported changed again and again between its blocks.
+    #[cfg(feature = "send")]
+    Changing,
 }
 
 impl Reason {
@@ -148,6 +151,8 @@ impl fmt::Display for Reason {
             Reason::NoSuite => f.write_str("none of the cipher suites that the account allows is supported"),
             Reason::Storage => f.write_str("the storage failed"),
             Reason::Inconsistent(reason) => fmt::Display::fmt(reason, f),
+            #[cfg(feature = "send")]
+            Reason::Changing => f.write_str("the values changed faster than they could be sent"),
         }
     }
 }

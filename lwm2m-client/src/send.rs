@@ -28,7 +28,12 @@ pub(crate) struct Report {
     /// Up to which time samples are reported, in seconds since 1970.
     until: Option<i64>,
     upload: Option<Upload>,
+    /// How often it was begun again.
+    restarts: u8,
 }
+
+/// How often a report is begun again because values changed between its blocks.
+const RESTARTS: u8 = 3;
 
 impl Report {
     const fn role(&self) -> Role {
@@ -79,7 +84,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     /// The same with what objects kept of these places and its times ([`Object::dated`]), up to a time in seconds since 1970,
-    /// instead of the values as they are. When it has arrived [`Object::reported`] says so.
+    /// instead of the values as they are. When it has arrived [`Object::reported`] says so: so the time must have passed, or what is
+    /// measured in that second after it was sent goes unseen, and of several servers only one can have what was kept.
     ///
     /// # Errors
     /// [`NotSent`]: nothing has changed.
@@ -114,7 +120,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if account.and_then(|account| account.value(MUTE_SEND)) != Some(0) {
             return Err(NotSent::Muted);
         }
-        self.report = Some(Report { slot, server, places, until, upload: None });
+        self.report = Some(Report { slot, server, places, until, upload: None, restarts: 0 });
         self.is_due = true;
         Ok(())
     }
@@ -147,8 +153,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 })
             });
         // One whose values changed on the way is sent from its beginning.
-        report.upload = if written == Err(WriteFailed::Changed) { None } else { Some(upload) };
+        let is_changed = written == Err(WriteFailed::Changed);
+        report.upload = if is_changed { None } else { Some(upload) };
+        report.restarts = report.restarts.saturating_add(u8::from(is_changed));
+        let is_hopeless = report.restarts > RESTARTS;
         self.report = Some(report);
+        if is_hopeless {
+            self.end_report(Some(Reason::Changing));
+        }
         written
     }
 
@@ -159,10 +171,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         match progress {
             Some(Ok(Uploaded::Continue)) => {}
             Some(Ok(Uploaded::Done)) if message.code == Code::CHANGED => {
-                if let Some(until) = report.until {
-                    let places = Paths::List(&report.places);
+                if let Some(report) = self.report.as_ref()
+                    && let Some(until) = report.until
+                {
+                    let (guard, places) = (self.guard(report.role()), Paths::List(&report.places));
+                    let context = Context { access: Self::access(&guard), ..Context::default() };
                     // A list can be read.
-                    let _ = self.core.with_tree(false, objects, |tree| tree.reported(&places, until));
+                    let _ =
+                        self.core.with_tree(false, objects, |tree| tree.reported(&places, until, &context));
                 }
                 self.end_report(None);
             }

@@ -173,6 +173,53 @@ fn several_places_are_observed_under_one_token_and_cancelled_by_the_same_list() 
     assert!(world.endpoint.observations("a").is_empty());
 }
 
+#[test]
+fn a_list_that_goes_in_blocks_is_sent_again_for_the_rest_of_a_notification() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world, "1.1", "</>;ct=110,");
+    let many: Vec<Path> = (0..60).map(|instance| Path::resource(3303, instance, 5700)).collect();
+    let id = world.request("a", Operation::ObserveComposite { paths: many, format: None }).unwrap();
+    // Takes the list, and hands out the last block of it.
+    let take = |world: &mut World, device: &mut Device| {
+        let (mut list, mut token) = (Vec::new(), Token::EMPTY);
+        loop {
+            let asked = device.asked(world);
+            let block = asked.option(OptionNumber::BLOCK1).unwrap().to_vec();
+            assert_eq!(asked.option(OptionNumber::CONTENT_FORMAT), Some(&[110][..]));
+            // What the device has in the end is one observation, under one token.
+            assert!(list.is_empty() || asked.option(OptionNumber::OBSERVE).is_none() || asked.token == token);
+            token = asked.token;
+            list.extend_from_slice(&asked.payload);
+            if block.last().is_none_or(|last| last & 8 == 0) {
+                return (asked, block, list);
+            }
+            device.answer(world, &asked, Code::CONTINUE, &[(OptionNumber::BLOCK1, &block)], b"");
+        }
+    };
+    let (asked, block, list) = take(&mut world, &mut device);
+    let token = asked.token;
+    let options = [(OptionNumber::OBSERVE, &[1_u8][..]), JSON, (OptionNumber::BLOCK1, &block)];
+    device.answer(&mut world, &asked, Code::CONTENT, &options, VALUES.as_bytes());
+    assert!(matches!(world.outcome(id), Ok(Answer::Observing(..))));
+    // Days later the device has no list any more: it is told again what the blocks are of.
+    let first = (OptionNumber::BLOCK2, &[0x08_u8][..]);
+    device.notify(&mut world, Kind::NonConfirmable, token, 3, &[JSON, first], &VALUES.as_bytes()[..16]);
+    let (asked, block, again) = take(&mut world, &mut device);
+    assert_eq!((again, asked.option(OptionNumber::OBSERVE)), (list, None));
+    let options = [JSON, (OptionNumber::BLOCK2, &[0x08_u8][..]), (OptionNumber::BLOCK1, &block)];
+    device.answer(&mut world, &asked, Code::CONTENT, &options, &VALUES.as_bytes()[..16]);
+    for number in 1_u8..4 {
+        let asked = device.asked(&mut world);
+        assert_eq!((asked.code, asked.payload.len()), (Code::FETCH, 0));
+        assert_eq!(asked.option(OptionNumber::CONTENT_FORMAT), Some(&[110][..]));
+        let body = VALUES.as_bytes().chunks(16).nth(number.into()).unwrap();
+        let block = [number << 4 | if number < 3 { 8 } else { 0 }];
+        device.answer(&mut world, &asked, Code::CONTENT, &[JSON, (OptionNumber::BLOCK2, &block)], body);
+    }
+    let told = world.told();
+    assert!(told.len() == 1 && told[0].starts_with("notification a /: "), "{told:?}");
+}
+
 /// Sends a report and returns the code of the answer and what was told.
 fn report(world: &mut World, device: &mut Device, format: &[u8], payload: &[u8]) -> (Code, Vec<Reported>) {
     let options = [(OptionNumber::URI_PATH, &b"dp"[..]), (OptionNumber::CONTENT_FORMAT, format)];

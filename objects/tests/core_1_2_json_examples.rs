@@ -385,3 +385,12 @@ fn values_with_their_times_are_written_as_they_are_read() {
     let mut out = heapless::Vec::<u8, 200>::new();
     assert_eq!(encode(Format::TLV, &Path::ROOT.into(), &Dated, &mut out), Err(Error::NotAcceptable));
 }
+
+#[test]
+fn many_records_behind_a_long_base_name_are_read_in_one_pass() {
+    // Quadratic work would take minutes here.
+    let mut text = format!(r#"[{{"bn":"/{}"}}"#, "a".repeat(500_000));
+    text.push_str(&",{}".repeat(150_000));
+    text.push(']');
+    assert_eq!(decode(Format::SENML_JSON, Path::ROOT, &text), Ok(0));
+}

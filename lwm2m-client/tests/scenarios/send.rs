@@ -5,7 +5,7 @@ use lwm2m_client::objects::{Content, Format, Path, path};
 use lwm2m_client::{NotSent, Notice, Reason, ShortServerId};
 use lwm2m_coap::Code;
 
-use crate::world::{Note, Received, Script, World, account};
+use crate::world::{Note, Received, Script, World, account, account_with, server_instance};
 
 const DM: u16 = 5683;
 const VALUE: Path = path!("/3303/0/5700");
@@ -153,5 +153,42 @@ fn what_was_measured_is_reported_with_its_times_and_forgotten_when_it_has_arrive
     world.server(DM).update_code = Code::CHANGED;
     world.client.send(server(), &[VALUE]).unwrap();
     world.run(1);
+    assert_eq!(world.objects.temperature.kept.len(), 1);
+}
+
+#[test]
+fn a_report_that_changes_again_and_again_is_given_up() {
+    let mut world = world();
+    let note = Note { text: "a long note ".repeat(40), ..Note::default() };
+    world.objects.notes.list.insert(0, note);
+    world.client.send(server(), &[path!("/42800"), VALUE]).unwrap();
+    world.server(DM).is_held = true;
+    for celsius in 0..20 {
+        world.objects.temperature.celsius = f64::from(celsius);
+        world.run(1);
+        world.server(DM).release();
+    }
+    assert_eq!(world.notices, [Notice::NotReported { server: server(), reason: Reason::Changing }]);
+    assert_eq!(reports(&mut world).len(), 4);
+}
+
+#[test]
+fn what_a_server_may_not_read_is_neither_reported_nor_forgotten() {
+    let accounts = [1, 2].map(|id| {
+        let mut server = server_instance(id, 86_400);
+        server.set(23, Some(0));
+        account_with(server, if id == 1 { DM } else { 1001 })
+    });
+    let mut world = World::new(&accounts, vec![Script::new(DM), Script::new(1001)]);
+    assert!(world.run_until(5, |world| world.is_registered(DM) && world.is_registered(1001)));
+    world.notices.clear();
+    // With several servers and no rights given, none has any.
+    assert_eq!(world.read(DM, "/3303/0/5700", Format::TEXT).code, Code::UNAUTHORIZED);
+    world.objects.temperature.kept = vec![(1_700_000_000, 19.0)];
+    world.client.send_dated(server(), &[VALUE], i64::MAX).unwrap();
+    world.run(2);
+    let [report] = reports(&mut world).try_into().unwrap();
+    assert!(paths(&report.payload).is_empty());
+    assert_eq!(world.notices, [Notice::Reported { server: server() }]);
     assert_eq!(world.objects.temperature.kept.len(), 1);
 }

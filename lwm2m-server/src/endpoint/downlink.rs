@@ -253,7 +253,9 @@ impl Endpoint {
             let mut job = downlink.queue.pop_front()?;
             let device = association.registration.and_then(|registration| self.registry.get(registration));
             let observations = device.map(|device| device.observations.as_slice()).unwrap_or_default();
-            let token = job.token.take().unwrap_or_else(|| {
+            // One observation has one token, in however many messages it is asked for.
+            let begun = job.first_token.filter(|_| job.exchange.is_observing());
+            let token = job.token.take().or(begun).unwrap_or_else(|| {
                 association
                     .coap
                     .next_token(rng, |token| observations.iter().any(|other| other.token == token))

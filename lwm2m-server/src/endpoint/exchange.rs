@@ -103,6 +103,15 @@ impl Outgoing {
         (self.format, self.body) = (Some(format), body);
         self
     }
+
+    const fn is_in_blocks(&self, szx: Szx) -> bool {
+        self.body.len() > szx.size()
+    }
+
+    /// Whether the rest of a notification cannot be fetched by its blocks: the device has to be sent what names it in blocks first.
+    pub(crate) fn is_fetched_anew(&self) -> bool {
+        self.code == Code::FETCH && self.is_in_blocks(FIRST_BLOCK)
+    }
 }
 
 impl Exchange {
@@ -125,6 +134,11 @@ impl Exchange {
 
     pub(crate) const fn code(&self) -> Code {
         self.outgoing.code
+    }
+
+    /// Whether the message that is due begins an observation, or ends one.
+    pub(crate) const fn is_observing(&self) -> bool {
+        self.outgoing.observe.is_some() && self.reply.is_none()
     }
 
     /// Writes the message that is due, in the largest block for which there is space.
@@ -150,10 +164,10 @@ impl Exchange {
             writer.observe(observe)?;
         }
         writer.split(OptionNumber::URI_PATH, &request.path, '/')?;
-        // RFC 8132 §2.3: what is fetched is what the body names, in every block of the answer. (A body that itself went in blocks
-        // is not sent again: the device has it.)
-        let is_named = request.code == Code::FETCH && request.body.len() <= self.szx.size();
-        if let Some(format) = request.format.filter(|_| !is_fetching || is_named) {
+        // RFC 8132 §2.3: what is fetched is what the body names, in every block of the answer. A body that itself went in blocks is
+        // not sent again: the device has it.
+        let is_named = request.code == Code::FETCH && !request.is_in_blocks(self.szx);
+        if let Some(format) = request.format.filter(|_| !is_fetching || request.code == Code::FETCH) {
             writer.content_format(ContentFormat(format.0))?;
         }
         writer.split(OptionNumber::URI_QUERY, &request.query, '&')?;

@@ -79,7 +79,12 @@ impl Endpoint {
         }
         let (what, format) = (observation.what.clone(), observation.format);
         let Ok(outgoing) = request::reading(registration, &what) else { return };
-        let outgoing = outgoing.accept(format);
+        let mut outgoing = outgoing.accept(format);
+        let anew = outgoing.is_fetched_anew().then(|| outgoing.clone());
+        if anew.is_some() {
+            // The notification answers no message that had the list.
+            outgoing.body.clear();
+        }
         let mut exchange = Exchange::new(outgoing, self.config.longest_answer, &self.budget);
         match exchange.answer(message) {
             Progress::Again => {
@@ -90,6 +95,10 @@ impl Endpoint {
                 if is_full {
                     Counters::add(&mut self.counters.unfetched_blocks);
                 } else {
+                    let exchange = match anew {
+                        Some(outgoing) => self.exchange(outgoing),
+                        None => exchange,
+                    };
                     self.enqueue(key, Job::new(purpose, exchange, deadline));
                 }
             }

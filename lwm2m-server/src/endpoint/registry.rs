@@ -433,10 +433,13 @@ impl ObjectList {
         self.links.len().saturating_add(prefix).saturating_add(formats)
     }
 
-    /// Whether the object is listed, with or without instances.
-    pub(crate) fn contains(&self, object: u16) -> bool {
-        Registered::parse(self.links.as_bytes())
-            .is_ok_and(|list| list.iter().any(|entry| entry.path.object_id() == Some(object)))
+    /// The listed objects in ascending order, with or without instances.
+    pub(crate) fn objects(&self) -> Vec<u16> {
+        let Ok(list) = Registered::parse(self.links.as_bytes()) else { return Vec::new() };
+        let mut objects: Vec<u16> = list.iter().filter_map(|entry| entry.path.object_id()).collect();
+        objects.sort_unstable();
+        objects.dedup();
+        objects
     }
 
     /// The listed instances of an object.

@@ -33,8 +33,9 @@ impl Endpoint {
             Counters::add(&mut self.counters.malformed);
             return Code::BAD_REQUEST;
         };
+        let listed = device.objects.objects();
         let is_listed = |reported: &Reported| {
-            reported.path.object_id().is_some_and(|object| device.objects.contains(object))
+            reported.path.object_id().is_some_and(|object| listed.binary_search(&object).is_ok())
         };
         if !values.iter().all(is_listed) {
             return Code::NOT_FOUND;

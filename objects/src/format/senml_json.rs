@@ -237,10 +237,10 @@ impl<'a> Decoder<'a> {
                 return None;
             }
         }
-        let is_base = name.is_none() && self.base.characters().last().is_none_or(|last| last == '/');
+        let is_base = || name.is_none() && (self.base.0.is_empty() || self.base.0.ends_with('/'));
         let raw = match found {
             Some(_) if self.pack == Pack::Fetch => return None,
-            None if self.pack.is_of_names() && !is_base => Raw::Empty,
+            None if self.pack.is_of_names() && !is_base() => Raw::Empty,
             None if name.is_none() => return Some(None),
             None => return None,
             Some(raw) => raw,

@@ -7,8 +7,8 @@ use lwm2m_coap::Sink;
 use super::read::Readable;
 use super::write::{Rule, Writing};
 use super::{Context, Right, Tree, instances, is_hidden};
-use crate::format::{Items, Source, Visitor, encode};
-use crate::{At, Content, Error, Format, Object, Outcome, Path, Paths, Target, UNASSIGNED, Version};
+use crate::format::{Item, Items, Raw, Source, Visitor, encode};
+use crate::{At, Content, Error, Format, Level, Object, Outcome, Path, Paths, Target, UNASSIGNED, Version};
 
 impl Tree<'_, '_, '_> {
     /// What is there of the paths and may be read, in one pack; what is not is left out.
@@ -61,17 +61,26 @@ impl Tree<'_, '_, '_> {
         encode(Format::SENML_CBOR, &target, &Selected { readable, paths }, body)
     }
 
-    /// Tells the objects that a report up to this time has arrived.
+    /// Tells the objects that a report up to this time has arrived, of what the server may read.
     ///
     /// # Errors
     /// The paths cannot be read.
-    pub fn reported(&mut self, paths: &Paths<'_>, until: i64) -> Result<(), Error> {
+    pub fn reported(&mut self, paths: &Paths<'_>, until: i64, context: &Context<'_>) -> Result<(), Error> {
         paths.try_for_each(&mut |path| {
             let mut index = 0_usize;
             while let Some(id) = self.id_at(index) {
                 index = index.saturating_add(1);
-                if let Some(object) = self.object_mut(id).filter(|_| is_meant(id, path.object_id())) {
-                    tell(object, path, until);
+                let mut next = None;
+                while let Some(instance) = self.object(id).and_then(|object| object.next_instance(next)) {
+                    next = Some(instance);
+                    let is_meant = is_meant(id, path.object_id()) && is_meant(instance, path.instance_id());
+                    if is_meant
+                        && !is_hidden(id)
+                        && context.access.allows(self, id, Some(instance), Right::Read)
+                        && let Some(object) = self.object_mut(id)
+                    {
+                        tell(object, instance, path, until);
+                    }
                 }
             }
             Ok(())
@@ -111,7 +120,7 @@ impl Tree<'_, '_, '_> {
         let items = Items::new(&Target { prefix, path: Path::ROOT }, content)?;
         let mut is_empty = true;
         for item in items {
-            let path = item?.path;
+            let Item { path, raw, .. } = item?;
             is_empty = false;
             // Its instance and the right to it first, then the rest (LwM2M Core 1.2.1 §7.3).
             let instance = instance_of(path).ok_or(Error::MethodNotAllowed)?;
@@ -119,6 +128,10 @@ impl Tree<'_, '_, '_> {
             let place = self.locate(path)?;
             // Departure: what goes to its object in chunks cannot be all or nothing.
             let is_streamed = path.resource_id().is_some_and(|resource| place.object.is_streamed(resource));
+            // Only an instance of a resource can go (RFC 8790 §3.2).
+            if raw == Raw::Empty && path.level() != Level::ResourceInstance {
+                return Err(Error::BadRequest);
+            }
             if is_streamed || !place.resource.is_some_and(|definition| definition.operations.is_writable()) {
                 return Err(Error::MethodNotAllowed);
             }
@@ -142,29 +155,20 @@ fn is_meant(id: u16, only: Option<u16>) -> bool {
     only.is_none_or(|only| only == id)
 }
 
-/// Tells an object that what lies at or below a path was reported.
-fn tell(object: &mut dyn Object, path: Path, until: i64) {
-    let mut next = object.next_instance(None);
-    while let Some(instance) = next {
-        next = object.next_instance(Some(instance));
-        if !is_meant(instance, path.instance_id()) {
+/// Tells an object that what an instance has at or below a path was reported.
+fn tell(object: &mut dyn Object, instance: u16, path: Path, until: i64) {
+    let readable = object.definition().resources.iter().filter(|resource| resource.operations.is_readable());
+    for definition in readable.filter(|resource| is_meant(resource.id, path.resource_id())) {
+        let resource = definition.id;
+        if !definition.multiple {
+            object.reported(At { instance, resource, resource_instance: 0 }, until);
             continue;
         }
-        for definition in object.definition().resources {
-            let resource = definition.id;
-            if !is_meant(resource, path.resource_id()) {
-                continue;
-            }
-            if !definition.multiple {
-                object.reported(At { instance, resource, resource_instance: 0 }, until);
-                continue;
-            }
-            let mut next = object.next_resource_instance(instance, resource, None);
-            while let Some(resource_instance) = next {
-                next = object.next_resource_instance(instance, resource, Some(resource_instance));
-                if is_meant(resource_instance, path.resource_instance_id()) {
-                    object.reported(At { instance, resource, resource_instance }, until);
-                }
+        let mut next = object.next_resource_instance(instance, resource, None);
+        while let Some(resource_instance) = next {
+            next = object.next_resource_instance(instance, resource, Some(resource_instance));
+            if is_meant(resource_instance, path.resource_instance_id()) {
+                object.reported(At { instance, resource, resource_instance }, until);
             }
         }
     }

@@ -280,6 +280,9 @@ fn a_patch_pack_deletes_instances_of_resources() {
     assert_eq!(write(&mut [&mut thing], Format::SENML_ETCH_CBOR, gone), Ok(Outcome::Changed));
     assert_eq!(value(&thing, 0, 3, 5), None);
     assert_eq!(value(&thing, 0, 3, 0), Some(Owned::Integer(11)));
+    // Of all instances of a resource at once nothing is said.
+    let array = b"\x81\xa2\x00\x6a/42769/0/3\x02\xf6";
+    assert_eq!(write(&mut [&mut thing], Format::SENML_ETCH_CBOR, array), Err(Error::BadRequest));
     let single = b"\x81\xa2\x00\x6a/42769/0/1\x02\xf6";
     assert_eq!(write(&mut [&mut thing], Format::SENML_ETCH_CBOR, single), Err(Error::BadRequest));
     // It is no format of a Write.

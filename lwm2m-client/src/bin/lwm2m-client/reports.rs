@@ -10,7 +10,7 @@ use lwm2m_client::{NotSent, Notice, Runner, ShortServerId};
 #[derive(Args)]
 pub(crate) struct ReportOptions {
     /// Report by itself (Send) what is at this path, as in /3303/0/5700; several times for several paths, 16 at most. Temperatures
-    /// are those measured since the report before, with their times. It begins when a server sets /1/x/23 (Mute Send) to false.
+    /// are those measured since the report before, with their times, for the first of several servers. It begins when a server sets /1/x/23 (Mute Send) to false.
     #[arg(long = "report", value_name = "PATH")]
     paths: Vec<Path>,
     /// Seconds between two reports.
@@ -58,7 +58,13 @@ impl<'o> Reports<'o> {
             self.due = now.checked_add(Duration::from_secs(self.options.report_every));
         }
         let Some(server) = self.waiting.last() else { return };
-        match runner.client().send_dated(*server, &self.options.paths, unix_time) {
+        // Measurements go to one server, which has them then.
+        let sent = if self.servers.first() == Some(server) {
+            runner.client().send_dated(*server, &self.options.paths, unix_time.saturating_sub(1))
+        } else {
+            runner.client().send(*server, &self.options.paths)
+        };
+        match sent {
             // One report is under way at a time.
             Err(NotSent::Busy) => return,
             Err(error) => tracing::debug!(%error, "no report"),
