@@ -244,7 +244,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         let operation = operation.as_ref().map_err(|error| *error)?;
         let block2 = message.options.block2().map_err(|_| Error::BadRequest)?;
-        let preferred = self.preferred_format();
+        let preferred = self.preferred_format(slot);
         let content = |what, accept: Option<Format>| {
             let format = match what {
                 Content::Discover(..) | Content::BootstrapDiscover(_) => Format::LINK,
@@ -314,7 +314,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         let guard = self.guard(role);
         let reporting = &self.reporting;
-        let version = self.config.version;
+        let version = self.version_of(slot);
         let is_bootstrap = role == Role::Bootstrap;
         let outcome = self.core.with_tree(is_bootstrap, objects, |tree| {
             let attributes = |path| match role {
@@ -486,8 +486,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         self.bootstrap.is_open() || self.bootstrap.phase == Phase::Saving || !self.is_table_ready()
     }
 
-    fn preferred_format(&self) -> Format {
-        if self.config.version.minor == 0 { Format::TLV } else { Format::SENML_CBOR }
+    fn preferred_format(&self, slot: usize) -> Format {
+        if self.version_of(slot).minor == 0 { Format::TLV } else { Format::SENML_CBOR }
     }
 }
 

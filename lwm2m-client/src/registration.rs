@@ -13,8 +13,12 @@
 
 use heapless::String;
 use lwm2m_coap::Instant;
+use lwm2m_objects::Version;
 
 use crate::server::{Binding, Server};
+
+/// The version that every server knows.
+const OLDEST: Version = Version::new(1, 0);
 
 /// The longest name of a registration, in bytes.
 pub(crate) const LOCATION_CAPACITY: usize = 48;
@@ -132,6 +136,8 @@ pub(crate) struct Registration {
     pub(crate) state: State,
     pub(crate) retry: Retry,
     pub(crate) due: Due,
+    /// The server does not know the version of this client: it is told the oldest one.
+    is_older: bool,
     /// What the server was told last.
     pub(crate) lifetime: u32,
     pub(crate) binding: Binding,
@@ -147,7 +153,21 @@ impl Registration {
     pub(crate) fn start(&mut self, now: Instant, delay: u32) {
         self.retry.reset();
         self.forget();
+        // It may be another one by now.
+        self.is_older = false;
         self.state = State::Delayed { until: now.after_secs(delay) };
+    }
+
+    /// The version that is spoken with the server, of a client that knows this one and those before.
+    pub(crate) const fn version(&self, newest: Version) -> Version {
+        if self.is_older { OLDEST } else { newest }
+    }
+
+    /// The server does not support the version that it was told (4.12); whether an older one can be tried.
+    pub(crate) fn fall_back(&mut self, newest: Version) -> bool {
+        let can = !self.is_older && newest > OLDEST;
+        self.is_older |= can;
+        can
     }
 
     /// The server answered Register.

@@ -229,7 +229,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(role) = self.role_of(slot) else { return Err(ServeError::Produce(Error::Internal)) };
         let guard = self.guard(role);
         let is_bootstrap = role == Role::Bootstrap;
-        let (reporting, version) = (&self.reporting, self.config.version);
+        let version = self.version_of(slot);
+        let reporting = &self.reporting;
         self.core.with_tree(is_bootstrap, objects, |tree| {
             let attributes = |path| match role {
                 Role::Server(id) => reporting.attributes_at(id, path),

@@ -10,7 +10,7 @@ use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Code, Delivery, Instant, Message, OptionNumber, RequestId, Rng, SendError, Sink, WriteError, Writer,
 };
-use lwm2m_objects::{Error, Location, Object, Operation, Parameters, Root, Tree, mapping};
+use lwm2m_objects::{Error, Location, Object, Operation, Parameters, Root, Tree, Version, mapping};
 
 use crate::account::ShortServerId;
 use crate::bootstrap::{LONGEST_PAUSE, Phase, spread};
@@ -50,6 +50,13 @@ impl From<WriteFailed> for SendError {
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
     Client<'_, S, O, T, A, B, U>
 {
+    /// The version that is spoken with a server.
+    pub(crate) fn version_of(&self, slot: usize) -> Version {
+        let session = self.sessions.get(slot).and_then(Option::as_ref);
+        let newest = self.config.version;
+        session.map_or(newest, |session| session.registration.version(newest))
+    }
+
     /// Writes the request that is due to a server; the message's place in `out`.
     pub(crate) fn poll_request(
         &mut self,
@@ -147,6 +154,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             #[cfg(feature = "send")]
             Request::Send => false,
         };
+        let version = session.registration.version(self.config.version);
         let mut writer = Writer::new(out, session.room(), Code::POST);
         let mut tag = None;
         #[cfg(feature = "send")]
@@ -159,10 +167,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).saturating_sub(self.config.endpoint.len());
             let largest = Szx::fitting(room.min(self.config.block_size));
             if session.upload.is_none() {
-                session.registration.links = self.links(objects);
+                session.registration.links = self.links(version, objects);
             }
             let mut upload = session.upload.take().unwrap_or(Upload::new(largest));
-            tag = self.write_links(&mut upload, &mut writer, objects)?;
+            tag = self.write_links(version, &mut upload, &mut writer, objects)?;
             session.upload = Some(upload);
         }
         if let Some(echo) = self.echo.as_ref().filter(|echo| usize::from(echo.slot) == slot) {
@@ -199,7 +207,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         writer: &mut Writer<'_>,
     ) -> Result<(), WriteError> {
         let endpoint = Some(self.config.endpoint);
-        let version = self.config.version;
+        let version = session.registration.version(self.config.version);
         let location = Location(&session.registration.location);
         let operation = match &what {
             Request::Bootstrap => Operation::BootstrapRequest { endpoint, preferred: None },
@@ -208,7 +216,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             #[cfg(feature = "send")]
             Request::Send => return Ok(()),
             Request::Register { lifetime, binding } => {
-                let (binding, queue_mode) = self.binding_of(binding);
+                let (binding, queue_mode) = self.binding_of(version, binding);
                 let parameters = Parameters {
                     endpoint,
                     lifetime: Some(*lifetime),
@@ -225,7 +233,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     parameters.lifetime = Some(*lifetime);
                 }
                 if *binding != session.registration.binding {
-                    let (binding, queue_mode) = self.binding_of(binding);
+                    let (binding, queue_mode) = self.binding_of(version, binding);
                     parameters.binding = Some(binding);
                     parameters.queue_mode = queue_mode;
                 }
@@ -240,9 +248,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     /// `b` and `Q`: in 1.0 the queue mode is a letter of the binding.
-    fn binding_of<'b>(&self, binding: &'b Binding) -> (&'b str, bool) {
+    fn binding_of<'b>(&self, version: Version, binding: &'b Binding) -> (&'b str, bool) {
         let is_queue = self.config.is_queue_mode || binding.is_queue();
-        if self.config.version.minor > 0 {
+        if version.minor > 0 {
             (binding.without_queue_str(), is_queue)
         } else if is_queue && !binding.is_queue() {
             ("UQ", false)
@@ -258,15 +266,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if !is_open || !session.registration.due.objects || self.is_table_changing() {
             return;
         }
-        let links = self.links(objects);
+        let version = session.registration.version(self.config.version);
+        let links = self.links(version, objects);
         if let Some(session) = self.session_mut(slot) {
             session.registration.due.objects = session.registration.links != links;
         }
     }
 
     /// The hash of the object list.
-    fn links(&mut self, objects: &mut [&mut dyn Object]) -> [u8; 4] {
-        let version = self.config.version;
+    fn links(&mut self, version: Version, objects: &mut [&mut dyn Object]) -> [u8; 4] {
         let mut window = Window::new(&mut [], 0);
         // A window without space takes everything.
         let _ = self
@@ -278,11 +286,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// The list of objects, or the block of it that is due; the Request-Tag that belongs to it.
     fn write_links(
         &mut self,
+        version: Version,
         upload: &mut Upload,
         writer: &mut Writer<'_>,
         objects: &mut [&mut dyn Object],
     ) -> Result<Option<[u8; 4]>, WriteFailed> {
-        let version = self.config.version;
         self.write_upload(upload, writer, objects, &mut |tree, sink| {
             tree.emit_links(version, &Root::default(), sink).map_err(Error::from)
         })
@@ -426,7 +434,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         message: &Message<'_>,
         rng: &mut Rng<'_>,
     ) {
-        let is_stopping = self.is_stopping;
+        let (is_stopping, newest) = (self.is_stopping, self.config.version);
         let Some(session) = self.session_mut(slot) else { return };
         let Role::Server(server) = session.role else { return };
         if session.registration.state != State::Registering {
@@ -434,6 +442,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         let location = mapping::location(message).filter(|_| message.code == Code::CREATED);
         let Some(location) = location else {
+            // Core 1.1.1 §6.2.1: the version is not supported. The one before is tried at once.
+            if message.code == Code::PRECONDITION_FAILED && session.registration.fall_back(newest) {
+                let reason = Reason::Refused(message.code.as_u8());
+                return self.notice(Notice::RegistrationRetry { server, reason });
+            }
             return self.attempt_failed(now, slot, Reason::Refused(message.code.as_u8()), rng);
         };
         session.registration.location = location;

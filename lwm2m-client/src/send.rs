@@ -99,9 +99,6 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         places: &[Path],
         until: Option<i64>,
     ) -> Result<(), NotSent> {
-        if self.config.version < Version::new(1, 1) {
-            return Err(NotSent::Version);
-        }
         // One for an account that is no more does not count.
         if self.report.as_ref().is_some_and(|report| self.role_of(report.slot) == Some(report.role())) {
             return Err(NotSent::Busy);
@@ -116,6 +113,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             })
         });
         let slot = slot.ok_or(NotSent::NotRegistered)?;
+        if self.version_of(slot) < Version::new(1, 1) {
+            return Err(NotSent::Version);
+        }
         let account = self.core.accounts.server_of(server);
         if account.and_then(|account| account.value(MUTE_SEND)) != Some(0) {
             return Err(NotSent::Muted);

@@ -1,10 +1,12 @@
 //! Register, Update, De-register, retry and back-off (LwM2M Core 1.1.1 §6.2).
 
-use lwm2m_client::objects::{Format, Path};
+use lwm2m_client::objects::{Format, Operation, Path};
 use lwm2m_client::{Notice, Reason, Server, ShortServerId};
 use lwm2m_coap::Code;
 
-use crate::world::{Note, OLD, Script, World, account, account_with, bootstrap_account, server_instance};
+use crate::world::{
+    Note, OLD, Script, World, account, account_with, bootstrap_account, server_instance, target,
+};
 
 const PORT: u16 = 5683;
 
@@ -545,4 +547,37 @@ fn a_long_list_that_changes_on_the_way_is_sent_from_its_beginning() {
     assert!(list.ends_with("</42800/59>") && !list.contains("</42800/7>"), "{list}");
     world.run(5);
     assert_eq!(world.server(PORT).requests.len(), requests.len(), "the server knows the list");
+}
+
+#[test]
+fn a_server_that_knows_only_the_version_before_is_spoken_to_in_that() {
+    let mut world = World::new(&[account(1, PORT, None)], vec![Script::new(PORT)]);
+    world.server(PORT).only = Some("lwm2m=1.0");
+    assert!(world.run_until(2, |world| world.is_registered(PORT)));
+    let versions: Vec<_> =
+        world.server(PORT).requests.iter().map(|request| request.query[2].clone()).collect();
+    assert_eq!(versions, ["lwm2m=1.1", "lwm2m=1.0"], "at once");
+    // It gets what a device of 1.0 says.
+    let read = world.ask(PORT, &Operation::Read { target: target("/3303/0"), accept: None });
+    assert_eq!(read.format, Some(11_542));
+    // The next registration begins with the newest version again.
+    world.server(PORT).update_code = Code::NOT_FOUND;
+    world.client.update();
+    world.run(2);
+    let last = world.server(PORT).requests.last().unwrap().query[2].clone();
+    assert_eq!(last, "lwm2m=1.0", "it is the same server");
+    world.power_loss();
+    world.server(PORT).requests.clear();
+    assert!(world.run_until(5, |world| world.is_registered(PORT)));
+    assert_eq!(world.server(PORT).requests[0].query[2], "lwm2m=1.1");
+}
+
+#[test]
+fn a_server_that_knows_none_of_the_versions_is_asked_again_later() {
+    let mut world = World::new(&[account(1, PORT, None)], vec![Script::new(PORT)]);
+    world.server(PORT).only = Some("lwm2m=2.0");
+    world.run(30);
+    assert_eq!(world.server(PORT).requests.len(), 2);
+    world.run(60);
+    assert!(world.server(PORT).requests.len() > 2);
 }

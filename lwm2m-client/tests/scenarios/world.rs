@@ -126,6 +126,8 @@ pub struct Script {
     pub smaller: Option<usize>,
     /// Answers Register and Bootstrap-Request with that instead.
     pub refusal: Option<Code>,
+    /// The only version it knows, as a query.
+    pub only: Option<&'static str>,
     /// Answers Update with that instead.
     pub update_code: Code,
     /// What every other answer says about when to come again.
@@ -167,6 +169,7 @@ impl Script {
             smaller: None,
             alert: None,
             refusal: None,
+            only: None,
             update_code: Code::CHANGED,
             max_age: None,
             is_held: false,
@@ -360,6 +363,11 @@ impl Script {
             writer.block1(block).unwrap();
         } else {
             match (received.path.as_str(), received.code) {
+                ("/rd", Code::POST)
+                    if self.only.is_some_and(|only| !received.query.iter().any(|query| query == only)) =>
+                {
+                    writer.set_code(Code::PRECONDITION_FAILED);
+                }
                 ("/rd" | "/bs", Code::POST) if self.refusal.is_some() => {
                     writer.set_code(self.refusal.unwrap())
                 }
