@@ -207,7 +207,7 @@ pub(super) async fn show(
     request.as_ref().map(emit).map(Json).ok_or_else(|| no_such_request(&endpoint, id))
 }
 
-/// Cancels a request that has not left.
+/// Cancels a request that is not on its way; one that left before ends as `unknown`.
 pub(super) async fn cancel(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,

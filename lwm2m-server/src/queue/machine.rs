@@ -15,6 +15,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::{Head, Limits, State};
+use crate::credentials::Happened;
 use crate::store::{AuditNote, RequestChange};
 
 /// The queues of all devices.
@@ -109,6 +110,8 @@ pub enum NotCancelled {
 
 /// How long a device is left alone to which a request did not get out, in milliseconds.
 const REST: u64 = 1_000;
+/// Who ends what no one asked to end, in the audit log.
+const SERVER: &str = "server";
 
 impl Machine {
     pub(crate) fn new(limits: Limits, last_id: u64) -> Self {
@@ -180,20 +183,20 @@ impl Machine {
         self.devices.get(endpoint).is_some_and(|device| device.open() > 0)
     }
 
-    /// Takes a request out that has not left.
+    /// Takes a request out that is not on its way.
     pub(crate) fn cancel(
         &mut self,
         now: u64,
         endpoint: &Arc<str>,
         id: u64,
-        audit: AuditNote,
+        actor: Arc<str>,
     ) -> Result<(), NotCancelled> {
         let device = self.devices.get_mut(endpoint).ok_or(NotCancelled::Unknown)?;
         if device.sent.is_some_and(|(sent, _)| sent == id) {
             return Err(NotCancelled::Sent);
         }
         let head = self.take(endpoint, |key| key.1 == id).ok_or(NotCancelled::Unknown)?;
-        self.end(now, endpoint, head, State::Cancelled, None, Some(audit));
+        self.give_up(now, endpoint, head, State::Cancelled, actor);
         Ok(())
     }
 
@@ -265,7 +268,7 @@ impl Machine {
         {
             let endpoint = Arc::clone(endpoint);
             match self.take(&endpoint, |key| key.1 == id) {
-                Some(head) => self.end(now, &endpoint, head, State::Expired, None, None),
+                Some(head) => self.give_up(now, &endpoint, head, State::Expired, SERVER.into()),
                 None => drop(self.expiries.remove(&(at, id))),
             }
         }
@@ -346,7 +349,7 @@ impl Machine {
         device.phase = Phase::Idle;
         while let Some((id, mut head)) = self.take(endpoint, |_| true) {
             if head.expires_ms <= now {
-                self.end(now, endpoint, (id, head), State::Expired, None, None);
+                self.give_up(now, endpoint, (id, head), State::Expired, SERVER.into());
                 continue;
             }
             head.state = State::Sent;
@@ -417,6 +420,28 @@ impl Machine {
         self.changes.push(change);
         self.effects.push(Effect::Tell(Arc::clone(endpoint), id, state));
         self.keep(endpoint, id, now);
+    }
+
+    /// Ends a request that is not on its way, with the audit row of it. One that was sent before may have been executed: it is
+    /// unknown, whatever ends it.
+    fn give_up(
+        &mut self,
+        now: u64,
+        endpoint: &Arc<str>,
+        (id, head): (u64, Head),
+        state: State,
+        actor: Arc<str>,
+    ) {
+        let what = match state {
+            State::Cancelled => "request cancelled",
+            _ => "request expired",
+        };
+        let (state, detail) = match head.attempts {
+            0 => (state, format!("request {id}")),
+            _ => (State::Unknown, format!("request {id}: unknown: it was sent and got no answer")),
+        };
+        let happened = Happened { role: None, generation: None, what, detail };
+        self.end(now, endpoint, (id, head), state, None, Some(AuditNote { actor, happened }));
     }
 
     /// Keeps an ended request, and the oldest ones no longer.
@@ -496,6 +521,8 @@ mod tests {
         /// On their way, in the order in which they left.
         sent: Vec<(Arc<str>, u64)>,
         told: Vec<(u64, State)>,
+        /// Actor, what happened, and detail of each row.
+        audited: Vec<String>,
     }
 
     const NORMAL: u8 = 128;
@@ -511,6 +538,7 @@ mod tests {
                 asked: Vec::new(),
                 sent: Vec::new(),
                 told: Vec::new(),
+                audited: Vec::new(),
             }
         }
 
@@ -535,6 +563,9 @@ mod tests {
                 if change.body.is_some() {
                     self.last_id = self.last_id.max(change.id);
                 }
+                self.audited.extend(change.audit.map(|AuditNote { actor, happened }| {
+                    format!("{actor}, {}: {}", happened.what, happened.detail)
+                }));
                 match change.head {
                     Some(head) => drop(self.disk.insert(change.id, (change.endpoint, head))),
                     None => drop(self.disk.remove(&change.id)),
@@ -587,18 +618,7 @@ mod tests {
         }
 
         fn cancel(&mut self, endpoint: &str, id: u64) -> Result<(), NotCancelled> {
-            let happened = crate::credentials::Happened {
-                role: None,
-                generation: None,
-                what: "request cancelled",
-                detail: String::new(),
-            };
-            let cancelled = self.machine.cancel(
-                self.now,
-                &endpoint.into(),
-                id,
-                AuditNote { actor: "test".into(), happened },
-            );
+            let cancelled = self.machine.cancel(self.now, &endpoint.into(), id, "operator".into());
             self.carry_out();
             cancelled
         }
@@ -709,8 +729,49 @@ mod tests {
         assert_eq!([1, 2].map(|id| bench.state(id)), [State::Sent, State::Expired]);
         bench.report(0, Report::Unanswered { audit: None });
         bench.tick(0);
-        assert_eq!(bench.state(1), State::Expired);
-        assert!(bench.told.ends_with(&[(2, State::Expired), (1, State::Expired)]), "{:?}", bench.told);
+        assert_eq!(bench.state(1), State::Unknown, "it may have been executed");
+        assert!(bench.told.ends_with(&[(2, State::Expired), (1, State::Unknown)]), "{:?}", bench.told);
+        assert_eq!(
+            bench.audited,
+            [
+                "server, request expired: request 2",
+                "server, request expired: request 1: unknown: it was sent and got no answer",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_left_before_is_unknown_however_it_ends_and_what_did_not_leave_is_not() {
+        let mut bench = Bench::new(Limits::default());
+        for endpoint in ["a", "b", "c", "d"] {
+            bench.add(endpoint, NORMAL, true).unwrap_or_default();
+        }
+        bench.stand(true);
+        while let Some((_, id)) = bench.sent.last().cloned() {
+            let report = if id < 3 { Report::Unanswered { audit: None } } else { Report::NotSent };
+            bench.report(bench.sent.len().saturating_sub(1), report);
+        }
+        for (endpoint, id) in [("a", 1), ("c", 3)] {
+            assert_eq!(bench.cancel(endpoint, id), Ok(()));
+        }
+        // Not by the clock: what expired is met when the device wakes.
+        bench.now = bench.now.saturating_add(100_000);
+        for endpoint in ["b", "d"] {
+            bench.heard(endpoint);
+        }
+        bench.stand(true);
+        let states = [1, 2, 3, 4].map(|id| bench.state(id));
+        assert_eq!(states, [State::Unknown, State::Unknown, State::Cancelled, State::Expired]);
+        bench.audited.sort();
+        assert_eq!(
+            bench.audited,
+            [
+                "operator, request cancelled: request 1: unknown: it was sent and got no answer",
+                "operator, request cancelled: request 3",
+                "server, request expired: request 2: unknown: it was sent and got no answer",
+                "server, request expired: request 4",
+            ]
+        );
     }
 
     #[test]

@@ -13,9 +13,8 @@ use super::body::{self, Body};
 use super::machine::{Effect, Machine, NotCancelled, Report};
 use super::{EPOCH, Head, LONGEST, NotQueued, Queued, State, heard};
 use crate::api::now_ms;
-use crate::credentials::Happened;
 use crate::server::{DEFAULT_TIMEOUT, RequestError, Server};
-use crate::store::{AuditNote, RequestChange, Store, StoreError};
+use crate::store::{RequestChange, Store, StoreError};
 use crate::{Event, Operation};
 
 /// What a handle asks.
@@ -169,9 +168,7 @@ impl Run {
                 }
             }
             Call::Cancel { endpoint, id, actor, answer } => {
-                let detail = format!("request {id}");
-                let happened = Happened { role: None, generation: None, what: "request cancelled", detail };
-                match self.machine.cancel(now, &endpoint, id, AuditNote { actor, happened }) {
+                match self.machine.cancel(now, &endpoint, id, actor) {
                     Ok(()) => self.promises.push(Promise::Cancelled(answer)),
                     Err(error) => drop(answer.send(Err(error))),
                 }
