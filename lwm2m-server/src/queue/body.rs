@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use zeroize::Zeroizing;
 
+use super::LONGEST;
 use crate::Path;
 use crate::api::values;
 use crate::credentials::Happened;
@@ -201,6 +202,22 @@ pub(super) fn outcome(body: &Body, attempts: u8, outcome: &Result<Answer, Reques
     }
 }
 
+/// An outcome as it is kept. Of one longer than [`LONGEST`] the answer is left out, but for the id and path of an observation:
+/// without them nobody could end it.
+pub(super) fn emit_outcome(mut told: Json) -> Zeroizing<Vec<u8>> {
+    let whole = Zeroizing::new(told.to_string().into_bytes());
+    if whole.len() <= LONGEST {
+        return whole;
+    }
+    let [id, path] = ["/answer/id", "/answer/path"].map(|at| told.pointer(at).cloned());
+    if let Some(told) = told.as_object_mut() {
+        told.insert("answer".to_owned(), id.map_or(Json::Null, |id| json!({ "id": id, "path": path })));
+        let note = format!("the answer takes {} bytes, and at most {LONGEST} are kept", whole.len());
+        told.insert("note".to_owned(), json!(note));
+    }
+    Zeroizing::new(told.to_string().into_bytes())
+}
+
 /// What a device answered, as the HTTP interface tells it; `null` where there is nothing to tell.
 pub(crate) fn emit_answer(path: Path, answer: &Answer) -> Json {
     match answer {
@@ -307,6 +324,31 @@ mod tests {
         // RFC 7252 §5.8.4: a repeated DELETE meets what the first one did.
         assert!(!outcome(&delete, 1, &missing()).0);
         assert!(outcome(&delete, 2, &missing()).0);
+    }
+
+    #[test]
+    fn of_an_outcome_that_is_too_long_all_but_the_values_is_kept() {
+        let content = |length: usize| crate::Content {
+            format: 42,
+            items: vec![(path("/3303/0/5750"), Value::Opaque(vec![0; length]))],
+        };
+        let kept = |operation: &Operation, answer| {
+            let (is_done, told) = outcome(&body(operation), 1, &Ok(answer));
+            assert!(is_done);
+            let bytes = emit_outcome(told);
+            assert!(bytes.len() <= LONGEST, "{}", bytes.len());
+            serde_json::from_slice::<Json>(&bytes).unwrap()
+        };
+        let read = Operation::Read { path: path("/3303/0/5750"), format: None };
+        let short = kept(&read, Answer::Content(content(9)));
+        assert!(short.get("note").is_none() && short.pointer("/answer/values/0/value").is_some(), "{short}");
+        let long = kept(&read, Answer::Content(content(70_000)));
+        assert_eq!((long.get("code"), long.get("answer")), (Some(&json!("2.05")), Some(&Json::Null)));
+        let note = long.get("note").and_then(Json::as_str).unwrap();
+        assert!(note.ends_with("bytes, and at most 65536 are kept"), "{note}");
+        let observe = Operation::Observe { path: path("/3303/0/5750"), format: None };
+        let observing = kept(&observe, Answer::Observing(ObservationId(7), content(70_000)));
+        assert_eq!(observing.get("answer"), Some(&json!({ "id": 7, "path": "/3303/0/5750" })));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::body::{self, Body};
 use super::machine::{Effect, Machine, NotCancelled, Report};
-use super::{EPOCH, Head, LONGEST, NotQueued, Queued, State, heard};
+use super::{EPOCH, Head, NotQueued, Queued, State, heard};
 use crate::api::now_ms;
 use crate::server::{DEFAULT_TIMEOUT, RequestError, Server};
 use crate::store::{RequestChange, Store, StoreError};
@@ -288,13 +288,9 @@ async fn deliver(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, id
         outcome => body::outcome(&body, request.head.attempts, outcome),
     };
     let (is_done, told) = report;
-    let outcome = Zeroizing::new(told.to_string().into_bytes());
-    if outcome.len() > LONGEST {
-        return failed(&format!("the answer takes {} bytes, and at most {LONGEST} are kept", outcome.len()));
-    }
     let state = if is_done { State::Done } else { State::Failed };
     let words = told.get("reason").and_then(serde_json::Value::as_str).unwrap_or("done");
-    Report::Answered { state, audit: body.audit(id, words), outcome }
+    Report::Answered { state, audit: body.audit(id, words), outcome: body::emit_outcome(told) }
 }
 
 fn failed(reason: &str) -> Report {
