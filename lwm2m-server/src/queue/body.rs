@@ -143,9 +143,9 @@ impl Body {
         })
     }
 
-    /// Name and path of the operation.
-    pub(crate) fn what(&self) -> (&'static str, &str) {
-        match &self.asked {
+    /// Name and path of the operation; of one on several places all their paths.
+    pub(crate) fn what(&self) -> (&'static str, String) {
+        let (what, path) = match &self.asked {
             Asked::Read { path, .. } => ("read", path),
             Asked::Discover { path, .. } => ("discover", path),
             Asked::Observe { path, .. } => ("observe", path),
@@ -154,10 +154,14 @@ impl Body {
             Asked::Execute { path, .. } => ("execute", path),
             Asked::Create { path, .. } => ("create", path),
             Asked::Delete { path } => ("delete", path),
-            Asked::ReadComposite { .. } => ("read-composite", "/"),
-            Asked::ObserveComposite { .. } => ("observe-composite", "/"),
-            Asked::WriteComposite { .. } => ("write-composite", "/"),
-        }
+            Asked::ReadComposite { paths, .. } => return ("read-composite", paths.join(", ")),
+            Asked::ObserveComposite { paths, .. } => return ("observe-composite", paths.join(", ")),
+            Asked::WriteComposite { values } => {
+                let paths = values.iter().filter_map(|value| value.get("path")?.as_str());
+                return ("write-composite", paths.collect::<Vec<_>>().join(", "));
+            }
+        };
+        (what, path.clone())
     }
 
     /// The audit row of a change, as it is written for one that does not wait; `None` for what changes no object.
@@ -189,7 +193,11 @@ pub(super) fn outcome(body: &Body, attempts: u8, outcome: &Result<Answer, Reques
                 (Answer::Created(_), _) => "2.01",
                 _ => "2.05",
             };
-            let path = body.what().1.parse().unwrap_or(Path::ROOT);
+            // Several places are below the root.
+            let path = match asked {
+                Asked::ObserveComposite { .. } => Path::ROOT,
+                _ => body.what().1.parse().unwrap_or(Path::ROOT),
+            };
             (true, json!({ "code": code, "answer": emit_answer(path, answer) }))
         }
         (Err(error), _) => {
@@ -363,5 +371,15 @@ mod tests {
         assert_eq!(row.happened.detail, "/3303/0/5750, request 7: queued");
         let read = Operation::Read { path: path("/3"), format: None };
         assert!(body(&read).audit(7, "queued").is_none());
+        let values = ["/3/0/14", "/1/0/1"].map(|at| (path(at), Value::Integer(1))).to_vec();
+        let row = body(&Operation::WriteComposite { values }).audit(7, "queued").unwrap();
+        assert_eq!(row.happened.detail, "/3/0/14, /1/0/1, request 7: queued");
+        let paths = vec![path("/3/0/9"), path("/1/0/1")];
+        for (operation, name) in [
+            (Operation::ReadComposite { paths: paths.clone(), format: None }, "read-composite"),
+            (Operation::ObserveComposite { paths, format: None }, "observe-composite"),
+        ] {
+            assert_eq!(body(&operation).what(), (name, "/3/0/9, /1/0/1".to_owned()));
+        }
     }
 }

@@ -143,7 +143,7 @@ impl Machine {
                 (State::Queued, _) => self.wait(&endpoint, id, head),
                 // It may have left before the end.
                 (State::Sent, _) => {
-                    let audit = audit(&endpoint, id).filter(|_| !head.is_repeatable);
+                    let audit = audit(&endpoint, id);
                     self.unanswered(now, &endpoint, (id, head), audit);
                 }
                 (_, ended) => self.keep(&endpoint, id, ended.unwrap_or(head.queued_ms)),
@@ -629,7 +629,11 @@ mod tests {
             (self.asked, self.sent) = (Vec::new(), Vec::new());
             let heads: Vec<_> =
                 self.disk.iter().map(|(id, (endpoint, head))| (Arc::clone(endpoint), *id, *head)).collect();
-            self.machine.restore(self.now, heads, |_, _| None);
+            self.machine.restore(self.now, heads, |endpoint, id| {
+                let detail = format!("{endpoint}, request {id}: unknown");
+                let happened = Happened { role: None, generation: None, what: "write", detail };
+                Some(AuditNote { actor: "operator".into(), happened })
+            });
             self.carry_out();
         }
     }
@@ -715,6 +719,13 @@ mod tests {
         let left: BTreeSet<u64> = bench.sent.iter().map(|(_, id)| *id).collect();
         assert_eq!(left, BTreeSet::from([2, 3]));
         assert_eq!(bench.add("a", NORMAL, true), Ok(4), "no id is given out twice");
+        assert_eq!(bench.audited, ["operator, write: a, request 1: unknown"]);
+        // One that may be repeated has its row when it was sent for the last time.
+        bench.limits.attempts = 2;
+        bench.crash();
+        assert_eq!(bench.state(2), State::Unknown);
+        assert_eq!(bench.audited.last().map(String::as_str), Some("operator, write: c, request 3: unknown"));
+        assert!(bench.audited.contains(&"operator, write: b, request 2: unknown".to_owned()));
     }
 
     #[test]
