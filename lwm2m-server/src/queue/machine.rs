@@ -373,7 +373,7 @@ impl Machine {
         (id, head): (u64, Head),
         audit: Option<AuditNote>,
     ) {
-        if head.is_repeatable && head.attempts < self.limits.attempts {
+        if head.is_repeatable && head.attempts < self.limits.attempts && head.expires_ms > now {
             self.wait_again(endpoint, id, head);
         } else {
             self.end(now, endpoint, (id, head), State::Unknown, None, audit);
@@ -391,6 +391,7 @@ impl Machine {
         self.wait(endpoint, id, head);
         let change = self.put(endpoint, id, head);
         self.changes.push(change);
+        self.effects.push(Effect::Tell(Arc::clone(endpoint), id, State::Queued));
     }
 
     /// Takes the first request out that is meant.
@@ -689,6 +690,11 @@ mod tests {
             bench.stand(true);
         }
         assert_eq!(read.map(|id| bench.state(id)), Ok(State::Unknown), "it was sent twice");
+        let of_read = bench.told.iter().filter(|(id, _)| Ok(*id) == read).map(|(_, state)| *state);
+        assert_eq!(
+            of_read.collect::<Vec<_>>(),
+            [State::Queued, State::Sent, State::Queued, State::Sent, State::Unknown]
+        );
         assert_eq!(Ok(bench.report(0, Report::Unanswered { audit: None })), execute);
         assert_eq!(execute.map(|id| bench.state(id)), Ok(State::Unknown));
         // What did not leave is sent whatever it is.
@@ -744,10 +750,8 @@ mod tests {
         assert!(bench.told.ends_with(&[(2, State::Expired), (1, State::Unknown)]), "{:?}", bench.told);
         assert_eq!(
             bench.audited,
-            [
-                "server, request expired: request 2",
-                "server, request expired: request 1: unknown: it was sent and got no answer",
-            ]
+            ["server, request expired: request 2"],
+            "the report has the row of the other"
         );
     }
 
