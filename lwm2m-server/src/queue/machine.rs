@@ -29,7 +29,7 @@ pub(crate) struct Machine {
     ended: BTreeMap<(u64, u64), Arc<str>>,
     /// Devices that are asked for again at a time.
     resting: BTreeSet<(u64, Arc<str>)>,
-    /// Devices that are awake while as many requests are on their way as may.
+    /// Devices that were awake while as many requests were on their way as may.
     line: VecDeque<Arc<str>>,
     on_their_way: usize,
     last_id: u64,
@@ -57,7 +57,7 @@ enum Phase {
     Idle,
     /// Whether it is awake is asked.
     Asked,
-    /// It is awake, and stands in the line.
+    /// It was awake, and stands in the line.
     InLine,
     Sending,
     /// It is asked for again at a time.
@@ -219,15 +219,17 @@ impl Machine {
 
     /// Whether a device is awake: the answer to [`Effect::Ask`].
     pub(crate) fn stands(&mut self, now: u64, endpoint: &Arc<str>, is_awake: bool) {
-        let Some(device) = self.devices.get_mut(endpoint).filter(|device| device.phase == Phase::Asked)
-        else {
-            return;
-        };
-        device.phase = Phase::Idle;
-        if is_awake {
-            self.go(now, endpoint);
-        } else if device.is_heard {
-            self.ask(endpoint);
+        let before = self.on_their_way;
+        if let Some(device) = self.devices.get_mut(endpoint).filter(|device| device.phase == Phase::Asked) {
+            device.phase = Phase::Idle;
+            if is_awake {
+                self.go(now, endpoint);
+            } else if device.is_heard {
+                self.ask(endpoint);
+            }
+        }
+        if self.on_their_way == before {
+            self.call_next();
         }
     }
 
@@ -254,11 +256,7 @@ impl Machine {
             // On disk it stays sent.
             Report::Stopped => (device.sent, device.phase) = (Some((id, head)), Phase::Sending),
         }
-        while self.on_their_way < self.limits.at_once
-            && let Some(next) = self.line.pop_front()
-        {
-            self.go(now, &next);
-        }
+        self.call_next();
     }
 
     /// Does what is due.
@@ -327,6 +325,23 @@ impl Machine {
         if !device.waiting.is_empty() && matches!(device.phase, Phase::Idle | Phase::Resting(_)) {
             (device.phase, device.is_heard) = (Phase::Asked, false);
             self.effects.push(Effect::Ask(Arc::clone(endpoint)));
+        }
+    }
+
+    /// Asks for the next device in the line when there is room: it may have fallen asleep there. One is called for each that
+    /// makes room or does not use it, so that no more are asked for than may go. An entry may be older than its device.
+    fn call_next(&mut self) {
+        while self.on_their_way < self.limits.at_once
+            && let Some(endpoint) = self.line.pop_front()
+        {
+            if let Some(device) = self.devices.get_mut(&endpoint)
+                && device.phase == Phase::InLine
+            {
+                device.phase = Phase::Idle;
+                if !device.waiting.is_empty() {
+                    return self.ask(&endpoint);
+                }
+            }
         }
     }
 
@@ -851,14 +866,41 @@ mod tests {
             waiting.into_iter().find(|(_, id)| bench.state(*id) == State::Queued).unwrap_or_default();
         assert_eq!(bench.cancel(&name, id), Ok(()));
         bench.report(0, done());
+        bench.stand(true);
         assert_eq!(bench.sent.len(), 2);
         bench.add(&name, NORMAL, true).unwrap_or_default();
         bench.stand(true);
         while !bench.sent.is_empty() {
             assert!(bench.sent.len() <= 2);
             bench.report(0, done());
+            bench.stand(true);
         }
         assert!(bench.disk.values().all(|(_, head)| head.state.is_end()));
+    }
+
+    #[test]
+    fn a_device_that_fell_asleep_in_the_line_is_not_sent_to_and_the_next_one_has_its_turn() {
+        let mut bench = Bench::new(Limits { at_once: 1, ..Limits::default() });
+        for endpoint in ["a", "b", "c", "d"] {
+            bench.add(endpoint, NORMAL, true).unwrap_or_default();
+            bench.stand(true);
+        }
+        let asked = |bench: &Bench| bench.asked.iter().map(ToString::to_string).collect::<Vec<_>>();
+        bench.report(0, done());
+        assert!(bench.sent.is_empty(), "it is asked first");
+        assert_eq!(asked(&bench), ["b"]);
+        let sleeping = bench.asked.pop().unwrap_or_default();
+        bench.machine.stands(bench.now, &sleeping, false);
+        bench.carry_out();
+        assert_eq!(asked(&bench), ["c"]);
+        bench.stand(true);
+        bench.report(0, done());
+        bench.stand(true);
+        bench.report(0, done());
+        assert_eq!([1, 2, 3, 4].map(|id| bench.state(id) == State::Done), [true, false, true, true]);
+        bench.heard("b");
+        bench.stand(true);
+        assert_eq!(bench.report(0, done()), 2);
     }
 
     /// Whatever happens in whatever order, over crashes too: each request ends once, and what may not be repeated leaves once.
