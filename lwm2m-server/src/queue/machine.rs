@@ -12,6 +12,7 @@ use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Head, Limits, State};
@@ -48,6 +49,8 @@ struct Device {
     phase: Phase,
     /// It was heard since it was asked for.
     is_heard: bool,
+    /// How long it was left alone the last time, in milliseconds; 0 since it was heard.
+    rested: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub(crate) enum Report {
     Unanswered { audit: Option<AuditNote> },
     /// It did not leave.
     NotSent,
+    /// It can never leave.
+    Unsendable { why: &'static str },
     /// The server is stopping: the next run goes on with it.
     Stopped,
 }
@@ -108,8 +113,11 @@ pub enum NotCancelled {
     Stopped,
 }
 
-/// How long a device is left alone to which a request did not get out, in milliseconds.
+/// How long a device is left alone to which a request did not get out, in milliseconds. It doubles each time, until the device
+/// answers or is heard.
 const REST: u64 = 1_000;
+/// The longest time that it is left alone, in milliseconds.
+const LONGEST_REST: u64 = 60_000;
 /// Who ends what no one asked to end, in the audit log.
 const SERVER: &str = "server";
 
@@ -196,14 +204,14 @@ impl Machine {
             return Err(NotCancelled::Sent);
         }
         let head = self.take(endpoint, |key| key.1 == id).ok_or(NotCancelled::Unknown)?;
-        self.give_up(now, endpoint, head, State::Cancelled, actor);
+        self.give_up(now, endpoint, head, State::Cancelled, actor, None);
         Ok(())
     }
 
     /// A device was heard.
     pub(crate) fn heard(&mut self, endpoint: &Arc<str>) {
         if let Some(device) = self.devices.get_mut(endpoint) {
-            device.is_heard = true;
+            (device.is_heard, device.rested) = (true, 0);
             self.ask(endpoint);
         }
     }
@@ -241,6 +249,7 @@ impl Machine {
         self.on_their_way = self.on_their_way.saturating_sub(1);
         match report {
             Report::Answered { state, outcome, audit } => {
+                device.rested = 0;
                 self.end(now, endpoint, (id, head), state, Some(outcome), audit);
                 self.go(now, endpoint);
             }
@@ -252,6 +261,11 @@ impl Machine {
                 head.attempts = head.attempts.saturating_sub(1);
                 self.wait_again(endpoint, id, head);
                 self.rest(now, endpoint);
+            }
+            Report::Unsendable { why } => {
+                head.attempts = head.attempts.saturating_sub(1);
+                self.give_up(now, endpoint, (id, head), State::Failed, SERVER.into(), Some(why));
+                self.go(now, endpoint);
             }
             // On disk it stays sent.
             Report::Stopped => (device.sent, device.phase) = (Some((id, head)), Phase::Sending),
@@ -266,7 +280,7 @@ impl Machine {
         {
             let endpoint = Arc::clone(endpoint);
             match self.take(&endpoint, |key| key.1 == id) {
-                Some(head) => self.give_up(now, &endpoint, head, State::Expired, SERVER.into()),
+                Some(head) => self.give_up(now, &endpoint, head, State::Expired, SERVER.into(), None),
                 None => drop(self.expiries.remove(&(at, id))),
             }
         }
@@ -323,6 +337,9 @@ impl Machine {
     fn ask(&mut self, endpoint: &Arc<str>) {
         let Some(device) = self.devices.get_mut(endpoint) else { return };
         if !device.waiting.is_empty() && matches!(device.phase, Phase::Idle | Phase::Resting(_)) {
+            if let Phase::Resting(at) = device.phase {
+                self.resting.remove(&(at, Arc::clone(endpoint)));
+            }
             (device.phase, device.is_heard) = (Phase::Asked, false);
             self.effects.push(Effect::Ask(Arc::clone(endpoint)));
         }
@@ -347,7 +364,8 @@ impl Machine {
 
     fn rest(&mut self, now: u64, endpoint: &Arc<str>) {
         if let Some(device) = self.devices.get_mut(endpoint) {
-            let at = now.saturating_add(REST);
+            device.rested = device.rested.saturating_mul(2).clamp(REST, LONGEST_REST);
+            let at = now.saturating_add(device.rested);
             device.phase = Phase::Resting(at);
             self.resting.insert((at, Arc::clone(endpoint)));
         }
@@ -364,7 +382,7 @@ impl Machine {
         device.phase = Phase::Idle;
         while let Some((id, mut head)) = self.take(endpoint, |_| true) {
             if head.expires_ms <= now {
-                self.give_up(now, endpoint, (id, head), State::Expired, SERVER.into());
+                self.give_up(now, endpoint, (id, head), State::Expired, SERVER.into(), None);
                 continue;
             }
             head.state = State::Sent;
@@ -447,17 +465,26 @@ impl Machine {
         (id, head): (u64, Head),
         state: State,
         actor: Arc<str>,
+        why: Option<&'static str>,
     ) {
         let what = match state {
             State::Cancelled => "request cancelled",
+            State::Failed => "request failed",
             _ => "request expired",
         };
-        let (state, detail) = match head.attempts {
-            0 => (state, format!("request {id}")),
-            _ => (State::Unknown, format!("request {id}: unknown: it was sent and got no answer")),
+        let mut detail = format!("request {id}");
+        if let Some(why) = why {
+            detail = format!("{detail}: {why}");
+        }
+        let state = if head.attempts == 0 {
+            state
+        } else {
+            detail.push_str(": unknown: it was sent and got no answer");
+            State::Unknown
         };
+        let outcome = why.map(|why| Zeroizing::new(json!({ "reason": why }).to_string().into_bytes()));
         let happened = Happened { role: None, generation: None, what, detail };
-        self.end(now, endpoint, (id, head), state, None, Some(AuditNote { actor, happened }));
+        self.end(now, endpoint, (id, head), state, outcome, Some(AuditNote { actor, happened }));
     }
 
     /// Keeps an ended request, and the oldest ones no longer.
@@ -701,7 +728,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(Ok(bench.report(0, Report::Unanswered { audit: None })), read);
             assert!(bench.sent.is_empty(), "a moment of rest");
-            bench.tick(REST);
+            bench.tick(2 * REST);
             bench.stand(true);
         }
         assert_eq!(read.map(|id| bench.state(id)), Ok(State::Unknown), "it was sent twice");
@@ -717,7 +744,7 @@ mod tests {
         bench.stand(true);
         for _ in 0..9 {
             assert_eq!(Ok(bench.report(0, Report::NotSent)), execute);
-            bench.tick(REST);
+            bench.heard("a");
             bench.stand(true);
         }
         assert_eq!(Ok(bench.report(0, done())), execute);
@@ -818,6 +845,50 @@ mod tests {
         assert_eq!(bench.state(2), State::Cancelled);
         bench.report(0, done());
         assert!(bench.sent.is_empty());
+    }
+
+    #[test]
+    fn a_device_is_left_alone_longer_each_time_until_it_is_heard() {
+        let mut bench = Bench::new(Limits::default());
+        bench.add("a", NORMAL, false).unwrap_or_default();
+        bench.stand(true);
+        let mut rests = Vec::new();
+        for _ in 0..7 {
+            bench.report(0, Report::NotSent);
+            let rest = bench.machine.resting.first().map_or(0, |(at, _)| at.saturating_sub(bench.now));
+            rests.push(rest);
+            if rest < LONGEST_REST {
+                bench.tick(rest);
+                bench.stand(true);
+            }
+            if bench.sent.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(rests, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, LONGEST_REST]);
+        bench.heard("a");
+        assert!(bench.machine.resting.is_empty(), "its rest has ended");
+        bench.stand(true);
+        bench.report(0, Report::NotSent);
+        assert_eq!(bench.machine.resting.first().map(|(at, _)| *at), Some(bench.now.saturating_add(REST)));
+    }
+
+    #[test]
+    fn what_can_never_leave_fails_and_the_next_one_leaves() {
+        let mut bench = Bench::new(Limits::default());
+        for _ in 0..2 {
+            bench.add("a", NORMAL, true).unwrap_or_default();
+        }
+        bench.stand(true);
+        bench.report(0, Report::Unsendable { why: "it does not open" });
+        assert_eq!([1, 2].map(|id| bench.state(id)), [State::Failed, State::Sent]);
+        assert_eq!(bench.audited, ["server, request failed: request 1: it does not open"]);
+        // Sent before, it may have been executed.
+        bench.report(0, Report::Unanswered { audit: None });
+        bench.heard("a");
+        bench.stand(true);
+        bench.report(0, Report::Unsendable { why: "it does not open" });
+        assert_eq!(bench.state(2), State::Unknown);
     }
 
     #[test]

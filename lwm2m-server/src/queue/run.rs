@@ -264,15 +264,21 @@ async fn deliver(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, id
     let (name, read) = (Arc::clone(endpoint), store);
     let request = match blocking(move || read.request(&name, id)).await {
         Ok(Some(request)) => request,
-        Ok(None) => return failed("it is not in the store any more"),
+        Ok(None) => return Report::Unsendable { why: "it is not in the store any more" },
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(%error, %endpoint, id, "a queued request cannot be read: it fails");
+            return Report::Unsendable { why: "what is stored of it does not open" };
+        }
         Err(error) => {
-            tracing::error!(%error, %endpoint, id, "a queued request cannot be read");
+            tracing::error!(%error, %endpoint, id, "a queued request cannot be read: it waits");
             return Report::NotSent;
         }
     };
     let asked: Option<(Body, Operation)> =
         Body::parse(&request.body).and_then(|body| body.operation().map(|operation| (body, operation)));
-    let Some((body, operation)) = asked else { return failed("this version of the server cannot read it") };
+    let Some((body, operation)) = asked else {
+        return Report::Unsendable { why: "this version of the server cannot read it" };
+    };
     let outcome = server.request(endpoint, operation, DEFAULT_TIMEOUT).await;
     let report = match &outcome {
         Err(RequestError::Stopped) => return Report::Stopped,
@@ -291,11 +297,6 @@ async fn deliver(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, id
     let state = if is_done { State::Done } else { State::Failed };
     let words = told.get("reason").and_then(serde_json::Value::as_str).unwrap_or("done");
     Report::Answered { state, audit: body.audit(id, words), outcome: body::emit_outcome(told) }
-}
-
-fn failed(reason: &str) -> Report {
-    let outcome = serde_json::json!({ "reason": reason }).to_string().into_bytes();
-    Report::Answered { state: State::Failed, outcome: Zeroizing::new(outcome), audit: None }
 }
 
 /// Uses the store without holding up the runtime.
