@@ -40,7 +40,7 @@ enum Asked {
 }
 
 /// Whether an operation may be executed twice to the effect of once: whether its method is idempotent (RFC 7252 §5.1, RFC 8132
-/// §2.3, §3).
+/// §2, §3).
 pub(super) const fn is_repeatable(operation: &Operation) -> bool {
     match operation {
         Operation::Read { .. }
@@ -294,6 +294,9 @@ mod tests {
             (create(None), false),
             (create(Some(7)), false),
             (Operation::Delete { path: path("/3303/7") }, true),
+            (Operation::ReadComposite { paths: vec![path("/3/0/9"), path("/1")], format: Some(112) }, true),
+            (Operation::ObserveComposite { paths: vec![path("/3/0/9"), path("/1")], format: None }, true),
+            (Operation::WriteComposite { values: values() }, true),
         ] {
             let read = Body::parse(&body(&operation).emit()).unwrap();
             assert_eq!(read.operation().unwrap(), operation);

@@ -6,9 +6,9 @@
 //! 3. Its outcome is written, told as an [`Event`], and kept for a while.
 //!
 //! What got no answer may have been executed, and so may what was marked as sent when the server ended. GET, PUT and DELETE are
-//! idempotent (RFC 7252 §5.1): Read, Discover, Observe, Write (Replace), Write-Attributes and Delete are sent again when the
-//! device is heard again. Write (Update), Execute and Create are POST: they are never sent twice, and end as
-//! [`State::Unknown`].
+//! idempotent (RFC 7252 §5.1), and so are FETCH and iPATCH (RFC 8132 §2, §3): Read, Discover, Observe, Write (Replace),
+//! Write-Attributes, Delete, Read-Composite, Observe-Composite and Write-Composite are sent again when the device is heard
+//! again. Write (Update), Execute and Create are POST: they are never sent twice, and end as [`State::Unknown`].
 //!
 //! Invariants: every request that was given an id ends exactly once, or is removed long after it ended; nothing but ids, states
 //! and times of it is in memory; nothing is kept of a device without requests.
