@@ -9,6 +9,7 @@ mod common;
 mod sleeper;
 
 use common::{Served, serve_arguments};
+use redb::ReadableTable as _;
 use serde_json::{Value, json};
 use sleeper::Sleeper;
 
@@ -276,4 +277,42 @@ fn a_planned_stop_leaves_what_was_on_its_way_to_the_next_run() {
     assert_eq!(ended(&served, &mut device, "one", waits)["state"], "done");
     assert_eq!(device.counter.executed.get("next"), Some(&1));
     assert_eq!(device.counter.executed.get("first"), Some(&1));
+}
+
+#[test]
+fn a_stored_request_that_does_not_open_fails_and_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let mut device = asleep(&served, "one");
+    let route = "/devices/one/objects/3303/0/5700";
+    let (damaged, next) = (queued(&served, "GET", route, None), queued(&served, "GET", route, None));
+    let addresses = served.addresses.clone();
+    served.kill();
+    {
+        let database = redb::Database::open(folder.path().join("store.redb")).unwrap();
+        let contents = redb::TableDefinition::<(&str, u64, u8), &[u8]>::new("request_contents");
+        let transaction = database.begin_write().unwrap();
+        {
+            let mut table = transaction.open_table(contents).unwrap();
+            let mut sealed = table.get(("one", damaged, 0)).unwrap().unwrap().value().to_vec();
+            *sealed.last_mut().unwrap() ^= 1;
+            table.insert(("one", damaged, 0), sealed.as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+
+    let served = serve_at(folder.path(), addresses);
+    let mut events = served.client.stream("/events?endpoint=one", std::time::Duration::from_secs(60));
+    device.wake();
+    assert_eq!(ended(&served, &mut device, "one", next)["state"], "done");
+    let told = loop {
+        let line = events.next().unwrap().unwrap();
+        if line == "event: request-failed" {
+            let data = events.next().unwrap().unwrap();
+            break serde_json::from_str::<Value>(data.strip_prefix("data: ").unwrap()).unwrap();
+        }
+    };
+    assert_eq!(told["id"], damaged, "{told}");
+    let rows = get(&served, "/audit?endpoint=one").to_string();
+    assert!(rows.contains(&format!("request {damaged}: what is stored of it does not open")), "{rows}");
 }

@@ -3,6 +3,9 @@
 //! `?queue=asleep`, the default, queues a request to a device in queue mode that sleeps, or for which older ones wait; `never`
 //! asks at once, `always` queues in any case. What is queued is answered with 202, its id and a `Location`; `?priority=` (0 to
 //! 255, or `low`, `normal`, `high`; the higher one goes first) and `?expires=` (seconds, a week if it is not said) are for it.
+//!
+//! After an unclean stop of the server a device is known to sleep only once it has registered again. Until then `asleep` finds no
+//! such device, and `always` queues for one that has credentials.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -207,7 +210,7 @@ pub(super) async fn show(
     request.as_ref().map(emit).map(Json).ok_or_else(|| no_such_request(&endpoint, id))
 }
 
-/// Cancels a request that has not left.
+/// Cancels a request that is not on its way; one that left before ends as `unknown`.
 pub(super) async fn cancel(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,

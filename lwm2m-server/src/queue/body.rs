@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use zeroize::Zeroizing;
 
+use super::LONGEST;
 use crate::Path;
 use crate::api::values;
 use crate::credentials::Happened;
@@ -39,7 +40,7 @@ enum Asked {
 }
 
 /// Whether an operation may be executed twice to the effect of once: whether its method is idempotent (RFC 7252 §5.1, RFC 8132
-/// §2.3, §3).
+/// §2, §3).
 pub(super) const fn is_repeatable(operation: &Operation) -> bool {
     match operation {
         Operation::Read { .. }
@@ -142,9 +143,9 @@ impl Body {
         })
     }
 
-    /// Name and path of the operation.
-    pub(crate) fn what(&self) -> (&'static str, &str) {
-        match &self.asked {
+    /// Name and path of the operation; of one on several places all their paths.
+    pub(crate) fn what(&self) -> (&'static str, String) {
+        let (what, path) = match &self.asked {
             Asked::Read { path, .. } => ("read", path),
             Asked::Discover { path, .. } => ("discover", path),
             Asked::Observe { path, .. } => ("observe", path),
@@ -153,10 +154,14 @@ impl Body {
             Asked::Execute { path, .. } => ("execute", path),
             Asked::Create { path, .. } => ("create", path),
             Asked::Delete { path } => ("delete", path),
-            Asked::ReadComposite { .. } => ("read-composite", "/"),
-            Asked::ObserveComposite { .. } => ("observe-composite", "/"),
-            Asked::WriteComposite { .. } => ("write-composite", "/"),
-        }
+            Asked::ReadComposite { paths, .. } => return ("read-composite", paths.join(", ")),
+            Asked::ObserveComposite { paths, .. } => return ("observe-composite", paths.join(", ")),
+            Asked::WriteComposite { values } => {
+                let paths = values.iter().filter_map(|value| value.get("path")?.as_str());
+                return ("write-composite", paths.collect::<Vec<_>>().join(", "));
+            }
+        };
+        (what, path.clone())
     }
 
     /// The audit row of a change, as it is written for one that does not wait; `None` for what changes no object.
@@ -188,7 +193,11 @@ pub(super) fn outcome(body: &Body, attempts: u8, outcome: &Result<Answer, Reques
                 (Answer::Created(_), _) => "2.01",
                 _ => "2.05",
             };
-            let path = body.what().1.parse().unwrap_or(Path::ROOT);
+            // Several places are below the root.
+            let path = match asked {
+                Asked::ObserveComposite { .. } => Path::ROOT,
+                _ => body.what().1.parse().unwrap_or(Path::ROOT),
+            };
             (true, json!({ "code": code, "answer": emit_answer(path, answer) }))
         }
         (Err(error), _) => {
@@ -199,6 +208,22 @@ pub(super) fn outcome(body: &Body, attempts: u8, outcome: &Result<Answer, Reques
             (false, told)
         }
     }
+}
+
+/// An outcome as it is kept. Of one longer than [`LONGEST`] the answer is left out, but for the id and path of an observation:
+/// without them nobody could end it.
+pub(super) fn emit_outcome(mut told: Json) -> Zeroizing<Vec<u8>> {
+    let whole = Zeroizing::new(told.to_string().into_bytes());
+    if whole.len() <= LONGEST {
+        return whole;
+    }
+    let [id, path] = ["/answer/id", "/answer/path"].map(|at| told.pointer(at).cloned());
+    if let Some(told) = told.as_object_mut() {
+        told.insert("answer".to_owned(), id.map_or(Json::Null, |id| json!({ "id": id, "path": path })));
+        let note = format!("the answer takes {} bytes, and at most {LONGEST} are kept", whole.len());
+        told.insert("note".to_owned(), json!(note));
+    }
+    Zeroizing::new(told.to_string().into_bytes())
 }
 
 /// What a device answered, as the HTTP interface tells it; `null` where there is nothing to tell.
@@ -269,6 +294,9 @@ mod tests {
             (create(None), false),
             (create(Some(7)), false),
             (Operation::Delete { path: path("/3303/7") }, true),
+            (Operation::ReadComposite { paths: vec![path("/3/0/9"), path("/1")], format: Some(112) }, true),
+            (Operation::ObserveComposite { paths: vec![path("/3/0/9"), path("/1")], format: None }, true),
+            (Operation::WriteComposite { values: values() }, true),
         ] {
             let read = Body::parse(&body(&operation).emit()).unwrap();
             assert_eq!(read.operation().unwrap(), operation);
@@ -310,6 +338,31 @@ mod tests {
     }
 
     #[test]
+    fn of_an_outcome_that_is_too_long_all_but_the_values_is_kept() {
+        let content = |length: usize| crate::Content {
+            format: 42,
+            items: vec![(path("/3303/0/5750"), Value::Opaque(vec![0; length]))],
+        };
+        let kept = |operation: &Operation, answer| {
+            let (is_done, told) = outcome(&body(operation), 1, &Ok(answer));
+            assert!(is_done);
+            let bytes = emit_outcome(told);
+            assert!(bytes.len() <= LONGEST, "{}", bytes.len());
+            serde_json::from_slice::<Json>(&bytes).unwrap()
+        };
+        let read = Operation::Read { path: path("/3303/0/5750"), format: None };
+        let short = kept(&read, Answer::Content(content(9)));
+        assert!(short.get("note").is_none() && short.pointer("/answer/values/0/value").is_some(), "{short}");
+        let long = kept(&read, Answer::Content(content(70_000)));
+        assert_eq!((long.get("code"), long.get("answer")), (Some(&json!("2.05")), Some(&Json::Null)));
+        let note = long.get("note").and_then(Json::as_str).unwrap();
+        assert!(note.ends_with("bytes, and at most 65536 are kept"), "{note}");
+        let observe = Operation::Observe { path: path("/3303/0/5750"), format: None };
+        let observing = kept(&observe, Answer::Observing(ObservationId(7), content(70_000)));
+        assert_eq!(observing.get("answer"), Some(&json!({ "id": 7, "path": "/3303/0/5750" })));
+    }
+
+    #[test]
     fn the_audit_log_has_the_changes_of_objects_without_their_values() {
         let write = Operation::Write {
             path: path("/3303/0/5750"),
@@ -321,5 +374,15 @@ mod tests {
         assert_eq!(row.happened.detail, "/3303/0/5750, request 7: queued");
         let read = Operation::Read { path: path("/3"), format: None };
         assert!(body(&read).audit(7, "queued").is_none());
+        let values = ["/3/0/14", "/1/0/1"].map(|at| (path(at), Value::Integer(1))).to_vec();
+        let row = body(&Operation::WriteComposite { values }).audit(7, "queued").unwrap();
+        assert_eq!(row.happened.detail, "/3/0/14, /1/0/1, request 7: queued");
+        let paths = vec![path("/3/0/9"), path("/1/0/1")];
+        for (operation, name) in [
+            (Operation::ReadComposite { paths: paths.clone(), format: None }, "read-composite"),
+            (Operation::ObserveComposite { paths, format: None }, "observe-composite"),
+        ] {
+            assert_eq!(body(&operation).what(), (name, "/3/0/9, /1/0/1".to_owned()));
+        }
     }
 }

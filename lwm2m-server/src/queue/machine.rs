@@ -12,9 +12,11 @@ use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Head, Limits, State};
+use crate::credentials::Happened;
 use crate::store::{AuditNote, RequestChange};
 
 /// The queues of all devices.
@@ -28,7 +30,7 @@ pub(crate) struct Machine {
     ended: BTreeMap<(u64, u64), Arc<str>>,
     /// Devices that are asked for again at a time.
     resting: BTreeSet<(u64, Arc<str>)>,
-    /// Devices that are awake while as many requests are on their way as may.
+    /// Devices that were awake while as many requests were on their way as may.
     line: VecDeque<Arc<str>>,
     on_their_way: usize,
     last_id: u64,
@@ -47,6 +49,8 @@ struct Device {
     phase: Phase,
     /// It was heard since it was asked for.
     is_heard: bool,
+    /// How long it was left alone the last time, in milliseconds; 0 since it was heard.
+    rested: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,7 +60,7 @@ enum Phase {
     Idle,
     /// Whether it is awake is asked.
     Asked,
-    /// It is awake, and stands in the line.
+    /// It was awake, and stands in the line.
     InLine,
     Sending,
     /// It is asked for again at a time.
@@ -83,6 +87,8 @@ pub(crate) enum Report {
     Unanswered { audit: Option<AuditNote> },
     /// It did not leave.
     NotSent,
+    /// It can never leave.
+    Unsendable { why: &'static str },
     /// The server is stopping: the next run goes on with it.
     Stopped,
 }
@@ -107,8 +113,13 @@ pub enum NotCancelled {
     Stopped,
 }
 
-/// How long a device is left alone to which a request did not get out, in milliseconds.
+/// How long a device is left alone to which a request did not get out, in milliseconds. It doubles each time, until the device
+/// answers or is heard.
 const REST: u64 = 1_000;
+/// The longest time that it is left alone, in milliseconds.
+const LONGEST_REST: u64 = 60_000;
+/// Who ends what no one asked to end, in the audit log.
+const SERVER: &str = "server";
 
 impl Machine {
     pub(crate) fn new(limits: Limits, last_id: u64) -> Self {
@@ -140,7 +151,7 @@ impl Machine {
                 (State::Queued, _) => self.wait(&endpoint, id, head),
                 // It may have left before the end.
                 (State::Sent, _) => {
-                    let audit = audit(&endpoint, id).filter(|_| !head.is_repeatable);
+                    let audit = audit(&endpoint, id);
                     self.unanswered(now, &endpoint, (id, head), audit);
                 }
                 (_, ended) => self.keep(&endpoint, id, ended.unwrap_or(head.queued_ms)),
@@ -180,27 +191,27 @@ impl Machine {
         self.devices.get(endpoint).is_some_and(|device| device.open() > 0)
     }
 
-    /// Takes a request out that has not left.
+    /// Takes a request out that is not on its way.
     pub(crate) fn cancel(
         &mut self,
         now: u64,
         endpoint: &Arc<str>,
         id: u64,
-        audit: AuditNote,
+        actor: Arc<str>,
     ) -> Result<(), NotCancelled> {
         let device = self.devices.get_mut(endpoint).ok_or(NotCancelled::Unknown)?;
         if device.sent.is_some_and(|(sent, _)| sent == id) {
             return Err(NotCancelled::Sent);
         }
         let head = self.take(endpoint, |key| key.1 == id).ok_or(NotCancelled::Unknown)?;
-        self.end(now, endpoint, head, State::Cancelled, None, Some(audit));
+        self.give_up(now, endpoint, head, State::Cancelled, actor, None);
         Ok(())
     }
 
     /// A device was heard.
     pub(crate) fn heard(&mut self, endpoint: &Arc<str>) {
         if let Some(device) = self.devices.get_mut(endpoint) {
-            device.is_heard = true;
+            (device.is_heard, device.rested) = (true, 0);
             self.ask(endpoint);
         }
     }
@@ -216,15 +227,17 @@ impl Machine {
 
     /// Whether a device is awake: the answer to [`Effect::Ask`].
     pub(crate) fn stands(&mut self, now: u64, endpoint: &Arc<str>, is_awake: bool) {
-        let Some(device) = self.devices.get_mut(endpoint).filter(|device| device.phase == Phase::Asked)
-        else {
-            return;
-        };
-        device.phase = Phase::Idle;
-        if is_awake {
-            self.go(now, endpoint);
-        } else if device.is_heard {
-            self.ask(endpoint);
+        let before = self.on_their_way;
+        if let Some(device) = self.devices.get_mut(endpoint).filter(|device| device.phase == Phase::Asked) {
+            device.phase = Phase::Idle;
+            if is_awake {
+                self.go(now, endpoint);
+            } else if device.is_heard {
+                self.ask(endpoint);
+            }
+        }
+        if self.on_their_way == before {
+            self.call_next();
         }
     }
 
@@ -236,6 +249,7 @@ impl Machine {
         self.on_their_way = self.on_their_way.saturating_sub(1);
         match report {
             Report::Answered { state, outcome, audit } => {
+                device.rested = 0;
                 self.end(now, endpoint, (id, head), state, Some(outcome), audit);
                 self.go(now, endpoint);
             }
@@ -248,14 +262,15 @@ impl Machine {
                 self.wait_again(endpoint, id, head);
                 self.rest(now, endpoint);
             }
+            Report::Unsendable { why } => {
+                head.attempts = head.attempts.saturating_sub(1);
+                self.give_up(now, endpoint, (id, head), State::Failed, SERVER.into(), Some(why));
+                self.go(now, endpoint);
+            }
             // On disk it stays sent.
             Report::Stopped => (device.sent, device.phase) = (Some((id, head)), Phase::Sending),
         }
-        while self.on_their_way < self.limits.at_once
-            && let Some(next) = self.line.pop_front()
-        {
-            self.go(now, &next);
-        }
+        self.call_next();
     }
 
     /// Does what is due.
@@ -265,7 +280,7 @@ impl Machine {
         {
             let endpoint = Arc::clone(endpoint);
             match self.take(&endpoint, |key| key.1 == id) {
-                Some(head) => self.end(now, &endpoint, head, State::Expired, None, None),
+                Some(head) => self.give_up(now, &endpoint, head, State::Expired, SERVER.into(), None),
                 None => drop(self.expiries.remove(&(at, id))),
             }
         }
@@ -322,14 +337,35 @@ impl Machine {
     fn ask(&mut self, endpoint: &Arc<str>) {
         let Some(device) = self.devices.get_mut(endpoint) else { return };
         if !device.waiting.is_empty() && matches!(device.phase, Phase::Idle | Phase::Resting(_)) {
+            if let Phase::Resting(at) = device.phase {
+                self.resting.remove(&(at, Arc::clone(endpoint)));
+            }
             (device.phase, device.is_heard) = (Phase::Asked, false);
             self.effects.push(Effect::Ask(Arc::clone(endpoint)));
         }
     }
 
+    /// Asks for the next device in the line when there is room: it may have fallen asleep there. One is called for each that
+    /// makes room or does not use it, so that no more are asked for than may go. An entry may be older than its device.
+    fn call_next(&mut self) {
+        while self.on_their_way < self.limits.at_once
+            && let Some(endpoint) = self.line.pop_front()
+        {
+            if let Some(device) = self.devices.get_mut(&endpoint)
+                && device.phase == Phase::InLine
+            {
+                device.phase = Phase::Idle;
+                if !device.waiting.is_empty() {
+                    return self.ask(&endpoint);
+                }
+            }
+        }
+    }
+
     fn rest(&mut self, now: u64, endpoint: &Arc<str>) {
         if let Some(device) = self.devices.get_mut(endpoint) {
-            let at = now.saturating_add(REST);
+            device.rested = device.rested.saturating_mul(2).clamp(REST, LONGEST_REST);
+            let at = now.saturating_add(device.rested);
             device.phase = Phase::Resting(at);
             self.resting.insert((at, Arc::clone(endpoint)));
         }
@@ -346,7 +382,7 @@ impl Machine {
         device.phase = Phase::Idle;
         while let Some((id, mut head)) = self.take(endpoint, |_| true) {
             if head.expires_ms <= now {
-                self.end(now, endpoint, (id, head), State::Expired, None, None);
+                self.give_up(now, endpoint, (id, head), State::Expired, SERVER.into(), None);
                 continue;
             }
             head.state = State::Sent;
@@ -370,7 +406,7 @@ impl Machine {
         (id, head): (u64, Head),
         audit: Option<AuditNote>,
     ) {
-        if head.is_repeatable && head.attempts < self.limits.attempts {
+        if head.is_repeatable && head.attempts < self.limits.attempts && head.expires_ms > now {
             self.wait_again(endpoint, id, head);
         } else {
             self.end(now, endpoint, (id, head), State::Unknown, None, audit);
@@ -388,6 +424,7 @@ impl Machine {
         self.wait(endpoint, id, head);
         let change = self.put(endpoint, id, head);
         self.changes.push(change);
+        self.effects.push(Effect::Tell(Arc::clone(endpoint), id, State::Queued));
     }
 
     /// Takes the first request out that is meant.
@@ -417,6 +454,37 @@ impl Machine {
         self.changes.push(change);
         self.effects.push(Effect::Tell(Arc::clone(endpoint), id, state));
         self.keep(endpoint, id, now);
+    }
+
+    /// Ends a request that is not on its way, with the audit row of it. One that was sent before may have been executed: it is
+    /// unknown, whatever ends it.
+    fn give_up(
+        &mut self,
+        now: u64,
+        endpoint: &Arc<str>,
+        (id, head): (u64, Head),
+        state: State,
+        actor: Arc<str>,
+        why: Option<&'static str>,
+    ) {
+        let what = match state {
+            State::Cancelled => "request cancelled",
+            State::Failed => "request failed",
+            _ => "request expired",
+        };
+        let mut detail = format!("request {id}");
+        if let Some(why) = why {
+            detail = format!("{detail}: {why}");
+        }
+        let state = if head.attempts == 0 {
+            state
+        } else {
+            detail.push_str(": unknown: it was sent and got no answer");
+            State::Unknown
+        };
+        let outcome = why.map(|why| Zeroizing::new(json!({ "reason": why }).to_string().into_bytes()));
+        let happened = Happened { role: None, generation: None, what, detail };
+        self.end(now, endpoint, (id, head), state, outcome, Some(AuditNote { actor, happened }));
     }
 
     /// Keeps an ended request, and the oldest ones no longer.
@@ -496,6 +564,8 @@ mod tests {
         /// On their way, in the order in which they left.
         sent: Vec<(Arc<str>, u64)>,
         told: Vec<(u64, State)>,
+        /// Actor, what happened, and detail of each row.
+        audited: Vec<String>,
     }
 
     const NORMAL: u8 = 128;
@@ -511,6 +581,7 @@ mod tests {
                 asked: Vec::new(),
                 sent: Vec::new(),
                 told: Vec::new(),
+                audited: Vec::new(),
             }
         }
 
@@ -535,6 +606,9 @@ mod tests {
                 if change.body.is_some() {
                     self.last_id = self.last_id.max(change.id);
                 }
+                self.audited.extend(change.audit.map(|AuditNote { actor, happened }| {
+                    format!("{actor}, {}: {}", happened.what, happened.detail)
+                }));
                 match change.head {
                     Some(head) => drop(self.disk.insert(change.id, (change.endpoint, head))),
                     None => drop(self.disk.remove(&change.id)),
@@ -587,18 +661,7 @@ mod tests {
         }
 
         fn cancel(&mut self, endpoint: &str, id: u64) -> Result<(), NotCancelled> {
-            let happened = crate::credentials::Happened {
-                role: None,
-                generation: None,
-                what: "request cancelled",
-                detail: String::new(),
-            };
-            let cancelled = self.machine.cancel(
-                self.now,
-                &endpoint.into(),
-                id,
-                AuditNote { actor: "test".into(), happened },
-            );
+            let cancelled = self.machine.cancel(self.now, &endpoint.into(), id, "operator".into());
             self.carry_out();
             cancelled
         }
@@ -609,7 +672,11 @@ mod tests {
             (self.asked, self.sent) = (Vec::new(), Vec::new());
             let heads: Vec<_> =
                 self.disk.iter().map(|(id, (endpoint, head))| (Arc::clone(endpoint), *id, *head)).collect();
-            self.machine.restore(self.now, heads, |_, _| None);
+            self.machine.restore(self.now, heads, |endpoint, id| {
+                let detail = format!("{endpoint}, request {id}: unknown");
+                let happened = Happened { role: None, generation: None, what: "write", detail };
+                Some(AuditNote { actor: "operator".into(), happened })
+            });
             self.carry_out();
         }
     }
@@ -661,10 +728,15 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(Ok(bench.report(0, Report::Unanswered { audit: None })), read);
             assert!(bench.sent.is_empty(), "a moment of rest");
-            bench.tick(REST);
+            bench.tick(2 * REST);
             bench.stand(true);
         }
         assert_eq!(read.map(|id| bench.state(id)), Ok(State::Unknown), "it was sent twice");
+        let of_read = bench.told.iter().filter(|(id, _)| Ok(*id) == read).map(|(_, state)| *state);
+        assert_eq!(
+            of_read.collect::<Vec<_>>(),
+            [State::Queued, State::Sent, State::Queued, State::Sent, State::Unknown]
+        );
         assert_eq!(Ok(bench.report(0, Report::Unanswered { audit: None })), execute);
         assert_eq!(execute.map(|id| bench.state(id)), Ok(State::Unknown));
         // What did not leave is sent whatever it is.
@@ -672,7 +744,7 @@ mod tests {
         bench.stand(true);
         for _ in 0..9 {
             assert_eq!(Ok(bench.report(0, Report::NotSent)), execute);
-            bench.tick(REST);
+            bench.heard("a");
             bench.stand(true);
         }
         assert_eq!(Ok(bench.report(0, done())), execute);
@@ -695,6 +767,13 @@ mod tests {
         let left: BTreeSet<u64> = bench.sent.iter().map(|(_, id)| *id).collect();
         assert_eq!(left, BTreeSet::from([2, 3]));
         assert_eq!(bench.add("a", NORMAL, true), Ok(4), "no id is given out twice");
+        assert_eq!(bench.audited, ["operator, write: a, request 1: unknown"]);
+        // One that may be repeated has its row when it was sent for the last time.
+        bench.limits.attempts = 2;
+        bench.crash();
+        assert_eq!(bench.state(2), State::Unknown);
+        assert_eq!(bench.audited.last().map(String::as_str), Some("operator, write: c, request 3: unknown"));
+        assert!(bench.audited.contains(&"operator, write: b, request 2: unknown".to_owned()));
     }
 
     #[test]
@@ -709,8 +788,47 @@ mod tests {
         assert_eq!([1, 2].map(|id| bench.state(id)), [State::Sent, State::Expired]);
         bench.report(0, Report::Unanswered { audit: None });
         bench.tick(0);
-        assert_eq!(bench.state(1), State::Expired);
-        assert!(bench.told.ends_with(&[(2, State::Expired), (1, State::Expired)]), "{:?}", bench.told);
+        assert_eq!(bench.state(1), State::Unknown, "it may have been executed");
+        assert!(bench.told.ends_with(&[(2, State::Expired), (1, State::Unknown)]), "{:?}", bench.told);
+        assert_eq!(
+            bench.audited,
+            ["server, request expired: request 2"],
+            "the report has the row of the other"
+        );
+    }
+
+    #[test]
+    fn what_left_before_is_unknown_however_it_ends_and_what_did_not_leave_is_not() {
+        let mut bench = Bench::new(Limits::default());
+        for endpoint in ["a", "b", "c", "d"] {
+            bench.add(endpoint, NORMAL, true).unwrap_or_default();
+        }
+        bench.stand(true);
+        while let Some((_, id)) = bench.sent.last().cloned() {
+            let report = if id < 3 { Report::Unanswered { audit: None } } else { Report::NotSent };
+            bench.report(bench.sent.len().saturating_sub(1), report);
+        }
+        for (endpoint, id) in [("a", 1), ("c", 3)] {
+            assert_eq!(bench.cancel(endpoint, id), Ok(()));
+        }
+        // Not by the clock: what expired is met when the device wakes.
+        bench.now = bench.now.saturating_add(100_000);
+        for endpoint in ["b", "d"] {
+            bench.heard(endpoint);
+        }
+        bench.stand(true);
+        let states = [1, 2, 3, 4].map(|id| bench.state(id));
+        assert_eq!(states, [State::Unknown, State::Unknown, State::Cancelled, State::Expired]);
+        bench.audited.sort();
+        assert_eq!(
+            bench.audited,
+            [
+                "operator, request cancelled: request 1: unknown: it was sent and got no answer",
+                "operator, request cancelled: request 3",
+                "server, request expired: request 2: unknown: it was sent and got no answer",
+                "server, request expired: request 4",
+            ]
+        );
     }
 
     #[test]
@@ -727,6 +845,50 @@ mod tests {
         assert_eq!(bench.state(2), State::Cancelled);
         bench.report(0, done());
         assert!(bench.sent.is_empty());
+    }
+
+    #[test]
+    fn a_device_is_left_alone_longer_each_time_until_it_is_heard() {
+        let mut bench = Bench::new(Limits::default());
+        bench.add("a", NORMAL, false).unwrap_or_default();
+        bench.stand(true);
+        let mut rests = Vec::new();
+        for _ in 0..7 {
+            bench.report(0, Report::NotSent);
+            let rest = bench.machine.resting.first().map_or(0, |(at, _)| at.saturating_sub(bench.now));
+            rests.push(rest);
+            if rest < LONGEST_REST {
+                bench.tick(rest);
+                bench.stand(true);
+            }
+            if bench.sent.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(rests, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, LONGEST_REST]);
+        bench.heard("a");
+        assert!(bench.machine.resting.is_empty(), "its rest has ended");
+        bench.stand(true);
+        bench.report(0, Report::NotSent);
+        assert_eq!(bench.machine.resting.first().map(|(at, _)| *at), Some(bench.now.saturating_add(REST)));
+    }
+
+    #[test]
+    fn what_can_never_leave_fails_and_the_next_one_leaves() {
+        let mut bench = Bench::new(Limits::default());
+        for _ in 0..2 {
+            bench.add("a", NORMAL, true).unwrap_or_default();
+        }
+        bench.stand(true);
+        bench.report(0, Report::Unsendable { why: "it does not open" });
+        assert_eq!([1, 2].map(|id| bench.state(id)), [State::Failed, State::Sent]);
+        assert_eq!(bench.audited, ["server, request failed: request 1: it does not open"]);
+        // Sent before, it may have been executed.
+        bench.report(0, Report::Unanswered { audit: None });
+        bench.heard("a");
+        bench.stand(true);
+        bench.report(0, Report::Unsendable { why: "it does not open" });
+        assert_eq!(bench.state(2), State::Unknown);
     }
 
     #[test]
@@ -775,14 +937,41 @@ mod tests {
             waiting.into_iter().find(|(_, id)| bench.state(*id) == State::Queued).unwrap_or_default();
         assert_eq!(bench.cancel(&name, id), Ok(()));
         bench.report(0, done());
+        bench.stand(true);
         assert_eq!(bench.sent.len(), 2);
         bench.add(&name, NORMAL, true).unwrap_or_default();
         bench.stand(true);
         while !bench.sent.is_empty() {
             assert!(bench.sent.len() <= 2);
             bench.report(0, done());
+            bench.stand(true);
         }
         assert!(bench.disk.values().all(|(_, head)| head.state.is_end()));
+    }
+
+    #[test]
+    fn a_device_that_fell_asleep_in_the_line_is_not_sent_to_and_the_next_one_has_its_turn() {
+        let mut bench = Bench::new(Limits { at_once: 1, ..Limits::default() });
+        for endpoint in ["a", "b", "c", "d"] {
+            bench.add(endpoint, NORMAL, true).unwrap_or_default();
+            bench.stand(true);
+        }
+        let asked = |bench: &Bench| bench.asked.iter().map(ToString::to_string).collect::<Vec<_>>();
+        bench.report(0, done());
+        assert!(bench.sent.is_empty(), "it is asked first");
+        assert_eq!(asked(&bench), ["b"]);
+        let sleeping = bench.asked.pop().unwrap_or_default();
+        bench.machine.stands(bench.now, &sleeping, false);
+        bench.carry_out();
+        assert_eq!(asked(&bench), ["c"]);
+        bench.stand(true);
+        bench.report(0, done());
+        bench.stand(true);
+        bench.report(0, done());
+        assert_eq!([1, 2, 3, 4].map(|id| bench.state(id) == State::Done), [true, false, true, true]);
+        bench.heard("b");
+        bench.stand(true);
+        assert_eq!(bench.report(0, done()), 2);
     }
 
     /// Whatever happens in whatever order, over crashes too: each request ends once, and what may not be repeated leaves once.

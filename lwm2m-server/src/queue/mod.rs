@@ -6,9 +6,9 @@
 //! 3. Its outcome is written, told as an [`Event`], and kept for a while.
 //!
 //! What got no answer may have been executed, and so may what was marked as sent when the server ended. GET, PUT and DELETE are
-//! idempotent (RFC 7252 §5.1): Read, Discover, Observe, Write (Replace), Write-Attributes and Delete are sent again when the
-//! device is heard again. Write (Update), Execute and Create are POST: they are never sent twice, and end as
-//! [`State::Unknown`].
+//! idempotent (RFC 7252 §5.1), and so are FETCH and iPATCH (RFC 8132 §2, §3): Read, Discover, Observe, Write (Replace),
+//! Write-Attributes, Delete, Read-Composite, Observe-Composite and Write-Composite are sent again when the device is heard
+//! again. Write (Update), Execute and Create are POST: they are never sent twice, and end as [`State::Unknown`].
 //!
 //! Invariants: every request that was given an id ends exactly once, or is removed long after it ended; nothing but ids, states
 //! and times of it is in memory; nothing is kept of a device without requests.
@@ -44,9 +44,9 @@ pub enum State {
     Done,
     /// The device refused, or it could not be asked at all.
     Failed,
-    /// Its time ended before it left.
+    /// Its time ended, and it never left.
     Expired,
-    /// An operator took it out before it left.
+    /// An operator took it out, and it never left.
     Cancelled,
     /// It left and no answer came: the device may have executed it.
     Unknown,
@@ -102,7 +102,7 @@ pub struct Head {
     pub attempts: u8,
     /// When it was queued, in milliseconds since 1970.
     pub queued_ms: u64,
-    /// When it expires if it has not left by then, in milliseconds since 1970.
+    /// When it ends if it is not on its way by then, in milliseconds since 1970.
     pub expires_ms: u64,
     /// When it ended, in milliseconds since 1970.
     pub ended_ms: Option<u64>,
@@ -252,10 +252,10 @@ impl Queue {
         self.ask(|answer| Call::IsBusy { endpoint, answer }).await.unwrap_or(false)
     }
 
-    /// Takes a request out that has not left.
+    /// Takes a request out that is not on its way. One that left before and got no answer ends as [`State::Unknown`].
     ///
     /// # Errors
-    /// When there is none, or it has left.
+    /// When there is none, or it is on its way.
     pub async fn cancel(&self, endpoint: &str, id: u64, actor: Arc<str>) -> Result<(), NotCancelled> {
         let endpoint = endpoint.into();
         let cancelled = self.ask(|answer| Call::Cancel { endpoint, id, actor, answer }).await;

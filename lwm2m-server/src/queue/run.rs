@@ -11,11 +11,10 @@ use zeroize::Zeroizing;
 
 use super::body::{self, Body};
 use super::machine::{Effect, Machine, NotCancelled, Report};
-use super::{EPOCH, Head, LONGEST, NotQueued, Queued, State, heard};
+use super::{EPOCH, Head, NotQueued, Queued, State, heard};
 use crate::api::now_ms;
-use crate::credentials::Happened;
 use crate::server::{DEFAULT_TIMEOUT, RequestError, Server};
-use crate::store::{AuditNote, RequestChange, Store, StoreError};
+use crate::store::{RequestChange, Store, StoreError};
 use crate::{Event, Operation};
 
 /// What a handle asks.
@@ -169,9 +168,7 @@ impl Run {
                 }
             }
             Call::Cancel { endpoint, id, actor, answer } => {
-                let detail = format!("request {id}");
-                let happened = Happened { role: None, generation: None, what: "request cancelled", detail };
-                match self.machine.cancel(now, &endpoint, id, AuditNote { actor, happened }) {
+                match self.machine.cancel(now, &endpoint, id, actor) {
                     Ok(()) => self.promises.push(Promise::Cancelled(answer)),
                     Err(error) => drop(answer.send(Err(error))),
                 }
@@ -267,15 +264,21 @@ async fn deliver(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, id
     let (name, read) = (Arc::clone(endpoint), store);
     let request = match blocking(move || read.request(&name, id)).await {
         Ok(Some(request)) => request,
-        Ok(None) => return failed("it is not in the store any more"),
+        Ok(None) => return Report::Unsendable { why: "it is not in the store any more" },
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(%error, %endpoint, id, "a queued request cannot be read: it fails");
+            return Report::Unsendable { why: "what is stored of it does not open" };
+        }
         Err(error) => {
-            tracing::error!(%error, %endpoint, id, "a queued request cannot be read");
+            tracing::error!(%error, %endpoint, id, "a queued request cannot be read: it waits");
             return Report::NotSent;
         }
     };
     let asked: Option<(Body, Operation)> =
         Body::parse(&request.body).and_then(|body| body.operation().map(|operation| (body, operation)));
-    let Some((body, operation)) = asked else { return failed("this version of the server cannot read it") };
+    let Some((body, operation)) = asked else {
+        return Report::Unsendable { why: "this version of the server cannot read it" };
+    };
     let outcome = server.request(endpoint, operation, DEFAULT_TIMEOUT).await;
     let report = match &outcome {
         Err(RequestError::Stopped) => return Report::Stopped,
@@ -291,18 +294,9 @@ async fn deliver(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, id
         outcome => body::outcome(&body, request.head.attempts, outcome),
     };
     let (is_done, told) = report;
-    let outcome = Zeroizing::new(told.to_string().into_bytes());
-    if outcome.len() > LONGEST {
-        return failed(&format!("the answer takes {} bytes, and at most {LONGEST} are kept", outcome.len()));
-    }
     let state = if is_done { State::Done } else { State::Failed };
     let words = told.get("reason").and_then(serde_json::Value::as_str).unwrap_or("done");
-    Report::Answered { state, audit: body.audit(id, words), outcome }
-}
-
-fn failed(reason: &str) -> Report {
-    let outcome = serde_json::json!({ "reason": reason }).to_string().into_bytes();
-    Report::Answered { state: State::Failed, outcome: Zeroizing::new(outcome), audit: None }
+    Report::Answered { state, audit: body.audit(id, words), outcome: body::emit_outcome(told) }
 }
 
 /// Uses the store without holding up the runtime.

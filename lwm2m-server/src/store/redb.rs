@@ -181,6 +181,11 @@ impl RedbStore {
     pub(super) fn fits<T, E: Into<redb::Error>>(&self, result: Result<T, E>) -> Result<T, StoreError> {
         result.map_err(|error| match error.into() {
             redb::Error::Io(error) => StoreError::Io { path: self.path.clone(), error },
+            // What is stored may be whole.
+            redb::Error::PreviousIo => {
+                let error = std::io::Error::other("the store failed before: restart the server");
+                StoreError::Io { path: self.path.clone(), error }
+            }
             other => self.corrupt(other.to_string()),
         })
     }
