@@ -252,7 +252,8 @@ fn manage_through_rest(server: &mut ours::Server, client: &mut Client, device: &
     assert!(observed.to_string().contains("+06:00"), "{observed}");
     client.process.say("temperature 34.5");
     server.wait_for(&["notification", device, "34.5", "+06:00"]);
-    server.must("DELETE", &path(&format!("/observations?id={}", observed["id"])), &none);
+    let id = observed.get("id").and_then(Value::as_u64).expect("an observation has an id");
+    server.must("DELETE", &path(&format!("/observations?id={id}")), &none);
     client.process.say("report SENML_JSON /3303/0/5700 /3/0/14");
     client.wait_for("reported 204");
     server.wait_for(&["reported", device, "34.5", "+06:00", "\"time_ms\":null"]);
