@@ -193,7 +193,9 @@ impl World {
             12 => Operation::ObserveComposite { paths: vec![Path::object(1), path], format },
             13 => {
                 let value = lwm2m_server::Value::Integer(i64::from(script.byte()?));
-                Operation::WriteComposite { values: vec![(Path::resource(1, 0, 1), value.clone()), (path, value)] }
+                Operation::WriteComposite {
+                    values: vec![(Path::resource(1, 0, 1), value.clone()), (path, value)],
+                }
             }
             _ => Operation::Create { object: 1, instance: None, values: Vec::new() },
         };
