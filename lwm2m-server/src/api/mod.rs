@@ -28,7 +28,7 @@
 //! The metrics are those of [`Counters`](crate::endpoint::Counters), and by `events_lost` the events and traced messages that a
 //! listener was too slow for.
 //!
-//! Values are documented in [`values`], credential bodies in [`credentials`]. Secrets appear once, in the answer to the
+//! Values are documented in [`values`], credential bodies in `credentials.rs`. Secrets appear once, in the answer to the
 //! `PUT` that generated them.
 //!
 //! Invariant: an act is acknowledged after it was stored and its sessions were closed, and it runs to its end when the
