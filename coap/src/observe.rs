@@ -32,7 +32,8 @@ impl Sequence {
 /// The newest notification of one observation, for who observes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
-    at: Instant,
+    /// Milliseconds as bytes, so that all of it takes twelve: there may be millions.
+    at: [u8; 8],
     sequence: u32,
 }
 
@@ -43,13 +44,13 @@ impl Freshness {
     /// Begins with the response to the registration.
     #[must_use]
     pub const fn new(now: Instant, sequence: u32) -> Self {
-        Self { at: now, sequence: sequence & MASK }
+        Self { at: now.as_millis().to_le_bytes(), sequence: sequence & MASK }
     }
 
     /// When the newest one came, and its sequence number: what [`Freshness::new`] takes.
     #[must_use]
     pub const fn newest(&self) -> (Instant, u32) {
-        (self.at, self.sequence)
+        (Instant::from_millis(u64::from_le_bytes(self.at)), self.sequence)
     }
 
     /// Whether a notification is newer than the newest so far (RFC 7641 §3.4); if so, it is the newest from now on.
@@ -57,9 +58,9 @@ impl Freshness {
         let sequence = sequence & MASK;
         let ahead = sequence.wrapping_sub(self.sequence) & MASK;
         // Half the circle is neither before nor behind: it is not newer.
-        let newer = (ahead != 0 && ahead < HALF) || now.since(self.at) > Self::REORDERING;
+        let newer = (ahead != 0 && ahead < HALF) || now.since(self.newest().0) > Self::REORDERING;
         if newer {
-            *self = Self { at: now, sequence };
+            *self = Self::new(now, sequence);
         }
         newer
     }

@@ -24,7 +24,7 @@ use crate::server::{Answer, ObservationId, Operation, RequestError};
 use super::bootstrap::Bootstrap;
 use super::counters::Counters;
 use super::exchange::{Exchange, Outgoing, Progress, Reply};
-use super::observation::{Observation, Observed};
+use super::observation::{Observation, Observed, Wanted};
 use super::registry::Registration;
 use super::request::{Context, Meaning, Request};
 use super::slab::Key;
@@ -442,14 +442,14 @@ impl Endpoint {
         let newest = Freshness::new(now, sequence);
         if let Some(observation) = known.and_then(|index| observations.get_mut(index)) {
             // RFC 7641 §3.3: with the same token it is the same observation, of what was asked last.
-            (observation.newest, observation.format) = (newest, format);
+            (observation.newest, observation.wanted) = (newest, Wanted::new(format));
             return Ok(observation.id);
         }
         if observations.len() >= most {
             return Err(RequestError::Invalid("as many observations as one device may have stand"));
         }
         observations.reserve_exact(1);
-        observations.push(Observation { id: next, token, what, format, newest });
+        observations.push(Observation { id: next, token, what, wanted: Wanted::new(format), newest });
         self.next_observation = self.next_observation.wrapping_add(1);
         Ok(next)
     }

@@ -77,7 +77,7 @@ impl Endpoint {
         if downlink.and_then(|downlink| downlink.take_rest(id)).is_some() {
             Counters::add(&mut self.counters.stale_notifications);
         }
-        let (what, format) = (observation.what.clone(), observation.format);
+        let (what, format) = (observation.what.clone(), observation.wanted.format());
         let Ok(outgoing) = request::reading(registration, &what) else { return };
         let mut outgoing = outgoing.accept(format);
         let anew = outgoing.is_fetched_anew().then(|| outgoing.clone());

@@ -6,6 +6,7 @@
 use lwm2m_coap::Token;
 use lwm2m_coap::observe::Freshness;
 use lwm2m_objects::{Format, Path};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use crate::server::ObservationId;
@@ -16,7 +17,7 @@ pub(crate) struct Observation {
     pub(crate) id: ObservationId,
     pub(crate) token: Token,
     pub(crate) what: Observed,
-    pub(crate) format: Option<Format>,
+    pub(crate) wanted: Wanted,
     /// What is known of the newest notification.
     pub(crate) newest: Freshness,
 }
@@ -43,5 +44,19 @@ impl Observed {
             Self::One(path) => core::slice::from_ref(path),
             Self::Several(paths) => paths,
         }
+    }
+}
+
+/// The format that was asked for, if one was, in two bytes: there are millions of observations. 65535 is no format (RFC 7252 §12.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted(Option<NonZeroU16>);
+
+impl Wanted {
+    pub(crate) fn new(format: Option<Format>) -> Self {
+        Self(format.and_then(|Format(number)| NonZeroU16::new(number.checked_add(1)?)))
+    }
+
+    pub(crate) fn format(self) -> Option<Format> {
+        self.0.map(|number| Format(number.get().saturating_sub(1)))
     }
 }

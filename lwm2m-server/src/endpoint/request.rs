@@ -89,7 +89,7 @@ impl Request {
                 let known = device.observations.iter().find(|other| other.id == observation);
                 let Some(known) = known else { return Err(RequestError::UnknownObservation) };
                 token = Some(known.token);
-                let mut outgoing = reading(device, &known.what)?.accept(known.format);
+                let mut outgoing = reading(device, &known.what)?.accept(known.wanted.format());
                 outgoing.observe = Some(1);
                 (outgoing, Meaning::Cancelled { observation })
             }

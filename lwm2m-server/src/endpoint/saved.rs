@@ -28,7 +28,7 @@ use super::association::{Association, Who};
 use super::connection_id::ConnectionIds;
 use super::counters::Counters;
 use super::location::VirtualShard;
-use super::observation::{Observation, Observed as What};
+use super::observation::{Observation, Observed as What, Wanted};
 use super::path::Unproven;
 use super::registry::{Binding, ObjectList, Registration};
 use super::session::Connection;
@@ -426,7 +426,7 @@ impl Stopped {
                     What::One(path) => Paths::One(path.to_string()),
                     What::Several(paths) => Paths::Several(paths.iter().map(ToString::to_string).collect()),
                 },
-                format: observation.format.map(|Format(number)| number),
+                format: observation.wanted.format().map(|Format(number)| number),
                 newest: (self.offset(at), sequence),
             }
         };
@@ -456,7 +456,7 @@ impl Stopped {
             id: ObservationId(observed.id),
             token: Token::new(&observed.token)?,
             what,
-            format: observed.format.map(Format),
+            wanted: Wanted::new(observed.format.map(Format)),
             newest: Freshness::new(self.time(at), sequence),
         })
     }
@@ -527,7 +527,7 @@ mod tests {
     #[test]
     fn another_layout_needs_another_magic_number() {
         let layout = "000161 01 ac02 00 01 01 00000000000000000000ffffc00002011234 01 0102 01 0103 020405 06 0107 01 08 12 01010a \
-                      01 15 18 01 0d 0102 01 0155 033c2f3e 1b 1d 10 01 11 0112 022f33 0113 27 15";
+                      01 15 18 01 0d 0102 01 0155 033c2f3e 1b 1d 10 02 11 0112 00 022f33 0113 27 15 16 0117 01 01 022f34 00 30 19";
         let written = hex::encode(postcard::to_stdvec(&saved()).unwrap());
         assert_eq!(
             written,
