@@ -403,7 +403,7 @@ fn several_places_are_read_written_and_observed_at_once() {
     for (arguments, code) in [
         (&["composite", "write", "two", "3/0/14=1"][..], 2),
         (&["composite", "read", "two"], 2),
-        (&["composite", "read", "two", "/x"], 1),
+        (&["composite", "read", "two", "/x"], 2),
         (&["composite", "read", "nobody", "/3"], 1),
     ] {
         assert_eq!(said(arguments).0, Some(code), "{arguments:?}");
