@@ -2,8 +2,8 @@
 
 use crate::Path;
 use crate::credentials::Role;
+use crate::operation::{Content, ObservationId, Report};
 use crate::queue::State;
-use crate::server::{Content, ObservationId, Report};
 use std::sync::Arc;
 
 use dtls_psk::Suite;

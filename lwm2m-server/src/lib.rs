@@ -15,6 +15,7 @@ pub mod driver;
 pub mod endpoint;
 mod event;
 pub mod keys;
+mod operation;
 pub mod queue;
 mod server;
 pub mod store;
@@ -24,8 +25,8 @@ pub use crypto::Provider;
 pub use endpoint::{Direction, Packet, Payload};
 pub use event::Event;
 pub use lwm2m_objects::Path;
-pub use server::{
-    Answer, Content, DEFAULT_TIMEOUT, Device, Discovered, Link, ObservationId, Operation, Report, Reported,
-    RequestError, Server, WriteMode,
+pub use operation::{
+    Answer, Content, Discovered, Link, ObservationId, Operation, Report, Reported, RequestError, WriteMode,
 };
+pub use server::{DEFAULT_TIMEOUT, Device, Server};
 pub use value::Value;

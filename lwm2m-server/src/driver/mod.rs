@@ -28,7 +28,8 @@ use crate::api::now_ms;
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Packet, Parcel, RequestId, Saved, Transmit};
 use crate::event::Event;
-use crate::server::{Answer, Call, RequestError, Stop};
+use crate::operation::{Answer, RequestError};
+use crate::server::{Call, Stop};
 
 use clock::Clock;
 pub use restore::{LastRun, Resumed, restore};

@@ -19,7 +19,7 @@ use lwm2m_objects::{Format, Path};
 
 use crate::credentials::{Fact, TriggerAnswer};
 use crate::event::Event;
-use crate::server::{Answer, ObservationId, Operation, RequestError};
+use crate::operation::{Answer, ObservationId, Operation, RequestError};
 
 use super::bootstrap::Bootstrap;
 use super::counters::Counters;

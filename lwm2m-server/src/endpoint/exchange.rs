@@ -14,7 +14,7 @@ use lwm2m_coap::observe::Freshness;
 use lwm2m_coap::{Code, ContentFormat, Instant, Message, OptionNumber, Sink as _, WriteError, Writer};
 use lwm2m_objects::Format;
 
-use crate::server::RequestError;
+use crate::operation::RequestError;
 
 use super::budget::{Body, Budget};
 

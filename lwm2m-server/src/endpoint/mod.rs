@@ -57,7 +57,7 @@ use crate::credentials::{Fact, Role};
 use crate::crypto::Provider;
 use crate::event::Event;
 use crate::keys::ServerKeys;
-use crate::server::{Answer, RequestError};
+use crate::operation::{Answer, RequestError};
 
 pub use address::{Address, Addresses, Listener};
 pub use association::Who;

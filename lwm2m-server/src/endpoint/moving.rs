@@ -18,7 +18,7 @@ use std::time::Duration;
 use lwm2m_coap::{Code, Instant, Rng, udp};
 
 use crate::credentials::Role;
-use crate::server::RequestError;
+use crate::operation::RequestError;
 
 use super::association::Who;
 use super::counters::Counters;

@@ -9,7 +9,7 @@ use lwm2m_objects::{Format, Path};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use crate::server::ObservationId;
+use crate::operation::ObservationId;
 
 /// An observation that stands.
 #[derive(Clone, Debug)]

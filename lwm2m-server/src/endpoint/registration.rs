@@ -6,7 +6,8 @@ use lwm2m_coap::Instant;
 
 use crate::credentials::Fact;
 use crate::event::Event;
-use crate::server::{Device, ObservationId, RequestError};
+use crate::operation::{ObservationId, RequestError};
+use crate::server::Device;
 use lwm2m_objects::Path;
 
 use super::association::{Association, FORMERLY_REGISTERED, UNREGISTERED, Who};

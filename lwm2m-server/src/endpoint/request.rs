@@ -8,7 +8,9 @@ use std::sync::Arc;
 use lwm2m_coap::{Code, Token, link};
 use lwm2m_objects::{Format, Path, Target, Version};
 
-use crate::server::{Answer, Content, Discovered, Link, ObservationId, Operation, RequestError, WriteMode};
+use crate::operation::{
+    Answer, Content, Discovered, Link, ObservationId, Operation, RequestError, WriteMode,
+};
 
 use super::content::{self, Kinds};
 use super::exchange::{Outgoing, Reply};

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::credentials::{Authenticated, Role};
-use crate::server::ObservationId;
+use crate::operation::ObservationId;
 
 use super::association::{Association, Who};
 use super::connection_id::ConnectionIds;

@@ -7,7 +7,7 @@ use lwm2m_objects::format::{Item, Items};
 use lwm2m_objects::{Content, Format, Path, Target};
 
 use crate::event::Event;
-use crate::server::{Report, Reported};
+use crate::operation::{Report, Reported};
 
 use super::Endpoint;
 use super::content;

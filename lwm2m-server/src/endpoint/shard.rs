@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::credentials::Role;
 use crate::event::Event;
-use crate::server::{Answer, RequestError};
+use crate::operation::{Answer, RequestError};
 
 use super::counters::Counters;
 use super::directory::Directory;

@@ -12,7 +12,7 @@ use super::LONGEST;
 use crate::Path;
 use crate::api::values;
 use crate::credentials::Happened;
-use crate::server::{Answer, ObservationId, Operation, RequestError, WriteMode};
+use crate::operation::{Answer, ObservationId, Operation, RequestError, WriteMode};
 use crate::store::AuditNote;
 
 /// Who asks for what.

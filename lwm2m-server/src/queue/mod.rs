@@ -24,7 +24,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Event;
-use crate::server::{Operation, Server};
+use crate::operation::Operation;
+use crate::server::Server;
 use crate::store::{QueuedRequest, Store, StoreError};
 
 pub(crate) use body::{Body, emit_answer};

@@ -13,7 +13,8 @@ use super::body::{self, Body};
 use super::machine::{Effect, Machine, NotCancelled, Report};
 use super::{EPOCH, Head, NotQueued, Queued, State, heard};
 use crate::api::now_ms;
-use crate::server::{DEFAULT_TIMEOUT, RequestError, Server};
+use crate::operation::RequestError;
+use crate::server::{DEFAULT_TIMEOUT, Server};
 use crate::store::{RequestChange, Store, StoreError};
 use crate::{Event, Operation};
 
