@@ -11,6 +11,7 @@
 //! | `DELETE /devices/{ep}/objects/{path}?timeout=` | Delete |
 //! | `GET /devices/{ep}/discover/{path}?depth=&timeout=` | Discover |
 //! | `PUT /devices/{ep}/attributes/{path}?timeout=` | Write-Attributes: `{"pmin": 10, "gt": null}`; `null` unsets |
+//! | `GET`, `PUT`, `POST /devices/{ep}/composite` | several places read, written or observed at once, as [`composite`] tells |
 //! | `GET`, `POST`, `DELETE /devices/{ep}/observations` | list; `{"path": "/3303/0/5700"}`, `?timeout=`; `?id=&timeout=` |
 //! | `GET`, `PUT /devices/{ep}/credentials` | masked; enrol |
 //! | `POST …/credentials/rotate`, `/revoke`, `/suspend`, `/resume`, `/decommission` | lifecycle acts, each with a `reason` |
@@ -28,14 +29,14 @@
 //! The metrics are those of [`Counters`](crate::endpoint::Counters), and by `events_lost` the events and traced messages that a
 //! listener was too slow for.
 //!
-//! Values are documented in [`values`], credential bodies in `credentials.rs`. Secrets appear once, in the answer to the
+//! Values are documented in [`values`], credential bodies in [`credentials`]. Secrets appear once, in the answer to the
 //! `PUT` that generated them.
 //!
 //! Invariant: an act is acknowledged after it was stored and its sessions were closed, and it runs to its end when the
 //! caller goes away.
 
 pub mod composite;
-mod credentials;
+pub mod credentials;
 mod devices;
 mod events;
 mod listener;

@@ -11,7 +11,7 @@ use crate::event::Event;
 use super::Endpoint;
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
-use super::exchange::{Exchange, Progress};
+use super::exchange::{Exchange, Outgoing, Progress};
 use super::request;
 use super::slab::Key;
 
@@ -77,13 +77,17 @@ impl Endpoint {
         if downlink.and_then(|downlink| downlink.take_rest(id)).is_some() {
             Counters::add(&mut self.counters.stale_notifications);
         }
-        let (what, format) = (observation.what.clone(), observation.wanted.format());
-        let Ok(outgoing) = request::reading(registration, &what) else { return };
-        let mut outgoing = outgoing.accept(format);
-        let anew = outgoing.is_fetched_anew().then(|| outgoing.clone());
-        if anew.is_some() {
-            // The notification answers no message that had the list.
-            outgoing.body.clear();
+        // What would fetch the rest is written only where there is one.
+        let (mut outgoing, mut anew) = (Outgoing::new(Code::GET, ""), None);
+        if message.options.block2() != Ok(None) {
+            let (what, format) = (observation.what.clone(), observation.wanted.format());
+            let Ok(fetch) = request::reading(registration, &what) else { return };
+            outgoing = fetch.accept(format);
+            anew = outgoing.is_fetched_anew().then(|| outgoing.clone());
+            if anew.is_some() {
+                // The notification answers no message that had the list.
+                outgoing.body.clear();
+            }
         }
         let mut exchange = Exchange::new(outgoing, self.config.longest_answer, &self.budget);
         match exchange.answer(message) {

@@ -10,7 +10,8 @@ use lwm2m_client::{NotSent, Notice, Runner, ShortServerId};
 #[derive(Args)]
 pub(crate) struct ReportOptions {
     /// Report by itself (Send) what is at this path, as in /3303/0/5700; several times for several paths, 16 at most. Temperatures
-    /// are those measured since the report before, with their times, for the first of several servers. It begins when a server sets /1/x/23 (Mute Send) to false.
+    /// are those measured since the report before, with their times, for the first of several servers. It begins when a server
+    /// sets /1/x/23 (Mute Send) to false.
     #[arg(long = "report", value_name = "PATH")]
     paths: Vec<Path>,
     /// Seconds between two reports.
