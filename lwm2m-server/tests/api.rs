@@ -413,6 +413,11 @@ fn several_places_are_read_written_and_observed_at_once() {
         audit.contains("write-composite") && audit.contains("/3/0/14") && !audit.contains("+07:00"),
         "{audit}"
     );
+    for query in ["tiemout=2", "timeout=0", "priority=x", "expires=0", "queue=later", "timeout=2&timeout=3"] {
+        let (status, answer) =
+            served.call("GET", &format!("/devices/two/objects/3/0/14?{query}"), None).unwrap();
+        assert_eq!(status, 400, "{query}: {answer}");
+    }
     let (status, answer) =
         served.call("PUT", "/devices/two/composite", Some(&json!({ "values": {} }))).unwrap();
     assert_eq!(status, 400, "{answer}");

@@ -13,10 +13,10 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::devices::{TimeoutQuery, change, respond};
+use super::devices::{change, respond};
 use super::problem::Problem;
-use super::request::{self, Body, Params, Route};
-use super::requests::{Manner, Priority, When};
+use super::request::{self, Body, Route};
+use super::requests::{Asking, Nothing};
 use super::{Actor, Api, values};
 use crate::{Operation, Path};
 
@@ -25,10 +25,6 @@ use crate::{Operation, Path};
 pub(super) struct ReadQuery {
     paths: String,
     format: Option<String>,
-    timeout: Option<u64>,
-    queue: Option<When>,
-    priority: Option<Priority>,
-    expires: Option<u64>,
 }
 
 /// Read-Composite.
@@ -36,10 +32,9 @@ pub(super) async fn read(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
-    Params(query): Params<ReadQuery>,
+    Asking(manner, query): Asking<ReadQuery>,
 ) -> Result<Response, Problem> {
     let paths = query.paths.split(',').map(request::path).collect::<Result<Vec<_>, _>>()?;
-    let manner = Manner::new(query.timeout, query.queue, query.priority, query.expires)?;
     let operation = Operation::ReadComposite { paths, format: request::format(query.format.as_deref())? };
     let asked = api.ask(&actor, &endpoint, operation, manner).await?;
     Ok(respond(&endpoint, Path::ROOT, StatusCode::OK, asked))
@@ -56,7 +51,7 @@ pub(super) async fn write(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
     Route(endpoint): Route<String>,
-    Params(query): Params<TimeoutQuery>,
+    Asking(manner, Nothing {}): Asking<Nothing>,
     Body(bytes): Body,
 ) -> Result<Response, Problem> {
     let body: WriteBody = request::body(&bytes)?;
@@ -66,7 +61,7 @@ pub(super) async fn write(
     }
     let places = body.values.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     let operation = Operation::WriteComposite { values };
-    let asked = change(&api, actor, &endpoint, "write-composite", places, operation, query.manner()?).await?;
+    let asked = change(&api, actor, &endpoint, "write-composite", places, operation, manner).await?;
     Ok(respond(&endpoint, Path::ROOT, StatusCode::NO_CONTENT, asked))
 }
 
@@ -82,12 +77,12 @@ pub(super) async fn observe(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
-    Params(query): Params<TimeoutQuery>,
+    Asking(manner, Nothing {}): Asking<Nothing>,
     Body(bytes): Body,
 ) -> Result<Response, Problem> {
     let body: ObserveBody = request::body(&bytes)?;
     let paths = body.paths.iter().map(|path| request::path(path)).collect::<Result<Vec<_>, _>>()?;
     let operation = Operation::ObserveComposite { paths, format: request::format(body.format.as_deref())? };
-    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    let asked = api.ask(&actor, &endpoint, operation, manner).await?;
     Ok(respond(&endpoint, Path::ROOT, StatusCode::CREATED, asked))
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
-use super::requests::{Asked, Failed, Manner, Priority, When, accepted};
+use super::requests::{Asked, Asking, Failed, Manner, Nothing, accepted};
 use super::{Actor, Api, credentials, no_such_device, now_ms, values};
 use crate::queue::emit_answer;
 use crate::{Answer, Device, ObservationId, Operation, Path, RequestError, WriteMode};
@@ -123,16 +123,6 @@ fn one(api: &Api, endpoint: &str, device: Option<&Device>) -> Value {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadQuery {
     format: Option<String>,
-    timeout: Option<u64>,
-    queue: Option<When>,
-    priority: Option<Priority>,
-    expires: Option<u64>,
-}
-
-impl ReadQuery {
-    fn manner(&self) -> Result<Manner, Problem> {
-        Manner::new(self.timeout, self.queue, self.priority, self.expires)
-    }
 }
 
 /// Read.
@@ -140,11 +130,11 @@ pub(super) async fn read(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
-    Params(query): Params<ReadQuery>,
+    Asking(manner, query): Asking<ReadQuery>,
 ) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
     let operation = Operation::Read { path, format: request::format(query.format.as_deref())? };
-    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    let asked = api.ask(&actor, &endpoint, operation, manner).await?;
     Ok(respond(&endpoint, path, StatusCode::OK, asked))
 }
 
@@ -161,16 +151,6 @@ pub(super) fn respond(endpoint: &str, path: Path, success: StatusCode, asked: As
 #[serde(deny_unknown_fields)]
 pub(super) struct WriteQuery {
     replace: Option<bool>,
-    timeout: Option<u64>,
-    queue: Option<When>,
-    priority: Option<Priority>,
-    expires: Option<u64>,
-}
-
-impl WriteQuery {
-    fn manner(&self) -> Result<Manner, Problem> {
-        Manner::new(self.timeout, self.queue, self.priority, self.expires)
-    }
 }
 
 /// Write: an instance is updated unless `replace=true`; what lies below is replaced unless `replace=false`.
@@ -178,7 +158,7 @@ pub(super) async fn write(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
-    Params(query): Params<WriteQuery>,
+    Asking(manner, query): Asking<WriteQuery>,
     Body(bytes): Body,
 ) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
@@ -186,23 +166,8 @@ pub(super) async fn write(
     let is_replace = query.replace.unwrap_or(values::depth(&path) > 2);
     let mode = if is_replace { WriteMode::Replace } else { WriteMode::Update };
     let operation = Operation::Write { path, mode, values };
-    let asked = change(&api, actor, &endpoint, "write", path, operation, query.manner()?).await?;
+    let asked = change(&api, actor, &endpoint, "write", path, operation, manner).await?;
     Ok(respond(&endpoint, path, StatusCode::NO_CONTENT, asked))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TimeoutQuery {
-    timeout: Option<u64>,
-    queue: Option<When>,
-    priority: Option<Priority>,
-    expires: Option<u64>,
-}
-
-impl TimeoutQuery {
-    pub(super) fn manner(&self) -> Result<Manner, Problem> {
-        Manner::new(self.timeout, self.queue, self.priority, self.expires)
-    }
 }
 
 #[derive(Deserialize)]
@@ -217,11 +182,10 @@ pub(super) async fn create_or_execute(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
-    Params(query): Params<TimeoutQuery>,
+    Asking(manner, Nothing {}): Asking<Nothing>,
     Body(bytes): Body,
 ) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
-    let manner = query.manner()?;
     match values::depth(&path) {
         1 => {
             let object = tail.trim_matches('/').parse().map_err(|_| Problem::invalid("no object id"))?;
@@ -281,11 +245,11 @@ pub(super) async fn delete(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
-    Params(query): Params<TimeoutQuery>,
+    Asking(manner, Nothing {}): Asking<Nothing>,
 ) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
     let operation = Operation::Delete { path };
-    let asked = change(&api, actor, &endpoint, "delete", path, operation, query.manner()?).await?;
+    let asked = change(&api, actor, &endpoint, "delete", path, operation, manner).await?;
     Ok(respond(&endpoint, path, StatusCode::NO_CONTENT, asked))
 }
 
@@ -293,16 +257,6 @@ pub(super) async fn delete(
 #[serde(deny_unknown_fields)]
 pub(super) struct DiscoverQuery {
     depth: Option<u8>,
-    timeout: Option<u64>,
-    queue: Option<When>,
-    priority: Option<Priority>,
-    expires: Option<u64>,
-}
-
-impl DiscoverQuery {
-    fn manner(&self) -> Result<Manner, Problem> {
-        Manner::new(self.timeout, self.queue, self.priority, self.expires)
-    }
 }
 
 /// Discover.
@@ -310,11 +264,11 @@ pub(super) async fn discover(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
-    Params(query): Params<DiscoverQuery>,
+    Asking(manner, query): Asking<DiscoverQuery>,
 ) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
     let operation = Operation::Discover { path, depth: query.depth };
-    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    let asked = api.ask(&actor, &endpoint, operation, manner).await?;
     Ok(respond(&endpoint, path, StatusCode::OK, asked))
 }
 
@@ -323,7 +277,7 @@ pub(super) async fn attributes(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route((endpoint, tail)): Route<(String, String)>,
-    Params(query): Params<TimeoutQuery>,
+    Asking(manner, Nothing {}): Asking<Nothing>,
     Body(bytes): Body,
 ) -> Result<Response, Problem> {
     const NAMES: [&str; 7] = ["pmin", "pmax", "gt", "lt", "st", "epmin", "epmax"];
@@ -346,7 +300,7 @@ pub(super) async fn attributes(
         return Err(Problem::invalid("no attribute: {\"pmin\": 10, \"pmax\": 60, \"gt\": null}"));
     }
     let operation = Operation::WriteAttributes { path, attributes: attributes.join("&") };
-    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    let asked = api.ask(&actor, &endpoint, operation, manner).await?;
     Ok(respond(&endpoint, path, StatusCode::NO_CONTENT, asked))
 }
 
@@ -383,13 +337,13 @@ pub(super) async fn observe(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
-    Params(query): Params<TimeoutQuery>,
+    Asking(manner, Nothing {}): Asking<Nothing>,
     Body(bytes): Body,
 ) -> Result<Response, Problem> {
     let body: ObserveBody = request::body(&bytes)?;
     let path = request::path(&body.path)?;
     let operation = Operation::Observe { path, format: request::format(body.format.as_deref())? };
-    let asked = api.ask(&actor, &endpoint, operation, query.manner()?).await?;
+    let asked = api.ask(&actor, &endpoint, operation, manner).await?;
     Ok(respond(&endpoint, path, StatusCode::CREATED, asked))
 }
 

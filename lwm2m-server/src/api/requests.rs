@@ -10,11 +10,13 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
@@ -32,7 +34,7 @@ const WAIT: u64 = 7 * 86_400;
 /// When a request is queued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum When {
+enum When {
     #[default]
     Asleep,
     Never,
@@ -42,7 +44,7 @@ pub(super) enum When {
 /// A priority: a number, or a name for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Priority(u8);
+struct Priority(u8);
 
 impl TryFrom<String> for Priority {
     type Error = String;
@@ -76,23 +78,58 @@ pub(super) struct Manner {
     expires: Duration,
 }
 
-impl Manner {
-    pub(super) fn new(
-        timeout: Option<u64>,
-        when: Option<When>,
-        priority: Option<Priority>,
-        expires: Option<u64>,
-    ) -> Result<Self, Problem> {
-        let expires = expires.unwrap_or(WAIT);
+/// What a query says of it.
+#[derive(Deserialize)]
+struct Said {
+    timeout: Option<u64>,
+    queue: Option<When>,
+    priority: Option<Priority>,
+    expires: Option<u64>,
+}
+
+impl Said {
+    const NAMES: [&str; 4] = ["timeout", "queue", "priority", "expires"];
+}
+
+impl TryFrom<Said> for Manner {
+    type Error = Problem;
+
+    fn try_from(said: Said) -> Result<Self, Problem> {
+        let expires = said.expires.unwrap_or(WAIT);
         if !(1..=LONGEST_WAIT).contains(&expires) {
             return Err(Problem::invalid(format!("expires: 1 to {LONGEST_WAIT} seconds")));
         }
         Ok(Self {
-            timeout: request::timeout(timeout)?,
-            when: when.unwrap_or_default(),
-            priority: priority.unwrap_or_default(),
+            timeout: request::timeout(said.timeout)?,
+            when: said.queue.unwrap_or_default(),
+            priority: said.priority.unwrap_or_default(),
             expires: Duration::from_secs(expires),
         })
+    }
+}
+
+/// The query of a request to a device: how it is asked, and what else it takes.
+pub(super) struct Asking<T>(pub(super) Manner, pub(super) T);
+
+/// What takes nothing else.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asking<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let is_of_manner = |pair: &&str| Said::NAMES.contains(&pair.split('=').next().unwrap_or_default());
+        // One after the other: `serde` cannot flatten one into the other and refuse unknown names.
+        let pairs = parts.uri.query().unwrap_or_default().split('&');
+        let (manner, rest): (Vec<_>, Vec<_>) = pairs.partition(is_of_manner);
+        let parse = |pairs: Vec<&str>| {
+            let uri = Uri::builder().path_and_query(format!("/?{}", pairs.join("&")));
+            uri.build().map_err(|_| Problem::invalid("query: not part of a URI"))
+        };
+        let said: Said = request::query(&parse(manner)?)?;
+        Ok(Self(said.try_into()?, request::query(&parse(rest)?)?))
     }
 }
 
