@@ -4,9 +4,11 @@
 //! Invariant: an object here never does anything by itself; what a server asks for is found in it by its owner.
 
 mod device;
+mod held;
 mod location;
-mod temperature;
+mod sensor;
 
 pub use device::{Device, DeviceRequest, PowerSource};
+pub use held::{Executed, Held};
 pub use location::Location;
-pub use temperature::Temperature;
+pub use sensor::Sensor;
