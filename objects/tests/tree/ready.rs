@@ -1,10 +1,13 @@
 //! The objects that come ready to use.
 
 use super::common::perform;
-use lwm2m_objects::ready::{Device, DeviceRequest, Held, Location, PowerSource, Sensor};
+use lwm2m_objects::ready::{
+    ConnectivityStatistics, Device, DeviceRequest, FirmwareFailure, FirmwareRequest, FirmwareState,
+    FirmwareUpdate, Held, Location, Package, PowerSource, Sensor,
+};
 use lwm2m_objects::{
-    Arguments, Content, Context, Error, Format, Object, Operation, Outcome, Path, Value, WriteMode, defs,
-    path,
+    Arguments, At, Completion, Content, Context, Error, Format, Object, Operation, Outcome, Path, Value,
+    WriteMode, defs, path,
 };
 
 fn read(object: &mut dyn Object, path: Path) -> Result<String, Error> {
@@ -174,4 +177,145 @@ fn what_it_holds_is_not_shown() {
     let mut wlan = Held::<1, 4, 16>::new(&defs::WLAN_CONNECTIVITY).with_instance(0);
     assert_eq!(wlan.set(path!("/12/0/18"), Value::String("correct horse")), Ok(true));
     assert!(!format!("{wlan:?}").contains("horse"));
+}
+
+#[test]
+fn statistics_count_what_comes_between_start_and_stop() {
+    let mut statistics = ConnectivityStatistics::new();
+    let numbers = |statistics: &mut ConnectivityStatistics| {
+        [0, 1, 2, 3, 4, 5].map(|id| read(statistics, Path::resource(7, 0, id)).unwrap())
+    };
+    statistics.sent(100);
+    assert_eq!(execute(&mut statistics, path!("/7/0/6")), Ok(Outcome::Changed));
+    for bytes in [1000, 200] {
+        statistics.sent(bytes);
+    }
+    statistics.received(300);
+    statistics.sms_sent();
+    statistics.sms_received();
+    assert_eq!(numbers(&mut statistics), ["1", "1", "2", "1", "1000", "500"]);
+    assert_eq!(execute(&mut statistics, path!("/7/0/7")), Ok(Outcome::Changed));
+    statistics.received(5000);
+    assert_eq!(numbers(&mut statistics), ["1", "1", "2", "1", "1000", "500"]);
+    // A period ends by itself; a new start begins at nothing.
+    assert_eq!(write(&mut statistics, path!("/7/0/8"), b"-1"), Err(Error::BadRequest));
+    assert_eq!(write(&mut statistics, path!("/7/0/8"), b"60"), Ok(Outcome::Changed));
+    assert_eq!(execute(&mut statistics, path!("/7/0/6")), Ok(Outcome::Changed));
+    assert_eq!(numbers(&mut statistics), ["0", "0", "0", "0", "0", "0"]);
+    statistics.passed(59);
+    statistics.sent(10);
+    statistics.passed(1);
+    statistics.sent(10_000);
+    assert_eq!(numbers(&mut statistics), ["0", "0", "1", "0", "10", "10"]);
+}
+
+/// A place for packages of up to eight bytes, which begin with `fw`.
+#[derive(Debug, Default)]
+struct Bank(Vec<u8>);
+
+impl Package for Bank {
+    fn write(&mut self, offset: u32, chunk: &[u8]) -> Result<(), FirmwareFailure> {
+        if offset == 0 {
+            self.0.clear();
+        }
+        assert_eq!(offset as usize, self.0.len());
+        self.0.extend(chunk);
+        if self.0.len() > 8 { Err(FirmwareFailure::NotEnoughFlash) } else { Ok(()) }
+    }
+
+    fn verify(&mut self) -> Result<(), FirmwareFailure> {
+        if self.0.starts_with(b"fw") { Ok(()) } else { Err(FirmwareFailure::UnsupportedPackage) }
+    }
+
+    fn discard(&mut self) {
+        self.0.clear();
+    }
+}
+
+fn push(firmware: &mut FirmwareUpdate<'_, Bank>, chunks: &[&[u8]]) -> Result<Completion, Error> {
+    let at = At { instance: 0, resource: 0, resource_instance: 0 };
+    let mut offset = 0;
+    for (index, chunk) in chunks.iter().enumerate() {
+        let done = firmware.write_opaque(at, offset, chunk, index + 1 == chunks.len())?;
+        assert_eq!(done, Completion::Done);
+        offset += chunk.len() as u32;
+    }
+    Ok(Completion::Done)
+}
+
+fn state_and_result(firmware: &mut FirmwareUpdate<'_, Bank>) -> (FirmwareState, String) {
+    (firmware.state(), read(firmware, path!("/5/0/5")).unwrap())
+}
+
+#[test]
+fn firmware_is_pushed_and_installed() {
+    let mut firmware = FirmwareUpdate::new(Bank::default(), &[]);
+    assert_eq!(read(&mut firmware, path!("/5/0/9")).unwrap(), "1");
+    assert_eq!(execute(&mut firmware, path!("/5/0/2")), Err(Error::MethodNotAllowed));
+    assert_eq!(execute(&mut firmware, path!("/5/0/10")), Err(Error::MethodNotAllowed));
+    assert_eq!(push(&mut firmware, &[b"fw", b" 2"]), Ok(Completion::Done));
+    assert_eq!(state_and_result(&mut firmware), (FirmwareState::Downloaded, "0".into()));
+    assert_eq!(execute(&mut firmware, path!("/5/0/2")), Ok(Outcome::Changed));
+    assert_eq!(
+        (firmware.state(), firmware.take_requested()),
+        (FirmwareState::Updating, Some(FirmwareRequest::Install))
+    );
+    // Nothing disturbs an installation.
+    assert_eq!(push(&mut firmware, &[&[0]]), Err(Error::MethodNotAllowed));
+    assert_eq!(execute(&mut firmware, path!("/5/0/10")), Err(Error::MethodNotAllowed));
+    assert_eq!(write(&mut firmware, path!("/5/0/1"), b""), Err(Error::MethodNotAllowed));
+    firmware.failed(FirmwareFailure::UpdateFailed);
+    assert_eq!(state_and_result(&mut firmware), (FirmwareState::Downloaded, "8".into()));
+    assert_eq!(execute(&mut firmware, path!("/5/0/2")), Ok(Outcome::Changed));
+    assert_eq!(state_and_result(&mut firmware), (FirmwareState::Updating, "0".into()));
+    firmware.deferred();
+    assert_eq!(state_and_result(&mut firmware), (FirmwareState::Downloaded, "11".into()));
+    assert_eq!(execute(&mut firmware, path!("/5/0/2")), Ok(Outcome::Changed));
+    firmware.installed();
+    assert_eq!(state_and_result(&mut firmware), (FirmwareState::Idle, "1".into()));
+    assert_eq!(firmware.package.0, b"");
+}
+
+#[test]
+fn what_is_wrong_with_a_package_is_told_by_the_result() {
+    let mut firmware = FirmwareUpdate::new(Bank::default(), &[]);
+    for (chunks, result) in [
+        // What follows after it was given up is taken, and goes nowhere.
+        (&[&b"fw 12345"[..], b"6", b"fw"][..], "2"),
+        (&[b"other"], "6"),
+        (&[&[0]], "0"),
+        (&[b""], "0"),
+    ] {
+        assert_eq!(push(&mut firmware, chunks), Ok(Completion::Done), "{chunks:?}");
+        assert_eq!(state_and_result(&mut firmware), (FirmwareState::Idle, result.into()), "{chunks:?}");
+        assert_eq!(firmware.package.0, b"", "{chunks:?}");
+    }
+    assert_eq!(push(&mut firmware, &[b"fw"]), Ok(Completion::Done));
+    assert_eq!(execute(&mut firmware, path!("/5/0/10")), Ok(Outcome::Changed));
+    assert_eq!(state_and_result(&mut firmware), (FirmwareState::Idle, "10".into()));
+    // A device that downloads nothing says so.
+    assert_eq!(write(&mut firmware, path!("/5/0/1"), b"coap://a/b"), Ok(Outcome::Changed));
+    assert_eq!(state_and_result(&mut firmware), (FirmwareState::Idle, "9".into()));
+}
+
+#[test]
+fn firmware_is_pulled_by_its_owner() {
+    let mut firmware = FirmwareUpdate::new(Bank::default(), &[0]);
+    assert_eq!(read(&mut firmware, path!("/5/0/9")).unwrap(), "2");
+    assert!(!firmware.downloaded(0, b"fw", true), "nobody asked");
+    assert_eq!(write(&mut firmware, path!("/5/0/1"), b"coap://a/b"), Ok(Outcome::Changed));
+    assert_eq!((firmware.take_requested(), firmware.uri()), (Some(FirmwareRequest::Download), "coap://a/b"));
+    assert!(firmware.downloaded(0, b"fw", false) && firmware.downloaded(2, b"2", true));
+    assert_eq!(state_and_result(&mut firmware), (FirmwareState::Downloaded, "0".into()));
+    // A package that is written meanwhile takes the place of the one that is fetched.
+    assert_eq!(write(&mut firmware, path!("/5/0/1"), b"coap://a/c"), Ok(Outcome::Changed));
+    assert_eq!(push(&mut firmware, &[b"fw3"]), Ok(Completion::Done));
+    assert_eq!(firmware.take_requested(), Some(FirmwareRequest::Abandon));
+    assert!(!firmware.downloaded(0, b"fw2", true));
+    assert_eq!((firmware.state(), &firmware.package.0[..]), (FirmwareState::Downloaded, &b"fw3"[..]));
+    for failure in [FirmwareFailure::ConnectionLost, FirmwareFailure::InvalidUri] {
+        assert_eq!(write(&mut firmware, path!("/5/0/1"), b"coap://a/b"), Ok(Outcome::Changed));
+        firmware.failed(failure);
+        assert_eq!(state_and_result(&mut firmware), (FirmwareState::Idle, (failure as u8).to_string()));
+    }
 }
