@@ -316,6 +316,18 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         self.is_due = true;
     }
 
+    /// Says that datagrams leave from another address from now on: an Update in the session shows it to a server, and one without
+    /// security is registered with anew (LwM2M Core 1.1.1 §6.2.1).
+    pub fn address_changed(&mut self) {
+        self.update();
+        for slot in 0..S {
+            let session = self.sessions.get(slot).and_then(Option::as_ref);
+            if session.is_some_and(|it| matches!(it.link, Link::Plain) && it.registration.is_alive()) {
+                self.reconnect(self.now, slot, Reason::AddressChanged);
+            }
+        }
+    }
+
     /// Starts a bootstrap, unless one is under way.
     pub fn bootstrap(&mut self) {
         self.bootstrap.trigger(self.now);

@@ -14,6 +14,7 @@ use lwm2m_coap::Instant;
 use lwm2m_objects::Object;
 
 use crate::client::{Client, Config};
+use crate::error::StoreError;
 use crate::event::{AccountId, Event, Notice};
 use crate::store::Store;
 
@@ -35,6 +36,8 @@ pub struct Runner<'a> {
     receiver: Receiver<Datagram>,
     started: Clock,
     last_sent: Instant,
+    sent: Vec<usize>,
+    received: Option<usize>,
     buffer: Vec<u8>,
     #[cfg(feature = "rpk")]
     signer: Option<Signer<'a>>,
@@ -45,6 +48,7 @@ pub struct Runner<'a> {
 pub type Signer<'a> = Box<dyn FnMut(u16, &[u8; 32]) -> Option<[u8; dtls_psk::SIGNATURE]> + Send + 'a>;
 
 struct Socket {
+    account: AccountId,
     generation: u64,
     socket: UdpSocket,
     is_wanted: Arc<AtomicBool>,
@@ -76,6 +80,8 @@ impl<'a> Runner<'a> {
             receiver,
             started: Clock::now(),
             last_sent: Instant::from_millis(0),
+            sent: Vec::new(),
+            received: None,
             buffer: vec![0; config.mtu],
             #[cfg(feature = "rpk")]
             signer: None,
@@ -105,14 +111,54 @@ impl<'a> Runner<'a> {
         *self.client = Client::new(self.config);
     }
 
+    /// Starts over with what left the factory: `provision` fills the storage, which holds nothing any more.
+    ///
+    /// # Errors
+    /// The storage failed; at the next start it is empty, or as it was.
+    pub fn factory_reset(
+        &mut self,
+        provision: impl FnOnce(&mut Store) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.store.clear()?;
+        provision(&mut self.store)?;
+        self.reboot();
+        Ok(())
+    }
+
+    /// Goes on over new sockets towards the same servers: the device is in another network.
+    pub fn network_changed(&mut self) {
+        for index in 0..self.sockets.len() {
+            let Some(place) = self.sockets.get(index).and_then(Option::as_ref) else { continue };
+            let Ok(remote) = place.socket.peer_addr() else { continue };
+            let account = place.account;
+            let changed = open((remote.ip(), remote.port())).and_then(|socket| self.adopt(account, socket));
+            if let Err(error) = changed {
+                tracing::warn!(%error, "no new socket towards a server");
+            }
+        }
+        self.client.address_changed();
+    }
+
+    /// The lengths of the datagrams that the last turn sent, in bytes.
+    pub fn sent(&self) -> &[usize] {
+        &self.sent
+    }
+
+    /// The length of the datagram that the last turn received, in bytes.
+    pub fn received(&self) -> Option<usize> {
+        self.received
+    }
+
     /// Waits for the network or for the clock, `wait` at most, and does what is due. Returns what happened.
     pub fn turn(&mut self, objects: &mut [&mut dyn Object], wait: Duration) -> Vec<Notice> {
         let mut rng = fill_with_randomness;
         let due = self.client.poll_timeout().map(|at| at.since(self.now()));
         let received = self.receiver.recv_timeout(due.unwrap_or(wait).min(wait)).ok();
         let now = self.now();
+        (self.received, self.sent) = (None, Vec::new());
         match received.filter(|datagram| self.is_current(datagram)) {
             Some(mut datagram) => {
+                self.received = Some(datagram.bytes.len());
                 self.client.handle(now, datagram.account, &mut datagram.bytes, objects, &mut rng);
             }
             None => self.client.handle_timeout(now, objects, &mut rng),
@@ -150,6 +196,7 @@ impl<'a> Runner<'a> {
             self.client.poll_transmit(now, &mut self.buffer, objects, &mut rng)
         {
             self.last_sent = now;
+            self.sent.push(datagram.len());
             if let Some(Some(socket)) = self.sockets.get(account.index())
                 && let Err(error) = socket.socket.send(datagram)
             {
@@ -172,7 +219,7 @@ impl<'a> Runner<'a> {
             }
             Some(Event::Load { id, key }) => self.client.loaded(id, self.store.load(key)),
             Some(Event::Resolve { account, host, port }) => {
-                let socket = open(host, port);
+                let socket = open((host, port));
                 let is_found = match socket {
                     Ok(socket) => self.adopt(account, socket).is_ok(),
                     Err(error) => {
@@ -217,15 +264,15 @@ impl<'a> Runner<'a> {
             }
         })?;
         if let Some(place) = self.sockets.get_mut(account.index()) {
-            *place = Some(Socket { generation, socket, is_wanted });
+            *place = Some(Socket { account, generation, socket, is_wanted });
         }
         Ok(())
     }
 }
 
-fn open(host: &str, port: u16) -> io::Result<UdpSocket> {
+fn open(remote: impl ToSocketAddrs) -> io::Result<UdpSocket> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
+    for address in remote.to_socket_addrs()? {
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

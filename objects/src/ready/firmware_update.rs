@@ -28,6 +28,16 @@ pub trait Package {
 
     /// Drops what is there.
     fn discard(&mut self);
+
+    /// Returns the name of the package that is there (resource 6); empty for none.
+    fn name(&self) -> &str {
+        ""
+    }
+
+    /// Returns its version (resource 7); empty for none.
+    fn version(&self) -> &str {
+        ""
+    }
 }
 
 /// What a device does about its firmware (resource 3).
@@ -77,7 +87,7 @@ pub enum FirmwareRequest {
 
 /// The Firmware Update object. After each of its methods tell the client that `/5/0/3` and `/5/0/5` changed.
 #[derive(Debug)]
-pub struct FirmwareUpdate<'a, P> {
+pub struct FirmwareUpdate<P> {
     /// Where the package lies.
     pub package: P,
     state: FirmwareState,
@@ -86,21 +96,16 @@ pub struct FirmwareUpdate<'a, P> {
     /// A package that is pushed was given up, and its remaining bytes go nowhere.
     is_given_up: bool,
     requested: Option<FirmwareRequest>,
-    /// 6: name of the package that is there or was installed last.
-    pub package_name: &'a str,
-    /// 7: its version.
-    pub package_version: &'a str,
-    /// 8: protocols that the owner downloads with, as the registry numbers them; without one packages are only pushed.
-    protocols: &'a [u8],
+    protocols: &'static [u8],
 }
 
 const CANCELLED: u8 = 10;
 const DEFERRED: u8 = 11;
 
-impl<'a, P: Package> FirmwareUpdate<'a, P> {
-    /// A device without a package, which can download over these protocols: 0 CoAP, 1 CoAPS, 2 HTTP, 3 HTTPS, 4 CoAP over TCP, 5 CoAP over
-    /// TLS.
-    pub const fn new(package: P, protocols: &'a [u8]) -> Self {
+impl<P: Package> FirmwareUpdate<P> {
+    /// A device without a package, whose owner can download over these protocols (8): 0 CoAP, 1 CoAPS, 2 HTTP, 3 HTTPS, 4 CoAP over TCP,
+    /// 5 CoAP over TLS. Without one packages are only pushed.
+    pub const fn new(package: P, protocols: &'static [u8]) -> Self {
         Self {
             package,
             state: FirmwareState::Idle,
@@ -108,8 +113,6 @@ impl<'a, P: Package> FirmwareUpdate<'a, P> {
             uri: String::new(),
             is_given_up: false,
             requested: None,
-            package_name: "",
-            package_version: "",
             protocols,
         }
     }
@@ -191,7 +194,7 @@ impl<'a, P: Package> FirmwareUpdate<'a, P> {
     }
 }
 
-impl<P: Package> Object for FirmwareUpdate<'_, P> {
+impl<P: Package> Object for FirmwareUpdate<P> {
     fn definition(&self) -> &'static ObjectDef {
         &defs::FIRMWARE_UPDATE
     }
@@ -202,8 +205,8 @@ impl<P: Package> Object for FirmwareUpdate<'_, P> {
             1 => Some(Value::String(&self.uri)),
             3 => Some(Value::Integer(self.state as i64)),
             5 => Some(Value::Integer(i64::from(self.result))),
-            6 => text(self.package_name),
-            7 => text(self.package_version),
+            6 => text(self.package.name()),
+            7 => text(self.package.version()),
             8 => {
                 let protocol = self.protocols.get(usize::from(at.resource_instance))?;
                 Some(Value::Integer(i64::from(*protocol)))

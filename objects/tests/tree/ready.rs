@@ -232,7 +232,7 @@ impl Package for Bank {
     }
 }
 
-fn push(firmware: &mut FirmwareUpdate<'_, Bank>, chunks: &[&[u8]]) -> Result<Completion, Error> {
+fn push(firmware: &mut FirmwareUpdate<Bank>, chunks: &[&[u8]]) -> Result<Completion, Error> {
     let at = At { instance: 0, resource: 0, resource_instance: 0 };
     let mut offset = 0;
     for (index, chunk) in chunks.iter().enumerate() {
@@ -243,7 +243,7 @@ fn push(firmware: &mut FirmwareUpdate<'_, Bank>, chunks: &[&[u8]]) -> Result<Com
     Ok(Completion::Done)
 }
 
-fn state_and_result(firmware: &mut FirmwareUpdate<'_, Bank>) -> (FirmwareState, String) {
+fn state_and_result(firmware: &mut FirmwareUpdate<Bank>) -> (FirmwareState, String) {
     (firmware.state(), read(firmware, path!("/5/0/5")).unwrap())
 }
 

@@ -1,10 +1,11 @@
-//! The command line `lwm2m-client`: a simulated device with Device, Location and Temperature.
+//! The command line `lwm2m-client`: a simulated device with the objects of [`Objects`].
 //!
 //! Exit codes: 0 after SIGINT with a de-registration, 2 for bad arguments, 3 when the first bootstrap or registration is
 //! refused, or comes to nothing for too long. What breaks a handshake comes in the clear or from a server that is being set up: no
 //! handshake is a refusal, and the next one begins soon.
 
 mod credentials;
+mod download;
 #[cfg(feature = "send")]
 mod reports;
 
@@ -17,14 +18,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
-use lwm2m_client::objects::{Object, Version};
-use lwm2m_client::simulated::{Device, Location, Temperature};
+use lwm2m_client::objects::Version;
+use lwm2m_client::simulated::{Due, Objects};
 use lwm2m_client::{
-    Binding, Config, FactoryAccount, Notice, Reason, Role, Runner, Server, ServerAddress, ShortServerId,
-    Store, provision,
+    Binding, Config, Credential, FactoryAccount, Notice, Reason, Role, Runner, Server, ServerAddress,
+    ShortServerId, Store, StoreError, provision,
 };
 
-/// A simulated LwM2M device: Device, Location and Temperature with live values.
+/// A simulated LwM2M device with live values: Device, Connectivity Monitoring and Statistics, Firmware Update, Location, Cellular, APN, WLAN,
+/// Bearer Selection, Portfolio, BinaryAppDataContainer, Event Log, Temperature, Humidity and Light Control.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -99,7 +101,9 @@ fn main() -> ExitCode {
     #[cfg(not(feature = "pkcs11"))]
     let public_key: Option<[u8; 0]> = None;
     let public_key = public_key.as_ref().map(|key| key.as_slice());
-    let store = prepare(&arguments, public_key).unwrap_or_else(|reason| refuse(&reason));
+    let credential = arguments.credentials.read(public_key).unwrap_or_else(|reason| refuse(&reason));
+    let credential = credential.as_ref().map(credentials::Owned::credential);
+    let store = prepare(&arguments, credential).unwrap_or_else(|reason| refuse(&reason));
     let config = Config {
         version: match arguments.lwm2m {
             Enabler::V1_0 => Version { major: 1, minor: 0 },
@@ -128,7 +132,7 @@ fn main() -> ExitCode {
         })),
         None => runner,
     };
-    run(&arguments, runner)
+    run(&arguments, credential, runner)
 }
 
 fn refuse(reason: &str) -> ! {
@@ -145,7 +149,7 @@ const WAYS: &str = if cfg!(feature = "x509") {
 };
 
 /// Checks what clap cannot, and opens the storage; it holds accounts afterwards.
-fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String> {
+fn prepare(arguments: &Arguments, credential: Option<Credential<'_>>) -> Result<Store, String> {
     if arguments.endpoint.is_empty() || arguments.endpoint.len() > 128 {
         return Err("--endpoint must have 1 to 128 bytes".into());
     }
@@ -154,8 +158,6 @@ fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String>
     }
     let address = ServerAddress::parse(&arguments.server)
         .ok_or("--server must be coap://host[:port] or coaps://host[:port]")?;
-    let owned = arguments.credentials.read(token)?;
-    let credential = owned.as_ref().map(credentials::Owned::credential);
     match (address.is_secure, credential) {
         (true, None) => return Err(format!("a coaps:// server needs {WAYS}")),
         (false, Some(_)) => return Err("a coap:// server takes no credential: use coaps://".into()),
@@ -173,6 +175,16 @@ fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String>
         );
         return Ok(store);
     }
+    leave_factory(arguments, credential, &mut store).map_err(|error| error.to_string())?;
+    Ok(store)
+}
+
+/// Gives the storage the account that the command line tells of.
+fn leave_factory(
+    arguments: &Arguments,
+    credential: Option<Credential<'_>>,
+    store: &mut Store,
+) -> Result<(), StoreError> {
     let account = if arguments.bootstrap {
         FactoryAccount::bootstrap(0, &arguments.server, credential)
     } else {
@@ -182,36 +194,32 @@ fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String>
         }
         FactoryAccount::server(0, &arguments.server, server, credential)
     };
-    provision(&[account], &mut |action| store.apply(action)).map_err(|error| error.to_string())?;
-    Ok(store)
+    provision(&[account], &mut |action| store.apply(action))
 }
 
-fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
+fn run(arguments: &Arguments, credential: Option<Credential<'_>>, mut runner: Runner<'_>) -> ExitCode {
     let is_interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, is_interrupted.clone()) {
             tracing::warn!(%error, "no handler for the signal: the end will come without a de-registration");
         }
     }
-    let mut device = Device::new(&arguments.endpoint);
-    let mut temperature = Temperature::new();
+    let mut objects = Objects::new(&arguments.endpoint, download::PROTOCOLS);
     #[cfg(feature = "send")]
     if arguments.reports.is_some() {
-        temperature = temperature.keeping();
+        objects.temperature.keep();
     }
-    let mut location = Location::new();
+    let mut downloads = download::Downloads::default();
     let mut patience = Patience::new(arguments.give_up);
     #[cfg(feature = "send")]
     let mut reports = reports::Reports::new(&arguments.reports);
     let mut stopping = None;
     loop {
         let now = unix_time();
-        let samples = [device.sample(now), temperature.sample(now, 0), location.sample(now)];
-        for path in samples.into_iter().flatten() {
+        for path in objects.sample(now).into_iter().chain(objects.firmware.changes()) {
             runner.client().changed(path);
         }
-        let mut objects: [&mut dyn Object; 3] = [&mut device, &mut location, &mut temperature];
-        for notice in runner.turn(&mut objects, Duration::from_millis(200)) {
+        for notice in runner.turn(&mut objects.all(), Duration::from_millis(200)) {
             log(&notice);
             patience.note(&notice);
             #[cfg(feature = "send")]
@@ -226,9 +234,27 @@ fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
         if stopping.is_none() && patience.is_another_try_due() {
             runner.reboot();
         }
-        if device.take_reboot() {
-            tracing::info!("rebooting");
-            runner.reboot();
+        for bytes in runner.sent() {
+            objects.statistics.sent(*bytes);
+        }
+        if let Some(bytes) = runner.received() {
+            objects.statistics.received(bytes);
+        }
+        downloads.run(&mut objects.firmware);
+        match objects.take_due() {
+            Some(Due::Reboot) => {
+                tracing::info!("rebooting");
+                runner.reboot();
+            }
+            Some(Due::FactoryReset) => {
+                tracing::info!("back to what left the factory");
+                if let Err(error) = runner.factory_reset(|store| leave_factory(arguments, credential, store))
+                {
+                    tracing::error!(%error, "the storage");
+                }
+            }
+            Some(Due::Move) => runner.network_changed(),
+            None => {}
         }
         if is_interrupted.load(Ordering::Relaxed) && stopping.is_none() {
             tracing::info!("de-registering");
