@@ -332,7 +332,7 @@ impl<const I: usize, const N: usize, const B: usize> Object for Held<I, N, B> {
         arguments: Arguments<'_>,
     ) -> Result<Completion, Error> {
         if self.executed.is_some() {
-            return Err(Error::Internal);
+            return Err(Error::Unavailable);
         }
         let arguments = arguments.as_str().try_into().map_err(|_| Error::BadRequest)?;
         self.executed = Some(Executed { instance, resource, arguments });

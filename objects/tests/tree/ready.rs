@@ -166,7 +166,7 @@ fn what_is_executed_waits_for_the_owner() {
     assert_eq!(execute(&mut log, path!("/20/0/4012")), Err(Error::NotFound));
     assert_eq!(execute(&mut log, path!("/20/0/4011")), Ok(Outcome::Changed));
     // One at a time: nothing is lost.
-    assert_eq!(execute(&mut log, path!("/20/0/4011")), Err(Error::Internal));
+    assert_eq!(execute(&mut log, path!("/20/0/4011")), Err(Error::Unavailable));
     let executed = log.take_executed().unwrap();
     assert_eq!((executed.instance, executed.resource, executed.arguments.as_str()), (0, 4011, ""));
     assert_eq!(log.take_executed(), None);

@@ -235,10 +235,10 @@ fn run(arguments: &Arguments, credential: Option<Credential<'_>>, mut runner: Ru
             runner.reboot();
         }
         for bytes in runner.sent() {
-            objects.statistics.sent(*bytes);
+            objects.statistics.sent(bytes.saturating_add(HEADERS));
         }
         if let Some(bytes) = runner.received() {
-            objects.statistics.received(bytes);
+            objects.statistics.received(bytes.saturating_add(HEADERS));
         }
         downloads.run(&mut objects.firmware);
         match objects.take_due() {
@@ -352,6 +352,9 @@ impl Patience {
         })
     }
 }
+
+/// IPv4 and UDP before each datagram, which `/7` counts.
+const HEADERS: usize = 28;
 
 /// 5.03.
 const SERVICE_UNAVAILABLE: u8 = 0xA3;
