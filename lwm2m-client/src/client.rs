@@ -131,6 +131,8 @@ pub struct Client<
     pub(crate) selection: crate::composite::Selection,
     #[cfg(feature = "send")]
     pub(crate) report: Option<crate::send::Report>,
+    #[cfg(feature = "offline")]
+    pub(crate) offline: crate::offline::Offline,
     /// What a server wants back with the next request.
     pub(crate) echo: Option<Echo>,
     /// A body that is being assembled, or a record on its way to storage.
@@ -184,6 +186,8 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             selection: crate::composite::Selection::NONE,
             #[cfg(feature = "send")]
             report: None,
+            #[cfg(feature = "offline")]
+            offline: crate::offline::Offline::default(),
             echo: None,
             body: Vec::new(),
             closed: 0,
@@ -215,6 +219,10 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         rng: &mut Rng<'_>,
     ) {
         self.now = now;
+        #[cfg(feature = "offline")]
+        if self.offline.is_offline {
+            return;
+        }
         self.receive(now, account.index(), datagram, objects, rng);
         self.advance(now, rng);
     }
@@ -261,6 +269,10 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.is_due {
             return Some(self.now);
+        }
+        #[cfg(feature = "offline")]
+        if self.offline.is_offline {
+            return self.next_report();
         }
         let sessions = (0..S).filter_map(|slot| self.session_timeout(slot)).min();
         let reports = self.next_report();

@@ -3,6 +3,8 @@
 //! One thread for each socket hands datagrams on; everything else happens in [`Runner::turn`]. Invariant: what arrives on
 //! a socket that was replaced never reaches the client.
 
+#[cfg(feature = "offline")]
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
@@ -25,6 +27,10 @@ pub type StdClient<'a> = Client<'a, 6, 16, 32, 16, 8192>;
 /// How long a receiving thread sleeps before it looks whether it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How many notifications are kept while there is no network; the oldest go.
+#[cfg(feature = "offline")]
+const KEPT: usize = 1024;
+
 /// A client with its sockets and its storage.
 pub struct Runner<'a> {
     client: Box<StdClient<'a>>,
@@ -36,6 +42,8 @@ pub struct Runner<'a> {
     receiver: Receiver<Datagram>,
     started: Clock,
     last_sent: Instant,
+    #[cfg(feature = "offline")]
+    kept: VecDeque<Vec<u8>>,
     sent: Vec<usize>,
     received: Option<usize>,
     buffer: Vec<u8>,
@@ -80,6 +88,8 @@ impl<'a> Runner<'a> {
             receiver,
             started: Clock::now(),
             last_sent: Instant::from_millis(0),
+            #[cfg(feature = "offline")]
+            kept: VecDeque::new(),
             sent: Vec::new(),
             received: None,
             buffer: vec![0; config.mtu],
@@ -108,6 +118,8 @@ impl<'a> Runner<'a> {
     /// Starts over as after a power loss: the storage stays, everything else is lost.
     pub fn reboot(&mut self) {
         self.sockets = Default::default();
+        #[cfg(feature = "offline")]
+        self.kept.clear();
         *self.client = Client::new(self.config);
     }
 
@@ -123,6 +135,17 @@ impl<'a> Runner<'a> {
         provision(&mut self.store)?;
         self.reboot();
         Ok(())
+    }
+
+    /// Says whether there is a network. Without one nothing is sent; the last 1,024 notifications for servers that want them kept
+    /// (`/1/x/6`) go out afterwards.
+    #[cfg(feature = "offline")]
+    pub fn set_offline(&mut self, is_offline: bool) {
+        if is_offline {
+            self.client.go_offline();
+        } else {
+            self.client.go_online();
+        }
     }
 
     /// Goes on over new sockets towards the same servers: the device is in another network.
@@ -164,6 +187,8 @@ impl<'a> Runner<'a> {
             None => self.client.handle_timeout(now, objects, &mut rng),
         }
         let mut notices = Vec::new();
+        #[cfg(feature = "offline")]
+        self.keep(objects);
         loop {
             self.send(objects);
             if !self.act(&mut notices) {
@@ -189,6 +214,33 @@ impl<'a> Runner<'a> {
         socket.is_some_and(|socket| socket.generation == datagram.generation)
     }
 
+    /// Puts away what is due without a network, and sends it when there is one.
+    #[cfg(feature = "offline")]
+    fn keep(&mut self, objects: &mut [&mut dyn Object]) {
+        let now = self.now();
+        let mut space = [0; crate::offline::KEPT_MAX];
+        while let Some(kept) = self.client.poll_kept(now, &mut space, objects) {
+            self.kept.push_back(kept.to_vec());
+            if self.kept.len() > KEPT {
+                self.kept.pop_front();
+                self.client.drop_kept();
+            }
+        }
+        while let Some(kept) = self.kept.front() {
+            let mut rng = fill_with_randomness;
+            match self.client.transmit_kept(now, kept, &mut self.buffer, &mut rng) {
+                Ok(Some((account, datagram))) => {
+                    self.last_sent = now;
+                    self.sent.push(datagram.len());
+                    transmit(&self.sockets, account, datagram);
+                }
+                Ok(None) => {}
+                Err(_) => return,
+            }
+            self.kept.pop_front();
+        }
+    }
+
     fn send(&mut self, objects: &mut [&mut dyn Object]) {
         let mut rng = fill_with_randomness;
         let now = self.now();
@@ -197,12 +249,7 @@ impl<'a> Runner<'a> {
         {
             self.last_sent = now;
             self.sent.push(datagram.len());
-            if let Some(Some(socket)) = self.sockets.get(account.index())
-                && let Err(error) = socket.socket.send(datagram)
-            {
-                // As lost on the way: the client sends again.
-                tracing::debug!(%error, "a datagram could not be sent");
-            }
+            transmit(&self.sockets, account, datagram);
         }
     }
 
@@ -267,6 +314,15 @@ impl<'a> Runner<'a> {
             *place = Some(Socket { account, generation, socket, is_wanted });
         }
         Ok(())
+    }
+}
+
+fn transmit(sockets: &[Option<Socket>], account: AccountId, datagram: &[u8]) {
+    if let Some(Some(socket)) = sockets.get(account.index())
+        && let Err(error) = socket.socket.send(datagram)
+    {
+        // As lost on the way: the client sends again.
+        tracing::debug!(%error, "a datagram could not be sent");
     }
 }
 
