@@ -239,6 +239,8 @@ async fn look(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, effor
             Ok(content) => {
                 if !is_there(&store, endpoint, id).await {
                     withdraw(server, endpoint, id, DEFAULT_TIMEOUT).await;
+                    // The same place may be wanted under another id by now, which this has just taken away from it.
+                    looked.is_waiting = true;
                     continue;
                 }
                 if intent.refused.is_some() {
