@@ -81,6 +81,24 @@ pub enum Event {
         observation: ObservationId,
         /// Why.
         reason: String,
+        /// Whether the device ended it, whose registration goes on.
+        by_device: bool,
+    },
+    /// A [lasting observation](crate::observations) stands at its device again.
+    ObservationStands {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which observation.
+        observation: ObservationId,
+    },
+    /// A lasting observation does not stand: its device refused it. It is asked again when the device registers.
+    ObservationRefused {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which observation.
+        observation: ObservationId,
+        /// Why.
+        reason: String,
     },
     /// A handshake finished: the peer proved who it is.
     SessionEstablished {

@@ -160,9 +160,21 @@ pub struct Discovered {
     pub links: Vec<Link>,
 }
 
-/// Names one observation for as long as the server runs.
+/// Names one observation: a lasting one for good, another one for as long as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObservationId(pub u64);
+
+impl ObservationId {
+    /// From here on are the numbers of those that do not last: the store numbers the others, so that neither has to know what the other
+    /// one has given out.
+    pub(crate) const PASSING: u64 = 1 << 32;
+
+    /// Whether it names one of the [lasting observations](crate::observations).
+    #[must_use]
+    pub const fn is_lasting(self) -> bool {
+        self.0 < Self::PASSING
+    }
+}
 
 /// Why a request to a device has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -133,8 +133,20 @@ fn emit(event: &Event) -> (&'static str, Value) {
             let values: Vec<Value> = report.values.iter().map(emit_reported).collect();
             ("reported", json!({ "endpoint": endpoint, "format": report.format, "values": values }))
         }
-        Event::ObservationEnded { endpoint, observation, reason } => (
+        Event::ObservationEnded { endpoint, observation, reason, .. } => (
             "observation-ended",
+            json!({
+                "endpoint": endpoint,
+                "observation": observation.0,
+                "lasting": observation.is_lasting(),
+                "reason": reason,
+            }),
+        ),
+        Event::ObservationStands { endpoint, observation } => {
+            ("observation-stands", json!({ "endpoint": endpoint, "observation": observation.0 }))
+        }
+        Event::ObservationRefused { endpoint, observation, reason } => (
+            "observation-refused",
             json!({ "endpoint": endpoint, "observation": observation.0, "reason": reason }),
         ),
         Event::SessionEstablished { endpoint, role, full, suite } => (
@@ -167,10 +179,13 @@ mod tests {
     use axum::response::IntoResponse as _;
     use tokio::sync::{broadcast, watch};
 
+    use super::super::Services;
     use super::*;
     use crate::Server;
     use crate::credentials::{Credentials, Settings};
     use crate::endpoint::Shared;
+    use crate::models::Catalog;
+    use crate::observations::Observations;
     use crate::queue::{Limits, Queue};
     use crate::store::{RedbStore, Sealer};
 
@@ -182,14 +197,15 @@ mod tests {
         let events = broadcast::channel(4).0;
         let server = Server::new([].into(), Arc::new(Shared::new()), events.clone(), broadcast::channel(1).0);
         let queue = Queue::start(server.clone(), store.clone(), Limits::default()).unwrap();
-        let api = Api {
+        let services = Services {
+            catalog: Catalog::new(Arc::default(), store.clone(), server.clone()),
+            observations: Observations::start(server.clone(), store.clone(), Default::default()).unwrap(),
             server,
             queue,
             credentials: Arc::new(Credentials::open(store, Settings::default()).unwrap()),
-            tokens: Arc::new(tokens),
-            stopping: watch::channel(false).1,
-            lost: Arc::default(),
+            tokens,
         };
+        let api = Api::new(services, watch::channel(false).1);
         let listener = stream(State(api.clone()), Params(EventsQuery { endpoint: None })).await;
         for _ in 0..10 {
             events.send(Event::Updated { endpoint: "a".into() }).unwrap();

@@ -2,25 +2,27 @@
 //!
 //! Invariant: a value whose type the payload does not tell and no definition knows stays what it came as: bytes or text.
 
+use std::sync::Arc;
+
 use lwm2m_coap::{Full, Sink};
 use lwm2m_objects::format::{self, Item, Items};
 use lwm2m_objects::{Content, Format, Kind, ObjectLink, Path, Target, UNASSIGNED};
 
+use super::Endpoint;
 use crate::Value;
 use crate::credentials::Setting;
+use crate::models::Models;
 
-/// The type of a resource, where the server knows it.
-pub type Kinds = fn(object: u16, resource: u16) -> Option<Kind>;
-
-/// The type of a resource of the objects built into this server.
-#[must_use]
-pub fn known_kind(object: u16, resource: u16) -> Option<Kind> {
-    Some(lwm2m_objects::defs::definition(object)?.resource(resource)?.kind)
+impl Endpoint {
+    /// Decodes with other definitions from now on.
+    pub fn set_models(&mut self, models: Arc<Models>) {
+        self.config.models = models;
+    }
 }
 
-/// Decodes a payload that answers a request for `target`.
+/// Decodes a payload that answers a request for `target`; `kinds` knows the types of resources.
 pub(crate) fn decode(
-    kinds: Kinds,
+    kinds: impl Fn(u16, u16) -> Option<Kind>,
     format: Format,
     target: &Target<'_>,
     payload: &[u8],
@@ -36,7 +38,7 @@ pub(crate) fn decode(
     let mut values = Vec::new();
     for item in items {
         let item = item.map_err(|_| "the payload is not of its content format")?;
-        if let Some(value) = value(kinds, &item) {
+        if let Some(value) = value(&kinds, &item) {
             values.push((item.path, value));
         }
     }
@@ -44,7 +46,7 @@ pub(crate) fn decode(
 }
 
 /// The value of an entry, if it has one.
-pub(crate) fn value(kinds: Kinds, item: &Item<'_>) -> Option<Value> {
+pub(crate) fn value(kinds: impl Fn(u16, u16) -> Option<Kind>, item: &Item<'_>) -> Option<Value> {
     let known = item.path.object_id().zip(item.path.resource_id());
     let known = known.and_then(|(object, resource)| kinds(object, resource));
     let mut scratch = vec![0; item.raw.scratch_len()];

@@ -59,6 +59,7 @@ impl Endpoint {
                 endpoint: registration.endpoint.clone(),
                 observation: id,
                 reason: format!("the device answered {} for {path}", super::code_text(message.code)),
+                by_device: true,
             });
             return;
         }
