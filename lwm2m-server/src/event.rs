@@ -2,7 +2,7 @@
 
 use crate::Path;
 use crate::credentials::Role;
-use crate::operation::{Content, ObservationId, Report};
+use crate::operation::{ObservationId, Report};
 use crate::queue::State;
 use std::sync::Arc;
 
@@ -63,8 +63,8 @@ pub enum Event {
         observation: ObservationId,
         /// What is observed.
         path: Path,
-        /// The values.
-        content: Arc<Content>,
+        /// The values, with their times where the device says them.
+        report: Arc<Report>,
     },
     /// A device reported values by itself (Send).
     Reported {

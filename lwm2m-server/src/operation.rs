@@ -124,7 +124,7 @@ pub struct Content {
     pub items: Vec<(Path, Value)>,
 }
 
-/// What a device reports by itself (Send).
+/// What a device reports by itself (Send, or a notification).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The content format it came in (a CoAP number).
@@ -142,6 +142,21 @@ pub struct Reported {
     pub value: Value,
     /// When it was so, in milliseconds since 1970; `None` when the device does not say.
     pub time: Option<i64>,
+}
+
+/// What was read, as it is now.
+impl From<Content> for Report {
+    fn from(Content { format, items }: Content) -> Self {
+        let values = items.into_iter().map(|(path, value)| Reported { path, value, time: None });
+        Self { format, values: values.collect() }
+    }
+}
+
+impl From<Report> for Content {
+    fn from(Report { format, values }: Report) -> Self {
+        let items = values.into_iter().map(|Reported { path, value, .. }| (path, value));
+        Self { format, items: items.collect() }
+    }
 }
 
 /// One link of a Discover answer.

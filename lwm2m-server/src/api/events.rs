@@ -18,7 +18,7 @@ use super::problem::Problem;
 use super::request::Params;
 use super::{Api, values};
 use crate::credentials::CredentialEvent;
-use crate::{Event, Reported};
+use crate::{Event, Report, Reported};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +97,11 @@ impl Api {
     }
 }
 
+fn emit_report(endpoint: &str, report: &Report) -> Value {
+    let values: Vec<Value> = report.values.iter().map(emit_reported).collect();
+    json!({ "endpoint": endpoint, "format": report.format, "values": values })
+}
+
 fn emit_reported(reported: &Reported) -> Value {
     let (kind, value) = values::emit(&reported.value);
     let path = reported.path.to_string();
@@ -120,19 +125,15 @@ fn emit(event: &Event) -> (&'static str, Value) {
         Event::RegistrationRefused { endpoint, role, reason } => {
             ("registration-refused", json!({ "endpoint": endpoint, "role": role, "reason": reason }))
         }
-        Event::Notification { endpoint, observation, path, content } => {
-            let mut body = values::emit_content(content);
+        Event::Notification { endpoint, observation, path, report } => {
+            let mut body = emit_report(endpoint, report);
             if let Some(body) = body.as_object_mut() {
-                body.insert("endpoint".to_owned(), json!(endpoint));
                 body.insert("observation".to_owned(), json!(observation.0));
                 body.insert("path".to_owned(), json!(path.to_string()));
             }
             ("notification", body)
         }
-        Event::Reported { endpoint, report } => {
-            let values: Vec<Value> = report.values.iter().map(emit_reported).collect();
-            ("reported", json!({ "endpoint": endpoint, "format": report.format, "values": values }))
-        }
+        Event::Reported { endpoint, report } => ("reported", emit_report(endpoint, report)),
         Event::ObservationEnded { endpoint, observation, reason, .. } => (
             "observation-ended",
             json!({

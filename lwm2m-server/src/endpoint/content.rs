@@ -12,6 +12,7 @@ use super::Endpoint;
 use crate::Value;
 use crate::credentials::Setting;
 use crate::models::Models;
+use crate::operation::Reported;
 
 impl Endpoint {
     /// Decodes with other definitions from now on.
@@ -20,13 +21,18 @@ impl Endpoint {
     }
 }
 
-/// Decodes a payload that answers a request for `target`; `kinds` knows the types of resources.
+/// From here on a time is one since 1970, before it is relative to now (RFC 8428 §4.5.3).
+const ABSOLUTE: f64 = 268_435_456.0;
+
+/// Decodes a payload that answers a request for `target` at `now`, in milliseconds since 1970; `kinds` knows the types of
+/// resources.
 pub(crate) fn decode(
     kinds: impl Fn(u16, u16) -> Option<Kind>,
     format: Format,
     target: &Target<'_>,
     payload: &[u8],
-) -> Result<Vec<(Path, Value)>, &'static str> {
+    now: u64,
+) -> Result<Vec<Reported>, &'static str> {
     if payload.is_empty() && target.path.resource_id().is_none() {
         // §6.3.1: an object without instances is read as an empty payload, whatever the format.
         return Ok(Vec::new());
@@ -39,10 +45,26 @@ pub(crate) fn decode(
     for item in items {
         let item = item.map_err(|_| "the payload is not of its content format")?;
         if let Some(value) = value(&kinds, &item) {
-            values.push((item.path, value));
+            // A value counts, whatever is said of its time.
+            let time = time(now, &item).unwrap_or_default();
+            values.push(Reported { path: item.path, value, time });
         }
     }
     Ok(values)
+}
+
+/// When an entry was so, in milliseconds since 1970; nothing in it when the device does not say. Nothing for what is no time.
+#[expect(clippy::option_option, reason = "no time is not a wrong time")]
+pub(crate) fn time(now: u64, item: &Item<'_>) -> Option<Option<i64>> {
+    let seconds = item.time();
+    if seconds == 0.0 {
+        return Some(None);
+    }
+    let base = if seconds.abs() < ABSOLUTE { now as f64 } else { 0.0 };
+    let millis = base + seconds * 1000.0;
+    // Beyond it floats are no whole numbers any more: 285,000 years.
+    let is_time = millis.abs() < 9e15;
+    is_time.then_some(Some(millis.round() as i64))
 }
 
 /// The value of an entry, if it has one.

@@ -374,7 +374,7 @@ impl Endpoint {
                 if device
                     .is_some_and(|device| device.observations.iter().any(|other| other.id == observation))
                 {
-                    self.notified(key, observation, path, reply);
+                    self.notified(now, key, observation, path, reply);
                 }
             }
             // What is gone meanwhile is told by a notification of its own.
@@ -541,17 +541,24 @@ impl Endpoint {
     }
 
     /// The values of a notification are complete.
-    pub(crate) fn notified(&mut self, key: Key, observation: ObservationId, path: Path, reply: &Reply) {
+    pub(crate) fn notified(
+        &mut self,
+        now: Instant,
+        key: Key,
+        observation: ObservationId,
+        path: Path,
+        reply: &Reply,
+    ) {
         let who = self.associations.get(key).and_then(|association| association.who.as_ref());
         let Some(endpoint) = who.map(|who| who.endpoint().clone()) else { return };
-        match self.context(key).decode(path, reply) {
-            Ok(content) => {
+        match self.context(key).report(path, reply, self.wall_clock(now)) {
+            Ok(report) => {
                 Counters::add(&mut self.counters.notifications);
                 self.events.push_back(Event::Notification {
                     endpoint,
                     observation,
                     path,
-                    content: content.into(),
+                    report: report.into(),
                 });
             }
             Err(error) => {

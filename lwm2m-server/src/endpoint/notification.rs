@@ -107,7 +107,7 @@ impl Endpoint {
                     self.enqueue(key, Job::new(purpose, exchange, deadline));
                 }
             }
-            Progress::Done(reply) => self.notified(key, id, path, &reply),
+            Progress::Done(reply) => self.notified(now, key, id, path, &reply),
             Progress::Failed(_) => Counters::add(&mut self.counters.malformed),
         }
     }

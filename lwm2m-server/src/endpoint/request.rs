@@ -10,7 +10,7 @@ use lwm2m_objects::{Format, Kind, Path, Target, Version};
 
 use crate::models::Models;
 use crate::operation::{
-    Answer, Content, Discovered, Link, ObservationId, Operation, RequestError, WriteMode,
+    Answer, Content, Discovered, Link, ObservationId, Operation, Report, RequestError, WriteMode,
 };
 
 use super::content;
@@ -207,14 +207,19 @@ impl Meaning {
 }
 
 impl Context<'_> {
-    /// The values of an answer or notification.
+    /// The values of an answer.
     pub(crate) fn decode(&self, path: Path, reply: &Reply) -> Result<Content, RequestError> {
+        self.report(path, reply, 0).map(Content::from)
+    }
+
+    /// The values of a notification that came at `now`, in milliseconds since 1970.
+    pub(crate) fn report(&self, path: Path, reply: &Reply, now: u64) -> Result<Report, RequestError> {
         // RFC 7252 §5.5.1: without Content-Format the recipient decides.
         let format = reply.format.unwrap_or(Format::TEXT);
         let target = Target { prefix: self.device.and_then(|device| device.objects.prefix.as_deref()), path };
         let kinds = |object, resource| self.kind(object, resource);
-        let items = content::decode(kinds, format, &target, &reply.body).map_err(RequestError::Malformed)?;
-        Ok(Content { format: format.0, items })
+        let values = content::decode(kinds, format, &target, &reply.body, now);
+        Ok(Report { format: format.0, values: values.map_err(RequestError::Malformed)? })
     }
 
     /// The type of a resource in the version that the device has of its object.

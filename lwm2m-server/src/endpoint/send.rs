@@ -3,7 +3,7 @@
 //! Invariant: a report is told as a whole or not at all.
 
 use lwm2m_coap::{Code, Instant};
-use lwm2m_objects::format::{Item, Items};
+use lwm2m_objects::format::Items;
 use lwm2m_objects::{Content, Format, Path, Target};
 
 use crate::event::Event;
@@ -14,9 +14,6 @@ use super::content;
 use super::counters::Counters;
 use super::request::Context;
 use super::slab::Key;
-
-/// From here on a time is one since 1970, before it is relative to now (RFC 8428 §4.5.3).
-const ABSOLUTE: f64 = 268_435_456.0;
 
 impl Endpoint {
     /// Takes what a registered device reports; the code of the answer.
@@ -56,21 +53,7 @@ fn reported(now: u64, context: Context<'_>, content: Content<'_>) -> Option<Vec<
     for item in items {
         let item = item.ok()?;
         let value = content::value(|object, resource| context.kind(object, resource), &item)?;
-        values.push(Reported { path: item.path, value, time: time(now, &item)? });
+        values.push(Reported { path: item.path, value, time: content::time(now, &item)? });
     }
     Some(values)
-}
-
-/// When it was so, in milliseconds since 1970; nothing in it when the device does not say. Nothing for what is no time.
-#[expect(clippy::option_option, reason = "used once")]
-fn time(now: u64, item: &Item<'_>) -> Option<Option<i64>> {
-    let seconds = item.time();
-    if seconds == 0.0 {
-        return Some(None);
-    }
-    let base = if seconds.abs() < ABSOLUTE { now as f64 } else { 0.0 };
-    let millis = base + seconds * 1000.0;
-    // Beyond it floats are no whole numbers any more: 285,000 years.
-    let is_time = millis.abs() < 9e15;
-    is_time.then_some(Some(millis.round() as i64))
 }

@@ -250,8 +250,8 @@ async fn look(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, effor
                 looked
                     .told
                     .push(Event::ObservationStands { endpoint: Arc::clone(&endpoint), observation: id });
-                let content = content.into();
-                looked.told.push(Event::Notification { endpoint, observation: id, path, content });
+                let report = Arc::new(content.into());
+                looked.told.push(Event::Notification { endpoint, observation: id, path, report });
             }
             Err(RequestError::Stopped) => break,
             Err(error) if is_refusal(&error) => {

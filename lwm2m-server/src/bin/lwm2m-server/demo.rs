@@ -208,8 +208,8 @@ impl Demo {
         let wait = async {
             while values.len() < 2 {
                 match events.recv().await {
-                    Ok(Event::Notification { observation: of, content, .. }) if of == observation => {
-                        values.extend(content.items.iter().filter_map(|(_, value)| match value {
+                    Ok(Event::Notification { observation: of, report, .. }) if of == observation => {
+                        values.extend(report.values.iter().filter_map(|reported| match reported.value {
                             Value::Float(celsius) => Some(format!("{celsius:.1} °C")),
                             _ => None,
                         }));
