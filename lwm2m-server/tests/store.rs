@@ -180,6 +180,31 @@ fn a_lasting_observation_is_there_after_a_reopen_and_its_id_is_given_to_no_other
 }
 
 #[test]
+fn a_lasting_observation_of_a_newer_epoch_is_fenced_off() {
+    const INTENTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("observations");
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), 1).unwrap();
+    let (id, _) = store.add_observation("a", &intent("/3/0/9"), 9).unwrap().unwrap();
+    drop(store);
+    let database = Database::open(folder.path().join("store.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(INTENTS).unwrap();
+        let row = String::from_utf8(table.get(("a", id.0)).unwrap().unwrap().value().to_vec()).unwrap();
+        let newer = row.replace("\"epoch\":1", "\"epoch\":2");
+        assert_ne!(newer, row);
+        table.insert(("a", id.0), newer.as_bytes()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let store = open(folder.path(), 1).unwrap();
+    assert!(matches!(store.add_observation("a", &intent("/3"), 9), Err(StoreError::Fenced)));
+    let removed = [("a".into(), id, IntentChange::Removed)];
+    assert!(matches!(store.change_observations(&removed), Err(StoreError::Fenced)));
+    assert_eq!(store.observations_of("a").unwrap().len(), 1);
+}
+
+#[test]
 fn the_devices_that_are_observed_are_read_some_at_a_time() {
     let store = RedbStore::in_memory(sealer(1)).unwrap();
     for (name, path) in [("b", "/3"), ("a", "/3"), ("ab", "/3"), ("a", "/1"), ("c", "/3"), ("a", "/4")] {

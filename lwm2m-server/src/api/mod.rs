@@ -12,7 +12,7 @@
 //! | `GET /devices/{ep}/discover/{path}?depth=&timeout=` | Discover |
 //! | `PUT /devices/{ep}/attributes/{path}?timeout=` | Write-Attributes: `{"pmin": 10, "gt": null}`; `null` unsets |
 //! | `GET`, `PUT`, `POST /devices/{ep}/composite` | several places read, written or observed at once, as [`composite`] tells |
-//! | `GET`, `POST`, `DELETE /devices/{ep}/observations` | list; `{"path": "/3303/0/5700"}`, `?timeout=`; `?id=&timeout=`; as [`observations`] tells |
+//! | `GET`, `POST`, `DELETE /devices/{ep}/observations` | list; observe, as [`observations`] tells; end: `?id=&timeout=` |
 //! | `GET /devices/{ep}/observations/{id}` | one with its state |
 //! | `GET`, `PUT /devices/{ep}/credentials` | masked; enrol |
 //! | `POST …/credentials/rotate`, `/revoke`, `/suspend`, `/resume`, `/decommission` | lifecycle acts, each with a `reason` |

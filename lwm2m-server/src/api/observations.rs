@@ -6,7 +6,8 @@
 //!
 //! It lasts: it stands until it is deleted, also when the device registers anew and when the server was killed. `201` has the first
 //! values; `202` says that it waits for a device that sleeps, does not answer or is not registered now. What the device refuses at once
-//! is not kept. With `"lasting": false` it stands until the device registers again, and is queued as any request.
+//! is not kept. `?queue=` and `?timeout=` say whether and for how long the device is asked now; nothing is queued, so that `?priority=` and
+//! `?expires=` say nothing here. With `"lasting": false` it stands until the device registers again, and is queued as any request.
 //!
 //! An observation of the list is `standing`, or it is `waiting` for its device, or `refused` with the device's `reason`, and is asked
 //! again when that registers the next time.

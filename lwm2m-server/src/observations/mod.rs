@@ -4,8 +4,8 @@
 //! 2. A Register ends all that was observed: then the device is asked again for what is missing, after the answer to the Register and
 //!    one observation after the other, with its attributes written before. What stands is not asked again: not after an Update, nor
 //!    in the next run after a planned stop.
-//! 3. What a device refuses is told ([`ObservationRefused`](crate::Event::ObservationRefused)), and asked again when it registers the next time. Who does not
-//!    answer, or sleeps, is asked again when it is heard.
+//! 3. What a device refuses is told ([`ObservationRefused`](crate::Event::ObservationRefused)), and asked again when it registers the
+//!    next time. Who does not answer, or sleeps, is asked again when it is heard.
 //! 4. [`Observations::remove`] takes the intent out of the store, and then ends the observation.
 //!
 //! Invariants: an intent is in the store before its id is given out, and gone from it before its end is acknowledged; nothing is in

@@ -161,7 +161,7 @@ pub trait Store: Send + Sync {
     /// too. `None` when the device has `most` of them.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// [`StoreError::Fenced`] when one of the device was written by a newer epoch, or when it cannot be written.
     fn add_observation(
         &self,
         endpoint: &str,

@@ -49,6 +49,9 @@ impl RedbStore {
                 let id = ObservationId(key.value().1);
                 let known = self.intent(endpoint, id, known.value())?;
                 count = count.saturating_add(1);
+                if known.epoch > EPOCH {
+                    return Err(StoreError::Fenced);
+                }
                 if known.what == intent.what {
                     same = Some((id, known));
                 }

@@ -179,7 +179,7 @@ impl Out {
 pub(crate) fn attribute(text: &str) -> Result<(String, Value), Failure> {
     let number = |value| serde_json::from_str(value).ok().filter(Value::is_number);
     let found = text.split_once('=').and_then(|(name, value)| Some((name.to_owned(), number(value)?)));
-    found.ok_or_else(|| Failure::Arguments(format!("'{text}' is not NAME=NUMBER or NAME")))
+    found.ok_or_else(|| Failure::Arguments(format!("'{text}' is not NAME=NUMBER as in pmin=10")))
 }
 
 fn devices(api: &Api, out: &Out, filter: Option<&str>) -> Result<(), Failure> {
