@@ -10,7 +10,7 @@ use lwm2m_objects::{Object, Path, Version};
 
 use crate::account::Means;
 use crate::assembly::Assembly;
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Bootstrap, BootstrapFormat};
 use crate::core_objects::Core;
 use crate::error::Reason;
 use crate::event::{AccountId, Counters, Event, Notice};
@@ -45,6 +45,9 @@ pub struct Config<'a> {
     /// on, max_fragment_length (RFC 6066) keep to it and send bodies in smaller blocks; others do not. `None` offers neither,
     /// and so does a client without the feature `record-size-limit`.
     pub record_size_limit: Option<u16>,
+    /// The content format to be bootstrapped in; the server's choice when there is none, when it does not know the one that is asked for
+    /// (4.15), and in LwM2M 1.0.
+    pub bootstrap_format: Option<BootstrapFormat>,
     /// Whether the device has a private key of its own, on P-256, that it signs with when [`Event::Sign`] asks for it: then an
     /// account without a private key is whole.
     #[cfg(feature = "rpk")]
@@ -67,6 +70,7 @@ impl<'a> Config<'a> {
             block_size: 256,
             connection_id: Some(0),
             record_size_limit: None,
+            bootstrap_format: None,
             #[cfg(feature = "rpk")]
             has_secure_element: false,
             #[cfg(feature = "x509")]

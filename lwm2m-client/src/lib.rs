@@ -151,6 +151,7 @@ mod storage;
 mod store;
 
 pub use account::{SecurityMode, ServerAddress, ShortServerId};
+pub use bootstrap::BootstrapFormat;
 pub use client::{Client, Config};
 #[cfg(feature = "rpk")]
 pub use der::raw_public_key;
