@@ -178,7 +178,10 @@ fn our_client_takes_its_accounts_from_leshans_bootstrap_server_and_registers() {
             bootstrap.add("device", BOOTSTRAP);
             server.add("device", MANAGEMENT);
             bootstrap.plan("device", format, &server.secure_uri(), Some(MANAGEMENT));
-            ours::Client::bootstrap("device", &bootstrap.secure_uri(), Some(BOOTSTRAP))
+            // It asks for what it gets.
+            let format = format.to_lowercase().replace('_', "-");
+            let arguments = ["--bootstrap", "--bootstrap-format", &format];
+            ours::Client::run("device", &bootstrap.secure_uri(), Some(BOOTSTRAP), &arguments)
         } else {
             bootstrap.plan("device", format, &server.uri(), None);
             ours::Client::bootstrap("device", &bootstrap.uri(), None)
