@@ -10,6 +10,8 @@ mod thing;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Client, Served, serve_arguments};
@@ -17,9 +19,9 @@ use lwm2m_client::objects::{At, Object, ObjectDef, Value as Wire, defs, path};
 use serde_json::{Value, json};
 use thing::Thing;
 
-/// A temperature that rises at each turn.
+/// A temperature that rises at each turn, as long as it can be measured.
 #[derive(Default)]
-struct Meter(f64);
+struct Meter(f64, Arc<AtomicBool>);
 
 impl Object for Meter {
     fn definition(&self) -> &'static ObjectDef {
@@ -27,12 +29,12 @@ impl Object for Meter {
     }
 
     fn has(&self, _: u16, resource: u16) -> bool {
-        matches!(resource, 5700 | 5701)
+        resource == 5701 || resource == 5700 && !self.1.load(Ordering::Relaxed)
     }
 
     fn read(&self, at: At) -> Option<Wire<'_>> {
         match at.resource {
-            5700 => Some(Wire::Float(self.0)),
+            5700 => (!self.1.load(Ordering::Relaxed)).then_some(Wire::Float(self.0)),
             5701 => Some(Wire::String("Cel")),
             _ => None,
         }
@@ -40,7 +42,11 @@ impl Object for Meter {
 }
 
 fn meter(name: &str, served: &Served) -> Thing {
-    let thing = Thing::start(name, &served.addresses["coap"], Meter::default(), |meter| {
+    meter_with(name, served, Meter::default())
+}
+
+fn meter_with(name: &str, served: &Served, meter: Meter) -> Thing {
+    let thing = Thing::start(name, &served.addresses["coap"], meter, |meter| {
         meter.0 += 0.5;
         Some(path!("/3303/0/5700"))
     });
@@ -157,6 +163,45 @@ fn after_kill_9_every_observation_notifies_again_under_its_id_without_being_aske
     }
 }
 
+/// How many requests went to devices.
+fn asked(served: &Served) -> String {
+    let metrics = get(&served.client, "/metrics");
+    let count = metrics.as_str().unwrap().lines().find(|line| line.starts_with("lwm2m_requests_sent_total "));
+    count.unwrap().to_owned()
+}
+
+#[test]
+fn what_a_device_ends_by_itself_is_asked_again_when_it_registers_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let device = meter_with("one", &served, Meter(0.0, Arc::clone(&is_broken)));
+    let id = observed(&served, "one", &json!({ "path": "/3303/0/5700" }));
+    let mut events = Events::of(&served.client);
+    is_broken.store(true, Ordering::Relaxed);
+    let ended = events.until("observation-ended", |_| true);
+    assert_eq!((&ended["observation"], &ended["lasting"]), (&json!(id), &json!(true)));
+    let began = std::time::Instant::now();
+    while states(&served.client, "one") != [(id, "refused".to_owned())] {
+        assert!(began.elapsed() < Duration::from_secs(30), "the state did not come");
+        // It is written behind the event, and no other one tells of it.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let before = asked(&served);
+    is_broken.store(false, Ordering::Relaxed);
+    device.update();
+    events.until("updated", |_| true);
+    // Somebody else asks: whatever was to be asked before that was asked by now.
+    let read = served.call("GET", "/devices/one/objects/3303/0/5701", None).unwrap();
+    assert_eq!(read.0, 200, "{}", read.1);
+    assert_eq!(states(&served.client, "one"), [(id, "refused".to_owned())]);
+    let one_more = before.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap().saturating_add(1);
+    assert_eq!(asked(&served), format!("lwm2m_requests_sent_total {one_more}"));
+    device.reboot();
+    events.until("observation-stands", |told| told["observation"] == id);
+    assert_eq!(states(&served.client, "one"), [(id, "standing".to_owned())]);
+}
+
 #[test]
 fn a_device_that_reboots_is_observed_again_and_one_that_updates_is_not() {
     let folder = tempfile::tempdir().unwrap();
@@ -172,12 +217,6 @@ fn a_device_that_reboots_is_observed_again_and_one_that_updates_is_not() {
     let mut events = Events::of(&served.client);
     device.update();
     events.until("updated", |_| true);
-    let asked = |served: &Served| {
-        let metrics = get(&served.client, "/metrics");
-        let line =
-            metrics.as_str().unwrap().lines().find(|line| line.starts_with("lwm2m_requests_sent_total "));
-        line.unwrap().to_owned()
-    };
     let before = asked(&served);
     device.reboot();
     events.until("registered", |_| true);
