@@ -13,6 +13,8 @@ use crate::assembly::Assembly;
 use crate::bootstrap::Bootstrap;
 use crate::core_objects::Core;
 use crate::error::Reason;
+#[cfg(feature = "std")]
+use crate::event::Role;
 use crate::event::{AccountId, Counters, Event, Notice};
 use crate::persist::RECORD_OVERHEAD;
 use crate::registration::{State, Then};
@@ -45,6 +47,10 @@ pub struct Config<'a> {
     /// on, max_fragment_length (RFC 6066) keep to it and send bodies in smaller blocks; others do not. `None` offers neither,
     /// and so does a client without the feature `record-size-limit`.
     pub record_size_limit: Option<u16>,
+    /// Is shown every CoAP message, before encryption and after decryption, for those who test servers. Keys that a bootstrap
+    /// writes are among it: it belongs into no log.
+    #[cfg(feature = "std")]
+    pub tap: Option<Tap>,
     /// Whether the device has a private key of its own, on P-256, that it signs with when [`Event::Sign`] asks for it: then an
     /// account without a private key is whole.
     #[cfg(feature = "rpk")]
@@ -54,6 +60,10 @@ pub struct Config<'a> {
     #[cfg(feature = "x509")]
     pub trust_anchors: &'a [&'a [u8]],
 }
+
+/// What [`Config::tap`] calls: whether the server bootstraps, whether the message is ours, and the message.
+#[cfg(feature = "std")]
+pub type Tap = fn(Role, bool, &[u8]);
 
 impl<'a> Config<'a> {
     /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
@@ -67,6 +77,8 @@ impl<'a> Config<'a> {
             block_size: 256,
             connection_id: Some(0),
             record_size_limit: None,
+            #[cfg(feature = "std")]
+            tap: None,
             #[cfg(feature = "rpk")]
             has_secure_element: false,
             #[cfg(feature = "x509")]
@@ -355,6 +367,14 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
     /// What was dropped or refused so far.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Shows a message to who watches.
+    #[cfg(feature = "std")]
+    pub(crate) fn show(&self, slot: usize, is_ours: bool, message: &[u8]) {
+        if let (Some(tap), Some(role)) = (self.config.tap, self.role_of(slot)) {
+            tap(role, is_ours, message);
+        }
     }
 
     pub(crate) fn notice(&mut self, notice: Notice) {

@@ -149,6 +149,8 @@ mod storage;
 mod store;
 
 pub use account::{SecurityMode, ServerAddress, ShortServerId};
+#[cfg(feature = "std")]
+pub use client::Tap;
 pub use client::{Client, Config};
 #[cfg(feature = "rpk")]
 pub use der::raw_public_key;

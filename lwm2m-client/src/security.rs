@@ -534,6 +534,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     Some(room.head..room.head.saturating_add(length))
                 })?,
         };
+        #[cfg(feature = "std")]
+        self.show(slot, true, out.get(range.clone()).unwrap_or_default());
         match &mut self.session_mut(slot)?.link {
             #[cfg(feature = "psk")]
             Link::Secured(connection) => connection.seal(out, range).ok(),

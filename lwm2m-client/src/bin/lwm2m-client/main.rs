@@ -37,6 +37,12 @@ struct Arguments {
     /// The server is a bootstrap server; it says which servers to register with.
     #[arg(long)]
     bootstrap: bool,
+    /// A bootstrap server besides --server, with the same credential: for when that is not to be reached, or says so.
+    #[arg(long, value_name = "URI", conflicts_with = "bootstrap")]
+    bootstrap_server: Option<String>,
+    /// How often a registration is tried before it has failed (/1/x/17); with --bootstrap the bootstrap server says it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    retry_count: Option<u32>,
     /// Lifetime of the registration in seconds; with --bootstrap the bootstrap server says it.
     #[arg(long, value_name = "S", default_value_t = 86_400)]
     lifetime: u32,
@@ -149,14 +155,17 @@ fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String>
     if arguments.endpoint.is_empty() || arguments.endpoint.len() > 128 {
         return Err("--endpoint must have 1 to 128 bytes".into());
     }
-    if arguments.server.len() > 255 {
-        return Err("--server is longer than 255 bytes".into());
+    let is_secure = server("--server", &arguments.server)?;
+    if let Some(other) = &arguments.bootstrap_server
+        && server("--bootstrap-server", other)? != is_secure
+    {
+        return Err(
+            "--server and --bootstrap-server share a credential: both coap:// or both coaps://".into()
+        );
     }
-    let address = ServerAddress::parse(&arguments.server)
-        .ok_or("--server must be coap://host[:port] or coaps://host[:port]")?;
     let owned = arguments.credentials.read(token)?;
     let credential = owned.as_ref().map(credentials::Owned::credential);
-    match (address.is_secure, credential) {
+    match (is_secure, credential) {
         (true, None) => return Err(format!("a coaps:// server needs {WAYS}")),
         (false, Some(_)) => return Err("a coap:// server takes no credential: use coaps://".into()),
         _ => {}
@@ -177,13 +186,30 @@ fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String>
         FactoryAccount::bootstrap(0, &arguments.server, credential)
     } else {
         let mut server = Server::new(0, ShortServerId::FIRST, arguments.lifetime);
+        if let Some(count) = arguments.retry_count {
+            server.set(17, Some(count));
+        }
         if arguments.binding == Transport::Uq {
             server.binding = Some(Binding::UDP_QUEUE);
         }
         FactoryAccount::server(0, &arguments.server, server, credential)
     };
-    provision(&[account], &mut |action| store.apply(action)).map_err(|error| error.to_string())?;
+    let further = arguments.bootstrap_server.as_ref();
+    let further = further.map(|other| FactoryAccount::bootstrap(1, other, credential));
+    let accounts: Vec<FactoryAccount<'_>> = core::iter::once(account).chain(further).collect();
+    provision(&accounts, &mut |action| store.apply(action)).map_err(|error| error.to_string())?;
     Ok(store)
+}
+
+/// Whether a server is reached over DTLS.
+fn server(option: &str, uri: &str) -> Result<bool, String> {
+    if uri.len() > 255 {
+        return Err(format!("{option} is longer than 255 bytes"));
+    }
+    let address = ServerAddress::parse(uri);
+    let address =
+        address.ok_or_else(|| format!("{option} must be coap://host[:port] or coaps://host[:port]"))?;
+    Ok(address.is_secure)
 }
 
 fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
