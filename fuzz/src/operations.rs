@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lwm2m_coap::{Buffer, Header, Instant, Kind, Message, MessageId, Room, Token, Writer, link, udp};
-use lwm2m_objects::ready::{Device, Location, PowerSource, Temperature};
+use lwm2m_objects::ready::{Device, Location, PowerSource, Sensor};
 use lwm2m_objects::{
     Arguments, At, Attributes, AttributesChange, Change, Completion, Context, Discovered, Error, Format,
     Object, ObjectDef, ObjectLink, Operation, Outcome, Path, Progress, Registered, Root, Samples, Tree,
@@ -132,7 +132,7 @@ fn perform(operation: &Operation<'_>) {
         ..Device::new("U")
     };
     let mut location = Location { altitude: Some(1.5), speed: Some(0.0), ..Location::default() };
-    let mut temperature = Temperature::new(20.5);
+    let mut temperature = Sensor::new(&defs::TEMPERATURE, "Cel", 20.5);
     temperature.measured(21.0);
     let mut notes = Notes::default();
     notes.create(0).expect("there is room");

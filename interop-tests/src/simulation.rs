@@ -110,7 +110,7 @@ pub struct Device {
     /// What its client told.
     pub notices: Vec<Notice>,
     client: Box<Client<'static, 2, 4, 4, 4, 512>>,
-    device: simulated::Device,
+    device: simulated::Device<'static>,
     store: ClientStore,
     /// By account: our socket and the server's listener.
     sockets: [Option<(Host, Listener)>; 2],

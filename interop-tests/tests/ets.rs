@@ -4,9 +4,12 @@
 
 mod conformance;
 
+use std::path::Path;
+
 use interop_tests::ets::verdicts;
 use interop_tests::leshan::Classes;
 use interop_tests::ours;
+use lwm2m_client::simulated::{Flaw, package};
 
 use conformance::{count, failed, run, run_whole};
 
@@ -21,11 +24,30 @@ const CERTIFIED: &str =
 /// What 306, 307 and 311 want, from when the server sets Mute Send to false.
 const REPORTS: &str = "--report /1/0/1 --report /3/0/11/0 --report-every 2";
 
+/// Packages for the firmware object of our client, which say what becomes of them.
+fn images(folder: &Path) -> Vec<String> {
+    let images = [
+        ("good", None),
+        ("too-large", Some(Flaw::TooLarge)),
+        ("too-much-memory", Some(Flaw::NeedsMemory)),
+        ("corrupt", Some(Flaw::Changed)),
+        ("wrong-type", Some(Flaw::Foreign)),
+        ("failing", Some(Flaw::Fails)),
+    ];
+    let write = |(kind, flaw): (&str, Option<Flaw>)| {
+        let file = folder.join(kind);
+        std::fs::write(&file, package("9.9.9", flaw)).expect("a temporary file can be written");
+        format!("{kind}={}", file.display())
+    };
+    images.map(write).to_vec()
+}
+
 #[test]
 fn our_client_passes_every_case_that_its_objects_allow() {
-    let management = "--server {uri} --lifetime {lifetime} --binding {binding}";
+    let resources = "--server-resource 2=1 --server-resource 3=10 --server-resource 5=86400";
+    let management = format!("--server {{uri}} --lifetime {{lifetime}} --binding {{binding}} {resources}");
     let bootstrap = "--server {bootstrap-uri} --bootstrap";
-    let both = "--server {uri} --bootstrap-server {bootstrap-uri} --retry-count 1 --give-up 0";
+    let both = "--server {uri} --bootstrap-server {bootstrap-uri} --server-resource 17=1 --give-up 0";
     let commands = [
         our_client(&format!("{management} {SECURED} {REPORTS}")),
         our_client(&format!("{management} {CERTIFIED}")),
@@ -35,6 +57,9 @@ fn our_client_passes_every_case_that_its_objects_allow() {
     ];
     let mut arguments: Vec<&str> = commands.iter().flat_map(|command| ["--client", command]).collect();
     arguments.extend(["--jobs", "24", "--timeout", "60"]);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let images = images(folder.path());
+    arguments.extend(images.iter().flat_map(|image| ["--firmware", image]));
     let found = run_whole("lwm2m-client against the cases, with lwm2m-server", &arguments);
     assert!(failed(&found).is_empty(), "{:?}", failed(&found));
     assert_eq!((count(&found, "pass"), count(&found, "not applicable")), (0, 0));

@@ -143,6 +143,8 @@ pub struct Client<
     pub(crate) selection: crate::composite::Selection,
     #[cfg(feature = "send")]
     pub(crate) report: Option<crate::send::Report>,
+    #[cfg(feature = "offline")]
+    pub(crate) offline: crate::offline::Offline,
     /// What a server wants back with the next request.
     pub(crate) echo: Option<Echo>,
     /// A body that is being assembled, or a record on its way to storage.
@@ -196,6 +198,8 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             selection: crate::composite::Selection::NONE,
             #[cfg(feature = "send")]
             report: None,
+            #[cfg(feature = "offline")]
+            offline: crate::offline::Offline::default(),
             echo: None,
             body: Vec::new(),
             closed: 0,
@@ -227,6 +231,10 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         rng: &mut Rng<'_>,
     ) {
         self.now = now;
+        #[cfg(feature = "offline")]
+        if self.offline.is_offline {
+            return;
+        }
         self.receive(now, account.index(), datagram, objects, rng);
         self.advance(now, rng);
     }
@@ -273,6 +281,10 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.is_due {
             return Some(self.now);
+        }
+        #[cfg(feature = "offline")]
+        if self.offline.is_offline {
+            return self.next_report();
         }
         let sessions = (0..S).filter_map(|slot| self.session_timeout(slot)).min();
         let reports = self.next_report();
@@ -326,6 +338,18 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
             session.registration.due.refresh = true;
         }
         self.is_due = true;
+    }
+
+    /// Says that datagrams leave from another address from now on: an Update in the session shows it to a server, and one without
+    /// security is registered with anew (LwM2M Core 1.1.1 §6.2.1).
+    pub fn address_changed(&mut self) {
+        self.update();
+        for slot in 0..S {
+            let session = self.sessions.get(slot).and_then(Option::as_ref);
+            if session.is_some_and(|it| matches!(it.link, Link::Plain) && it.registration.is_alive()) {
+                self.reconnect(self.now, slot, Reason::AddressChanged);
+            }
+        }
     }
 
     /// Starts a bootstrap, unless one is under way.

@@ -99,6 +99,8 @@ pub enum Reason {
     Reset,
     /// The security association was closed or lost.
     AssociationLost,
+    /// The device has another address, and nothing else tells the server who it is.
+    AddressChanged,
     /// The bootstrap server fell silent before Bootstrap-Finish.
     BootstrapTimeout,
     /// The account is not whole, or of a kind that this build does not support.
@@ -144,6 +146,7 @@ impl fmt::Display for Reason {
             Reason::Refused(code) => write!(f, "the server answered {}.{:02}", code >> 5, code & 0x1F),
             Reason::Reset => f.write_str("the server reset the exchange"),
             Reason::AssociationLost => f.write_str("the security association was lost"),
+            Reason::AddressChanged => f.write_str("the address of the device changed"),
             Reason::BootstrapTimeout => f.write_str("the bootstrap server did not finish in time"),
             Reason::Unsupported => {
                 f.write_str("the account is incomplete or its security mode is not supported")

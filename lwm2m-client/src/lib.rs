@@ -126,6 +126,8 @@ mod event;
 mod identity;
 mod lifecycle;
 mod management;
+#[cfg(feature = "offline")]
+mod offline;
 #[cfg(feature = "rpk")]
 mod pending;
 mod persist;
@@ -161,6 +163,8 @@ pub use identity::{CERTIFICATE_CAPACITY, Certificate};
 pub use identity::{Credential, FactoryAccount, IDENTITY_CAPACITY, PresharedKey, SECRET_CAPACITY, provision};
 #[cfg(feature = "rpk")]
 pub use identity::{PRIVATE_KEY_CAPACITY, RawPublicKey};
+#[cfg(feature = "offline")]
+pub use offline::{KEPT_MAX, NotYet};
 pub use persist::{Action, Key, RECORD_CAPACITY, StoreId, Stored};
 pub use registration::MAX_TRANSMIT_WAIT;
 #[cfg(all(feature = "std", feature = "rpk"))]

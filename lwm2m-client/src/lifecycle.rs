@@ -27,6 +27,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// Does what is due.
     pub(crate) fn advance(&mut self, now: Instant, rng: &mut Rng<'_>) {
         self.is_due = false;
+        #[cfg(feature = "offline")]
+        if self.offline.is_offline {
+            return;
+        }
         if !core::mem::replace(&mut self.is_started, true) {
             self.load(AfterLoad::Restart);
         }

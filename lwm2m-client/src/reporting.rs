@@ -25,7 +25,7 @@ use crate::session::REQUEST_COPY;
 const CONFIRMED_EVERY: u32 = 24 * 3600;
 
 /// The largest block of a Confirmable notification, which is kept with its header, token and options.
-const LARGEST_KEPT: usize = REQUEST_COPY - 48;
+pub(crate) const LARGEST_KEPT: usize = REQUEST_COPY - 48;
 
 /// Seconds between Non-confirmable notifications to one server on average (RFC 7641 §4.5.1), and how many of them may go out
 /// together before the others wait for an acknowledgement.
@@ -158,6 +158,16 @@ impl Attached {
     }
 }
 
+/// The operation that an observation repeats: of one place, or of those of a composite observation.
+fn read<'p>(path: Path, places: &'p [Path], format: Format) -> Operation<'p> {
+    #[cfg(feature = "composite")]
+    if !places.is_empty() {
+        return Operation::ReadComposite { paths: Paths::List(places), accept: Some(format) };
+    }
+    let _ = places;
+    Operation::Read { target: path.into(), accept: Some(format) }
+}
+
 /// All observations and attributes.
 pub(crate) struct Reporting<const O: usize, const T: usize> {
     /// Who was notified longest ago comes first.
@@ -180,6 +190,18 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     /// The sequence number of the answer that begins an observation.
     pub(crate) fn advance(&mut self) -> u32 {
         self.sequence.advance()
+    }
+
+    /// The places of a composite observation; none of one place.
+    #[cfg(feature = "composite")]
+    fn places_at(&self, index: usize) -> crate::composite::Places {
+        let part = self.observations.get(index).and_then(Observation::part);
+        part.map(|(slot, token, _)| self.places_of(slot, token)).unwrap_or_default()
+    }
+
+    #[cfg(not(feature = "composite"))]
+    fn places_at(&self, _: usize) -> [Path; 0] {
+        []
     }
 
     #[cfg(feature = "composite")]
@@ -279,6 +301,51 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
         Ok(())
     }
 
+    /// Session and server of an observation, by its place.
+    #[cfg(feature = "offline")]
+    pub(crate) fn observer_at(&self, index: usize) -> Option<(usize, ShortServerId)> {
+        self.observations.get(index).map(|observation| (usize::from(observation.slot), observation.server))
+    }
+
+    /// Its token and format.
+    #[cfg(feature = "offline")]
+    pub(crate) fn observed_as(&self, index: usize) -> Option<(Token, Format)> {
+        self.observations.get(index).map(|observation| (observation.observer.token, observation.format))
+    }
+
+    /// Calls `with` with what it repeats.
+    #[cfg(feature = "offline")]
+    pub(crate) fn read_of<R>(&self, index: usize, with: impl FnOnce(&Operation<'_>) -> R) -> Option<R> {
+        let observation = self.observations.get(index)?;
+        Some(with(&read(observation.path, &self.places_at(index), observation.format)))
+    }
+
+    /// The session of the observation with this token of a server, if it had begun by then.
+    #[cfg(feature = "offline")]
+    pub(crate) fn slot_of(&self, server: ShortServerId, token: Token, by: Instant) -> Option<usize> {
+        let is_it = |observation: &&Observation| {
+            observation.server == server
+                && observation.observer.token == token
+                && observation.confirmed_at <= by
+        };
+        self.observations.iter().find(is_it).map(|observation| usize::from(observation.slot))
+    }
+
+    /// Who observes with this token.
+    #[cfg(feature = "offline")]
+    pub(crate) fn observer_of(&self, slot: usize, token: Token) -> Option<Observer> {
+        let found = self.observations.iter().find(|observation| observation.is(slot, token));
+        found.map(|observation| observation.observer.clone())
+    }
+
+    /// The observation with this token is notified once more, whether something changed or not.
+    #[cfg(feature = "offline")]
+    pub(crate) fn repeat(&mut self, slot: usize, token: Token) {
+        for observation in self.observations.iter_mut().filter(|observation| observation.is(slot, token)) {
+            observation.progress.due = true;
+        }
+    }
+
     fn detach(&mut self, is_meant: &dyn Fn(&Attached) -> bool) {
         self.attached.retain(|attached| !is_meant(attached));
     }
@@ -305,7 +372,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let next = self.reporting.observations.iter().filter_map(|observation| {
             let session = self.sessions.get(usize::from(observation.slot))?.as_ref()?;
             // Without room for another message the peer's own timeout comes first.
-            if !session.peer.as_ref()?.can_request(self.now) {
+            let waits = !session.peer.as_ref()?.can_request(self.now);
+            #[cfg(feature = "offline")]
+            let waits = match self.offline.is_offline {
+                true => !self.is_stored_for(observation.server),
+                false => waits || self.offline.is_behind(),
+            };
+            if waits {
                 return None;
             }
             match self.attributes_of(observation).decide(self.now, &observation.progress) {
@@ -330,6 +403,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if !session.registration.is_alive() || !session.peer.as_ref()?.can_request(now) {
             return None;
         }
+        #[cfg(feature = "offline")]
+        if self.offline.is_behind() {
+            return None;
+        }
         for index in 0..self.reporting.observations.len() {
             if !self.is_notification_due(now, slot, index, objects) {
                 continue;
@@ -352,7 +429,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         None
     }
 
-    fn is_notification_due(
+    pub(crate) fn is_notification_due(
         &mut self,
         now: Instant,
         slot: usize,
@@ -400,11 +477,6 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(observation) = self.reporting.observations.get(index) else { return Err(SendError::Full) };
         let Observation { slot, path, format, confirmed_at, .. } = *observation;
         let slot = usize::from(slot);
-        #[cfg(feature = "composite")]
-        let places = match observation.part() {
-            Some((slot, token, _)) => self.reporting.places_of(slot, token),
-            None => Default::default(),
-        };
         let observer = observation.observer.clone();
         let session = self.session_mut(slot).ok_or(SendError::Full)?;
         let (room, has_room) = (session.room(), session.pace.has_room(now));
@@ -421,13 +493,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             max_age: None,
         };
         let mut writer = Writer::new(out, room, Code::CONTENT);
-        let read = Operation::Read { target: path.into(), accept: Some(format) };
-        #[cfg(feature = "composite")]
-        let read = if places.is_empty() {
-            read
-        } else {
-            Operation::ReadComposite { paths: Paths::List(&places), accept: Some(format) }
-        };
+        let places = self.reporting.places_at(index);
+        let read = read(path, &places, format);
         let served = self.write_content(slot, &read, Serve::new(None, szx), &head, &mut writer, objects);
         let (is_gone, delivery) = match served {
             Ok(_) => (false, delivery),
@@ -449,17 +516,29 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if is_gone {
             self.reporting.cancel(slot, observer.token);
         } else {
-            // Behind the others: where only one can go out at a time all have their turn.
-            let is_told = |observation: &Observation| observation.is(slot, observer.token);
-            for _ in 0..self.reporting.observations.iter().filter(|told| is_told(told)).count() {
-                let index = self.reporting.observations.iter().position(is_told).unwrap_or_default();
-                let mut observation = self.reporting.observations.remove(index);
-                let number = self.number_at(observation.path, objects);
-                observation.notified(now, number, delivery);
-                let _ = self.reporting.observations.push(observation);
-            }
+            self.told(now, slot, observer.token, delivery, objects);
         }
         Ok(sent)
+    }
+
+    /// The observation with this token was notified. It goes behind the others: where only one can go out at a time all have
+    /// their turn.
+    pub(crate) fn told(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        token: Token,
+        delivery: Delivery,
+        objects: &mut [&mut dyn Object],
+    ) {
+        let is_told = |observation: &Observation| observation.is(slot, token);
+        for _ in 0..self.reporting.observations.iter().filter(|told| is_told(told)).count() {
+            let index = self.reporting.observations.iter().position(is_told).unwrap_or_default();
+            let mut observation = self.reporting.observations.remove(index);
+            let number = self.number_at(observation.path, objects);
+            observation.notified(now, number, delivery);
+            let _ = self.reporting.observations.push(observation);
+        }
     }
 }
 

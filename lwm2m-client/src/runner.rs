@@ -3,6 +3,8 @@
 //! One thread for each socket hands datagrams on; everything else happens in [`Runner::turn`]. Invariant: what arrives on
 //! a socket that was replaced never reaches the client.
 
+#[cfg(feature = "offline")]
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use lwm2m_coap::Instant;
 use lwm2m_objects::Object;
 
 use crate::client::{Client, Config};
+use crate::error::StoreError;
 use crate::event::{AccountId, Event, Notice};
 use crate::store::Store;
 
@@ -23,6 +26,10 @@ pub type StdClient<'a> = Client<'a, 6, 16, 32, 16, 8192>;
 
 /// How long a receiving thread sleeps before it looks whether it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How many notifications are kept while there is no network; the oldest go.
+#[cfg(feature = "offline")]
+const KEPT: usize = 1024;
 
 /// A client with its sockets and its storage.
 pub struct Runner<'a> {
@@ -35,6 +42,10 @@ pub struct Runner<'a> {
     receiver: Receiver<Datagram>,
     started: Clock,
     last_sent: Instant,
+    #[cfg(feature = "offline")]
+    kept: VecDeque<Vec<u8>>,
+    sent: Vec<usize>,
+    received: Option<usize>,
     buffer: Vec<u8>,
     #[cfg(feature = "rpk")]
     signer: Option<Signer<'a>>,
@@ -45,6 +56,7 @@ pub struct Runner<'a> {
 pub type Signer<'a> = Box<dyn FnMut(u16, &[u8; 32]) -> Option<[u8; dtls_psk::SIGNATURE]> + Send + 'a>;
 
 struct Socket {
+    account: AccountId,
     generation: u64,
     socket: UdpSocket,
     is_wanted: Arc<AtomicBool>,
@@ -76,6 +88,10 @@ impl<'a> Runner<'a> {
             receiver,
             started: Clock::now(),
             last_sent: Instant::from_millis(0),
+            #[cfg(feature = "offline")]
+            kept: VecDeque::new(),
+            sent: Vec::new(),
+            received: None,
             buffer: vec![0; config.mtu],
             #[cfg(feature = "rpk")]
             signer: None,
@@ -102,7 +118,58 @@ impl<'a> Runner<'a> {
     /// Starts over as after a power loss: the storage stays, everything else is lost.
     pub fn reboot(&mut self) {
         self.sockets = Default::default();
+        #[cfg(feature = "offline")]
+        self.kept.clear();
         *self.client = Client::new(self.config);
+    }
+
+    /// Starts over with what left the factory: `provision` fills the storage, which holds nothing any more.
+    ///
+    /// # Errors
+    /// The storage failed; at the next start it is empty, or as it was.
+    pub fn factory_reset(
+        &mut self,
+        provision: impl FnOnce(&mut Store) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.store.clear()?;
+        provision(&mut self.store)?;
+        self.reboot();
+        Ok(())
+    }
+
+    /// Says whether there is a network. Without one nothing is sent; the last 1,024 notifications for servers that want them kept
+    /// (`/1/x/6`) go out afterwards.
+    #[cfg(feature = "offline")]
+    pub fn set_offline(&mut self, is_offline: bool) {
+        if is_offline {
+            self.client.go_offline();
+        } else {
+            self.client.go_online();
+        }
+    }
+
+    /// Goes on over new sockets towards the same servers: the device is in another network.
+    pub fn network_changed(&mut self) {
+        for index in 0..self.sockets.len() {
+            let Some(place) = self.sockets.get(index).and_then(Option::as_ref) else { continue };
+            let Ok(remote) = place.socket.peer_addr() else { continue };
+            let account = place.account;
+            let changed = open((remote.ip(), remote.port())).and_then(|socket| self.adopt(account, socket));
+            if let Err(error) = changed {
+                tracing::warn!(%error, "no new socket towards a server");
+            }
+        }
+        self.client.address_changed();
+    }
+
+    /// The lengths of the datagrams that the last turn sent, in bytes.
+    pub fn sent(&self) -> &[usize] {
+        &self.sent
+    }
+
+    /// The length of the datagram that the last turn received, in bytes.
+    pub fn received(&self) -> Option<usize> {
+        self.received
     }
 
     /// Waits for the network or for the clock, `wait` at most, and does what is due. Returns what happened.
@@ -111,13 +178,17 @@ impl<'a> Runner<'a> {
         let due = self.client.poll_timeout().map(|at| at.since(self.now()));
         let received = self.receiver.recv_timeout(due.unwrap_or(wait).min(wait)).ok();
         let now = self.now();
+        (self.received, self.sent) = (None, Vec::new());
         match received.filter(|datagram| self.is_current(datagram)) {
             Some(mut datagram) => {
+                self.received = Some(datagram.bytes.len());
                 self.client.handle(now, datagram.account, &mut datagram.bytes, objects, &mut rng);
             }
             None => self.client.handle_timeout(now, objects, &mut rng),
         }
         let mut notices = Vec::new();
+        #[cfg(feature = "offline")]
+        self.keep(objects);
         loop {
             self.send(objects);
             if !self.act(&mut notices) {
@@ -143,6 +214,33 @@ impl<'a> Runner<'a> {
         socket.is_some_and(|socket| socket.generation == datagram.generation)
     }
 
+    /// Puts away what is due without a network, and sends it when there is one.
+    #[cfg(feature = "offline")]
+    fn keep(&mut self, objects: &mut [&mut dyn Object]) {
+        let now = self.now();
+        let mut space = [0; crate::offline::KEPT_MAX];
+        while let Some(kept) = self.client.poll_kept(now, &mut space, objects) {
+            self.kept.push_back(kept.to_vec());
+            if self.kept.len() > KEPT {
+                self.kept.pop_front();
+                self.client.drop_kept();
+            }
+        }
+        while let Some(kept) = self.kept.front() {
+            let mut rng = fill_with_randomness;
+            match self.client.transmit_kept(now, kept, &mut self.buffer, &mut rng) {
+                Ok(Some((account, datagram))) => {
+                    self.last_sent = now;
+                    self.sent.push(datagram.len());
+                    transmit(&self.sockets, account, datagram);
+                }
+                Ok(None) => {}
+                Err(_) => return,
+            }
+            self.kept.pop_front();
+        }
+    }
+
     fn send(&mut self, objects: &mut [&mut dyn Object]) {
         let mut rng = fill_with_randomness;
         let now = self.now();
@@ -150,12 +248,8 @@ impl<'a> Runner<'a> {
             self.client.poll_transmit(now, &mut self.buffer, objects, &mut rng)
         {
             self.last_sent = now;
-            if let Some(Some(socket)) = self.sockets.get(account.index())
-                && let Err(error) = socket.socket.send(datagram)
-            {
-                // As lost on the way: the client sends again.
-                tracing::debug!(%error, "a datagram could not be sent");
-            }
+            self.sent.push(datagram.len());
+            transmit(&self.sockets, account, datagram);
         }
     }
 
@@ -172,7 +266,7 @@ impl<'a> Runner<'a> {
             }
             Some(Event::Load { id, key }) => self.client.loaded(id, self.store.load(key)),
             Some(Event::Resolve { account, host, port }) => {
-                let socket = open(host, port);
+                let socket = open((host, port));
                 let is_found = match socket {
                     Ok(socket) => self.adopt(account, socket).is_ok(),
                     Err(error) => {
@@ -217,15 +311,24 @@ impl<'a> Runner<'a> {
             }
         })?;
         if let Some(place) = self.sockets.get_mut(account.index()) {
-            *place = Some(Socket { generation, socket, is_wanted });
+            *place = Some(Socket { account, generation, socket, is_wanted });
         }
         Ok(())
     }
 }
 
-fn open(host: &str, port: u16) -> io::Result<UdpSocket> {
+fn transmit(sockets: &[Option<Socket>], account: AccountId, datagram: &[u8]) {
+    if let Some(Some(socket)) = sockets.get(account.index())
+        && let Err(error) = socket.socket.send(datagram)
+    {
+        // As lost on the way: the client sends again.
+        tracing::debug!(%error, "a datagram could not be sent");
+    }
+}
+
+fn open(remote: impl ToSocketAddrs) -> io::Result<UdpSocket> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
+    for address in remote.to_socket_addrs()? {
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

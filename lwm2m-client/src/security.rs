@@ -484,6 +484,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         self.now = now;
         let length = out.len().min(self.config.mtu);
         let out = out.get_mut(..length)?;
+        #[cfg(feature = "offline")]
+        if self.offline.is_offline {
+            return None;
+        }
         for slot in 0..S {
             if let Some(range) = self.transmit(now, slot, out, objects, rng) {
                 let account = crate::AccountId(u8::try_from(slot).ok()?);
@@ -507,17 +511,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             return Some(0..length);
         }
         let room = self.session_mut(slot)?.room();
-        #[cfg(feature = "record-size-limit")]
-        let out = {
-            let longest = match &self.session_mut(slot)?.link {
-                Link::Secured(connection) => connection.longest_payload(),
-                #[cfg(feature = "resumption")]
-                Link::Resumed => self.running(slot, |connection| connection.longest_payload())?,
-                _ => usize::MAX,
-            };
-            let length = room.head.saturating_add(longest).saturating_add(room.tail).min(out.len());
-            out.get_mut(..length)?
-        };
+        let out = self.within_limit(slot, out)?;
         let behind = out.get_mut(room.head..)?;
         let length = behind.len().saturating_sub(room.tail);
         let range = match self.session_mut(slot)?.peer.as_mut()?.poll_transmit(now, behind.get_mut(..length)?)
@@ -534,6 +528,31 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     Some(room.head..room.head.saturating_add(length))
                 })?,
         };
+        self.seal(slot, out, range)
+    }
+
+    /// As much of a buffer as a record to this server may take.
+    #[cfg(feature = "record-size-limit")]
+    pub(crate) fn within_limit<'o>(&mut self, slot: usize, out: &'o mut [u8]) -> Option<&'o mut [u8]> {
+        let room = self.session_mut(slot)?.room();
+        let longest = match &self.session_mut(slot)?.link {
+            Link::Secured(connection) => connection.longest_payload(),
+            #[cfg(feature = "resumption")]
+            Link::Resumed => self.running(slot, |connection| connection.longest_payload())?,
+            _ => usize::MAX,
+        };
+        let length = room.head.saturating_add(longest).saturating_add(room.tail).min(out.len());
+        out.get_mut(..length)
+    }
+
+    #[cfg(not(feature = "record-size-limit"))]
+    #[expect(clippy::unused_self, reason = "there is no limit")]
+    pub(crate) fn within_limit<'o>(&mut self, _: usize, out: &'o mut [u8]) -> Option<&'o mut [u8]> {
+        Some(out)
+    }
+
+    /// Makes a datagram of the message in `out`.
+    pub(crate) fn seal(&mut self, slot: usize, out: &mut [u8], range: Range<usize>) -> Option<Range<usize>> {
         #[cfg(feature = "std")]
         self.show(slot, true, out.get(range.clone()).unwrap_or_default());
         match &mut self.session_mut(slot)?.link {

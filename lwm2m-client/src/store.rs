@@ -81,6 +81,19 @@ impl Store {
         }
     }
 
+    /// Removes everything: a device that returns to what left the factory.
+    ///
+    /// # Errors
+    /// The file system failed.
+    pub fn clear(&mut self) -> Stored {
+        self.staged.clear();
+        // Nothing that a restart could go back to, before there is nothing.
+        self.confirm()?;
+        self.write("current", &Records::new())?;
+        self.current = Records::new();
+        Ok(())
+    }
+
     fn commit(&mut self) -> Stored {
         let mut next = self.current.clone();
         for (key, value) in core::mem::take(&mut self.staged) {

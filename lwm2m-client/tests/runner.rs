@@ -1,4 +1,4 @@
-//! The runner over real sockets on loopback, with a secure element that signs.
+//! The runner over real sockets on loopback.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::net::{SocketAddr, UdpSocket};
@@ -12,8 +12,8 @@ use dtls_psk::{
 use lwm2m_client::objects::Object;
 use lwm2m_client::simulated::Device;
 use lwm2m_client::{
-    Config, FactoryAccount, Key, Notice, RawPublicKey, Runner, Server, ShortServerId, Store, provision,
-    raw_public_key,
+    Config, FactoryAccount, Key, Notice, RawPublicKey, Runner, Server, ShortServerId, Store, StoreError,
+    provision, raw_public_key,
 };
 use lwm2m_coap::Code;
 
@@ -131,4 +131,77 @@ fn a_device_registers_with_a_key_that_only_its_secure_element_has() {
     assert_eq!(presented.recv().unwrap(), public);
     drop(runner);
     assert_eq!(asked, [1]);
+}
+
+/// Answers every registration, and tells where it came from.
+fn register_all(socket: UdpSocket) -> mpsc::Receiver<SocketAddr> {
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let (message, token) = (&buffer[..length], usize::from(buffer[0] & 0x0f));
+            if message[1] != Code::POST.as_u8() {
+                continue;
+            }
+            let mut answer = vec![0x60 | message[0] & 0x0f, Code::CREATED.as_u8(), message[2], message[3]];
+            answer.extend(&message[4..][..token]);
+            answer.extend([0x82, b'r', b'd', 0x01, b'1']);
+            socket.send_to(&answer, from).unwrap();
+            if sender.send(from).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn turn_until_registered(runner: &mut Runner<'_>) {
+    let mut device = Device::new("1");
+    let mut objects: [&mut dyn Object; 1] = [&mut device];
+    let is_registered = |notice: &Notice| matches!(notice, Notice::Registered { .. });
+    while !runner.turn(&mut objects, Duration::from_secs(1)).iter().any(is_registered) {}
+}
+
+fn leave_factory(uri: &str, store: &mut Store) -> Result<(), StoreError> {
+    let server = Server::new(0, ShortServerId::FIRST, 86_400);
+    provision(&[FactoryAccount::server(0, uri, server, None)], &mut |action| store.apply(action))
+}
+
+#[test]
+fn in_another_network_a_device_without_security_registers_from_its_new_address() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let uri = format!("coap://{}", socket.local_addr().unwrap());
+    let registered = register_all(socket);
+    let mut store = Store::in_memory();
+    leave_factory(&uri, &mut store).unwrap();
+    let mut runner = Runner::new(Config::new("urn:dev:runner"), store);
+    turn_until_registered(&mut runner);
+    assert!(runner.received().is_some());
+    runner.network_changed();
+    turn_until_registered(&mut runner);
+    let addresses = [registered.recv().unwrap(), registered.recv().unwrap()];
+    assert_ne!(addresses[0], addresses[1]);
+}
+
+#[test]
+fn a_factory_reset_leaves_nothing_but_the_accounts_of_the_factory() {
+    let sockets = [UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap()];
+    let uris = sockets.each_ref().map(|socket| format!("coap://{}", socket.local_addr().unwrap()));
+    let registered = sockets.map(register_all);
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path()).unwrap();
+    let server = Server::new(7, ShortServerId::FIRST, 86_400);
+    let other = FactoryAccount::server(7, &uris[0], server, None);
+    provision(&[other], &mut |action| store.apply(action)).unwrap();
+    let mut runner = Runner::new(Config::new("urn:dev:runner"), store);
+    turn_until_registered(&mut runner);
+    assert!(registered[0].recv().is_ok());
+    runner.factory_reset(|store| leave_factory(&uris[1], store)).unwrap();
+    turn_until_registered(&mut runner);
+    assert!(registered[1].recv().is_ok());
+    drop(runner);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.load(Key::Server(7)), None);
+    assert!(store.load(Key::Server(0)).is_some());
 }

@@ -2,7 +2,17 @@
 //!
 //! Invariant: a definition that a device does not use costs it nothing.
 
-use crate::{ObjectDef, object};
+mod application;
+mod connectivity;
+mod core;
+mod ipso;
+
+pub use self::application::*;
+pub use self::connectivity::*;
+pub use self::core::*;
+pub use self::ipso::*;
+
+use crate::ObjectDef;
 
 /// Returns the definition of an object that is known here.
 pub fn definition(object: u16) -> Option<&'static ObjectDef> {
@@ -75,225 +85,64 @@ pub static ALL: &[&ObjectDef] = &[
     &FIRMWARE_UPDATE,
     &LOCATION,
     &CONNECTIVITY_STATISTICS,
+    &SOFTWARE_MANAGEMENT,
+    &CELLULAR_CONNECTIVITY,
+    &APN_CONNECTION_PROFILE,
+    &WLAN_CONNECTIVITY,
+    &BEARER_SELECTION,
+    &PORTFOLIO,
+    &BINARY_APP_DATA_CONTAINER,
+    &EVENT_LOG,
+    &GENERIC_SENSOR,
+    &ILLUMINANCE,
+    &PRESENCE,
     &TEMPERATURE,
     &HUMIDITY,
+    &POWER_MEASUREMENT,
+    &ACTUATION,
+    &SET_POINT,
+    &LOAD_CONTROL,
+    &LIGHT_CONTROL,
+    &POWER_CONTROL,
+    &ACCELEROMETER,
+    &MAGNETOMETER,
+    &BAROMETER,
+    &VOLTAGE,
+    &CURRENT,
+    &FREQUENCY,
+    &DEPTH,
+    &PERCENTAGE,
+    &ALTITUDE,
+    &LOAD,
+    &PRESSURE,
+    &LOUDNESS,
+    &CONCENTRATION,
+    &ACIDITY,
+    &CONDUCTIVITY,
+    &POWER,
+    &POWER_FACTOR,
+    &DISTANCE,
+    &ENERGY,
+    &DIRECTION,
+    &TIME,
+    &GYROMETER,
+    &COLOUR,
+    &IPSO_LOCATION,
+    &POSITIONER,
+    &BUZZER,
+    &AUDIO_CLIP,
+    &TIMER,
+    &ADDRESSABLE_TEXT_DISPLAY,
+    &ON_OFF_SWITCH,
+    &DIMMER,
+    &UP_DOWN_CONTROL,
+    &MULTIPLE_AXIS_JOYSTICK,
+    &RATE,
+    &PUSH_BUTTON,
+    &MULTI_STATE_SELECTOR,
+    &BITMAP,
+    &STOPWATCH,
 ];
-
-object! {
-    /// Security: how to reach a server and how to prove who one is.
-    pub SECURITY = 0 version 1.2, multiple, mandatory {
-        0   -  S M String in 0, 255;
-        1   -  S M Boolean;
-        2   -  S M Integer in 0, 4;
-        3   -  S M Opaque;
-        4   -  S M Opaque;
-        5   -  S M Opaque;
-        6   -  S O Integer in 0, 255;
-        // 6 and 16 to 48 bytes; but servers write them empty for an account that is not reached by SMS.
-        7   -  S O Opaque in 0, 6;
-        8   -  S O Opaque in 0, 48;
-        9   -  S O String;
-        // 1 to 65534; but some write 0 or 65535 for the account of a Bootstrap-Server, which has none.
-        10  -  S O Integer in 0, 65535;
-        11  -  S O Integer;
-        12  -  S O Integer;
-        13  -  S O Unsigned in 0, 3;
-        14  -  S O String;
-        15  -  S O Unsigned in 0, 3;
-        16  -  M O Unsigned;
-        17  -  S O ObjectLink;
-        18  -  M O Unsigned in 0, 65535;
-        19  -  M O Unsigned in 0, 65535;
-        20  -  M O Unsigned in 0, 65535;
-        21  -  M O Unsigned in 0, 65535;
-        22  -  S O Unsigned in 0, 65535;
-        23  -  S O Unsigned in 0, 65535;
-        24  -  S O Unsigned in 0, 65535;
-        25  -  M O String in 0, 255;
-        26  -  S O ObjectLink;
-        27  -  M O ObjectLink;
-        28  -  S O Integer in 0, 15;
-        29  -  S O Integer in 0, 15;
-        30  -  S O String;
-    }
-}
-
-object! {
-    /// Server: how a server is registered with.
-    pub SERVER = 1 version 1.2, multiple, mandatory {
-        0   R  S M Integer in 1, 65534;
-        1   RW S M Integer in 0, i32::MAX;
-        2   RW S O Integer in 0, i32::MAX;
-        3   RW S O Integer in 0, i32::MAX;
-        4   E  S O Nothing;
-        5   RW S O Integer in 0, i32::MAX;
-        6   RW S M Boolean;
-        7   RW S M String;
-        8   E  S M Nothing;
-        9   E  S O Nothing;
-        10  RW S O ObjectLink;
-        11  R  S O Unsigned in 0, 255;
-        12  R  S O Time;
-        13  R  S O Unsigned;
-        14  RW S O Unsigned;
-        15  R  S O Boolean;
-        16  R  S O Boolean;
-        17  RW S O Unsigned;
-        18  RW S O Unsigned;
-        19  RW S O Unsigned;
-        20  RW S O Unsigned;
-        21  RW S O Boolean;
-        22  RW S O String in 1, 1;
-        23  RW S O Boolean;
-        24  RW M O ObjectLink;
-        25  RW M O String;
-        26  RW S O Integer in 0, 1;
-        27  RW S O Unsigned in 0, 255;
-    }
-}
-
-object! {
-    /// Access Control: what servers may do with an instance.
-    pub ACCESS_CONTROL = 2 version 1.1, multiple, optional {
-        0   R  S M Integer in 1, 65534;
-        1   R  S M Integer in 0, 65535;
-        2   RW M O Integer in 0, 31;
-        3   RW S M Integer in 0, 65535;
-    }
-}
-
-object! {
-    /// Device: what the device is, and how it is.
-    pub DEVICE = 3 version 1.2, single, mandatory {
-        0   R  S O String;
-        1   R  S O String;
-        2   R  S O String;
-        3   R  S O String;
-        4   E  S M Nothing;
-        5   E  S O Nothing;
-        6   R  M O Integer in 0, 7;
-        7   R  M O Integer;
-        8   R  M O Integer;
-        9   R  S O Integer in 0, 100;
-        10  R  S O Integer;
-        11  R  M M Integer in 0, 32;
-        12  E  S O Nothing;
-        13  RW S O Time;
-        14  RW S O String;
-        15  RW S O String;
-        16  R  S M String;
-        17  R  S O String;
-        18  R  S O String;
-        19  R  S O String;
-        20  R  S O Integer in 0, 6;
-        21  R  S O Integer;
-        22  R  M O ObjectLink;
-    }
-}
-
-object! {
-    /// Connectivity Monitoring: over what the device is connected, and how well.
-    pub CONNECTIVITY_MONITORING = 4 version 1.3, single, optional {
-        0   R  S M Integer in 0, 50;
-        1   R  M M Integer in 0, 50;
-        2   R  S M Integer;
-        3   R  S O Integer;
-        4   R  M M String;
-        5   R  M O String;
-        6   R  S O Integer in 0, 100;
-        7   R  M O String;
-        8   R  S O Integer;
-        9   R  S O Integer in 0, 999;
-        10  R  S O Integer in 0, 999;
-        11  R  S O Integer;
-        12  R  S O Integer;
-        13  R  S O Integer in 0, 4;
-    }
-}
-
-object! {
-    /// Firmware Update.
-    pub FIRMWARE_UPDATE = 5 version 1.2, single, optional {
-        0   W  S M Opaque;
-        1   RW S M String in 0, 255;
-        2   E  S M Nothing;
-        3   R  S M Integer in 0, 3;
-        5   R  S M Integer in 0, 11;
-        6   R  S O String in 0, 255;
-        7   R  S O String in 0, 255;
-        8   R  M O Integer in 0, 5;
-        9   R  S M Integer in 0, 2;
-        10  E  S O Nothing;
-        11  RW S O Integer in 0, 2;
-        12  R  S O Time;
-        13  RW S O Unsigned;
-        14  RW S O Boolean;
-    }
-}
-
-object! {
-    /// Location: where the device is.
-    pub LOCATION = 6 version 1.0, single, optional {
-        0   R  S M Float;
-        1   R  S M Float;
-        2   R  S O Float;
-        3   R  S O Float;
-        4   R  S O Opaque;
-        5   R  S M Time;
-        6   R  S O Float;
-    }
-}
-
-object! {
-    /// Connectivity Statistics: how much was sent and received.
-    pub CONNECTIVITY_STATISTICS = 7 version 1.0, single, optional {
-        0   R  S O Integer;
-        1   R  S O Integer;
-        2   R  S O Integer;
-        3   R  S O Integer;
-        4   R  S O Integer;
-        5   R  S O Integer;
-        6   E  S M Nothing;
-        7   E  S M Nothing;
-        8   RW S O Integer;
-    }
-}
-
-object! {
-    /// Temperature: a sensor.
-    pub TEMPERATURE = 3303 version 1.1, multiple, optional {
-        5518 R  S O Time;
-        5601 R  S O Float;
-        5602 R  S O Float;
-        5603 R  S O Float;
-        5604 R  S O Float;
-        5605 E  S O Nothing;
-        5700 R  S M Float;
-        5701 R  S O String;
-        5750 RW S O String;
-        6042 R  S O Integer in 0, 23;
-        6049 R  S O Integer in 0, 100;
-        6050 R  S O Float in 0, 1;
-    }
-}
-
-object! {
-    /// Humidity: a sensor.
-    pub HUMIDITY = 3304 version 1.1, multiple, optional {
-        5518 R  S O Time;
-        5601 R  S O Float;
-        5602 R  S O Float;
-        5603 R  S O Float;
-        5604 R  S O Float;
-        5605 E  S O Nothing;
-        5700 R  S M Float;
-        5701 R  S O String;
-        5750 RW S O String;
-        6042 R  S O Integer in 0, 23;
-        6049 R  S O Integer in 0, 100;
-        6050 R  S O Float in 0, 1;
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -57,7 +57,7 @@
 //! with its [`Outcome`]:
 //!
 //! ```
-//! # use lwm2m_objects::{At, Object, ObjectDef, Value, ready::Temperature};
+//! # use lwm2m_objects::{At, Object, ObjectDef, Value, defs, ready::Sensor};
 //! use lwm2m_coap::{Buffer, Code, Message, Writer};
 //! use lwm2m_objects::{Context, Tree, mapping};
 //!

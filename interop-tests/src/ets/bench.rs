@@ -16,7 +16,8 @@ use lwm2m_server::credentials::{
 use lwm2m_server::driver::{self, StartError};
 use lwm2m_server::endpoint::{Addresses, Config};
 use lwm2m_server::keys::ServerKeys;
-use lwm2m_server::store::{RedbStore, Sealer, StoreError};
+use lwm2m_server::queue::{Limits, Queue};
+use lwm2m_server::store::{RedbStore, Sealer, Store, StoreError};
 use lwm2m_server::{Path, Value};
 use tempfile::TempDir;
 
@@ -24,6 +25,7 @@ use crate::process::{free_port, local};
 
 use super::case::{Case, Enabler, Entry, Image, Literal, Script, Security};
 use super::certificates::Authority;
+use super::depot::Depot;
 use super::subject::Values;
 
 /// The servers that the clients under test meet.
@@ -35,6 +37,7 @@ pub struct Bench {
     authority: Authority,
     is_secure: bool,
     pub(crate) images: Images,
+    pub(crate) depot: Depot,
     files: TempDir,
 }
 
@@ -42,11 +45,18 @@ pub struct Bench {
 pub type Images = BTreeMap<Image, Vec<u8>>;
 
 /// One server.
-#[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) server: Server,
+    /// Where requests wait for devices that sleep.
+    pub(crate) queue: Queue,
     credentials: Arc<Credentials>,
     addresses: Addresses,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no bench.
@@ -62,7 +72,7 @@ pub enum BenchError {
     Enrol(OperatorError),
     /// Certificates cannot be made.
     Certificate(String),
-    /// The files with them cannot be written.
+    /// Files with them cannot be written, or images not be offered.
     Files(std::io::Error),
 }
 
@@ -74,7 +84,7 @@ impl fmt::Display for BenchError {
             Self::Start(error) => error.fmt(f),
             Self::Enrol(error) => write!(f, "a device cannot be enrolled: {error}"),
             Self::Certificate(error) => write!(f, "a certificate cannot be made: {error}"),
-            Self::Files(error) => write!(f, "a certificate cannot be written: {error}"),
+            Self::Files(error) => write!(f, "files and images cannot be offered: {error}"),
         }
     }
 }
@@ -101,7 +111,9 @@ impl Site {
             short_server_id,
             ..Settings::default()
         };
-        let credentials = Arc::new(Credentials::open(Arc::new(store), settings).map_err(BenchError::Store)?);
+        let store: Arc<dyn Store> = Arc::new(store);
+        let credentials = Credentials::open(Arc::clone(&store), settings).map_err(BenchError::Store)?;
+        let credentials = Arc::new(credentials);
         for role in Role::ALL {
             credentials.set_server_keys(role, keys.public(role));
         }
@@ -127,7 +139,9 @@ impl Site {
             ..driver::Settings::default()
         };
         let running = driver::start(settings, Arc::clone(&credentials)).await.map_err(BenchError::Start)?;
-        Ok(Self { server: running.server, addresses: running.addresses, credentials })
+        let queue =
+            Queue::start(running.server.clone(), store, Limits::default()).map_err(BenchError::Store)?;
+        Ok(Self { server: running.server, queue, addresses: running.addresses, credentials })
     }
 
     fn uris(&self, is_secure: bool) -> (String, String) {
@@ -158,7 +172,8 @@ impl Bench {
         let first = Site::start(is_secure, 1, keys("127.0.0.1")?, None).await?;
         let second = Site::start(is_secure, 2, keys("server.example.com")?, Some(NonZeroU8::MIN)).await?;
         let files = tempfile::tempdir().map_err(BenchError::Files)?;
-        Ok(Self { first, second, authority, is_secure, images, files })
+        let depot = Depot::start(images.clone()).map_err(BenchError::Files)?;
+        Ok(Self { first, second, authority, is_secure, images, depot, files })
     }
 
     /// Whether the clients come over DTLS.

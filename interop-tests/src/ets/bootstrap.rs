@@ -28,7 +28,7 @@ impl Run<'_> {
 
     pub(crate) async fn takes_write(&mut self, path: &str) -> Outcomes {
         let is_write = |seen: &Seen| is_from_server(seen, Code::PUT) && is_below(&seen.path, path);
-        let (request, answer) = self.exchange(&format!("PUT {path}/…"), is_write).await?;
+        let (request, answer) = self.exchange_whole(&format!("PUT {path}/…"), is_write).await?;
         is(&request, &answer, Code::CHANGED)
     }
 

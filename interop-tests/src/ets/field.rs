@@ -9,6 +9,7 @@ use lwm2m_coap::{Code, link};
 use lwm2m_objects::Path;
 use lwm2m_server::credentials::Role;
 use lwm2m_server::endpoint::Watcher;
+use lwm2m_server::queue::{Queued, State};
 use lwm2m_server::{
     Answer, Content, Direction, Discovered, Link, ObservationId, Operation, Packet, RequestError, WriteMode,
 };
@@ -20,7 +21,7 @@ use super::bench::Images;
 use super::case::{Case, Enabler, Entry, Security, Verdict};
 use super::message::Seen;
 use super::operated::{Running, Start, Wire};
-use super::operator::{Failure, Operator, Shown};
+use super::operator::{Failure, Operator, Shown, told};
 use super::run::{Client, Outcome, Outcomes, Run, Source, Stop, View};
 use super::step::Step;
 use super::subject::Values;
@@ -46,6 +47,9 @@ pub(crate) struct Post {
     /// What was observed, by the number of the observation.
     observed: Vec<Vec<Path>>,
 }
+
+/// How often a queued request is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What is known of a registration.
 pub(crate) enum Known {
@@ -110,6 +114,7 @@ pub async fn run_client(field: &Field, case: &Case, version: Enabler) -> Outcome
     let images = Images::new();
     let run = Run {
         images: &images,
+        depot: None,
         values,
         client: Client::Device(running),
         near: View::of(Source::Field(Box::new(post))),
@@ -276,17 +281,27 @@ impl Run<'_> {
     ) -> JoinHandle<Result<(), String>> {
         let endpoint = self.values.endpoint.clone();
         match &self.near.source {
-            Source::Bench { server, .. } => {
-                let server = server.clone();
+            Source::Bench { queue, .. } => {
+                let queue = queue.clone();
                 tokio::spawn(async move {
-                    let outcome = server.request(&endpoint, operation, patience).await;
-                    outcome.map(drop).map_err(|error| error.to_string())
+                    let actor = "lwm2m-interop".into();
+                    let queued = Queued { operation, priority: 0, expires: patience, actor };
+                    let id = queue.add(&endpoint, queued).await.map_err(|error| error.to_string())?;
+                    loop {
+                        let request =
+                            queue.request(&endpoint, id).await.map_err(|error| error.to_string())?;
+                        match request.map(|request| request.head.state) {
+                            Some(State::Done) => return Ok(()),
+                            Some(State::Queued | State::Sent) => tokio::time::sleep(LOOK).await,
+                            state => return Err(format!("the queued request is {state:?}")),
+                        }
+                    }
                 })
             }
             Source::Field(post) => {
                 let operator = post.operator.clone();
                 tokio::task::spawn_blocking(move || match operator.ask(&endpoint, &operation) {
-                    Ok(()) => Ok(()),
+                    Ok(_) => Ok(()),
                     Err(Failure::Cannot(error) | Failure::Refused(error)) => Err(error),
                 })
             }
@@ -326,7 +341,7 @@ impl Run<'_> {
             },
         );
         let asking = tokio::task::spawn_blocking(move || match cancelled {
-            Some(paths) => operator.cancel(&endpoint, &paths),
+            Some(paths) => operator.cancel(&endpoint, &paths).map(|()| serde_json::Value::Null),
             None => operator.ask(&endpoint, &asked),
         });
         let mark = self.near.mark;
@@ -347,14 +362,14 @@ impl Run<'_> {
             let text = String::from_utf8_lossy(&answer.payload).into_owned();
             return Err(RequestError::Refused((answer.code.class(), answer.code.detail()), text));
         }
-        if taken.is_err() {
+        let Ok(said) = taken else {
             return Err(RequestError::Malformed("the server does not take what the device answered"));
-        }
-        Ok(self.answered(&operation, &answer))
+        };
+        Ok(self.answered(&operation, &answer, &said))
     }
 
     /// Why no request came.
-    async fn not_asked(&mut self, asking: JoinHandle<Result<(), Failure>>) -> RequestError {
+    async fn not_asked(&mut self, asking: JoinHandle<Result<serde_json::Value, Failure>>) -> RequestError {
         if !asking.is_finished() {
             return RequestError::NotSent;
         }
@@ -372,9 +387,14 @@ impl Run<'_> {
     }
 
     /// What an answer says.
-    fn answered(&mut self, operation: &Operation, answer: &Seen) -> Answer {
+    fn answered(&mut self, operation: &Operation, answer: &Seen, said: &serde_json::Value) -> Answer {
         let values = answer.values.iter().filter_map(|(at, value)| Some((*at, value.clone()?)));
-        let content = Content { format: answer.format.unwrap_or_default(), items: values.collect() };
+        let mut items: Vec<(Path, lwm2m_server::Value)> = values.collect();
+        if items.is_empty() && answer.has_payload {
+            // In blocks: what the server made of them.
+            items = told(said);
+        }
+        let content = Content { format: answer.format.unwrap_or_default(), items };
         match operation {
             Operation::Read { .. } | Operation::ReadComposite { .. } => Answer::Content(content),
             Operation::Observe { path, .. } => Answer::Observing(self.observing(vec![*path]), content),

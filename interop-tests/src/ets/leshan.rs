@@ -9,12 +9,12 @@ use serde_json::{Map, Value as Json, json};
 
 use super::operator::{Failure, Rest, joined};
 
-pub(crate) fn ask(rest: &Rest, endpoint: &str, operation: &Operation) -> Result<(), Failure> {
+pub(crate) fn ask(rest: &Rest, endpoint: &str, operation: &Operation) -> Result<Json, Failure> {
     let (method, path, body) = request(operation)?;
     let answer = rest.send(method, &format!("/api/clients/{endpoint}{path}"), body.as_ref())?;
     match answer.pointer("/success").and_then(Json::as_bool) {
         Some(false) => Err(Failure::Refused(answer.to_string())),
-        _ => Ok(()),
+        _ => Ok(answer),
     }
 }
 

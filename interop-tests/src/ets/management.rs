@@ -377,8 +377,10 @@ impl Run<'_> {
                 let bytes = self.images.get(&image).ok_or_else(|| missing(image))?;
                 Ok(Value::Opaque(bytes.to_vec()))
             }
-            Literal::ImageUri(_) => {
-                Err(Stop::NotApplicable("this runner offers no image for download".to_owned()))
+            Literal::ImageUri(image) => {
+                let depot = self.depot.filter(|_| self.images.contains_key(&image));
+                let depot = depot.ok_or_else(|| missing(image))?;
+                Ok(Value::String(depot.uri(image.name())))
             }
             other => plain_value(other).ok_or_else(|| Stop::failed("a value", other.to_string())),
         }

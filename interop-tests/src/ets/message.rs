@@ -26,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) format: Option<u16>,
     pub(crate) observe: Option<u32>,
     pub(crate) has_payload: bool,
+    /// Whether it carries all of its body, or the last block.
+    pub(crate) is_last: bool,
     /// What holds no values: link-format, a diagnostic text.
     pub(crate) payload: Vec<u8>,
     /// Values at their paths; `None` stands for one that is secret.
@@ -52,6 +54,7 @@ impl Seen {
             format: options.content_format().map(|format| format.0),
             observe: options.observe(),
             has_payload: packet.payload != Payload::Empty,
+            is_last: !matches!(options.block1(), Ok(Some(block)) if block.more()),
             payload: match &packet.payload {
                 Payload::Bytes(bytes) => bytes.to_vec(),
                 _ => Vec::new(),

@@ -7,6 +7,7 @@ mod bench;
 mod bootstrap;
 mod case;
 mod certificates;
+mod depot;
 mod discovering;
 mod field;
 mod leshan;

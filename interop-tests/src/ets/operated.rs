@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
-use lwm2m_client::objects::{Object, Version};
-use lwm2m_client::simulated::{Device, Location, Temperature};
+use lwm2m_client::objects::Version;
+use lwm2m_client::simulated::{Due, Objects};
 use lwm2m_client::{
     Binding, Config, Credential, FactoryAccount, NotSent, Role, Runner, Server, ShortServerId, Store,
     provision,
@@ -128,24 +128,23 @@ fn run(start: &Start, store: Store, is_stopped: &AtomicBool) {
         ..Config::new(&start.endpoint)
     };
     let mut runner = Runner::new(config, store);
-    let (mut device, mut temperature, mut location) =
-        (Device::new(&start.endpoint), Temperature::new(), Location::new());
+    let mut objects = Objects::new(&start.endpoint, &[]);
     let mut reported = Clock::now();
     while !is_stopped.load(Ordering::Relaxed) {
         let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
-        let samples = [device.sample(now), temperature.sample(now, 0), location.sample(now)];
-        for path in samples.into_iter().flatten() {
+        for path in objects.sample(now).into_iter().chain(objects.firmware.changes()) {
             runner.client().changed(path);
         }
-        let mut objects: [&mut dyn Object; 3] = [&mut device, &mut location, &mut temperature];
-        runner.turn(&mut objects, TURN);
+        runner.turn(&mut objects.all(), TURN);
         if reported.elapsed() >= REPORT && runner.client().is_registered() {
             // Muted, or the answer to the last one is awaited: the next one is soon.
             let _: Result<(), NotSent> = runner.client().send(ShortServerId::FIRST, &REPORTED);
             reported = Clock::now();
         }
-        if device.take_reboot() {
-            runner.reboot();
+        match objects.take_due() {
+            Some(Due::Reboot | Due::FactoryReset) => runner.reboot(),
+            Some(Due::Move) => runner.network_changed(),
+            None => {}
         }
     }
 }

@@ -214,15 +214,15 @@ impl Operator {
         }
     }
 
-    /// Makes the server ask an operation.
-    pub(crate) fn ask(&self, endpoint: &str, operation: &Operation) -> Result<(), Failure> {
+    /// Makes the server ask an operation; what it says of the answer.
+    pub(crate) fn ask(&self, endpoint: &str, operation: &Operation) -> Result<Json, Failure> {
         match self {
             Self::Ours(rest) => {
                 let (method, path, body) = ours(operation)?;
-                rest.send(method, &format!("/api/v1/devices/{endpoint}{path}"), body.as_ref()).map(drop)
+                rest.send(method, &format!("/api/v1/devices/{endpoint}{path}"), body.as_ref())
             }
             Self::Leshan(rest) => super::leshan::ask(rest, endpoint, operation),
-            Self::Prompt => self.tell(&format!("{endpoint}: {}", in_words(operation))),
+            Self::Prompt => self.tell(&format!("{endpoint}: {}", in_words(operation))).map(|()| Json::Null),
         }
     }
 
@@ -349,6 +349,12 @@ fn body(path: Path, values: &[(Path, Value)]) -> Json {
             }
             json!({ "resources": resources })
         }
+        3 if values.iter().any(|(at, _)| at.resource_instance_id().is_some()) => {
+            let several = values
+                .iter()
+                .filter_map(|(at, value)| Some((at.resource_instance_id()?.to_string(), typed(value))));
+            json!({ "values": several.collect::<Map<_, _>>() })
+        }
         _ => values.first().map(|(_, value)| typed(value)).unwrap_or_default(),
     }
 }
@@ -356,6 +362,27 @@ fn body(path: Path, values: &[(Path, Value)]) -> Json {
 fn typed(value: &Value) -> Json {
     let (kind, value) = values::emit(value);
     json!({ "type": kind, "value": value })
+}
+
+/// The values that our server tells of.
+pub(crate) fn told(answer: &Json) -> Vec<(Path, Value)> {
+    let rows = answer.pointer("/values").and_then(Json::as_array);
+    let value = |row: &Json| {
+        let path = row.get("path")?.as_str()?.parse().ok()?;
+        let value = row.get("value")?;
+        let value = match row.get("type")?.as_str()? {
+            "string" => Value::String(value.as_str()?.to_owned()),
+            "integer" => Value::Integer(value.as_i64()?),
+            "unsigned" => Value::Unsigned(value.as_u64()?),
+            "float" => Value::Float(value.as_f64()?),
+            "boolean" => Value::Boolean(value.as_bool()?),
+            "time" => Value::Time(value.as_i64()?),
+            "opaque" => Value::Opaque(hex::decode(value.as_str()?).ok()?),
+            _ => return None,
+        };
+        Some((path, value))
+    };
+    rows.into_iter().flatten().filter_map(value).collect()
 }
 
 pub(crate) fn joined(paths: &[Path]) -> String {

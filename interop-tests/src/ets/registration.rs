@@ -15,12 +15,15 @@ use super::run::{Client, Outcomes, Registered, Run, Source, Stop, after};
 /// What a clock and a busy machine may add to a time that the specification gives.
 pub(crate) const SLACK: Duration = Duration::from_millis(1500);
 
+/// Seconds in which a device that does not mind would have finished its handshake.
+const HANDSHAKE: u64 = 10;
+
 impl Run<'_> {
     /// 101: a Register with everything it must carry, and its 2.01.
     pub(crate) async fn registers(&mut self) -> Outcomes {
         let expected = "POST /rd?lt=&lwm2m=[&ep=][&b=]… with the object list";
         let (request, answer) =
-            self.exchange(expected, |seen| seen.asks(Code::POST, |path| path == "/rd")).await?;
+            self.exchange_whole(expected, |seen| seen.asks(Code::POST, |path| path == "/rd")).await?;
         let told = request.describe();
         match request.parameter("ep") {
             Some(endpoint) if endpoint == self.values.endpoint => {}
@@ -112,21 +115,45 @@ impl Run<'_> {
         is_changed(&request, &answer)
     }
 
-    /// An Update whose object list has an instance, and its 2.04.
+    /// An Update whose object list has an instance, and its 2.04. A device may send it before it is asked to.
     pub(crate) async fn updates_objects(&mut self, path: &'static str) -> Outcomes {
-        let expected = format!("POST {} with an object list that has {path}", self.location()?);
+        let location = self.location()?;
+        let expected = format!("POST {location} with an object list that has {path}");
+        let until = Instant::now().checked_add(self.patience).unwrap_or_else(Instant::now);
+        let mut at = 0;
+        let mut body = Vec::new();
         loop {
-            // One that comes before the device has told of the new instance is no mistake.
-            let (request, answer) = self.update(&expected).await?;
-            is_changed(&request, &answer)?;
-            let prefix = self.near.registered.as_ref().map_or("", |registered| registered.prefix.as_str());
-            let text = String::from_utf8_lossy(&request.payload);
-            let listed = link::parse(&text).filter_map(Result::ok);
-            let is_listed = listed.into_iter().any(|link| link.path().strip_prefix(prefix) == Some(path));
-            if is_listed {
-                return Ok(());
+            while let Some(seen) = self.near.log.get(at).cloned() {
+                at = at.saturating_add(1);
+                if !seen.asks(Code::POST, |path| path == location) {
+                    continue;
+                }
+                body.extend_from_slice(&seen.payload);
+                if seen.is_last {
+                    let answer = self.answer_from(at, &seen).await?;
+                    if self.lists(&core::mem::take(&mut body), path) {
+                        return is_changed(&seen, &answer);
+                    }
+                }
+            }
+            if !self.receive(until).await {
+                return Err(Stop::failed(expected, self.tell(0)));
             }
         }
+    }
+
+    async fn answer_from(&mut self, at: usize, request: &Seen) -> Outcomes<Seen> {
+        let mark = core::mem::replace(&mut self.near.mark, at);
+        let answer = self.answer(request).await;
+        self.near.mark = mark;
+        answer
+    }
+
+    /// Whether an object list has an instance.
+    fn lists(&self, body: &[u8], path: &str) -> bool {
+        let prefix = self.near.registered.as_ref().map_or("", |registered| registered.prefix.as_str());
+        let text = String::from_utf8_lossy(body);
+        link::parse(&text).filter_map(Result::ok).any(|link| link.path().strip_prefix(prefix) == Some(path))
     }
 
     /// 108: what the server takes the device for.
@@ -203,8 +230,8 @@ impl Run<'_> {
         };
         let until = after(request.at, Duration::from_secs(seconds).saturating_add(SLACK));
         while self.receive(until).await {}
-        let registers =
-            self.near.log.iter().filter(|seen| seen.asks(Code::POST, |path| path == "/rd")).count();
+        let is_register = |seen: &&Seen| seen.is_last && seen.asks(Code::POST, |path| path == "/rd");
+        let registers = self.near.log.iter().filter(is_register).count();
         match self.known().await {
             Known::Unknown => Err(Stop::failed("the client is registered", "it is not")),
             Known::Registered { location, .. }
@@ -260,29 +287,34 @@ impl Run<'_> {
 
     async fn update(&mut self, expected: &str) -> Outcomes<(Seen, Seen)> {
         let location = self.location()?;
-        self.exchange(expected, |seen| seen.asks(Code::POST, |path| path == location)).await
+        self.exchange_whole(expected, |seen| seen.asks(Code::POST, |path| path == location)).await
     }
 
-    /// 403: the handshake ends by the device, and no message came.
+    /// 403: a handshake begins and does not come to its end, and no message comes. What tells the server that the device broke it
+    /// off is not proven, so that it may learn of it late.
     pub(crate) async fn refuses_server(&mut self) -> Outcomes {
-        let until = Instant::now().checked_add(self.patience);
-        let seen = loop {
-            let Some(until) = until else { break None };
-            let Source::Bench { events, .. } = &mut self.near.source else { break None };
+        let until = Instant::now().checked_add(Duration::from_secs(HANDSHAKE)).unwrap_or_else(Instant::now);
+        let endpoint = self.values.endpoint.clone();
+        let Source::Bench { server, events, .. } = &mut self.near.source else {
+            return Err(Stop::NotApplicable("judges the client alone".to_owned()));
+        };
+        loop {
             match tokio::time::timeout_at(until, events.recv()).await {
-                Ok(Ok(Event::HandshakeRefused { reason, .. })) => break Some(reason),
-                Ok(Ok(Event::SessionEstablished { endpoint, .. })) if *endpoint == *self.values.endpoint => {
-                    return Err(Stop::failed("an alert of the device", "it finished the handshake"));
+                Ok(Ok(Event::SessionEstablished { endpoint: other, .. })) if *other == *endpoint => {
+                    return Err(Stop::failed("no session", "the device finished the handshake"));
                 }
                 Ok(Ok(_) | Err(RecvError::Lagged(_))) => {}
-                Ok(Err(RecvError::Closed)) | Err(_) => break None,
+                Ok(Err(RecvError::Closed)) | Err(_) => break,
             }
-        };
+        }
+        let counters = server.counters().await;
+        let begun =
+            counters.iter().find(|(name, _)| *name == "handshakes_begun").map_or(0, |(_, count)| *count);
         self.catch_up().await;
-        match seen {
-            Some(_) if self.near.log.is_empty() => Ok(()),
-            Some(_) => Err(Stop::failed("no message of the device", self.tell(0))),
-            None => Err(Stop::failed("an alert of the device", "no handshake that it ended")),
+        match begun {
+            0 => Err(Stop::failed("a handshake of the device", "none")),
+            _ if self.near.log.is_empty() => Ok(()),
+            _ => Err(Stop::failed("no message of the device", self.tell(0))),
         }
     }
 

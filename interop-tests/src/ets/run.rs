@@ -6,13 +6,15 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lwm2m_objects::Path;
+use lwm2m_server::queue::Queue;
 use lwm2m_server::{Content, Event, ObservationId, Operation, Packet, RequestError, Server, Value};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
-use super::bench::{Bench, BenchError, Images};
+use super::bench::{Bench, BenchError, Images, Site};
 use super::case::{Case, DAY, Enabler, Entry, Script, Security, Verdict};
+use super::depot::Depot;
 use super::field::Post;
 use super::message::Seen;
 use super::operated::Running;
@@ -71,9 +73,9 @@ pub async fn run(bench: &Bench, plan: &Plan, case: &Case, version: Enabler) -> R
     };
     let values = bench.enrol(case, entry, version)?;
     let site = if case.security == Security::Mismatch { &bench.second } else { &bench.first };
-    let near = View::new(&site.server);
+    let near = View::new(site);
     let is_of_two = case.script.iter().any(|step| matches!(step, Script::SecondAccount(..)));
-    let far = is_of_two.then(|| View::new(&bench.second.server));
+    let far = is_of_two.then(|| View::new(&bench.second));
     let subject = match template.start(&values) {
         Ok(subject) => subject,
         Err(error) => {
@@ -88,6 +90,7 @@ pub async fn run(bench: &Bench, plan: &Plan, case: &Case, version: Enabler) -> R
     let told = entry == Entry::Bootstrap || template.has("{lifetime}");
     let run = Run {
         images: &bench.images,
+        depot: Some(&bench.depot),
         values,
         client: Client::Process(subject),
         near,
@@ -158,6 +161,8 @@ fn choose<'p>(
 /// A case under way.
 pub(crate) struct Run<'b> {
     pub(crate) images: &'b Images,
+    /// Where they are offered for download.
+    pub(crate) depot: Option<&'b Depot>,
     pub(crate) values: Values,
     pub(crate) client: Client,
     /// The server that the steps are about.
@@ -203,15 +208,16 @@ pub(crate) struct View {
 /// Where messages are seen, and who asks.
 pub(crate) enum Source {
     /// A server of the bench.
-    Bench { server: Server, packets: Receiver<Packet>, events: Receiver<Event> },
+    Bench { server: Server, queue: Queue, packets: Receiver<Packet>, events: Receiver<Event> },
     /// The runner's own device, with whoever drives the server.
     Field(Box<Post>),
 }
 
 impl View {
-    fn new(server: &Server) -> Self {
+    fn new(site: &Site) -> Self {
+        let (server, queue) = (site.server.clone(), site.queue.clone());
         let (packets, events) = (server.packets(), server.events());
-        Self::of(Source::Bench { server: server.clone(), packets, events })
+        Self::of(Source::Bench { server, queue, packets, events })
     }
 
     pub(crate) fn of(source: Source) -> Self {
@@ -396,6 +402,23 @@ impl Run<'_> {
         };
         let answer = self.answer(&request).await?;
         Ok((request, answer))
+    }
+
+    /// The same of a body that may come in blocks; the payload of the request is all of it, and the answer that to the last.
+    pub(crate) async fn exchange_whole(
+        &mut self,
+        expected: &str,
+        is: impl Fn(&Seen) -> bool,
+    ) -> Outcomes<(Seen, Seen)> {
+        let mut body = Vec::new();
+        loop {
+            let (mut request, answer) = self.exchange(expected, &is).await?;
+            body.append(&mut request.payload);
+            if answer.code != lwm2m_coap::Code::CONTINUE {
+                request.payload = body;
+                return Ok((request, answer));
+            }
+        }
     }
 
     /// Waits for the answer to a request behind the mark; the mark stays.

@@ -19,6 +19,8 @@ mod composite;
 mod management;
 #[cfg(feature = "x509-path")]
 mod modes;
+#[cfg(feature = "offline")]
+mod offline;
 mod power_loss;
 mod prover;
 #[cfg(feature = "rpk")]

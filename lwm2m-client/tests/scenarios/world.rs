@@ -672,6 +672,9 @@ pub struct World {
     pub sent: Vec<(u16, usize)>,
     /// The last datagram of the device.
     pub last: Vec<u8>,
+    /// Notifications that it keeps, the oldest first.
+    #[cfg(feature = "offline")]
+    pub kept: VecDeque<Vec<u8>>,
     ports: [Option<u16>; 4],
     accounts_seen: [Option<lwm2m_client::AccountId>; 4],
     /// Names that cannot be resolved.
@@ -773,6 +776,8 @@ impl World {
             notices: Vec::new(),
             sent: Vec::new(),
             last: Vec::new(),
+            #[cfg(feature = "offline")]
+            kept: VecDeque::new(),
             ports: [None; 4],
             accounts_seen: [None; 4],
             unresolved: Vec::new(),
@@ -834,6 +839,19 @@ impl World {
     fn client_timeout(&mut self) {
         let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
         self.objects.with(|objects| client.handle_timeout(now, objects, rng));
+        #[cfg(feature = "offline")]
+        self.keep();
+    }
+
+    #[cfg(feature = "offline")]
+    fn keep(&mut self) {
+        let mut space = [0; lwm2m_client::KEPT_MAX];
+        let (client, kept, now) = (&mut self.client, &mut self.kept, self.now);
+        self.objects.with(|objects| {
+            while let Some(bytes) = client.poll_kept(now, &mut space, objects) {
+                kept.push_back(bytes.to_vec());
+            }
+        });
     }
 
     /// Delivers everything that is on its way, without letting time pass.
@@ -886,11 +904,29 @@ impl World {
     fn transmit(&mut self) -> bool {
         let mut buffer = [0; 600];
         let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
+        #[cfg(feature = "offline")]
+        while let Some(kept) = self.kept.front() {
+            let Ok(sent) = client.transmit_kept(now, kept, &mut buffer, rng) else { break };
+            let sent = sent.map(|(account, bytes)| (account, bytes.to_vec()));
+            self.kept.pop_front();
+            if let Some((account, datagram)) = sent {
+                self.pass_on(account, datagram);
+                return true;
+            }
+        }
+        let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
         let out = self.objects.with(|objects| {
             let (account, bytes) = client.poll_transmit(now, &mut buffer, objects, rng)?;
             Some((account, bytes.to_vec()))
         });
-        let Some((account, mut datagram)) = out else { return false };
+        let Some((account, datagram)) = out else { return false };
+        self.pass_on(account, datagram);
+        true
+    }
+
+    /// Brings a datagram of the device to its server.
+    fn pass_on(&mut self, account: lwm2m_client::AccountId, mut datagram: Vec<u8>) {
+        let now = self.now;
         let Some(port) = self.ports[account.index()] else {
             panic!("a datagram for an account without a socket")
         };
@@ -899,7 +935,6 @@ impl World {
         if let Some(server) = self.servers.iter_mut().find(|server| server.port == port) {
             server.handle(now, &mut datagram);
         }
-        true
     }
 
     fn act(&mut self) -> bool {

@@ -267,7 +267,7 @@ impl Bootstrap {
             let uri = request::uri(None, Path::resource(3, 0, 13));
             rest.push_back((Step::Time, Outgoing::new(Code::PUT, uri)));
         }
-        if self.is_verified {
+        if self.is_verified && steps.contains(&BootstrapStep::Account) {
             rest.push_back((Step::Verify, discover()));
         }
         rest.push_back((Step::Finish, Outgoing::new(Code::POST, "bs")));

@@ -38,7 +38,7 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
 /// Finds base name and entries, in whatever order they come.
 pub(super) fn decoder<'a>(target: &Target<'a>, payload: &'a str) -> Option<Decoder<'a>> {
     let mut json = Reader(payload);
-    let (mut base, mut entries) = (None, None);
+    let (mut base, mut base_time, mut entries) = (None, 0.0, None);
     if !json.take('{') {
         return None;
     }
@@ -47,6 +47,8 @@ pub(super) fn decoder<'a>(target: &Target<'a>, payload: &'a str) -> Option<Decod
         let label = json.name()?;
         if label.is("bn") && base.is_none() {
             base = Some(json.text()?);
+        } else if label.is("bt") {
+            base_time = json.number()?.number()?;
         } else if label.is("e") && entries.is_none() {
             let mut array = json;
             json.skip()?;
@@ -61,5 +63,5 @@ pub(super) fn decoder<'a>(target: &Target<'a>, payload: &'a str) -> Option<Decod
             return None;
         }
     }
-    json.is_at_end().then_some(Decoder::of_entries(target, base, entries?))
+    json.is_at_end().then_some(Decoder::of_entries(target, (base, base_time), entries?))
 }

@@ -49,6 +49,23 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
     })
 }
 
+/// Copies a pack as [`encode`] writes it, with a base time of so many seconds ago.
+pub(super) fn emit_aged(payload: &[u8], seconds: i64, sink: &mut dyn Sink) -> Result<(), Full> {
+    let mut reader = cbor::Reader(payload);
+    let (Some(cbor::Item::Array(_)), before) = (reader.next(), reader.0.len()) else {
+        return sink.write(payload);
+    };
+    let array = payload.get(..payload.len().saturating_sub(before)).unwrap_or_default();
+    // An empty pack says nothing of any time.
+    let Some(cbor::Item::Map(Some(fields))) = reader.next() else { return sink.write(payload) };
+    sink.write(array)?;
+    emit_head(MAP, fields.saturating_add(1), sink)?;
+    // -3, the base time.
+    sink.write(&[0x22])?;
+    cbor::emit_integer(seconds.saturating_neg(), sink)?;
+    sink.write(reader.0)
+}
+
 /// Encodes names without values.
 pub(super) fn encode_names(prefix: Option<&str>, paths: &[Path], sink: &mut dyn Sink) -> Result<(), Full> {
     emit_head(ARRAY, paths.len() as u64, sink)?;

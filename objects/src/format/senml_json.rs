@@ -50,6 +50,16 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
     Ok(sink.write(b"]")?)
 }
 
+/// Copies a pack as [`encode`] writes it, with a base time of so many seconds ago.
+pub(super) fn emit_aged(payload: &[u8], seconds: i64, sink: &mut dyn Sink) -> Result<(), Full> {
+    // An empty pack says nothing of any time.
+    let Some(fields) = payload.strip_prefix(b"[{") else { return sink.write(payload) };
+    sink.write(b"[{\"bt\":")?;
+    emit_integer(seconds.saturating_neg(), sink)?;
+    sink.write(b",")?;
+    sink.write(fields)
+}
+
 /// Encodes names without values.
 pub(super) fn encode_names(prefix: Option<&str>, paths: &[Path], sink: &mut dyn Sink) -> Result<(), Full> {
     sink.write(b"[")?;
@@ -147,7 +157,11 @@ impl<'a> Decoder<'a> {
     }
 
     /// Reads the entries of an array whose bracket was taken.
-    pub(super) fn of_entries(target: &Target<'a>, base: Option<Text<'a>>, mut entries: Reader<'a>) -> Self {
+    pub(super) fn of_entries(
+        target: &Target<'a>,
+        (base, base_time): (Option<Text<'a>>, f64),
+        mut entries: Reader<'a>,
+    ) -> Self {
         let outer = if base.is_none() { Some(target.path) } else { None };
         let base = base.unwrap_or(Text::EMPTY);
         let is_over = entries.take(']');
@@ -157,7 +171,7 @@ impl<'a> Decoder<'a> {
             prefix: target.prefix,
             outer,
             base,
-            base_time: 0.0,
+            base_time,
             json: entries,
             is_over,
         }

@@ -4,7 +4,7 @@
 
 use heapless::{String, Vec};
 
-use crate::{Arguments, At, Change, Completion, Error, Object, ObjectDef, Value, defs};
+use crate::{Arguments, At, Change, Completion, Error, Object, ObjectDef, ObjectLink, Value, defs};
 
 /// The Device object. Fields are named as their resources.
 ///
@@ -48,6 +48,8 @@ pub struct Device<'a> {
     pub battery_status: Option<u8>,
     /// 21: kilobytes.
     pub memory_total: Option<u32>,
+    /// 22: what else is known of the device.
+    pub external_information: &'a [ObjectLink],
     /// What a server asked for last (4, 5). Take it, send what is due, then act on it.
     pub requested: Option<DeviceRequest>,
 }
@@ -113,6 +115,7 @@ impl Object for Device<'_> {
             19 => text(self.software_version),
             20 => number(self.battery_status.map(u32::from)),
             21 => number(self.memory_total),
+            22 => self.external_information.get(index).copied().map(Value::ObjectLink),
             _ => None,
         }
     }

@@ -3,7 +3,9 @@
 use super::super::case::Is::{Bytes, Exactly, Flag, Link, Number, Text, There};
 use super::super::case::Literal::{self, Boolean, Integer};
 use super::super::case::{Case, Expected, Values};
-use super::super::step::Step::{Calm, Create, DeleteAll, Discover, NeedsValue, Registers, UpdatesObjects};
+use super::super::step::Step::{
+    Calm, Create, DeleteAll, Discover, NeedsValue, Registers, StaysRegistered, UpdatesBare, UpdatesObjects,
+};
 use super::{
     HAS_PORTFOLIO, PLACEHOLDER, TLV, attributes, execute, needs, notifies, observe, read, read_only, write,
     write_in,
@@ -147,14 +149,17 @@ pub(super) const CASES: &[Case] = &[
             needs("/10"),
             needs("/12"),
             needs("/13"),
-            // Auto connect prefers WLAN, then 3GPP.
-            Create { object: 13, instance: 0, values: &[("/0", Integer(7))] },
+            // WLAN preferred, and later 3GPP.
+            Create { object: 13, instance: 0, values: &[("/0/0", Integer(7))] },
             execute("/1/x/8"),
             UpdatesObjects { path: "/13/0" },
             read("/12/0", None, &[("/0", Text), ("/1", Flag), ("/3", Number)]),
-            write("/13/0/0", &[("", Integer(1))]),
-            read_only("/13/0/0", None, &[("", Exactly(Integer(1)))]),
-            read("/10/0", None, &[]),
+            write("/13/0/0", &[("/0", Integer(1))]),
+            read("/13/0/0", None, &[("/0", Exactly(Integer(1)))]),
+            execute("/1/x/8"),
+            UpdatesBare,
+            read("/10/0", None, &[("/4", Number)]),
+            StaysRegistered { seconds: 1 },
         ],
     ),
     Case::left_out("1600", "Portfolio: readable resources", PLACEHOLDER),

@@ -175,8 +175,7 @@ pub(super) const CASES: &[Case] = &[
         "9",
         "Bootstrap and Configuration Consistency",
         C13,
-        // What the device refused is put right by our server and judged as the server's share.
-        &[ASKS, TakesWrite { path: "/1" }, RefusesFinish, SECURITY, SERVER, FinishesBootstrap, Registers],
+        &[ASKS, TakesWrite { path: "/1" }, RefusesFinish],
     )
     .since(Enabler::V1_1)
     .by(Entry::Bootstrap)

@@ -121,8 +121,9 @@ pub(super) const CASES: &[Case] = &[
         C1,
         &[
             Registers,
-            needs("/1/x/23"),
+            // Where it was never set it is not there yet.
             Unmute,
+            needs("/1/x/23"),
             Reports { has: &[] },
             write("/1/x/23", &[("", Boolean(true))]),
             ReportsNothing { seconds: 6 },

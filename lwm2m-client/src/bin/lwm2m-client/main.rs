@@ -1,10 +1,11 @@
-//! The command line `lwm2m-client`: a simulated device with Device, Location and Temperature.
+//! The command line `lwm2m-client`: a simulated device with the objects of [`Objects`].
 //!
 //! Exit codes: 0 after SIGINT with a de-registration, 2 for bad arguments, 3 when the first bootstrap or registration is
 //! refused, or comes to nothing for too long. What breaks a handshake comes in the clear or from a server that is being set up: no
 //! handshake is a refusal, and the next one begins soon.
 
 mod credentials;
+mod download;
 #[cfg(feature = "send")]
 mod reports;
 
@@ -17,14 +18,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
-use lwm2m_client::objects::{Object, Version};
-use lwm2m_client::simulated::{Device, Location, Temperature};
+use lwm2m_client::objects::Version;
+use lwm2m_client::simulated::{Due, Objects};
 use lwm2m_client::{
-    Binding, Config, FactoryAccount, Notice, Reason, Role, Runner, Server, ServerAddress, ShortServerId,
-    Store, provision,
+    Binding, Config, Credential, FactoryAccount, Notice, Reason, Role, Runner, Server, ServerAddress,
+    ShortServerId, Store, StoreError, provision,
 };
 
-/// A simulated LwM2M device: Device, Location and Temperature with live values.
+/// A simulated LwM2M device with live values: Device, Connectivity Monitoring and Statistics, Firmware Update, Location, Cellular, APN, WLAN,
+/// Bearer Selection, Portfolio, BinaryAppDataContainer, Event Log, Temperature, Humidity and Light Control.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -40,9 +42,10 @@ struct Arguments {
     /// A bootstrap server besides --server, with the same credential: for when that is not to be reached, or says so.
     #[arg(long, value_name = "URI", conflicts_with = "bootstrap")]
     bootstrap_server: Option<String>,
-    /// How often a registration is tried before it has failed (/1/x/17); with --bootstrap the bootstrap server says it.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    retry_count: Option<u32>,
+    /// A number or a boolean of /1/x, as 2=10 for the default minimum period or 17=1 for one attempt at a registration; several
+    /// times for several. With --bootstrap the bootstrap server says them.
+    #[arg(long = "server-resource", value_name = "ID=N", value_parser = server_resource)]
+    server_resources: Vec<(u16, u32)>,
     /// Lifetime of the registration in seconds; with --bootstrap the bootstrap server says it.
     #[arg(long, value_name = "S", default_value_t = 86_400)]
     lifetime: u32,
@@ -105,7 +108,9 @@ fn main() -> ExitCode {
     #[cfg(not(feature = "pkcs11"))]
     let public_key: Option<[u8; 0]> = None;
     let public_key = public_key.as_ref().map(|key| key.as_slice());
-    let store = prepare(&arguments, public_key).unwrap_or_else(|reason| refuse(&reason));
+    let credential = arguments.credentials.read(public_key).unwrap_or_else(|reason| refuse(&reason));
+    let credential = credential.as_ref().map(credentials::Owned::credential);
+    let store = prepare(&arguments, credential).unwrap_or_else(|reason| refuse(&reason));
     let config = Config {
         version: match arguments.lwm2m {
             Enabler::V1_0 => Version { major: 1, minor: 0 },
@@ -134,7 +139,7 @@ fn main() -> ExitCode {
         })),
         None => runner,
     };
-    run(&arguments, runner)
+    run(&arguments, credential, runner)
 }
 
 fn refuse(reason: &str) -> ! {
@@ -151,7 +156,7 @@ const WAYS: &str = if cfg!(feature = "x509") {
 };
 
 /// Checks what clap cannot, and opens the storage; it holds accounts afterwards.
-fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String> {
+fn prepare(arguments: &Arguments, credential: Option<Credential<'_>>) -> Result<Store, String> {
     if arguments.endpoint.is_empty() || arguments.endpoint.len() > 128 {
         return Err("--endpoint must have 1 to 128 bytes".into());
     }
@@ -163,8 +168,6 @@ fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String>
             "--server and --bootstrap-server share a credential: both coap:// or both coaps://".into()
         );
     }
-    let owned = arguments.credentials.read(token)?;
-    let credential = owned.as_ref().map(credentials::Owned::credential);
     match (is_secure, credential) {
         (true, None) => return Err(format!("a coaps:// server needs {WAYS}")),
         (false, Some(_)) => return Err("a coap:// server takes no credential: use coaps://".into()),
@@ -182,12 +185,22 @@ fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String>
         );
         return Ok(store);
     }
+    leave_factory(arguments, credential, &mut store).map_err(|error| error.to_string())?;
+    Ok(store)
+}
+
+/// Gives the storage the account that the command line tells of.
+fn leave_factory(
+    arguments: &Arguments,
+    credential: Option<Credential<'_>>,
+    store: &mut Store,
+) -> Result<(), StoreError> {
     let account = if arguments.bootstrap {
         FactoryAccount::bootstrap(0, &arguments.server, credential)
     } else {
         let mut server = Server::new(0, ShortServerId::FIRST, arguments.lifetime);
-        if let Some(count) = arguments.retry_count {
-            server.set(17, Some(count));
+        for (resource, number) in &arguments.server_resources {
+            server.set(*resource, Some(*number));
         }
         if arguments.binding == Transport::Uq {
             server.binding = Some(Binding::UDP_QUEUE);
@@ -197,8 +210,19 @@ fn prepare(arguments: &Arguments, token: Option<&[u8]>) -> Result<Store, String>
     let further = arguments.bootstrap_server.as_ref();
     let further = further.map(|other| FactoryAccount::bootstrap(1, other, credential));
     let accounts: Vec<FactoryAccount<'_>> = core::iter::once(account).chain(further).collect();
-    provision(&accounts, &mut |action| store.apply(action)).map_err(|error| error.to_string())?;
-    Ok(store)
+    provision(&accounts, &mut |action| store.apply(action))
+}
+
+/// A resource of `/1` that holds a number, and the number.
+fn server_resource(text: &str) -> Result<(u16, u32), String> {
+    let (resource, number) = text.split_once('=').ok_or("ID=N is needed, as 2=10")?;
+    let resource = resource.parse().map_err(|_| format!("'{resource}' is no resource id"))?;
+    let number = number.parse().map_err(|_| format!("'{number}' is no number from 0 to {}", u32::MAX))?;
+    // The Short Server ID and the lifetime have their own places.
+    match !matches!(resource, 0 | 1) && Server::empty(0).set(resource, None) {
+        true => Ok((resource, number)),
+        false => Err(format!("/1/x/{resource} is no number that an account can be given")),
+    }
 }
 
 /// Whether a server is reached over DTLS.
@@ -212,32 +236,29 @@ fn server(option: &str, uri: &str) -> Result<bool, String> {
     Ok(address.is_secure)
 }
 
-fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
+fn run(arguments: &Arguments, credential: Option<Credential<'_>>, mut runner: Runner<'_>) -> ExitCode {
     let is_interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, is_interrupted.clone()) {
             tracing::warn!(%error, "no handler for the signal: the end will come without a de-registration");
         }
     }
-    let mut device = Device::new(&arguments.endpoint);
-    let mut temperature = Temperature::new();
+    let mut objects = Objects::new(&arguments.endpoint, download::PROTOCOLS);
     #[cfg(feature = "send")]
     if arguments.reports.is_some() {
-        temperature = temperature.keeping();
+        objects.temperature.keep();
     }
-    let mut location = Location::new();
+    let mut downloads = download::Downloads::default();
     let mut patience = Patience::new(arguments.give_up);
     #[cfg(feature = "send")]
     let mut reports = reports::Reports::new(&arguments.reports);
     let mut stopping = None;
     loop {
         let now = unix_time();
-        let samples = [device.sample(now), temperature.sample(now, 0), location.sample(now)];
-        for path in samples.into_iter().flatten() {
+        for path in objects.sample(now).into_iter().chain(objects.firmware.changes()) {
             runner.client().changed(path);
         }
-        let mut objects: [&mut dyn Object; 3] = [&mut device, &mut location, &mut temperature];
-        for notice in runner.turn(&mut objects, Duration::from_millis(200)) {
+        for notice in runner.turn(&mut objects.all(), Duration::from_millis(200)) {
             log(&notice);
             patience.note(&notice);
             #[cfg(feature = "send")]
@@ -252,9 +273,27 @@ fn run(arguments: &Arguments, mut runner: Runner<'_>) -> ExitCode {
         if stopping.is_none() && patience.is_another_try_due() {
             runner.reboot();
         }
-        if device.take_reboot() {
-            tracing::info!("rebooting");
-            runner.reboot();
+        for bytes in runner.sent() {
+            objects.statistics.sent(bytes.saturating_add(HEADERS));
+        }
+        if let Some(bytes) = runner.received() {
+            objects.statistics.received(bytes.saturating_add(HEADERS));
+        }
+        downloads.run(&mut objects.firmware);
+        match objects.take_due() {
+            Some(Due::Reboot) => {
+                tracing::info!("rebooting");
+                runner.reboot();
+            }
+            Some(Due::FactoryReset) => {
+                tracing::info!("back to what left the factory");
+                if let Err(error) = runner.factory_reset(|store| leave_factory(arguments, credential, store))
+                {
+                    tracing::error!(%error, "the storage");
+                }
+            }
+            Some(Due::Move) => runner.network_changed(),
+            None => {}
         }
         if is_interrupted.load(Ordering::Relaxed) && stopping.is_none() {
             tracing::info!("de-registering");
@@ -352,6 +391,9 @@ impl Patience {
         })
     }
 }
+
+/// IPv4 and UDP before each datagram, which `/7` counts.
+const HEADERS: usize = 28;
 
 /// 5.03.
 const SERVICE_UNAVAILABLE: u8 = 0xA3;

@@ -109,7 +109,7 @@ fn live(endpoint: &str, store: Store, switches: &Switches) {
                 _ => {}
             }
         }
-        if device.take_reboot() || switches.wants_reboot.swap(false, Ordering::Relaxed) {
+        if device.take_requested().is_some() || switches.wants_reboot.swap(false, Ordering::Relaxed) {
             runner.reboot();
         }
     }
