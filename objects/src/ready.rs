@@ -8,11 +8,15 @@ mod device;
 mod firmware_update;
 mod held;
 mod location;
+mod package;
 mod sensor;
+mod software_management;
 
 pub use connectivity_statistics::ConnectivityStatistics;
 pub use device::{Device, DeviceRequest, PowerSource};
-pub use firmware_update::{FirmwareFailure, FirmwareRequest, FirmwareState, FirmwareUpdate, Package};
+pub use firmware_update::{FirmwareRequest, FirmwareState, FirmwareUpdate};
 pub use held::{Executed, Held};
 pub use location::Location;
+pub use package::{Package, PackageFailure};
 pub use sensor::Sensor;
+pub use software_management::{SoftwareManagement, SoftwareRequest, SoftwareState};

@@ -7,6 +7,8 @@ use lwm2m_client::{
     ShortServerId,
 };
 
+#[cfg(feature = "offline")]
+use lwm2m_client::KEPT_MAX;
 #[cfg(feature = "rpk")]
 use lwm2m_client::RawPublicKey;
 #[cfg(feature = "x509")]
@@ -150,6 +152,9 @@ pub struct Application {
     device: Device,
     storage: Storage,
     accounts: [Option<AccountId>; 2],
+    /// Notifications while there is no network, the oldest first.
+    #[cfg(feature = "offline")]
+    kept: heapless::Deque<heapless::Vec<u8, KEPT_MAX>, 2>,
 }
 
 impl Application {
@@ -165,6 +170,8 @@ impl Application {
             device: Device { battery: 95, is_reboot_asked: false },
             storage,
             accounts: [None; 2],
+            #[cfg(feature = "offline")]
+            kept: heapless::Deque::new(),
         })
     }
 
@@ -190,6 +197,43 @@ impl Application {
         }
     }
 
+    /// Says whether there is a network.
+    #[cfg(feature = "offline")]
+    pub fn set_online(&mut self, is_online: bool) {
+        if is_online {
+            self.client.go_online();
+        } else {
+            self.client.go_offline();
+        }
+    }
+
+    /// Puts away what is due without a network, and sends it when there is one.
+    #[cfg(feature = "offline")]
+    fn keep(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8; MTU],
+        rng: &mut Rng<'_>,
+        send: &mut dyn FnMut(usize, &[u8]),
+    ) {
+        while let Some(kept) = self.client.poll_kept(now, buffer, &mut [&mut self.device]) {
+            let kept = heapless::Vec::from_slice(kept).unwrap_or_default();
+            if self.kept.is_full() {
+                self.kept.pop_front();
+                self.client.drop_kept();
+            }
+            let _ = self.kept.push_back(kept);
+        }
+        while let Some(kept) = self.kept.front() {
+            match self.client.transmit_kept(now, kept, buffer, rng) {
+                Ok(Some((account, datagram))) => send(account.index(), datagram),
+                Ok(None) => {}
+                Err(_) => return,
+            }
+            self.kept.pop_front();
+        }
+    }
+
     /// Drains what the client has to send and to say.
     pub fn drain(
         &mut self,
@@ -201,6 +245,8 @@ impl Application {
     ) {
         loop {
             let mut is_idle = true;
+            #[cfg(feature = "offline")]
+            self.keep(now, buffer, rng, send);
             while let Some((account, datagram)) =
                 self.client.poll_transmit(now, buffer, &mut [&mut self.device], rng)
             {

@@ -13,7 +13,7 @@
 //!
 //! Invariant: a package that is too large, incomplete or changed is never installed.
 
-use lwm2m_objects::ready::{FirmwareFailure, FirmwareRequest, FirmwareState, FirmwareUpdate, Package};
+use lwm2m_objects::ready::{FirmwareRequest, FirmwareState, FirmwareUpdate, Package, PackageFailure};
 use lwm2m_objects::{Arguments, At, Change, Completion, Error, Object, ObjectDef, Path, Value};
 
 use super::UnixTime;
@@ -66,29 +66,29 @@ fn sum(bytes: &[u8]) -> u32 {
 pub struct Bank {
     bytes: Vec<u8>,
     version: String,
-    fails: bool,
+    pub(super) fails: bool,
 }
 
 impl Package for Bank {
-    fn write(&mut self, offset: u32, chunk: &[u8]) -> Result<(), FirmwareFailure> {
+    fn write(&mut self, offset: u32, chunk: &[u8]) -> Result<(), PackageFailure> {
         if offset == 0 {
             self.discard();
         }
         if chunk.len() > FLASH.saturating_sub(self.bytes.len()) {
-            return Err(FirmwareFailure::NotEnoughFlash);
+            return Err(PackageFailure::NotEnoughFlash);
         }
         self.bytes.extend_from_slice(chunk);
         Ok(())
     }
 
-    fn verify(&mut self) -> Result<(), FirmwareFailure> {
+    fn verify(&mut self) -> Result<(), PackageFailure> {
         let end = self.bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or_default();
-        let (head, content) = self.bytes.split_at_checked(end).ok_or(FirmwareFailure::Integrity)?;
+        let (head, content) = self.bytes.split_at_checked(end).ok_or(PackageFailure::Integrity)?;
         let content = content.get(2..).unwrap_or_default();
         let head = core::str::from_utf8(head).unwrap_or_default();
         let mut lines = head.lines();
         if lines.next() != Some(MAGIC) {
-            return Err(FirmwareFailure::UnsupportedPackage);
+            return Err(PackageFailure::Unsupported);
         }
         let (mut is_whole, mut is_same, mut fails, mut version) = (false, false, false, "");
         for line in lines {
@@ -97,14 +97,14 @@ impl Package for Bank {
                 ("bytes", text) => is_whole = text.parse() == Ok(content.len()),
                 ("sum", text) => is_same = u32::from_str_radix(text, 16) == Ok(sum(content)),
                 ("memory", text) if text.parse::<usize>().is_ok_and(|bytes| bytes > MEMORY) => {
-                    return Err(FirmwareFailure::OutOfMemory);
+                    return Err(PackageFailure::OutOfMemory);
                 }
                 ("fails", _) => fails = true,
                 _ => {}
             }
         }
         if !is_whole || !is_same {
-            return Err(FirmwareFailure::Integrity);
+            return Err(PackageFailure::Integrity);
         }
         self.version = version.into();
         self.fails = fails;
@@ -147,7 +147,7 @@ impl Firmware {
         } else if now > installed_at.saturating_add(1) {
             self.installed_at = None;
             if self.object.package.fails {
-                self.object.failed(FirmwareFailure::UpdateFailed);
+                self.object.failed(PackageFailure::Installation);
                 return None;
             }
             let version = core::mem::take(&mut self.object.package.version);
@@ -183,7 +183,7 @@ impl Firmware {
     }
 
     /// Takes what was downloaded: the next bytes, or why there are none.
-    pub fn downloaded(&mut self, offset: u32, bytes: Result<(&[u8], bool), FirmwareFailure>) -> bool {
+    pub fn downloaded(&mut self, offset: u32, bytes: Result<(&[u8], bool), PackageFailure>) -> bool {
         match bytes {
             Ok((chunk, is_last)) => self.object.downloaded(offset, chunk, is_last),
             Err(failure) => {

@@ -2,15 +2,17 @@
 //!
 //! Invariant: what a server writes has its effect with the next sample.
 
-use lwm2m_objects::ready::{ConnectivityStatistics, DeviceRequest, Held, Sensor};
+use lwm2m_objects::ready::{
+    ConnectivityStatistics, DeviceRequest, Held, PackageFailure, Sensor, SoftwareManagement, SoftwareRequest,
+};
 use lwm2m_objects::{At, Object, ObjectLink, Path, Value, defs, path};
 
-use super::{Device, Firmware, Location, Temperature, UnixTime};
+use super::{Bank, Device, Firmware, Location, Temperature, UnixTime};
 
 /// Up to four instances with 48 values, of up to 256 bytes.
 type Values = Held<4, 48, 256>;
 
-/// Device (3), Connectivity Monitoring (4), Firmware Update (5), Location (6), Connectivity Statistics (7), Cellular Connectivity (10), APN
+/// Device (3), Connectivity Monitoring (4), Firmware Update (5), Location (6), Connectivity Statistics (7), Software Management (9), Cellular Connectivity (10), APN
 /// Connection Profile (11), WLAN Connectivity (12), Bearer Selection (13), Portfolio (16), BinaryAppDataContainer (19), Event Log
 /// (20), Temperature (3303), Humidity (3304) and Light Control (3311).
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub struct Objects<'a> {
     pub statistics: ConnectivityStatistics,
     /// 3303
     pub temperature: Temperature,
+    software: SoftwareManagement<Bank, 2>,
     humidity: Sensor,
     monitoring: Values,
     cellular: Values,
@@ -36,6 +39,8 @@ pub struct Objects<'a> {
     log: Values,
     lamp: Values,
     now: UnixTime,
+    /// Packages of software that the next sample finds installed.
+    installing: Vec<u16>,
     is_moved: bool,
 }
 
@@ -60,6 +65,7 @@ impl<'a> Objects<'a> {
             location: Location::new(),
             statistics: ConnectivityStatistics::new(),
             temperature: Temperature::new(),
+            software: software(),
             humidity: Sensor::new(&defs::HUMIDITY, "%RH", 45.0).within(0.0, 100.0),
             monitoring: monitoring(),
             cellular: cellular(),
@@ -75,18 +81,20 @@ impl<'a> Objects<'a> {
                 .with(path!("/3311/0/5850"), Value::Boolean(false))
                 .with(path!("/3311/0/5851"), Value::Integer(100)),
             now: 0,
+            installing: Vec::new(),
             is_moved: false,
         }
     }
 
     /// The objects, for a turn of the client.
-    pub fn all(&mut self) -> [&mut dyn Object; 15] {
+    pub fn all(&mut self) -> [&mut dyn Object; 16] {
         [
             &mut self.device,
             &mut self.monitoring,
             &mut self.firmware,
             &mut self.location,
             &mut self.statistics,
+            &mut self.software,
             &mut self.cellular,
             &mut self.apn,
             &mut self.wlan,
@@ -124,6 +132,7 @@ impl<'a> Objects<'a> {
         changed.extend(self.take_bearer());
         changed.extend(self.take_profiles());
         changed.extend(self.take_log());
+        changed.extend(self.take_software());
         changed
     }
 
@@ -191,6 +200,24 @@ impl<'a> Objects<'a> {
         is_changed.then_some(path!("/10/0/11"))
     }
 
+    /// Installs packages of software, each from one sample to the next.
+    fn take_software(&mut self) -> Vec<Path> {
+        let installing = core::mem::take(&mut self.installing);
+        for instance in &installing {
+            if self.software.package(*instance).is_some_and(|package| package.fails) {
+                self.software.failed(*instance, PackageFailure::Installation);
+            } else {
+                self.software.installed(*instance);
+            }
+        }
+        while let Some((instance, request)) = self.software.take_requested() {
+            if request == SoftwareRequest::Install {
+                self.installing.push(instance);
+            }
+        }
+        installing.into_iter().map(|instance| Path::instance(9, instance)).collect()
+    }
+
     /// Starts and stops the log.
     fn take_log(&mut self) -> Option<Path> {
         let executed = self.log.take_executed()?;
@@ -226,6 +253,13 @@ fn monitoring() -> Values {
         .with(path!("/4/0/8"), Value::Integer(12_345))
         .with(path!("/4/0/9"), Value::Integer(1))
         .with(path!("/4/0/10"), Value::Integer(1))
+}
+
+fn software() -> SoftwareManagement<Bank, 2> {
+    let mut software = SoftwareManagement::new(false);
+    // There is room for it.
+    let _ = software.add(0, Bank::default());
+    software
 }
 
 fn cellular() -> Values {

@@ -10,35 +10,8 @@
 
 use heapless::String;
 
+use super::{Package, PackageFailure};
 use crate::{Arguments, At, Change, Completion, Error, Object, ObjectDef, Value, defs};
-
-/// Where the bytes of a package go, such as the second bank of a flash.
-pub trait Package {
-    /// Takes the bytes at an offset. They come in order; offset 0 begins anew, whatever came before.
-    ///
-    /// # Errors
-    /// The package is given up.
-    fn write(&mut self, offset: u32, chunk: &[u8]) -> Result<(), FirmwareFailure>;
-
-    /// Checks the package, of which all bytes are there.
-    ///
-    /// # Errors
-    /// It is not one to install.
-    fn verify(&mut self) -> Result<(), FirmwareFailure>;
-
-    /// Drops what is there.
-    fn discard(&mut self);
-
-    /// Returns the name of the package that is there (resource 6); empty for none.
-    fn name(&self) -> &str {
-        ""
-    }
-
-    /// Returns its version (resource 7); empty for none.
-    fn version(&self) -> &str {
-        ""
-    }
-}
 
 /// What a device does about its firmware (resource 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,27 +24,6 @@ pub enum FirmwareState {
     Downloaded,
     /// It is being installed.
     Updating,
-}
-
-/// Why a package is not installed (resource 5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FirmwareFailure {
-    /// 2
-    NotEnoughFlash = 2,
-    /// 3
-    OutOfMemory = 3,
-    /// 4: only of a download by the owner.
-    ConnectionLost = 4,
-    /// 5
-    Integrity = 5,
-    /// 6
-    UnsupportedPackage = 6,
-    /// 7: only of a download by the owner.
-    InvalidUri = 7,
-    /// 8: the installation failed; the package can be installed again.
-    UpdateFailed = 8,
-    /// 9: only of a download by the owner.
-    UnsupportedProtocol = 9,
 }
 
 /// What the owner is to do. Look after each turn of the client.
@@ -144,14 +96,14 @@ impl<P: Package> FirmwareUpdate<P> {
     }
 
     /// Says that a download or the installation failed. A package whose installation failed can be installed again.
-    pub fn failed(&mut self, failure: FirmwareFailure) {
+    pub fn failed(&mut self, failure: PackageFailure) {
         match (self.state, failure) {
-            (FirmwareState::Updating, FirmwareFailure::UpdateFailed) => {
-                (self.state, self.result) = (FirmwareState::Downloaded, failure as u8);
+            (FirmwareState::Updating, PackageFailure::Installation) => {
+                (self.state, self.result) = (FirmwareState::Downloaded, failure.firmware_result());
             }
             (FirmwareState::Updating | FirmwareState::Downloading, _) => {
                 self.package.discard();
-                self.end(failure as u8);
+                self.end(failure.firmware_result());
             }
             _ => {}
         }
@@ -238,7 +190,7 @@ impl<P: Package> Object for FirmwareUpdate<P> {
                     return Ok(());
                 }
                 if self.protocols.is_empty() {
-                    self.result = FirmwareFailure::UnsupportedProtocol as u8;
+                    self.result = PackageFailure::UnsupportedProtocol.firmware_result();
                     return Ok(());
                 }
                 self.uri = uri.try_into().map_err(|_| Error::BadRequest)?;

@@ -2,8 +2,8 @@
 
 use super::common::perform;
 use lwm2m_objects::ready::{
-    ConnectivityStatistics, Device, DeviceRequest, FirmwareFailure, FirmwareRequest, FirmwareState,
-    FirmwareUpdate, Held, Location, Package, PowerSource, Sensor,
+    ConnectivityStatistics, Device, DeviceRequest, FirmwareRequest, FirmwareState, FirmwareUpdate, Held,
+    Location, Package, PackageFailure, PowerSource, Sensor, SoftwareManagement, SoftwareRequest,
 };
 use lwm2m_objects::{
     Arguments, At, Completion, Content, Context, Error, Format, Object, Operation, Outcome, Path, Value,
@@ -214,17 +214,17 @@ fn statistics_count_what_comes_between_start_and_stop() {
 struct Bank(Vec<u8>);
 
 impl Package for Bank {
-    fn write(&mut self, offset: u32, chunk: &[u8]) -> Result<(), FirmwareFailure> {
+    fn write(&mut self, offset: u32, chunk: &[u8]) -> Result<(), PackageFailure> {
         if offset == 0 {
             self.0.clear();
         }
         assert_eq!(offset as usize, self.0.len());
         self.0.extend(chunk);
-        if self.0.len() > 8 { Err(FirmwareFailure::NotEnoughFlash) } else { Ok(()) }
+        if self.0.len() > 8 { Err(PackageFailure::NotEnoughFlash) } else { Ok(()) }
     }
 
-    fn verify(&mut self) -> Result<(), FirmwareFailure> {
-        if self.0.starts_with(b"fw") { Ok(()) } else { Err(FirmwareFailure::UnsupportedPackage) }
+    fn verify(&mut self) -> Result<(), PackageFailure> {
+        if self.0.starts_with(b"fw") { Ok(()) } else { Err(PackageFailure::Unsupported) }
     }
 
     fn discard(&mut self) {
@@ -264,7 +264,7 @@ fn firmware_is_pushed_and_installed() {
     assert_eq!(push(&mut firmware, &[&[0]]), Err(Error::MethodNotAllowed));
     assert_eq!(execute(&mut firmware, path!("/5/0/10")), Err(Error::MethodNotAllowed));
     assert_eq!(write(&mut firmware, path!("/5/0/1"), b""), Err(Error::MethodNotAllowed));
-    firmware.failed(FirmwareFailure::UpdateFailed);
+    firmware.failed(PackageFailure::Installation);
     assert_eq!(state_and_result(&mut firmware), (FirmwareState::Downloaded, "8".into()));
     assert_eq!(execute(&mut firmware, path!("/5/0/2")), Ok(Outcome::Changed));
     assert_eq!(state_and_result(&mut firmware), (FirmwareState::Updating, "0".into()));
@@ -313,9 +313,101 @@ fn firmware_is_pulled_by_its_owner() {
     assert_eq!(firmware.take_requested(), Some(FirmwareRequest::Abandon));
     assert!(!firmware.downloaded(0, b"fw2", true));
     assert_eq!((firmware.state(), &firmware.package.0[..]), (FirmwareState::Downloaded, &b"fw3"[..]));
-    for failure in [FirmwareFailure::ConnectionLost, FirmwareFailure::InvalidUri] {
+    for (failure, result) in [(PackageFailure::ConnectionLost, "4"), (PackageFailure::InvalidUri, "7")] {
         assert_eq!(write(&mut firmware, path!("/5/0/1"), b"coap://a/b"), Ok(Outcome::Changed));
         firmware.failed(failure);
-        assert_eq!(state_and_result(&mut firmware), (FirmwareState::Idle, (failure as u8).to_string()));
+        assert_eq!(state_and_result(&mut firmware), (FirmwareState::Idle, result.into()));
     }
+}
+
+fn push_software(software: &mut SoftwareManagement<Bank, 2>, chunks: &[&[u8]]) -> Result<Completion, Error> {
+    let at = At { instance: 0, resource: 2, resource_instance: 0 };
+    let mut offset = 0;
+    for (index, chunk) in chunks.iter().enumerate() {
+        software.write_opaque(at, offset, chunk, index + 1 == chunks.len())?;
+        offset += chunk.len() as u32;
+    }
+    Ok(Completion::Done)
+}
+
+fn is(software: &mut SoftwareManagement<Bank, 2>, state: &str, result: &str) {
+    let read =
+        |software: &mut SoftwareManagement<Bank, 2>, id| read(software, Path::resource(9, 0, id)).unwrap();
+    assert_eq!([read(software, 7), read(software, 9)], [state, result]);
+}
+
+#[test]
+fn software_is_delivered_installed_activated_and_removed() {
+    let mut software = SoftwareManagement::<Bank, 2>::new(false);
+    // An instance for each package.
+    assert_eq!(create(&mut software, &[]), Ok(Outcome::Created(Some(path!("/9/0")))));
+    is(&mut software, "0", "0");
+    for resource in [4, 6, 10, 11] {
+        assert_eq!(execute(&mut software, Path::resource(9, 0, resource)), Err(Error::MethodNotAllowed));
+    }
+    for (chunks, result) in [(&[&b"fw 12345"[..], b"6", b"fw"][..], "50"), (&[b"other"], "54")] {
+        assert_eq!(push_software(&mut software, chunks), Ok(Completion::Done));
+        is(&mut software, "0", result);
+    }
+    assert_eq!(push_software(&mut software, &[b"fw", b"1"]), Ok(Completion::Done));
+    is(&mut software, "3", "3");
+    // An installation that fails leaves it delivered.
+    assert_eq!(execute(&mut software, path!("/9/0/4")), Ok(Outcome::Changed));
+    assert_eq!(software.take_requested(), Some((0, SoftwareRequest::Install)));
+    assert_eq!(push_software(&mut software, &[b"fw"]), Err(Error::MethodNotAllowed));
+    assert_eq!(delete(&mut software, path!("/9/0")), Err(Error::MethodNotAllowed));
+    software.failed(0, PackageFailure::Installation);
+    is(&mut software, "3", "58");
+    assert_eq!(execute(&mut software, path!("/9/0/4")), Ok(Outcome::Changed));
+    software.installed(0);
+    is(&mut software, "4", "2");
+    assert_eq!(read(&mut software, path!("/9/0/12")).unwrap(), "0");
+    assert_eq!(execute(&mut software, path!("/9/0/10")), Ok(Outcome::Changed));
+    assert_eq!(read(&mut software, path!("/9/0/12")).unwrap(), "1");
+    assert_eq!(software.take_requested(), Some((0, SoftwareRequest::Activate)));
+    assert_eq!(push_software(&mut software, &[b"fw"]), Err(Error::MethodNotAllowed));
+    // For an update it runs on until another package takes its place.
+    let uninstall = |software: &mut SoftwareManagement<Bank, 2>, arguments: &'static [u8]| {
+        let arguments = Arguments::parse(arguments).unwrap();
+        let operation = Operation::Execute { target: path!("/9/0/6").into(), arguments };
+        perform(&mut [software], &operation, &Context::default()).0
+    };
+    assert_eq!(uninstall(&mut software, b"2"), Err(Error::BadRequest));
+    assert_eq!(uninstall(&mut software, b"1"), Ok(Outcome::Changed));
+    assert_eq!(software.take_requested(), Some((0, SoftwareRequest::PrepareUpdate)));
+    is(&mut software, "0", "0");
+    assert!(software.is_active(0));
+    assert_eq!(push_software(&mut software, &[b"fw2"]), Ok(Completion::Done));
+    assert_eq!(execute(&mut software, path!("/9/0/4")), Ok(Outcome::Changed));
+    software.installed(0);
+    assert_eq!(uninstall(&mut software, b"0"), Ok(Outcome::Changed));
+    assert!(!software.is_active(0));
+    software.not_uninstalled(0);
+    is(&mut software, "4", "59");
+    assert_eq!(uninstall(&mut software, b""), Ok(Outcome::Changed));
+    assert_eq!(software.take_requested(), Some((0, SoftwareRequest::Uninstall)));
+    assert_eq!(delete(&mut software, path!("/9/0")), Ok(Outcome::Deleted));
+}
+
+#[test]
+fn software_is_pulled_by_its_owner_who_is_told_the_password() {
+    let mut software = SoftwareManagement::<Bank, 2>::new(true);
+    software.add(0, Bank::default()).unwrap();
+    software.add(5, Bank::default()).unwrap();
+    assert_eq!(software.add(6, Bank::default()), Err(Error::Internal));
+    assert_eq!(write(&mut software, path!("/9/0/14"), b"me"), Ok(Outcome::Changed));
+    assert_eq!(write(&mut software, path!("/9/0/15"), b"secret"), Ok(Outcome::Changed));
+    assert_eq!(read(&mut software, path!("/9/0/15")), Err(Error::MethodNotAllowed));
+    assert_eq!(write(&mut software, path!("/9/0/3"), b"coap://a/b"), Ok(Outcome::Changed));
+    is(&mut software, "1", "1");
+    assert_eq!(software.take_requested(), Some((0, SoftwareRequest::Download)));
+    assert_eq!((software.uri(0), software.login(0)), ("coap://a/b", ("me", "secret")));
+    assert!(!software.downloaded(5, 0, b"fw", true), "nobody asked for that");
+    software.failed(0, PackageFailure::ConnectionLost);
+    is(&mut software, "0", "52");
+    assert_eq!(write(&mut software, path!("/9/0/3"), b"coap://a/b"), Ok(Outcome::Changed));
+    assert!(software.downloaded(0, 0, b"fw", false) && software.downloaded(0, 2, b"3", true));
+    is(&mut software, "3", "3");
+    assert_eq!(write(&mut software, path!("/9/0/3"), b""), Ok(Outcome::Changed));
+    is(&mut software, "0", "0");
 }

@@ -1,4 +1,5 @@
-//! The device on the board. Its serial line carries datagrams: the number of a socket, a length of two bytes, the bytes.
+//! The device on the board. Its serial line carries datagrams: the number of a socket, a length of two bytes, the bytes. For socket
+//! 255 it carries one byte: whether there is a network.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -33,6 +34,8 @@ mod program {
         loop {
             let now = Instant::from_millis(board::now());
             match line.receive(&mut buffer) {
+                #[cfg(feature = "offline")]
+                Some((255, _)) => application.set_online(buffer.first() != Some(&0)),
                 Some((socket, length)) => {
                     let datagram = buffer.get_mut(..length).unwrap_or_default();
                     application.handle(now, socket, datagram, &mut board::random);

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant as Clock};
 
 use lwm2m_client::ServerAddress;
-use lwm2m_client::objects::ready::FirmwareFailure;
+use lwm2m_client::objects::ready::PackageFailure;
 use lwm2m_client::simulated::Firmware;
 use lwm2m_coap::block::{Block, Download, Downloaded, Szx};
 use lwm2m_coap::protect::Plain;
@@ -25,7 +25,7 @@ const LONGEST: u32 = 1 << 20;
 /// How long nothing may come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type Piece = Result<(u32, Vec<u8>, bool), FirmwareFailure>;
+type Piece = Result<(u32, Vec<u8>, bool), PackageFailure>;
 
 /// The download that is under way, if one is.
 #[derive(Default)]
@@ -81,24 +81,20 @@ impl Stored for Kept {
     }
 }
 
-fn fetch(uri: &str, pieces: &SyncSender<Piece>) -> Result<(), FirmwareFailure> {
-    let (scheme, rest) = uri.split_once("://").ok_or(FirmwareFailure::InvalidUri)?;
+fn fetch(uri: &str, pieces: &SyncSender<Piece>) -> Result<(), PackageFailure> {
+    let (scheme, rest) = uri.split_once("://").ok_or(PackageFailure::InvalidUri)?;
     if !scheme.eq_ignore_ascii_case("coap") {
         let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
         let is_other = is_scheme && scheme.starts_with(|first: char| first.is_ascii_alphabetic());
-        return Err(if is_other {
-            FirmwareFailure::UnsupportedProtocol
-        } else {
-            FirmwareFailure::InvalidUri
-        });
+        return Err(if is_other { PackageFailure::UnsupportedProtocol } else { PackageFailure::InvalidUri });
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let server = format!("coap://{authority}");
-    let server = ServerAddress::parse(&server).ok_or(FirmwareFailure::InvalidUri)?;
+    let server = ServerAddress::parse(&server).ok_or(PackageFailure::InvalidUri)?;
     let socket = connect(&server).map_err(|error| {
         tracing::debug!(%error, "no socket towards the server of the firmware");
-        FirmwareFailure::ConnectionLost
+        PackageFailure::ConnectionLost
     })?;
 
     let began = Clock::now();
@@ -112,19 +108,19 @@ fn fetch(uri: &str, pieces: &SyncSender<Piece>) -> Result<(), FirmwareFailure> {
         let mut writer = Writer::new(&mut buffer, Room::NONE, Code::GET);
         write_request(&mut writer, path, query, download.next_block())?;
         let asked = peer.request(now(), Delivery::Confirmable, token, writer, &mut Plain, &mut rng);
-        let (request, range) = asked.map_err(|_| FirmwareFailure::InvalidUri)?;
+        let (request, range) = asked.map_err(|_| PackageFailure::InvalidUri)?;
         // As on any network: what cannot be sent is lost.
         let _ = socket.send(buffer.get(range).unwrap_or_default());
         let mut heard = Clock::now();
         let part = loop {
             if let Some(Event::Failed { .. }) = peer.poll_event(now()) {
-                return Err(FirmwareFailure::ConnectionLost);
+                return Err(PackageFailure::ConnectionLost);
             }
             while let Some(length) = peer.poll_transmit(now(), &mut buffer) {
                 let _ = socket.send(buffer.get(..length).unwrap_or_default());
             }
             if heard.elapsed() > PATIENCE {
-                return Err(FirmwareFailure::ConnectionLost);
+                return Err(PackageFailure::ConnectionLost);
             }
             let mut datagram = [0; 2048];
             let Ok(length) = socket.recv(&mut datagram) else { continue };
@@ -135,14 +131,14 @@ fn fetch(uri: &str, pieces: &SyncSender<Piece>) -> Result<(), FirmwareFailure> {
             {
                 if !message.code.is_success() {
                     tracing::warn!("the server of the firmware answers {:?}", message.code);
-                    return Err(FirmwareFailure::InvalidUri);
+                    return Err(PackageFailure::InvalidUri);
                 }
                 break match download.handle(&message) {
                     Ok(Downloaded::Part { offset, bytes, last }) => Some((offset, bytes.to_vec(), last)),
                     Ok(Downloaded::Restart) => None,
                     Err(error) => {
                         tracing::warn!(%error, "the download");
-                        return Err(FirmwareFailure::ConnectionLost);
+                        return Err(PackageFailure::ConnectionLost);
                     }
                 };
             }
@@ -170,8 +166,8 @@ fn write_request(
     path: &str,
     query: &str,
     block: Block,
-) -> Result<(), FirmwareFailure> {
-    let invalid = |_| FirmwareFailure::InvalidUri;
+) -> Result<(), PackageFailure> {
+    let invalid = |_| PackageFailure::InvalidUri;
     for (number, text, separator) in
         [(OptionNumber::URI_PATH, path, '/'), (OptionNumber::URI_QUERY, query, '&')]
     {
@@ -212,13 +208,13 @@ mod tests {
     fn an_address_that_is_none_and_a_protocol_that_is_not_spoken_are_told_apart() {
         let (sender, _receiver) = sync_channel(1);
         for (uri, failure) in [
-            ("http://127.0.0.1/fw", FirmwareFailure::UnsupportedProtocol),
-            ("coaps://127.0.0.1/fw", FirmwareFailure::UnsupportedProtocol),
-            ("no address", FirmwareFailure::InvalidUri),
-            ("coap://", FirmwareFailure::InvalidUri),
-            ("coap://a:x/fw", FirmwareFailure::InvalidUri),
-            ("1 2://a/fw", FirmwareFailure::InvalidUri),
-            ("coap://name.invalid/fw", FirmwareFailure::ConnectionLost),
+            ("http://127.0.0.1/fw", PackageFailure::UnsupportedProtocol),
+            ("coaps://127.0.0.1/fw", PackageFailure::UnsupportedProtocol),
+            ("no address", PackageFailure::InvalidUri),
+            ("coap://", PackageFailure::InvalidUri),
+            ("coap://a:x/fw", PackageFailure::InvalidUri),
+            ("1 2://a/fw", PackageFailure::InvalidUri),
+            ("coap://name.invalid/fw", PackageFailure::ConnectionLost),
         ] {
             assert_eq!(fetch(uri, &sender), Err(failure), "{uri}");
         }

@@ -25,7 +25,7 @@ use lwm2m_client::{
     ShortServerId, Store, StoreError, provision,
 };
 
-/// A simulated LwM2M device with live values: Device, Connectivity Monitoring and Statistics, Firmware Update, Location, Cellular, APN, WLAN,
+/// A simulated LwM2M device with live values: Device, Connectivity Monitoring and Statistics, Firmware Update, Location, Software Management, Cellular, APN, WLAN,
 /// Bearer Selection, Portfolio, BinaryAppDataContainer, Event Log, Temperature, Humidity and Light Control.
 #[derive(Parser)]
 #[command(version, about)]
