@@ -44,7 +44,9 @@ impl Classes {
     /// Californium writes its settings.
     pub fn words(&self, program: &str) -> Vec<String> {
         let folder = self.folder.path().display().to_string();
-        let settings = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", program].map(str::to_owned);
+        // A device in queue mode is taken for awake for five seconds, so that a case about it is short.
+        let settings =
+            ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dawake=5000", program].map(str::to_owned);
         let mut words = vec!["env".to_owned(), "-C".to_owned(), folder];
         words.extend(self.words.iter().cloned().chain(settings));
         words

@@ -115,6 +115,12 @@ impl Run<'_> {
         is_changed(&request, &answer)
     }
 
+    /// Any Update, and its 2.04.
+    pub(crate) async fn updates(&mut self) -> Outcomes {
+        let (request, answer) = self.update("an Update").await?;
+        is_changed(&request, &answer)
+    }
+
     /// An Update whose object list has an instance, and its 2.04. A device may send it before it is asked to.
     pub(crate) async fn updates_objects(&mut self, path: &'static str) -> Outcomes {
         let location = self.location()?;
@@ -173,7 +179,14 @@ impl Run<'_> {
         let until = Instant::now().checked_add(self.patience);
         while !self.is_asleep().await {
             if until.is_some_and(|until| until < Instant::now()) {
-                return Err(Stop::failed("the server takes the device for asleep", "it does not"));
+                return Err(match self.client {
+                    Client::Process(_) => {
+                        Stop::failed("the server takes the device for asleep", "it does not")
+                    }
+                    Client::Device(_) => Stop::NotApplicable(
+                        "the server takes a device for awake for longer than this case waits".to_owned(),
+                    ),
+                });
             }
             // What it hears keeps it awake.
             tokio::time::sleep(Duration::from_millis(200)).await;

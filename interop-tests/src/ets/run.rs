@@ -312,6 +312,7 @@ impl Run<'_> {
         match *step {
             Step::Registers => self.registers().await,
             Step::UpdatesLifetime { lifetime } => self.updates_lifetime(lifetime).await,
+            Step::Updates => self.updates().await,
             Step::UpdatesBare => self.updates_bare(self.patience).await,
             Step::UpdatesBareOrExpires { lifetime } => self.updates_bare_or_expires(lifetime).await,
             Step::UpdatesObjects { path } => self.updates_objects(path).await,

@@ -153,6 +153,8 @@ pub enum Step {
         /// Seconds; `None` is the one that the Register carried.
         lifetime: Option<u32>,
     },
+    /// The device sends an Update.
+    Updates,
     /// The device sends an Update without parameters.
     UpdatesBare,
     /// The device sends an Update without parameters, or its registration ends after its lifetime.
@@ -375,6 +377,7 @@ impl Step {
             Self::UpdatesLifetime { lifetime: None } => {
                 f.write_str("the client sends an Update with its first lifetime")
             }
+            Self::Updates => f.write_str("the client sends an Update"),
             Self::UpdatesBare => f.write_str("the client sends an Update without parameters"),
             Self::UpdatesBareOrExpires { lifetime } => {
                 write!(f, "the client sends an Update without parameters, or is dropped after {lifetime} s")

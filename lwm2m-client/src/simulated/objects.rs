@@ -267,7 +267,6 @@ fn cellular() -> Values {
         .with_instance(0)
         .with(path!("/10/0/4"), Value::Integer(3600))
         .with(path!("/10/0/5"), Value::Integer(600))
-        .with(path!("/10/0/6"), Value::Integer(40))
         .with(path!("/10/0/8"), Value::Opaque(&[0x35]))
         .with(path!("/10/0/9"), Value::Opaque(&[0x3a]))
         .with(path!("/10/0/11/0"), Value::ObjectLink(ObjectLink { object: 11, instance: 0 }))

@@ -24,7 +24,8 @@ pub fn markdown(document: &str, name: &str, outcomes: &[(&Case, Outcome)]) -> St
     }
 }
 
-/// The verdicts of a section, as id and word; nothing where the document has no such section.
+/// The verdicts of a section, as id and word, with the reason where a case was not applicable; nothing where the document has no
+/// such section.
 #[must_use]
 pub fn verdicts(document: &str, name: &str) -> Vec<(String, String)> {
     let (begin, end) = marks(name);
@@ -35,9 +36,15 @@ pub fn verdicts(document: &str, name: &str) -> Vec<(String, String)> {
         .flatten();
     let cells = rows.filter_map(|row| {
         let mut cells = row.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '*']));
-        Some((cells.next()?.to_owned(), cells.nth(1)?.to_owned()))
+        let (id, word, why) = (cells.next()?, cells.nth(1)?, cells.next().unwrap_or_default());
+        let is_left_out = word == word_of_left_out();
+        Some((id.to_owned(), if is_left_out { format!("{word}: {why}") } else { word.to_owned() }))
     });
     cells.collect()
+}
+
+const fn word_of_left_out() -> &'static str {
+    word(&Verdict::NotApplicable { reason: String::new() })
 }
 
 fn marks(name: &str) -> (String, String) {

@@ -219,7 +219,13 @@ mod tests {
         assert_eq!(twice.matches("<!-- begin: a -->").count(), 1);
         assert_eq!(verdicts(&twice, "a"), [("1.1-int-0".to_owned(), "pass".to_owned())]);
         let words: Vec<String> = verdicts(&twice, "b").into_iter().map(|(_, word)| word).collect();
-        assert_eq!(words, ["pass", "FAIL", "not applicable"]);
+        assert!(
+            words
+                .iter()
+                .zip(["pass", "FAIL", "not applicable: &lt;/script"])
+                .all(|(word, begin)| word.starts_with(begin)),
+            "{words:?}"
+        );
         assert!(verdicts(&twice, "c").is_empty());
     }
 
