@@ -95,12 +95,7 @@ impl core::error::Error for BenchError {}
 const AWAKE: Duration = Duration::from_secs(5);
 
 impl Site {
-    async fn start(
-        is_secure: bool,
-        short_server_id: u16,
-        keys: ServerKeys,
-        threads: Option<NonZeroU8>,
-    ) -> Result<Self, BenchError> {
+    async fn start(is_secure: bool, short_server_id: u16, keys: ServerKeys) -> Result<Self, BenchError> {
         let sealer = Sealer::new(&random::<32>()?, "this run").map_err(BenchError::Store)?;
         let store = RedbStore::in_memory(sealer).map_err(BenchError::Store)?;
         // What a bootstrap without security writes is said before the sockets are open.
@@ -131,6 +126,8 @@ impl Site {
         endpoint.awake = AWAKE;
         endpoint.short_server_id = short_server_id;
         endpoint.keys = keys;
+        // What one thread traces comes in the order in which it happened.
+        let threads = Some(NonZeroU8::MIN);
         let settings = driver::Settings {
             addresses,
             endpoint,
@@ -169,8 +166,8 @@ impl Bench {
     pub async fn start(is_secure: bool, images: Images) -> Result<Self, BenchError> {
         let authority = Authority::new().map_err(BenchError::Certificate)?;
         let keys = |name| authority.server(name).map_err(BenchError::Certificate);
-        let first = Site::start(is_secure, 1, keys("127.0.0.1")?, None).await?;
-        let second = Site::start(is_secure, 2, keys("server.example.com")?, Some(NonZeroU8::MIN)).await?;
+        let first = Site::start(is_secure, 1, keys("127.0.0.1")?).await?;
+        let second = Site::start(is_secure, 2, keys("server.example.com")?).await?;
         let files = tempfile::tempdir().map_err(BenchError::Files)?;
         let depot = Depot::start(images.clone()).map_err(BenchError::Files)?;
         Ok(Self { first, second, authority, is_secure, images, depot, files })

@@ -197,6 +197,8 @@ pub(crate) struct View {
     pub(crate) source: Source,
     /// Every message of this device so far.
     pub(crate) log: Vec<Seen>,
+    /// Where it came from.
+    addresses: Vec<String>,
     /// Where in the log the next thing that the device does by itself is looked for.
     pub(crate) mark: usize,
     pub(crate) server_instance: Option<u16>,
@@ -224,6 +226,7 @@ impl View {
         Self {
             source,
             log: Vec::new(),
+            addresses: Vec::new(),
             mark: 0,
             server_instance: None,
             registered: None,
@@ -457,10 +460,17 @@ impl Run<'_> {
 
     fn keep(&mut self, packet: &Packet) -> bool {
         let Some(seen) = Seen::read(packet) else { return false };
+        // Without security nobody is named before the registration is accepted, and it may come in blocks.
         let is_ours = match packet.endpoint.as_deref() {
             Some(endpoint) => endpoint == self.values.endpoint,
-            None => seen.parameter("ep") == Some(&self.values.endpoint),
+            None => {
+                seen.parameter("ep") == Some(&self.values.endpoint)
+                    || self.near.addresses.contains(&packet.address)
+            }
         };
+        if is_ours && !packet.address.is_empty() && !self.near.addresses.contains(&packet.address) {
+            self.near.addresses.push(packet.address.clone());
+        }
         if is_ours && self.trace.len() < MOST_TRACED {
             self.trace.push(packet.clone());
         }

@@ -30,13 +30,13 @@ pub(crate) fn tell(packets: &[Packet]) -> Vec<Told> {
 }
 
 impl Told {
-    /// On one line, for plain text.
+    /// On one line, for plain text, without its time.
     pub(crate) fn line(&self) -> String {
         let direction = if self.is_from_device { "client → server" } else { "server → client" };
         let options =
             if self.options.is_empty() { String::new() } else { format!(" [{}]", self.options.join(", ")) };
         let body = if self.body.is_empty() { String::new() } else { format!(": {}", self.body.join("; ")) };
-        format!("{:>8} ms {direction} {}{options}{body}", self.after, self.head)
+        format!("{direction} {}{options}{body}", self.head)
     }
 }
 

@@ -41,7 +41,7 @@ pub fn junit(outcomes: &[(&Case, Outcome)]) -> String {
                 let message = escape(&format!("{step}: expected {expected}, seen {seen}"));
                 let _ = writeln!(xml, ">\n      <failure message=\"{message}\">");
                 for told in tell(&outcome.trace) {
-                    let _ = writeln!(xml, "{}", escape(&told.line()));
+                    let _ = writeln!(xml, "{:>8} ms {}", told.after, escape(&told.line()));
                 }
                 xml.push_str("      </failure>\n");
                 if !outcome.log.is_empty() {

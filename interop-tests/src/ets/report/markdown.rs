@@ -1,4 +1,4 @@
-//! Verdicts as a section of a Markdown document that is kept: the same for the same verdicts, without times.
+//! Verdicts as a section of a Markdown document that is kept, without times.
 //!
 //! Invariant: a document has each section once, between marks that name it; what stands outside of them stays.
 
@@ -37,14 +37,10 @@ pub fn verdicts(document: &str, name: &str) -> Vec<(String, String)> {
     let cells = rows.filter_map(|row| {
         let mut cells = row.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '*']));
         let (id, word, why) = (cells.next()?, cells.nth(1)?, cells.next().unwrap_or_default());
-        let is_left_out = word == word_of_left_out();
+        let is_left_out = word == super::LEFT_OUT;
         Some((id.to_owned(), if is_left_out { format!("{word}: {why}") } else { word.to_owned() }))
     });
     cells.collect()
-}
-
-const fn word_of_left_out() -> &'static str {
-    word(&Verdict::NotApplicable { reason: String::new() })
 }
 
 fn marks(name: &str) -> (String, String) {
@@ -81,11 +77,7 @@ fn section(name: &str, outcomes: &[(&Case, Outcome)]) -> String {
         if !told.is_empty() {
             text.push_str("\n```text\n");
             for told in told.iter().skip(told.len().saturating_sub(SHOWN)) {
-                let _ = writeln!(
-                    text,
-                    "{}",
-                    told.line().trim_start().replace("```", "'''").replace("<!--", "<! --")
-                );
+                let _ = writeln!(text, "{}", told.line().replace("```", "'''").replace("<!--", "<! --"));
             }
             text.push_str("```\n");
         }

@@ -69,9 +69,12 @@ pub(crate) const fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
         Verdict::Fail { .. } => "FAIL",
-        Verdict::NotApplicable { .. } => "not applicable",
+        Verdict::NotApplicable { .. } => LEFT_OUT,
     }
 }
+
+/// The word for a case that was not applicable.
+const LEFT_OUT: &str = "not applicable";
 
 /// One line for each case, what went wrong below it, and the counts at the end.
 #[must_use]
