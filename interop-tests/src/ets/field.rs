@@ -102,8 +102,12 @@ pub async fn run_client(field: &Field, case: &Case, version: Enabler) -> Outcome
         let expected = "a device that may come".to_owned();
         Verdict::Fail { step: step.to_owned(), expected, seen }
     };
-    if let Err(Failure::Cannot(seen) | Failure::Refused(seen)) = enrolled {
-        return outcome(failed("the server knows the device", seen), Vec::new());
+    match enrolled {
+        Ok(()) => {}
+        Err(Failure::Cannot(reason)) => return outcome(Verdict::NotApplicable { reason }, Vec::new()),
+        Err(Failure::Refused(seen)) => {
+            return outcome(failed("the server knows the device", seen), Vec::new());
+        }
     }
     let (running, wires) = match Running::start(start) {
         Ok(started) => started,
