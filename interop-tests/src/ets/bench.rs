@@ -128,13 +128,7 @@ impl Site {
         endpoint.keys = keys;
         // What one thread traces comes in the order in which it happened.
         let threads = Some(NonZeroU8::MIN);
-        let settings = driver::Settings {
-            addresses,
-            endpoint,
-            threads,
-            workers: threads,
-            ..driver::Settings::default()
-        };
+        let settings = driver::Settings { addresses, endpoint, threads, workers: threads };
         let running = driver::start(settings, Arc::clone(&credentials)).await.map_err(BenchError::Start)?;
         let queue =
             Queue::start(running.server.clone(), store, Limits::default()).map_err(BenchError::Store)?;
