@@ -2,11 +2,68 @@
 //!
 //! The demonstration applications cannot be had as artifacts, so small programs on the same libraries stand in for them.
 
+use std::process::Command;
+
 use dtls_psk::Suite;
+use tempfile::TempDir;
 
 use crate::account::{Key, Psk, Security};
 use crate::peers::{self, Program};
 use crate::process::{Process, free_port, local};
+
+/// The programs of `peers/leshan`, compiled once for those that are started many times.
+#[derive(Debug)]
+pub struct Classes {
+    folder: TempDir,
+    words: Vec<String>,
+}
+
+impl Classes {
+    /// Compiles them; `None` when Leshan is not installed.
+    ///
+    /// # Panics
+    /// When they do not compile.
+    pub fn compile() -> Option<Self> {
+        let command = peers::leshan()?.command();
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let mut words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let libraries = words.iter_mut().skip_while(|word| *word != "-cp").nth(1).expect("a class path");
+        let sources = ["Client", "Server", "Rest"].map(|name| peers::source(&format!("leshan/{name}.java")));
+        let compiled = Command::new("javac")
+            .args(["-nowarn", "-cp", libraries, "-d"])
+            .arg(folder.path())
+            .args(sources)
+            .status();
+        assert!(compiled.is_ok_and(|status| status.success()), "the programs of peers/leshan do not compile");
+        *libraries = format!("{libraries}:{}", folder.path().display());
+        Some(Self { folder, words })
+    }
+
+    /// The words of a command that starts one of them, to be followed by its arguments. It runs in a folder of its own, where
+    /// Californium writes its settings.
+    pub fn words(&self, program: &str) -> Vec<String> {
+        let folder = self.folder.path().display().to_string();
+        // A device in queue mode is taken for awake for five seconds, so that a case about it is short.
+        let settings =
+            ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dawake=5000", program].map(str::to_owned);
+        let mut words = vec!["env".to_owned(), "-C".to_owned(), folder];
+        words.extend(self.words.iter().cloned().chain(settings));
+        words
+    }
+
+    /// Starts the server with its REST interface, and waits until it listens; returns it with the ports of HTTP, CoAP and CoAP
+    /// over DTLS.
+    pub fn serve(&self) -> (Process, [u16; 3]) {
+        let words = self.words("Rest");
+        let ports = [(); 3].map(|()| free_port());
+        let mut command = Command::new(words.first().map_or("", String::as_str));
+        command.args(words.iter().skip(1)).args(ports.map(|port| port.to_string())).arg("");
+        let mut process = Process::spawn("leshan", command);
+        process.wait_for("ready", |line| (line == "ready").then_some(()));
+        (process, ports)
+    }
+}
 
 /// Leshan's LwM2M server.
 #[derive(Debug)]

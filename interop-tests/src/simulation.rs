@@ -235,7 +235,7 @@ impl World {
     pub fn write(&mut self, device: usize, value: i64) -> Result<RequestId, RequestError> {
         let path = Path::resource(LEDGER.id, 0, 0);
         let values = vec![(path, Value::Integer(value))];
-        self.request(device, Operation::Write { path, mode: WriteMode::Replace, values })
+        self.request(device, Operation::Write { path, mode: WriteMode::Replace, values, format: None })
     }
 
     /// Starts a rotation of the management credential.

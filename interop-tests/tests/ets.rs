@@ -2,76 +2,124 @@
 //!
 //! Leshan's client is needed as `.ci/peers` installs it (2.0.0-M18); without it that test is left out loudly.
 
-use std::collections::BTreeMap;
-use std::process::Command;
+mod conformance;
 
-use interop_tests::ets::CASES;
-use interop_tests::{ours, peers};
+use std::path::Path;
 
-/// Runs `lwm2m-interop` and returns the verdict of each case, its output, and its exit code.
-fn run(arguments: &[&str]) -> (BTreeMap<String, String>, String, Option<i32>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_lwm2m-interop"))
-        .args(arguments)
-        .env("NO_COLOR", "1")
-        .output()
-        .expect("the runner starts");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut verdicts = BTreeMap::new();
-    // The last line counts.
-    for line in text.lines().filter(|line| !line.contains(" passed, ")) {
-        let id = line.split_whitespace().next().unwrap_or_default();
-        if CASES.iter().any(|case| case.id == id) {
-            let verdict = line.rsplit("  ").next().unwrap_or_default().trim();
-            verdicts.insert(id.to_owned(), verdict.to_owned());
-        }
-    }
-    let errors = String::from_utf8_lossy(&output.stderr);
-    (verdicts, format!("{text}{errors}"), output.status.code())
-}
+use interop_tests::ets::verdicts;
+use interop_tests::leshan::Classes;
+use interop_tests::ours;
+use lwm2m_client::simulated::{Flaw, package};
+
+use conformance::{count, failed, run, run_whole};
 
 fn our_client(arguments: &str) -> String {
     let client = ours::binary("lwm2m-client", "lwm2m-client");
-    format!("'{}' --endpoint {{endpoint}} {arguments}", client.display())
+    format!("'{}' --endpoint {{endpoint}} --lwm2m {{lwm2m}} {arguments}", client.display())
 }
 
 const SECURED: &str = "--psk-identity {identity} --psk-key {key}";
+const CERTIFIED: &str =
+    "--certificate {certificate} --private-key {private-key} --trust {trust} --certificate-usage 2";
+/// What 306, 307 and 311 want, from when the server sets Mute Send to false.
+const REPORTS: &str = "--report /1/0/1 --report /3/0/11/0 --report-every 2";
+
+/// Packages for the firmware object of our client, which say what becomes of them.
+fn images(folder: &Path) -> Vec<String> {
+    let images = [
+        ("good", None),
+        ("too-large", Some(Flaw::TooLarge)),
+        ("too-much-memory", Some(Flaw::NeedsMemory)),
+        ("corrupt", Some(Flaw::Changed)),
+        ("wrong-type", Some(Flaw::Foreign)),
+        ("failing", Some(Flaw::Fails)),
+    ];
+    let write = |(kind, flaw): (&str, Option<Flaw>)| {
+        let file = folder.join(kind);
+        std::fs::write(&file, package("9.9.9", flaw)).expect("a temporary file can be written");
+        format!("{kind}={}", file.display())
+    };
+    images.map(write).to_vec()
+}
 
 #[test]
-fn our_client_passes_every_case() {
-    let management = our_client(&format!("--server {{uri}} --lifetime {{lifetime}} {SECURED}"));
-    let bootstrap = our_client(&format!("--server {{bootstrap-uri}} --bootstrap {SECURED}"));
-    let (verdicts, text, code) =
-        run(&["--client", &management, "--client", &bootstrap, "--jobs", "6", "--timeout", "60"]);
-    println!("{text}");
-    for case in CASES {
-        assert_eq!(verdicts.get(case.id).map(String::as_str), Some("pass"), "{}", case.id);
-    }
-    assert_eq!(code, Some(0));
+fn our_client_passes_every_case_that_its_objects_allow() {
+    let resources = "--server-resource 2=1 --server-resource 3=10 --server-resource 5=86400";
+    let management = format!("--server {{uri}} --lifetime {{lifetime}} --binding {{binding}} {resources}");
+    let bootstrap = "--server {bootstrap-uri} --bootstrap";
+    let both = "--server {uri} --bootstrap-server {bootstrap-uri} --server-resource 17=1 --give-up 0";
+    let commands = [
+        our_client(&format!("{management} {SECURED} {REPORTS}")),
+        our_client(&format!("{management} {CERTIFIED}")),
+        our_client(&format!("{bootstrap} {SECURED}")),
+        our_client(&format!("{bootstrap} {CERTIFIED}")),
+        our_client(&format!("{both} {SECURED}")),
+    ];
+    let mut arguments: Vec<&str> = commands.iter().flat_map(|command| ["--client", command]).collect();
+    arguments.extend(["--jobs", "24", "--timeout", "60"]);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let images = images(folder.path());
+    arguments.extend(images.iter().flat_map(|image| ["--firmware", image]));
+    let found = run_whole("lwm2m-client against the cases, with lwm2m-server", &arguments);
+    assert!(failed(&found).is_empty(), "{:?}", failed(&found));
+    assert_eq!((count(&found, "pass"), count(&found, "not applicable")), (162, 92));
+    assert_eq!(found.2, Some(0));
 }
 
 #[test]
 fn our_client_passes_without_security_and_what_needs_it_is_left_out() {
     let management = our_client("--server {uri} --lifetime {lifetime}");
-    let mut arguments = vec!["--client", &management, "--nosec", "--timeout", "60"];
-    for id in ["0", "101", "103", "105", "203", "226", "401"] {
-        arguments.extend(["--case", id]);
+    let mut arguments = vec!["--client", &management, "--nosec", "--timeout", "60", "--lwm2m", "1.1"];
+    for number in ["0", "101", "103", "105", "203", "226", "401", "402"] {
+        arguments.extend(["--case", number]);
     }
     let (verdicts, text, code) = run(&arguments);
     println!("{text}");
     for (id, verdict) in &verdicts {
-        let expected = if ["0", "401"].contains(&id.as_str()) { "not applicable" } else { "pass" };
-        assert_eq!(verdict, expected, "{id}");
+        let is_out = ["1.1-int-0", "1.1-int-401", "1.1-int-402"].contains(&id.as_str());
+        assert_eq!(verdict, if is_out { "not applicable" } else { "pass" }, "{id}");
     }
-    assert_eq!((verdicts.len(), code), (7, Some(0)));
+    assert_eq!((verdicts.len(), code), (8, Some(0)));
 }
 
 #[test]
-fn a_client_that_never_comes_fails_with_what_was_expected() {
-    let (verdicts, text, code) = run(&["--client", "sleep 1000 {uri}", "--case", "101", "--timeout", "1"]);
-    assert_eq!(verdicts.get("101").map(String::as_str), Some("FAIL"), "{text}");
+fn a_client_that_never_comes_fails_with_what_was_expected_in_every_report() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let [junit, html, markdown] = ["a.xml", "a.html", "a.md"].map(file);
+    let reports = ["--junit", &junit, "--html", &html, "--markdown", &markdown, "--title", "Nobody"];
+    let arguments = ["--client", "sleep 1000 {uri}", "--case", "101", "--case", "3", "--timeout", "1"];
+    let (found, text, code) = run(&[&arguments[..], &reports].concat());
+    assert_eq!(found.get("1.1-int-101").map(String::as_str), Some("FAIL"), "{text}");
     assert!(text.contains("step:     the client registers"), "{text}");
     assert!(text.contains("seen:     no message"), "{text}");
     assert_eq!(code, Some(1));
+    let read = |file: &str| std::fs::read_to_string(file).expect("the report was written");
+    assert!(read(&junit).contains("tests=\"2\" failures=\"1\" errors=\"0\" skipped=\"1\""));
+    assert!(read(&junit).contains("<failure message=\"the client registers: expected POST /rd"));
+    assert!(read(&html).contains("<h1>Nobody</h1>\n<p>0 passed, 1 failed, 1 not applicable</p>"));
+    let kept = verdicts(&read(&markdown), "Nobody");
+    let kept: Vec<(&str, &str)> = kept.iter().map(|(id, verdict)| (id.as_str(), verdict.as_str())).collect();
+    assert_eq!(
+        kept,
+        [("1.1-int-101", "FAIL"), ("1.1-int-3", "not applicable: needs a smartcard in the device")]
+    );
+}
+
+#[test]
+fn a_trace_is_decoded_and_has_no_secret() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let page = folder.path().join("page.html").display().to_string();
+    let bootstrap = our_client(&format!("--server {{bootstrap-uri}} --bootstrap {SECURED}"));
+    let (_, text, code) =
+        run(&["--client", &bootstrap, "--case", "1", "--lwm2m", "1.1", "--timeout", "60", "--html", &page]);
+    assert_eq!(code, Some(0), "{text}");
+    let page = std::fs::read_to_string(page).expect("the report was written");
+    for shown in
+        ["CON POST /bs?ep=ets-1-", "(Bootstrap-Write)", "/0/1/5 (withheld)", "/1/0/1 = 86400 (integer)"]
+    {
+        assert!(page.contains(shown), "{shown}");
+    }
 }
 
 #[test]
@@ -81,6 +129,8 @@ fn bad_arguments_exit_2_with_the_reason() {
         (&["--client", "client"], "the command needs {uri} or {bootstrap-uri}"),
         (&["--client", "a {uri}", "--client", "b {uri}"], "more than one --client"),
         (&["--client", "a {uri}", "--case", "9999"], "no such case"),
+        (&["--client", "a {uri}", "--firmware", "good=/none"], "--firmware good=/none: "),
+        (&["--client", "a {uri}", "--firmware", "bad=/none"], "there is no kind 'bad'"),
         (&[], "--client"),
     ] {
         let (_, text, code) = run(arguments);
@@ -89,33 +139,16 @@ fn bad_arguments_exit_2_with_the_reason() {
     }
 }
 
-/// Leshan's client, as `peers/leshan/Client.java` sets it up. Its Server object has no Disable, which 103 needs.
+/// Leshan's client, as `peers/leshan/Client.java` sets it up.
 #[test]
-fn leshans_client_passes_all_but_the_case_that_it_has_no_resource_for() {
-    let Some(leshan) = peers::leshan() else { return };
-    let command = leshan.command();
-    let words: Vec<String> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| format!("'{}'", word.to_string_lossy()))
-        .collect();
-    let source = peers::source("leshan/Client.java");
-    // Californium writes its settings into the folder it runs in.
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+fn leshans_client_passes_all_but_the_cases_that_are_told_of() {
+    let Some(classes) = Classes::compile() else { return };
+    let words: Vec<String> = classes.words("Client").iter().map(|word| format!("'{word}'")).collect();
     let client = |uri: &str, kind: &str| {
-        format!(
-            "env -C '{}' {} '{}' {{endpoint}} {uri} {{lifetime}} {kind} psk,{{identity}},{{key}}",
-            folder.path().display(),
-            words.join(" "),
-            source.display()
-        )
+        format!("{} {{endpoint}} {uri} {{lifetime}} {kind} psk,{{identity}},{{key}}", words.join(" "))
     };
-    let (management, bootstrap) = (client("{uri}", "server"), client("{bootstrap-uri}", "bootstrap"));
-    let (verdicts, text, code) =
-        run(&["--client", &management, "--client", &bootstrap, "--jobs", "3", "--timeout", "120"]);
-    println!("{text}");
-    for case in CASES {
-        let expected = if case.id == "103" { "not applicable" } else { "pass" };
-        assert_eq!(verdicts.get(case.id).map(String::as_str), Some(expected), "{}", case.id);
-    }
-    assert_eq!(code, Some(0));
+    let (management, bootstrap) =
+        (client("{uri}", "{binding},report"), client("{bootstrap-uri}", "bootstrap"));
+    let arguments = ["--client", &management, "--client", &bootstrap, "--jobs", "8", "--timeout", "60"];
+    run_whole("Leshan's client against the cases, with lwm2m-server", &arguments);
 }

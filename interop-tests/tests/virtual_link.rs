@@ -109,7 +109,7 @@ fn run(seed: u64) -> Totals {
                 }
                 Asked::Create(instance) => {
                     let instance = Some(instance);
-                    let values = vec![(0, lwm2m_server::Value::Integer(0))];
+                    let values = vec![(0, None, lwm2m_server::Value::Integer(0))];
                     world.request(device, Operation::Create { object: LEDGER.id, instance, values })
                 }
                 Asked::Write(number) => world.write(device, number),

@@ -13,6 +13,8 @@ use crate::assembly::Assembly;
 use crate::bootstrap::{Bootstrap, BootstrapFormat};
 use crate::core_objects::Core;
 use crate::error::Reason;
+#[cfg(feature = "std")]
+use crate::event::Role;
 use crate::event::{AccountId, Counters, Event, Notice};
 use crate::persist::RECORD_OVERHEAD;
 use crate::registration::{State, Then};
@@ -48,6 +50,10 @@ pub struct Config<'a> {
     /// The content format to be bootstrapped in; the server's choice when there is none, when it does not know the one that is asked for
     /// (4.15), and in LwM2M 1.0.
     pub bootstrap_format: Option<BootstrapFormat>,
+    /// Is shown every CoAP message, before encryption and after decryption, for those who test servers. Keys that a bootstrap
+    /// writes are among it: it belongs into no log.
+    #[cfg(feature = "std")]
+    pub tap: Option<Tap>,
     /// Whether the device has a private key of its own, on P-256, that it signs with when [`Event::Sign`] asks for it: then an
     /// account without a private key is whole.
     #[cfg(feature = "rpk")]
@@ -57,6 +63,10 @@ pub struct Config<'a> {
     #[cfg(feature = "x509")]
     pub trust_anchors: &'a [&'a [u8]],
 }
+
+/// What [`Config::tap`] calls: whether the server bootstraps, whether the message is ours, and the message.
+#[cfg(feature = "std")]
+pub type Tap = fn(Role, bool, &[u8]);
 
 impl<'a> Config<'a> {
     /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
@@ -71,6 +81,8 @@ impl<'a> Config<'a> {
             connection_id: Some(0),
             record_size_limit: None,
             bootstrap_format: None,
+            #[cfg(feature = "std")]
+            tap: None,
             #[cfg(feature = "rpk")]
             has_secure_element: false,
             #[cfg(feature = "x509")]
@@ -383,6 +395,14 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
     /// What was dropped or refused so far.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Shows a message to who watches.
+    #[cfg(feature = "std")]
+    pub(crate) fn show(&self, slot: usize, is_ours: bool, message: &[u8]) {
+        if let (Some(tap), Some(role)) = (self.config.tap, self.role_of(slot)) {
+            tap(role, is_ours, message);
+        }
     }
 
     pub(crate) fn notice(&mut self, notice: Notice) {

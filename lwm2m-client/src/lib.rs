@@ -152,6 +152,8 @@ mod store;
 
 pub use account::{SecurityMode, ServerAddress, ShortServerId};
 pub use bootstrap::BootstrapFormat;
+#[cfg(feature = "std")]
+pub use client::Tap;
 pub use client::{Client, Config};
 #[cfg(feature = "rpk")]
 pub use der::raw_public_key;

@@ -38,6 +38,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         objects: &mut [&mut dyn Object],
         rng: &mut Rng<'_>,
     ) {
+        #[cfg(feature = "std")]
+        self.show(slot, false, datagram);
         let is_request = is_request(datagram);
         let Some(session) = self.session_mut(slot) else { return };
         // A request that cannot be taken now is as lost: the server sends it again. Core 1.1.1 §6.2.1: nothing is asked of

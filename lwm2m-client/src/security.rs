@@ -554,6 +554,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// Makes a datagram of the message in `out`.
     #[cfg_attr(not(feature = "psk"), expect(unused_variables, reason = "it goes as it is"))]
     pub(crate) fn seal(&mut self, slot: usize, out: &mut [u8], range: Range<usize>) -> Option<Range<usize>> {
+        #[cfg(feature = "std")]
+        self.show(slot, true, out.get(range.clone()).unwrap_or_default());
         match &mut self.session_mut(slot)?.link {
             #[cfg(feature = "psk")]
             Link::Secured(connection) => connection.seal(out, range).ok(),

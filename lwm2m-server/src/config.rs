@@ -74,6 +74,7 @@
 //! notification_storing = true
 //! write_time = false              # also the time into /3/0/13, for devices without a clock, which without it take certificates whose
 //!                                 # dates have passed; not without security, where anybody could write another
+//! verify = false                  # a second Discover, which must show the account that was written; a round trip more
 //! retry_count = 5                 # /1/x/17 to /1/x/20; left out, the device's defaults hold
 //! retry_timer = 60
 //! sequence_delay = 86400
@@ -297,6 +298,8 @@ pub struct BootstrapConfig {
     pub notification_storing: Option<bool>,
     /// Whether the time is written too; it is not if it is not said.
     pub write_time: Option<bool>,
+    /// Whether a second Discover must show what was written; there is none if it is not said.
+    pub verify: Option<bool>,
     /// Communication Retry Count.
     pub retry_count: Option<u32>,
     /// Communication Retry Timer in seconds.
@@ -352,6 +355,8 @@ pub struct Settled {
     pub queue: QueueConfig,
     /// What the credentials façade is opened with.
     pub credentials: Settings,
+    /// Whether a bootstrap ends with a Discover that must show the account written.
+    pub verify_bootstrap: bool,
     /// Whether the server URI was named; else it is a guess that only works on this machine.
     pub has_server_uri: bool,
 }
@@ -470,6 +475,7 @@ impl Config {
                 binding: bootstrap.binding.or(self.bootstrap.binding),
                 notification_storing: bootstrap.notification_storing.or(self.bootstrap.notification_storing),
                 write_time: bootstrap.write_time.or(self.bootstrap.write_time),
+                verify: bootstrap.verify.or(self.bootstrap.verify),
                 retry_count: bootstrap.retry_count.or(self.bootstrap.retry_count),
                 retry_timer: bootstrap.retry_timer.or(self.bootstrap.retry_timer),
                 sequence_delay: bootstrap.sequence_delay.or(self.bootstrap.sequence_delay),
@@ -539,6 +545,7 @@ impl Config {
             });
         }
         let has_server_uri = bootstrap.server_uri.is_some();
+        let verify_bootstrap = bootstrap.verify.unwrap_or_default();
         let credentials = Settings {
             server_uri: bootstrap.server_uri.unwrap_or_else(|| local_uri("coaps", coaps, default.server_uri)),
             server_uri_nosec: local_uri("coap", coap, default.server_uri_nosec),
@@ -577,6 +584,7 @@ impl Config {
             admission: self.admission,
             queue: self.queue,
             credentials,
+            verify_bootstrap,
             has_server_uri,
         })
     }
@@ -617,6 +625,8 @@ mod tests {
         let settled = parse(&example).unwrap().settle().unwrap();
         assert_eq!(settled.credentials.server_uri, "coaps://lwm2m.example:5684");
         assert_eq!(settled.http, Some("127.0.0.1:8080".parse().unwrap()));
+        assert!(!settled.verify_bootstrap);
+        assert!(parse("[bootstrap]\nverify = true\n").unwrap().settle().unwrap().verify_bootstrap);
     }
 
     #[test]

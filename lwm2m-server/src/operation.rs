@@ -10,7 +10,8 @@ pub enum Operation {
     Read {
         /// What to read.
         path: Path,
-        /// The content format to ask for (a CoAP number); `None` chooses by the device's version.
+        /// The content format to ask for (a CoAP number); `None` chooses by the device's version, [`Operation::ANY_FORMAT`] leaves
+        /// it to the device.
         format: Option<u16>,
     },
     /// Writes values; `path` is the instance, resource or resource instance, the values' paths lie at or below it.
@@ -21,6 +22,8 @@ pub enum Operation {
         mode: WriteMode,
         /// The values.
         values: Vec<(Path, Value)>,
+        /// The content format to write in (a CoAP number); `None` chooses by what the device announced.
+        format: Option<u16>,
     },
     /// Executes a resource.
     Execute {
@@ -35,8 +38,8 @@ pub enum Operation {
         object: u16,
         /// The instance id; `None` lets the device choose.
         instance: Option<u16>,
-        /// The resources' ids and values.
-        values: Vec<(u16, Value)>,
+        /// Resources, instances of those that have several, and values.
+        values: Vec<(u16, Option<u16>, Value)>,
     },
     /// Deletes an object instance, or a resource instance (1.2).
     Delete {
@@ -88,6 +91,11 @@ pub enum Operation {
         /// Which one.
         observation: ObservationId,
     },
+}
+
+impl Operation {
+    /// In a Read: no format is asked for. The number is reserved for experiments and names no format (RFC 7252 §12.3).
+    pub const ANY_FORMAT: u16 = u16::MAX;
 }
 
 /// How a Write treats what its payload leaves out (§6.3.3).

@@ -167,7 +167,8 @@ impl Server {
         mode: WriteMode,
         values: Vec<(Path, Value)>,
     ) -> Result<(), RequestError> {
-        self.request(endpoint, Operation::Write { path, mode, values }, DEFAULT_TIMEOUT).await.map(drop)
+        let operation = Operation::Write { path, mode, values, format: None };
+        self.request(endpoint, operation, DEFAULT_TIMEOUT).await.map(drop)
     }
 
     /// Executes a resource with arguments in the grammar of LwM2M Core 1.2.1 §6.3.5, or none.
@@ -188,7 +189,7 @@ impl Server {
         endpoint: &str,
         object: u16,
         instance: Option<u16>,
-        values: Vec<(u16, Value)>,
+        values: Vec<(u16, Option<u16>, Value)>,
     ) -> Result<Option<Path>, RequestError> {
         match self.request(endpoint, Operation::Create { object, instance, values }, DEFAULT_TIMEOUT).await? {
             Answer::Created(path) => Ok(path),

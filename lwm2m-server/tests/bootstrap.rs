@@ -9,7 +9,7 @@ use std::time::Duration;
 use lwm2m_coap::{Code, Instant, OptionNumber};
 use lwm2m_objects::format::Items;
 use lwm2m_objects::{Content, Format, Path};
-use lwm2m_server::credentials::{Enrol, Profile, Role, Rotate, Settings, State};
+use lwm2m_server::credentials::{BootstrapStep, Enrol, Profile, Role, Rotate, Settings, State};
 use lwm2m_server::endpoint::Listener;
 use support::{Device, KEY, World};
 
@@ -146,6 +146,28 @@ fn no_account_of_another_server_is_deleted_when_the_device_may_not_show_all_of_t
         assert_eq!(steps.iter().filter(|step| step.starts_with("0.03")).count(), 4, "{found}: {steps:?}");
         assert_eq!(world.told(), ["bootstrap finished a"], "{found}");
     }
+}
+
+#[test]
+fn a_bootstrap_with_steps_of_its_own_reads_deletes_and_writes_in_their_order() {
+    let mut world = World::new(false);
+    let at = |text: &str| text.parse::<Path>().unwrap();
+    let further = vec![(at("/2/0/3"), lwm2m_server::Value::Integer(65535))];
+    let steps = vec![
+        BootstrapStep::Account,
+        BootstrapStep::Read(at("/1")),
+        BootstrapStep::Delete(at("/1")),
+        BootstrapStep::Discover,
+        BootstrapStep::Write(at("/2/0"), further),
+        BootstrapStep::Account,
+    ];
+    world.credentials.set_bootstrap_steps("a", steps);
+    let mut device = device(&mut world);
+    let steps = play(&mut world, &mut device, |step| agreed(step, FOUND));
+    let account = ["0.03 /0/2", "0.03 /1/1"];
+    let between = ["0.01 /1", "0.04 /1", "0.01 ", "0.03 /2/0"];
+    assert_eq!(steps, [&["0.01 "][..], &account, &between, &account, &["0.02 /bs"]].concat());
+    assert_eq!(world.told(), ["bootstrap finished a"]);
 }
 
 #[test]

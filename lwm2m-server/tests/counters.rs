@@ -195,7 +195,7 @@ const ROWS: &[Row] = &[
         registered(world, 1);
         let before = counted(world);
         let values = vec![(path("/1/0/7"), Value::String("x".repeat(480)))];
-        let write = Operation::Write { path: path("/1/0/7"), mode: WriteMode::Replace, values };
+        let write = Operation::Write { path: path("/1/0/7"), mode: WriteMode::Replace, values, format: None };
         world.request("a", write).unwrap();
         before
     }),

@@ -70,6 +70,28 @@ fn a_read_tells_the_values_with_their_types() {
 }
 
 #[test]
+fn a_format_is_asked_for_and_written_as_the_caller_says() {
+    let (asked, _) = ask(
+        Operation::Read { path: path("/3/0/9"), format: Some(Operation::ANY_FORMAT) },
+        Code::CONTENT,
+        &[TEXT],
+        b"95",
+    );
+    assert_eq!(asked.option(OptionNumber::ACCEPT), None);
+    let at = path("/3/0/14");
+    let values = vec![(at, Value::String("+01:00".to_owned()))];
+    for (format, option, payload) in
+        [(0, &[][..], &b"+01:00"[..]), (60, &[60], b"\x66+01:00"), (11542, &[0x2d, 0x16], b"\xc6\x0e+01:00")]
+    {
+        let (mode, values) = (WriteMode::Replace, values.clone());
+        let write = Operation::Write { path: at, mode, values, format: Some(format) };
+        let (asked, outcome) = ask(write, Code::CHANGED, &[], b"");
+        assert_eq!(asked.option(OptionNumber::CONTENT_FORMAT), Some(option));
+        assert_eq!((asked.payload.as_slice(), outcome), (payload, Ok(Answer::Done)));
+    }
+}
+
+#[test]
 fn a_refusal_carries_its_code_and_text() {
     let (_, outcome) = ask(read("/3/0/5"), Code::METHOD_NOT_ALLOWED, &[], b"not readable");
     assert_eq!(outcome, Err(RequestError::Refused((4, 5), "not readable".to_owned())));
@@ -82,7 +104,7 @@ fn a_refusal_carries_its_code_and_text() {
 #[test]
 fn writes_replace_by_put_and_update_by_post() {
     let values = vec![(path("/3/0/14"), Value::String("+01:00".to_owned()))];
-    let write = |mode| Operation::Write { path: path("/3/0"), mode, values: values.clone() };
+    let write = |mode| Operation::Write { path: path("/3/0"), mode, values: values.clone(), format: None };
     for (mode, code) in [(WriteMode::Replace, Code::PUT), (WriteMode::Update, Code::POST)] {
         let (asked, outcome) = ask(write(mode), Code::CHANGED, &[], b"");
         assert_eq!((asked.code, asked.uri().as_str()), (code, "/3/0"));
@@ -102,7 +124,7 @@ fn execute_create_delete_discover_and_attributes_are_what_the_specification_says
     );
     assert_eq!(outcome, Ok(Answer::Done));
 
-    let values = vec![(5700, Value::Float(1.5))];
+    let values = vec![(5700, None, Value::Float(1.5))];
     let create = Operation::Create { object: 3303, instance: Some(7), values: values.clone() };
     let location = [(OptionNumber::LOCATION_PATH, &b"3303"[..]), (OptionNumber::LOCATION_PATH, b"7")];
     let (asked, outcome) = ask(create, Code::CREATED, &location, b"");
@@ -113,7 +135,18 @@ fn execute_create_delete_discover_and_attributes_are_what_the_specification_says
     let (asked, _) = ask(create, Code::CREATED, &location, b"");
     assert_eq!(asked.payload, [0xe4, 0x16, 0x44, 0x3f, 0xc0, 0, 0]);
 
+    // Several instances of one resource (LwM2M Core 1.2.1 §7.4.3).
+    let values = [b'a', b'b']
+        .into_iter()
+        .zip(0..)
+        .map(|(letter, at)| (0, Some(at), Value::String(char::from(letter).to_string())));
+    let create = Operation::Create { object: 16, instance: Some(1), values: values.collect() };
+    let location = [(OptionNumber::LOCATION_PATH, &b"16"[..]), (OptionNumber::LOCATION_PATH, b"1")];
+    let (asked, _) = ask(create, Code::CREATED, &location, b"");
+    assert_eq!(asked.payload, [0x08, 1, 8, 0x86, 0, 0x41, 0, b'a', 0x41, 1, b'b']);
+
     // An instance without values is named all the same.
+    let location = [(OptionNumber::LOCATION_PATH, &b"3303"[..]), (OptionNumber::LOCATION_PATH, b"7")];
     for (instance, payload) in [(7, &[0x00, 0x07][..]), (300, &[0x20, 0x01, 0x2c])] {
         let create = Operation::Create { object: 3303, instance: Some(instance), values: vec![] };
         assert_eq!(ask(create, Code::CREATED, &location, b"").0.payload, payload);
@@ -147,11 +180,12 @@ fn what_is_no_operation_is_refused_here() {
         Operation::Execute { path: path("/3/0"), arguments: String::new() },
         Operation::Execute { path: path("/3/0/4"), arguments: "hello".to_owned() },
         Operation::Delete { path: path("/3") },
-        Operation::Write { path: path("/3"), mode: WriteMode::Replace, values: vec![] },
+        Operation::Write { path: path("/3"), mode: WriteMode::Replace, values: vec![], format: None },
         Operation::Write {
             path: path("/3/0/14"),
             mode: WriteMode::Replace,
             values: vec![(path("/4/0/1"), Value::Integer(1))],
+            format: None,
         },
     ] {
         let outcome = world.request("a", operation.clone());
@@ -240,6 +274,7 @@ fn a_long_value_goes_in_blocks_that_fit_into_the_records_the_device_takes() {
             path: path("/5/0/0"),
             mode: WriteMode::Replace,
             values: vec![(path("/5/0/0"), Value::Opaque(content.clone()))],
+            format: None,
         };
         let id = world.request("a", write).unwrap();
         let mut received = Vec::new();
@@ -270,6 +305,7 @@ fn a_long_value_is_written_in_blocks_of_the_size_the_device_wants() {
         path: path("/5/0/0"),
         mode: WriteMode::Replace,
         values: vec![(path("/5/0/0"), value)],
+        format: None,
     };
     let id = world.request("a", write).unwrap();
     let mut received = Vec::new();
@@ -312,6 +348,7 @@ fn a_device_may_ask_for_smaller_blocks_in_the_middle_of_a_value() {
         path: path("/5/0/0"),
         mode: WriteMode::Replace,
         values: vec![(path("/5/0/0"), Value::Opaque(content.clone()))],
+        format: None,
     };
     let id = world.request("a", write).unwrap();
     let (mut received, mut blocks) = (Vec::new(), Vec::new());
@@ -346,6 +383,7 @@ fn a_device_that_takes_the_first_block_for_the_whole_has_not_taken_the_value() {
         path: path("/5/0/0"),
         mode: WriteMode::Replace,
         values: vec![(path("/5/0/0"), Value::Opaque(vec![7; 1500]))],
+        format: None,
     };
     for options in [&[][..], &[(OptionNumber::BLOCK1, &[0x1d][..])]] {
         let (asked, outcome) = ask(write(), Code::CHANGED, options, b"");
@@ -634,7 +672,7 @@ fn a_request_is_repeated_with_the_echo_that_the_device_wants() {
 
 fn write(length: usize) -> Operation {
     let values = vec![(path("/5/0/0"), Value::Opaque(vec![7; length]))];
-    Operation::Write { path: path("/5/0/0"), mode: WriteMode::Replace, values }
+    Operation::Write { path: path("/5/0/0"), mode: WriteMode::Replace, values, format: None }
 }
 
 #[test]
@@ -755,7 +793,7 @@ fn what_is_written_is_in_a_format_that_the_device_announced() {
         );
         for (at, format) in [("/3/0", several), ("/3/0/14", one)] {
             let values = vec![(path("/3/0/14"), Value::String("+01:00".to_owned()))];
-            let write = Operation::Write { path: path(at), mode: WriteMode::Replace, values };
+            let write = Operation::Write { path: path(at), mode: WriteMode::Replace, values, format: None };
             let id = world.request("a", write).unwrap();
             let asked = device.asked(&mut world);
             assert_eq!(asked.option(OptionNumber::CONTENT_FORMAT), Some(format), "{announced} {at}");

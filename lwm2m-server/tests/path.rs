@@ -58,7 +58,7 @@ fn sent_to(world: &mut World, to: Address) -> Vec<Vec<u8>> {
 
 fn large_write() -> Operation {
     let values = vec![(path("/1/0/7"), Value::String("x".repeat(480)))];
-    Operation::Write { path: path("/1/0/7"), mode: WriteMode::Replace, values }
+    Operation::Write { path: path("/1/0/7"), mode: WriteMode::Replace, values, format: None }
 }
 
 #[test]

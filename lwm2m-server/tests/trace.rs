@@ -157,7 +157,8 @@ fn what_a_definition_types_is_told_to_who_asked_and_stays_hidden_here() {
 fn values_are_shown_where_they_belong_both_ways() {
     let path = Path::resource(3, 0, 14);
     let zone = Value::String("+01:00".to_owned());
-    let write = Operation::Write { path, mode: WriteMode::Replace, values: vec![(path, zone.clone())] };
+    let write =
+        Operation::Write { path, mode: WriteMode::Replace, values: vec![(path, zone.clone())], format: None };
     let (asked, answer) = exchanged(write, Code::CHANGED, &[], b"");
     assert_eq!((asked.operation, asked.path), (Some("Write"), Some(path)));
     assert_eq!(values(&asked), [(path, Some(zone))]);

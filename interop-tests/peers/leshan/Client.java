@@ -1,6 +1,7 @@
 // An LwM2M client on the reference implementation's libraries, driven by lines on standard input, for the tests.
 //
-// java -cp LIBRARIES Client.java ENDPOINT URI LIFETIME server|bootstrap SECURITY [SETTING=VALUE…]
+// java -cp LIBRARIES Client.java ENDPOINT URI LIFETIME KIND SECURITY [SETTING=VALUE…]
+// KIND is server (or U), queue (or UQ) or bootstrap; with `,report` behind it the client reports by itself every two seconds.
 // SECURITY is one of these, each part but the identity, the usage and the name in hexadecimal, keys and certificates of DER:
 //   nosec
 //   psk,IDENTITY,KEY
@@ -64,7 +65,8 @@ public class Client {
         ObjectsInitializer initializer = new ObjectsInitializer(new StaticModel(models));
 
         String uri = args[1];
-        boolean bootstrap = args[3].equals("bootstrap");
+        List<String> kind = Arrays.asList(args[3].split(","));
+        boolean bootstrap = kind.contains("bootstrap");
         String[] security = args[4].split(",");
         initializer.setInstancesForObject(0, security(uri, bootstrap, security));
         if (bootstrap) {
@@ -81,7 +83,7 @@ public class Client {
         builder.setObjects(initializer.createAll());
         ManualDataSender collected = new ManualDataSender();
         builder.setDataSenders(collected);
-        if (args[3].equals("queue")) {
+        if (kind.contains("queue") || kind.contains("UQ")) {
             builder.setRegistrationEngineFactory(new DefaultRegistrationEngineFactory().setQueueMode(true));
         }
         if (security.length > 6) {
@@ -99,6 +101,10 @@ public class Client {
         client.addObserver(new Events());
         client.start();
         print("ready");
+        // What it reports would keep a server from taking it for asleep.
+        if (kind.contains("report") && !kind.contains("UQ")) {
+            reportByItself(client);
+        }
 
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = input.readLine(); line != null; line = input.readLine()) {
@@ -132,6 +138,24 @@ public class Client {
         client.destroy(true);
         print("stopped");
         System.exit(0);
+    }
+
+    static void reportByItself(LeshanClient client) {
+        Thread reports = new Thread(() -> {
+            while (true) {
+                try {
+                    Thread.sleep(2000);
+                    for (LwM2mServer server : client.getRegisteredServers().values()) {
+                        client.getSendService().sendData(server, ContentFormat.SENML_CBOR,
+                                List.of("/1/0/1", "/3/0/11/0"), 10_000);
+                    }
+                } catch (Exception error) {
+                    print("report-failed " + error);
+                }
+            }
+        });
+        reports.setDaemon(true);
+        reports.start();
     }
 
     static byte[] bytes(String digits) {
@@ -241,7 +265,21 @@ public class Client {
         @Override
         public ExecuteResponse execute(LwM2mServer server, int resource, Arguments arguments) {
             print("executed /3/0/" + resource);
-            return resource == 4 ? ExecuteResponse.success() : super.execute(server, resource, arguments);
+            if (resource != 4) {
+                return super.execute(server, resource, arguments);
+            }
+            // As Leshan's own Device does it.
+            Thread reboot = new Thread(() -> {
+                try {
+                    Thread.sleep(500);
+                } catch (InterruptedException error) {
+                    return;
+                }
+                getLwM2mClient().stop(true);
+                getLwM2mClient().start();
+            });
+            reboot.start();
+            return ExecuteResponse.success();
         }
     }
 

@@ -50,6 +50,7 @@ import org.eclipse.leshan.server.LeshanServer;
 import org.eclipse.leshan.server.LeshanServerBuilder;
 import org.eclipse.leshan.server.model.VersionedModelProvider;
 import org.eclipse.leshan.server.observation.ObservationListener;
+import org.eclipse.leshan.server.queue.StaticClientAwakeTimeProvider;
 import org.eclipse.leshan.server.registration.Registration;
 import org.eclipse.leshan.server.registration.RegistrationListener;
 import org.eclipse.leshan.server.registration.RegistrationUpdate;
@@ -86,6 +87,7 @@ public class Server {
         LeshanServerBuilder builder = new LeshanServerBuilder();
         builder.setObjectModelProvider(new VersionedModelProvider(models));
         builder.setSecurityStore(security);
+        builder.setClientAwakeTimeProvider(new StaticClientAwakeTimeProvider(Integer.getInteger("awake", 93_000)));
         if (!args[2].isEmpty()) {
             String[] key = args[2].split(",");
             builder.setPrivateKey(SecurityUtil.privateKey.decode(bytes(key[0])));

@@ -1,16 +1,23 @@
 //! Steps of bootstrap (LwM2M Core 1.1.1 §6.1.7): the request, the writes, the Discover after them, and Finish.
 
+use std::time::Duration;
+
 use lwm2m_coap::Code;
 use lwm2m_objects::{Discovered, Path};
 use lwm2m_server::Direction;
 
+use super::case::Expected;
 use super::message::Seen;
 use super::run::{Outcomes, Run, Stop};
 
 impl Run<'_> {
-    pub(crate) async fn asks_for_bootstrap(&mut self) -> Outcomes {
-        let (request, answer) =
-            self.exchange("POST /bs?ep=", |seen| seen.asks(Code::POST, |path| path == "/bs")).await?;
+    pub(crate) async fn asks_for_bootstrap(&mut self, after: u64) -> Outcomes {
+        let patience = self.patience;
+        self.patience = patience.saturating_add(Duration::from_secs(after));
+        let exchange =
+            self.exchange("POST /bs?ep=", |seen| seen.asks(Code::POST, |path| path == "/bs")).await;
+        self.patience = patience;
+        let (request, answer) = exchange?;
         match request.parameter("ep") {
             Some(endpoint) if endpoint == self.values.endpoint => {}
             None if request.is_secure => {}
@@ -19,16 +26,33 @@ impl Run<'_> {
         is(&request, &answer, Code::CHANGED)
     }
 
-    pub(crate) async fn takes_account(&mut self, object: u16) -> Outcomes {
-        let start = format!("/{object}/");
-        let is_write = |seen: &Seen| is_from_server(seen, Code::PUT) && seen.path.starts_with(&start);
-        let (request, answer) = self.exchange(&format!("PUT /{object}/…"), is_write).await?;
+    pub(crate) async fn takes_write(&mut self, path: &str) -> Outcomes {
+        let is_write = |seen: &Seen| is_from_server(seen, Code::PUT) && is_below(&seen.path, path);
+        let (request, answer) = self.exchange_whole(&format!("PUT {path}/…"), is_write).await?;
         is(&request, &answer, Code::CHANGED)
     }
 
-    /// The Discover after the writes: the enabler version, the account of the server with its Short Server ID, that of
-    /// the bootstrap server without one, and Device.
-    pub(crate) async fn shows_accounts(&mut self) -> Outcomes {
+    pub(crate) async fn takes_delete(&mut self, path: &str) -> Outcomes {
+        let is_delete = |seen: &Seen| is_from_server(seen, Code::DELETE) && seen.path == path;
+        let (request, answer) = self.exchange(&format!("DELETE {path}"), is_delete).await?;
+        is(&request, &answer, Code::DELETED)
+    }
+
+    /// The answer to a Bootstrap-Read; 4.04 is as good where nothing must come back.
+    pub(crate) async fn shows_in_bootstrap(&mut self, path: &str, has: Expected, lacks: &[&str]) -> Outcomes {
+        let is_read = |seen: &Seen| is_from_server(seen, Code::GET) && seen.path == path;
+        let (request, answer) = self.exchange(&format!("GET {path}"), is_read).await?;
+        if has.is_empty() && answer.code == Code::NOT_FOUND {
+            return Ok(());
+        }
+        is(&request, &answer, Code::CONTENT)?;
+        let values = answer.values.iter().filter_map(|(at, value)| Some((*at, value.clone()?)));
+        self.holds("", &values.collect::<Vec<_>>(), has, lacks)
+    }
+
+    /// A Discover: the enabler version, the account of the bootstrap server without a Short Server ID, and Device; and the
+    /// account of the server with its Short Server ID, or none.
+    pub(crate) async fn shows_accounts(&mut self, has_server: bool) -> Outcomes {
         let is_discover = |seen: &Seen| is_from_server(seen, Code::GET) && seen.path.is_empty();
         let (request, answer) = self.exchange("GET /", is_discover).await?;
         is(&request, &answer, Code::CONTENT)?;
@@ -43,10 +67,15 @@ impl Run<'_> {
             let is_meant = |path: Path| path.object_id() == Some(object) && path.instance_id().is_some();
             found.iter().filter(|entry| is_meant(entry.path) && entry.server == server).count()
         };
+        let (security, server) = match has_server {
+            true => ("one instance of /0 with ssid=1", "one instance of /1 with ssid=1"),
+            false => ("no instance of /0 with ssid=1", "no instance of /1"),
+        };
+        let wanted = usize::from(has_server);
         let checks = [
-            (instances(0, Some(1)) == 1, "one instance of /0 with ssid=1"),
+            (instances(0, Some(1)) == wanted, security),
             (instances(0, None) == 1, "one instance of /0, the bootstrap account, without ssid"),
-            (instances(1, Some(1)) == 1, "one instance of /1 with ssid=1"),
+            (instances(1, Some(1)) == wanted, server),
             (instances(3, None) == 1, "/3/0"),
         ];
         match checks.iter().find(|(is_met, _)| !is_met) {
@@ -55,10 +84,19 @@ impl Run<'_> {
         }
     }
 
-    pub(crate) async fn finishes_bootstrap(&mut self) -> Outcomes {
+    pub(crate) async fn asked_for_no_bootstrap(&mut self) -> Outcomes {
+        self.catch_up().await;
+        match self.near.log.iter().find(|seen| seen.asks(Code::POST, |path| path == "/bs")) {
+            Some(seen) => Err(Stop::failed("no Bootstrap-Request", seen.describe())),
+            None => Ok(()),
+        }
+    }
+
+    /// The answer to Bootstrap-Finish.
+    pub(crate) async fn finishes_bootstrap(&mut self, code: Code) -> Outcomes {
         let is_finish = |seen: &Seen| is_from_server(seen, Code::POST) && seen.path == "/bs";
         let (request, answer) = self.exchange("Bootstrap-Finish", is_finish).await?;
-        is(&request, &answer, Code::CHANGED)
+        is(&request, &answer, code)
     }
 }
 
@@ -74,4 +112,8 @@ fn is(request: &Seen, answer: &Seen, code: Code) -> Outcomes {
             answer.describe(),
         )),
     }
+}
+
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

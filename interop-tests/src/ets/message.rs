@@ -3,10 +3,11 @@
 //! Invariant: a repetition of a message is not a message.
 
 use lwm2m_coap::{Code, Kind, udp};
-use lwm2m_server::{Direction, Packet, Payload};
+use lwm2m_objects::Path;
+use lwm2m_server::{Direction, Packet, Payload, Value};
 
 /// A message between the device and the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Seen {
     /// Milliseconds since 1970.
     pub(crate) at: u64,
@@ -25,8 +26,12 @@ pub(crate) struct Seen {
     pub(crate) format: Option<u16>,
     pub(crate) observe: Option<u32>,
     pub(crate) has_payload: bool,
+    /// Whether it carries all of its body, or the last block.
+    pub(crate) is_last: bool,
     /// What holds no values: link-format, a diagnostic text.
     pub(crate) payload: Vec<u8>,
+    /// Values at their paths; `None` stands for one that is secret.
+    pub(crate) values: Vec<(Path, Option<Value>)>,
 }
 
 impl Seen {
@@ -49,8 +54,13 @@ impl Seen {
             format: options.content_format().map(|format| format.0),
             observe: options.observe(),
             has_payload: packet.payload != Payload::Empty,
+            is_last: !matches!(options.block1(), Ok(Some(block)) if block.more()),
             payload: match &packet.payload {
                 Payload::Bytes(bytes) => bytes.to_vec(),
+                _ => Vec::new(),
+            },
+            values: match &packet.payload {
+                Payload::Values(values) => values.to_vec(),
                 _ => Vec::new(),
             },
         })
@@ -87,6 +97,8 @@ impl Seen {
             Code::POST => "POST".to_owned(),
             Code::PUT => "PUT".to_owned(),
             Code::DELETE => "DELETE".to_owned(),
+            Code::FETCH => "FETCH".to_owned(),
+            Code::IPATCH => "iPATCH".to_owned(),
             Code::EMPTY if self.kind == Kind::Reset => "RST".to_owned(),
             Code::EMPTY => "an empty message".to_owned(),
             _ => format!("{}.{:02}", class.0, class.1),

@@ -3,21 +3,27 @@
 use std::time::Duration;
 
 use lwm2m_coap::{Code, link};
-use lwm2m_server::{Direction, RequestError, WriteMode};
+use lwm2m_objects::Path;
+use lwm2m_server::{Direction, Event, Operation};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
-use super::case::Is;
+use super::field::Known;
 use super::message::Seen;
-use super::run::{Outcomes, Run, Stop, after};
+use super::run::{Client, Outcomes, Registered, Run, Source, Stop, after};
 
 /// What a clock and a busy machine may add to a time that the specification gives.
 pub(crate) const SLACK: Duration = Duration::from_millis(1500);
+
+/// Seconds in which a device that does not mind would have finished its handshake.
+const HANDSHAKE: u64 = 10;
 
 impl Run<'_> {
     /// 101: a Register with everything it must carry, and its 2.01.
     pub(crate) async fn registers(&mut self) -> Outcomes {
         let expected = "POST /rd?lt=&lwm2m=[&ep=][&b=]… with the object list";
         let (request, answer) =
-            self.exchange(expected, |seen| seen.asks(Code::POST, |path| path == "/rd")).await?;
+            self.exchange_whole(expected, |seen| seen.asks(Code::POST, |path| path == "/rd")).await?;
         let told = request.describe();
         match request.parameter("ep") {
             Some(endpoint) if endpoint == self.values.endpoint => {}
@@ -36,28 +42,45 @@ impl Run<'_> {
                 return Err(Stop::failed(format!("lt={expected}"), told));
             }
         }
-        if !request.parameter("lwm2m").is_some_and(|version| ["1.0", "1.1", "1.2"].contains(&version)) {
-            return Err(Stop::failed("lwm2m=1.0, 1.1 or 1.2", told));
+        let version = request.parameter("lwm2m").unwrap_or_default();
+        match &self.expected_version {
+            Some(expected) if version != expected => {
+                return Err(Stop::failed(format!("lwm2m={expected}"), told));
+            }
+            None if !["1.0", "1.1", "1.2"].contains(&version) => {
+                return Err(Stop::failed("lwm2m=1.0, 1.1 or 1.2", told));
+            }
+            _ => {}
         }
         let is_binding =
             |letters: &str| letters.contains('U') && letters.chars().all(|letter| "UTSNMHQ".contains(letter));
         if !request.parameter("b").is_none_or(is_binding) {
             return Err(Stop::failed("b= with U among its letters, or no b", told));
         }
-        objects(&request)?;
+        let (prefix, objects) = objects(&request)?;
         if answer.code != Code::CREATED || !answer.location.starts_with("/rd/") {
             let seen = format!("{} {}", answer.describe(), answer.location);
             return Err(Stop::failed("2.01 with a location below /rd", seen));
         }
-        let device = self.bench.server.device(&self.values.endpoint).await;
-        let Some(device) = device.filter(|device| device.location == answer.location) else {
-            return Err(Stop::failed("the client among the devices of the server", "it is not there"));
-        };
-        if Some(device.version.as_str()) != request.parameter("lwm2m") || device.lifetime != self.lifetime {
-            let seen = format!("version {}, lifetime {}", device.version, device.lifetime);
-            return Err(Stop::failed("the server keeps what was registered", seen));
+        match self.known().await {
+            Known::Registered { location, .. }
+                if location.as_ref().is_some_and(|at| *at != answer.location) =>
+            {
+                return Err(Stop::failed("the client among the devices of the server", "it is not there"));
+            }
+            Known::Registered { version, lifetime, .. }
+                if version.as_deref().is_some_and(|version| Some(version) != request.parameter("lwm2m"))
+                    || lifetime.is_some_and(|lifetime| lifetime != self.lifetime) =>
+            {
+                let seen = format!("version {version:?}, lifetime {lifetime:?}");
+                return Err(Stop::failed("the server keeps what was registered", seen));
+            }
+            Known::Registered { .. } | Known::Unsaid => {}
+            Known::Unknown => {
+                return Err(Stop::failed("the client among the devices of the server", "it is not there"));
+            }
         }
-        self.registered = Some((request, answer));
+        self.near.registered = Some(Registered { request, answer, prefix, objects });
         Ok(())
     }
 
@@ -71,12 +94,10 @@ impl Run<'_> {
         }
         is_changed(&request, &answer)?;
         self.expected_lifetime = Some(lifetime);
-        match self.bench.server.device(&self.values.endpoint).await {
-            Some(device) if device.lifetime == lifetime => Ok(()),
-            device => Err(Stop::failed(
-                format!("the server keeps {lifetime} s"),
-                device.map_or("no registration".to_owned(), |device| format!("{} s", device.lifetime)),
-            )),
+        match self.known().await {
+            Known::Registered { lifetime: kept, .. } if kept.is_none_or(|kept| kept == lifetime) => Ok(()),
+            Known::Unsaid => Ok(()),
+            known => Err(Stop::failed(format!("the server keeps {lifetime} s"), known.told())),
         }
     }
 
@@ -94,33 +115,145 @@ impl Run<'_> {
         is_changed(&request, &answer)
     }
 
+    /// Any Update, and its 2.04.
+    pub(crate) async fn updates(&mut self) -> Outcomes {
+        let (request, answer) = self.update("an Update").await?;
+        is_changed(&request, &answer)
+    }
+
+    /// An Update whose object list has an instance, and its 2.04. A device may send it before it is asked to.
+    pub(crate) async fn updates_objects(&mut self, path: &'static str) -> Outcomes {
+        let location = self.location()?;
+        let expected = format!("POST {location} with an object list that has {path}");
+        let until = Instant::now().checked_add(self.patience).unwrap_or_else(Instant::now);
+        let mut at = 0;
+        let mut body = Vec::new();
+        loop {
+            while let Some(seen) = self.near.log.get(at).cloned() {
+                at = at.saturating_add(1);
+                if !seen.asks(Code::POST, |path| path == location) {
+                    continue;
+                }
+                body.extend_from_slice(&seen.payload);
+                if seen.is_last {
+                    let answer = self.answer_from(at, &seen).await?;
+                    if self.lists(&core::mem::take(&mut body), path) {
+                        return is_changed(&seen, &answer);
+                    }
+                }
+            }
+            if !self.receive(until).await {
+                return Err(Stop::failed(expected, self.tell(0)));
+            }
+        }
+    }
+
+    async fn answer_from(&mut self, at: usize, request: &Seen) -> Outcomes<Seen> {
+        let mark = core::mem::replace(&mut self.near.mark, at);
+        let answer = self.answer(request).await;
+        self.near.mark = mark;
+        answer
+    }
+
+    /// Whether an object list has an instance.
+    fn lists(&self, body: &[u8], path: &str) -> bool {
+        let prefix = self.near.registered.as_ref().map_or("", |registered| registered.prefix.as_str());
+        let text = String::from_utf8_lossy(body);
+        link::parse(&text).filter_map(Result::ok).any(|link| link.path().strip_prefix(prefix) == Some(path))
+    }
+
+    /// 108: what the server takes the device for.
+    pub(crate) async fn is_queued(&mut self) -> Outcomes {
+        match self.known().await {
+            Known::Registered { is_queued: Some(true) | None, .. } | Known::Unsaid => Ok(()),
+            _ => {
+                let request = self.near.registered.as_ref().map(|registered| registered.request.describe());
+                Err(Stop::failed("queue mode: Q, or b=UQ in LwM2M 1.0", request.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// 109: what is asked while the device sleeps waits until it is heard.
+    pub(crate) async fn sleeps_and_is_asked(&mut self, path: &'static str) -> Outcomes {
+        let path = self.resolve(path).await?;
+        let until = Instant::now().checked_add(self.patience);
+        while !self.is_asleep().await {
+            if until.is_some_and(|until| until < Instant::now()) {
+                return Err(match self.client {
+                    Client::Process(_) => {
+                        Stop::failed("the server takes the device for asleep", "it does not")
+                    }
+                    Client::Device(_) => Stop::NotApplicable(
+                        "the server takes a device for awake for longer than this case waits".to_owned(),
+                    ),
+                });
+            }
+            // What it hears keeps it awake.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        self.catch_up().await;
+        let before = self.near.mark;
+        let patience = self.patience.saturating_add(Duration::from_secs(u64::from(self.lifetime)));
+        let asked = self.ask_meanwhile(Operation::Read { path, format: None }, patience);
+        let longest = core::mem::replace(&mut self.patience, patience);
+        let updated = self.update("an Update of the device that slept").await;
+        self.patience = longest;
+        let (request, answer) = updated?;
+        is_changed(&request, &answer)?;
+        let is_read = |seen: &Seen| seen.direction == Direction::ToDevice && seen.code == Code::GET;
+        let early = self.near.log.iter().take(self.near.mark).skip(before).any(is_read);
+        if early {
+            return Err(Stop::failed("nothing to the device while it sleeps", format!("GET {path}")));
+        }
+        let (read, answer) = self.exchange(&format!("GET {path}"), is_read).await?;
+        if answer.code != Code::CONTENT {
+            return Err(Stop::failed(format!("2.05 to {}", read.describe()), answer.describe()));
+        }
+        match asked.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Stop::failed(format!("2.05 to GET {path}"), error)),
+            Err(_) => Err(Stop::failed(format!("2.05 to GET {path}"), "nothing was asked")),
+        }
+    }
+
     /// 102: an Update without parameters before the lifetime is over, or the end of the registration after it.
     pub(crate) async fn updates_bare_or_expires(&mut self, lifetime: u32) -> Outcomes {
+        if let Client::Device(device) = &mut self.client {
+            // In front of a server it is the end that is judged.
+            device.stop();
+            return self.is_dropped_after(lifetime).await;
+        }
         let lifetime = Duration::from_secs(u64::from(lifetime)).saturating_add(SLACK);
         let location = self.location()?;
-        let mark = self.mark;
+        let mark = self.near.mark;
         if self.wait(lifetime, |seen| seen.asks(Code::POST, |path| path == location)).await.is_some() {
-            self.mark = mark;
+            self.near.mark = mark;
             return self.updates_bare(self.patience).await;
         }
-        match self.bench.server.device(&self.values.endpoint).await {
-            None => Ok(()),
-            Some(_) => Err(Stop::failed("an Update or no registration", "neither")),
+        match self.known().await {
+            Known::Registered { .. } => Err(Stop::failed("an Update or no registration", "neither")),
+            Known::Unknown | Known::Unsaid => Ok(()),
         }
     }
 
     /// 104: the registration stands although its first lifetime is over.
     pub(crate) async fn stays_registered(&mut self, seconds: u64) -> Outcomes {
-        let Some((request, answer)) = self.registered.clone() else {
+        let Some(Registered { request, answer, .. }) = self.near.registered.clone() else {
             return Err(Stop::failed("a registration", "none"));
         };
         let until = after(request.at, Duration::from_secs(seconds).saturating_add(SLACK));
         while self.receive(until).await {}
-        let registers = self.log.iter().filter(|seen| seen.asks(Code::POST, |path| path == "/rd")).count();
-        match self.bench.server.device(&self.values.endpoint).await {
-            Some(device) if device.location == answer.location && registers == 1 => Ok(()),
-            Some(_) => Err(Stop::failed("the same registration", "the client registered again")),
-            None => Err(Stop::failed("the client is registered", "it is not")),
+        let is_register = |seen: &&Seen| seen.is_last && seen.asks(Code::POST, |path| path == "/rd");
+        let registers = self.near.log.iter().filter(is_register).count();
+        match self.known().await {
+            Known::Unknown => Err(Stop::failed("the client is registered", "it is not")),
+            Known::Registered { location, .. }
+                if location.as_ref().is_some_and(|at| *at != answer.location) =>
+            {
+                Err(Stop::failed("the same registration", "another location"))
+            }
+            _ if registers != 1 => Err(Stop::failed("the same registration", "the client registered again")),
+            _ => Ok(()),
         }
     }
 
@@ -133,18 +266,25 @@ impl Run<'_> {
         if answer.code != Code::DELETED {
             return Err(Stop::failed(format!("2.02 to {}", request.describe()), answer.describe()));
         }
-        match self.bench.server.device(&self.values.endpoint).await {
-            None => Ok(()),
-            Some(_) => Err(Stop::failed("the client is gone from the list", "it is still there")),
+        match self.known().await {
+            Known::Registered { .. } => {
+                Err(Stop::failed("the client is gone from the list", "it is still there"))
+            }
+            Known::Unknown | Known::Unsaid => Ok(()),
         }
     }
 
     /// 105: the server loses the registration.
     pub(crate) async fn forget(&mut self) -> Outcomes {
         self.catch_up().await;
-        match self.bench.server.forget(&self.values.endpoint).await {
-            true => Ok(()),
-            false => Err(Stop::failed("a registration to forget", "none")),
+        match &self.near.source {
+            Source::Bench { server, .. } => match server.forget(&self.values.endpoint).await {
+                true => Ok(()),
+                false => Err(Stop::failed("a registration to forget", "none")),
+            },
+            Source::Field(field) => {
+                field.operate(&self.values.endpoint, |operator, endpoint| operator.forget(endpoint)).await
+            }
         }
     }
 
@@ -158,67 +298,54 @@ impl Run<'_> {
         }
     }
 
-    /// 103 and 104: the server executes.
-    pub(crate) async fn execute(&mut self, path: &'static str, is_optional: bool) -> Outcomes {
-        let path = self.resolve(path).await?;
-        let operation = lwm2m_server::Operation::Execute { path, arguments: String::new() };
-        match self.ask(operation).await {
-            Ok(_) => Ok(()),
-            Err(RequestError::Refused((4, 4 | 5), _)) if is_optional => {
-                Err(Stop::NotApplicable(format!("the client has no {path}, which is optional")))
+    async fn update(&mut self, expected: &str) -> Outcomes<(Seen, Seen)> {
+        let location = self.location()?;
+        self.exchange_whole(expected, |seen| seen.asks(Code::POST, |path| path == location)).await
+    }
+
+    /// 403: a handshake begins and does not come to its end, and no message comes. What tells the server that the device broke it
+    /// off is not proven, so that it may learn of it late.
+    pub(crate) async fn refuses_server(&mut self) -> Outcomes {
+        let until = Instant::now().checked_add(Duration::from_secs(HANDSHAKE)).unwrap_or_else(Instant::now);
+        let endpoint = self.values.endpoint.clone();
+        let Source::Bench { server, events, .. } = &mut self.near.source else {
+            return Err(Stop::NotApplicable("judges the client alone".to_owned()));
+        };
+        loop {
+            match tokio::time::timeout_at(until, events.recv()).await {
+                Ok(Ok(Event::SessionEstablished { endpoint: other, .. })) if *other == *endpoint => {
+                    return Err(Stop::failed("no session", "the device finished the handshake"));
+                }
+                Ok(Ok(_) | Err(RecvError::Lagged(_))) => {}
+                Ok(Err(RecvError::Closed)) | Err(_) => break,
             }
-            Err(error) => Err(Stop::failed(format!("2.04 to POST {path}"), error.to_string())),
+        }
+        let counters = server.counters().await;
+        let begun =
+            counters.iter().find(|(name, _)| *name == "handshakes_begun").map_or(0, |(_, count)| *count);
+        self.catch_up().await;
+        match begun {
+            0 => Err(Stop::failed("a handshake of the device", "none")),
+            _ if self.near.log.is_empty() => Ok(()),
+            _ => Err(Stop::failed("no message of the device", self.tell(0))),
         }
     }
 
-    async fn update(&mut self, expected: &str) -> Outcomes<(Seen, Seen)> {
-        let location = self.location()?;
-        self.exchange(expected, |seen| seen.asks(Code::POST, |path| path == location)).await
-    }
-
     fn location(&self) -> Outcomes<String> {
-        match &self.registered {
-            Some((_, answer)) => Ok(answer.location.clone()),
+        match &self.near.registered {
+            Some(registered) => Ok(registered.answer.location.clone()),
             None => Err(Stop::failed("a registration", "none")),
         }
     }
 
     /// 401: nothing came without DTLS.
     pub(crate) fn came_secured(&mut self) -> Outcomes {
-        let plain = self.log.iter().find(|seen| !seen.is_secure && seen.direction == Direction::FromDevice);
+        let plain =
+            self.near.log.iter().find(|seen| !seen.is_secure && seen.direction == Direction::FromDevice);
         match plain {
             None => Ok(()),
             Some(seen) => Err(Stop::failed("every message over DTLS", seen.describe())),
         }
-    }
-
-    /// Whether a value is what a case asks for.
-    pub(crate) fn is(&self, is: Is, value: &lwm2m_server::Value) -> bool {
-        use super::case::Literal;
-        use lwm2m_server::Value;
-        let number = match value {
-            Value::Integer(number) => Some(*number),
-            Value::Unsigned(number) => i64::try_from(*number).ok(),
-            _ => None,
-        };
-        match is {
-            Is::There => true,
-            Is::Text => matches!(value, Value::String(text) if !text.is_empty()),
-            Is::Number => number.is_some(),
-            Is::Flag => matches!(value, Value::Boolean(_)),
-            Is::Lifetime => number == Some(i64::from(self.lifetime)),
-            Is::Exactly(Literal::Integer(exactly)) => number == Some(exactly),
-            Is::Exactly(Literal::Boolean(exactly)) => *value == Value::Boolean(exactly),
-            Is::Exactly(Literal::Text(exactly)) => matches!(value, Value::String(text) if text == exactly),
-        }
-    }
-}
-
-/// How a write is called on the wire.
-pub(crate) const fn method(mode: WriteMode) -> &'static str {
-    match mode {
-        WriteMode::Replace => "PUT",
-        WriteMode::Update => "POST",
     }
 }
 
@@ -229,8 +356,9 @@ fn is_changed(request: &Seen, answer: &Seen) -> Outcomes {
     }
 }
 
-/// The object list: link-format, with /1 and /3, without the objects that only a bootstrap may see (§6.2.1).
-fn objects(request: &Seen) -> Outcomes {
+/// The object list: link-format, with /1 and /3, without the objects that only a bootstrap may see (§6.2.1). What stands in
+/// front of its paths, and the paths.
+fn objects(request: &Seen) -> Outcomes<(String, Vec<Path>)> {
     const LINK_FORMAT: u16 = 40;
     let text = String::from_utf8_lossy(&request.payload);
     if request.format != Some(LINK_FORMAT) {
@@ -247,14 +375,15 @@ fn objects(request: &Seen) -> Outcomes {
             continue;
         }
         if let Some(Ok(path)) = link.path().strip_prefix(&prefix).map(str::parse::<lwm2m_objects::Path>) {
-            listed.extend(path.object_id());
+            listed.push(path);
         }
     }
-    if let Some(hidden) = listed.iter().find(|object| [0, 21, 23].contains(*object)) {
+    let has = |object: &u16| listed.iter().any(|path| path.object_id() == Some(*object));
+    if let Some(hidden) = [0, 21, 23].iter().find(|object| has(object)) {
         return Err(Stop::failed(format!("an object list without /{hidden}"), text));
     }
-    match [1, 3].iter().find(|object| !listed.contains(object)) {
+    match [1, 3].iter().find(|object| !has(object)) {
         Some(missing) => Err(Stop::failed(format!("an object list with /{missing}"), text)),
-        None => Ok(()),
+        None => Ok((prefix, listed)),
     }
 }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use lwm2m_coap::{Code, Kind};
 use lwm2m_objects::Path;
-use lwm2m_server::{Answer, Direction, Operation};
+use lwm2m_server::{Answer, Direction, ObservationId, Operation, RequestError, Value, WriteMode};
 
+use super::case::Expected;
 use super::message::Seen;
+use super::operator::Operator;
 use super::registration::SLACK;
-use super::run::{self, Observed, Outcomes, Run, Stop};
+use super::run::{self, Observed, Outcomes, Run, Source, Stop};
 
 /// What a clock may take off a time.
 const EARLY: u64 = 250;
@@ -24,14 +26,141 @@ impl Run<'_> {
                 return Err(Stop::failed(expected, error.to_string()));
             }
         };
-        let text = path.to_string();
+        self.observes(path, id, path.to_string()).await
+    }
+
+    /// Observes several places at once, known as the root from here on.
+    pub(crate) async fn observe_composite(
+        &mut self,
+        paths: &[&'static str],
+        has: Expected,
+        lacks: &[&str],
+    ) -> Outcomes {
+        let paths = self.resolve_all(paths).await?;
+        match self.ask(Operation::ObserveComposite { paths, format: None }).await {
+            Ok(Answer::Observing(id, content)) => {
+                self.holds("", &content.items, has, lacks)?;
+                self.observes(Path::ROOT, id, String::new()).await
+            }
+            Ok(_) => Err(Stop::failed("an observation", "another answer")),
+            Err(error) => Err(Stop::failed("2.05 with Observe to FETCH with Observe 0", error.to_string())),
+        }
+    }
+
+    async fn observes(&mut self, path: Path, id: ObservationId, at: String) -> Outcomes {
         let is_asked = |seen: &Seen| {
-            seen.direction == Direction::ToDevice && seen.observe == Some(0) && seen.path.ends_with(&text)
+            seen.direction == Direction::ToDevice && seen.observe == Some(0) && seen.path.ends_with(&at)
         };
-        let (request, answer) = self.exchange(&format!("GET {path} with Observe 0"), is_asked).await?;
-        let observed = Observed { id, token: request.token, since: answer.at, reset: None };
-        self.observations.insert(path, observed);
+        let (request, answer) = self.exchange(&format!("Observe 0 to {path}"), is_asked).await?;
+        let observed = Observed { id, token: request.token, since: answer.at, ended: None };
+        self.near.observations.insert(path, observed);
         Ok(())
+    }
+
+    /// Waits for a notification that has certain values; those before it do not count.
+    pub(crate) async fn notifies_of(
+        &mut self,
+        path: &'static str,
+        has: Expected,
+        lacks: &[&str],
+        seconds: u64,
+    ) -> Outcomes {
+        let path = self.resolve(path).await?;
+        let began = self.observed(path)?.since;
+        let mut since = began;
+        let most = Duration::from_secs(seconds).saturating_add(SLACK);
+        let mut last = None;
+        loop {
+            let passed = Duration::from_millis(since.saturating_sub(began));
+            let Some(seen) = self.notification(path, since, most.saturating_sub(passed)).await? else {
+                let expected = format!("a notification of {path} within {seconds} s");
+                return Err(last.unwrap_or_else(|| Stop::failed(expected, "none")));
+            };
+            since = seen.at;
+            if let Some(observed) = self.near.observations.get_mut(&path) {
+                observed.since = seen.at;
+            }
+            let values = seen.values.iter().filter_map(|(at, value)| Some((*at, value.clone()?)));
+            match self.holds("", &values.collect::<Vec<_>>(), has, lacks) {
+                Ok(()) => return Ok(()),
+                Err(stop) => last = Some(stop),
+            }
+        }
+    }
+
+    /// Ends an observation by asking with Observe 1 under its token (RFC 7641 §3.6).
+    pub(crate) async fn cancel(&mut self, path: &'static str) -> Outcomes {
+        let path = self.resolve(path).await?;
+        let (id, token) = self.observed(path).map(|observed| (observed.id, observed.token.clone()))?;
+        if let Err(error) = self.ask(Operation::Cancel { observation: id }).await {
+            return Err(Stop::failed(format!("2.05 to Observe 1 of {path}"), error.to_string()));
+        }
+        let is_asked = |seen: &Seen| seen.direction == Direction::ToDevice && seen.observe == Some(1);
+        let (request, answer) = self.exchange(&format!("Observe 1 to {path}"), is_asked).await?;
+        if request.token != token || answer.code != Code::CONTENT || answer.observe.is_some() {
+            let expected = format!("2.05 without Observe to Observe 1 of {path} under the same token");
+            return Err(Stop::failed(expected, answer.describe()));
+        }
+        if let Some(observed) = self.near.observations.get_mut(&path) {
+            observed.ended = Some(answer.at);
+        }
+        Ok(())
+    }
+
+    /// Lets the device report by itself; not every device has the switch.
+    pub(crate) async fn unmute(&mut self) -> Outcomes {
+        if self.is_1_0() {
+            return Err(Stop::NotApplicable("LwM2M 1.0 has no Send".to_owned()));
+        }
+        let path = self.resolve("/1/x/23").await?;
+        let values = vec![(path, Value::Boolean(false))];
+        let write = Operation::Write { path, mode: WriteMode::Replace, values, format: None };
+        match self.ask(write).await {
+            Ok(_) | Err(RequestError::Refused(..)) => Ok(()),
+            Err(error) => Err(Stop::failed(format!("an answer to PUT {path}"), error.to_string())),
+        }
+    }
+
+    /// A report of the device with values of objects that it registered, and its 2.04.
+    pub(crate) async fn reports(&mut self, has: Expected) -> Outcomes {
+        let is_report = |seen: &Seen| seen.asks(Code::POST, |path| path == "/dp");
+        let Some(request) = self.wait(self.patience, is_report).await else {
+            let waited = self.patience.as_secs();
+            return Err(Stop::NotApplicable(format!(
+                "the client reported nothing by itself in {waited} s: it has to be set up to"
+            )));
+        };
+        let answer = self.answer(&request).await?;
+        if answer.code != Code::CHANGED {
+            return Err(Stop::failed("2.04 to POST /dp", answer.describe()));
+        }
+        if !matches!(request.format, Some(110 | 112)) {
+            return Err(Stop::failed(
+                "a report in content format 110 or 112",
+                format!("{:?}", request.format),
+            ));
+        }
+        let objects = self.near.registered.as_ref().map(|registered| registered.objects.clone());
+        let objects = objects.unwrap_or_default();
+        let is_listed = |path: &Path| objects.iter().any(|listed| listed.object_id() == path.object_id());
+        if let Some((path, _)) = request.values.iter().find(|(path, _)| !is_listed(path)) {
+            return Err(Stop::failed("only objects that were registered", path.to_string()));
+        }
+        let values = request.values.iter().filter_map(|(at, value)| Some((*at, value.clone()?)));
+        let values: Vec<(Path, Value)> = values.collect();
+        if values.is_empty() {
+            return Err(Stop::failed("values in the report", "none that can be read"));
+        }
+        self.holds("", &values, has, &[])
+    }
+
+    pub(crate) async fn reports_nothing(&mut self, seconds: u64) -> Outcomes {
+        self.catch_up().await;
+        let is_report = |seen: &Seen| seen.asks(Code::POST, |path| path == "/dp");
+        match self.wait(Duration::from_secs(seconds), is_report).await {
+            None => Ok(()),
+            Some(_) => Err(Stop::failed(format!("no POST /dp for {seconds} s"), "one")),
+        }
     }
 
     /// Waits for notifications and judges the time between them; each moves the beginning of the next window.
@@ -62,7 +191,7 @@ impl Run<'_> {
             if seen.code != Code::CONTENT {
                 return Err(Stop::failed(format!("2.05 as notification of {path}"), seen.describe()));
             }
-            if let Some(observed) = self.observations.get_mut(&path) {
+            if let Some(observed) = self.near.observations.get_mut(&path) {
                 observed.since = seen.at;
             }
         }
@@ -75,8 +204,18 @@ impl Run<'_> {
         self.catch_up().await;
         let last = self.last_notification(path)?;
         let id = self.observed(path)?.id;
-        if !self.bench.server.forget_observation(&self.values.endpoint, id).await {
-            return Err(Stop::failed("an observation to end", "it has ended already"));
+        match &self.near.source {
+            Source::Bench { server, .. } => {
+                if !server.forget_observation(&self.values.endpoint, id).await {
+                    return Err(Stop::failed("an observation to end", "it has ended already"));
+                }
+            }
+            Source::Field(field) => {
+                let paths = field.observed(id);
+                let forget =
+                    move |operator: &Operator, endpoint: &str| operator.forget_observation(endpoint, &paths);
+                field.operate(&self.values.endpoint, forget).await?;
+            }
         }
         let most = Duration::from_secs(pmax).saturating_add(SLACK);
         let Some(notification) = self.notification(path, last, most).await? else {
@@ -88,15 +227,15 @@ impl Run<'_> {
         let Some(reset) = self.wait(self.patience, is_reset).await else {
             return Err(Stop::failed("a Reset from the server", "none"));
         };
-        if let Some(observed) = self.observations.get_mut(&path) {
-            observed.reset = Some(reset.at);
+        if let Some(observed) = self.near.observations.get_mut(&path) {
+            observed.ended = Some(reset.at);
         }
         Ok(())
     }
 
     pub(crate) async fn stays_silent(&mut self, path: &'static str, seconds: u64) -> Outcomes {
         let path = self.resolve(path).await?;
-        let reset = self.observed(path)?.reset.unwrap_or_default();
+        let reset = self.observed(path)?.ended.unwrap_or_default();
         // One may have been on its way.
         let from = reset.saturating_add(EARLY);
         match self.notification(path, from, Duration::from_secs(seconds)).await? {
@@ -105,7 +244,7 @@ impl Run<'_> {
                 let after = seen.at.saturating_sub(reset);
                 Err(Stop::failed(
                     format!("no more notifications of {path}"),
-                    format!("one {after} ms after the Reset"),
+                    format!("one {after} ms after the end of the observation"),
                 ))
             }
         }
@@ -117,7 +256,7 @@ impl Run<'_> {
         let is_next = move |seen: &Seen| is_notification(seen, &token) && seen.at > after;
         let until = run::after(after, limit);
         loop {
-            if let Some(seen) = self.log.iter().find(|seen| is_next(seen)) {
+            if let Some(seen) = self.near.log.iter().find(|seen| is_next(seen)) {
                 return Ok(Some(seen.clone()));
             }
             if !self.receive(until).await {
@@ -128,12 +267,12 @@ impl Run<'_> {
 
     fn last_notification(&self, path: Path) -> Outcomes<u64> {
         let observed = self.observed(path)?;
-        let last = self.log.iter().rev().find(|seen| is_notification(seen, &observed.token));
+        let last = self.near.log.iter().rev().find(|seen| is_notification(seen, &observed.token));
         Ok(last.map_or(observed.since, |seen| seen.at))
     }
 
     fn observed(&self, path: Path) -> Outcomes<&Observed> {
-        self.observations.get(&path).ok_or_else(|| Stop::failed("an observation", "none"))
+        self.near.observations.get(&path).ok_or_else(|| Stop::failed("an observation", "none"))
     }
 }
 

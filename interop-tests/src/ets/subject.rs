@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::case::Enabler;
+
 /// A command line with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -32,6 +34,13 @@ pub struct Values {
     pub key: String,
     /// `{lifetime}`: the lifetime in seconds.
     pub lifetime: u32,
+    /// `{lwm2m}`: the enabler version.
+    pub version: Enabler,
+    /// `{binding}`: U, or UQ in queue mode.
+    pub binding: &'static str,
+    /// `{certificate}`, `{private-key}` and `{trust}`: files with the device's certificate and private key, and the certificate of
+    /// the authority of the server's, in PEM; empty where the case is about none.
+    pub files: [String; 3],
 }
 
 /// Why a text is no command line.
@@ -63,8 +72,19 @@ impl fmt::Display for TemplateError {
 impl core::error::Error for TemplateError {}
 
 /// The placeholders there are.
-pub const PLACEHOLDERS: [&str; 6] =
-    ["{uri}", "{bootstrap-uri}", "{endpoint}", "{identity}", "{key}", "{lifetime}"];
+pub const PLACEHOLDERS: [&str; 11] = [
+    "{uri}",
+    "{bootstrap-uri}",
+    "{endpoint}",
+    "{identity}",
+    "{key}",
+    "{lifetime}",
+    "{lwm2m}",
+    "{binding}",
+    "{certificate}",
+    "{private-key}",
+    "{trust}",
+];
 
 impl Template {
     /// Reads a command line. Words are separated by spaces; single or double quotes keep words together. No shell sees it.
@@ -92,6 +112,24 @@ impl Template {
     #[must_use]
     pub fn has(&self, placeholder: &str) -> bool {
         self.words.iter().any(|word| word.contains(placeholder))
+    }
+
+    /// Whether the client has a server account, a bootstrap account, and certificates.
+    pub(crate) fn kind(&self) -> [bool; 3] {
+        ["{uri}", "{bootstrap-uri}", "{certificate}"].map(|placeholder| self.has(placeholder))
+    }
+
+    /// What the client has, in words.
+    #[must_use]
+    pub fn told(&self) -> &'static str {
+        match self.kind() {
+            [true, true, true] => "both accounts and certificates",
+            [true, true, false] => "both accounts",
+            [false, _, true] => "a bootstrap account and certificates",
+            [false, _, false] => "a bootstrap account",
+            [true, false, true] => "a server account and certificates",
+            [true, false, false] => "a server account",
+        }
     }
 
     /// Starts the client in a process group of its own.
@@ -134,12 +172,23 @@ impl Template {
 
 impl Values {
     fn fill(&self, word: &str) -> String {
+        let [certificate, private_key, trust] = &self.files;
         word.replace("{uri}", &self.uri)
             .replace("{bootstrap-uri}", &self.bootstrap_uri)
             .replace("{endpoint}", &self.endpoint)
             .replace("{identity}", &self.identity)
             .replace("{key}", &self.key)
             .replace("{lifetime}", &self.lifetime.to_string())
+            .replace("{lwm2m}", &self.version.to_string())
+            .replace("{binding}", self.binding)
+            .replace("{certificate}", certificate)
+            .replace("{private-key}", private_key)
+            .replace("{trust}", trust)
+    }
+
+    /// What the client printed, without its key.
+    pub(crate) fn without_key(&self, line: &str) -> String {
+        if self.key.is_empty() { line.to_owned() } else { line.replace(&self.key, "(key)") }
     }
 }
 
@@ -240,6 +289,9 @@ mod tests {
             identity: "id".to_owned(),
             key: "00ff".to_owned(),
             lifetime: 60,
+            version: Enabler::V1_1,
+            binding: "U",
+            files: ["c", "k", "t"].map(str::to_owned),
         }
     }
 
@@ -263,12 +315,12 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_within_words_and_spaces_in_values_do_not_split() {
-        let template = Template::parse("echo -s {uri} --name={endpoint},{lifetime} {key}").unwrap();
+        let template = Template::parse("echo -s {uri} --name={endpoint},{lifetime} {key} {lwm2m}{binding} {certificate}{private-key}{trust}").unwrap();
         let mut subject = template.start(&values()).unwrap();
         while subject.ended().is_none() || subject.log().is_empty() {
             thread::yield_now();
         }
-        assert_eq!(subject.log(), ["-s coaps://127.0.0.1:1 --name=a device,60 00ff"]);
+        assert_eq!(subject.log(), ["-s coaps://127.0.0.1:1 --name=a device,60 00ff 1.1U ckt"]);
     }
 
     #[test]

@@ -152,6 +152,7 @@ pub(super) fn respond(endpoint: &str, path: Path, success: StatusCode, asked: As
 #[serde(deny_unknown_fields)]
 pub(super) struct WriteQuery {
     replace: Option<bool>,
+    format: Option<String>,
 }
 
 /// Write: an instance is updated unless `replace=true`; what lies below is replaced unless `replace=false`.
@@ -166,7 +167,8 @@ pub(super) async fn write(
     let values = values::parse_write(&api.types(&endpoint).await, &path, &request::body(&bytes)?)?;
     let is_replace = query.replace.unwrap_or(values::depth(&path) > 2);
     let mode = if is_replace { WriteMode::Replace } else { WriteMode::Update };
-    let operation = Operation::Write { path, mode, values };
+    let format = request::format(query.format.as_deref())?;
+    let operation = Operation::Write { path, mode, values, format };
     let asked = change(&api, actor, &endpoint, "write", path, operation, manner).await?;
     Ok(respond(&endpoint, path, StatusCode::NO_CONTENT, asked))
 }

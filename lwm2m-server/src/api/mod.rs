@@ -6,7 +6,7 @@
 //! | `GET /devices?q=&cursor=&limit=` | devices, registered or enrolled |
 //! | `GET`, `DELETE /devices/{ep}` | one device; forget its registration, which it then makes anew |
 //! | `GET /devices/{ep}/objects/{path}?format=&timeout=` | Read |
-//! | `PUT /devices/{ep}/objects/{path}?replace=&timeout=` | Write |
+//! | `PUT /devices/{ep}/objects/{path}?replace=&format=&timeout=` | Write |
 //! | `POST /devices/{ep}/objects/{path}?timeout=` | Create on `/o`, Execute on `/o/i/r` |
 //! | `DELETE /devices/{ep}/objects/{path}?timeout=` | Delete |
 //! | `GET /devices/{ep}/discover/{path}?depth=&timeout=` | Discover |
@@ -77,6 +77,12 @@ use crate::store::{Store, StoreError};
 pub use listener::{ListenError, listen};
 use problem::Problem;
 pub use tokens::Tokens;
+
+/// A traced message, decoded, as `GET /devices/{ep}/trace` tells it.
+#[must_use]
+pub fn decoded(packet: &crate::Packet) -> serde_json::Value {
+    trace::emit(packet)
+}
 
 /// Longest request body in bytes.
 const MAX_BODY: usize = 1 << 20;

@@ -44,7 +44,7 @@ pub(super) async fn stream(
     Ok(until_stopped(&api, packets))
 }
 
-fn emit(packet: &Packet) -> Value {
+pub(super) fn emit(packet: &Packet) -> Value {
     let mut body = json!({
         "at_ms": packet.at,
         "direction": match packet.direction {

@@ -205,7 +205,7 @@ pub(super) fn parse_write(types: &Types, path: &Path, json: &Json) -> Result<Vec
 }
 
 /// Instance id, if one is asked for, and resources of a Create.
-pub(super) type Create = (Option<u16>, Vec<(u16, Value)>);
+pub(super) type Create = (Option<u16>, Vec<(u16, Option<u16>, Value)>);
 
 /// The values of a Create, with the instance id if one is asked for.
 pub(super) fn parse_create(types: &Types, object_id: u16, json: &Json) -> Result<Create, Problem> {
@@ -223,10 +223,11 @@ pub(super) fn parse_create(types: &Types, object_id: u16, json: &Json) -> Result
     if let Some(resources) = object.get("resources") {
         for (id, value) in resources.as_object().ok_or_else(form)? {
             let id = id.parse().map_err(|_| Problem::invalid(format!("'{id}' is no resource id")))?;
-            values.push((id, parse(value, types.known(object_id, id))?));
+            let parsed = parse_resource(types, &Path::resource(object_id, 0, id), value)?;
+            values.extend(parsed.into_iter().map(|(path, value)| (id, path.resource_instance_id(), value)));
         }
     }
-    values.sort_by_key(|(id, _)| *id);
+    values.sort_by_key(|(id, several, _)| (*id, *several));
     Ok((instance, values))
 }
 
@@ -340,7 +341,19 @@ mod tests {
         assert!(parse_write(&types(), &path("/1/0/1"), &json!("soon")).is_err());
         assert_eq!(
             parse_create(&types(), 3303, &json!({ "resources": { "5700": 1 } })).unwrap().1,
-            [(5700, Value::Float(1.0))]
+            [(5700, None, Value::Float(1.0))]
+        );
+        let several = json!({ "instance": 1, "resources": { "0": { "values": { "1": "b", "0": "a" } } } });
+        assert_eq!(
+            parse_create(&types(), 16, &several).unwrap(),
+            (
+                Some(1),
+                ["a", "b"]
+                    .into_iter()
+                    .zip(0..)
+                    .map(|(text, at)| (0, Some(at), Value::String(text.into())))
+                    .collect()
+            )
         );
     }
 

@@ -185,6 +185,7 @@ impl Credentials {
             security,
             server,
             writes_time: false,
+            steps: self.bootstrap_steps(endpoint),
         })
     }
 

@@ -13,7 +13,7 @@ use super::delivery::ServerPublic;
 use super::device::{Device, Role, Standing, WARN_BEFORE_MS};
 use super::kept::Kept;
 use super::lifecycle::Outcome;
-use super::plan::BootstrapPlan;
+use super::plan::{BootstrapPlan, BootstrapStep};
 use super::secret::Identity;
 use super::subject::Subject;
 use super::trust::DeviceTrust;
@@ -88,6 +88,8 @@ pub struct Credentials {
     /// Held from reading a record to showing the changed one.
     turn: Mutex<()>,
     events: broadcast::Sender<CredentialEvent>,
+    /// Of devices whose bootstraps do more than to write the account.
+    steps: RwLock<HashMap<String, Vec<BootstrapStep>>>,
 }
 
 /// What is known without reading the store.
@@ -168,6 +170,7 @@ impl Credentials {
             index: RwLock::new(index),
             turn: Mutex::new(()),
             events: broadcast::channel(EVENTS).0,
+            steps: RwLock::default(),
         })
     }
 
@@ -175,6 +178,22 @@ impl Credentials {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has the bootstraps of a device do these steps after their first Discover, in this order, until the server ends; without any
+    /// they write the account. What an application adds to an account in this way, Access Control or the account of another server,
+    /// it adds for devices that it knows.
+    pub fn set_bootstrap_steps(&self, endpoint: &str, steps: Vec<BootstrapStep>) {
+        let mut all = self.steps.write().unwrap_or_else(PoisonError::into_inner);
+        match steps.is_empty() {
+            true => drop(all.remove(endpoint)),
+            false => drop(all.insert(endpoint.to_owned(), steps)),
+        }
+    }
+
+    pub(super) fn bootstrap_steps(&self, endpoint: &str) -> Vec<BootstrapStep> {
+        let all = self.steps.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(endpoint).cloned().unwrap_or_default()
     }
 
     /// Changes what bootstraps write from now on: a server may know its port only after it was bound.

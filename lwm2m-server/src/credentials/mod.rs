@@ -48,7 +48,7 @@ pub use issue::KeyMaterial;
 pub use kept::{DeviceKey, Kept, public_key};
 pub use lifecycle::Outcome;
 pub use operator::{OperatorError, Rotate, Rotated};
-pub use plan::{BootstrapPlan, Discovered, Setting, Write};
+pub use plan::{BootstrapPlan, BootstrapStep, Discovered, Setting, Write};
 pub use presented::{Presented, Untrusted};
 pub use private_key::PrivateKey;
 pub use secret::{Identity, Key, MAX_IDENTITY, MAX_KEY, MIN_KEY};

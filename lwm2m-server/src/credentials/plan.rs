@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::{Path, Value};
+
 /// What a bootstrap has to do, and which credential that delivers.
 #[derive(Clone, Debug)]
 pub struct BootstrapPlan {
@@ -30,6 +32,23 @@ pub struct BootstrapPlan {
     pub server: Vec<(u16, Setting)>,
     /// Whether the time of the write is written to `/3/0/13`.
     pub writes_time: bool,
+    /// What is done after the first Discover; the account is written and nothing else where it is empty.
+    pub steps: Vec<BootstrapStep>,
+}
+
+/// One step of a bootstrap that does more than to write the account ([`Credentials::set_bootstrap_steps`](super::Credentials::set_bootstrap_steps)).
+#[derive(Clone, PartialEq)]
+pub enum BootstrapStep {
+    /// Writes the account of the server.
+    Account,
+    /// Bootstrap-Discover of everything.
+    Discover,
+    /// Bootstrap-Read of `/1` or `/2`, or an instance of them.
+    Read(Path),
+    /// Bootstrap-Delete of an object or instance.
+    Delete(Path),
+    /// Bootstrap-Write of values at or below a path.
+    Write(Path, Vec<(Path, Value)>),
 }
 
 /// What a Bootstrap-Discover showed: instances with their Short Server ID.
@@ -95,6 +114,19 @@ impl BootstrapPlan {
     }
 }
 
+impl fmt::Debug for BootstrapStep {
+    // Values may be keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account => f.write_str("Account"),
+            Self::Discover => f.write_str("Discover"),
+            Self::Read(path) => write!(f, "Read({path})"),
+            Self::Delete(path) => write!(f, "Delete({path})"),
+            Self::Write(path, values) => write!(f, "Write({path}, {} values)", values.len()),
+        }
+    }
+}
+
 impl fmt::Debug for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -121,6 +153,7 @@ mod tests {
             security: vec![(5, Setting::Opaque(Zeroizing::new(vec![0xaa; 16])))],
             server: Vec::new(),
             writes_time: false,
+            steps: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! 1. Bootstrap-Request came, the plan is known: 2.04.
 //! 2. Discover `/`: where the bootstrap account and the accounts of servers are.
 //! 3. Delete: further instances of the account that is written.
+//!    With steps of its own a plan also reads, deletes and writes elsewhere, in its order.
 //! 4. Write `/0/x` and `/1/y`, whole instances, in the format the device prefers; after a 4.15 once more in the other one. Write
 //!    `/3/0/13`, when the server is configured to: a device that has no clock, or one of its own alone, may refuse it.
 //! 5. Discover again, when the server is configured to verify: both instances must show the Short Server ID.
@@ -17,7 +18,7 @@ use std::collections::VecDeque;
 use lwm2m_coap::{Code, Instant};
 use lwm2m_objects::{Format, Path};
 
-use crate::credentials::{BootstrapPlan, Discovered, Setting};
+use crate::credentials::{BootstrapPlan, BootstrapStep, Discovered, Setting};
 
 use super::association::Who;
 use super::content;
@@ -51,6 +52,8 @@ enum Step {
     Discover,
     Delete(Path),
     Write(Path),
+    /// Bootstrap-Read, or a further Discover.
+    Look(Path),
     Time,
     Verify,
     Finish,
@@ -105,6 +108,8 @@ impl Bootstrap {
             (Step::Discover, _) => "Bootstrap-Discover /".to_owned(),
             (Step::Delete(path), _) => format!("Bootstrap-Delete {path}"),
             (Step::Write(path), _) => format!("Bootstrap-Write {path}"),
+            (Step::Look(path), _) if path == Path::ROOT => "Bootstrap-Discover / between".to_owned(),
+            (Step::Look(path), _) => format!("Bootstrap-Read {path}"),
             (Step::Time, _) => "Bootstrap-Write /3/0/13".to_owned(),
             (Step::Verify, _) => "Bootstrap-Discover / after the writes".to_owned(),
             (Step::Finish, None) => "Bootstrap-Finish".to_owned(),
@@ -160,7 +165,10 @@ impl Bootstrap {
                 self.format = if self.format == Format::TLV { Format::SENML_CBOR } else { Format::TLV };
                 self.arrange()
             }
-            (Step::Write(_), Code::CHANGED) | (Step::Time, _) => true,
+            // What was deleted is not there any more.
+            (Step::Write(_), Code::CHANGED)
+            | (Step::Look(_), Code::CONTENT | Code::NOT_FOUND)
+            | (Step::Time, _) => true,
             (Step::Verify, Code::CONTENT) => {
                 let Some((found, _)) = discovered(&reply.body) else { return Next::Malformed };
                 let ours = Some(self.plan.short_server_id);
@@ -219,22 +227,47 @@ impl Bootstrap {
                 server.instance
             ));
         }
+        let delete = |path| (Step::Delete(path), Outgoing::new(Code::DELETE, request::uri(None, path)));
+        let write = |path, body| {
+            let outgoing = Outgoing::new(Code::PUT, request::uri(None, path));
+            (Step::Write(path), outgoing.body(self.format, body))
+        };
         let mut rest = VecDeque::new();
-        for path in doomed {
-            let uri = request::uri(None, path);
-            rest.push_back((Step::Delete(path), Outgoing::new(Code::DELETE, uri)));
-        }
-        for write in writes {
-            let path = Path::instance(write.object, write.instance);
-            let Ok(body) = content::encode_settings(self.format, path, write.resources) else { return false };
-            let outgoing = Outgoing::new(Code::PUT, request::uri(None, path)).body(self.format, body);
-            rest.push_back((Step::Write(path), outgoing));
+        // What is corrected is the account.
+        let steps = match self.plan.steps.as_slice() {
+            steps if !steps.is_empty() && self.correction.is_none() => steps,
+            _ => &[BootstrapStep::Account],
+        };
+        for step in steps {
+            match step {
+                BootstrapStep::Account => {
+                    rest.extend(doomed.drain(..).map(delete));
+                    for account in &writes {
+                        let path = Path::instance(account.object, account.instance);
+                        let body = content::encode_settings(self.format, path, account.resources);
+                        let Ok(body) = body else { return false };
+                        rest.push_back(write(path, body));
+                    }
+                }
+                BootstrapStep::Discover => rest.push_back((Step::Look(Path::ROOT), discover())),
+                BootstrapStep::Read(path) => {
+                    let outgoing = Outgoing::new(Code::GET, request::uri(None, *path)).accept(self.format);
+                    rest.push_back((Step::Look(*path), outgoing));
+                }
+                BootstrapStep::Delete(path) => rest.push_back(delete(*path)),
+                BootstrapStep::Write(path, values) => {
+                    let Ok(body) = content::encode(self.format, &(*path).into(), values) else {
+                        return false;
+                    };
+                    rest.push_back(write(*path, body));
+                }
+            }
         }
         if self.plan.writes_time {
             let uri = request::uri(None, Path::resource(3, 0, 13));
             rest.push_back((Step::Time, Outgoing::new(Code::PUT, uri)));
         }
-        if self.is_verified {
+        if self.is_verified && steps.contains(&BootstrapStep::Account) {
             rest.push_back((Step::Verify, discover()));
         }
         rest.push_back((Step::Finish, Outgoing::new(Code::POST, "bs")));
@@ -244,8 +277,16 @@ impl Bootstrap {
 
     fn forget(&mut self, path: Path) {
         let Some(found) = &mut self.found else { return };
-        let known = if path.object_id() == Some(0) { &mut found.security } else { &mut found.server };
-        known.retain(|(instance, _)| Some(*instance) != path.instance_id());
+        let known = match path.object_id() {
+            Some(0) => &mut found.security,
+            Some(1) => &mut found.server,
+            _ => return,
+        };
+        // Of a whole object the bootstrap account survives.
+        known.retain(|(instance, id)| match path.instance_id() {
+            Some(gone) => *instance != gone,
+            None => path.object_id() == Some(0) && id.is_none(),
+        });
     }
 }
 

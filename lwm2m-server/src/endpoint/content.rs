@@ -109,7 +109,7 @@ pub(crate) fn encode_created(
     prefix: Option<&str>,
     object: u16,
     instance: Option<u16>,
-    values: &[(u16, Value)],
+    values: &[(u16, Option<u16>, Value)],
 ) -> Result<(Format, Vec<u8>), &'static str> {
     // An instance without values has no path in SenML; in TLV it is an empty one.
     if let (Some(instance), []) = (instance, values) {
@@ -124,8 +124,9 @@ pub(crate) fn encode_created(
     };
     let target = if instance.is_some() { Path::object(object) } else { at };
     let mut pairs = Vec::with_capacity(values.len());
-    for (resource, value) in values {
-        pairs.push((at.child(*resource).ok_or("no such resource")?, borrowed(value)));
+    for (resource, several, value) in values {
+        let path = at.child(*resource).and_then(|path| several.map_or(Some(path), |one| path.child(one)));
+        pairs.push((path.ok_or("no such resource")?, borrowed(value)));
     }
     pairs.sort_by_key(|(path, _)| *path);
     Ok((format, emit(format, &Target { prefix, path: target }, &pairs)?))

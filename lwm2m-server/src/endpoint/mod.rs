@@ -68,7 +68,7 @@ pub use question::{Question, QuestionId, Verdict};
 pub use resumption::Sessions;
 pub use saved::{NotRestored, Saved};
 pub use shard::{Parcel, Part, Shared};
-pub use trace::{Direction, Packet, Payload};
+pub use trace::{Direction, Packet, Payload, Watcher};
 pub(crate) use work::Lane;
 pub use work::{Done, Work, WorkId};
 

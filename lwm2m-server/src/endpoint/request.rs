@@ -61,8 +61,12 @@ impl Request {
                 if path == Path::ROOT {
                     return invalid("a Read needs at least an object");
                 }
+                let format = match format {
+                    Some(Operation::ANY_FORMAT) => None,
+                    format => format.map(Format).or(preferred(device)),
+                };
                 let outgoing = Outgoing::new(Code::GET, uri(prefix, path));
-                (outgoing.accept(format.map(Format).or(preferred(device))), Meaning::Content { path })
+                (outgoing.accept(format), Meaning::Content { path })
             }
             Operation::Observe { path, format } => {
                 if path == Path::ROOT {
@@ -98,7 +102,7 @@ impl Request {
                 outgoing.observe = Some(1);
                 (outgoing, Meaning::Cancelled { observation })
             }
-            Operation::Write { path, mode, values } => {
+            Operation::Write { path, mode, values, format } => {
                 let code = match mode {
                     WriteMode::Replace => Code::PUT,
                     WriteMode::Update => Code::POST,
@@ -109,7 +113,7 @@ impl Request {
                 if values.is_empty() && path.ids().len() != 2 {
                     return invalid("a Write of a resource needs a value");
                 }
-                let format = writable(device, path, &values);
+                let format = format.map_or_else(|| writable(device, path, &values), Format);
                 let body = content::encode(format, &Target { prefix, path }, &values)
                     .map_err(RequestError::Invalid)?;
                 (Outgoing::new(code, uri(prefix, path)).body(format, body), Meaning::Changed)

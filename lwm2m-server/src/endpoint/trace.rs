@@ -105,24 +105,23 @@ impl Trace {
     ) -> Option<Asked> {
         let (Some(packets), Some(bytes)) = (&mut self.packets, bytes) else { return None };
         let role = association.local.role();
+        let prefix = device.and_then(|device| device.objects.prefix.as_deref());
         let parsed = udp::parse(bytes).ok();
         let (asked, payload) = match &parsed {
             None => (None, Payload::Withheld),
             Some((_, message)) if message.code.is_request() => match direction {
-                Direction::FromDevice => from_device(message, device),
-                Direction::ToDevice => to_device(message, role, device),
+                Direction::FromDevice => from_device(message, prefix),
+                // Nothing is asked of a device that is not registered.
+                Direction::ToDevice if role == Role::Management && device.is_none() => {
+                    (None, unless_empty(message))
+                }
+                Direction::ToDevice => to_device(message, role, prefix),
             },
             Some((_, message)) if direction == Direction::ToDevice => (None, said(message)),
             Some((_, message)) => {
                 let asked = asked(association, device, message.token);
-                (asked, answered(asked, message, device))
+                (asked, answered(asked, message, prefix))
             }
-        };
-        let length = match &parsed {
-            None => bytes.len().min(HEADER),
-            Some((_, message)) if message.payload.is_empty() => bytes.len(),
-            // The marker in front of the payload goes with it.
-            Some((_, message)) => bytes.len().saturating_sub(message.payload.len()).saturating_sub(1),
         };
         packets.push_back(Packet {
             at: now.as_millis(),
@@ -131,12 +130,87 @@ impl Trace {
             secure: association.local.is_secure(),
             address: association.address.to_string(),
             direction,
-            bytes: bytes.get(..length).unwrap_or_default().into(),
+            bytes: head(bytes, parsed.as_ref().map(|(_, message)| message)).into(),
             operation: asked.map(|asked| asked.operation),
             path: asked.and_then(|asked| asked.path),
             payload,
         });
         asked
+    }
+}
+
+/// A message without its payload.
+fn head<'b>(bytes: &'b [u8], message: Option<&Message<'_>>) -> &'b [u8] {
+    let length = match message {
+        None => bytes.len().min(HEADER),
+        Some(message) if message.payload.is_empty() => bytes.len(),
+        // The marker in front of the payload goes with it.
+        Some(message) => bytes.len().saturating_sub(message.payload.len()).saturating_sub(1),
+    };
+    bytes.get(..length).unwrap_or_default()
+}
+
+/// Tells of messages that were seen elsewhere, at the device, as the trace of a server tells of its own.
+#[derive(Debug)]
+pub struct Watcher {
+    endpoint: Arc<str>,
+    secure: bool,
+    /// What servers asked last, by the token.
+    asked: VecDeque<(Vec<u8>, Asked)>,
+}
+
+/// Questions of servers that are remembered: those under way, and observations.
+const REMEMBERED: usize = 64;
+
+impl Watcher {
+    /// Watches a device without an alternate path.
+    #[must_use]
+    pub fn new(endpoint: &str, secure: bool) -> Self {
+        Self { endpoint: endpoint.into(), secure, asked: VecDeque::new() }
+    }
+
+    /// A message as it was before encryption or after decryption, at this time in milliseconds since 1970.
+    pub fn see(&mut self, at: u64, role: Role, direction: Direction, bytes: &[u8]) -> Packet {
+        let parsed = udp::parse(bytes).ok();
+        let (asked, payload) = match &parsed {
+            None => (None, Payload::Withheld),
+            Some((_, message)) if message.code.is_request() => match direction {
+                Direction::FromDevice => from_device(message, None),
+                Direction::ToDevice => {
+                    let (asked, payload) = to_device(message, role, None);
+                    self.remember(message.token, asked);
+                    (asked, payload)
+                }
+            },
+            Some((_, message)) if direction == Direction::ToDevice => (None, said(message)),
+            Some((_, message)) => {
+                let token = message.token.bytes();
+                let asked =
+                    self.asked.iter().rev().find(|(other, _)| other == token).map(|(_, asked)| *asked);
+                (asked, answered(asked, message, None))
+            }
+        };
+        Packet {
+            at,
+            endpoint: Some(Arc::clone(&self.endpoint)),
+            role,
+            secure: self.secure,
+            address: String::new(),
+            direction,
+            bytes: head(bytes, parsed.as_ref().map(|(_, message)| message)).into(),
+            operation: asked.map(|asked| asked.operation),
+            path: asked.and_then(|asked| asked.path),
+            payload,
+        }
+    }
+
+    fn remember(&mut self, token: Token, asked: Option<Asked>) {
+        let Some(asked) = asked else { return };
+        self.asked.retain(|(other, _)| other != token.bytes());
+        if self.asked.len() >= REMEMBERED {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((token.bytes().to_vec(), asked));
     }
 }
 
@@ -160,31 +234,24 @@ impl Endpoint {
 }
 
 /// A request of a device.
-fn from_device(message: &Message<'_>, device: Option<&Registration>) -> (Option<Asked>, Payload) {
+fn from_device(message: &Message<'_>, prefix: Option<&str>) -> (Option<Asked>, Payload) {
     let Ok(operation) = mapping::registration(message) else { return (None, unless_empty(message)) };
     let is_list = message.options.content_format().is_none_or(|format| Format(format.0) == Format::LINK);
     let payload = match operation {
         Operation::Register { .. } | Operation::Update { .. } if is_list => shown(message.payload),
-        Operation::Send { content } => {
-            let prefix = device.and_then(|device| device.objects.prefix.as_deref());
-            values(&Target { prefix, path: Path::ROOT }, content, message)
-        }
+        Operation::Send { content } => values(&Target { prefix, path: Path::ROOT }, content, message),
         _ => unless_empty(message),
     };
     (Some(describe(&operation)), payload)
 }
 
 /// A request to a device.
-fn to_device(message: &Message<'_>, role: Role, device: Option<&Registration>) -> (Option<Asked>, Payload) {
-    let operation = match (role, device) {
-        (Role::Bootstrap, _) => mapping::bootstrap(message).ok(),
-        (Role::Management, Some(device)) => {
-            let prefix = device.objects.prefix.as_deref().unwrap_or_default();
-            mapping::management(message, prefix).ok()
-        }
-        (Role::Management, None) => None,
+fn to_device(message: &Message<'_>, role: Role, prefix: Option<&str>) -> (Option<Asked>, Payload) {
+    let operation = match role {
+        Role::Bootstrap => mapping::bootstrap(message),
+        Role::Management => mapping::management(message, prefix.unwrap_or_default()),
     };
-    let Some(operation) = operation else { return (None, unless_empty(message)) };
+    let Ok(operation) = operation else { return (None, unless_empty(message)) };
     let payload = match operation {
         Operation::BootstrapWrite { path, content } => values(&path.into(), content, message),
         Operation::Write { target, content, .. } | Operation::Create { target, content } => {
@@ -214,14 +281,14 @@ fn asked(association: &Association, device: Option<&Registration>, token: Token)
 }
 
 /// The payload of a response of a device.
-fn answered(asked: Option<Asked>, message: &Message<'_>, device: Option<&Registration>) -> Payload {
+fn answered(asked: Option<Asked>, message: &Message<'_>, prefix: Option<&str>) -> Payload {
     let Some(Asked { path: Some(path), is_discover, .. }) = asked else { return unless_empty(message) };
     let format = message.options.content_format().map_or(Format::TEXT, |format| Format(format.0));
     match message.code.is_success() {
         true if is_discover && format == Format::LINK => shown(message.payload),
         true => {
-            let target = Target { prefix: device.and_then(|device| device.objects.prefix.as_deref()), path };
-            values(&target, Content { format, payload: message.payload }, message)
+            let content = Content { format, payload: message.payload };
+            values(&Target { prefix, path }, content, message)
         }
         // A diagnostic text may quote what was written.
         false if is_discover || is_harmless(path) => shown(message.payload),

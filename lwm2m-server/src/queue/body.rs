@@ -26,17 +26,54 @@ pub(crate) struct Body {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "kebab-case")]
 enum Asked {
-    Read { path: String, format: Option<u16> },
-    Discover { path: String, depth: Option<u8> },
-    Observe { path: String, format: Option<u16> },
-    Write { path: String, replace: bool, values: Vec<Json> },
-    WriteAttributes { path: String, attributes: String },
-    Execute { path: String, arguments: String },
-    Create { path: String, object: u16, instance: Option<u16>, values: Vec<Json> },
-    Delete { path: String },
-    ReadComposite { paths: Vec<String>, format: Option<u16> },
-    ObserveComposite { paths: Vec<String>, format: Option<u16> },
-    WriteComposite { values: Vec<Json> },
+    Read {
+        path: String,
+        format: Option<u16>,
+    },
+    Discover {
+        path: String,
+        depth: Option<u8>,
+    },
+    Observe {
+        path: String,
+        format: Option<u16>,
+    },
+    Write {
+        path: String,
+        replace: bool,
+        values: Vec<Json>,
+        /// Not there in what former versions kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        format: Option<u16>,
+    },
+    WriteAttributes {
+        path: String,
+        attributes: String,
+    },
+    Execute {
+        path: String,
+        arguments: String,
+    },
+    Create {
+        path: String,
+        object: u16,
+        instance: Option<u16>,
+        values: Vec<Json>,
+    },
+    Delete {
+        path: String,
+    },
+    ReadComposite {
+        paths: Vec<String>,
+        format: Option<u16>,
+    },
+    ObserveComposite {
+        paths: Vec<String>,
+        format: Option<u16>,
+    },
+    WriteComposite {
+        values: Vec<Json>,
+    },
 }
 
 /// Whether an operation may be executed twice to the effect of once: whether its method is idempotent (RFC 7252 §5.1, RFC 8132
@@ -66,10 +103,11 @@ impl Body {
             Operation::Read { path, format } => Asked::Read { path: path.to_string(), format },
             Operation::Discover { path, depth } => Asked::Discover { path: path.to_string(), depth },
             Operation::Observe { path, format } => Asked::Observe { path: path.to_string(), format },
-            Operation::Write { path, mode, values } => Asked::Write {
+            Operation::Write { path, mode, values, format } => Asked::Write {
                 path: path.to_string(),
                 replace: mode == WriteMode::Replace,
                 values: values.iter().map(|(path, value)| values::emit_at(path, value)).collect(),
+                format,
             },
             Operation::WriteAttributes { path, attributes } => {
                 Asked::WriteAttributes { path: path.to_string(), attributes }
@@ -81,7 +119,13 @@ impl Body {
                 instance,
                 values: values
                     .iter()
-                    .map(|(id, value)| values::emit_at(&Path::resource(object, 0, *id), value))
+                    .map(|(id, several, value)| {
+                        let path = match several {
+                            Some(one) => Path::resource_instance(object, 0, *id, *one),
+                            None => Path::resource(object, 0, *id),
+                        };
+                        values::emit_at(&path, value)
+                    })
                     .collect(),
             },
             Operation::Delete { path } => Asked::Delete { path: path.to_string() },
@@ -114,10 +158,11 @@ impl Body {
             Asked::Read { path, format } => Operation::Read { path: path.parse().ok()?, format },
             Asked::Discover { path, depth } => Operation::Discover { path: path.parse().ok()?, depth },
             Asked::Observe { path, format } => Operation::Observe { path: path.parse().ok()?, format },
-            Asked::Write { path, replace, values } => Operation::Write {
+            Asked::Write { path, replace, values, format } => Operation::Write {
                 path: path.parse().ok()?,
                 mode: if replace { WriteMode::Replace } else { WriteMode::Update },
                 values: values.iter().map(values::parse_at).collect::<Option<_>>()?,
+                format,
             },
             Asked::WriteAttributes { path, attributes } => {
                 Operation::WriteAttributes { path: path.parse().ok()?, attributes }
@@ -126,7 +171,7 @@ impl Body {
             Asked::Create { object, instance, values, .. } => {
                 let values = values.iter().map(|value| {
                     let (path, value) = values::parse_at(value)?;
-                    Some((path.resource_id()?, value))
+                    Some((path.resource_id()?, path.resource_instance_id(), value))
                 });
                 Operation::Create { object, instance, values: values.collect::<Option<_>>()? }
             }
@@ -277,11 +322,12 @@ mod tests {
                 (path("/3303/0/5602"), Value::ObjectLink(3, 65535)),
             ]
         };
-        let write = |mode| Operation::Write { path: path("/3303/0"), mode, values: values() };
+        let write =
+            |mode| Operation::Write { path: path("/3303/0"), mode, values: values(), format: Some(112) };
         let create = |instance| Operation::Create {
             object: 3303,
             instance,
-            values: vec![(5700, Value::Float(f64::INFINITY)), (5701, Value::Boolean(true))],
+            values: vec![(5700, None, Value::Float(f64::INFINITY)), (5701, Some(1), Value::Boolean(true))],
         };
         for (operation, is_idempotent) in [
             (Operation::Read { path: path("/3/0"), format: Some(110) }, true),
@@ -368,6 +414,7 @@ mod tests {
             path: path("/3303/0/5750"),
             mode: WriteMode::Replace,
             values: vec![(path("/3303/0/5750"), Value::String("secret".to_owned()))],
+            format: None,
         };
         let row = body(&write).audit(7, "queued").unwrap();
         assert_eq!((&*row.actor, row.happened.what), ("token:test", "write"));

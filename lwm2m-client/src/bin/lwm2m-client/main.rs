@@ -39,6 +39,13 @@ struct Arguments {
     /// The server is a bootstrap server; it says which servers to register with.
     #[arg(long)]
     bootstrap: bool,
+    /// A bootstrap server besides --server, with the same credential: for when that is not to be reached, or says so.
+    #[arg(long, value_name = "URI", conflicts_with = "bootstrap")]
+    bootstrap_server: Option<String>,
+    /// A number or a boolean of /1/x, as 2=10 for the default minimum period or 17=1 for one attempt at a registration; several
+    /// times for several. With --bootstrap the bootstrap server says them.
+    #[arg(long = "server-resource", value_name = "ID=N", value_parser = server_resource)]
+    server_resources: Vec<(u16, u32)>,
     /// Lifetime of the registration in seconds; with --bootstrap the bootstrap server says it.
     #[arg(long, value_name = "S", default_value_t = 86_400)]
     lifetime: u32,
@@ -176,12 +183,15 @@ fn prepare(arguments: &Arguments, credential: Option<Credential<'_>>) -> Result<
     if arguments.endpoint.is_empty() || arguments.endpoint.len() > 128 {
         return Err("--endpoint must have 1 to 128 bytes".into());
     }
-    if arguments.server.len() > 255 {
-        return Err("--server is longer than 255 bytes".into());
+    let is_secure = server("--server", &arguments.server)?;
+    if let Some(other) = &arguments.bootstrap_server
+        && server("--bootstrap-server", other)? != is_secure
+    {
+        return Err(
+            "--server and --bootstrap-server share a credential: both coap:// or both coaps://".into()
+        );
     }
-    let address = ServerAddress::parse(&arguments.server)
-        .ok_or("--server must be coap://host[:port] or coaps://host[:port]")?;
-    match (address.is_secure, credential) {
+    match (is_secure, credential) {
         (true, None) => return Err(format!("a coaps:// server needs {WAYS}")),
         (false, Some(_)) => return Err("a coap:// server takes no credential: use coaps://".into()),
         _ => {}
@@ -212,12 +222,41 @@ fn leave_factory(
         FactoryAccount::bootstrap(0, &arguments.server, credential)
     } else {
         let mut server = Server::new(0, ShortServerId::FIRST, arguments.lifetime);
+        for (resource, number) in &arguments.server_resources {
+            server.set(*resource, Some(*number));
+        }
         if arguments.binding == Transport::Uq {
             server.binding = Some(Binding::UDP_QUEUE);
         }
         FactoryAccount::server(0, &arguments.server, server, credential)
     };
-    provision(&[account], &mut |action| store.apply(action))
+    let further = arguments.bootstrap_server.as_ref();
+    let further = further.map(|other| FactoryAccount::bootstrap(1, other, credential));
+    let accounts: Vec<FactoryAccount<'_>> = core::iter::once(account).chain(further).collect();
+    provision(&accounts, &mut |action| store.apply(action))
+}
+
+/// A resource of `/1` that holds a number, and the number.
+fn server_resource(text: &str) -> Result<(u16, u32), String> {
+    let (resource, number) = text.split_once('=').ok_or("ID=N is needed, as 2=10")?;
+    let resource = resource.parse().map_err(|_| format!("'{resource}' is no resource id"))?;
+    let number = number.parse().map_err(|_| format!("'{number}' is no number from 0 to {}", u32::MAX))?;
+    // The Short Server ID and the lifetime have their own places.
+    match !matches!(resource, 0 | 1) && Server::empty(0).set(resource, None) {
+        true => Ok((resource, number)),
+        false => Err(format!("/1/x/{resource} is no number that an account can be given")),
+    }
+}
+
+/// Whether a server is reached over DTLS.
+fn server(option: &str, uri: &str) -> Result<bool, String> {
+    if uri.len() > 255 {
+        return Err(format!("{option} is longer than 255 bytes"));
+    }
+    let address = ServerAddress::parse(uri);
+    let address =
+        address.ok_or_else(|| format!("{option} must be coap://host[:port] or coaps://host[:port]"))?;
+    Ok(address.is_secure)
 }
 
 fn run(arguments: &Arguments, credential: Option<Credential<'_>>, mut runner: Runner<'_>) -> ExitCode {
