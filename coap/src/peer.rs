@@ -216,7 +216,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         rng: &mut Rng<'_>,
     ) -> Result<Range<usize>, SendError> {
         let token = observer.token;
-        if self.outgoing.iter().any(|other| other.role == Role::Notification && other.token == token) {
+        if self.is_notifying(token) {
             return Err(SendError::Busy);
         }
         if delivery == Delivery::Confirmable {
@@ -270,6 +270,20 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         self.due = Due::Nothing;
         self.answers.clear();
         self.notified.clear();
+    }
+
+    /// Fails what this side began, requests and notifications, in an association that goes on: what was answered stays known, so that a
+    /// repeated request is not carried out again. Drain [`Peer::poll_event`].
+    pub fn fail_begun(&mut self) {
+        for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.role != Role::Response) {
+            outgoing.fail(Failure::Replaced);
+        }
+    }
+
+    /// Tells whether a Confirmable notification to this observer waits for its acknowledgement.
+    #[must_use]
+    pub fn is_notifying(&self, token: Token) -> bool {
+        self.outgoing.iter().any(|other| other.role == Role::Notification && other.token == token)
     }
 
     /// Writes the next datagram that is due to the start of `out` and returns its length: an ACK, a RST, a repeated answer

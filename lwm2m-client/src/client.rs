@@ -263,6 +263,8 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         let wanted = self.sessions.iter().position(|session| {
             matches!(session, Some(Session { link: Link::Resolving { told: false }, .. }))
         });
+        #[cfg(feature = "offline")]
+        let wanted = wanted.filter(|_| !self.offline.is_offline);
         if let Some(slot) = wanted {
             let session = self.sessions.get_mut(slot)?.as_mut()?;
             session.link = Link::Resolving { told: true };
@@ -344,15 +346,28 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         self.is_due = true;
     }
 
-    /// Says that datagrams leave from another address from now on: an Update in the session shows it to a server, and one without
-    /// security is registered with anew (LwM2M Core 1.1.1 §6.2.1).
+    /// Says that datagrams leave from another address from now on. Where the session has a Connection ID an Update shows it to the
+    /// server; else the device is registered with anew, after another handshake (LwM2M Core 1.1.1 §6.2.1).
     pub fn address_changed(&mut self) {
         self.update();
         for slot in 0..S {
             let session = self.sessions.get(slot).and_then(Option::as_ref);
-            if session.is_some_and(|it| matches!(it.link, Link::Plain) && it.registration.is_alive()) {
+            if session.is_some_and(|it| it.registration.is_alive()) && !self.has_connection_id(slot) {
                 self.reconnect(self.now, slot, Reason::AddressChanged);
             }
+        }
+    }
+
+    /// Whether a server finds the session by a Connection ID.
+    fn has_connection_id(&mut self, slot: usize) -> bool {
+        match self.sessions.get(slot).and_then(Option::as_ref).map(|session| &session.link) {
+            #[cfg(feature = "connection-id")]
+            Some(Link::Secured(connection)) => !connection.peer_connection_id().is_empty(),
+            #[cfg(all(feature = "connection-id", feature = "resumption"))]
+            Some(Link::Resumed) => self
+                .running(slot, |connection| !connection.peer_connection_id().is_empty())
+                .unwrap_or_default(),
+            _ => false,
         }
     }
 

@@ -165,7 +165,7 @@ pub use identity::{Credential, FactoryAccount, IDENTITY_CAPACITY, PresharedKey, 
 #[cfg(feature = "rpk")]
 pub use identity::{PRIVATE_KEY_CAPACITY, RawPublicKey};
 #[cfg(feature = "offline")]
-pub use offline::{KEPT_MAX, NotYet};
+pub use offline::{KEPT_MAX, NotYet, kept_for};
 pub use persist::{Action, Key, RECORD_CAPACITY, StoreId, Stored};
 pub use registration::MAX_TRANSMIT_WAIT;
 #[cfg(all(feature = "std", feature = "rpk"))]

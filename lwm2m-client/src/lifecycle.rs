@@ -29,6 +29,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         self.is_due = false;
         #[cfg(feature = "offline")]
         if self.offline.is_offline {
+            self.offline.name_run(rng);
             return;
         }
         if !core::mem::replace(&mut self.is_started, true) {

@@ -202,10 +202,15 @@ impl Registration {
         let latest = self.update_at().filter(|at| *at > now);
         self.state = State::PutOff { until: latest.map_or(earliest, |latest| latest.min(earliest)) };
         if had_objects {
-            self.due.objects = true;
-            // The server was told none that is like this one.
-            self.links = self.links.map(|byte| !byte);
+            self.forget_links();
         }
+    }
+
+    /// The object list did not arrive: it is due again.
+    pub(crate) fn forget_links(&mut self) {
+        self.due.objects = true;
+        // The server was told none that is like this one.
+        self.links = self.links.map(|byte| !byte);
     }
 
     /// An Update is due, whatever was put off.

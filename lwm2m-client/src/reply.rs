@@ -257,10 +257,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     ) -> Option<u32> {
         let Some(Role::Server(id)) = self.role_of(slot) else { return None };
         let observer = reply.exchange.observer();
-        self.reporting.cancel(slot, observer.token);
         let number = self.number_at(path, objects);
         let slot = u8::try_from(slot).ok()?;
-        let observation = Observation::new(now, slot, id, observer, (path, format), number);
+        let mut observation = Observation::new(now, slot, id, observer, (path, format), number);
+        self.reporting.replace(&mut observation);
         self.reporting.begin(observation).then(|| self.reporting.advance())
     }
 

@@ -61,6 +61,9 @@ pub(crate) struct Observation {
     notified: f64,
     previous: f64,
     confirmed_at: Instant,
+    /// When it began; renewed, it goes on.
+    #[cfg(feature = "offline")]
+    began_at: Instant,
     /// It is one place of several that are notified together.
     #[cfg(feature = "composite")]
     pub(crate) is_part: bool,
@@ -87,6 +90,8 @@ impl Observation {
             notified: number,
             previous: number,
             confirmed_at: now,
+            #[cfg(feature = "offline")]
+            began_at: now,
             #[cfg(feature = "composite")]
             is_part: false,
         }
@@ -185,6 +190,19 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     /// ordinary answer). One with the same token must have been ended.
     pub(crate) fn begin(&mut self, observation: Observation) -> bool {
         self.observations.push(observation).is_ok()
+    }
+
+    /// Ends the observation with the token of one that is about to begin; of the same place it goes on (RFC 7641 §3.3).
+    pub(crate) fn replace(&mut self, observation: &mut Observation) {
+        #[cfg(feature = "offline")]
+        if let Some(former) = self.observations.iter().find(|former| {
+            former.is(usize::from(observation.slot), observation.observer.token)
+                && former.path == observation.path
+                && former.part().is_none()
+        }) {
+            observation.began_at = former.began_at;
+        }
+        self.cancel(usize::from(observation.slot), observation.observer.token);
     }
 
     /// The sequence number of the answer that begins an observation.
@@ -324,9 +342,7 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     #[cfg(feature = "offline")]
     pub(crate) fn slot_of(&self, server: ShortServerId, token: Token, by: Instant) -> Option<usize> {
         let is_it = |observation: &&Observation| {
-            observation.server == server
-                && observation.observer.token == token
-                && observation.confirmed_at <= by
+            observation.server == server && observation.observer.token == token && observation.began_at <= by
         };
         self.observations.iter().find(is_it).map(|observation| usize::from(observation.slot))
     }
@@ -376,7 +392,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             #[cfg(feature = "offline")]
             let waits = match self.offline.is_offline {
                 true => !self.is_stored_for(observation.server),
-                false => waits || self.offline.is_behind(),
+                false => waits || session.backlog.is_there(),
             };
             if waits {
                 return None;
@@ -404,7 +420,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             return None;
         }
         #[cfg(feature = "offline")]
-        if self.offline.is_behind() {
+        if session.backlog.is_there() {
             return None;
         }
         for index in 0..self.reporting.observations.len() {

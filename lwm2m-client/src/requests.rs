@@ -100,7 +100,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         self.config.bootstrap_format.filter(|_| is_known)
     }
 
-    fn next_request_of(&self, now: Instant, slot: usize) -> Option<Request> {
+    pub(crate) fn next_request_of(&self, now: Instant, slot: usize) -> Option<Request> {
         let phase = self.bootstrap.phase;
         let session = self.sessions.get(slot)?.as_ref()?;
         if session.request.is_some()

@@ -18,6 +18,8 @@ use lwm2m_objects::Object;
 use crate::client::{Client, Config};
 use crate::error::StoreError;
 use crate::event::{AccountId, Event, Notice};
+#[cfg(feature = "offline")]
+use crate::offline::kept_for;
 use crate::store::Store;
 
 /// The client of the runner: six accounts, 16 observations, 32 paths with attributes, 16 instances of Access Control,
@@ -44,6 +46,9 @@ pub struct Runner<'a> {
     last_sent: Instant,
     #[cfg(feature = "offline")]
     kept: VecDeque<Vec<u8>>,
+    /// There is another network, once there is one.
+    #[cfg(feature = "offline")]
+    is_moved: bool,
     sent: Vec<usize>,
     received: Option<usize>,
     buffer: Vec<u8>,
@@ -90,6 +95,8 @@ impl<'a> Runner<'a> {
             last_sent: Instant::from_millis(0),
             #[cfg(feature = "offline")]
             kept: VecDeque::new(),
+            #[cfg(feature = "offline")]
+            is_moved: false,
             sent: Vec::new(),
             received: None,
             buffer: vec![0; config.mtu],
@@ -119,8 +126,15 @@ impl<'a> Runner<'a> {
     pub fn reboot(&mut self) {
         self.sockets = Default::default();
         #[cfg(feature = "offline")]
-        self.kept.clear();
+        let is_offline = self.client.is_offline();
         *self.client = Client::new(self.config);
+        #[cfg(feature = "offline")]
+        {
+            self.kept.clear();
+            if is_offline {
+                self.client.go_offline();
+            }
+        }
     }
 
     /// Starts over with what left the factory: `provision` fills the storage, which holds nothing any more.
@@ -145,11 +159,19 @@ impl<'a> Runner<'a> {
             self.client.go_offline();
         } else {
             self.client.go_online();
+            if core::mem::take(&mut self.is_moved) {
+                self.network_changed();
+            }
         }
     }
 
     /// Goes on over new sockets towards the same servers: the device is in another network.
     pub fn network_changed(&mut self) {
+        #[cfg(feature = "offline")]
+        if self.client.is_offline() {
+            self.is_moved = true;
+            return;
+        }
         for index in 0..self.sockets.len() {
             let Some(place) = self.sockets.get(index).and_then(Option::as_ref) else { continue };
             let Ok(remote) = place.socket.peer_addr() else { continue };
@@ -187,11 +209,12 @@ impl<'a> Runner<'a> {
             None => self.client.handle_timeout(now, objects, &mut rng),
         }
         let mut notices = Vec::new();
-        #[cfg(feature = "offline")]
-        self.keep(objects);
         loop {
             self.send(objects);
-            if !self.act(&mut notices) {
+            let is_active = self.act(&mut notices);
+            #[cfg(feature = "offline")]
+            let is_active = is_active || self.keep(objects);
+            if !is_active {
                 return notices;
             }
         }
@@ -214,31 +237,46 @@ impl<'a> Runner<'a> {
         socket.is_some_and(|socket| socket.generation == datagram.generation)
     }
 
-    /// Puts away what is due without a network, and sends it when there is one.
+    /// Puts away what is due without a network, and sends it when there is one; whether there was something to do.
     #[cfg(feature = "offline")]
-    fn keep(&mut self, objects: &mut [&mut dyn Object]) {
+    fn keep(&mut self, objects: &mut [&mut dyn Object]) -> bool {
         let now = self.now();
+        let mut is_active = false;
         let mut space = [0; crate::offline::KEPT_MAX];
         while let Some(kept) = self.client.poll_kept(now, &mut space, objects) {
             self.kept.push_back(kept.to_vec());
-            if self.kept.len() > KEPT {
-                self.kept.pop_front();
-                self.client.drop_kept();
+            if self.kept.len() > KEPT
+                && let Some(oldest) = self.kept.pop_front()
+            {
+                self.client.drop_kept(&oldest);
             }
         }
-        while let Some(kept) = self.kept.front() {
+        let mut waiting = Vec::new();
+        let mut index = 0_usize;
+        while let Some(kept) = self.kept.get(index) {
             let mut rng = fill_with_randomness;
+            let server = kept_for(kept);
+            if waiting.contains(&server) {
+                index = index.saturating_add(1);
+                continue;
+            }
             match self.client.transmit_kept(now, kept, &mut self.buffer, &mut rng) {
+                Ok(None) => {
+                    self.kept.remove(index);
+                    is_active = true;
+                    continue;
+                }
                 Ok(Some((account, datagram))) => {
                     self.last_sent = now;
                     self.sent.push(datagram.len());
                     transmit(&self.sockets, account, datagram);
+                    is_active = true;
                 }
-                Ok(None) => {}
-                Err(_) => return,
+                Err(_) => {}
             }
-            self.kept.pop_front();
+            waiting.push(server);
         }
+        is_active
     }
 
     fn send(&mut self, objects: &mut [&mut dyn Object]) {

@@ -181,6 +181,9 @@ pub(crate) struct Session<const O: usize> {
     pub(crate) deferred: Option<Deferred>,
     /// How often it may be notified without an acknowledgement.
     pub(crate) pace: Pace,
+    /// Notifications to it that the owner keeps.
+    #[cfg(feature = "offline")]
+    pub(crate) backlog: crate::offline::Backlog,
     /// Bootstrap-Request was sent.
     pub(crate) is_asked: bool,
     /// The bootstrap is over; until then duplicates are still answered.
@@ -223,6 +226,8 @@ impl<const O: usize> Session<O> {
             _ => true,
         };
         let is_idle = self.peer.as_ref().is_none_or(ServerPeer::is_idle);
+        #[cfg(feature = "offline")]
+        let is_idle = is_idle && !self.backlog.is_there();
         is_settled
             && is_linked
             && is_idle
@@ -261,6 +266,8 @@ impl<const O: usize> Session<O> {
             reply: None,
             deferred: None,
             pace: Pace::default(),
+            #[cfg(feature = "offline")]
+            backlog: crate::offline::Backlog::default(),
             is_asked: false,
             lingers_until: None,
             #[cfg(feature = "resumption")]

@@ -160,7 +160,10 @@ fn turn_until_registered(runner: &mut Runner<'_>) {
     let mut device = Device::new("1");
     let mut objects: [&mut dyn Object; 1] = [&mut device];
     let is_registered = |notice: &Notice| matches!(notice, Notice::Registered { .. });
-    while !runner.turn(&mut objects, Duration::from_secs(1)).iter().any(is_registered) {}
+    let began = std::time::Instant::now();
+    while !runner.turn(&mut objects, Duration::from_secs(1)).iter().any(is_registered) {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not register");
+    }
 }
 
 fn leave_factory(uri: &str, store: &mut Store) -> Result<(), StoreError> {

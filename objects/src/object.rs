@@ -169,6 +169,11 @@ pub trait Object {
         Ok(())
     }
 
+    /// Returns how many values more there is room for, of an object that can be full. A request that wants more is refused as a whole.
+    fn room(&self) -> Option<usize> {
+        None
+    }
+
     /// Makes a change that was validated.
     ///
     /// # Errors

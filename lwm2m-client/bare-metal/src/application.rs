@@ -218,19 +218,20 @@ impl Application {
     ) {
         while let Some(kept) = self.client.poll_kept(now, buffer, &mut [&mut self.device]) {
             let kept = heapless::Vec::from_slice(kept).unwrap_or_default();
-            if self.kept.is_full() {
-                self.kept.pop_front();
-                self.client.drop_kept();
+            if self.kept.is_full()
+                && let Some(oldest) = self.kept.pop_front()
+            {
+                self.client.drop_kept(&oldest);
             }
             let _ = self.kept.push_back(kept);
         }
+        // There is one server.
         while let Some(kept) = self.kept.front() {
             match self.client.transmit_kept(now, kept, buffer, rng) {
-                Ok(Some((account, datagram))) => send(account.index(), datagram),
-                Ok(None) => {}
+                Ok(Some((account, datagram))) => return send(account.index(), datagram),
+                Ok(None) => drop(self.kept.pop_front()),
                 Err(_) => return,
             }
-            self.kept.pop_front();
         }
     }
 
@@ -245,8 +246,6 @@ impl Application {
     ) {
         loop {
             let mut is_idle = true;
-            #[cfg(feature = "offline")]
-            self.keep(now, buffer, rng, send);
             while let Some((account, datagram)) =
                 self.client.poll_transmit(now, buffer, &mut [&mut self.device], rng)
             {
@@ -277,6 +276,8 @@ impl Application {
                 }
             }
             if is_idle {
+                #[cfg(feature = "offline")]
+                self.keep(now, buffer, rng, send);
                 return;
             }
             self.handle_timeout(now, rng);

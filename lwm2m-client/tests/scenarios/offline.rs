@@ -5,7 +5,7 @@ use lwm2m_client::objects::format::Items;
 use lwm2m_client::objects::{Content, Format, Kind, Operation, Path, Paths, Value, path};
 use lwm2m_coap::Code;
 
-use crate::world::{Note, Script, World, account, target};
+use crate::world::{Note, Script, World, account, bootstrap_account, target};
 
 const DM: u16 = 5683;
 const VALUE: &str = "/3303/0/5700";
@@ -127,6 +127,7 @@ fn a_server_that_forgot_the_device_gets_nothing_of_observations_before() {
     world.observe_as(DM, b"t", VALUE);
     world.client.go_offline();
     set(&mut world, 21.0);
+    let kept = world.kept.clone();
     world.server(DM).update_code = Code::NOT_FOUND;
     world.client.go_online();
     world.run(1);
@@ -135,16 +136,9 @@ fn a_server_that_forgot_the_device_gets_nothing_of_observations_before() {
     // One that is the same to look at is another observation.
     world.server(DM).update_code = Code::CHANGED;
     world.observe_as(DM, b"t", VALUE);
-    world.client.go_offline();
-    set(&mut world, 22.0);
-    let kept = world.kept.clone();
-    world.client.go_online();
-    world.run(1);
-    assert_eq!(values(&mut world), ["22"]);
-    world.observe_as(DM, b"t", VALUE);
     world.kept = kept;
     world.run(1);
-    assert_eq!((world.kept.len(), values(&mut world)), (0, vec!["22".to_owned()]));
+    assert_eq!((world.kept.len(), values(&mut world).len()), (0, 0));
 }
 
 #[test]
@@ -244,9 +238,8 @@ fn what_the_owner_drops_is_not_waited_for() {
     for celsius in [21.0, 22.0, 23.0] {
         set(&mut world, celsius);
     }
-    for _ in 0..3 {
-        world.kept.pop_front();
-        world.client.drop_kept();
+    for kept in world.kept.drain(..) {
+        world.client.drop_kept(&kept);
     }
     // What it never was is dropped too.
     world.kept.push_back(b"no notification".to_vec());
@@ -255,6 +248,183 @@ fn what_the_owner_drops_is_not_waited_for() {
     assert_eq!(values(&mut world).len(), 0);
     set(&mut world, 24.0);
     assert_eq!(values(&mut world), ["24"]);
+}
+
+#[test]
+fn what_is_lost_by_the_owner_is_not_waited_for_either() {
+    let mut world = world();
+    world.observe(DM, VALUE);
+    world.client.go_offline();
+    set(&mut world, 21.0);
+    world.kept.clear();
+    world.client.go_online();
+    set(&mut world, 22.0);
+    assert_eq!(values(&mut world).len(), 0, "it may still come");
+    world.client.forget_kept();
+    world.run(1);
+    assert_eq!(values(&mut world), ["22"]);
+}
+
+#[test]
+fn what_was_not_acknowledged_is_sent_again_with_its_value() {
+    let mut world = world();
+    world.observe(DM, VALUE);
+    world.client.go_offline();
+    for celsius in [21.0, 22.0, 23.0] {
+        set(&mut world, celsius);
+    }
+    world.client.go_online();
+    assert!(world.run_until(1, |world| world.servers[0].requests.len() > 1));
+    world.server(DM).is_dead = true;
+    world.run(1);
+    world.client.go_offline();
+    world.run(5);
+    world.server(DM).is_dead = false;
+    world.client.go_online();
+    world.run(1);
+    // The one that was under way twice, if it had arrived.
+    let mut values = values(&mut world);
+    values.dedup();
+    assert_eq!(values, ["21", "22", "23"]);
+}
+
+#[test]
+fn a_server_that_is_away_holds_up_no_other() {
+    const OTHER: u16 = 1001;
+    const BS: u16 = 5783;
+    let servers = vec![Script::new(BS), Script::new(DM), Script::new(OTHER)];
+    let mut world = World::new(&[bootstrap_account(BS, None)], servers);
+    assert!(world.run_until(5, |world| !world.servers[0].requests.is_empty()));
+    world.write_account(BS, 1, 1, DM, None);
+    world.write_account(BS, 2, 2, OTHER, None);
+    // Both may read the thermometer.
+    let rights = [
+        ("0", Value::Integer(3303)),
+        ("1", Value::Integer(0)),
+        ("2/0", Value::Integer(1)),
+        ("3", Value::Integer(65_535)),
+    ];
+    assert_eq!(world.bootstrap_write(BS, "/2/0", &rights), Code::CHANGED);
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(5, |world| world.is_registered(DM) && world.is_registered(OTHER)));
+    world.run(1);
+    assert!(world.observe(DM, VALUE).observe.is_some() && world.observe(OTHER, VALUE).observe.is_some());
+    world.client.go_offline();
+    set(&mut world, 21.0);
+    world.server(DM).is_dead = true;
+    world.client.go_online();
+    set(&mut world, 22.0);
+    world.run(1);
+    let told = |world: &mut World, port| {
+        world.server(port).notifications.iter().map(|it| it.text().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut world, OTHER), ["21", "22"]);
+    assert!(told(&mut world, DM).is_empty());
+    world.server(DM).is_dead = false;
+    world.run(30);
+    assert_eq!(told(&mut world, DM), ["21", "22"]);
+}
+
+#[test]
+fn an_observation_that_is_renewed_keeps_what_was_kept_for_it() {
+    let mut world = world();
+    world.observe_as(DM, b"t", VALUE);
+    world.client.go_offline();
+    set(&mut world, 21.0);
+    let kept = core::mem::take(&mut world.kept);
+    world.client.go_online();
+    world.run(1);
+    world.observe_as(DM, b"t", VALUE);
+    world.kept = kept;
+    world.run(1);
+    assert_eq!(values(&mut world), ["21"]);
+}
+
+#[test]
+fn what_was_kept_before_a_restart_is_worth_nothing() {
+    let mut world = world();
+    world.observe_as(DM, b"t", VALUE);
+    world.client.go_offline();
+    world.run(1000);
+    set(&mut world, 21.0);
+    let kept = core::mem::take(&mut world.kept);
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.is_registered(DM)));
+    world.run(1);
+    world.observe_as(DM, b"t", VALUE);
+    world.kept = kept;
+    world.run(1);
+    assert_eq!((world.kept.len(), values(&mut world).len()), (0, 0));
+}
+
+#[test]
+fn a_request_that_was_answered_is_not_carried_out_again() {
+    let mut world = world();
+    world.objects.notes.list.clear();
+    let content = Content { format: Format::TLV, payload: &[0xc1, 0, b'x'] };
+    let create = Operation::Create { target: target("/42800"), content };
+    let id = world.send(DM, |writer| {
+        lwm2m_client::objects::mapping::emit(&create, writer).unwrap();
+        writer.payload(content.payload).unwrap();
+    });
+    let mut request = world.server(DM).posted.clone();
+    world.exchange();
+    assert_eq!(world.response(DM, id).map(|response| response.code), Some(Code::CREATED));
+    world.client.go_offline();
+    world.run(2);
+    world.client.go_online();
+    world.run(1);
+    world.deliver(0, &mut request);
+    assert_eq!(world.objects.notes.list.len(), 1);
+}
+
+#[test]
+fn an_object_list_that_was_under_way_is_sent_again() {
+    let mut world = world();
+    world.server(DM).is_dead = true;
+    world.objects.notes.list.insert(7, Note::default());
+    world.client.changed(Path::object(42_800));
+    world.run(1);
+    world.client.go_offline();
+    world.server(DM).is_dead = false;
+    world.run(3);
+    world.client.go_online();
+    world.run(1);
+    let update = world.server(DM).requests.last().unwrap().clone();
+    assert!(String::from_utf8_lossy(&update.payload).contains("</42800/7>"), "{update:?}");
+}
+
+#[test]
+fn a_bootstrap_that_was_under_way_begins_anew() {
+    const BS: u16 = 5783;
+    let servers = vec![Script::new(BS), Script::new(DM)];
+    let mut world = World::new(&[bootstrap_account(BS, None)], servers);
+    world.run(1);
+    assert_eq!(world.count(BS, "/bs"), 1);
+    world.client.go_offline();
+    // Longer than a bootstrap server may be silent.
+    world.run(1000);
+    world.client.go_online();
+    world.run(1);
+    assert_eq!(world.count(BS, "/bs"), 2);
+    world.write_account(BS, 1, 1, DM, None);
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(5, |world| world.is_registered(DM)));
+}
+
+#[test]
+fn without_a_connection_id_another_address_means_another_session() {
+    const KEY: &[u8] = b"0123456789abcdef";
+    let key = PresharedKey { identity: b"device", key: KEY };
+    let mut server = Script::new(DM);
+    server.keys.insert(b"device".to_vec(), KEY.to_vec());
+    let mut world = World::new(&[account(1, DM, Some(key))], vec![server]);
+    assert!(world.run_until(10, |world| world.is_registered(DM)));
+    world.run(1);
+    world.client.address_changed();
+    world.run(1);
+    assert_eq!(world.server(DM).handshakes, 2);
+    assert!(world.is_registered(DM));
 }
 
 #[test]

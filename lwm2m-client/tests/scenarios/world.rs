@@ -137,6 +137,8 @@ pub struct Script {
     /// What leaves waits until it is released.
     pub is_held: bool,
     held: VecDeque<Vec<u8>>,
+    /// The last request.
+    pub posted: Vec<u8>,
     pub reject_notifications: bool,
     deliver: VecDeque<Vec<u8>>,
     registrations: usize,
@@ -177,6 +179,7 @@ impl Script {
             max_age: None,
             is_held: false,
             held: VecDeque::new(),
+            posted: Vec::new(),
             reject_notifications: false,
             deliver: VecDeque::new(),
             registrations: 0,
@@ -417,10 +420,11 @@ impl Script {
             Some(connection) => connection.seal(buffer, range).unwrap(),
             None => range,
         };
+        self.posted = buffer[range].to_vec();
         if self.is_held {
-            self.held.push_back(buffer[range].to_vec());
+            self.held.push_back(self.posted.clone());
         } else if !self.is_dead {
-            self.deliver.push_back(buffer[range].to_vec());
+            self.deliver.push_back(self.posted.clone());
         }
     }
 }
@@ -913,24 +917,37 @@ impl World {
     fn transmit(&mut self) -> bool {
         let mut buffer = [0; 600];
         let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
-        #[cfg(feature = "offline")]
-        while let Some(kept) = self.kept.front() {
-            let Ok(sent) = client.transmit_kept(now, kept, &mut buffer, rng) else { break };
-            let sent = sent.map(|(account, bytes)| (account, bytes.to_vec()));
-            self.kept.pop_front();
-            if let Some((account, datagram)) = sent {
-                self.pass_on(account, datagram);
-                return true;
-            }
-        }
-        let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
         let out = self.objects.with(|objects| {
             let (account, bytes) = client.poll_transmit(now, &mut buffer, objects, rng)?;
             Some((account, bytes.to_vec()))
         });
+        #[cfg(feature = "offline")]
+        let out = out.or_else(|| self.transmit_kept());
         let Some((account, datagram)) = out else { return false };
         self.pass_on(account, datagram);
         true
+    }
+
+    /// What is kept goes out behind everything else, for each server in order.
+    #[cfg(feature = "offline")]
+    fn transmit_kept(&mut self) -> Option<(lwm2m_client::AccountId, Vec<u8>)> {
+        let (mut buffer, mut index, mut waiting) = ([0; 600], 0, Vec::new());
+        while let Some(kept) = self.kept.get(index) {
+            let server = lwm2m_client::kept_for(kept);
+            let (client, rng, now) = (&mut self.client, &mut self.rng, self.now);
+            if waiting.contains(&server) {
+                index += 1;
+                continue;
+            }
+            match client.transmit_kept(now, kept, &mut buffer, rng) {
+                Ok(Some((account, bytes))) => return Some((account, bytes.to_vec())),
+                Ok(None) => {
+                    self.kept.remove(index);
+                }
+                Err(_) => waiting.push(server),
+            }
+        }
+        None
     }
 
     /// Brings a datagram of the device to its server.

@@ -45,8 +45,8 @@ pub struct FirmwareUpdate<P> {
     state: FirmwareState,
     result: u8,
     uri: String<255>,
-    /// A package that is pushed was given up, and its remaining bytes go nowhere.
-    is_given_up: bool,
+    /// A package is being pushed; else the bytes of one go nowhere, because it was given up.
+    is_pushed: bool,
     requested: Option<FirmwareRequest>,
     protocols: &'static [u8],
 }
@@ -63,7 +63,7 @@ impl<P: Package> FirmwareUpdate<P> {
             state: FirmwareState::Idle,
             result: 0,
             uri: String::new(),
-            is_given_up: false,
+            is_pushed: false,
             requested: None,
             protocols,
         }
@@ -126,6 +126,7 @@ impl<P: Package> FirmwareUpdate<P> {
         self.requested = is_pulled.then_some(FirmwareRequest::Abandon);
         self.package.discard();
         self.uri.clear();
+        self.is_pushed = false;
         self.end(result);
     }
 
@@ -211,14 +212,14 @@ impl<P: Package> Object for FirmwareUpdate<P> {
         self.is_updating()?;
         if offset == 0 {
             self.reset(0);
-            self.is_given_up = false;
             if is_last && matches!(chunk, [] | [0]) {
                 return Ok(Completion::Done);
             }
             self.state = FirmwareState::Downloading;
+            self.is_pushed = true;
         }
-        if !self.is_given_up {
-            self.is_given_up = self.state != FirmwareState::Downloading || !self.take(offset, chunk, is_last);
+        if self.is_pushed {
+            self.is_pushed = self.take(offset, chunk, is_last) && !is_last;
         }
         Ok(Completion::Done)
     }

@@ -42,7 +42,7 @@ pub struct Held<const I: usize, const N: usize, const B: usize> {
 }
 
 /// What a server executed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Executed<const B: usize> {
     /// The object instance.
     pub instance: u16,
@@ -50,6 +50,17 @@ pub struct Executed<const B: usize> {
     pub resource: u16,
     /// The arguments as they came; they obey the grammar of [`Arguments`].
     pub arguments: String<B>,
+}
+
+impl<const B: usize> fmt::Debug for Executed<B> {
+    /// Without the arguments, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { instance, resource, .. } = self;
+        f.debug_struct("Executed")
+            .field("instance", instance)
+            .field("resource", resource)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A value that is owned. It may be a secret: it is wiped when it goes, and not shown.
@@ -284,13 +295,13 @@ impl<const I: usize, const N: usize, const B: usize> Object for Held<I, N, B> {
         next.map(|(at, _)| at.resource_instance)
     }
 
+    fn room(&self) -> Option<usize> {
+        Some(N.saturating_sub(self.values.len()))
+    }
+
     fn validate(&self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
         match *change {
-            Change::Set { resource, resource_instance, value } => {
-                Kept::<B>::new(&value).ok_or(Error::BadRequest)?;
-                let is_there = self.find(At { instance, resource, resource_instance }).is_ok();
-                if is_there || !self.values.is_full() { Ok(()) } else { Err(Error::Internal) }
-            }
+            Change::Set { value, .. } => Kept::<B>::new(&value).map(drop).ok_or(Error::BadRequest),
             Change::Reset { .. } => Ok(()),
             Change::Remove { resource, .. } => {
                 let is_last =

@@ -37,17 +37,17 @@ pub enum PackageFailure {
     NotEnoughFlash,
     /// There is not enough memory for it.
     OutOfMemory,
-    /// Its source fell silent: only of a download by the owner.
+    /// Its source fell silent.
     ConnectionLost,
     /// Bytes of it are missing or were changed.
     Integrity,
     /// It is of another kind.
     Unsupported,
-    /// Its address is none, or nothing is there: only of a download by the owner.
+    /// Its address is none, or nothing is there.
     InvalidUri,
     /// It could not be installed.
     Installation,
-    /// Its address is of a protocol that the owner does not speak: only of a download by the owner.
+    /// Its address is of a protocol that the device does not speak.
     UnsupportedProtocol,
 }
 

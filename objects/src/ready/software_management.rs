@@ -7,6 +7,8 @@
 //!
 //! Invariant: what goes wrong with a package is told by state and result, never as an error of the Write.
 
+use core::fmt;
+
 use heapless::{String, Vec};
 use zeroize::Zeroize;
 
@@ -53,7 +55,6 @@ pub struct SoftwareManagement<P, const N: usize> {
 }
 
 /// One package.
-#[derive(Debug)]
 struct Software<P> {
     package: P,
     state: SoftwareState,
@@ -61,8 +62,10 @@ struct Software<P> {
     is_active: bool,
     /// The owner installs it.
     is_busy: bool,
-    /// A package that is pushed was given up, and its remaining bytes go nowhere.
-    is_given_up: bool,
+    /// A package is being pushed; else the bytes of one go nowhere, because it was given up.
+    is_pushed: bool,
+    /// The owner removes it.
+    is_going: bool,
     /// 8
     is_told_at_once: bool,
     uri: String<255>,
@@ -73,7 +76,19 @@ struct Software<P> {
 
 impl<P> Drop for Software<P> {
     fn drop(&mut self) {
+        self.user.zeroize();
         self.password.zeroize();
+    }
+}
+
+impl<P: fmt::Debug> fmt::Debug for Software<P> {
+    /// Without user name and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Software")
+            .field("package", &self.package)
+            .field("state", &self.state)
+            .field("result", &self.result)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +105,8 @@ impl<P: Package> Software<P> {
             result: 0,
             is_active: false,
             is_busy: false,
-            is_given_up: false,
+            is_pushed: false,
+            is_going: false,
             is_told_at_once: false,
             uri: String::new(),
             user: String::new(),
@@ -105,6 +121,7 @@ impl<P: Package> Software<P> {
         self.requested = is_pulled.then_some(SoftwareRequest::Abandon);
         self.package.discard();
         self.uri.clear();
+        (self.is_pushed, self.is_going) = (false, false);
         (self.state, self.result) = (SoftwareState::Initial, 0);
     }
 
@@ -138,6 +155,7 @@ impl<P: Package> Software<P> {
         if self.is_busy || !matches!(self.state, SoftwareState::Delivered | SoftwareState::Installed) {
             return Err(Error::MethodNotAllowed);
         }
+        self.is_going = self.state == SoftwareState::Installed && !is_update;
         (self.state, self.result) = (SoftwareState::Initial, 0);
         self.requested = Some(if is_update {
             SoftwareRequest::PrepareUpdate
@@ -230,9 +248,8 @@ impl<P: Package, const N: usize> SoftwareManagement<P, N> {
 
     /// Says that software could not be removed: it is still there.
     pub fn not_uninstalled(&mut self, instance: u16) {
-        if let Some(software) = self.find_mut(instance)
-            && software.state == SoftwareState::Initial
-        {
+        if let Some(software) = self.find_mut(instance).filter(|software| software.is_going) {
+            software.is_going = false;
             (software.state, software.result) = (SoftwareState::Installed, NOT_UNINSTALLED);
         }
     }
@@ -325,12 +342,11 @@ impl<P: Package + Default, const N: usize> Object for SoftwareManagement<P, N> {
         software.is_open()?;
         if offset == 0 {
             software.begin();
-            software.is_given_up = false;
+            software.is_pushed = true;
             (software.state, software.result) = (SoftwareState::DownloadStarted, DOWNLOADING);
         }
-        if !software.is_given_up {
-            let goes_on = software.state == SoftwareState::DownloadStarted;
-            software.is_given_up = !goes_on || !software.take(offset, chunk, is_last);
+        if software.is_pushed {
+            software.is_pushed = software.take(offset, chunk, is_last) && !is_last;
         }
         Ok(Completion::Done)
     }

@@ -37,7 +37,7 @@ impl Tree<'_, '_, '_> {
             if instance == UNASSIGNED || instance != 0 && !definition.multiple {
                 return Err(Error::BadRequest);
             }
-            writing(instance).validate(self, object).map_err(bad_request)?;
+            let _ = writing(instance).validate(self, object).map_err(bad_request)?;
             next = next_instance(path, &items, Some(instance))?;
         }
 

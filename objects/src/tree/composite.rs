@@ -139,9 +139,23 @@ impl Tree<'_, '_, '_> {
         if is_empty {
             return Err(Error::BadRequest);
         }
+        // Objects that can be full, with how many values more they have to hold.
+        let mut filled = heapless::Vec::<(u16, usize), FILLED>::new();
         try_for_each_instance(&items, &mut |writing| {
-            let object = writing.path.object_id().and_then(|id| self.object(id)).ok_or(Error::NotFound)?;
-            writing.validate(self, object)
+            let id = writing.path.object_id().unwrap_or(UNASSIGNED);
+            let object = self.object(id).ok_or(Error::NotFound)?;
+            let more = writing.validate(self, object)?;
+            let (Some(room), 1..) = (object.room(), more) else { return Ok(()) };
+            let index = match filled.iter().position(|(other, _)| *other == id) {
+                Some(index) => index,
+                None => {
+                    filled.push((id, 0)).map_err(|_| Error::Internal)?;
+                    filled.len().saturating_sub(1)
+                }
+            };
+            let (_, sum) = filled.get_mut(index).ok_or(Error::Internal)?;
+            *sum = sum.saturating_add(more);
+            if *sum > room { Err(Error::Internal) } else { Ok(()) }
         })?;
         try_for_each_instance(&items, &mut |writing| {
             let id = writing.path.object_id().unwrap_or(UNASSIGNED);
@@ -150,6 +164,9 @@ impl Tree<'_, '_, '_> {
         Ok(Outcome::Changed)
     }
 }
+
+/// The most objects that can be full to which one Write-Composite adds values.
+const FILLED: usize = 16;
 
 fn is_meant(id: u16, only: Option<u16>) -> bool {
     only.is_none_or(|only| only == id)

@@ -187,11 +187,19 @@ pub(super) struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    /// Checks everything against the definition, and asks the object.
-    pub(super) fn validate(&self, tree: &Tree<'_, '_, '_>, object: &dyn Object) -> Result<(), Error> {
+    /// Checks everything against the definition, and asks the object. Returns how many values more the object has to hold.
+    pub(super) fn validate(&self, tree: &Tree<'_, '_, '_>, object: &dyn Object) -> Result<usize, Error> {
+        let mut more = 0_usize;
+        let mut freed = 0_usize;
         // What comes as base64 may be a key.
         let mut scratch = Zeroizing::new([0; LONGEST_DECODED]);
+        let has_room = object.room();
         self.try_for_each_reset(object.definition(), object, &mut |change| {
+            if let Change::Reset { resource } = change
+                && has_room.is_some()
+            {
+                freed = freed.saturating_add(values(object, self.instance, resource));
+            }
             object.validate(self.instance, &change)
         })?;
         for item in self.items {
@@ -208,8 +216,20 @@ impl<'a> Writing<'a> {
             if !object.is_streamed(resource) {
                 object.validate(self.instance, &change)?;
             }
+            if let Change::Set { resource, resource_instance, .. } = change
+                && has_room.is_some()
+            {
+                let at = At { instance: self.instance, resource, resource_instance };
+                // Of an array that is replaced nothing stays.
+                let is_array = object.definition().resource(resource).is_some_and(|it| it.multiple);
+                let is_new = self.replace && is_array || object.read(at).is_none();
+                more = more.saturating_add(usize::from(is_new));
+            }
         }
-        Ok(())
+        if has_room.is_some_and(|room| more > room.saturating_add(freed)) {
+            return Err(Error::Internal);
+        }
+        Ok(more)
     }
 
     /// Makes the changes.
@@ -322,6 +342,17 @@ pub(super) fn check_format(definition: &ResourceDef, path: Path, format: Format)
         _ => true,
     };
     if suits { Ok(()) } else { Err(Error::UnsupportedFormat) }
+}
+
+/// How many values a resource has.
+fn values(object: &dyn Object, instance: u16, resource: u16) -> usize {
+    let mut next = object.next_resource_instance(instance, resource, None);
+    let mut count = 0_usize;
+    while let Some(id) = next {
+        count = count.saturating_add(1);
+        next = object.next_resource_instance(instance, resource, Some(id));
+    }
+    count
 }
 
 /// Tells whether a payload has a resource of an instance.

@@ -161,6 +161,43 @@ fn servers_create_and_delete_instances_within_its_room() {
 }
 
 #[test]
+fn a_write_that_has_no_room_changes_nothing() {
+    let mut portfolio = Held::<2, 3, 8>::new(&defs::PORTFOLIO)
+        .with_instance(0)
+        .with_instance(1)
+        .with(path!("/16/0/0/0"), Value::String("a"))
+        .with(path!("/16/1/0/0"), Value::String("b"));
+    let update = |object: &mut dyn Object, mode, payload: &[u8]| {
+        let content = Content { format: Format::TLV, payload };
+        let operation = Operation::Write { target: path!("/16/0").into(), mode, content };
+        perform(&mut [object], &operation, &Context::default()).0
+    };
+    let three = [0x88, 0, 9, 0x41, 0, b'x', 0x41, 1, b'y', 0x41, 2, b'z'];
+    assert_eq!(update(&mut portfolio, WriteMode::Partial, &three), Err(Error::Internal));
+    assert_eq!(portfolio.value(path!("/16/0/0/0")), Some(Value::String("a")));
+    assert_eq!(portfolio.value(path!("/16/0/0/1")), None);
+    // What is replaced makes room, and no more than that.
+    let three = [0x88, 0, 9, 0x41, 0, b'x', 0x41, 1, b'y', 0x41, 2, b'z'];
+    assert_eq!(update(&mut portfolio, WriteMode::Replace, &three), Err(Error::Internal));
+    assert_eq!(portfolio.value(path!("/16/0/0/0")), Some(Value::String("a")));
+    let two = [0x86, 0, 0x41, 4, b'x', 0x41, 5, b'y'];
+    assert_eq!(update(&mut portfolio, WriteMode::Replace, &two), Ok(Outcome::Changed));
+    assert_eq!(portfolio.value(path!("/16/0/0/0")), None);
+    assert_eq!(portfolio.value(path!("/16/0/0/5")), Some(Value::String("y")));
+    // Several instances share the room.
+    let write = |object: &mut dyn Object, payload: &[u8]| {
+        let content = Content { format: Format::SENML_JSON, payload };
+        let operation = Operation::WriteComposite { prefix: None, content };
+        let context = Context { version: lwm2m_objects::Version::new(1, 1), ..Context::default() };
+        perform(&mut [object], &operation, &context).0
+    };
+    assert!(portfolio.remove(path!("/16/0/0/5")));
+    let both = br#"[{"n":"/16/0/0/4","vs":"1"},{"n":"/16/1/0/0","vs":"2"}]"#;
+    assert_eq!(write(&mut portfolio, both), Ok(Outcome::Changed));
+    assert_eq!(portfolio.value(path!("/16/1/0/0")), Some(Value::String("2")));
+}
+
+#[test]
 fn what_is_executed_waits_for_the_owner() {
     let mut log = Held::<1, 4, 8>::new(&defs::EVENT_LOG).with_instance(0).offering(&[4011]);
     assert_eq!(execute(&mut log, path!("/20/0/4012")), Err(Error::NotFound));
@@ -313,6 +350,13 @@ fn firmware_is_pulled_by_its_owner() {
     assert_eq!(firmware.take_requested(), Some(FirmwareRequest::Abandon));
     assert!(!firmware.downloaded(0, b"fw2", true));
     assert_eq!((firmware.state(), &firmware.package.0[..]), (FirmwareState::Downloaded, &b"fw3"[..]));
+    // Blocks of a push that was overtaken go nowhere.
+    assert_eq!(push(&mut firmware, &[&[0]]), Ok(Completion::Done));
+    let at = At { instance: 0, resource: 0, resource_instance: 0 };
+    assert_eq!(firmware.write_opaque(at, 0, b"fw", false), Ok(Completion::Done));
+    assert_eq!(write(&mut firmware, path!("/5/0/1"), b"coap://a/d"), Ok(Outcome::Changed));
+    assert_eq!(firmware.write_opaque(at, 2, b"4", true), Ok(Completion::Done));
+    assert_eq!((firmware.state(), &firmware.package.0[..]), (FirmwareState::Downloading, &b""[..]));
     for (failure, result) in [(PackageFailure::ConnectionLost, "4"), (PackageFailure::InvalidUri, "7")] {
         assert_eq!(write(&mut firmware, path!("/5/0/1"), b"coap://a/b"), Ok(Outcome::Changed));
         firmware.failed(failure);
@@ -394,6 +438,8 @@ fn software_is_pulled_by_its_owner_who_is_told_the_password() {
     let mut software = SoftwareManagement::<Bank, 2>::new(true);
     software.add(0, Bank::default()).unwrap();
     software.add(5, Bank::default()).unwrap();
+    software.not_uninstalled(5);
+    assert_eq!(read(&mut software, path!("/9/5/7")).unwrap(), "0", "nothing was ever there");
     assert_eq!(software.add(6, Bank::default()), Err(Error::Internal));
     assert_eq!(write(&mut software, path!("/9/0/14"), b"me"), Ok(Outcome::Changed));
     assert_eq!(write(&mut software, path!("/9/0/15"), b"secret"), Ok(Outcome::Changed));
@@ -401,6 +447,7 @@ fn software_is_pulled_by_its_owner_who_is_told_the_password() {
     assert_eq!(write(&mut software, path!("/9/0/3"), b"coap://a/b"), Ok(Outcome::Changed));
     is(&mut software, "1", "1");
     assert_eq!(software.take_requested(), Some((0, SoftwareRequest::Download)));
+    assert!(!format!("{software:?}").contains("secret"));
     assert_eq!((software.uri(0), software.login(0)), ("coap://a/b", ("me", "secret")));
     assert!(!software.downloaded(5, 0, b"fw", true), "nobody asked for that");
     software.failed(0, PackageFailure::ConnectionLost);

@@ -22,8 +22,9 @@ pub(crate) const PROTOCOLS: &[u8] = &[0];
 /// The longest package that is asked for at all.
 const LONGEST: u32 = 1 << 20;
 
-/// How long nothing may come.
+/// How long nothing may come, and how long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+const AT_MOST: Duration = Duration::from_secs(1800);
 
 type Piece = Result<(u32, Vec<u8>, bool), PackageFailure>;
 
@@ -119,7 +120,7 @@ fn fetch(uri: &str, pieces: &SyncSender<Piece>) -> Result<(), PackageFailure> {
             while let Some(length) = peer.poll_transmit(now(), &mut buffer) {
                 let _ = socket.send(buffer.get(..length).unwrap_or_default());
             }
-            if heard.elapsed() > PATIENCE {
+            if heard.elapsed() > PATIENCE || began.elapsed() > AT_MOST {
                 return Err(PackageFailure::ConnectionLost);
             }
             let mut datagram = [0; 2048];
