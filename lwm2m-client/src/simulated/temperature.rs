@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use lwm2m_objects::ready::Sensor;
 use lwm2m_objects::{Arguments, At, Change, Completion, Error, Object, ObjectDef, Path, Value, defs};
 
 use super::UnixTime;
@@ -9,10 +10,7 @@ use super::UnixTime;
 /// A temperature that rises and falls by three degrees around 21 °C, in five minutes.
 #[derive(Debug)]
 pub struct Temperature {
-    celsius: f64,
-    least: f64,
-    greatest: f64,
-    application: String,
+    sensor: Sensor,
     /// Measurements that wait to be reported, the oldest first, while they are kept.
     kept: Option<VecDeque<(UnixTime, f64)>>,
 }
@@ -29,13 +27,9 @@ impl Default for Temperature {
 impl Temperature {
     /// A sensor that was not sampled yet.
     pub fn new() -> Self {
-        Temperature {
-            celsius: 21.0,
-            least: 21.0,
-            greatest: 21.0,
-            application: "simulated".into(),
-            kept: None,
-        }
+        let mut sensor = Sensor::new(&defs::TEMPERATURE, "Cel", 21.0).within(-40.0, 85.0);
+        sensor.application_type = "simulated".try_into().unwrap_or_default();
+        Temperature { sensor, kept: None }
     }
 
     /// Keeps measurements from now on, the last 1,000, for reports with their times.
@@ -49,10 +43,7 @@ impl Temperature {
         let second = u16::try_from(now.saturating_add(i64::from(phase)).rem_euclid(300)).unwrap_or(0);
         let angle = f64::from(second) / 300.0 * core::f64::consts::TAU;
         let celsius = (210.0 + 30.0 * angle.sin()).round() / 10.0;
-        self.least = self.least.min(celsius);
-        self.greatest = self.greatest.max(celsius);
-        let is_changed = celsius.to_bits() != self.celsius.to_bits();
-        self.celsius = celsius;
+        let is_changed = self.sensor.measured(celsius);
         if let Some(kept) = self.kept.as_mut().filter(|_| is_changed) {
             if kept.len() >= KEPT {
                 kept.pop_front();
@@ -64,30 +55,21 @@ impl Temperature {
 
     /// The value in °C.
     pub fn celsius(&self) -> f64 {
-        self.celsius
+        self.sensor.value()
     }
 }
 
 impl Object for Temperature {
     fn definition(&self) -> &'static ObjectDef {
-        &defs::TEMPERATURE
+        self.sensor.definition()
     }
 
-    fn has(&self, _: u16, resource: u16) -> bool {
-        matches!(resource, 5601..=5605 | 5700 | 5701 | 5750)
+    fn has(&self, instance: u16, resource: u16) -> bool {
+        self.sensor.has(instance, resource)
     }
 
     fn read(&self, at: At) -> Option<Value<'_>> {
-        Some(match at.resource {
-            5601 => Value::Float(self.least),
-            5602 => Value::Float(self.greatest),
-            5603 => Value::Float(-40.0),
-            5604 => Value::Float(85.0),
-            5700 => Value::Float(self.celsius),
-            5701 => Value::String("Cel"),
-            5750 => Value::String(&self.application),
-            _ => return None,
-        })
+        self.sensor.read(at)
     }
 
     fn dated(&self, at: At, index: usize) -> Option<(i64, Value<'_>)> {
@@ -101,22 +83,21 @@ impl Object for Temperature {
         }
     }
 
-    fn apply(&mut self, _: u16, change: &Change<'_>) -> Result<(), Error> {
-        match *change {
-            Change::Set { resource: 5750, value: Value::String(text), .. } => self.application = text.into(),
-            Change::Reset { resource: 5750 } => self.application.clear(),
-            _ => return Err(Error::MethodNotAllowed),
-        }
-        Ok(())
+    fn validate(&self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        self.sensor.validate(instance, change)
     }
 
-    fn execute(&mut self, _: u16, resource: u16, _: Arguments<'_>) -> Result<Completion, Error> {
-        if resource != 5605 {
-            return Err(Error::MethodNotAllowed);
-        }
-        self.least = self.celsius;
-        self.greatest = self.celsius;
-        Ok(Completion::Done)
+    fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        self.sensor.apply(instance, change)
+    }
+
+    fn execute(
+        &mut self,
+        instance: u16,
+        resource: u16,
+        arguments: Arguments<'_>,
+    ) -> Result<Completion, Error> {
+        self.sensor.execute(instance, resource, arguments)
     }
 }
 
@@ -129,8 +110,18 @@ mod tests {
         let mut temperature = Temperature::new();
         let changes = (0..300).filter(|second| temperature.sample(*second, 0).is_some()).count();
         assert!(changes > 50);
-        assert!(temperature.least >= 18.0 && temperature.greatest <= 24.0);
+        let extremes = |temperature: &Temperature| {
+            [5601, 5602].map(|resource| {
+                match temperature.read(At { instance: 0, resource, resource_instance: 0 }) {
+                    Some(Value::Float(celsius)) => celsius,
+                    other => unreachable!("{other:?}"),
+                }
+            })
+        };
+        let [least, greatest] = extremes(&temperature);
+        assert!(least >= 18.0 && least < greatest && greatest <= 24.0);
         assert!(temperature.execute(0, 5605, Arguments::NONE).is_ok());
-        assert_eq!(temperature.least.to_bits(), temperature.greatest.to_bits());
+        let [least, greatest] = extremes(&temperature);
+        assert_eq!(least.to_bits(), greatest.to_bits());
     }
 }
