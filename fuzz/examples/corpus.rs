@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use lwm2m_fuzz::{
     blocks, certificate_paths, certificates, coap, credentials, devices, dtls, dtls_insider, dtls_kept,
-    formats, link_format, operations, oscore,
+    formats, link_format, models, operations, oscore,
 };
 use lwm2m_objects::Format;
 
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         "dtls_kept" => dtls_kept::kept,
         "dtls_record" => dtls::record,
         "link_format" => |input| std::str::from_utf8(input).into_iter().for_each(link_format::link_format),
+        "models" => models::models,
         "oma_json" => |input| formats::format(Format::JSON, input),
         "operation" => operations::operation,
         "oscore_option" => oscore::option,

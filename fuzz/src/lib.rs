@@ -15,6 +15,7 @@ pub mod dtls_kept;
 mod forgery;
 pub mod formats;
 pub mod link_format;
+pub mod models;
 pub mod operations;
 pub mod oscore;
 mod owner;

@@ -1,7 +1,7 @@
 //! A device without a network for a while: what was due meanwhile reaches our server and the reference implementation's,
 //! Leshan 2.0.0-M18, in order.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use interop_tests::leshan;
 use interop_tests::ours;
@@ -64,6 +64,12 @@ impl Thermometer {
     }
 }
 
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_millis()).expect("before the year 292 million")
+}
+
 #[test]
 fn our_server_is_told_what_happened_while_the_device_had_no_network() {
     let mut server = ours::Server::start(&["--allow-nosec"]);
@@ -72,11 +78,16 @@ fn our_server_is_told_what_happened_while_the_device_had_no_network() {
     let observe = json!({ "path": "/3303/0/5700", "format": "senml-cbor" });
     let asked = &mut server;
     device.turn_while(move || asked.must("POST", "/devices/away/observations", &observe));
+    let mut last = now_ms();
     device.measure_offline(&[21.0, 22.0, 23.0]);
     for value in ["21", "22", "23"] {
         let told = device.turn_while(|| server.wait_for(&["notification", "/3303/0/5700"]));
         let (_, data) = told.split_once(' ').expect("name and data");
         let data: Value = serde_json::from_str(data).expect("JSON");
+        // Its age tells when it was measured: before it came, and one after the other.
+        let time = data.pointer("/values/0/time_ms").and_then(Value::as_i64).expect("the time of the value");
+        assert!(time > last && time < now_ms(), "{last} {data}");
+        last = time;
         assert_eq!(
             data.pointer("/values/0/value").map(Value::to_string).as_deref(),
             Some(&*format!("{value}.0"))

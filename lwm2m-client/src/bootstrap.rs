@@ -13,6 +13,7 @@
 //! server than the one of the bootstrap account.
 
 use lwm2m_coap::Instant;
+use lwm2m_objects::Format;
 
 /// For how many seconds the bootstrap server may stay silent: EXCHANGE_LIFETIME (Core 1.1.1 §6.1.7.6).
 pub(crate) const SILENCE: u32 = 247;
@@ -27,6 +28,29 @@ pub(crate) const LONGEST_PAUSE: u32 = 3600;
 pub(crate) fn spread(now: Instant, pause: u32, random: u8) -> Instant {
     let more = (pause.saturating_mul(1000) / 1024).saturating_mul(u32::from(random));
     now.after_secs(pause).after_millis(more.into())
+}
+
+/// The content format that a device wants to be bootstrapped in (`pct`, since LwM2M 1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootstrapFormat {
+    /// 11542
+    Tlv,
+    /// 112
+    SenmlCbor,
+    /// 110
+    #[cfg(feature = "json")]
+    SenmlJson,
+}
+
+impl From<BootstrapFormat> for Format {
+    fn from(format: BootstrapFormat) -> Self {
+        match format {
+            BootstrapFormat::Tlv => Format::TLV,
+            BootstrapFormat::SenmlCbor => Format::SENML_CBOR,
+            #[cfg(feature = "json")]
+            BootstrapFormat::SenmlJson => Format::SENML_JSON,
+        }
+    }
 }
 
 /// Where the sequence stands.
@@ -51,6 +75,8 @@ pub(crate) enum Phase {
 pub(crate) struct Bootstrap {
     pub(crate) phase: Phase,
     failures: u32,
+    /// The server does not write in the format that the device wants.
+    pub(crate) is_format_refused: bool,
     /// After a failure no bootstrap starts before that.
     not_before: Instant,
 }

@@ -10,7 +10,7 @@ use lwm2m_objects::{Object, Path, Version};
 
 use crate::account::Means;
 use crate::assembly::Assembly;
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Bootstrap, BootstrapFormat};
 use crate::core_objects::Core;
 use crate::error::Reason;
 #[cfg(feature = "std")]
@@ -47,6 +47,9 @@ pub struct Config<'a> {
     /// on, max_fragment_length (RFC 6066) keep to it and send bodies in smaller blocks; others do not. `None` offers neither,
     /// and so does a client without the feature `record-size-limit`.
     pub record_size_limit: Option<u16>,
+    /// The content format to be bootstrapped in; the server's choice when there is none, when it does not know the one that is asked for
+    /// (4.15), and in LwM2M 1.0.
+    pub bootstrap_format: Option<BootstrapFormat>,
     /// Is shown every CoAP message, before encryption and after decryption, for those who test servers. Keys that a bootstrap
     /// writes are among it: it belongs into no log.
     #[cfg(feature = "std")]
@@ -77,6 +80,7 @@ impl<'a> Config<'a> {
             block_size: 256,
             connection_id: Some(0),
             record_size_limit: None,
+            bootstrap_format: None,
             #[cfg(feature = "std")]
             tap: None,
             #[cfg(feature = "rpk")]

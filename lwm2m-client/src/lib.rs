@@ -151,6 +151,7 @@ mod storage;
 mod store;
 
 pub use account::{SecurityMode, ServerAddress, ShortServerId};
+pub use bootstrap::BootstrapFormat;
 #[cfg(feature = "std")]
 pub use client::Tap;
 pub use client::{Client, Config};

@@ -10,10 +10,10 @@ use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Code, Delivery, Instant, Message, OptionNumber, RequestId, Rng, SendError, Sink, WriteError, Writer,
 };
-use lwm2m_objects::{Error, Location, Object, Operation, Parameters, Root, Tree, Version, mapping};
+use lwm2m_objects::{Error, Format, Location, Object, Operation, Parameters, Root, Tree, Version, mapping};
 
 use crate::account::ShortServerId;
-use crate::bootstrap::{LONGEST_PAUSE, Phase, spread};
+use crate::bootstrap::{BootstrapFormat, LONGEST_PAUSE, Phase, spread};
 use crate::client::Client;
 use crate::error::Reason;
 use crate::event::{Notice, Role};
@@ -92,6 +92,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 None
             }
         }
+    }
+
+    /// The format that Bootstrap-Request asks for.
+    fn bootstrap_format(&self) -> Option<BootstrapFormat> {
+        let is_known = self.config.version >= Version::new(1, 1) && !self.bootstrap.is_format_refused;
+        self.config.bootstrap_format.filter(|_| is_known)
     }
 
     fn next_request_of(&self, now: Instant, slot: usize) -> Option<Request> {
@@ -210,7 +216,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let version = session.registration.version(self.config.version);
         let location = Location(&session.registration.location);
         let operation = match &what {
-            Request::Bootstrap => Operation::BootstrapRequest { endpoint, preferred: None },
+            Request::Bootstrap => {
+                let preferred = self.bootstrap_format().map(Format::from);
+                Operation::BootstrapRequest { endpoint, preferred }
+            }
             Request::Deregister => Operation::Deregister { location },
             // Written with its body.
             #[cfg(feature = "send")]
@@ -391,6 +400,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         match request.what {
             Request::Bootstrap if code == Code::CHANGED => self.bootstrap.heard(now),
+            // It is asked again, in whatever format it writes.
+            Request::Bootstrap
+                if code == Code::UNSUPPORTED_CONTENT_FORMAT && self.bootstrap_format().is_some() =>
+            {
+                self.bootstrap.is_format_refused = true;
+                if let Some(session) = self.session_mut(slot) {
+                    session.is_asked = false;
+                }
+            }
             Request::Bootstrap => self.bootstrap_failed(now, Reason::Refused(code.as_u8()), rng),
             Request::Register { lifetime, binding } => {
                 self.registered(now, slot, (lifetime, binding), message, rng)

@@ -3,6 +3,8 @@
 //! ```toml
 //! data = "/var/lib/lwm2m-server"
 //! secrets_key = "/etc/lwm2m-server/secrets.key"
+//! models = "/etc/lwm2m-server/models"  # object definitions, XML as the OMA registry publishes it: every *.xml of the folder, read at
+//!                                 # the start. A device's version of an object chooses; those of the folder win over others
 //! allow_nosec = false
 //! challenge = false               # whether devices without security first prove their address by Echo (RFC 9175)
 //! threads = 4                     # that read packets; left out, one for each processor
@@ -149,6 +151,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// File with the secrets key.
     pub secrets_key: Option<PathBuf>,
+    /// Folder with object definitions.
+    pub models: Option<PathBuf>,
     /// Plain coap is accepted for devices without a credential.
     pub allow_nosec: Option<bool>,
     /// Devices without security first prove by Echo that they receive what is sent to their address (RFC 9175); they do not
@@ -313,6 +317,8 @@ pub struct Settled {
     pub data: PathBuf,
     /// File with the secrets key, if one was named.
     pub secrets_key: Option<PathBuf>,
+    /// Folder with object definitions, if one was named.
+    pub models: Option<PathBuf>,
     /// Management over plain CoAP.
     pub coap: Option<SocketAddr>,
     /// Management over DTLS.
@@ -426,6 +432,7 @@ impl Config {
         Self {
             data: over.data.or(self.data),
             secrets_key: over.secrets_key.or(self.secrets_key),
+            models: over.models.or(self.models),
             allow_nosec: over.allow_nosec.or(self.allow_nosec),
             challenge: over.challenge.or(self.challenge),
             threads: over.threads.or(self.threads),
@@ -558,6 +565,7 @@ impl Config {
         Ok(Settled {
             data: self.data.unwrap_or_else(|| PathBuf::from("lwm2m-data")),
             secrets_key: self.secrets_key,
+            models: self.models,
             coap,
             coaps,
             bootstrap_coap,

@@ -2,7 +2,7 @@
 
 use crate::Path;
 use crate::credentials::Role;
-use crate::operation::{Content, ObservationId, Report};
+use crate::operation::{ObservationId, Report};
 use crate::queue::State;
 use std::sync::Arc;
 
@@ -63,8 +63,8 @@ pub enum Event {
         observation: ObservationId,
         /// What is observed.
         path: Path,
-        /// The values.
-        content: Arc<Content>,
+        /// The values, with their times where the device says them.
+        report: Arc<Report>,
     },
     /// A device reported values by itself (Send).
     Reported {
@@ -78,6 +78,24 @@ pub enum Event {
         /// Endpoint client name.
         endpoint: Arc<str>,
         /// Which observation ended.
+        observation: ObservationId,
+        /// Why.
+        reason: String,
+        /// Whether the device ended it, whose registration goes on.
+        by_device: bool,
+    },
+    /// A [lasting observation](crate::observations) stands at its device again.
+    ObservationStands {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which observation.
+        observation: ObservationId,
+    },
+    /// A lasting observation does not stand: its device refused it. It is asked again when the device registers.
+    ObservationRefused {
+        /// Endpoint client name.
+        endpoint: Arc<str>,
+        /// Which observation.
         observation: ObservationId,
         /// Why.
         reason: String,

@@ -4,6 +4,8 @@
 //! - [`driver`]: the only owner of sockets; runs an endpoint under tokio.
 //! - [`credentials`]: who may connect, and the life cycle of every credential; [`store`] keeps it.
 //! - [`keys`]: what the server proves itself with where devices have raw public keys or certificates.
+//! - [`models`]: definitions of objects, built in, from files, or added.
+//! - [`observations`]: observations that outlive registrations and restarts.
 //! - [`queue`]: requests that wait, on disk, for devices that sleep.
 //! - [`api`] and [`config`]: REST and the configuration file of the `lwm2m-server` binary.
 
@@ -15,6 +17,8 @@ pub mod driver;
 pub mod endpoint;
 mod event;
 pub mod keys;
+pub mod models;
+pub mod observations;
 mod operation;
 pub mod queue;
 mod server;

@@ -132,7 +132,7 @@ pub struct Content {
     pub items: Vec<(Path, Value)>,
 }
 
-/// What a device reports by itself (Send).
+/// What a device reports by itself (Send, or a notification).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The content format it came in (a CoAP number).
@@ -152,6 +152,21 @@ pub struct Reported {
     pub time: Option<i64>,
 }
 
+/// What was read, as it is now.
+impl From<Content> for Report {
+    fn from(Content { format, items }: Content) -> Self {
+        let values = items.into_iter().map(|(path, value)| Reported { path, value, time: None });
+        Self { format, values: values.collect() }
+    }
+}
+
+impl From<Report> for Content {
+    fn from(Report { format, values }: Report) -> Self {
+        let items = values.into_iter().map(|Reported { path, value, .. }| (path, value));
+        Self { format, items: items.collect() }
+    }
+}
+
 /// One link of a Discover answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -168,9 +183,21 @@ pub struct Discovered {
     pub links: Vec<Link>,
 }
 
-/// Names one observation for as long as the server runs.
+/// Names one observation: a lasting one for good, another one for as long as it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObservationId(pub u64);
+
+impl ObservationId {
+    /// From here on are the numbers of those that do not last: the store numbers the others, so that neither has to know what the other
+    /// one has given out.
+    pub(crate) const PASSING: u64 = 1 << 32;
+
+    /// Whether it names one of the [lasting observations](crate::observations).
+    #[must_use]
+    pub const fn is_lasting(self) -> bool {
+        self.0 < Self::PASSING
+    }
+}
 
 /// Why a request to a device has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use crate::credentials::{Command, Role};
 use crate::driver::RETIRED;
 use crate::endpoint::{Packet, Saved, Shared};
 use crate::event::Event;
+use crate::models::Models;
 use crate::operation::{Answer, Content, Discovered, ObservationId, Operation, RequestError, WriteMode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(crate) enum Call {
         endpoint: String,
         operation: Operation,
         timeout: Duration,
+        /// The id that the observation is to have.
+        observation: Option<ObservationId>,
         answer: oneshot::Sender<Result<Answer, RequestError>>,
     },
     Devices {
@@ -61,6 +64,10 @@ pub(crate) enum Call {
     },
     Trigger {
         endpoint: Arc<str>,
+        answer: oneshot::Sender<()>,
+    },
+    Models {
+        models: Arc<Models>,
         answer: oneshot::Sender<()>,
     },
     Counters {
@@ -228,8 +235,8 @@ impl Server {
         self.request(endpoint, operation, DEFAULT_TIMEOUT).await.map(drop)
     }
 
-    /// Observes `path`; values that change arrive as [`Event::Notification`]. Observing what is observed already
-    /// renews that observation and keeps its id.
+    /// Observes `path` until the device registers anew; values that change arrive as [`Event::Notification`]. Observing what is
+    /// observed already renews that observation and keeps its id. [`crate::observations`] has those that last.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -303,10 +310,22 @@ impl Server {
         operation: Operation,
         timeout: Duration,
     ) -> Result<Answer, RequestError> {
+        self.request_as(endpoint, operation, timeout, None).await
+    }
+
+    /// The same; an observation gets this id.
+    pub(crate) async fn request_as(
+        &self,
+        endpoint: &str,
+        operation: Operation,
+        timeout: Duration,
+        observation: Option<ObservationId>,
+    ) -> Result<Answer, RequestError> {
         let mut tries = 0_u8;
         loop {
             let operation = operation.clone();
-            let call = |answer| Call::Request { endpoint: endpoint.to_owned(), operation, timeout, answer };
+            let name = endpoint.to_owned();
+            let call = |answer| Call::Request { endpoint: name, operation, timeout, observation, answer };
             let outcome = self.ask(endpoint, call).await.unwrap_or(Err(RequestError::Stopped));
             // It may just be moving from one thread to another.
             let is_moving =
@@ -376,6 +395,11 @@ impl Server {
         }
     }
 
+    /// Lets every part of the server decode with these definitions from now on.
+    pub(crate) async fn set_models(&self, models: &Arc<Models>) {
+        self.ask_all(|answer| Call::Models { models: Arc::clone(models), answer }).await;
+    }
+
     /// Names and values of the counters: datagrams, drops by reason, handshakes, requests.
     pub async fn counters(&self) -> Vec<(&'static str, u64)> {
         let parts = self.ask_all(|answer| Call::Counters { answer }).await;
@@ -436,6 +460,11 @@ impl Server {
             Call::CloseSessions { endpoint, role, generation, reason, answer }
         };
         self.ask_all(call).await.into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// Whether a device is registered, or was just now.
+    pub(crate) fn is_known(&self, endpoint: &str) -> bool {
+        self.shared.owner(endpoint).is_some()
     }
 
     /// Asks the part that a device belongs to, or any if it belongs to none.

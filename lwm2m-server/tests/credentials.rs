@@ -5,10 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use lwm2m_objects::Version;
+use lwm2m_server::ObservationId;
 use lwm2m_server::credentials::{
     Authenticated, Command, Credentials, Device, Discovered, Enrol, EnrolAccount, Fact, Happened, Identity,
     Kept, Key, KeyMaterial, Mode, Phase, Refusal, Role, Rotate, Setting, Settings, State, TriggerAnswer,
 };
+use lwm2m_server::observations::{Intent, IntentChange, Intents};
 use lwm2m_server::store::{
     AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord,
 };
@@ -552,6 +555,32 @@ impl Store for Failing {
     }
     fn requests_of(&self, endpoint: &str) -> Result<Vec<QueuedRequest>, StoreError> {
         self.inner.requests_of(endpoint)
+    }
+    fn observations_of(&self, endpoint: &str) -> Result<Intents, StoreError> {
+        self.inner.observations_of(endpoint)
+    }
+    fn add_observation(
+        &self,
+        endpoint: &str,
+        intent: &Intent,
+        most: usize,
+    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError> {
+        self.inner.add_observation(endpoint, intent, most)
+    }
+    fn change_observations(
+        &self,
+        changes: &[(Arc<str>, ObservationId, IntentChange)],
+    ) -> Result<usize, StoreError> {
+        self.inner.change_observations(changes)
+    }
+    fn observed(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<str>>, StoreError> {
+        self.inner.observed(after, limit)
+    }
+    fn models(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.inner.models()
+    }
+    fn put_model(&self, actor: &str, now: u64, of: (u16, Version), xml: &[u8]) -> Result<(), StoreError> {
+        self.inner.put_model(actor, now, of, xml)
     }
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.inner.tokens()

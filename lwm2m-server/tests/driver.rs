@@ -14,11 +14,12 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::driver;
 use lwm2m_server::endpoint::Addresses;
+use lwm2m_server::observations::{Intent, IntentChange, Intents};
 use lwm2m_server::queue::{Limits, Queue, Queued};
 use lwm2m_server::store::{
     AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord,
 };
-use lwm2m_server::{Event, Operation, RequestError, Value};
+use lwm2m_server::{Event, ObservationId, Operation, RequestError, Value};
 use tokio::net::UdpSocket;
 
 #[tokio::test]
@@ -142,6 +143,44 @@ impl Store for Broken {
 
     fn requests_of(&self, endpoint: &str) -> Result<Vec<QueuedRequest>, StoreError> {
         self.0.requests_of(endpoint)
+    }
+
+    fn observations_of(&self, endpoint: &str) -> Result<Intents, StoreError> {
+        self.0.observations_of(endpoint)
+    }
+
+    fn add_observation(
+        &self,
+        endpoint: &str,
+        intent: &Intent,
+        most: usize,
+    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError> {
+        self.0.add_observation(endpoint, intent, most)
+    }
+
+    fn change_observations(
+        &self,
+        changes: &[(Arc<str>, ObservationId, IntentChange)],
+    ) -> Result<usize, StoreError> {
+        self.0.change_observations(changes)
+    }
+
+    fn observed(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<str>>, StoreError> {
+        self.0.observed(after, limit)
+    }
+
+    fn models(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.0.models()
+    }
+
+    fn put_model(
+        &self,
+        actor: &str,
+        now_ms: u64,
+        object: (u16, lwm2m_objects::Version),
+        xml: &[u8],
+    ) -> Result<(), StoreError> {
+        self.0.put_model(actor, now_ms, object, xml)
     }
 
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lwm2m_coap::{Code, Header, Kind, MessageId, OptionNumber};
 use lwm2m_server::credentials::{Fact, Role, TriggerAnswer};
 use lwm2m_server::endpoint::{Config, Listener};
-use lwm2m_server::{Answer, Content, Operation, Path, RequestError, Value, WriteMode};
+use lwm2m_server::{Answer, Content, ObservationId, Operation, Path, RequestError, Value, WriteMode};
 use support::{Device, KEY, World, build};
 
 const TEXT: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[]);
@@ -594,6 +594,43 @@ fn an_observation_asked_again_keeps_its_token_and_takes_the_new_format() {
     let block = [TEXT, (OptionNumber::BLOCK2, &[8][..])];
     device.notify(&mut world, Kind::NonConfirmable, token, 10, &block, b"0123456789abcdef");
     assert_eq!(device.asked(&mut world).option(OptionNumber::ACCEPT), Some(&[][..]));
+}
+
+#[test]
+fn an_observation_gets_the_id_that_it_had_in_a_former_registration() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    observed(&mut world, &mut device, "/3/0/9");
+    let (passing, _) = world.endpoint.observations("a")[0];
+    assert!(!passing.is_lasting());
+    world.told();
+    let lasting = ObservationId(7);
+    let as_lasting = |world: &mut World, device: &mut Device, what: &str| {
+        let now = world.now;
+        let id = world.endpoint.observe(now, "a", observe(what), Duration::from_secs(93), lasting).unwrap();
+        world.settle();
+        let asked = device.asked(world);
+        device.answer(world, &asked, Code::CONTENT, &[(OptionNumber::OBSERVE, &[9]), TEXT], b"95");
+        assert!(matches!(world.outcome(id), Ok(Answer::Observing(ObservationId(7), _))));
+        asked.token
+    };
+    // What stands takes it over, and is told to whoever knew it by another one.
+    let token = as_lasting(&mut world, &mut device, "/3/0/9");
+    assert_eq!(world.told(), ["observation ended a: it goes on as observation 7"]);
+    assert_eq!(world.endpoint.observations("a"), [(lasting, vec![path("/3/0/9")])]);
+    // Whoever observes it too has the same one.
+    let id = world.request("a", observe("/3/0/9")).unwrap();
+    let asked = device.asked(&mut world);
+    assert_eq!(asked.token, token);
+    device.answer(&mut world, &asked, Code::CONTENT, &[(OptionNumber::OBSERVE, &[10]), TEXT], b"95");
+    assert!(matches!(world.outcome(id), Ok(Answer::Observing(ObservationId(7), _))));
+
+    device.register(&mut world, "ep=a&lt=86400&lwm2m=1.0", "</3/0>");
+    assert_eq!(world.told(), ["observation ended a: the device registered again", "registered a"]);
+    let token = as_lasting(&mut world, &mut device, "/3/0/9");
+    device.notify(&mut world, Kind::NonConfirmable, token, 11, &[TEXT], b"94");
+    assert_eq!(world.told(), ["notification a /3/0/9: [(/3/0/9, Integer(94))]"]);
+    assert_eq!(world.endpoint.observations("a"), [(lasting, vec![path("/3/0/9")])]);
 }
 
 #[test]

@@ -230,21 +230,47 @@ fn requests_are_listed_ordered_cancelled_and_waited_for_from_a_shell() {
 }
 
 #[test]
+fn a_request_that_left_before_it_was_cancelled_is_told_to_be_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let mut device = asleep(&served, "one");
+    let id = queued(&served, "GET", "/devices/one/objects/3303/0/5700", None);
+    device.wake();
+    let route = format!("/devices/one/requests/{id}");
+    // It takes part no more, so that no answer comes.
+    served.client.until("the request", || (get(&served, &route)["state"] == "sent").then_some(()));
+    let served = serve_again(folder.path(), served);
+    assert_eq!(get(&served, &route)["state"], "queued", "it may be repeated");
+    let cancelled = served.ctl(&["requests", "one", &id.to_string(), "--cancel"]);
+    let told = String::from_utf8_lossy(&cancelled.stdout).into_owned();
+    assert!(cancelled.status.success() && told.contains("unknown: it left before"), "{told}");
+}
+
+#[test]
 fn an_observation_begins_when_the_device_wakes_and_ends_while_it_sleeps() {
     let folder = tempfile::tempdir().unwrap();
     let served = serve(folder.path());
     let mut device = asleep(&served, "one");
-    let observe =
-        queued(&served, "POST", "/devices/one/observations", Some(&json!({ "path": "/3303/0/5700" })));
+    let (status, lasting) = served
+        .call(
+            "POST",
+            "/devices/one/observations",
+            Some(&json!({ "path": "/3303/0/5700", "attributes": { "pmin": 1 } })),
+        )
+        .unwrap();
+    assert_eq!((status, &lasting["state"]), (202, &json!("waiting")), "{lasting}");
+    // One that does not last is queued as any request.
+    let passing = json!({ "path": "/3303/0/5701", "lasting": false });
+    let observe = queued(&served, "POST", "/devices/one/observations", Some(&passing));
     device.wake();
     let observing = ended(&served, &mut device, "one", observe);
-    assert_eq!(observing["state"], "done", "{observing}");
-    let id = observing.pointer("/outcome/answer/id").unwrap();
-    assert_eq!(get(&served, "/devices/one/observations")["observations"][0]["id"], *id);
+    assert_eq!(observing["state"], "failed", "it has no such resource: {observing}");
+    let route = format!("/devices/one/observations/{}", lasting["id"]);
+    device.until("the observation", |_| get(&served, &route)["state"] == "standing");
     device.until("sleep", |_| {
         get(&served, "/devices/one").pointer("/registration/awake") == Some(&json!(false))
     });
-    let route = format!("/devices/one/observations?id={id}");
+    let route = format!("/devices/one/observations?id={}", lasting["id"]);
     assert_eq!(served.call("DELETE", &route, None).unwrap().0, 204);
     assert_eq!(served.call("DELETE", &route, None).unwrap().0, 404);
     assert_eq!(get(&served, "/devices/one/observations")["observations"], json!([]));
@@ -302,6 +328,12 @@ fn a_stored_request_that_does_not_open_fails_and_is_in_nobodys_way() {
     }
 
     let served = serve_at(folder.path(), addresses);
+    let list = get(&served, "/devices/one/requests");
+    let shown = list["requests"].as_array().unwrap().iter().map(|one| (&one["damaged"], &one["operation"]));
+    let (yes, no, read) = (json!(true), json!(false), json!("read"));
+    assert!(shown.eq([(&yes, &Value::Null), (&no, &read)]), "{list}");
+    let list = served.ctl(&["requests", "one"]);
+    assert!(String::from_utf8_lossy(&list.stdout).contains("(does not open)"));
     let mut events = served.client.stream("/events?endpoint=one", std::time::Duration::from_secs(60));
     device.wake();
     assert_eq!(ended(&served, &mut device, "one", next)["state"], "done");

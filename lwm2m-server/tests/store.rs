@@ -7,9 +7,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use lwm2m_server::credentials::{Device, Happened, Kept, Key, Role};
+use lwm2m_server::observations::{Intent, IntentChange, Places};
 use lwm2m_server::queue::{Head, State};
 use lwm2m_server::store::{Change, RedbStore, RequestChange, Sealer, Store, StoreError};
-use redb::{Database, ReadableTable as _, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 fn sealer(byte: u8) -> Sealer {
     Sealer::new(&[byte; 32], "key.txt").unwrap()
@@ -107,11 +108,117 @@ fn a_newer_schema_is_refused() {
     let transaction = database.begin_write().unwrap();
     {
         let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-        meta.insert("schema", 4_u32.to_be_bytes().as_slice()).unwrap();
+        meta.insert("schema", 5_u32.to_be_bytes().as_slice()).unwrap();
     }
     transaction.commit().unwrap();
     drop(database);
-    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 4, known: 3 })));
+    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 5, known: 4 })));
+}
+
+/// What a server without object definitions and lasting observations wrote.
+#[test]
+fn a_store_of_the_former_schema_goes_on_with_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), 1).unwrap();
+    put(&store, 1, Some(QUEUED), Some(b"a body")).unwrap();
+    drop(store);
+    let database = Database::open(folder.path().join("store.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.delete_table(TableDefinition::<(&str, u64), &[u8]>::new("observations")).unwrap();
+    transaction.delete_table(TableDefinition::<(u16, u8, u8), &[u8]>::new("models")).unwrap();
+    {
+        let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
+        meta.insert("schema", 3_u32.to_be_bytes().as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let store = open(folder.path(), 1).unwrap();
+    assert_eq!(&**store.request("a", 1).unwrap().unwrap().body, b"a body");
+    assert!(store.models().unwrap().is_empty() && store.observations_of("a").unwrap().is_empty());
+    store.add_observation("a", &intent("/3/0/9"), 1).unwrap().unwrap();
+    drop(store);
+    let database = Database::open(folder.path().join("store.redb")).unwrap();
+    let meta = database.begin_read().unwrap();
+    let meta = meta.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
+    assert_eq!(meta.get("schema").unwrap().unwrap().value(), 4_u32.to_be_bytes());
+}
+
+fn intent(path: &str) -> Intent {
+    Intent::new(Places::One(path.parse().unwrap()), None, "test".into(), 1)
+}
+
+#[test]
+fn a_lasting_observation_is_there_after_a_reopen_and_its_id_is_given_to_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), 1).unwrap();
+    let add =
+        |store: &RedbStore, name: &str, path: &str| store.add_observation(name, &intent(path), 2).unwrap();
+    let (first, former) = add(&store, "a", "/3/0/9").unwrap();
+    assert_eq!(former, None);
+    let (second, _) = add(&store, "a", "/3").unwrap();
+    assert!(first.is_lasting() && second > first);
+    assert_eq!(add(&store, "a", "/3/0"), None, "a device may have two");
+    let refused = IntentChange::Refused(Some("the device answered 4.04".to_owned()));
+    assert_eq!(store.change_observations(&[("a".into(), first, refused)]).unwrap(), 1);
+    drop(store);
+
+    let store = open(folder.path(), 1).unwrap();
+    let told = |store: &RedbStore| format!("{:?}", store.observations_of("a").unwrap());
+    assert!(told(&store).contains("4.04"), "{}", told(&store));
+    // Of the same place it is the same one, as it is wanted last.
+    let (again, former) = add(&store, "a", "/3/0/9").unwrap();
+    assert!(again == first && former.is_some() && !told(&store).contains("4.04"));
+    let restored = IntentChange::Restored(former.unwrap());
+    assert_eq!(store.change_observations(&[("a".into(), first, restored)]).unwrap(), 1);
+    assert!(told(&store).contains("4.04"));
+    let removed = |id| [("a".into(), id, IntentChange::Removed)];
+    assert_eq!(store.change_observations(&removed(second)).unwrap(), 1);
+    assert_eq!(store.change_observations(&removed(second)).unwrap(), 0);
+    let (third, _) = add(&store, "a", "/3").unwrap();
+    assert!(third > second);
+    assert!(store.observations_of("b").unwrap().is_empty());
+}
+
+#[test]
+fn a_lasting_observation_of_a_newer_epoch_is_fenced_off() {
+    const INTENTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("observations");
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), 1).unwrap();
+    let (id, _) = store.add_observation("a", &intent("/3/0/9"), 9).unwrap().unwrap();
+    drop(store);
+    let database = Database::open(folder.path().join("store.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(INTENTS).unwrap();
+        let row = String::from_utf8(table.get(("a", id.0)).unwrap().unwrap().value().to_vec()).unwrap();
+        let newer = row.replace("\"epoch\":1", "\"epoch\":2");
+        assert_ne!(newer, row);
+        table.insert(("a", id.0), newer.as_bytes()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let store = open(folder.path(), 1).unwrap();
+    assert!(matches!(store.add_observation("a", &intent("/3"), 9), Err(StoreError::Fenced)));
+    let removed = [("a".into(), id, IntentChange::Removed)];
+    assert!(matches!(store.change_observations(&removed), Err(StoreError::Fenced)));
+    assert_eq!(store.observations_of("a").unwrap().len(), 1);
+}
+
+#[test]
+fn the_devices_that_are_observed_are_read_some_at_a_time() {
+    let store = RedbStore::in_memory(sealer(1)).unwrap();
+    for (name, path) in [("b", "/3"), ("a", "/3"), ("ab", "/3"), ("a", "/1"), ("c", "/3"), ("a", "/4")] {
+        store.add_observation(name, &intent(path), 9).unwrap().unwrap();
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let some = store.observed(after.as_deref(), 2).unwrap();
+        let Some(last) = some.last().cloned() else { break };
+        assert!(some.len() <= 2);
+        seen.extend(some.iter().map(ToString::to_string));
+        after = Some(last);
+    }
+    assert_eq!(seen, ["a", "ab", "b", "c"]);
 }
 
 #[test]

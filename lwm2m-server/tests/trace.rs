@@ -5,10 +5,13 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use lwm2m_coap::{Code, Header, Kind, MessageId, OptionNumber, udp};
 use lwm2m_server::credentials::Role;
 use lwm2m_server::endpoint::{Config, Listener};
-use lwm2m_server::{Direction, Operation, Packet, Path, Payload, Value, WriteMode};
+use lwm2m_server::models::Models;
+use lwm2m_server::{Answer, Direction, Operation, Packet, Path, Payload, Value, WriteMode};
 use support::{Device, KEY, World};
 
 const LINKS: &str = "</1/0>,</3/0>";
@@ -105,6 +108,50 @@ fn read(path: &str, code: Code, options: &[(OptionNumber, &[u8])], answer: &[u8]
 
 const TLV: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[0x2d, 0x16]);
 const SENML: (OptionNumber, &[u8]) = (OptionNumber::CONTENT_FORMAT, &[112]);
+
+/// A definition of the operator's gives a value its type; it does not say that it is no secret.
+#[test]
+fn what_a_definition_types_is_told_to_who_asked_and_stays_hidden_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let item = |id, kind| {
+        format!(
+            "<Item ID=\"{id}\"><Name/><Operations>R</Operations><MultipleInstances>Single</MultipleInstances>\
+             <Mandatory>Mandatory</Mandatory><Type>{kind}</Type></Item>"
+        )
+    };
+    let lock = format!(
+        "<LWM2M><Object><Name>Lock</Name><ObjectID>33000</ObjectID><MultipleInstances>Single</MultipleInstances>\
+         <Mandatory>Optional</Mandatory><Resources>{}{}</Resources></Object></LWM2M>",
+        item(1, "Integer"),
+        item(2, "String")
+    );
+    std::fs::write(folder.path().join("lock.xml"), lock).unwrap();
+    let mut config = Config::default();
+    config.models = Arc::new(Models::built_in().with_folder(folder.path()).unwrap());
+    let mut world = World::with(config, true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    let at = |resource| Path::resource(33000, 0, resource);
+    let mut told = |links: &str| {
+        device.register(&mut world, "ep=a&lt=60&lwm2m=1.1", links);
+        world.endpoint.set_trace(true);
+        let read = Operation::Read { path: Path::instance(33000, 0), format: None };
+        let id = world.request("a", read).unwrap();
+        let asked = device.asked(&mut world);
+        device.answer(&mut world, &asked, Code::CONTENT, &[TLV], b"\xc1\x01\x05\xc3\x02key");
+        let seen = packets(&mut world);
+        world.endpoint.set_trace(false);
+        assert_eq!(values(&seen[1]), [(at(1), None), (at(2), None)]);
+        match world.outcome(id).unwrap() {
+            Answer::Content(content) => content.items,
+            other => panic!("{other:?}"),
+        }
+    };
+    let typed = [(at(1), Value::Integer(5)), (at(2), Value::String("key".to_owned()))];
+    assert_eq!(told("</1/0>,</33000/0>"), typed);
+    assert_eq!(told("</1/0>,</33000>;ver=1.7,</33000/0>"), typed, "the newest of the same major version");
+    let plain = [(at(1), Value::Opaque(vec![5])), (at(2), Value::Opaque(b"key".to_vec()))];
+    assert_eq!(told("</1/0>,</33000/0>;ver=2.0"), plain);
+}
 
 #[test]
 fn values_are_shown_where_they_belong_both_ways() {

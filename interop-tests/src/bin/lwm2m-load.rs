@@ -144,7 +144,8 @@ fn run(arguments: &Arguments, key: Option<Vec<u8>>) -> std::io::Result<bool> {
         return Ok(false);
     }
     if arguments.observe {
-        let body = |_: &str| json!({ "path": "/3303/0/5700" });
+        // What lasts would be on disk first, each by itself.
+        let body = |_: &str| json!({ "path": "/3303/0/5700", "lasting": false });
         for_all(arguments, "observing", "POST", "observations", &body);
     }
     if arguments.seconds > 0 {

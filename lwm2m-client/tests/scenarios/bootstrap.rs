@@ -1,7 +1,7 @@
 //! Client-initiated bootstrap and what the bootstrap server may do (LwM2M Core 1.1.1 §6.1).
 
-use lwm2m_client::objects::{Content, Format, Operation, Path, Value, mapping};
-use lwm2m_client::{Notice, PresharedKey, Reason};
+use lwm2m_client::objects::{Content, Format, Operation, Path, Value, Version, mapping};
+use lwm2m_client::{BootstrapFormat, Notice, PresharedKey, Reason};
 use lwm2m_coap::Code;
 
 use crate::world::{BOOT, Script, World, account, bootstrap_account, target, tlv};
@@ -42,6 +42,34 @@ fn a_device_without_servers_asks_writes_finishes_and_registers() {
     world.power_loss();
     assert!(world.run_until(5, |world| world.is_registered(DM)));
     assert_eq!(world.count(BS, "/bs"), 1, "the one of the first time");
+}
+
+#[test]
+fn a_device_is_bootstrapped_in_the_format_that_it_wants_if_the_server_knows_it() {
+    let start = |knows_no_format, version| {
+        let mut world = world();
+        world.server(BS).knows_no_format = knows_no_format;
+        world.config.bootstrap_format = Some(BootstrapFormat::SenmlCbor);
+        world.config.version = version;
+        world.client = lwm2m_client::Client::new(world.config);
+        asked(&mut world);
+        world.run(1);
+        let queries = world.server(BS).requests.iter().map(|request| request.query.join("&"));
+        (queries.collect::<Vec<_>>(), world)
+    };
+    let newest = Version::new(1, 1);
+    let (queries, mut world) = start(false, newest);
+    assert_eq!(queries, ["ep=urn:dev:test&pct=112"]);
+    world.write_account(BS, 1, 1, DM, None);
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    // One that does not know it is asked without, at once, and told of as one attempt.
+    let (queries, mut world) = start(true, newest);
+    assert_eq!(queries, ["ep=urn:dev:test&pct=112", "ep=urn:dev:test"]);
+    assert!(!world.notices.iter().any(|notice| matches!(notice, Notice::BootstrapFailed { .. })));
+    world.write_account(BS, 1, 1, DM, None);
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    // LwM2M 1.0 does not have it.
+    assert_eq!(start(false, Version::new(1, 0)).0, ["ep=urn:dev:test"]);
 }
 
 #[test]

@@ -126,6 +126,8 @@ pub struct Script {
     pub smaller: Option<usize>,
     /// Answers Register and Bootstrap-Request with that instead.
     pub refusal: Option<Code>,
+    /// Answers Bootstrap-Request with 4.15 while it asks for a format.
+    pub knows_no_format: bool,
     /// The only version it knows, as a query.
     pub only: Option<&'static str>,
     /// Answers Update with that instead.
@@ -169,6 +171,7 @@ impl Script {
             smaller: None,
             alert: None,
             refusal: None,
+            knows_no_format: false,
             only: None,
             update_code: Code::CHANGED,
             max_age: None,
@@ -367,6 +370,12 @@ impl Script {
                     if self.only.is_some_and(|only| !received.query.iter().any(|query| query == only)) =>
                 {
                     writer.set_code(Code::PRECONDITION_FAILED);
+                }
+                ("/bs", Code::POST)
+                    if self.knows_no_format
+                        && received.query.iter().any(|query| query.starts_with("pct=")) =>
+                {
+                    writer.set_code(Code::UNSUPPORTED_CONTENT_FORMAT);
                 }
                 ("/rd" | "/bs", Code::POST) if self.refusal.is_some() => {
                     writer.set_code(self.refusal.unwrap())

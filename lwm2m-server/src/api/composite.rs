@@ -3,8 +3,8 @@
 //! - `GET …/composite?paths=/3/0/9,/1/0/1` reads them; what is not there is left out.
 //! - `PUT …/composite` with `{"values": {"/3/0/14": V, "/1/0/1": V}}` writes all or none; under each path stands what a Write to it
 //!   has as its body.
-//! - `POST …/composite` with `{"paths": ["/3/0/9", "/1/0/1"]}` observes them: when one changes all come as one event at
-//!   `/events`, under the id that is answered. `DELETE …/observations?id=` ends it.
+//! - `POST …/composite` with `{"paths": ["/3/0/9", "/1/0/1"]}` observes them, as [`observations`](super::observations) tells: when one
+//!   changes all come as one event at `/events`.
 
 use axum::Extension;
 use axum::extract::State;
@@ -55,34 +55,13 @@ pub(super) async fn write(
     Body(bytes): Body,
 ) -> Result<Response, Problem> {
     let body: WriteBody = request::body(&bytes)?;
+    let types = api.types(&endpoint).await;
     let mut values = Vec::new();
     for (path, value) in &body.values {
-        values.extend(values::parse_write(&request::path(path)?, value)?);
+        values.extend(values::parse_write(&types, &request::path(path)?, value)?);
     }
     let places = body.values.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     let operation = Operation::WriteComposite { values };
     let asked = change(&api, actor, &endpoint, "write-composite", places, operation, manner).await?;
     Ok(respond(&endpoint, Path::ROOT, StatusCode::NO_CONTENT, asked))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ObserveBody {
-    paths: Vec<String>,
-    format: Option<String>,
-}
-
-/// Observe-Composite; values that change arrive at `/events`.
-pub(super) async fn observe(
-    State(api): State<Api>,
-    Extension(Actor(actor)): Extension<Actor>,
-    Route(endpoint): Route<String>,
-    Asking(manner, Nothing {}): Asking<Nothing>,
-    Body(bytes): Body,
-) -> Result<Response, Problem> {
-    let body: ObserveBody = request::body(&bytes)?;
-    let paths = body.paths.iter().map(|path| request::path(path)).collect::<Result<Vec<_>, _>>()?;
-    let operation = Operation::ObserveComposite { paths, format: request::format(body.format.as_deref())? };
-    let asked = api.ask(&actor, &endpoint, operation, manner).await?;
-    Ok(respond(&endpoint, Path::ROOT, StatusCode::CREATED, asked))
 }

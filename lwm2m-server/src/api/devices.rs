@@ -11,8 +11,9 @@ use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
 use super::requests::{Asked, Asking, Failed, Manner, Nothing, accepted};
 use super::{Actor, Api, credentials, no_such_device, now_ms, values};
+use crate::observations::ATTRIBUTES;
 use crate::queue::emit_answer;
-use crate::{Answer, Device, ObservationId, Operation, Path, RequestError, WriteMode};
+use crate::{Answer, Device, Operation, Path, RequestError, WriteMode};
 
 /// Devices in one answer unless `limit` says otherwise.
 const LIMIT: usize = 100;
@@ -163,7 +164,7 @@ pub(super) async fn write(
     Body(bytes): Body,
 ) -> Result<Response, Problem> {
     let path = request::path(&tail)?;
-    let values = values::parse_write(&path, &request::body(&bytes)?)?;
+    let values = values::parse_write(&api.types(&endpoint).await, &path, &request::body(&bytes)?)?;
     let is_replace = query.replace.unwrap_or(values::depth(&path) > 2);
     let mode = if is_replace { WriteMode::Replace } else { WriteMode::Update };
     let format = request::format(query.format.as_deref())?;
@@ -191,7 +192,8 @@ pub(super) async fn create_or_execute(
     match values::depth(&path) {
         1 => {
             let object = tail.trim_matches('/').parse().map_err(|_| Problem::invalid("no object id"))?;
-            let (instance, values) = values::parse_create(object, &request::body(&bytes)?)?;
+            let types = api.types(&endpoint).await;
+            let (instance, values) = values::parse_create(&types, object, &request::body(&bytes)?)?;
             let operation = Operation::Create { object, instance, values };
             let asked = change(&api, actor, &endpoint, "create", path, operation, manner).await?;
             Ok(respond(&endpoint, path, StatusCode::CREATED, asked))
@@ -282,13 +284,12 @@ pub(super) async fn attributes(
     Asking(manner, Nothing {}): Asking<Nothing>,
     Body(bytes): Body,
 ) -> Result<Response, Problem> {
-    const NAMES: [&str; 7] = ["pmin", "pmax", "gt", "lt", "st", "epmin", "epmax"];
     let path = request::path(&tail)?;
     let body: Map<String, Value> = request::body(&bytes)?;
     let mut attributes = Vec::new();
     for (name, value) in &body {
-        if !NAMES.contains(&name.as_str()) {
-            return Err(Problem::invalid(format!("unknown attribute '{name}': {}", NAMES.join(", "))));
+        if !ATTRIBUTES.contains(&name.as_str()) {
+            return Err(Problem::invalid(format!("unknown attribute '{name}': {}", ATTRIBUTES.join(", "))));
         }
         match value {
             Value::Null => attributes.push(name.clone()),
@@ -304,73 +305,4 @@ pub(super) async fn attributes(
     let operation = Operation::WriteAttributes { path, attributes: attributes.join("&") };
     let asked = api.ask(&actor, &endpoint, operation, manner).await?;
     Ok(respond(&endpoint, path, StatusCode::NO_CONTENT, asked))
-}
-
-/// The observations that stand.
-pub(super) async fn observations(
-    State(api): State<Api>,
-    Route(endpoint): Route<String>,
-) -> Result<Json<Value>, Problem> {
-    if api.server.device(&endpoint).await.is_none() {
-        return Err(RequestError::UnknownDevice.into());
-    }
-    let standing: Vec<Value> = api
-        .server
-        .observations(&endpoint)
-        .await
-        .into_iter()
-        .map(|(ObservationId(id), paths)| match paths.as_slice() {
-            [path] => json!({ "id": id, "path": path.to_string() }),
-            paths => json!({ "id": id, "paths": paths.iter().map(ToString::to_string).collect::<Vec<_>>() }),
-        })
-        .collect();
-    Ok(Json(json!({ "observations": standing })))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ObserveBody {
-    path: String,
-    format: Option<String>,
-}
-
-/// Observe; values that change arrive at `/events`.
-pub(super) async fn observe(
-    State(api): State<Api>,
-    Extension(Actor(actor)): Extension<Actor>,
-    Route(endpoint): Route<String>,
-    Asking(manner, Nothing {}): Asking<Nothing>,
-    Body(bytes): Body,
-) -> Result<Response, Problem> {
-    let body: ObserveBody = request::body(&bytes)?;
-    let path = request::path(&body.path)?;
-    let operation = Operation::Observe { path, format: request::format(body.format.as_deref())? };
-    let asked = api.ask(&actor, &endpoint, operation, manner).await?;
-    Ok(respond(&endpoint, path, StatusCode::CREATED, asked))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CancelQuery {
-    id: u64,
-    timeout: Option<u64>,
-}
-
-/// Cancel Observation: of a device that sleeps it is forgotten, and its next notification is answered with a Reset.
-pub(super) async fn cancel(
-    State(api): State<Api>,
-    Route(endpoint): Route<String>,
-    Params(query): Params<CancelQuery>,
-) -> Result<StatusCode, Problem> {
-    let observation = ObservationId(query.id);
-    let is_registered = api.server.device(&endpoint).await.is_some();
-    if is_registered && !api.is_awake(&endpoint).await {
-        return match api.server.forget_observation(&endpoint, observation).await {
-            true => Ok(StatusCode::NO_CONTENT),
-            false => Err(RequestError::UnknownObservation.into()),
-        };
-    }
-    let operation = Operation::Cancel { observation };
-    api.server.request(&endpoint, operation, request::timeout(query.timeout)?).await?;
-    Ok(StatusCode::NO_CONTENT)
 }

@@ -18,7 +18,7 @@ use super::problem::Problem;
 use super::request::Params;
 use super::{Api, values};
 use crate::credentials::CredentialEvent;
-use crate::{Event, Reported};
+use crate::{Event, Report, Reported};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +97,11 @@ impl Api {
     }
 }
 
+fn emit_report(endpoint: &str, report: &Report) -> Value {
+    let values: Vec<Value> = report.values.iter().map(emit_reported).collect();
+    json!({ "endpoint": endpoint, "format": report.format, "values": values })
+}
+
 fn emit_reported(reported: &Reported) -> Value {
     let (kind, value) = values::emit(&reported.value);
     let path = reported.path.to_string();
@@ -120,21 +125,29 @@ fn emit(event: &Event) -> (&'static str, Value) {
         Event::RegistrationRefused { endpoint, role, reason } => {
             ("registration-refused", json!({ "endpoint": endpoint, "role": role, "reason": reason }))
         }
-        Event::Notification { endpoint, observation, path, content } => {
-            let mut body = values::emit_content(content);
+        Event::Notification { endpoint, observation, path, report } => {
+            let mut body = emit_report(endpoint, report);
             if let Some(body) = body.as_object_mut() {
-                body.insert("endpoint".to_owned(), json!(endpoint));
                 body.insert("observation".to_owned(), json!(observation.0));
                 body.insert("path".to_owned(), json!(path.to_string()));
             }
             ("notification", body)
         }
-        Event::Reported { endpoint, report } => {
-            let values: Vec<Value> = report.values.iter().map(emit_reported).collect();
-            ("reported", json!({ "endpoint": endpoint, "format": report.format, "values": values }))
-        }
-        Event::ObservationEnded { endpoint, observation, reason } => (
+        Event::Reported { endpoint, report } => ("reported", emit_report(endpoint, report)),
+        Event::ObservationEnded { endpoint, observation, reason, .. } => (
             "observation-ended",
+            json!({
+                "endpoint": endpoint,
+                "observation": observation.0,
+                "lasting": observation.is_lasting(),
+                "reason": reason,
+            }),
+        ),
+        Event::ObservationStands { endpoint, observation } => {
+            ("observation-stands", json!({ "endpoint": endpoint, "observation": observation.0 }))
+        }
+        Event::ObservationRefused { endpoint, observation, reason } => (
+            "observation-refused",
             json!({ "endpoint": endpoint, "observation": observation.0, "reason": reason }),
         ),
         Event::SessionEstablished { endpoint, role, full, suite } => (
@@ -167,10 +180,13 @@ mod tests {
     use axum::response::IntoResponse as _;
     use tokio::sync::{broadcast, watch};
 
+    use super::super::Services;
     use super::*;
     use crate::Server;
     use crate::credentials::{Credentials, Settings};
     use crate::endpoint::Shared;
+    use crate::models::Catalog;
+    use crate::observations::Observations;
     use crate::queue::{Limits, Queue};
     use crate::store::{RedbStore, Sealer};
 
@@ -182,14 +198,15 @@ mod tests {
         let events = broadcast::channel(4).0;
         let server = Server::new([].into(), Arc::new(Shared::new()), events.clone(), broadcast::channel(1).0);
         let queue = Queue::start(server.clone(), store.clone(), Limits::default()).unwrap();
-        let api = Api {
+        let services = Services {
+            catalog: Catalog::new(Arc::default(), store.clone(), server.clone()),
+            observations: Observations::start(server.clone(), store.clone(), Default::default()).unwrap(),
             server,
             queue,
             credentials: Arc::new(Credentials::open(store, Settings::default()).unwrap()),
-            tokens: Arc::new(tokens),
-            stopping: watch::channel(false).1,
-            lost: Arc::default(),
+            tokens,
         };
+        let api = Api::new(services, watch::channel(false).1);
         let listener = stream(State(api.clone()), Params(EventsQuery { endpoint: None })).await;
         for _ in 0..10 {
             events.send(Event::Updated { endpoint: "a".into() }).unwrap();

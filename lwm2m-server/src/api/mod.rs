@@ -12,7 +12,8 @@
 //! | `GET /devices/{ep}/discover/{path}?depth=&timeout=` | Discover |
 //! | `PUT /devices/{ep}/attributes/{path}?timeout=` | Write-Attributes: `{"pmin": 10, "gt": null}`; `null` unsets |
 //! | `GET`, `PUT`, `POST /devices/{ep}/composite` | several places read, written or observed at once, as [`composite`] tells |
-//! | `GET`, `POST`, `DELETE /devices/{ep}/observations` | list; `{"path": "/3303/0/5700"}`, `?timeout=`; `?id=&timeout=` |
+//! | `GET`, `POST`, `DELETE /devices/{ep}/observations` | list; observe, as [`observations`] tells; end: `?id=&timeout=` |
+//! | `GET /devices/{ep}/observations/{id}` | one with its state |
 //! | `GET`, `PUT /devices/{ep}/credentials` | masked; enrol |
 //! | `POST …/credentials/rotate`, `/revoke`, `/suspend`, `/resume`, `/decommission` | lifecycle acts, each with a `reason` |
 //! | `GET …/credentials/history?after=&limit=` | audit rows of the device |
@@ -20,6 +21,8 @@
 //! | `GET`, `DELETE /devices/{ep}/requests/{id}` | one with its state and outcome; cancel it |
 //! | `GET /server-keys?limit=` | what devices were told to expect of the server's own key, and who was |
 //! | `GET /devices/{ep}/trace` | its messages from now on, decoded, as server-sent events |
+//! | `GET`, `POST /models` | object definitions; add the one that the body has, XML as the OMA registry publishes it |
+//! | `GET /models/{id}?version=` | one object, the newest version if it is not said |
 //! | `GET /audit?after=&limit=` | audit rows |
 //! | `GET /events?endpoint=` | server-sent events |
 //! | `GET /metrics` | what was counted since the start, in the text format of Prometheus |
@@ -41,6 +44,8 @@ mod devices;
 mod events;
 mod listener;
 mod material;
+mod models;
+pub mod observations;
 mod problem;
 mod request;
 pub mod requests;
@@ -64,6 +69,8 @@ use tokio::sync::watch;
 
 use crate::Server;
 use crate::credentials::{Command, Credentials, OperatorError};
+use crate::models::Catalog;
+use crate::observations::Observations;
 use crate::queue::Queue;
 use crate::store::{Store, StoreError};
 
@@ -84,12 +91,31 @@ const MAX_REQUEST: Duration = Duration::from_secs(600);
 /// How long requests may still run after the stop signal.
 const STOP: Duration = Duration::from_secs(5);
 
+/// What a server consists of besides its HTTP interface.
+#[derive(Debug)]
+pub struct Services {
+    /// The devices.
+    pub server: Server,
+    /// Who they are.
+    pub credentials: Arc<Credentials>,
+    /// What waits for them.
+    pub queue: Queue,
+    /// What is observed of them.
+    pub observations: Observations,
+    /// What their objects are.
+    pub catalog: Catalog,
+    /// Who may ask.
+    pub tokens: Tokens,
+}
+
 /// What every route works with.
 #[derive(Clone, Debug)]
 pub struct Api {
     server: Server,
     credentials: Arc<Credentials>,
     queue: Queue,
+    observations: Observations,
+    catalog: Arc<Catalog>,
     tokens: Arc<Tokens>,
     stopping: watch::Receiver<bool>,
     /// Events and traced messages that a listener was too slow for.
@@ -99,14 +125,11 @@ pub struct Api {
 /// Serves the interface until `stop` completes; then open event streams end and requests have a few seconds left.
 pub async fn serve(
     listener: TcpListener,
-    server: Server,
-    credentials: Arc<Credentials>,
-    queue: Queue,
-    tokens: Tokens,
+    services: Services,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let (stopped, stopping) = watch::channel(false);
-    let api = Api { server, credentials, queue, tokens: Arc::new(tokens), stopping, lost: Arc::default() };
+    let api = Api::new(services, stopping);
     let mut ended = stopped.subscribe();
     tokio::spawn(async move {
         stop.await;
@@ -138,14 +161,15 @@ pub fn router(api: Api) -> Router {
         )
         .route(
             "/devices/{endpoint}/composite",
-            get(composite::read).put(composite::write).post(composite::observe),
+            get(composite::read).put(composite::write).post(observations::observe),
         )
         .route("/devices/{endpoint}/discover/{*path}", get(devices::discover))
         .route("/devices/{endpoint}/attributes/{*path}", put(devices::attributes))
         .route(
             "/devices/{endpoint}/observations",
-            get(devices::observations).post(devices::observe).delete(devices::cancel),
+            get(observations::list).post(observations::observe).delete(observations::cancel),
         )
+        .route("/devices/{endpoint}/observations/{id}", get(observations::show))
         .route("/devices/{endpoint}/credentials", get(credentials::show).put(credentials::enrol))
         .route("/devices/{endpoint}/credentials/rotate", post(credentials::rotate))
         .route("/devices/{endpoint}/credentials/revoke", post(credentials::revoke))
@@ -157,6 +181,8 @@ pub fn router(api: Api) -> Router {
         .route("/devices/{endpoint}/requests/{id}", get(requests::show).delete(requests::cancel))
         .route("/devices/{endpoint}/trace", get(trace::stream))
         .route("/server-keys", get(credentials::server_keys))
+        .route("/models", get(models::list).post(models::add))
+        .route("/models/{id}", get(models::show))
         .route("/audit", get(events::audit))
         .route("/events", get(events::stream))
         .route("/metrics", get(metrics));
@@ -218,6 +244,12 @@ async fn no_such_method(method: Method, uri: Uri) -> Problem {
 }
 
 impl Api {
+    fn new(services: Services, stopping: watch::Receiver<bool>) -> Self {
+        let Services { server, credentials, queue, observations, catalog, tokens } = services;
+        let (catalog, tokens) = (Arc::new(catalog), Arc::new(tokens));
+        Self { server, credentials, queue, observations, catalog, tokens, stopping, lost: Arc::default() }
+    }
+
     /// Runs an operator's act to its end, even when the caller goes away, and closes the sessions it ends.
     async fn act<T: Send + 'static>(
         &self,
@@ -236,6 +268,11 @@ impl Api {
             Ok(answer)
         });
         whole.await.unwrap_or_else(|_| Err(Problem::internal()))
+    }
+
+    /// What types the resources of a device have.
+    async fn types(&self, endpoint: &str) -> values::Types {
+        values::Types::new(self.catalog.current(), self.server.device(endpoint).await.as_ref())
     }
 
     /// Reads from the store without holding up the runtime.

@@ -49,40 +49,69 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     }
 }
 
-/// The body, within the limit.
+/// The body, within the limit: JSON.
 pub(super) struct Body(pub(super) Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let too_long = || Problem::new(413, "Body too long", format!("at most {MAX_BODY} bytes"));
-        let announced =
-            request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: usize| length > MAX_BODY) {
-            return Err(too_long());
-        }
-        let other = request.headers().get(CONTENT_TYPE).filter(|name| !is_json(name.as_bytes())).cloned();
-        match tokio::time::timeout(PATIENCE, Bytes::from_request(request, state)).await {
-            Ok(Ok(bytes)) => match other.filter(|_| !bytes.is_empty()) {
-                None => Ok(Self(bytes)),
-                Some(other) => Err(Problem::new(
-                    415,
-                    "Not JSON",
-                    format!("the body is {other:?}: send JSON, as application/json"),
-                )),
-            },
-            Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_long()),
-            Ok(Err(error)) => Err(Problem::invalid(format!("body: {}", error.body_text()))),
-            Err(_) => Err(Problem::new(408, "Timeout", "the body did not arrive within 30 seconds")),
-        }
+        arrived(request, state, is_json, ("Not JSON", "send JSON, as application/json")).await.map(Self)
     }
+}
+
+/// The body, within the limit: XML.
+pub(super) struct Xml(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Xml {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        arrived(request, state, is_xml, ("Not XML", "send XML, as application/xml")).await.map(Self)
+    }
+}
+
+/// Waits for a body of a type; one without a type is taken for it.
+async fn arrived<S: Send + Sync>(
+    request: Request,
+    state: &S,
+    is_wanted: fn(&[u8]) -> bool,
+    (title, what): (&'static str, &str),
+) -> Result<Bytes, Problem> {
+    let too_long = || Problem::new(413, "Body too long", format!("at most {MAX_BODY} bytes"));
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > MAX_BODY) {
+        return Err(too_long());
+    }
+    let other = request.headers().get(CONTENT_TYPE).filter(|name| !is_wanted(name.as_bytes())).cloned();
+    match tokio::time::timeout(PATIENCE, Bytes::from_request(request, state)).await {
+        Ok(Ok(bytes)) => match other.filter(|_| !bytes.is_empty()) {
+            None => Ok(bytes),
+            Some(other) => Err(Problem::new(415, title, format!("the body is {other:?}: {what}"))),
+        },
+        Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_long()),
+        Ok(Err(error)) => Err(Problem::invalid(format!("body: {}", error.body_text()))),
+        Err(_) => Err(Problem::new(408, "Timeout", "the body did not arrive within 30 seconds")),
+    }
+}
+
+/// A media type without its parameters.
+fn media_type(name: &[u8]) -> Vec<u8> {
+    name.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase()
 }
 
 /// `application/json`, with parameters or without, and what is built on it.
 fn is_json(name: &[u8]) -> bool {
-    let name = name.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    let name = media_type(name);
     name == b"application/json" || (name.starts_with(b"application/") && name.ends_with(b"+json"))
+}
+
+/// The same of XML (RFC 7303).
+fn is_xml(name: &[u8]) -> bool {
+    let name = media_type(name);
+    name == b"application/xml"
+        || name == b"text/xml"
+        || (name.starts_with(b"application/") && name.ends_with(b"+xml"))
 }
 
 /// A JSON body that may hold secrets: what is wrong is told without the value found.

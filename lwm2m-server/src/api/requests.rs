@@ -177,6 +177,25 @@ impl Api {
         self.queue.add(endpoint, queued).await.map(Asked::Queued).map_err(Failed::Queued)
     }
 
+    /// For how long a device is asked now for what is kept in any case; `None` when it is asked another time: it sleeps, is not
+    /// registered, or `queue` says so.
+    pub(super) async fn asks_now(&self, endpoint: &str, manner: Manner) -> Result<Option<Duration>, Failed> {
+        let device = self.server.device(endpoint).await;
+        let is_awake = match &device {
+            Some(device) => device.is_awake(now_ms()),
+            None if manner.when == When::Never || self.credentials.device(endpoint).is_none() => {
+                return Err(Failed::Asked(RequestError::UnknownDevice));
+            }
+            None => false,
+        };
+        let is_now = match manner.when {
+            When::Asleep => is_awake,
+            When::Never => true,
+            When::Always => false,
+        };
+        Ok(is_now.then_some(manner.timeout))
+    }
+
     /// Whether a device listens, as far as is known.
     pub(super) async fn is_awake(&self, endpoint: &str) -> bool {
         self.server.device(endpoint).await.is_some_and(|device| device.is_awake(now_ms()))
@@ -209,6 +228,12 @@ impl From<Failed> for Problem {
 
 /// The answer to a request that waits.
 pub(super) fn accepted(endpoint: &str, id: u64) -> Response {
+    let location = format!("/api/v1/devices/{}/requests/{id}", escaped(endpoint));
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(json!({ "id": id }))).into_response()
+}
+
+/// An endpoint name as a segment of a path.
+pub(super) fn escaped(endpoint: &str) -> String {
     let mut name = String::new();
     for byte in endpoint.bytes() {
         match byte {
@@ -219,8 +244,7 @@ pub(super) fn accepted(endpoint: &str, id: u64) -> Response {
             other => name.push_str(&format!("%{other:02X}")),
         }
     }
-    let location = format!("/api/v1/devices/{name}/requests/{id}");
-    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(json!({ "id": id }))).into_response()
+    name
 }
 
 /// The queued requests of a device, oldest first: those that wait, and those that ended lately.
@@ -273,7 +297,7 @@ fn no_such_request(endpoint: &str, id: u64) -> Problem {
     )
 }
 
-/// A request with its state and outcome; the values of a write are not told.
+/// A request with its state and outcome; the values of a write are not told. Of one that is damaged what does not open is missing.
 fn emit(request: &QueuedRequest) -> Value {
     let QueuedRequest { id, head, .. } = request;
     let body = Body::parse(&request.body);
@@ -289,6 +313,7 @@ fn emit(request: &QueuedRequest) -> Value {
         "queued_at_ms": head.queued_ms,
         "expires_at_ms": head.expires_ms,
         "ended_at_ms": head.ended_ms,
+        "damaged": request.is_damaged,
         "outcome": outcome.and_then(|outcome| serde_json::from_slice::<Value>(outcome).ok()),
     })
 }

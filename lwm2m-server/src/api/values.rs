@@ -1,7 +1,7 @@
 //! JSON forms of LwM2M values.
 //!
 //! A value is `{"type": T, "value": V}`; in a request a bare `V` will do. Its type is that of the resource where the
-//! server knows the object, else it follows from the JSON as in the last column:
+//! server knows the object in the version that the device has, else it follows from the JSON as in the last column:
 //!
 //! | type | JSON value | bare |
 //! |---|---|---|
@@ -24,11 +24,14 @@
 //!
 //! A Read answers `{"format": 110, "values": [{"path": "/3303/0/5700", "type": "float", "value": 21.5}]}`.
 
-use lwm2m_objects::{Kind, defs};
+use std::sync::Arc;
+
+use lwm2m_objects::{Kind, Registered, Version};
 use serde_json::{Map, Value as Json, json};
 
 use super::problem::Problem;
-use crate::{Content, Path, Value};
+use crate::models::{Models, Versions};
+use crate::{Content, Device, Path, Value};
 
 /// A value as JSON with its type.
 #[must_use]
@@ -69,6 +72,50 @@ pub(crate) fn parse_at(json: &Json) -> Option<(Path, Value)> {
     Some((path, parse_as(json.get("type")?.as_str()?, json.get("value")?).ok()?))
 }
 
+/// What types the resources of a device have, by the versions of its objects.
+pub(super) struct Types {
+    models: Arc<Models>,
+    enabler: Version,
+    versions: Versions,
+}
+
+impl Types {
+    /// Those of a registered device; of one that is not, as if it had the oldest versions.
+    pub(super) fn new(models: Arc<Models>, device: Option<&Device>) -> Self {
+        let list = device.and_then(|device| Registered::parse(device.objects.as_bytes()).ok());
+        Self {
+            models,
+            enabler: device.and_then(|device| Version::parse(&device.version)).unwrap_or(Version::new(1, 0)),
+            versions: list.map(|list| Versions::of(&list)).unwrap_or_default(),
+        }
+    }
+
+    /// The type of a resource of an object this server knows.
+    fn known(&self, object: u16, resource: u16) -> Option<&'static str> {
+        name(self.models.kind(object, self.versions.version(self.enabler, object), resource)?)
+    }
+
+    fn at(&self, path: &Path) -> Option<&'static str> {
+        self.known(path.object_id()?, path.resource_id()?)
+    }
+}
+
+/// The name of a type; there is none for what has no value.
+pub(super) const fn name(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::String => "string",
+        Kind::Integer => "integer",
+        Kind::Unsigned => "unsigned",
+        Kind::Float => "float",
+        Kind::Boolean => "boolean",
+        Kind::Opaque => "opaque",
+        Kind::Time => "time",
+        Kind::ObjectLink => "objlink",
+        Kind::CoreLink => "corelnk",
+        Kind::Nothing => return None,
+    })
+}
+
 /// A value from JSON, bare or with its type; `known` is the type of a bare one.
 fn parse(json: &Json, known: Option<&'static str>) -> Result<Value, Problem> {
     let bare = |json: &Json| match known {
@@ -88,30 +135,6 @@ fn parse(json: &Json, known: Option<&'static str>) -> Result<Value, Problem> {
         None => bare(value),
         Some(kind) => parse_as(kind.as_str().unwrap_or_default(), value),
     }
-}
-
-/// The type of a resource of an object this server knows.
-fn known(object: u16, resource: u16) -> Option<&'static str> {
-    let kind = defs::definition(object)?.resource(resource)?.kind;
-    Some(match kind {
-        Kind::String => "string",
-        Kind::Integer => "integer",
-        Kind::Unsigned => "unsigned",
-        Kind::Float => "float",
-        Kind::Boolean => "boolean",
-        Kind::Opaque => "opaque",
-        Kind::Time => "time",
-        Kind::ObjectLink => "objlink",
-        Kind::CoreLink => "corelnk",
-        _ => return None,
-    })
-}
-
-fn known_at(path: &Path) -> Option<&'static str> {
-    let text = path.to_string();
-    let mut ids = text.split('/').skip(1).map(str::parse);
-    let (object, _, resource) = (ids.next()?.ok()?, ids.next()?, ids.next()?.ok()?);
-    known(object, resource)
 }
 
 fn parse_bare(json: &Json) -> Result<Value, Problem> {
@@ -160,7 +183,7 @@ fn parse_as(kind: &str, json: &Json) -> Result<Value, Problem> {
 }
 
 /// The values of a Write to `path`, which is an instance or lies below one.
-pub(super) fn parse_write(path: &Path, json: &Json) -> Result<Vec<(Path, Value)>, Problem> {
+pub(super) fn parse_write(types: &Types, path: &Path, json: &Json) -> Result<Vec<(Path, Value)>, Problem> {
     match depth(path) {
         2 => {
             let resources = json
@@ -171,10 +194,10 @@ pub(super) fn parse_write(path: &Path, json: &Json) -> Result<Vec<(Path, Value)>
                 .ok_or_else(|| {
                     Problem::invalid("the body of a write to an instance is {\"resources\": {\"ID\": VALUE}}")
                 })?;
-            parse_resources(path, resources)
+            parse_resources(types, path, resources)
         }
-        3 => parse_resource(path, json),
-        4 => Ok(vec![(*path, parse(json, known_at(path))?)]),
+        3 => parse_resource(types, path, json),
+        4 => Ok(vec![(*path, parse(json, types.at(path))?)]),
         _ => Err(Problem::invalid(format!(
             "{path} cannot be written: an instance, resource or resource instance can"
         ))),
@@ -185,7 +208,7 @@ pub(super) fn parse_write(path: &Path, json: &Json) -> Result<Vec<(Path, Value)>
 pub(super) type Create = (Option<u16>, Vec<(u16, Option<u16>, Value)>);
 
 /// The values of a Create, with the instance id if one is asked for.
-pub(super) fn parse_create(object_id: u16, json: &Json) -> Result<Create, Problem> {
+pub(super) fn parse_create(types: &Types, object_id: u16, json: &Json) -> Result<Create, Problem> {
     let form =
         || Problem::invalid("the body of a create is {\"instance\": ID, \"resources\": {\"ID\": VALUE}}");
     let object = json.as_object().ok_or_else(form)?;
@@ -200,7 +223,7 @@ pub(super) fn parse_create(object_id: u16, json: &Json) -> Result<Create, Proble
     if let Some(resources) = object.get("resources") {
         for (id, value) in resources.as_object().ok_or_else(form)? {
             let id = id.parse().map_err(|_| Problem::invalid(format!("'{id}' is no resource id")))?;
-            let parsed = parse_resource(&Path::resource(object_id, 0, id), value)?;
+            let parsed = parse_resource(types, &Path::resource(object_id, 0, id), value)?;
             values.extend(parsed.into_iter().map(|(path, value)| (id, path.resource_instance_id(), value)));
         }
     }
@@ -208,25 +231,29 @@ pub(super) fn parse_create(object_id: u16, json: &Json) -> Result<Create, Proble
     Ok((instance, values))
 }
 
-fn parse_resources(path: &Path, resources: &Map<String, Json>) -> Result<Vec<(Path, Value)>, Problem> {
+fn parse_resources(
+    types: &Types,
+    path: &Path,
+    resources: &Map<String, Json>,
+) -> Result<Vec<(Path, Value)>, Problem> {
     let mut values = Vec::new();
     for (id, value) in resources {
-        values.extend(parse_resource(&below(path, id)?, value)?);
+        values.extend(parse_resource(types, &below(path, id)?, value)?);
     }
     values.sort_by_key(|(path, _)| *path);
     Ok(values)
 }
 
-fn parse_resource(path: &Path, json: &Json) -> Result<Vec<(Path, Value)>, Problem> {
+fn parse_resource(types: &Types, path: &Path, json: &Json) -> Result<Vec<(Path, Value)>, Problem> {
     match json.get("values") {
-        None => Ok(vec![(*path, parse(json, known_at(path))?)]),
+        None => Ok(vec![(*path, parse(json, types.at(path))?)]),
         Some(several) => {
             let several = several
                 .as_object()
                 .ok_or_else(|| Problem::invalid("'values' holds {\"INSTANCE\": VALUE} of one resource"))?;
             let mut values = Vec::new();
             for (id, value) in several {
-                values.push((below(path, id)?, parse(value, known_at(path))?));
+                values.push((below(path, id)?, parse(value, types.at(path))?));
             }
             values.sort_by_key(|(path, _)| *path);
             Ok(values)
@@ -251,6 +278,10 @@ mod tests {
 
     fn path(text: &str) -> Path {
         text.parse().unwrap()
+    }
+
+    fn types() -> Types {
+        Types::new(Arc::default(), None)
     }
 
     #[test]
@@ -288,7 +319,7 @@ mod tests {
     fn a_write_to_an_instance_names_resources_in_order() {
         let body = json!({ "resources": { "11": { "values": { "1": 2, "0": 1 } }, "2": "a" } });
         assert_eq!(
-            parse_write(&path("/3/0"), &body).unwrap(),
+            parse_write(&types(), &path("/3/0"), &body).unwrap(),
             [
                 (path("/3/0/2"), Value::String("a".to_owned())),
                 (path("/3/0/11/0"), Value::Integer(1)),
@@ -300,33 +331,28 @@ mod tests {
     #[test]
     fn bare_values_take_the_type_of_a_known_resource() {
         assert_eq!(
-            parse_write(&path("/3303/0/5700"), &json!(21)).unwrap(),
+            parse_write(&types(), &path("/3303/0/5700"), &json!(21)).unwrap(),
             [(path("/3303/0/5700"), Value::Float(21.0))]
         );
-        assert_eq!(parse_write(&path("/3/0/13"), &json!(5)).unwrap(), [(path("/3/0/13"), Value::Time(5))]);
-        assert!(parse_write(&path("/1/0/1"), &json!("soon")).is_err());
         assert_eq!(
-            parse_create(3303, &json!({ "resources": { "5700": 1 } })).unwrap().1,
+            parse_write(&types(), &path("/3/0/13"), &json!(5)).unwrap(),
+            [(path("/3/0/13"), Value::Time(5))]
+        );
+        assert!(parse_write(&types(), &path("/1/0/1"), &json!("soon")).is_err());
+        assert_eq!(
+            parse_create(&types(), 3303, &json!({ "resources": { "5700": 1 } })).unwrap().1,
             [(5700, None, Value::Float(1.0))]
         );
         let several = json!({ "instance": 1, "resources": { "0": { "values": { "1": "b", "0": "a" } } } });
-        assert_eq!(
-            parse_create(16, &several).unwrap(),
-            (
-                Some(1),
-                ["a", "b"]
-                    .into_iter()
-                    .zip(0..)
-                    .map(|(text, at)| (0, Some(at), Value::String(text.into())))
-                    .collect()
-            )
-        );
+        let texts =
+            ["a", "b"].into_iter().zip(0..).map(|(text, at)| (0, Some(at), Value::String(text.into())));
+        assert_eq!(parse_create(&types(), 16, &several).unwrap(), (Some(1), texts.collect::<Vec<_>>()));
     }
 
     #[test]
     fn a_write_to_an_object_is_refused_in_words() {
-        assert!(parse_write(&path("/3"), &json!(1)).is_err());
-        assert!(parse_write(&path("/3/0"), &json!(1)).is_err());
-        assert!(parse_write(&path("/3/0/1"), &json!({ "typ": "string", "value": "a" })).is_err());
+        assert!(parse_write(&types(), &path("/3"), &json!(1)).is_err());
+        assert!(parse_write(&types(), &path("/3/0"), &json!(1)).is_err());
+        assert!(parse_write(&types(), &path("/3/0/1"), &json!({ "typ": "string", "value": "a" })).is_err());
     }
 }

@@ -245,8 +245,12 @@ impl Driver {
         self.watch();
         let now = self.clock.now();
         match call {
-            Call::Request { endpoint, operation, timeout, answer } => {
-                match self.endpoint.request(now, &endpoint, operation, timeout) {
+            Call::Request { endpoint, operation, timeout, observation, answer } => {
+                let asked = match observation {
+                    Some(id) => self.endpoint.observe(now, &endpoint, operation, timeout, id),
+                    None => self.endpoint.request(now, &endpoint, operation, timeout),
+                };
+                match asked {
                     Ok(id) => drop(self.waiting.insert(id, answer)),
                     Err(error) => drop(answer.send(Err(error))),
                 }
@@ -265,6 +269,10 @@ impl Driver {
             }
             Call::Trigger { endpoint, answer } => {
                 self.endpoint.trigger_bootstrap(now, &endpoint);
+                let _ = answer.send(());
+            }
+            Call::Models { models, answer } => {
+                self.endpoint.set_models(models);
                 let _ = answer.send(());
             }
             Call::Counters { answer } => {

@@ -2,29 +2,37 @@
 //!
 //! Invariant: a value whose type the payload does not tell and no definition knows stays what it came as: bytes or text.
 
+use std::sync::Arc;
+
 use lwm2m_coap::{Full, Sink};
 use lwm2m_objects::format::{self, Item, Items};
 use lwm2m_objects::{Content, Format, Kind, ObjectLink, Path, Target, UNASSIGNED};
 
+use super::Endpoint;
 use crate::Value;
 use crate::credentials::Setting;
+use crate::models::Models;
+use crate::operation::Reported;
 
-/// The type of a resource, where the server knows it.
-pub type Kinds = fn(object: u16, resource: u16) -> Option<Kind>;
-
-/// The type of a resource of the objects built into this server.
-#[must_use]
-pub fn known_kind(object: u16, resource: u16) -> Option<Kind> {
-    Some(lwm2m_objects::defs::definition(object)?.resource(resource)?.kind)
+impl Endpoint {
+    /// Decodes with other definitions from now on.
+    pub fn set_models(&mut self, models: Arc<Models>) {
+        self.config.models = models;
+    }
 }
 
-/// Decodes a payload that answers a request for `target`.
+/// From here on a time is one since 1970, before it is relative to now (RFC 8428 §4.5.3).
+const ABSOLUTE: f64 = 268_435_456.0;
+
+/// Decodes a payload that answers a request for `target` at `now`, in milliseconds since 1970; `kinds` knows the types of
+/// resources.
 pub(crate) fn decode(
-    kinds: Kinds,
+    kinds: impl Fn(u16, u16) -> Option<Kind>,
     format: Format,
     target: &Target<'_>,
     payload: &[u8],
-) -> Result<Vec<(Path, Value)>, &'static str> {
+    now: u64,
+) -> Result<Vec<Reported>, &'static str> {
     if payload.is_empty() && target.path.resource_id().is_none() {
         // §6.3.1: an object without instances is read as an empty payload, whatever the format.
         return Ok(Vec::new());
@@ -36,15 +44,31 @@ pub(crate) fn decode(
     let mut values = Vec::new();
     for item in items {
         let item = item.map_err(|_| "the payload is not of its content format")?;
-        if let Some(value) = value(kinds, &item) {
-            values.push((item.path, value));
+        if let Some(value) = value(&kinds, &item) {
+            // A value counts, whatever is said of its time.
+            let time = time(now, &item).unwrap_or_default();
+            values.push(Reported { path: item.path, value, time });
         }
     }
     Ok(values)
 }
 
+/// When an entry was so, in milliseconds since 1970; nothing in it when the device does not say. Nothing for what is no time.
+#[expect(clippy::option_option, reason = "no time is not a wrong time")]
+pub(crate) fn time(now: u64, item: &Item<'_>) -> Option<Option<i64>> {
+    let seconds = item.time();
+    if seconds == 0.0 {
+        return Some(None);
+    }
+    let base = if seconds.abs() < ABSOLUTE { now as f64 } else { 0.0 };
+    let millis = base + seconds * 1000.0;
+    // Beyond it floats are no whole numbers any more: 285,000 years.
+    let is_time = millis.abs() < 9e15;
+    is_time.then_some(Some(millis.round() as i64))
+}
+
 /// The value of an entry, if it has one.
-pub(crate) fn value(kinds: Kinds, item: &Item<'_>) -> Option<Value> {
+pub(crate) fn value(kinds: impl Fn(u16, u16) -> Option<Kind>, item: &Item<'_>) -> Option<Value> {
     let known = item.path.object_id().zip(item.path.resource_id());
     let known = known.and_then(|(object, resource)| kinds(object, resource));
     let mut scratch = vec![0; item.raw.scratch_len()];

@@ -158,10 +158,39 @@ impl Endpoint {
         operation: Operation,
         timeout: Duration,
     ) -> Result<RequestId, RequestError> {
+        self.begin(now, endpoint, operation, timeout, None)
+    }
+
+    /// Asks an Observe or Observe-Composite, and gives the observation this id: one that it may have had in a former registration.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn observe(
+        &mut self,
+        now: Instant,
+        endpoint: &str,
+        operation: Operation,
+        timeout: Duration,
+        id: ObservationId,
+    ) -> Result<RequestId, RequestError> {
+        self.begin(now, endpoint, operation, timeout, Some(id))
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        endpoint: &str,
+        operation: Operation,
+        timeout: Duration,
+        observation: Option<ObservationId>,
+    ) -> Result<RequestId, RequestError> {
         let registration = self.registry.find(endpoint).and_then(|key| self.registry.get(key));
         let registration = registration.ok_or(RequestError::UnknownDevice)?;
         let association = registration.association.filter(|key| self.associations.get(*key).is_some());
-        let Request { outgoing, meaning, token } = Request::new(registration, operation)?;
+        let Request { outgoing, mut meaning, token } = Request::new(registration, operation)?;
+        if let Meaning::Observing { id, .. } = &mut meaning {
+            *id = observation;
+        }
         let association = association.ok_or(RequestError::Unreachable)?;
         if self.is_queue_full(association) {
             return Err(RequestError::QueueFull);
@@ -345,7 +374,7 @@ impl Endpoint {
                 if device
                     .is_some_and(|device| device.observations.iter().any(|other| other.id == observation))
                 {
-                    self.notified(key, observation, path, reply);
+                    self.notified(now, key, observation, path, reply);
                 }
             }
             // What is gone meanwhile is told by a notification of its own.
@@ -403,10 +432,11 @@ impl Endpoint {
         reply: &Reply,
     ) -> Result<Answer, RequestError> {
         let observation = match meaning {
-            Meaning::Observing { what, format } => {
+            Meaning::Observing { what, format, id } => {
                 // What cannot be understood now will not be understood later: such an observation does not stand.
                 let is_usable = meaning.answer(reply, self.context(key), ObservationId(0)).is_ok();
-                self.observing(now, key, job, (what.clone(), *format), reply.observe.filter(|_| is_usable))?
+                let sequence = reply.observe.filter(|_| is_usable);
+                self.observing(now, key, job, (what.clone(), *format, *id), sequence)?
             }
             Meaning::Cancelled { observation } => {
                 if let Some(device) = self.registration_of(key) {
@@ -426,12 +456,14 @@ impl Endpoint {
         now: Instant,
         key: Key,
         job: &Job,
-        (what, format): (Observed, Option<Format>),
+        (what, format, id): (Observed, Option<Format>, Option<ObservationId>),
         sequence: Option<u32>,
     ) -> Result<ObservationId, RequestError> {
         let most = self.config.observations;
-        let next = ObservationId(self.part.number(self.next_observation));
-        let observations = &mut self.registration_of(key).ok_or(RequestError::Interrupted)?.observations;
+        let passing = self.part.number(self.next_observation).saturating_add(ObservationId::PASSING);
+        let next = id.unwrap_or(ObservationId(passing));
+        let device = self.registration_of(key).ok_or(RequestError::Interrupted)?;
+        let (endpoint, observations) = (Arc::clone(&device.endpoint), &mut device.observations);
         let known = observations.iter().position(|other| other.what == what);
         let (Some(token), Some(sequence)) = (job.first_token, sequence) else {
             if let Some(index) = known {
@@ -443,14 +475,27 @@ impl Endpoint {
         if let Some(observation) = known.and_then(|index| observations.get_mut(index)) {
             // RFC 7641 §3.3: with the same token it is the same observation, of what was asked last.
             (observation.newest, observation.wanted) = (newest, Wanted::new(format));
-            return Ok(observation.id);
+            let now = id.unwrap_or(observation.id);
+            let former = core::mem::replace(&mut observation.id, now);
+            if former != now {
+                let reason = format!("it goes on as observation {}", now.0);
+                self.events.push_back(Event::ObservationEnded {
+                    endpoint,
+                    observation: former,
+                    reason,
+                    by_device: false,
+                });
+            }
+            return Ok(now);
         }
         if observations.len() >= most {
             return Err(RequestError::Invalid("as many observations as one device may have stand"));
         }
         observations.reserve_exact(1);
         observations.push(Observation { id: next, token, what, wanted: Wanted::new(format), newest });
-        self.next_observation = self.next_observation.wrapping_add(1);
+        if id.is_none() {
+            self.next_observation = self.next_observation.wrapping_add(1);
+        }
         Ok(next)
     }
 
@@ -462,8 +507,7 @@ impl Endpoint {
     fn context(&self, key: Key) -> Context<'_> {
         let device = self.associations.get(key).and_then(|association| association.registration);
         let device = device.and_then(|device| self.registry.get(device));
-        let prefix = device.and_then(|device| device.objects.prefix.as_deref());
-        Context { kinds: self.config.kinds, prefix }
+        Context { models: &self.config.models, device }
     }
 
     fn trigger_answered(&mut self, endpoint: Arc<str>, answer: TriggerAnswer) {
@@ -497,17 +541,24 @@ impl Endpoint {
     }
 
     /// The values of a notification are complete.
-    pub(crate) fn notified(&mut self, key: Key, observation: ObservationId, path: Path, reply: &Reply) {
+    pub(crate) fn notified(
+        &mut self,
+        now: Instant,
+        key: Key,
+        observation: ObservationId,
+        path: Path,
+        reply: &Reply,
+    ) {
         let who = self.associations.get(key).and_then(|association| association.who.as_ref());
         let Some(endpoint) = who.map(|who| who.endpoint().clone()) else { return };
-        match self.context(key).decode(path, reply) {
-            Ok(content) => {
+        match self.context(key).report(path, reply, self.wall_clock(now)) {
+            Ok(report) => {
                 Counters::add(&mut self.counters.notifications);
                 self.events.push_back(Event::Notification {
                     endpoint,
                     observation,
                     path,
-                    content: content.into(),
+                    report: report.into(),
                 });
             }
             Err(error) => {

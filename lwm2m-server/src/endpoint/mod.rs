@@ -57,6 +57,7 @@ use crate::credentials::{Fact, Role};
 use crate::crypto::Provider;
 use crate::event::Event;
 use crate::keys::ServerKeys;
+use crate::models::Models;
 use crate::operation::{Answer, RequestError};
 
 pub use address::{Address, Addresses, Listener};
@@ -70,8 +71,6 @@ pub use shard::{Parcel, Part, Shared};
 pub use trace::{Direction, Packet, Payload, Watcher};
 pub(crate) use work::Lane;
 pub use work::{Done, Work, WorkId};
-
-pub use content::{Kinds, known_kind};
 
 use admission::{Rates, UnderWay};
 use association::Association;
@@ -141,7 +140,7 @@ pub struct Config {
     /// Cipher suites and timing of handshakes.
     pub dtls: dtls_psk::Config,
     /// What types resources have where a payload does not say: TLV and text.
-    pub kinds: Kinds,
+    pub models: Arc<Models>,
 }
 
 impl Default for Config {
@@ -169,7 +168,7 @@ impl Default for Config {
             connection_ids: true,
             sessions: Sessions::default(),
             dtls: dtls_psk::Config::DEFAULT.with_suites(dtls_psk::Suites::ALL),
-            kinds: content::known_kind,
+            models: Arc::default(),
         }
     }
 }
@@ -273,7 +272,7 @@ impl Endpoint {
             assembling: part.share(config.assembling),
             ..config
         };
-        let (budget, trace) = (Budget::new(config.assembling), Trace::new(config.kinds));
+        let (budget, trace) = (Budget::new(config.assembling), Trace::new());
         let rates = Rates::new(config.handshake_rate, config.look_up_rate);
         let (look_ups, works) = (LookUps::new(config.look_ups), Works::new(config.works));
         Self {

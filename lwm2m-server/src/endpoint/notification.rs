@@ -59,6 +59,7 @@ impl Endpoint {
                 endpoint: registration.endpoint.clone(),
                 observation: id,
                 reason: format!("the device answered {} for {path}", super::code_text(message.code)),
+                by_device: true,
             });
             return;
         }
@@ -106,7 +107,7 @@ impl Endpoint {
                     self.enqueue(key, Job::new(purpose, exchange, deadline));
                 }
             }
-            Progress::Done(reply) => self.notified(key, id, path, &reply),
+            Progress::Done(reply) => self.notified(now, key, id, path, &reply),
             Progress::Failed(_) => Counters::add(&mut self.counters.malformed),
         }
     }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use lwm2m_coap::Instant;
 use lwm2m_objects::{Format, Path, Registered, Version};
 
+use crate::models::Versions;
+
 use super::directory::{Claim, Place};
 use super::location::Location;
 use super::observation::Observation;
@@ -54,6 +56,8 @@ pub(crate) struct ObjectList {
     pub(crate) prefix: Option<Box<str>>,
     /// Content formats the root link announced (`ct`).
     pub(crate) formats: Vec<Format>,
+    /// The versions of objects that the list gives (`ver`).
+    pub(crate) versions: Versions,
 }
 
 /// What a Register or Update changes.
@@ -423,6 +427,7 @@ impl ObjectList {
                 .filter(|path| path.split('/').all(|segment| segment.parse::<u16>().is_err()))
                 .map(Into::into),
             formats: list.formats().collect(),
+            versions: Versions::of(&list),
         })
     }
 
@@ -430,7 +435,8 @@ impl ObjectList {
     pub(crate) fn size(&self) -> usize {
         let prefix = self.prefix.as_ref().map_or(0, |prefix| prefix.len());
         let formats = self.formats.len().saturating_mul(size_of::<Format>());
-        self.links.len().saturating_add(prefix).saturating_add(formats)
+        let versions = self.versions.size();
+        self.links.len().saturating_add(prefix).saturating_add(formats).saturating_add(versions)
     }
 
     /// The listed objects in ascending order, with or without instances.

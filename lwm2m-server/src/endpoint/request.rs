@@ -6,13 +6,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use lwm2m_coap::{Code, Token, link};
-use lwm2m_objects::{Format, Path, Target, Version};
+use lwm2m_objects::{Format, Kind, Path, Target, Version};
 
+use crate::models::Models;
 use crate::operation::{
-    Answer, Content, Discovered, Link, ObservationId, Operation, RequestError, WriteMode,
+    Answer, Content, Discovered, Link, ObservationId, Operation, Report, RequestError, WriteMode,
 };
 
-use super::content::{self, Kinds};
+use super::content;
 use super::exchange::{Outgoing, Reply};
 use super::observation::Observed;
 use super::registry::Registration;
@@ -33,6 +34,8 @@ pub(crate) enum Meaning {
     Observing {
         what: Observed,
         format: Option<Format>,
+        /// The id that it is to have.
+        id: Option<ObservationId>,
     },
     Cancelled {
         observation: ObservationId,
@@ -166,9 +169,8 @@ impl Request {
 /// What is needed to understand an answer.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
-    pub(crate) kinds: Kinds,
-    /// The device's alternate path.
-    pub(crate) prefix: Option<&'a str>,
+    pub(crate) models: &'a Models,
+    pub(crate) device: Option<&'a Registration>,
 }
 
 impl Meaning {
@@ -209,14 +211,26 @@ impl Meaning {
 }
 
 impl Context<'_> {
-    /// The values of an answer or notification.
+    /// The values of an answer.
     pub(crate) fn decode(&self, path: Path, reply: &Reply) -> Result<Content, RequestError> {
+        self.report(path, reply, 0).map(Content::from)
+    }
+
+    /// The values of a notification that came at `now`, in milliseconds since 1970.
+    pub(crate) fn report(&self, path: Path, reply: &Reply, now: u64) -> Result<Report, RequestError> {
         // RFC 7252 §5.5.1: without Content-Format the recipient decides.
         let format = reply.format.unwrap_or(Format::TEXT);
-        let target = Target { prefix: self.prefix, path };
-        let items =
-            content::decode(self.kinds, format, &target, &reply.body).map_err(RequestError::Malformed)?;
-        Ok(Content { format: format.0, items })
+        let target = Target { prefix: self.device.and_then(|device| device.objects.prefix.as_deref()), path };
+        let kinds = |object, resource| self.kind(object, resource);
+        let values = content::decode(kinds, format, &target, &reply.body, now);
+        Ok(Report { format: format.0, values: values.map_err(RequestError::Malformed)? })
+    }
+
+    /// The type of a resource in the version that the device has of its object.
+    pub(crate) fn kind(&self, object: u16, resource: u16) -> Option<Kind> {
+        let device = self.device?;
+        let version = device.objects.versions.version(device.version, object);
+        self.models.kind(object, version, resource)
     }
 }
 
@@ -245,7 +259,7 @@ fn observing(
     *token = device.observations.iter().find(|other| other.what == what).map(|other| other.token);
     let mut outgoing = reading(device, &what)?.accept(format);
     outgoing.observe = Some(0);
-    Ok((outgoing, Meaning::Observing { what, format }))
+    Ok((outgoing, Meaning::Observing { what, format, id: None }))
 }
 
 /// The request that reads one place or several.

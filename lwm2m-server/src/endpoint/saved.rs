@@ -184,10 +184,13 @@ impl Saved {
         (!has_id).then_some((remote.local, remote.address))
     }
 
-    /// The greatest number of its observations.
+    /// The greatest number of its observations that do not last.
     pub(crate) fn last_observation(&self) -> u64 {
         let observations = self.registration.iter().flat_map(|registration| &registration.observations);
-        observations.map(|observed| observed.id).max().unwrap_or_default()
+        observations
+            .filter_map(|observed| observed.id.checked_sub(ObservationId::PASSING))
+            .max()
+            .unwrap_or_default()
     }
 }
 

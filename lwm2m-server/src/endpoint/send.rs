@@ -3,7 +3,7 @@
 //! Invariant: a report is told as a whole or not at all.
 
 use lwm2m_coap::{Code, Instant};
-use lwm2m_objects::format::{Item, Items};
+use lwm2m_objects::format::Items;
 use lwm2m_objects::{Content, Format, Path, Target};
 
 use crate::event::Event;
@@ -12,10 +12,8 @@ use crate::operation::{Report, Reported};
 use super::Endpoint;
 use super::content;
 use super::counters::Counters;
+use super::request::Context;
 use super::slab::Key;
-
-/// From here on a time is one since 1970, before it is relative to now (RFC 8428 §4.5.3).
-const ABSOLUTE: f64 = 268_435_456.0;
 
 impl Endpoint {
     /// Takes what a registered device reports; the code of the answer.
@@ -23,10 +21,10 @@ impl Endpoint {
         let association = self.associations.get(key);
         let device = association.and_then(|association| self.registry.get(association.registration?));
         let Some(device) = device else { return Code::NOT_FOUND };
-        let prefix = device.objects.prefix.as_deref();
         let now = self.wall_clock(now);
+        let context = Context { models: &self.config.models, device: Some(device) };
         let values = match content.format {
-            Format::SENML_CBOR | Format::SENML_JSON => self.reported(now, prefix, content),
+            Format::SENML_CBOR | Format::SENML_JSON => reported(now, context, content),
             _ => None,
         };
         let Some(values) = values else {
@@ -46,29 +44,16 @@ impl Endpoint {
         self.events.push_back(Event::Reported { endpoint, report: report.into() });
         Code::CHANGED
     }
-
-    fn reported(&self, now: u64, prefix: Option<&str>, content: Content<'_>) -> Option<Vec<Reported>> {
-        let items = Items::new(&Target { prefix, path: Path::ROOT }, content).ok()?;
-        let mut values = Vec::new();
-        for item in items {
-            let item = item.ok()?;
-            let value = content::value(self.config.kinds, &item)?;
-            values.push(Reported { path: item.path, value, time: time(now, &item)? });
-        }
-        Some(values)
-    }
 }
 
-/// When it was so, in milliseconds since 1970; nothing in it when the device does not say. Nothing for what is no time.
-#[expect(clippy::option_option, reason = "used once")]
-fn time(now: u64, item: &Item<'_>) -> Option<Option<i64>> {
-    let seconds = item.time();
-    if seconds == 0.0 {
-        return Some(None);
+fn reported(now: u64, context: Context<'_>, content: Content<'_>) -> Option<Vec<Reported>> {
+    let prefix = context.device.and_then(|device| device.objects.prefix.as_deref());
+    let items = Items::new(&Target { prefix, path: Path::ROOT }, content).ok()?;
+    let mut values = Vec::new();
+    for item in items {
+        let item = item.ok()?;
+        let value = content::value(|object, resource| context.kind(object, resource), &item)?;
+        values.push(Reported { path: item.path, value, time: content::time(now, &item)? });
     }
-    let base = if seconds.abs() < ABSOLUTE { now as f64 } else { 0.0 };
-    let millis = base + seconds * 1000.0;
-    // Beyond it floats are no whole numbers any more: 285,000 years.
-    let is_time = millis.abs() < 9e15;
-    is_time.then_some(Some(millis.round() as i64))
+    Some(values)
 }

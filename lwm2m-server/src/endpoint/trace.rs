@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use lwm2m_coap::{Instant, Message, Token, udp};
 use lwm2m_objects::format::Items;
-use lwm2m_objects::{Content, Format, Operation, Path, Target, WriteMode, defs, mapping};
+use lwm2m_objects::{Content, Format, Kind, Operation, Path, Target, WriteMode, defs, mapping};
 
 use crate::Value;
 use crate::credentials::Role;
 
 use super::Endpoint;
 use super::association::{Association, Who};
-use super::content::{self, Kinds};
+use super::content;
 use super::registry::Registration;
 
 /// One CoAP message on its way to or from a device.
@@ -81,14 +81,13 @@ pub(crate) struct Asked {
 /// What was traced and not fetched yet.
 #[derive(Debug)]
 pub(crate) struct Trace {
-    kinds: Kinds,
     /// `None` when nobody looks.
     packets: Option<VecDeque<Packet>>,
 }
 
 impl Trace {
-    pub(crate) const fn new(kinds: Kinds) -> Self {
-        Self { kinds, packets: None }
+    pub(crate) const fn new() -> Self {
+        Self { packets: None }
     }
 
     pub(crate) const fn is_on(&self) -> bool {
@@ -105,24 +104,23 @@ impl Trace {
         bytes: Option<&[u8]>,
     ) -> Option<Asked> {
         let (Some(packets), Some(bytes)) = (&mut self.packets, bytes) else { return None };
-        let kinds = self.kinds;
         let role = association.local.role();
         let prefix = device.and_then(|device| device.objects.prefix.as_deref());
         let parsed = udp::parse(bytes).ok();
         let (asked, payload) = match &parsed {
             None => (None, Payload::Withheld),
             Some((_, message)) if message.code.is_request() => match direction {
-                Direction::FromDevice => from_device(message, prefix, kinds),
+                Direction::FromDevice => from_device(message, prefix),
                 // Nothing is asked of a device that is not registered.
                 Direction::ToDevice if role == Role::Management && device.is_none() => {
                     (None, unless_empty(message))
                 }
-                Direction::ToDevice => to_device(message, role, prefix, kinds),
+                Direction::ToDevice => to_device(message, role, prefix),
             },
             Some((_, message)) if direction == Direction::ToDevice => (None, said(message)),
             Some((_, message)) => {
                 let asked = asked(association, device, message.token);
-                (asked, answered(asked, message, prefix, kinds))
+                (asked, answered(asked, message, prefix))
             }
         };
         packets.push_back(Packet {
@@ -157,7 +155,6 @@ fn head<'b>(bytes: &'b [u8], message: Option<&Message<'_>>) -> &'b [u8] {
 pub struct Watcher {
     endpoint: Arc<str>,
     secure: bool,
-    kinds: Kinds,
     /// What servers asked last, by the token.
     asked: VecDeque<(Vec<u8>, Asked)>,
 }
@@ -169,19 +166,18 @@ impl Watcher {
     /// Watches a device without an alternate path.
     #[must_use]
     pub fn new(endpoint: &str, secure: bool) -> Self {
-        Self { endpoint: endpoint.into(), secure, kinds: content::known_kind, asked: VecDeque::new() }
+        Self { endpoint: endpoint.into(), secure, asked: VecDeque::new() }
     }
 
     /// A message as it was before encryption or after decryption, at this time in milliseconds since 1970.
     pub fn see(&mut self, at: u64, role: Role, direction: Direction, bytes: &[u8]) -> Packet {
-        let kinds = self.kinds;
         let parsed = udp::parse(bytes).ok();
         let (asked, payload) = match &parsed {
             None => (None, Payload::Withheld),
             Some((_, message)) if message.code.is_request() => match direction {
-                Direction::FromDevice => from_device(message, None, kinds),
+                Direction::FromDevice => from_device(message, None),
                 Direction::ToDevice => {
-                    let (asked, payload) = to_device(message, role, None, kinds);
+                    let (asked, payload) = to_device(message, role, None);
                     self.remember(message.token, asked);
                     (asked, payload)
                 }
@@ -191,7 +187,7 @@ impl Watcher {
                 let token = message.token.bytes();
                 let asked =
                     self.asked.iter().rev().find(|(other, _)| other == token).map(|(_, asked)| *asked);
-                (asked, answered(asked, message, None, kinds))
+                (asked, answered(asked, message, None))
             }
         };
         Packet {
@@ -238,36 +234,31 @@ impl Endpoint {
 }
 
 /// A request of a device.
-fn from_device(message: &Message<'_>, prefix: Option<&str>, kinds: Kinds) -> (Option<Asked>, Payload) {
+fn from_device(message: &Message<'_>, prefix: Option<&str>) -> (Option<Asked>, Payload) {
     let Ok(operation) = mapping::registration(message) else { return (None, unless_empty(message)) };
     let is_list = message.options.content_format().is_none_or(|format| Format(format.0) == Format::LINK);
     let payload = match operation {
         Operation::Register { .. } | Operation::Update { .. } if is_list => shown(message.payload),
-        Operation::Send { content } => values(&Target { prefix, path: Path::ROOT }, content, message, kinds),
+        Operation::Send { content } => values(&Target { prefix, path: Path::ROOT }, content, message),
         _ => unless_empty(message),
     };
     (Some(describe(&operation)), payload)
 }
 
 /// A request to a device.
-fn to_device(
-    message: &Message<'_>,
-    role: Role,
-    prefix: Option<&str>,
-    kinds: Kinds,
-) -> (Option<Asked>, Payload) {
+fn to_device(message: &Message<'_>, role: Role, prefix: Option<&str>) -> (Option<Asked>, Payload) {
     let operation = match role {
         Role::Bootstrap => mapping::bootstrap(message).ok(),
         Role::Management => mapping::management(message, prefix.unwrap_or_default()).ok(),
     };
     let Some(operation) = operation else { return (None, unless_empty(message)) };
     let payload = match operation {
-        Operation::BootstrapWrite { path, content } => values(&path.into(), content, message, kinds),
+        Operation::BootstrapWrite { path, content } => values(&path.into(), content, message),
         Operation::Write { target, content, .. } | Operation::Create { target, content } => {
-            values(&target, content, message, kinds)
+            values(&target, content, message)
         }
         Operation::WriteComposite { prefix, content } => {
-            values(&Target { prefix, path: Path::ROOT }, content, message, kinds)
+            values(&Target { prefix, path: Path::ROOT }, content, message)
         }
         // Names, and no values.
         Operation::ReadComposite { .. }
@@ -290,14 +281,14 @@ fn asked(association: &Association, device: Option<&Registration>, token: Token)
 }
 
 /// The payload of a response of a device.
-fn answered(asked: Option<Asked>, message: &Message<'_>, prefix: Option<&str>, kinds: Kinds) -> Payload {
+fn answered(asked: Option<Asked>, message: &Message<'_>, prefix: Option<&str>) -> Payload {
     let Some(Asked { path: Some(path), is_discover, .. }) = asked else { return unless_empty(message) };
     let format = message.options.content_format().map_or(Format::TEXT, |format| Format(format.0));
     match message.code.is_success() {
         true if is_discover && format == Format::LINK => shown(message.payload),
         true => {
             let target = Target { prefix, path };
-            values(&target, Content { format, payload: message.payload }, message, kinds)
+            values(&target, Content { format, payload: message.payload }, message)
         }
         // A diagnostic text may quote what was written.
         false if is_discover || is_harmless(path) => shown(message.payload),
@@ -314,13 +305,13 @@ fn said(message: &Message<'_>) -> Payload {
 }
 
 /// The values of a payload.
-fn values(target: &Target<'_>, content: Content<'_>, message: &Message<'_>, kinds: Kinds) -> Payload {
+fn values(target: &Target<'_>, content: Content<'_>, message: &Message<'_>) -> Payload {
     if content.payload.is_empty() {
         return Payload::Empty;
     }
     let is_block = |block| !matches!(block, Ok(None));
     let is_whole = ![message.options.block1(), message.options.block2()].into_iter().any(is_block);
-    match read(target, content, kinds) {
+    match read(target, content) {
         Ok(values) if is_whole => Payload::Values(values.into()),
         _ if is_harmless(target.path) => shown(content.payload),
         _ => Payload::Withheld,
@@ -330,28 +321,30 @@ fn values(target: &Target<'_>, content: Content<'_>, message: &Message<'_>, kind
 fn read(
     target: &Target<'_>,
     content: Content<'_>,
-    kinds: Kinds,
 ) -> Result<Vec<(Path, Option<Value>)>, lwm2m_objects::Error> {
     let mut values = Vec::new();
     for item in Items::new(target, content)? {
         let item = item?;
-        if let Some(value) = content::value(kinds, &item) {
-            let is_public = is_public(item.path, &value, kinds);
+        if let Some(value) = content::value(known_kind, &item) {
+            let is_public = is_public(item.path, &value);
             values.push((item.path, is_public.then_some(value)));
         }
     }
     Ok(values)
 }
 
+/// The type of a resource of an object of which is known what is secret. What else an operator may have defined counts here as
+/// unknown: a definition does not say what is secret.
+fn known_kind(object: u16, resource: u16) -> Option<Kind> {
+    Some(defs::definition(object)?.resource(resource)?.kind)
+}
+
 /// Whether a value may be shown. Of an object that is not known here numbers may, texts and bytes may not.
-fn is_public(path: Path, value: &Value, kinds: Kinds) -> bool {
+fn is_public(path: Path, value: &Value) -> bool {
     let (Some(object), Some(resource)) = (path.object_id(), path.resource_id()) else { return false };
     match defs::secrets(object) {
         Some(secrets) => !secrets.contains(&resource),
-        None => {
-            kinds(object, resource).is_some()
-                || !matches!(value, Value::String(_) | Value::Opaque(_) | Value::CoreLink(_))
-        }
+        None => !matches!(value, Value::String(_) | Value::Opaque(_) | Value::CoreLink(_)),
     }
 }
 

@@ -260,15 +260,22 @@ async fn ask(
     }
 }
 
+/// Why a request fails of which not everything can be read.
+const DAMAGED: &str = "what is stored of it does not open";
+
 /// Sends one request, and waits for what comes of it.
 async fn deliver(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, id: u64) -> Report {
     let (name, read) = (Arc::clone(endpoint), store);
     let request = match blocking(move || read.request(&name, id)).await {
+        Ok(Some(request)) if request.is_damaged => {
+            tracing::error!(%endpoint, id, "a queued request does not open: it fails");
+            return Report::Unsendable { why: DAMAGED };
+        }
         Ok(Some(request)) => request,
         Ok(None) => return Report::Unsendable { why: "it is not in the store any more" },
         Err(error @ StoreError::Corrupt { .. }) => {
             tracing::error!(%error, %endpoint, id, "a queued request cannot be read: it fails");
-            return Report::Unsendable { why: "what is stored of it does not open" };
+            return Report::Unsendable { why: DAMAGED };
         }
         Err(error) => {
             tracing::error!(%error, %endpoint, id, "a queued request cannot be read: it waits");

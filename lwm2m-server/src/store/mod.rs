@@ -6,14 +6,21 @@
 
 mod audit;
 mod error;
+mod models;
+mod observations;
 mod redb;
 mod requests;
 mod seal;
 mod sessions;
 
+use lwm2m_objects::Version;
 use zeroize::Zeroizing;
 
+use std::sync::Arc;
+
+use crate::ObservationId;
 use crate::credentials::{Device, Happened, Kept, Role};
+use crate::observations::{Intent, IntentChange, Intents};
 
 pub use audit::AuditRow;
 pub use error::StoreError;
@@ -132,17 +139,68 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Fenced`] when one was written by a newer epoch, or when they cannot be written.
     fn put_requests(&self, now_ms: u64, changes: &[RequestChange]) -> Result<(), StoreError>;
 
-    /// One queued request of a device.
+    /// One queued request of a device; one that does not open is told as such.
     ///
     /// # Errors
-    /// When it cannot be read or does not open.
+    /// When it cannot be read.
     fn request(&self, endpoint: &str, id: u64) -> Result<Option<QueuedRequest>, StoreError>;
 
-    /// The queued requests of a device, ended ones too, oldest first.
+    /// The queued requests of a device, ended ones too, oldest first; one that does not open is told as such.
     ///
     /// # Errors
-    /// When one cannot be read or does not open.
+    /// When one cannot be read.
     fn requests_of(&self, endpoint: &str) -> Result<Vec<QueuedRequest>, StoreError>;
+
+    /// The lasting observations of a device.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    fn observations_of(&self, endpoint: &str) -> Result<Intents, StoreError>;
+
+    /// Stores a lasting observation, durably, before it returns its id; it takes the place of one of the same place, which is returned
+    /// too. `None` when the device has `most` of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when one of the device was written by a newer epoch, or when it cannot be written.
+    fn add_observation(
+        &self,
+        endpoint: &str,
+        intent: &Intent,
+        most: usize,
+    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError>;
+
+    /// Changes lasting observations, durably, before it returns how many of them there were: all or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when one was written by a newer epoch, or when they cannot be written.
+    fn change_observations(
+        &self,
+        changes: &[(Arc<str>, ObservationId, IntentChange)],
+    ) -> Result<usize, StoreError>;
+
+    /// At most `limit` devices that have lasting observations, by name, behind one of them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn observed(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<str>>, StoreError>;
+
+    /// The XML of each object definition that was added.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    fn models(&self) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// Stores the definition of a version of an object, with its audit row, in the place of a former one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn put_model(
+        &self,
+        actor: &str,
+        now_ms: u64,
+        object: (u16, Version),
+        xml: &[u8],
+    ) -> Result<(), StoreError>;
 
     /// Every token with its SHA-256.
     ///

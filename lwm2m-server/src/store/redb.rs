@@ -7,7 +7,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use lwm2m_objects::Version;
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, StorageError,
     TableDefinition, WriteTransaction,
@@ -18,11 +20,13 @@ use zeroize::Zeroizing;
 use super::audit::AuditRow;
 use super::seal::Sealer;
 use super::{Change, Heads, QueuedRequest, RequestChange, Store, StoreError, TokenRecord};
+use crate::ObservationId;
 use crate::credentials::{Device, Happened, Kept, Role};
+use crate::observations::{Intent, IntentChange, Intents};
 
-/// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests; what a former one
-/// wrote is read as it is.
-const SCHEMA: u32 = 3;
+/// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests, since 4 object
+/// definitions and lasting observations; what a former one wrote is read as it is.
+const SCHEMA: u32 = 4;
 /// Name of the store file in the data folder.
 const FILE: &str = "store.redb";
 
@@ -163,6 +167,8 @@ impl RedbStore {
             self.fits(transaction.open_table(AUDIT_BY_DEVICE))?;
             self.fits(transaction.open_table(TOKENS))?;
             self.open_requests(&transaction)?;
+            self.open_models(&transaction)?;
+            self.open_observations(&transaction)?;
         }
         self.fits(transaction.commit())?;
         Ok(self)
@@ -411,6 +417,44 @@ impl Store for RedbStore {
 
     fn requests_of(&self, endpoint: &str) -> Result<Vec<QueuedRequest>, StoreError> {
         self.read_requests(endpoint, 0..=u64::MAX)
+    }
+
+    fn observations_of(&self, endpoint: &str) -> Result<Intents, StoreError> {
+        self.read_intents(endpoint)
+    }
+
+    fn add_observation(
+        &self,
+        endpoint: &str,
+        intent: &Intent,
+        most: usize,
+    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError> {
+        self.insert_intent(endpoint, intent, most)
+    }
+
+    fn change_observations(
+        &self,
+        changes: &[(Arc<str>, ObservationId, IntentChange)],
+    ) -> Result<usize, StoreError> {
+        self.change_intents(changes)
+    }
+
+    fn observed(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<str>>, StoreError> {
+        self.read_observed(after, limit)
+    }
+
+    fn models(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.read_models()
+    }
+
+    fn put_model(
+        &self,
+        actor: &str,
+        now_ms: u64,
+        object: (u16, Version),
+        xml: &[u8],
+    ) -> Result<(), StoreError> {
+        self.write_model(actor, now_ms, object, xml)
     }
 
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {

@@ -28,10 +28,12 @@ pub struct QueuedRequest {
     pub id: u64,
     /// Where it stands.
     pub head: Head,
-    /// What is asked.
+    /// What is asked; empty where it does not open.
     pub body: Zeroizing<Vec<u8>>,
     /// What came of it, if anything.
     pub outcome: Option<Zeroizing<Vec<u8>>>,
+    /// Whether something of it is missing or does not open.
+    pub is_damaged: bool,
 }
 
 /// Endpoint, id and head of stored requests.
@@ -142,17 +144,18 @@ impl RedbStore {
         for entry in self.fits(heads.range((endpoint, *ids.start())..=(endpoint, *ids.end())))? {
             let (key, head) = self.fits(entry)?;
             let id = key.value().1;
-            let opened = |kind| -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-                let Some(bytes) = self.fits(sealed.get((endpoint, id, kind)))? else { return Ok(None) };
-                let plain = self.sealer.open_with(&binding(endpoint, id, kind), bytes.value());
-                let plain =
-                    plain.ok_or_else(|| self.corrupt(format!("request {id} of {endpoint} does not open")));
-                plain.map(Zeroizing::new).map(Some)
+            let mut is_damaged = false;
+            let mut opened = |kind| -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+                let stored = self.fits(sealed.get((endpoint, id, kind)))?;
+                let plain = stored.as_ref().map(|bytes| {
+                    self.sealer.open_with(&binding(endpoint, id, kind), bytes.value()).map(Zeroizing::new)
+                });
+                is_damaged |= plain.as_ref().map_or(kind == BODY, Option::is_none);
+                Ok(plain.flatten())
             };
-            let body = opened(BODY)?
-                .ok_or_else(|| self.corrupt(format!("request {id} of {endpoint} has no contents")))?;
+            let (body, outcome) = (opened(BODY)?.unwrap_or_default(), opened(OUTCOME)?);
             let head = self.head(endpoint, id, head.value())?;
-            requests.push(QueuedRequest { id, head, body, outcome: opened(OUTCOME)? });
+            requests.push(QueuedRequest { id, head, body, outcome, is_damaged });
         }
         Ok(requests)
     }

@@ -42,7 +42,7 @@ pub struct SavedSessions {
     path: PathBuf,
 }
 
-const MAGIC: &[u8; 8] = b"LWM2MRS5";
+const MAGIC: &[u8; 8] = b"LWM2MRS6";
 /// Magic, a random number, when it was saved in milliseconds since 1970, and where the server listened.
 const HEADER: usize = 8 + 16 + 8 + LISTENED;
 /// The addresses in the order of [`Listener::ALL`]; one without a port is none.
@@ -240,7 +240,7 @@ mod tests {
         let written = header(&[0x11; 16], 0x22, &addresses);
         let none = "00000000000000000000ffff000000000000";
         let layout = [
-            "4c574d324d525335 11111111111111111111111111111111 0000000000000022",
+            "4c574d324d525336 11111111111111111111111111111111 0000000000000022",
             none,
             "00000000000000000000ffffc00002011634",
             none,

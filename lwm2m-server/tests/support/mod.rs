@@ -296,8 +296,9 @@ pub(crate) fn describe(event: &Event) -> String {
         Event::Deregistered { endpoint } => format!("deregistered {endpoint}"),
         Event::Expired { endpoint } => format!("expired {endpoint}"),
         Event::RegistrationRefused { endpoint, reason, .. } => format!("refused {endpoint}: {reason}"),
-        Event::Notification { endpoint, path, content, .. } => {
-            format!("notification {endpoint} {path}: {:?}", content.items)
+        Event::Notification { endpoint, path, report, .. } => {
+            let values: Vec<_> = report.values.iter().map(|it| (it.path, &it.value)).collect();
+            format!("notification {endpoint} {path}: {values:?}")
         }
         Event::ObservationEnded { endpoint, reason, .. } => format!("observation ended {endpoint}: {reason}"),
         Event::SessionEstablished { endpoint, role, full, .. } => {

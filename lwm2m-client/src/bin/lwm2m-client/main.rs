@@ -21,8 +21,8 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use lwm2m_client::objects::Version;
 use lwm2m_client::simulated::{Due, Objects};
 use lwm2m_client::{
-    Binding, Config, Credential, FactoryAccount, Notice, Reason, Role, Runner, Server, ServerAddress,
-    ShortServerId, Store, StoreError, provision,
+    Binding, BootstrapFormat, Config, Credential, FactoryAccount, Notice, Reason, Role, Runner, Server,
+    ServerAddress, ShortServerId, Store, StoreError, provision,
 };
 
 /// A simulated LwM2M device with live values: Device, Connectivity Monitoring and Statistics, Firmware Update, Location, Software Management, Cellular, APN, WLAN,
@@ -67,6 +67,9 @@ struct Arguments {
     /// The longest record that a server may send, in bytes before encryption, 64 to 16384; as long as it likes when not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(64..=16_384))]
     record_size_limit: Option<u16>,
+    /// Content format to be bootstrapped in; the server's choice when not given.
+    #[arg(long, value_name = "FORMAT", value_enum, requires = "bootstrap")]
+    bootstrap_format: Option<Packing>,
     /// Folder that keeps the accounts over restarts; accounts in it win over --server.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -84,6 +87,25 @@ enum Enabler {
     V1_0,
     #[value(name = "1.1")]
     V1_1,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Packing {
+    Tlv,
+    SenmlCbor,
+    #[cfg(feature = "json")]
+    SenmlJson,
+}
+
+impl From<Packing> for BootstrapFormat {
+    fn from(packing: Packing) -> Self {
+        match packing {
+            Packing::Tlv => BootstrapFormat::Tlv,
+            Packing::SenmlCbor => BootstrapFormat::SenmlCbor,
+            #[cfg(feature = "json")]
+            Packing::SenmlJson => BootstrapFormat::SenmlJson,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -121,6 +143,7 @@ fn main() -> ExitCode {
         block_size: 1024,
         connection_id: (!arguments.no_cid).then_some(arguments.cid),
         record_size_limit: arguments.record_size_limit,
+        bootstrap_format: arguments.bootstrap_format.map(BootstrapFormat::from),
         ..Config::new(&arguments.endpoint)
     };
     #[cfg(feature = "x509")]

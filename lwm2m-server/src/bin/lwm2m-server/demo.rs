@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use lwm2m_server::api;
+use lwm2m_server::api::{self, Services};
 use lwm2m_server::config::local_uri;
 use lwm2m_server::credentials::{
     CredentialEvent, Credentials, Enrol, EnrolAccount, Happened, Identity, Key, KeyMaterial, Refusal, Retry,
@@ -19,6 +19,8 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::driver;
 use lwm2m_server::endpoint::Addresses;
+use lwm2m_server::models::Catalog;
+use lwm2m_server::observations::{self, Observations};
 use lwm2m_server::queue::{Limits, Queue};
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 use lwm2m_server::{Event, Path, Server, Value};
@@ -206,8 +208,8 @@ impl Demo {
         let wait = async {
             while values.len() < 2 {
                 match events.recv().await {
-                    Ok(Event::Notification { observation: of, content, .. }) if of == observation => {
-                        values.extend(content.items.iter().filter_map(|(_, value)| match value {
+                    Ok(Event::Notification { observation: of, report, .. }) if of == observation => {
+                        values.extend(report.values.iter().filter_map(|reported| match reported.value {
                             Value::Float(celsius) => Some(format!("{celsius:.1} °C")),
                             _ => None,
                         }));
@@ -377,7 +379,13 @@ impl Demo {
         say!("  lwm2mctl audit");
         let queue = Queue::start(self.server.clone(), Arc::clone(&self.store), Limits::default())
             .map_err(words("the queue"))?;
-        api::serve(http, self.server, self.credentials, queue, tokens, stop).await;
+        let limits = observations::Limits::default();
+        let observations = Observations::start(self.server.clone(), Arc::clone(&self.store), limits)
+            .map_err(words("the observations"))?;
+        let catalog = Catalog::new(Arc::default(), self.store, self.server.clone());
+        let (server, credentials) = (self.server, self.credentials);
+        let services = Services { server, credentials, queue, observations, catalog, tokens };
+        api::serve(http, services, stop).await;
         Ok(())
     }
 

@@ -79,6 +79,9 @@ struct Serve {
     /// [default: environment LWM2M_SECRETS_KEY, else DIR/secrets.key]
     #[arg(long, value_name = "FILE")]
     secrets_key: Option<PathBuf>,
+    /// Folder with object definitions: every *.xml of it, as the OMA registry publishes them
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
     /// URI under which devices reach the management server, written at bootstrap
     #[arg(long, value_name = "URI")]
     server_uri: Option<String>,
@@ -89,6 +92,7 @@ impl Serve {
         let flags = Config {
             data: self.data,
             secrets_key: self.secrets_key,
+            models: self.models,
             allow_nosec: self.allow_nosec.then_some(true),
             challenge: None,
             threads: self.threads,

@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lwm2m_server::api::{self, now_ms};
+use lwm2m_server::api::{self, Services, now_ms};
 use lwm2m_server::config::{Config, Settled, TrustConfig, local_uri};
 use lwm2m_server::credentials::{Credentials, DeviceTrust, Role};
 use lwm2m_server::driver::{self, LastRun};
 use lwm2m_server::endpoint::{Addresses, Saved, Sessions};
 use lwm2m_server::keys::ServerKeys;
+use lwm2m_server::models::{Catalog, Models};
+use lwm2m_server::observations::{self, Observations};
 use lwm2m_server::queue::Queue;
 use lwm2m_server::store::{KeySource, RedbStore, Sealer, SessionFile, Store};
 use tokio::signal::unix::{SignalKind, signal};
@@ -113,6 +115,11 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     std::panic::set_hook(hook);
     let store: Arc<dyn Store> = Arc::new(opened?);
     let sessions = SessionFile::new(data, sealer, Arc::clone(&store));
+    let models = Models::built_in().with_added(&*store)?;
+    let models = Arc::new(match &settled.models {
+        Some(folder) => models.with_folder(folder)?,
+        None => models,
+    });
     let tokens = api::tokens(&*store, data)?;
     if tokens.is_first_start() {
         tracing::info!("the administrator token is in {}", data.join("admin.token").display());
@@ -161,6 +168,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     settings.endpoint.connection_ids = settled.connection_ids;
     settings.endpoint.verify_bootstrap = settled.verify_bootstrap;
     settings.endpoint.challenge = settled.challenge;
+    settings.endpoint.models = Arc::clone(&models);
     settled.admission.apply(&mut settings.endpoint);
     let limits = settled.queue.apply(&mut settings.endpoint);
     settings.endpoint.sessions = resumable;
@@ -226,11 +234,22 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         });
     };
     let driver::Running { server, addresses, mut task } = running;
-    let queue = Queue::start(server.clone(), store, limits)?;
+    let queue = Queue::start(server.clone(), Arc::clone(&store), limits)?;
+    let observations =
+        Observations::start(server.clone(), Arc::clone(&store), observations::Limits::default())?;
+    let catalog = Catalog::new(models, store, server.clone());
+    let services = Services {
+        server: server.clone(),
+        credentials,
+        queue: queue.clone(),
+        observations: observations.clone(),
+        catalog,
+        tokens,
+    };
     match http {
         Some(listener) => {
             tokio::select! {
-                () = api::serve(listener, server.clone(), credentials, queue.clone(), tokens, stop) => {}
+                () = api::serve(listener, services, stop) => {}
                 _ = &mut task => return Err("the driver ended; the log above says why".into()),
             }
         }
@@ -247,7 +266,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     });
     server.stop(keep).await;
     // What was on its way has ended by now, or is gone on with by the next run.
-    let _ = tokio::time::timeout(STOP, queue.stop()).await;
+    let _ = tokio::time::timeout(STOP, async { tokio::join!(queue.stop(), observations.stop()) }).await;
     match writing.await? {
         Ok(saved) => {
             // What is left takes no longer than `STOP`.

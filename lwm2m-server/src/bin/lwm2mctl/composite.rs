@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::http::{Api, escape};
+use super::observe::{How, observe};
 use super::requests::Manner;
-use super::run::{Out, observe, value, values};
+use super::run::{Out, value, values};
 
 #[derive(Subcommand)]
 pub(crate) enum Composite {
@@ -39,9 +40,8 @@ pub(crate) enum Composite {
         /// Paths as in /3303/0/5700
         #[arg(required = true)]
         paths: Vec<String>,
-        /// Do not wait for notifications
-        #[arg(long)]
-        no_follow: bool,
+        #[command(flatten)]
+        how: How,
     },
 }
 
@@ -72,9 +72,8 @@ pub(crate) fn composite(api: &Api, out: &Out, manner: &Manner, command: Composit
                 None => Ok(()),
             }
         }
-        Composite::Observe { endpoint, paths, no_follow } => {
-            let body = json!({ "paths": paths });
-            observe(api, out, manner, (&endpoint, &route(&endpoint)), &body, !no_follow)
+        Composite::Observe { endpoint, paths, how } => {
+            observe(api, out, manner, &endpoint, json!({ "paths": paths }), &how)
         }
     }
 }

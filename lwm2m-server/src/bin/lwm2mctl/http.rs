@@ -52,6 +52,11 @@ impl Api {
         self.call("POST", route, Some(body))
     }
 
+    pub(crate) fn post_xml(&self, route: &str, xml: Vec<u8>) -> Result<Value, Failure> {
+        self.answered(self.send("POST", route, Some(("application/xml", xml)), Some(TIMEOUT))?)
+            .map(|(_, answer)| answer)
+    }
+
     pub(crate) fn put(&self, route: &str, body: &Value) -> Result<Value, Failure> {
         self.call("PUT", route, Some(body))
     }
@@ -80,7 +85,11 @@ impl Api {
         route: &str,
         body: Option<&Value>,
     ) -> Result<(u16, Value), Failure> {
-        let mut response = self.send(method, route, body, Some(TIMEOUT))?;
+        let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        self.answered(self.send(method, route, body, Some(TIMEOUT))?)
+    }
+
+    fn answered(&self, mut response: ureq::http::Response<Body>) -> Result<(u16, Value), Failure> {
         let status = response.status().as_u16();
         let text = response
             .body_mut()
@@ -98,18 +107,17 @@ impl Api {
         &self,
         method: &str,
         route: &str,
-        body: Option<&Value>,
+        body: Option<(&str, Vec<u8>)>,
         timeout: Option<Duration>,
     ) -> Result<ureq::http::Response<Body>, Failure> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{route}", self.url))
-            .header("authorization", &self.authorization)
-            .header("content-type", "application/json");
+            .header("authorization", &self.authorization);
         let unusable = |error: ureq::http::Error| Failure::Arguments(format!("--url or --token: {error}"));
         let sent = match body {
-            Some(body) => {
-                let request = request.body(body.to_string()).map_err(unusable)?;
+            Some((kind, body)) => {
+                let request = request.header("content-type", kind).body(body).map_err(unusable)?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(timeout).build())
             }
             None => {
@@ -142,7 +150,7 @@ impl Api {
                 format!("{} answered {status} without a reason: is --url an lwm2m-server?", self.url)
             }
         };
-        Err(if status == 400 { Failure::Arguments(what) } else { Failure::Refused(what) })
+        Err(if matches!(status, 400 | 422) { Failure::Arguments(what) } else { Failure::Refused(what) })
     }
 }
 

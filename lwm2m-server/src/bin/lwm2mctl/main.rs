@@ -7,6 +7,8 @@ mod check;
 mod composite;
 mod credentials;
 mod http;
+mod models;
+mod observe;
 mod requests;
 mod run;
 mod show;
@@ -129,15 +131,14 @@ enum Command {
         #[arg(long)]
         depth: Option<u8>,
     },
-    /// Observe a path and print what it notifies; without a path list the observations
+    /// Observe a path and print what it notifies, until it is ended by --cancel; without a path list what is observed
     Observe {
         /// Endpoint name
         endpoint: String,
         /// Path to observe
         path: Option<String>,
-        /// Do not wait for notifications
-        #[arg(long)]
-        no_follow: bool,
+        #[command(flatten)]
+        how: observe::How,
         /// End this observation instead
         #[arg(long, value_name = "ID", conflicts_with = "path")]
         cancel: Option<u64>,
@@ -165,6 +166,9 @@ enum Command {
     /// Read, write or observe several places at once
     #[command(subcommand)]
     Composite(composite::Composite),
+    /// Definitions of objects
+    #[command(subcommand)]
+    Models(models::Models),
     /// Credentials and their lifecycle
     #[command(subcommand)]
     Credentials(Credentials),

@@ -12,7 +12,7 @@ pub(crate) struct Manner {
     /// What the server is told of it.
     pub(crate) query: String,
     /// Whether the outcome of what is queued is waited for.
-    wait: bool,
+    pub(crate) wait: bool,
 }
 
 impl Manner {
@@ -103,12 +103,19 @@ fn outcome(request: &Value) -> Result<Value, Failure> {
     Err(Failure::Refused(format!("request {} {}: {reason}", text(request, "/id"), text(request, "/state"))))
 }
 
+/// What became of a request that was taken out.
+pub(crate) fn cancelled(endpoint: &str, request: &Value) {
+    let (id, state) = (text(request, "/id"), text(request, "/state"));
+    let why = if state == "unknown" { ": it left before, and the device may have executed it" } else { "" };
+    line(&format!("{endpoint} request {id} {state}{why}"));
+}
+
 fn list(answer: &Value) {
     let rows = rows(answer, "/requests", |request| {
         vec![
             text(request, "/id"),
             text(request, "/state"),
-            text(request, "/operation"),
+            operation(request),
             text(request, "/path"),
             text(request, "/priority"),
             text(request, "/attempts"),
@@ -120,12 +127,19 @@ fn list(answer: &Value) {
     table(&["ID", "STATE", "OPERATION", "PATH", "PRIORITY", "SENT", "QUEUED", "EXPIRES", "ENDED"], &rows);
 }
 
+fn operation(request: &Value) -> String {
+    match text(request, "/operation").as_str() {
+        "-" if request.get("damaged") == Some(&Value::Bool(true)) => "(does not open)".to_owned(),
+        operation => operation.to_owned(),
+    }
+}
+
 fn one(request: &Value) {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let rows = [
         row("id", text(request, "/id")),
         row("state", text(request, "/state")),
-        row("operation", text(request, "/operation")),
+        row("operation", operation(request)),
         row("path", text(request, "/path")),
         row("priority", text(request, "/priority")),
         row("times sent", text(request, "/attempts")),

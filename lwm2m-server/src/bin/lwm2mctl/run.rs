@@ -6,7 +6,9 @@ use super::composite::composite;
 use super::http::{Api, escape};
 use super::requests::{self, Manner};
 use super::show::{line, table, text, time};
-use super::{Arguments, Command, Credentials, Failure, Page, check, credentials::credentials};
+use super::{
+    Arguments, Command, Credentials, Failure, Page, check, credentials::credentials, models, observe,
+};
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Command::Credentials(Credentials::Check(files)) = &arguments.command {
@@ -27,8 +29,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let api = Api::new(&url, &from_file("--token", token)?)?;
     let out = Out { json: arguments.json };
     let route = |endpoint: &str, what, path: &str| route(endpoint, what, path, &manner.query);
-    let observations =
-        |endpoint: &str| format!("/devices/{}/observations?{}", escape(endpoint), manner.query);
     let ask = |endpoint: &str, method: &str, route: &str, body: Option<&Value>, people: &dyn Fn(&Value)| {
         match manner.ask(&api, &out, endpoint, (method, route, body))? {
             Some(answer) => out.show(&answer, people),
@@ -83,30 +83,18 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             api.delete(&format!("/devices/{}/observations?id={id}{timeout}", escape(&endpoint)))?;
             out.done(&format!("{endpoint} observation {id} ended"))
         }
-        Command::Observe { endpoint, path: None, .. } => {
-            let answer = api.get(&format!("/devices/{}/observations", escape(&endpoint)))?;
-            out.show(&answer, |answer| {
-                let rows = rows(answer, "/observations", |each| vec![text(each, "/id"), places(each)]);
-                table(&["OBSERVATION", "PATH"], &rows);
-            })
-        }
-        Command::Observe { endpoint, path: Some(path), no_follow, .. } => {
-            let body = json!({ "path": path });
-            observe(&api, &out, &manner, (&endpoint, &observations(&endpoint)), &body, !no_follow)
+        Command::Observe { endpoint, path: None, .. } => observe::list(&api, &out, &endpoint),
+        Command::Observe { endpoint, path: Some(path), how, .. } => {
+            observe::observe(&api, &out, &manner, &endpoint, json!({ "path": path }), &how)
         }
         Command::Attributes { endpoint, path, attributes } => {
             let mut body = Map::new();
             for each in &attributes {
-                let (name, value) = each.split_once('=').unwrap_or((each, ""));
-                let value = if value.is_empty() {
-                    Value::Null
-                } else {
-                    serde_json::from_str(value)
-                        .ok()
-                        .filter(Value::is_number)
-                        .ok_or_else(|| Failure::Arguments(format!("'{each}' is not NAME=NUMBER or NAME")))?
+                let (name, value) = match each.split_once('=').filter(|(_, value)| !value.is_empty()) {
+                    Some(_) => attribute(each)?,
+                    None => (each.trim_end_matches('=').to_owned(), Value::Null),
                 };
-                body.insert(name.to_owned(), value);
+                body.insert(name, value);
             }
             let route = route(&endpoint, "attributes", &path)?;
             let what = format!("{endpoint} {path} attributes set");
@@ -114,10 +102,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Requests { endpoint, id: Some(id), cancel: true } => {
             api.delete(&requests::route(&endpoint, id))?;
-            out.done(&format!("{endpoint} request {id} cancelled"))
+            let request = api.get(&requests::route(&endpoint, id))?;
+            out.show(&request, |request| requests::cancelled(&endpoint, request))
         }
         Command::Requests { endpoint, id, .. } => manner.show(&api, &out, &endpoint, id),
         Command::Composite(command) => composite(&api, &out, &manner, command),
+        Command::Models(command) => models::models(&api, &out, command),
         Command::Credentials(command) => credentials(&api, &out, command),
         Command::Trace { endpoint } => {
             api.listen(&format!("/devices/{}/trace", escape(&endpoint)))?.each(|name, body| {
@@ -185,6 +175,13 @@ impl Out {
     }
 }
 
+/// NAME=NUMBER.
+pub(crate) fn attribute(text: &str) -> Result<(String, Value), Failure> {
+    let number = |value| serde_json::from_str(value).ok().filter(Value::is_number);
+    let found = text.split_once('=').and_then(|(name, value)| Some((name.to_owned(), number(value)?)));
+    found.ok_or_else(|| Failure::Arguments(format!("'{text}' is not NAME=NUMBER as in pmin=10")))
+}
+
 fn devices(api: &Api, out: &Out, filter: Option<&str>) -> Result<(), Failure> {
     let mut all = Vec::new();
     let mut cursor = String::new();
@@ -220,15 +217,6 @@ fn devices(api: &Api, out: &Out, filter: Option<&str>) -> Result<(), Failure> {
         });
         table(&["ENDPOINT", "REGISTERED", "ADDRESS", "LWM2M", "LAST HEARD", "CREDENTIAL"], &rows);
     })
-}
-
-/// What is observed: one path or several.
-fn places(observation: &Value) -> String {
-    let several = observation.get("paths").and_then(Value::as_array);
-    match several {
-        Some(paths) => paths.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-        None => text(observation, "/path"),
-    }
 }
 
 fn one_device(device: &Value) {
@@ -290,50 +278,6 @@ pub(crate) fn audit(answer: &Value) {
         ]
     });
     table(&["SEQ", "TIME", "ACTOR", "ENDPOINT", "ROLE", "GENERATION", "WHAT", "DETAIL"], &rows);
-}
-
-/// Observes and prints what is notified.
-pub(crate) fn observe(
-    api: &Api,
-    out: &Out,
-    manner: &Manner,
-    (endpoint, route): (&str, &str),
-    body: &Value,
-    follow: bool,
-) -> Result<(), Failure> {
-    // Listening first: a device may notify at once.
-    let events = follow.then(|| api.listen(&format!("/events?endpoint={}", escape(endpoint)))).transpose()?;
-    let asked = manner.ask(api, out, endpoint, ("POST", route, Some(body)))?;
-    let Some(answer) = asked else { return Ok(()) };
-    out.show(&answer, |answer| {
-        line(&format!("observation {}", text(answer, "/id")));
-        values(answer);
-    })?;
-    let Some(events) = events else { return Ok(()) };
-    let id = answer.get("id").cloned();
-    let mut ended = None;
-    events.each(|name, body| {
-        if body.get("observation") != id.as_ref() || id.is_none() {
-            return true;
-        }
-        if name == "notification" {
-            if out.json {
-                line(&body.to_string());
-            } else {
-                for row in rows(body, "/values", |each| vec![text(each, "/path"), text(each, "/value")]) {
-                    line(&row.join("  "));
-                }
-            }
-        } else if name == "observation-ended" {
-            ended = Some(text(body, "/reason"));
-            return false;
-        }
-        true
-    })?;
-    match ended {
-        None => Ok(()),
-        Some(reason) => Err(Failure::Refused(format!("the observation ended: {reason}"))),
-    }
 }
 
 /// One message in a line: when, whence, what, what it means, the options that are no part of the URI, and what it carries.

@@ -1,0 +1,257 @@
+//! What is observed of devices.
+//!
+//! `POST …/observations` with `{"path": "/3303/0/5700"}`, or `{"paths": […]}` for several places whose values come together, observes;
+//! values arrive at `/events` under the id that is answered. `"attributes": {"pmin": 10, "gt": 30}` are written to the device before,
+//! each time it is asked; `"format"` is the one to ask for.
+//!
+//! It lasts: it stands until it is deleted, also when the device registers anew and when the server was killed. `201` has the first
+//! values; `202` says that it waits for a device that sleeps, does not answer or is not registered now. What the device refuses at once
+//! is not kept. `?queue=` and `?timeout=` say whether and for how long the device is asked now; nothing is queued, so that `?priority=` and
+//! `?expires=` say nothing here. With `"lasting": false` it stands until the device registers again, and is queued as any request.
+//!
+//! An observation of the list is `standing`, or it is `waiting` for its device, or `refused` with the device's `reason`, and is asked
+//! again when that registers the next time.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::devices::respond;
+use super::problem::Problem;
+use super::request::{self, Body, Params, Route};
+use super::requests::{Asking, Manner, Nothing, escaped};
+use super::{Actor, Api, no_such_device, now_ms};
+use crate::observations::{ATTRIBUTES, Added, Intent, NotAdded, Places, What};
+use crate::queue::emit_answer;
+use crate::{Answer, ObservationId, Operation, Path, RequestError};
+
+/// The most places of one observation.
+const MOST_PLACES: usize = 256;
+
+/// What is observed, and what is to be.
+pub(super) async fn list(
+    State(api): State<Api>,
+    Route(endpoint): Route<String>,
+) -> Result<Json<Value>, Problem> {
+    let observations = all(&api, &endpoint).await?;
+    let is_known = !observations.is_empty()
+        || api.server.device(&endpoint).await.is_some()
+        || api.credentials.device(&endpoint).is_some();
+    if !is_known {
+        return Err(no_such_device(&endpoint));
+    }
+    Ok(Json(json!({ "observations": observations })))
+}
+
+/// One observation.
+pub(super) async fn show(
+    State(api): State<Api>,
+    Route((endpoint, id)): Route<(String, u64)>,
+) -> Result<Json<Value>, Problem> {
+    let mut observations = all(&api, &endpoint).await?;
+    observations.retain(|observation| observation.get("id") == Some(&json!(id)));
+    observations.pop().map(Json).ok_or_else(|| RequestError::UnknownObservation.into())
+}
+
+/// Those that last, then the others.
+async fn all(api: &Api, endpoint: &str) -> Result<Vec<Value>, Problem> {
+    let intents = api.observations.intents(endpoint).await?;
+    let mut standing = api.server.observations(endpoint).await;
+    let mut observations = Vec::new();
+    for (id, intent) in &intents {
+        let stands = standing.iter().position(|(other, _)| other == id);
+        if let Some(at) = stands {
+            standing.remove(at);
+        }
+        let (state, reason) = match (stands, &intent.refused) {
+            (Some(_), _) => ("standing", None),
+            (None, Some(reason)) => ("refused", Some(reason)),
+            (None, None) => ("waiting", None),
+        };
+        observations.push(emit(*id, intent, state, reason));
+    }
+    for (ObservationId(id), paths) in standing {
+        let mut passing = json!({ "id": id, "lasting": false, "state": "standing", "reason": null });
+        if let Some(passing) = passing.as_object_mut() {
+            match paths.as_slice() {
+                [path] => passing.insert("path".to_owned(), json!(path.to_string())),
+                paths => passing.insert("paths".to_owned(), paths.iter().map(Path::to_string).collect()),
+            };
+        }
+        observations.push(passing);
+    }
+    Ok(observations)
+}
+
+fn emit(ObservationId(id): ObservationId, intent: &Intent, state: &str, reason: Option<&String>) -> Value {
+    let mut emitted = json!({
+        "id": id,
+        "lasting": true,
+        "state": state,
+        "reason": reason,
+        "attributes": intent.attributes,
+        "format": intent.format,
+        "since_ms": intent.since_ms,
+    });
+    if let Some(emitted) = emitted.as_object_mut() {
+        match &intent.what {
+            What::Path(path) => emitted.insert("path".to_owned(), json!(path)),
+            What::Paths(paths) => emitted.insert("paths".to_owned(), json!(paths)),
+        };
+    }
+    emitted
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ObserveBody {
+    path: Option<String>,
+    paths: Option<Vec<String>>,
+    format: Option<String>,
+    #[serde(default)]
+    attributes: Map<String, Value>,
+    #[serde(default = "yes")]
+    lasting: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Observe and Observe-Composite.
+pub(super) async fn observe(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Route(endpoint): Route<String>,
+    Asking(manner, Nothing {}): Asking<Nothing>,
+    Body(bytes): Body,
+) -> Result<Response, Problem> {
+    let body: ObserveBody = request::body(&bytes)?;
+    let format = request::format(body.format.as_deref())?;
+    let places = places(body.path, body.paths)?;
+    if body.lasting {
+        let mut intent = Intent::new(places, format, actor.0, now_ms());
+        for (name, value) in &body.attributes {
+            intent = intent.with_attribute(name, attribute(name, value)?);
+        }
+        return last(&api, &endpoint, intent, manner).await;
+    }
+    if !body.attributes.is_empty() {
+        return Err(Problem::invalid(
+            "attributes are for an observation that lasts: PUT them to …/attributes",
+        ));
+    }
+    let (path, operation) = match places {
+        Places::One(path) => (path, Operation::Observe { path, format }),
+        Places::Several(paths) => (Path::ROOT, Operation::ObserveComposite { paths, format }),
+    };
+    let asked = api.ask(&actor.0, &endpoint, operation, manner).await?;
+    Ok(respond(&endpoint, path, StatusCode::CREATED, asked))
+}
+
+fn places(path: Option<String>, paths: Option<Vec<String>>) -> Result<Places, Problem> {
+    let places = match (path, paths) {
+        (Some(path), None) => Places::One(request::path(&path)?),
+        (None, Some(paths)) => {
+            Places::Several(paths.iter().map(|path| request::path(path)).collect::<Result<_, _>>()?)
+        }
+        _ => {
+            return Err(Problem::invalid(
+                "what to observe: {\"path\": \"/3303/0/5700\"} or {\"paths\": [\"/3/0/9\", …]}",
+            ));
+        }
+    };
+    match &places {
+        Places::One(Path::ROOT) => Err(Problem::invalid("an Observe needs at least an object")),
+        Places::Several(paths) if !(1..=MOST_PLACES).contains(&paths.len()) => {
+            Err(Problem::invalid(format!("paths: 1 to {MOST_PLACES} places")))
+        }
+        _ => Ok(places),
+    }
+}
+
+fn attribute(name: &str, value: &Value) -> Result<serde_json::Number, Problem> {
+    if !ATTRIBUTES.contains(&name) {
+        return Err(Problem::invalid(format!("unknown attribute '{name}': {}", ATTRIBUTES.join(", "))));
+    }
+    let number =
+        value.as_number().ok_or_else(|| Problem::invalid(format!("attribute '{name}' is a number")))?;
+    if name.starts_with('p') || name.starts_with('e') {
+        let is_time = number.as_u64().is_some_and(|seconds| u32::try_from(seconds).is_ok());
+        if !is_time {
+            return Err(Problem::invalid(format!("attribute '{name}' is {number}: seconds, 0 or more")));
+        }
+    }
+    Ok(number.clone())
+}
+
+/// Keeps an intent, and asks the device if it listens.
+async fn last(api: &Api, endpoint: &str, intent: Intent, manner: Manner) -> Result<Response, Problem> {
+    let ask = api.asks_now(endpoint, manner).await?;
+    // To its end also when the caller goes away: what was refused is not kept.
+    let (path, name, own) = (intent.path(), endpoint.to_owned(), api.clone());
+    let whole = tokio::spawn(async move {
+        let added = own.observations.add(&name, intent.clone(), ask).await;
+        (added, intent)
+    });
+    let (added, intent) = whole.await.map_err(|_| Problem::internal())?;
+    match added? {
+        Added::Stands(id, content) => {
+            let mut answer = emit_answer(path, &Answer::Observing(id, content));
+            if let Some(answer) = answer.as_object_mut() {
+                answer.insert("lasting".to_owned(), json!(true));
+            }
+            Ok((StatusCode::CREATED, Json(answer)).into_response())
+        }
+        Added::Waits(id) => {
+            let location = format!("/api/v1/devices/{}/observations/{}", escaped(endpoint), id.0);
+            let answer = Json(emit(id, &intent, "waiting", None));
+            Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], answer).into_response())
+        }
+    }
+}
+
+impl From<NotAdded> for Problem {
+    fn from(error: NotAdded) -> Self {
+        match error {
+            NotAdded::Full(_) => Self::new(429, "Too many observations", error.to_string()),
+            NotAdded::Refused(error) => error.into(),
+            NotAdded::Store(error) => error.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CancelQuery {
+    id: u64,
+    timeout: Option<u64>,
+}
+
+/// Ends an observation: of a device that sleeps it is forgotten, and its next notification is answered with a Reset.
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    Route(endpoint): Route<String>,
+    Params(query): Params<CancelQuery>,
+) -> Result<StatusCode, Problem> {
+    let observation = ObservationId(query.id);
+    let timeout = request::timeout(query.timeout)?;
+    // To its end also when the caller goes away: it ends where it is kept, and at the device.
+    let (name, own) = (endpoint.clone(), api.clone());
+    let whole = tokio::spawn(async move { own.observations.remove(&name, observation, timeout).await });
+    if whole.await.map_err(|_| Problem::internal())?? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let is_registered = api.server.device(&endpoint).await.is_some();
+    if is_registered && !api.is_awake(&endpoint).await {
+        return match api.server.forget_observation(&endpoint, observation).await {
+            true => Ok(StatusCode::NO_CONTENT),
+            false => Err(RequestError::UnknownObservation.into()),
+        };
+    }
+    api.server.request(&endpoint, Operation::Cancel { observation }, timeout).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,147 @@
+//! What is to be observed, as it lies in the store: JSON, so that a later version reads it.
+
+use core::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Number};
+
+use crate::operation::Operation;
+use crate::queue::EPOCH;
+use crate::{ObservationId, Path};
+
+/// The names of the attributes that an observation may have (LwM2M Core 1.2.1 §5.1.2).
+pub(crate) const ATTRIBUTES: [&str; 7] = ["pmin", "pmax", "gt", "lt", "st", "epmin", "epmax"];
+
+/// A lasting observation: what is to be observed of a device, whenever it is registered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Fencing epoch of the node that wrote it; always 1 on the embedded store.
+    pub(crate) epoch: u64,
+    /// What is observed: one place, or several at once.
+    #[serde(flatten)]
+    pub(crate) what: What,
+    /// The content format to ask for.
+    pub(crate) format: Option<u16>,
+    /// What is written to each place before it is observed.
+    pub(crate) attributes: Map<String, serde_json::Value>,
+    /// Who asked for it, as in the audit log.
+    pub(crate) actor: Arc<str>,
+    /// When, in milliseconds since 1970.
+    pub(crate) since_ms: u64,
+    /// Why the device refused it the last time that it was asked.
+    pub(crate) refused: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum What {
+    Path(String),
+    Paths(Vec<String>),
+}
+
+impl Intent {
+    /// An intent of a place, or of several at once, that nobody was asked for yet.
+    #[must_use]
+    pub fn new(places: Places, format: Option<u16>, actor: Arc<str>, since_ms: u64) -> Self {
+        let what = match places {
+            Places::One(path) => What::Path(path.to_string()),
+            Places::Several(paths) => What::Paths(paths.iter().map(Path::to_string).collect()),
+        };
+        Self { epoch: EPOCH, what, format, attributes: Map::new(), actor, since_ms, refused: None }
+    }
+
+    /// The same with an attribute, of a name that an observation may have one of.
+    #[must_use]
+    pub fn with_attribute(mut self, name: &str, value: Number) -> Self {
+        self.attributes.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// What is asked of the device, one after the other; the last one observes. `None` when no version of the server wrote this.
+    pub(crate) fn operations(&self) -> Option<Vec<Operation>> {
+        let parse = |path: &String| path.parse::<Path>().ok();
+        let (paths, observe) = match &self.what {
+            What::Path(path) => {
+                let path = parse(path)?;
+                (vec![path], Operation::Observe { path, format: self.format })
+            }
+            What::Paths(paths) => {
+                let paths: Vec<Path> = paths.iter().map(parse).collect::<Option<_>>()?;
+                (paths.clone(), Operation::ObserveComposite { paths, format: self.format })
+            }
+        };
+        let mut attributes = String::new();
+        for (name, value) in &self.attributes {
+            let and = if attributes.is_empty() { "" } else { "&" };
+            // Writing to a string does not fail.
+            let _ = write!(attributes, "{and}{name}={value}");
+        }
+        let written = paths.into_iter().filter(|_| !attributes.is_empty());
+        let written = written.map(|path| Operation::WriteAttributes { path, attributes: attributes.clone() });
+        Some(written.chain([observe]).collect())
+    }
+
+    /// The place that its values are below.
+    pub(crate) fn path(&self) -> Path {
+        match &self.what {
+            What::Path(path) => path.parse().unwrap_or(Path::ROOT),
+            What::Paths(_) => Path::ROOT,
+        }
+    }
+}
+
+/// What is observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// One place.
+    One(Path),
+    /// Several, whose values come together (Observe-Composite).
+    Several(Vec<Path>),
+}
+
+/// What becomes of a stored intent.
+#[derive(Clone, Debug)]
+pub enum IntentChange {
+    /// It is removed.
+    Removed,
+    /// It is what it was before.
+    Restored(Intent),
+    /// The device refused it, and why; or did not.
+    Refused(Option<String>),
+}
+
+/// Intents of one device with their ids, in the order of these.
+pub type Intents = Vec<(ObservationId, Intent)>;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Path {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn attributes_are_written_to_each_place_before_it_is_observed() {
+        let places = Places::Several(vec![path("/3303/0/5700"), path("/3/0/9")]);
+        let intent = Intent::new(places, Some(112), "test".into(), 1)
+            .with_attribute("pmin", 10.into())
+            .with_attribute("gt", Number::from_f64(2.5).unwrap());
+        let stored = serde_json::to_vec(&intent).unwrap();
+        let intent: Intent = serde_json::from_slice(&stored).unwrap();
+        let attributes = "gt=2.5&pmin=10";
+        let write = |at| Operation::WriteAttributes { path: path(at), attributes: attributes.to_owned() };
+        let paths = vec![path("/3303/0/5700"), path("/3/0/9")];
+        let observe = Operation::ObserveComposite { paths, format: Some(112) };
+        assert_eq!(intent.operations().unwrap(), [write("/3303/0/5700"), write("/3/0/9"), observe]);
+        assert_eq!(intent.path(), Path::ROOT);
+
+        let one = Intent::new(Places::One(path("/3/0/9")), None, "test".into(), 1);
+        let observe = Operation::Observe { path: path("/3/0/9"), format: None };
+        assert_eq!((one.operations().unwrap(), one.path()), (vec![observe], path("/3/0/9")));
+        let broken = Intent { what: What::Path("/x".to_owned()), ..one };
+        assert_eq!(broken.operations(), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! Lasting observations: what is to be observed of each device.
+//!
+//! Invariant: an id that was given out is given to no other observation, whatever becomes of it.
+
+use std::sync::Arc;
+
+use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+
+use super::StoreError;
+use super::redb::{META, RedbStore};
+use crate::ObservationId;
+use crate::observations::{Intent, IntentChange, Intents};
+use crate::queue::EPOCH;
+
+/// (endpoint, id) → intent.
+const INTENTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("observations");
+/// The entry of [`META`] with the last id that was given out.
+const LAST: &str = "last observation";
+
+impl RedbStore {
+    pub(super) fn open_observations(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        self.fits(transaction.open_table(INTENTS)).map(drop)
+    }
+
+    pub(super) fn read_intents(&self, endpoint: &str) -> Result<Intents, StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let table = self.fits(transaction.open_table(INTENTS))?;
+        let mut intents = Intents::new();
+        for entry in self.fits(table.range((endpoint, 0)..=(endpoint, u64::MAX)))? {
+            let (key, intent) = self.fits(entry)?;
+            let id = ObservationId(key.value().1);
+            intents.push((id, self.intent(endpoint, id, intent.value())?));
+        }
+        Ok(intents)
+    }
+
+    pub(super) fn insert_intent(
+        &self,
+        endpoint: &str,
+        intent: &Intent,
+        most: usize,
+    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError> {
+        let transaction = self.begin()?;
+        let inserted = {
+            let mut table = self.fits(transaction.open_table(INTENTS))?;
+            let (mut count, mut same) = (0_usize, None);
+            for entry in self.fits(table.range((endpoint, 0)..=(endpoint, u64::MAX)))? {
+                let (key, known) = self.fits(entry)?;
+                let id = ObservationId(key.value().1);
+                let known = self.intent(endpoint, id, known.value())?;
+                count = count.saturating_add(1);
+                if known.epoch > EPOCH {
+                    return Err(StoreError::Fenced);
+                }
+                if known.what == intent.what {
+                    same = Some((id, known));
+                }
+            }
+            let (id, former) = match same {
+                Some((id, known)) => (id, Some(known)),
+                None if count >= most => return Ok(None),
+                None => (self.next_id(&transaction)?, None),
+            };
+            self.fits(table.insert((endpoint, id.0), self.emit(intent)?.as_slice()))?;
+            (id, former)
+        };
+        self.fits(transaction.commit())?;
+        Ok(Some(inserted))
+    }
+
+    fn next_id(&self, transaction: &WriteTransaction) -> Result<ObservationId, StoreError> {
+        let mut meta = self.fits(transaction.open_table(META))?;
+        let last = self.fits(meta.get(LAST))?.map(|last| <[u8; 8]>::try_from(last.value()));
+        let last = match last {
+            None => 0,
+            Some(Ok(last)) => u64::from_be_bytes(last),
+            Some(Err(_)) => return Err(self.corrupt("the last id of an observation is no number")),
+        };
+        let id = ObservationId(last.saturating_add(1));
+        if !id.is_lasting() {
+            return Err(self.corrupt("as many observations were wanted as have a number"));
+        }
+        self.fits(meta.insert(LAST, id.0.to_be_bytes().as_slice()))?;
+        Ok(id)
+    }
+
+    pub(super) fn change_intents(
+        &self,
+        changes: &[(Arc<str>, ObservationId, IntentChange)],
+    ) -> Result<usize, StoreError> {
+        let transaction = self.begin()?;
+        let mut changed = 0_usize;
+        {
+            let mut table = self.fits(transaction.open_table(INTENTS))?;
+            for (endpoint, id, change) in changes {
+                let key = (&**endpoint, id.0);
+                let known = self.fits(table.get(key))?.map(|known| known.value().to_vec());
+                // It was removed meanwhile.
+                let Some(known) = known else { continue };
+                let mut known = self.intent(endpoint, *id, &known)?;
+                if known.epoch > EPOCH {
+                    return Err(StoreError::Fenced);
+                }
+                match change {
+                    IntentChange::Removed => drop(self.fits(table.remove(key))?),
+                    IntentChange::Restored(former) => {
+                        self.fits(table.insert(key, self.emit(former)?.as_slice()))?;
+                    }
+                    IntentChange::Refused(why) => {
+                        known.refused.clone_from(why);
+                        self.fits(table.insert(key, self.emit(&known)?.as_slice()))?;
+                    }
+                }
+                changed = changed.saturating_add(1);
+            }
+        }
+        self.fits(transaction.commit())?;
+        Ok(changed)
+    }
+
+    pub(super) fn read_observed(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<str>>, StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let table = self.fits(transaction.open_table(INTENTS))?;
+        let mut devices: Vec<Arc<str>> = Vec::new();
+        while devices.len() < limit {
+            let last = devices.last().map(|last| &**last).or(after);
+            // Ids end before it.
+            let mut next = match last {
+                Some(last) => self.fits(table.range((last, u64::MAX)..))?,
+                None => self.fits(table.iter())?,
+            };
+            let Some(entry) = next.next() else { break };
+            let device = self.fits(entry)?.0.value().0.into();
+            devices.push(device);
+        }
+        Ok(devices)
+    }
+
+    fn intent(
+        &self,
+        endpoint: &str,
+        ObservationId(id): ObservationId,
+        bytes: &[u8],
+    ) -> Result<Intent, StoreError> {
+        self.parse(&format!("observation {id} of {endpoint}"), bytes)
+    }
+}
