@@ -344,17 +344,9 @@ mod tests {
             [(5700, None, Value::Float(1.0))]
         );
         let several = json!({ "instance": 1, "resources": { "0": { "values": { "1": "b", "0": "a" } } } });
-        assert_eq!(
-            parse_create(&types(), 16, &several).unwrap(),
-            (
-                Some(1),
-                ["a", "b"]
-                    .into_iter()
-                    .zip(0..)
-                    .map(|(text, at)| (0, Some(at), Value::String(text.into())))
-                    .collect()
-            )
-        );
+        let texts =
+            ["a", "b"].into_iter().zip(0..).map(|(text, at)| (0, Some(at), Value::String(text.into())));
+        assert_eq!(parse_create(&types(), 16, &several).unwrap(), (Some(1), texts.collect::<Vec<_>>()));
     }
 
     #[test]

@@ -162,7 +162,7 @@ mod tests {
             .collect();
         let text = table(&outcomes);
         for line in [
-            "1.1-int-0     Client Initiated Bootstrap               1.5 s  pass",
+            "1.1-int-0     Client Initiated Bootstrap                1.5 s  pass",
             "       expected: lt=20",
             "       seen:     POST /rd?lt=30",
             "       client:   it printed this",
