@@ -176,7 +176,7 @@ fn values_are_shown_where_they_belong_both_ways() {
 fn secrets_of_other_objects_are_withheld_wherever_they_come() {
     // WLAN: the name of the network and the phrase.
     let wlan = b"\xc4\x05home\xc6\x12phrase";
-    let name = (Path::resource(12, 0, 5), Some(Value::Opaque(b"home".to_vec())));
+    let name = (Path::resource(12, 0, 5), Some(Value::String("home".to_owned())));
     let phrase = (Path::resource(12, 0, 18), None);
     assert_eq!(read("/12/0", Code::CONTENT, &[TLV], wlan), Payload::Values([name, phrase].into()));
     // What cannot be read, one block of several, and a text that may quote what was written.
