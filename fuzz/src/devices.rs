@@ -174,11 +174,11 @@ impl World {
             4 => {
                 let text = String::from_utf8_lossy(script.bytes()?).into_owned();
                 let values = vec![(path, lwm2m_server::Value::String(text))];
-                Operation::Write { path, mode: WriteMode::Update, values }
+                Operation::Write { path, mode: WriteMode::Update, values, format }
             }
             5 => {
                 let value = lwm2m_server::Value::Integer(i64::from(script.byte()?));
-                Operation::Write { path, mode: WriteMode::Replace, values: vec![(path, value)] }
+                Operation::Write { path, mode: WriteMode::Replace, values: vec![(path, value)], format }
             }
             6 => Operation::Execute { path, arguments: "0='a',1".to_owned() },
             7 => Operation::Discover { path, depth: None },
@@ -188,6 +188,7 @@ impl World {
                 path,
                 mode: WriteMode::Replace,
                 values: vec![(path, lwm2m_server::Value::Opaque(vec![7; 1500]))],
+                format,
             },
             11 => Operation::ReadComposite { paths: vec![path, Path::resource(3, 0, 0)], format },
             12 => Operation::ObserveComposite { paths: vec![Path::object(1), path], format },
