@@ -10,7 +10,9 @@
 //! `?expires=` say nothing here. With `"lasting": false` it stands until the device registers again, and is queued as any request.
 //!
 //! An observation of the list is `standing`, or it is `waiting` for its device, or `refused` with the device's `reason`, and is asked
-//! again when that registers the next time.
+//! again when that registers the next time. Of the same place there is one: another format or other attributes take the place of what
+//! was wanted before, under the same id, and attributes that are left out are unset at the device. While they wait the former ones go
+//! on.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -67,9 +69,10 @@ async fn all(api: &Api, endpoint: &str) -> Result<Vec<Value>, Problem> {
             standing.remove(at);
         }
         let (state, reason) = match (stands, &intent.refused) {
-            (Some(_), _) => ("standing", None),
-            (None, Some(reason)) => ("refused", Some(reason)),
-            (None, None) => ("waiting", None),
+            // What stands may be the former one still.
+            (Some(_), _) if intent.unset.is_none() => ("standing", None),
+            (_, Some(reason)) => ("refused", Some(reason)),
+            (_, None) => ("waiting", None),
         };
         observations.push(emit(*id, intent, state, reason));
     }

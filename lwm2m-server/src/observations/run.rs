@@ -167,7 +167,7 @@ impl Run {
             Event::ObservationEnded { endpoint, observation, reason, by_device: true }
                 if observation.is_lasting() =>
             {
-                self.changes.push((endpoint, observation, IntentChange::Refused(Some(reason))));
+                self.changes.push((endpoint, observation, IntentChange::Ended(reason)));
             }
             _ => {}
         }
@@ -227,26 +227,35 @@ async fn look(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, effor
     let standing = server.observations(endpoint).await;
     let is_missing = |id: &ObservationId, intent: &Intent| {
         let is_meant = effort == Effort::All || intent.refused.is_none();
-        is_meant && standing.iter().all(|(other, _)| other != id)
+        is_meant && (intent.unset.is_some() || standing.iter().all(|(other, _)| other != id))
     };
-    for (id, intent) in intents.into_iter().filter(|(id, intent)| is_missing(id, intent)) {
-        let is_first = looked.changes.is_empty() && looked.told.is_empty();
-        if is_first && !device.is_awake(now_ms()) {
+    let missing = intents.into_iter().filter(|(id, intent)| is_missing(id, intent));
+    for (index, (id, intent)) in missing.enumerate() {
+        // Who has answered the first one listens.
+        if index == 0 && !device.is_awake(now_ms()) {
             looked.is_waiting = true;
             break;
         }
         match establish(server, endpoint, id, &intent, DEFAULT_TIMEOUT).await {
             Ok(content) => {
-                if !is_there(&store, endpoint, id).await {
-                    withdraw(server, endpoint, id, DEFAULT_TIMEOUT).await;
-                    // The same place may be wanted under another id by now, which this has just taken away from it.
-                    looked.is_waiting = true;
-                    continue;
+                let path = intent.path();
+                match wanted(&store, endpoint, id).await {
+                    Some(None) => {
+                        withdraw(server, endpoint, id, DEFAULT_TIMEOUT).await;
+                        // The same place may be wanted under another id by now, which this has just taken away from it.
+                        looked.is_waiting = true;
+                        continue;
+                    }
+                    Some(Some(version)) if version != intent.version => {
+                        looked.is_waiting = true;
+                        looked.changes.push((id, IntentChange::Stands(intent)));
+                    }
+                    _ if intent.refused.is_some() || intent.unset.is_some() => {
+                        looked.changes.push((id, IntentChange::Stands(intent)));
+                    }
+                    _ => {}
                 }
-                if intent.refused.is_some() {
-                    looked.changes.push((id, IntentChange::Refused(None)));
-                }
-                let (endpoint, path) = (Arc::clone(endpoint), intent.path());
+                let endpoint = Arc::clone(endpoint);
                 looked
                     .told
                     .push(Event::ObservationStands { endpoint: Arc::clone(&endpoint), observation: id });
@@ -257,7 +266,7 @@ async fn look(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, effor
             Err(error) if is_refusal(&error) => {
                 let reason = error.to_string();
                 if intent.refused.as_ref() != Some(&reason) {
-                    looked.changes.push((id, IntentChange::Refused(Some(reason.clone()))));
+                    looked.changes.push((id, IntentChange::Refused(intent, reason.clone())));
                 }
                 let endpoint = Arc::clone(endpoint);
                 looked.told.push(Event::ObservationRefused { endpoint, observation: id, reason });
@@ -279,9 +288,11 @@ async fn read(store: &Arc<dyn Store>, endpoint: &Arc<str>) -> Option<Intents> {
     read.map_err(|error| tracing::error!(%error, %endpoint, "what is to be observed cannot be read")).ok()
 }
 
-/// Whether an observation is still wanted. That it is not known now, whatever the reason, is found out again.
-async fn is_there(store: &Arc<dyn Store>, endpoint: &Arc<str>, id: ObservationId) -> bool {
-    read(store, endpoint).await.is_none_or(|intents| intents.iter().any(|(other, _)| *other == id))
+/// What is wanted under an id, if anything still is. That it is not known now, whatever the reason, is found out again.
+#[expect(clippy::option_option, reason = "used once")]
+async fn wanted(store: &Arc<dyn Store>, endpoint: &Arc<str>, id: ObservationId) -> Option<Option<u64>> {
+    let intents = read(store, endpoint).await?;
+    Some(intents.into_iter().find(|(other, _)| *other == id).map(|(_, intent)| intent.version))
 }
 
 /// Writes the attributes of an observation and observes; answers the first values.
@@ -321,4 +332,38 @@ pub(super) const fn is_refusal(error: &RequestError) -> bool {
             | RequestError::Malformed(_)
             | RequestError::UnknownObservation
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Added;
+    use super::super::scripted::{NAME, Scripted, observe, wanted, willing, write};
+
+    const PLACE: &str = "/3303/0/5700";
+
+    #[tokio::test]
+    async fn what_takes_the_place_of_one_that_stands_is_asked_when_its_device_is_heard() {
+        let mut device = Scripted::start(willing);
+        let added = device.add(wanted(PLACE, &[("pmin", 10)])).await;
+        let Ok(Added::Stands(id, _)) = added else { unreachable!("{added:?}") };
+        for operation in [write(PLACE, "pmin=10"), observe(PLACE)] {
+            assert_eq!(device.asked().await, operation);
+        }
+        device.sleeps(true);
+        let added = device.observations.add(NAME, wanted(PLACE, &[("gt", 60)]), None);
+        assert!(matches!(added.await, Ok(Added::Waits(same)) if same == id));
+        device.sleeps(false);
+        device.updates();
+        for operation in [write(PLACE, "gt=60&pmin"), observe(PLACE)] {
+            assert_eq!(device.asked().await, operation);
+        }
+        assert_eq!([device.told().await, device.told().await], ["1 stands", "1 notified"]);
+        // It is written that it stands: the next one that is asked is another one.
+        while device.intents().iter().any(|intent| intent.unset.is_some()) {
+            tokio::task::yield_now().await;
+        }
+        device.updates();
+        assert!(matches!(device.add(wanted("/3/0/9", &[])).await, Ok(Added::Stands(..))));
+        assert_eq!(device.asked().await, observe("/3/0/9"));
+    }
 }

@@ -9,7 +9,7 @@ use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTran
 use super::StoreError;
 use super::redb::{META, RedbStore};
 use crate::ObservationId;
-use crate::observations::{Intent, IntentChange, Intents};
+use crate::observations::{Intent, IntentChange, Intents, Wanted};
 use crate::queue::EPOCH;
 
 /// (endpoint, id) → intent.
@@ -39,7 +39,7 @@ impl RedbStore {
         endpoint: &str,
         intent: &Intent,
         most: usize,
-    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError> {
+    ) -> Result<Option<Wanted>, StoreError> {
         let transaction = self.begin()?;
         let inserted = {
             let mut table = self.fits(transaction.open_table(INTENTS))?;
@@ -56,13 +56,15 @@ impl RedbStore {
                     same = Some((id, known));
                 }
             }
-            let (id, former) = match same {
-                Some((id, known)) => (id, Some(known)),
+            let wanted = match same {
+                Some((id, former)) => {
+                    Wanted { id, intent: intent.clone().instead_of(&former), former: Some(former) }
+                }
                 None if count >= most => return Ok(None),
-                None => (self.next_id(&transaction)?, None),
+                None => Wanted { id: self.next_id(&transaction)?, intent: intent.clone(), former: None },
             };
-            self.fits(table.insert((endpoint, id.0), self.emit(intent)?.as_slice()))?;
-            (id, former)
+            self.fits(table.insert((endpoint, wanted.id.0), self.emit(&wanted.intent)?.as_slice()))?;
+            wanted
         };
         self.fits(transaction.commit())?;
         Ok(Some(inserted))
@@ -101,15 +103,30 @@ impl RedbStore {
                 if known.epoch > EPOCH {
                     return Err(StoreError::Fenced);
                 }
-                match change {
-                    IntentChange::Removed => drop(self.fits(table.remove(key))?),
-                    IntentChange::Restored(former) => {
-                        self.fits(table.insert(key, self.emit(former)?.as_slice()))?;
+                let is_known = |asked: &Intent| asked.version == known.version;
+                let next = match change {
+                    IntentChange::Removed => None,
+                    IntentChange::Undone(asked, former) if is_known(asked) => {
+                        former.clone().map(|former| former.instead_of(&known))
                     }
-                    IntentChange::Refused(why) => {
-                        known.refused.clone_from(why);
-                        self.fits(table.insert(key, self.emit(&known)?.as_slice()))?;
+                    IntentChange::Stands(asked) if is_known(asked) => {
+                        (known.refused, known.unset) = (None, None);
+                        Some(known)
                     }
+                    IntentChange::Stands(asked) => Some(known.instead_of(asked)),
+                    IntentChange::Refused(asked, why) if is_known(asked) => {
+                        known.refused = Some(why.clone());
+                        Some(known)
+                    }
+                    IntentChange::Ended(why) if known.unset.is_none() => {
+                        known.refused = Some(why.clone());
+                        Some(known)
+                    }
+                    IntentChange::Undone(..) | IntentChange::Refused(..) | IntentChange::Ended(_) => continue,
+                };
+                match next {
+                    Some(next) => drop(self.fits(table.insert(key, self.emit(&next)?.as_slice()))?),
+                    None => drop(self.fits(table.remove(key))?),
                 }
                 changed = changed.saturating_add(1);
             }
