@@ -16,9 +16,10 @@ use crate::store::{RedbStore, Sealer, Store};
 use crate::{Event, Path};
 
 /// What it answers; `None` is no answer.
-pub(super) type Script = fn(&Operation) -> Option<Result<Answer, RequestError>>;
+type Script = Box<dyn Fn(&Operation) -> Option<Result<Answer, RequestError>> + Send>;
 
 pub(super) const NAME: &str = "meter";
+pub(super) const PLACE: &str = "/3303/0/5700";
 
 pub(super) struct Scripted {
     pub(super) observations: Observations,
@@ -56,7 +57,9 @@ pub(super) fn write(path: &str, attributes: &str) -> Operation {
 }
 
 impl Scripted {
-    pub(super) fn start(script: Script) -> Self {
+    pub(super) fn start(
+        script: impl Fn(&Operation) -> Option<Result<Answer, RequestError>> + Send + 'static,
+    ) -> Self {
         let sealer = Sealer::new(&[1; 32], "test").expect("a key");
         let store = Arc::new(RedbStore::in_memory(sealer).expect("a store"));
         let (calls, mut called) = mpsc::channel(16);
@@ -64,7 +67,7 @@ impl Scripted {
         let server = Server::new([calls].into(), Arc::new(Shared::new()), events, broadcast::channel(1).0);
         let (tell, asked) = mpsc::unbounded_channel();
         let is_awake = Arc::new(AtomicBool::new(true));
-        let script = Arc::new(Mutex::new(script));
+        let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(script)));
         let (awake, answers) = (Arc::clone(&is_awake), Arc::clone(&script));
         tokio::spawn(async move {
             let (mut standing, mut unanswered) = (BTreeSet::new(), Vec::new());
@@ -100,21 +103,28 @@ impl Scripted {
         Self { observations, store, events: heard, asked, server, is_awake, script }
     }
 
-    pub(super) fn answers(&self, script: Script) {
-        *self.script.lock().unwrap_or_else(PoisonError::into_inner) = script;
+    pub(super) fn answers(
+        &self,
+        script: impl Fn(&Operation) -> Option<Result<Answer, RequestError>> + Send + 'static,
+    ) {
+        *self.script.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(script);
     }
 
     pub(super) fn sleeps(&self, is_asleep: bool) {
         self.is_awake.store(!is_asleep, Ordering::Relaxed);
     }
 
-    /// It registers, is heard, or ends something.
-    pub(super) fn tell(&self, event: Event) {
-        self.server.tell(event);
+    pub(super) fn updates(&self) {
+        self.server.tell(Event::Updated { endpoint: NAME.into() });
     }
 
-    pub(super) fn updates(&self) {
-        self.tell(Event::Updated { endpoint: NAME.into() });
+    /// It ends the first observation.
+    pub(super) async fn ends(&self, code: (u8, u8)) {
+        let observation = ObservationId(1);
+        self.server.forget_observation(NAME, observation).await;
+        let endpoint = NAME.into();
+        let reason = String::new();
+        self.server.tell(Event::ObservationEnded { endpoint, observation, reason, code: Some(code) });
     }
 
     pub(super) async fn add(&self, intent: Intent) -> Result<Added, NotAdded> {
