@@ -48,15 +48,20 @@ pub(crate) enum What {
     Paths(Vec<String>),
 }
 
+impl From<&Places> for What {
+    fn from(places: &Places) -> Self {
+        match places {
+            Places::One(path) => Self::Path(path.to_string()),
+            Places::Several(paths) => Self::Paths(paths.iter().map(Path::to_string).collect()),
+        }
+    }
+}
+
 impl Intent {
     /// An intent of a place, or of several at once, that nobody was asked for yet.
     #[must_use]
     pub fn new(places: Places, format: Option<u16>, actor: Arc<str>, since_ms: u64) -> Self {
-        let what = match places {
-            Places::One(path) => What::Path(path.to_string()),
-            Places::Several(paths) => What::Paths(paths.iter().map(Path::to_string).collect()),
-        };
-        let attributes = Map::new();
+        let (what, attributes) = (What::from(&places), Map::new());
         Self {
             epoch: EPOCH,
             what,
@@ -98,20 +103,30 @@ impl Intent {
                 (paths.clone(), Operation::ObserveComposite { paths, format: self.format })
             }
         };
-        let mut attributes = String::new();
-        for (name, value) in &self.attributes {
-            let and = if attributes.is_empty() { "" } else { "&" };
-            // Writing to a string does not fail.
-            let _ = write!(attributes, "{and}{name}={value}");
-        }
+        let mut attributes = self.attributes();
         // LwM2M Core 1.2.1 §5.1.2: a name without a value unsets it.
         for name in self.unset.iter().flatten() {
             let and = if attributes.is_empty() { "" } else { "&" };
+            // Writing to a string does not fail.
             let _ = write!(attributes, "{and}{name}");
         }
         let written = paths.into_iter().filter(|_| !attributes.is_empty());
         let written = written.map(|path| Operation::WriteAttributes { path, attributes: attributes.clone() });
         Some(written.chain([observe]).collect())
+    }
+
+    fn attributes(&self) -> String {
+        let each = self.attributes.iter().map(|(name, value)| format!("{name}={value}"));
+        each.collect::<Vec<_>>().join("&")
+    }
+
+    /// What it is, for the audit log.
+    pub(crate) fn described(&self) -> String {
+        let places = match &self.what {
+            What::Path(path) => path.clone(),
+            What::Paths(paths) => paths.join(", "),
+        };
+        format!("{places} {}", self.attributes()).trim_end().to_owned()
     }
 
     /// The place that its values are below.
@@ -136,10 +151,24 @@ pub enum Places {
 /// that is wanted in its place by now.
 #[derive(Clone, Debug)]
 pub enum IntentChange {
-    /// It is removed.
-    Removed,
-    /// The device refused the first one at once: there is the other one again, or none.
-    Undone(Intent, Option<Intent>),
+    /// Somebody removed it.
+    Removed {
+        /// Who, as in the audit log.
+        actor: Arc<str>,
+        /// When, in milliseconds since 1970.
+        now_ms: u64,
+    },
+    /// The device refused it at once: there is the former one again, or none.
+    Undone {
+        /// What was asked.
+        asked: Intent,
+        /// What was wanted before.
+        former: Option<Intent>,
+        /// Why.
+        why: String,
+        /// When, in milliseconds since 1970.
+        now_ms: u64,
+    },
     /// It stands at the device. Where another one is wanted by now, that one is to be asked for again.
     Stands(Intent),
     /// The device refused it, and why.

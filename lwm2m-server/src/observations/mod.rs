@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::api::now_ms;
 use crate::operation::{Content, ObservationId, RequestError};
 use crate::server::Server;
 use crate::store::{Store, StoreError};
@@ -140,7 +141,8 @@ impl Observations {
                 }
                 Err(error) if run::is_refusal(&error) => {
                     let is_restored = former.is_some();
-                    let change = IntentChange::Undone(intent, former);
+                    let (asked, why, now_ms) = (intent, error.to_string(), now_ms());
+                    let change = IntentChange::Undone { asked, former, why, now_ms };
                     self.change(&name, id, change).await.map_err(NotAdded::Store)?;
                     if is_restored {
                         // The device may have taken the attributes of the one that it refused.
@@ -162,20 +164,23 @@ impl Observations {
     }
 
     /// Takes an intent out, then ends its observation; of a device that sleeps or does not answer within `timeout` it is forgotten, and
-    /// its next notification is answered with a Reset (RFC 7641 §3.6). `false` when there is none.
+    /// its next notification is answered with a Reset (RFC 7641 §3.6). `actor` is who wants it, as in the audit log. `false` when there
+    /// is none.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn remove(
         &self,
+        actor: Arc<str>,
         endpoint: &str,
         id: ObservationId,
         timeout: Duration,
     ) -> Result<bool, StoreError> {
-        let is_removed = self.change(&endpoint.into(), id, IntentChange::Removed).await?;
+        let is_removed =
+            self.change(&endpoint.into(), id, IntentChange::Removed { actor, now_ms: now_ms() }).await?;
         if is_removed && self.stands(endpoint, id).await {
             let device = self.server.device(endpoint).await;
-            if device.is_some_and(|device| device.is_awake(crate::api::now_ms())) {
+            if device.is_some_and(|device| device.is_awake(now_ms())) {
                 run::withdraw(&self.server, endpoint, id, timeout).await;
             } else {
                 self.server.forget_observation(endpoint, id).await;

@@ -66,7 +66,7 @@ pub trait Store: Send + Sync {
     /// When a record cannot be read.
     fn devices(&self) -> Result<Vec<Device>, StoreError>;
 
-    /// Writes one change, durably, before it returns.
+    /// Writes one change, durably, before it returns. A device that is decommissioned loses its lasting observations with it.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when another version is stored, [`StoreError::Fenced`] when a newer epoch is; in both
@@ -157,7 +157,7 @@ pub trait Store: Send + Sync {
     /// When one cannot be read.
     fn observations_of(&self, endpoint: &str) -> Result<Intents, StoreError>;
 
-    /// Stores a lasting observation, durably, before it returns; it takes the place of one of the same place. `None` when the device has
+    /// Stores a lasting observation with its audit row, durably, before it returns; it takes the place of one of the same place. `None` when the device has
     /// `most` of them.
     ///
     /// # Errors
@@ -169,7 +169,7 @@ pub trait Store: Send + Sync {
         most: usize,
     ) -> Result<Option<Wanted>, StoreError>;
 
-    /// Changes lasting observations, durably, before it returns how many of them it has changed: all or none.
+    /// Changes lasting observations, with an audit row for what somebody did, durably, before it returns how many of them it has changed: all or none.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when one was written by a newer epoch, or when they cannot be written.

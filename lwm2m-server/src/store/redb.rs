@@ -279,6 +279,9 @@ impl Store for RedbStore {
             }
         }
         self.append(&transaction, change.actor, change.now_ms, Some(endpoint), change.happened)?;
+        if device.is_decommissioned() {
+            self.remove_intents(&transaction, change.actor, change.now_ms, endpoint)?;
+        }
         self.fits(transaction.commit())
     }
 
