@@ -313,7 +313,6 @@ async fn read(store: &Arc<dyn Store>, endpoint: &Arc<str>) -> Option<Intents> {
 }
 
 /// What is wanted under an id, if anything still is. That it is not known now, whatever the reason, is found out again.
-#[expect(clippy::option_option, reason = "used once")]
 async fn wanted(store: &Arc<dyn Store>, endpoint: &Arc<str>, id: ObservationId) -> Option<Option<u64>> {
     let intents = read(store, endpoint).await?;
     Some(intents.into_iter().find(|(other, _)| *other == id).map(|(_, intent)| intent.version))
