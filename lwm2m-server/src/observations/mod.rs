@@ -116,7 +116,9 @@ impl Observations {
     /// takes the place of the former one, and has its id.
     ///
     /// # Errors
-    /// When the device refuses: then all is as it was before, unless somebody has wanted the place otherwise meanwhile. When it does not answer, the observation waits.
+    /// When the device refuses: then all is as it was before, unless somebody has wanted the place otherwise
+    /// meanwhile. When it does not answer,
+    /// the observation waits.
     pub async fn add(
         &self,
         endpoint: &str,

@@ -157,8 +157,8 @@ pub trait Store: Send + Sync {
     /// When one cannot be read.
     fn observations_of(&self, endpoint: &str) -> Result<Intents, StoreError>;
 
-    /// Stores a lasting observation with its audit row, durably, before it returns; it takes the place of one of the same place. `None` when the device has
-    /// `most` of them.
+    /// Stores a lasting observation with its audit row, durably, before it returns; it takes the place of one of the same place.
+    /// `None` when the device has `most` of them.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when one of the device was written by a newer epoch, or when it cannot be written.
@@ -169,7 +169,8 @@ pub trait Store: Send + Sync {
         most: usize,
     ) -> Result<Option<Wanted>, StoreError>;
 
-    /// Changes lasting observations, with an audit row for what somebody did, durably, before it returns how many of them it has changed: all or none.
+    /// Changes lasting observations, with an audit row for what somebody did, durably, before it returns how many of them it
+    /// has changed: all or none.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when one was written by a newer epoch, or when they cannot be written.
