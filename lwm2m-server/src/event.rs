@@ -81,8 +81,8 @@ pub enum Event {
         observation: ObservationId,
         /// Why.
         reason: String,
-        /// Whether the device ended it, whose registration goes on.
-        by_device: bool,
+        /// The code that the device ended it with, as class and detail; its registration goes on. `None` when something else ended it.
+        code: Option<(u8, u8)>,
     },
     /// A [lasting observation](crate::observations) stands at its device again.
     ObservationStands {

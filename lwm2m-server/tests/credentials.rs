@@ -11,7 +11,7 @@ use lwm2m_server::credentials::{
     Authenticated, Command, Credentials, Device, Discovered, Enrol, EnrolAccount, Fact, Happened, Identity,
     Kept, Key, KeyMaterial, Mode, Phase, Refusal, Role, Rotate, Setting, Settings, State, TriggerAnswer,
 };
-use lwm2m_server::observations::{Intent, IntentChange, Intents};
+use lwm2m_server::observations::{Intent, IntentChange, Intents, Wanted};
 use lwm2m_server::store::{
     AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord,
 };
@@ -564,7 +564,7 @@ impl Store for Failing {
         endpoint: &str,
         intent: &Intent,
         most: usize,
-    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError> {
+    ) -> Result<Option<Wanted>, StoreError> {
         self.inner.add_observation(endpoint, intent, most)
     }
     fn change_observations(

@@ -14,7 +14,7 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::driver;
 use lwm2m_server::endpoint::Addresses;
-use lwm2m_server::observations::{Intent, IntentChange, Intents};
+use lwm2m_server::observations::{Intent, IntentChange, Intents, Wanted};
 use lwm2m_server::queue::{Limits, Queue, Queued};
 use lwm2m_server::store::{
     AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord,
@@ -154,7 +154,7 @@ impl Store for Broken {
         endpoint: &str,
         intent: &Intent,
         most: usize,
-    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError> {
+    ) -> Result<Option<Wanted>, StoreError> {
         self.0.add_observation(endpoint, intent, most)
     }
 

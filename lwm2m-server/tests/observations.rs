@@ -227,6 +227,10 @@ fn a_device_that_reboots_is_observed_again_and_one_that_updates_is_not() {
         events.until("notification", |told| told["observation"] == id);
     }
 
+    // Ended by whoever wants it for a while, it would be gone.
+    let (status, answer) = post(&served, "one", &json!({ "path": "/3303/0/5700", "lasting": false }));
+    assert_eq!(status, 409, "{answer}");
+    assert!(answer["detail"].as_str().unwrap().starts_with(&format!("observation {id} ")), "{answer}");
     // One that does not last is gone with the registration.
     let (status, passing) = post(&served, "one", &json!({ "path": "/3303/0/5701", "lasting": false }));
     assert_eq!((status, states(&served.client, "one").len()), (201, 2), "{passing}");

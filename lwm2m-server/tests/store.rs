@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use lwm2m_server::credentials::{Device, Happened, Kept, Key, Role};
-use lwm2m_server::observations::{Intent, IntentChange, Places};
+use lwm2m_server::credentials::{Device, Happened, HoldKind, Kept, Key, Role};
+use lwm2m_server::observations::{Intent, IntentChange, Places, Wanted};
 use lwm2m_server::queue::{Head, State};
 use lwm2m_server::store::{Change, RedbStore, RequestChange, Sealer, Store, StoreError};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -147,36 +147,116 @@ fn intent(path: &str) -> Intent {
     Intent::new(Places::One(path.parse().unwrap()), None, "test".into(), 1)
 }
 
+fn removed() -> IntentChange {
+    IntentChange::Removed { actor: "token:b".into(), now_ms: 2 }
+}
+
+fn undone(asked: Intent, former: Option<Intent>) -> IntentChange {
+    IntentChange::Undone { asked, former, why: "the device answered 4.04".to_owned(), now_ms: 3 }
+}
+
+#[test]
+fn what_somebody_does_to_a_lasting_observation_is_in_the_audit_log() {
+    let store = RedbStore::in_memory(sealer(1)).unwrap();
+    let wanted = intent("/3/0/9").with_attribute("pmin", 10.into());
+    let first = store.add_observation("a", &wanted, 2).unwrap().unwrap();
+    let second = store.add_observation("a", &intent("/3/0/9"), 2).unwrap().unwrap();
+    let change = |change| store.change_observations(&[("a".into(), first.id, change)]).unwrap();
+    assert_eq!(change(undone(second.intent, second.former)), 1);
+    assert_eq!(change(removed()), 1);
+    assert_eq!(change(removed()), 0, "there is none");
+    let rows = store.audit(Some("a"), None, 9).unwrap();
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {} {}, {}", row.time_ms, row.actor, row.what, row.detail))
+        .collect();
+    let refused = "3 device observation refused, observation 1: /3/0/9: the device answered 4.04";
+    assert_eq!(
+        rows,
+        [
+            "1 test observation added, observation 1: /3/0/9 pmin=10",
+            "1 test observation replaced, observation 1: /3/0/9",
+            refused,
+            "2 token:b observation removed, observation 1: /3/0/9 pmin=10",
+        ]
+    );
+    store.verify_audit().unwrap();
+}
+
+#[test]
+fn a_device_that_is_decommissioned_loses_its_lasting_observations_alone() {
+    let store = RedbStore::in_memory(sealer(1)).unwrap();
+    for (name, path) in [("a", "/3"), ("a", "/1"), ("aa", "/3")] {
+        store.add_observation(name, &intent(path), 9).unwrap().unwrap();
+    }
+    let mut device = Device::new("a");
+    for (kind, left) in [(HoldKind::Suspended, 2), (HoldKind::Revoked, 2), (HoldKind::Decommissioned, 0)] {
+        device.hold(1, kind, "");
+        commit(&store, &mut device, "held").unwrap();
+        assert_eq!(store.observations_of("a").unwrap().len(), left, "{kind:?}");
+    }
+    assert_eq!(store.observed(None, 9).unwrap(), ["aa".into()]);
+    let rows = store.audit(Some("a"), None, 2).unwrap();
+    assert!(rows.iter().all(|row| row.what == "observation removed"), "{rows:?}");
+    store.verify_audit().unwrap();
+}
+
 #[test]
 fn a_lasting_observation_is_there_after_a_reopen_and_its_id_is_given_to_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), 1).unwrap();
     let add =
         |store: &RedbStore, name: &str, path: &str| store.add_observation(name, &intent(path), 2).unwrap();
-    let (first, former) = add(&store, "a", "/3/0/9").unwrap();
+    let change =
+        |store: &RedbStore, id, change| store.change_observations(&[("a".into(), id, change)]).unwrap();
+    let Wanted { id: first, intent: asked, former } = add(&store, "a", "/3/0/9").unwrap();
     assert_eq!(former, None);
-    let (second, _) = add(&store, "a", "/3").unwrap();
+    let second = add(&store, "a", "/3").unwrap().id;
     assert!(first.is_lasting() && second > first);
-    assert_eq!(add(&store, "a", "/3/0"), None, "a device may have two");
-    let refused = IntentChange::Refused(Some("the device answered 4.04".to_owned()));
-    assert_eq!(store.change_observations(&[("a".into(), first, refused)]).unwrap(), 1);
+    assert!(add(&store, "a", "/3/0").is_none(), "a device may have two");
+    let refused = IntentChange::Refused(asked, "the device answered 4.04".to_owned());
+    assert_eq!(change(&store, first, refused), 1);
     drop(store);
 
     let store = open(folder.path(), 1).unwrap();
     let told = |store: &RedbStore| format!("{:?}", store.observations_of("a").unwrap());
     assert!(told(&store).contains("4.04"), "{}", told(&store));
     // Of the same place it is the same one, as it is wanted last.
-    let (again, former) = add(&store, "a", "/3/0/9").unwrap();
+    let Wanted { id: again, intent: asked, former } = add(&store, "a", "/3/0/9").unwrap();
     assert!(again == first && former.is_some() && !told(&store).contains("4.04"));
-    let restored = IntentChange::Restored(former.unwrap());
-    assert_eq!(store.change_observations(&[("a".into(), first, restored)]).unwrap(), 1);
+    assert_eq!(change(&store, first, undone(asked, former)), 1);
     assert!(told(&store).contains("4.04"));
-    let removed = |id| [("a".into(), id, IntentChange::Removed)];
-    assert_eq!(store.change_observations(&removed(second)).unwrap(), 1);
-    assert_eq!(store.change_observations(&removed(second)).unwrap(), 0);
-    let (third, _) = add(&store, "a", "/3").unwrap();
+    assert_eq!(change(&store, second, removed()), 1);
+    assert_eq!(change(&store, second, removed()), 0);
+    let third = add(&store, "a", "/3").unwrap().id;
     assert!(third > second);
     assert!(store.observations_of("b").unwrap().is_empty());
+}
+
+#[test]
+fn what_a_device_refuses_undoes_no_intent_that_took_the_place_of_the_refused_one() {
+    let store = RedbStore::in_memory(sealer(1)).unwrap();
+    let add = |gt: u32| {
+        let wanted = intent("/3/0/9").with_attribute("gt", gt.into());
+        store.add_observation("a", &wanted, 2).unwrap().unwrap()
+    };
+    let change = |id, change| store.change_observations(&[("a".into(), id, change)]).unwrap();
+    let told = || format!("{:?}", store.observations_of("a").unwrap());
+    let (one, other) = (add(11), add(22));
+    let why = || "the device answered 4.04".to_owned();
+    assert_eq!(change(one.id, undone(one.intent.clone(), one.former)), 0);
+    assert_eq!(change(one.id, IntentChange::Refused(one.intent.clone(), why())), 0);
+    assert_eq!(change(one.id, IntentChange::Ended(why())), 0);
+    assert!(told().contains("22") && !told().contains("11") && !told().contains("4.04"), "{}", told());
+    assert_eq!(change(other.id, IntentChange::Stands(other.intent.clone())), 1);
+    // An answer to the former one that comes late: the device has its attributes now.
+    let before = told();
+    assert_eq!(change(one.id, IntentChange::Stands(one.intent)), 1);
+    assert_ne!(told(), before, "it is to be asked for again");
+    // It is the one that was wanted last, or the one before it.
+    let third = add(33);
+    assert_eq!(change(third.id, undone(third.intent, third.former)), 1);
+    assert!(told().contains("22") && !told().contains("33"), "{}", told());
 }
 
 #[test]
@@ -184,7 +264,7 @@ fn a_lasting_observation_of_a_newer_epoch_is_fenced_off() {
     const INTENTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("observations");
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), 1).unwrap();
-    let (id, _) = store.add_observation("a", &intent("/3/0/9"), 9).unwrap().unwrap();
+    let id = store.add_observation("a", &intent("/3/0/9"), 9).unwrap().unwrap().id;
     drop(store);
     let database = Database::open(folder.path().join("store.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -199,7 +279,7 @@ fn a_lasting_observation_of_a_newer_epoch_is_fenced_off() {
     drop(database);
     let store = open(folder.path(), 1).unwrap();
     assert!(matches!(store.add_observation("a", &intent("/3"), 9), Err(StoreError::Fenced)));
-    let removed = [("a".into(), id, IntentChange::Removed)];
+    let removed = [("a".into(), id, removed())];
     assert!(matches!(store.change_observations(&removed), Err(StoreError::Fenced)));
     assert_eq!(store.observations_of("a").unwrap().len(), 1);
 }

@@ -3,8 +3,9 @@
 //! - `GET …/composite?paths=/3/0/9,/1/0/1` reads them; what is not there is left out.
 //! - `PUT …/composite` with `{"values": {"/3/0/14": V, "/1/0/1": V}}` writes all or none; under each path stands what a Write to it
 //!   has as its body.
-//! - `POST …/composite` with `{"paths": ["/3/0/9", "/1/0/1"]}` observes them, as [`observations`](super::observations) tells: when one
-//!   changes all come as one event at `/events`.
+//! - `POST …/composite` with `{"paths": ["/3/0/9", "/1/0/1"]}` observes them: when one changes all come as one event at `/events`. It is
+//!   `POST …/observations` under the name of the operation, with the same body and answers; [`observations`](super::observations) tells
+//!   both.
 
 use axum::Extension;
 use axum::extract::State;

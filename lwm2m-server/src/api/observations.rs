@@ -7,10 +7,13 @@
 //! It lasts: it stands until it is deleted, also when the device registers anew and when the server was killed. `201` has the first
 //! values; `202` says that it waits for a device that sleeps, does not answer or is not registered now. What the device refuses at once
 //! is not kept. `?queue=` and `?timeout=` say whether and for how long the device is asked now; nothing is queued, so that `?priority=` and
-//! `?expires=` say nothing here. With `"lasting": false` it stands until the device registers again, and is queued as any request.
+//! `?expires=` say nothing here. With `"lasting": false` it stands until the device registers again, and is queued as any request; of a
+//! place of which one lasts the answer is `409`.
 //!
 //! An observation of the list is `standing`, or it is `waiting` for its device, or `refused` with the device's `reason`, and is asked
-//! again when that registers the next time.
+//! again when that registers the next time. Of the same place there is one: another format or other attributes take the place of what
+//! was wanted before, under the same id, and attributes that are left out are unset at the device. While they wait the former ones go
+//! on.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -67,9 +70,10 @@ async fn all(api: &Api, endpoint: &str) -> Result<Vec<Value>, Problem> {
             standing.remove(at);
         }
         let (state, reason) = match (stands, &intent.refused) {
-            (Some(_), _) => ("standing", None),
-            (None, Some(reason)) => ("refused", Some(reason)),
-            (None, None) => ("waiting", None),
+            // What stands may be the former one still.
+            (Some(_), _) if intent.unset.is_none() => ("standing", None),
+            (_, Some(reason)) => ("refused", Some(reason)),
+            (_, None) => ("waiting", None),
         };
         observations.push(emit(*id, intent, state, reason));
     }
@@ -143,6 +147,13 @@ pub(super) async fn observe(
         return Err(Problem::invalid(
             "attributes are for an observation that lasts: PUT them to …/attributes",
         ));
+    }
+    // Ended by the one who wants it for a while, it would be gone for the one who wants it to last.
+    let lasting = api.observations.intents(&endpoint).await?;
+    let what = What::from(&places);
+    if let Some((ObservationId(id), _)) = lasting.iter().find(|(_, intent)| intent.what == what) {
+        let detail = format!("observation {id} of the same place lasts: use its values, or DELETE it first");
+        return Err(Problem::new(409, "Observed already", detail));
     }
     let (path, operation) = match places {
         Places::One(path) => (path, Operation::Observe { path, format }),
@@ -234,6 +245,7 @@ pub(super) struct CancelQuery {
 /// Ends an observation: of a device that sleeps it is forgotten, and its next notification is answered with a Reset.
 pub(super) async fn cancel(
     State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
     Route(endpoint): Route<String>,
     Params(query): Params<CancelQuery>,
 ) -> Result<StatusCode, Problem> {
@@ -241,7 +253,8 @@ pub(super) async fn cancel(
     let timeout = request::timeout(query.timeout)?;
     // To its end also when the caller goes away: it ends where it is kept, and at the device.
     let (name, own) = (endpoint.clone(), api.clone());
-    let whole = tokio::spawn(async move { own.observations.remove(&name, observation, timeout).await });
+    let whole =
+        tokio::spawn(async move { own.observations.remove(actor, &name, observation, timeout).await });
     if whole.await.map_err(|_| Problem::internal())?? {
         return Ok(StatusCode::NO_CONTENT);
     }

@@ -181,9 +181,12 @@ impl Api {
     /// registered, or `queue` says so.
     pub(super) async fn asks_now(&self, endpoint: &str, manner: Manner) -> Result<Option<Duration>, Failed> {
         let device = self.server.device(endpoint).await;
+        // Of a decommissioned one nothing is waited for.
+        let is_enrolled =
+            || self.credentials.device(endpoint).is_some_and(|device| !device.is_decommissioned());
         let is_awake = match &device {
             Some(device) => device.is_awake(now_ms()),
-            None if manner.when == When::Never || self.credentials.device(endpoint).is_none() => {
+            None if manner.when == When::Never || !is_enrolled() => {
                 return Err(Failed::Asked(RequestError::UnknownDevice));
             }
             None => false,

@@ -373,6 +373,12 @@ impl Device {
         }
     }
 
+    /// Whether it is gone for good.
+    #[must_use]
+    pub fn is_decommissioned(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.kind == HoldKind::Decommissioned)
+    }
+
     /// Whether the device as a whole is refused.
     ///
     /// # Errors

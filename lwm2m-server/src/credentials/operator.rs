@@ -193,7 +193,7 @@ impl Credentials {
         reason: &str,
     ) -> Result<Vec<Command>, OperatorError> {
         self.act(now_ms, actor, endpoint, reason, |device| {
-            if device.hold.as_ref().is_some_and(|hold| hold.kind == HoldKind::Decommissioned) {
+            if device.is_decommissioned() {
                 return Err(OperatorError::Refused("the device was decommissioned, which revoked it"));
             }
             let is_done = match role {
@@ -243,7 +243,7 @@ impl Credentials {
         })
     }
 
-    /// Revokes a device and leaves a tombstone under its name.
+    /// Revokes a device and leaves a tombstone under its name. Nothing is observed of it any more.
     ///
     /// # Errors
     /// An unknown device.
@@ -255,7 +255,7 @@ impl Credentials {
         reason: &str,
     ) -> Result<Vec<Command>, OperatorError> {
         self.act(now_ms, actor, endpoint, reason, |device| {
-            if device.hold.as_ref().is_some_and(|hold| hold.kind == HoldKind::Decommissioned) {
+            if device.is_decommissioned() {
                 return Ok(Outcome::default());
             }
             let revoked = device.revoke(now_ms, None, reason);

@@ -475,18 +475,18 @@ impl Endpoint {
         if let Some(observation) = known.and_then(|index| observations.get_mut(index)) {
             // RFC 7641 §3.3: with the same token it is the same observation, of what was asked last.
             (observation.newest, observation.wanted) = (newest, Wanted::new(format));
-            let now = id.unwrap_or(observation.id);
-            let former = core::mem::replace(&mut observation.id, now);
-            if former != now {
-                let reason = format!("it goes on as observation {}", now.0);
+            let renewed = id.unwrap_or(observation.id);
+            let former = core::mem::replace(&mut observation.id, renewed);
+            if former != renewed {
+                let reason = format!("it goes on as observation {}", renewed.0);
                 self.events.push_back(Event::ObservationEnded {
                     endpoint,
                     observation: former,
                     reason,
-                    by_device: false,
+                    code: None,
                 });
             }
-            return Ok(now);
+            return Ok(renewed);
         }
         if observations.len() >= most {
             return Err(RequestError::Invalid("as many observations as one device may have stand"));

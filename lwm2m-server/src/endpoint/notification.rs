@@ -59,7 +59,7 @@ impl Endpoint {
                 endpoint: registration.endpoint.clone(),
                 observation: id,
                 reason: format!("the device answered {} for {path}", super::code_text(message.code)),
-                by_device: true,
+                code: Some((message.code.class(), message.code.detail())),
             });
             return;
         }

@@ -251,7 +251,7 @@ impl Endpoint {
                 endpoint: registration.endpoint.clone(),
                 observation: observation.id,
                 reason: reason.to_owned(),
-                by_device: false,
+                code: None,
             });
         }
     }

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use lwm2m_objects::Version;
 use tokio::sync::Mutex;
 
 use super::{Invalid, Model, Models, Source, parse};
@@ -70,7 +71,13 @@ impl Models {
             match parse(&xml) {
                 Ok(models) => {
                     for model in models {
-                        self.put(model, Source::Added, xml.len());
+                        let (id, Version { major, minor }) = (model.id, model.version);
+                        if !self.put(model, Source::Added, xml.len()) {
+                            tracing::error!(
+                                "the definition of object {id} version {major}.{minor} that was added is not used: {}",
+                                NotAdded::Full
+                            );
+                        }
                     }
                 }
                 Err(error) => tracing::error!(%error, "an object definition in the store is not used"),

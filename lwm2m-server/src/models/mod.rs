@@ -8,6 +8,7 @@
 //! lock; what all definitions take is bounded.
 
 mod catalog;
+mod names;
 mod versions;
 mod xml;
 
@@ -173,7 +174,7 @@ impl Models {
                 id: definition.id,
                 version: definition.version,
                 enabler: Version::new(1, 0),
-                name: built_in_name(definition.id).into(),
+                name: names::name(definition.id).into(),
                 multiple: definition.multiple,
                 mandatory: definition.mandatory,
                 resources: definition.resources.iter().map(resource).collect(),
@@ -204,12 +205,14 @@ impl Models {
         for path in files {
             let xml = read(&path).map_err(|error| NotLoaded::Unreadable(path.clone(), error))?;
             let models = parse(&xml).map_err(|invalid| NotLoaded::Invalid(path.clone(), invalid))?;
+            // Each object of a file has its share.
+            let size = xml.len().div_ceil(models.len().max(1));
             for model in models {
                 if let Some(Source::File(other)) = self.exactly(model.id, model.version).map(|e| &e.source) {
                     let (id, version) = Entry::key(&model);
                     return Err(NotLoaded::Twice([other.clone(), path], id, version));
                 }
-                if !self.put(model, Source::File(path.clone()), xml.len()) {
+                if !self.put(model, Source::File(path.clone()), size) {
                     return Err(NotLoaded::TooMany(path));
                 }
             }
@@ -220,7 +223,8 @@ impl Models {
     /// Takes a definition in, in the place of one of the same object and version. `false` when there is no room for it.
     fn put(&mut self, model: Model, source: Source, size: usize) -> bool {
         let place = self.0.binary_search_by_key(&Entry::key(&model), |entry| Entry::key(&entry.model));
-        let bytes: usize = self.0.iter().map(|entry| entry.size).sum();
+        let former = place.ok().and_then(|at| self.0.get(at)).map_or(0, |entry| entry.size);
+        let bytes = self.0.iter().map(|entry| entry.size).sum::<usize>().saturating_sub(former);
         let has_room = bytes.saturating_add(size) <= MOST_BYTES && (place.is_ok() || self.0.len() < MOST);
         if has_room {
             let entry = Entry { model: Arc::new(model), source, size };
@@ -279,18 +283,36 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(xml)
 }
 
-fn built_in_name(object: u16) -> &'static str {
-    match object {
-        0 => "LWM2M Security",
-        1 => "LwM2M Server",
-        2 => "LwM2M Access Control",
-        3 => "Device",
-        4 => "Connectivity Monitoring",
-        5 => "Firmware Update",
-        6 => "Location",
-        7 => "Connectivity Statistics",
-        3303 => "Temperature",
-        3304 => "Humidity",
-        _ => "",
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+
+    fn object(id: usize) -> String {
+        format!(
+            "<Object><Name>Tank</Name><ObjectID>{id}</ObjectID><MultipleInstances>Single</MultipleInstances>\
+             <Mandatory>Optional</Mandatory><Resources></Resources></Object>"
+        )
+    }
+
+    #[test]
+    fn a_file_of_many_objects_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects: String = (40_000..40_100).map(object).collect();
+        let padding = " ".repeat(700 << 10);
+        std::fs::write(folder.path().join("all.xml"), format!("<LWM2M>{objects}{padding}</LWM2M>")).unwrap();
+        let models = Models::built_in().with_folder(folder.path()).unwrap();
+        assert_eq!(models.iter().filter(|entry| entry.source != Source::BuiltIn).count(), 100);
+    }
+
+    #[test]
+    fn a_replacement_counts_instead_of_what_it_replaces() {
+        let mut models = Models::built_in();
+        let model = |id| parse(format!("<LWM2M>{}</LWM2M>", object(id)).as_bytes()).unwrap().remove(0);
+        assert!(models.put(model(40_000), Source::Added, MOST_BYTES));
+        assert!(!models.put(model(40_001), Source::Added, 1));
+        assert!(!models.put(model(40_000), Source::Added, MOST_BYTES + 1));
+        assert!(models.put(model(40_000), Source::Added, MOST_BYTES - 1));
+        assert!(models.put(model(40_001), Source::Added, 1));
     }
 }

@@ -192,6 +192,9 @@ impl Document {
         if self.open.is_empty() && !self.models.is_empty() {
             return Err("a second 'LWM2M' behind the first".to_owned());
         }
+        if let Some(field) = self.field() {
+            return Err(format!("'{}' in '{}', which holds a text alone", shortened(name), field.name()));
+        }
         if self.open.len() >= DEEPEST {
             return Err(format!("more than {DEEPEST} elements in each other"));
         }
@@ -512,6 +515,8 @@ mod tests {
                 "</ObjectID><ObjectVersion>1.256</ObjectVersion>",
                 "line 5: 'ObjectVersion' is '1.256': two numbers",
             ),
+            ("Tank", "a<b>x</b>c", "line 4: 'b' in 'Name', which holds a text alone"),
+            (">m<", "><br/>m<", "line 5: 'br' in 'Units', which holds a text alone"),
             ("</Object>", "</Objekt>", "line 5: "),
             ("</LWM2M>", "", "line 6: the file ends in the middle of an element"),
         ] {

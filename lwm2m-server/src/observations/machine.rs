@@ -29,8 +29,8 @@ pub(super) struct Machine {
     line: VecDeque<Arc<str>>,
     /// How those in the line are looked at.
     due: HashMap<Arc<str>, Effort>,
-    /// Those that are looked at now, and how they are to be looked at again.
-    busy: HashMap<Arc<str>, Option<Effort>>,
+    /// Those that are looked at now.
+    busy: HashMap<Arc<str>, Busy>,
     /// Devices that are registered and have not answered yet.
     waiting: HashSet<Arc<str>>,
     /// There are more of them.
@@ -40,13 +40,29 @@ pub(super) struct Machine {
     wanted: Option<Effort>,
 }
 
+/// What came of a device while it was looked at.
+#[derive(Debug, Default)]
+struct Busy {
+    /// How it is to be looked at again.
+    again: Option<Effort>,
+    /// Something of it waits for its answer.
+    is_waiting: bool,
+}
+
 #[derive(Debug)]
 struct Sweep {
     effort: Effort,
     /// The device before the next one.
     after: Option<Arc<str>>,
-    /// Some are being read.
-    is_reading: bool,
+    reading: Reading,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Wanted,
+    UnderWay,
+    /// It did not work; it is tried again at the next tick.
+    Failed,
 }
 
 impl Machine {
@@ -66,8 +82,8 @@ impl Machine {
 
     /// A device is to be looked at.
     pub(super) fn want(&mut self, endpoint: &Arc<str>, effort: Effort) {
-        if let Some(again) = self.busy.get_mut(endpoint) {
-            *again = (*again).max(Some(effort));
+        if let Some(busy) = self.busy.get_mut(endpoint) {
+            busy.again = busy.again.max(Some(effort));
         } else if let Some(due) = self.due.get_mut(endpoint) {
             *due = (*due).max(effort);
         } else if self.line.len() < self.most {
@@ -78,10 +94,21 @@ impl Machine {
         }
     }
 
-    /// A device was heard that had registered before.
+    /// A device was heard that had registered before. Of one that is looked at it is not known yet whether it has answered.
     pub(super) fn heard(&mut self, endpoint: &Arc<str>) {
-        if self.has_more || self.waiting.contains(endpoint) {
+        if self.has_more || self.waiting.contains(endpoint) || self.busy.contains_key(endpoint) {
             self.want(endpoint, Effort::Waiting);
+        }
+    }
+
+    /// Something of a device waits, and is not to be asked for before that is heard.
+    pub(super) fn wait(&mut self, endpoint: &Arc<str>) {
+        if let Some(busy) = self.busy.get_mut(endpoint) {
+            busy.is_waiting = true;
+        } else if self.waiting.contains(endpoint) || self.waiting.len() < self.most {
+            self.waiting.insert(Arc::clone(endpoint));
+        } else {
+            self.has_more = true;
         }
     }
 
@@ -95,8 +122,11 @@ impl Machine {
         self.wanted = self.wanted.max(Some(effort));
     }
 
-    /// Those that have not answered are asked again.
+    /// Those that have not answered are asked again, and what could not be read is read.
     pub(super) fn tick(&mut self) {
+        if let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.reading == Reading::Failed) {
+            sweep.reading = Reading::Wanted;
+        }
         if core::mem::take(&mut self.has_more) {
             self.want_all(Effort::Waiting);
         }
@@ -113,38 +143,37 @@ impl Machine {
         }
         let endpoint = self.line.pop_front()?;
         let effort = self.due.remove(&endpoint).unwrap_or(Effort::Waiting);
-        self.busy.insert(Arc::clone(&endpoint), None);
+        self.busy.insert(Arc::clone(&endpoint), Busy::default());
         Some((endpoint, effort))
     }
 
     /// A device was looked at; whether something of it waits for its answer.
     pub(super) fn done(&mut self, endpoint: &Arc<str>, is_waiting: bool) {
-        let again = self.busy.remove(endpoint).flatten();
-        if !is_waiting {
-            self.waiting.remove(endpoint);
-        } else if self.waiting.contains(endpoint) || self.waiting.len() < self.most {
-            self.waiting.insert(Arc::clone(endpoint));
+        let busy = self.busy.remove(endpoint).unwrap_or_default();
+        if is_waiting || busy.is_waiting {
+            self.wait(endpoint);
         } else {
-            self.has_more = true;
+            self.waiting.remove(endpoint);
         }
-        if let Some(effort) = again {
+        if let Some(effort) = busy.again {
             self.want(endpoint, effort);
         }
     }
 
-    /// Whether the store is to be read from behind a device on, or from its beginning; then call [`swept`](Self::swept).
+    /// Whether the store is to be read from behind a device on, or from its beginning; then call [`swept`](Self::swept) or
+    /// [`unread`](Self::unread).
     #[expect(clippy::option_option, reason = "used once")]
     pub(super) fn sweep(&mut self) -> Option<Option<Arc<str>>> {
         if self.sweep.is_none() {
             let effort = self.wanted.take()?;
-            self.sweep = Some(Sweep { effort, after: None, is_reading: false });
+            self.sweep = Some(Sweep { effort, after: None, reading: Reading::Wanted });
         }
         let sweep = self.sweep.as_mut()?;
         // What came by itself goes first.
-        if sweep.is_reading || !self.line.is_empty() {
+        if sweep.reading != Reading::Wanted || !self.line.is_empty() {
             return None;
         }
-        sweep.is_reading = true;
+        sweep.reading = Reading::UnderWay;
         Some(sweep.after.clone())
     }
 
@@ -153,11 +182,18 @@ impl Machine {
         let Some(sweep) = self.sweep.as_mut() else { return };
         let effort = sweep.effort;
         match devices.last() {
-            Some(last) => (sweep.after, sweep.is_reading) = (Some(Arc::clone(last)), false),
+            Some(last) => (sweep.after, sweep.reading) = (Some(Arc::clone(last)), Reading::Wanted),
             None => self.sweep = None,
         }
         for endpoint in devices {
             self.want(endpoint, effort);
+        }
+    }
+
+    /// What follows in the store could not be read.
+    pub(super) fn unread(&mut self) {
+        if let Some(sweep) = self.sweep.as_mut() {
+            sweep.reading = Reading::Failed;
         }
     }
 
@@ -211,6 +247,40 @@ mod tests {
         machine.tick();
         assert_eq!(machine.next(), None);
         assert_eq!(machine.sweep(), None);
+    }
+
+    #[test]
+    fn a_device_that_is_heard_while_it_is_looked_at_for_the_first_time_is_looked_at_again() {
+        let mut machine = Machine::new(2, 10);
+        let a: Arc<str> = "a".into();
+        machine.want(&a, Effort::All);
+        assert_eq!(machine.next(), Some((Arc::clone(&a), Effort::All)));
+        machine.heard(&a);
+        machine.done(&a, true);
+        assert_eq!(machine.next(), Some((Arc::clone(&a), Effort::Waiting)));
+        // What it ended meanwhile waits, and is not asked for at once.
+        machine.wait(&a);
+        machine.done(&a, false);
+        assert_eq!(machine.next(), None);
+        machine.heard(&a);
+        assert_eq!(machine.next(), Some((a, Effort::Waiting)));
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_read_now_is_gone_through_later() {
+        let mut machine = Machine::new(2, 10);
+        let [a, b]: [Arc<str>; 2] = ["a", "b"].map(Into::into);
+        machine.want_all(Effort::All);
+        assert_eq!(machine.sweep(), Some(None));
+        machine.swept(&[Arc::clone(&a)]);
+        assert_eq!(machine.next(), Some((Arc::clone(&a), Effort::All)));
+        assert_eq!(machine.sweep(), Some(Some(Arc::clone(&a))));
+        machine.unread();
+        assert_eq!(machine.sweep(), None, "not at once");
+        machine.tick();
+        assert_eq!(machine.sweep(), Some(Some(a)), "where it was");
+        machine.swept(&[Arc::clone(&b)]);
+        assert_eq!(machine.next(), Some((b, Effort::All)));
     }
 
     /// A thousand register where ten may stand in line: all of them are looked at, and little is kept meanwhile.

@@ -14,6 +14,8 @@
 mod intent;
 mod machine;
 mod run;
+#[cfg(test)]
+mod scripted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,12 +23,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::api::now_ms;
 use crate::operation::{Content, ObservationId, RequestError};
 use crate::server::Server;
 use crate::store::{Store, StoreError};
 
 pub(crate) use intent::{ATTRIBUTES, What};
-pub use intent::{Intent, IntentChange, Intents, Places};
+pub use intent::{Intent, IntentChange, Intents, Places, Wanted};
 use run::{Call, Run};
 
 /// How much is observed and asked.
@@ -113,7 +116,9 @@ impl Observations {
     /// takes the place of the former one, and has its id.
     ///
     /// # Errors
-    /// When the device refuses: then all is as it was before. When it does not answer, the observation waits.
+    /// When the device refuses: then all is as it was before, unless somebody has wanted the place otherwise
+    /// meanwhile. When it does not answer,
+    /// the observation waits.
     pub async fn add(
         &self,
         endpoint: &str,
@@ -126,38 +131,58 @@ impl Observations {
         // From now on it is looked for who registers.
         self.is_used.store(true, Ordering::Relaxed);
         let added = blocking(move || store.add_observation(&owner, &wanted, most)).await;
-        let (id, former) = added.map_err(NotAdded::Store)?.ok_or(NotAdded::Full(most))?;
+        let Wanted { id, intent, former } = added.map_err(NotAdded::Store)?.ok_or(NotAdded::Full(most))?;
         if let Some(timeout) = ask {
             match run::establish(&self.server, endpoint, id, &intent, timeout).await {
-                Ok(content) => return Ok(Added::Stands(id, content)),
+                Ok(content) => {
+                    if intent.unset.is_some() {
+                        let change = IntentChange::Stands(intent);
+                        self.change(&name, id, change).await.map_err(NotAdded::Store)?;
+                    }
+                    return Ok(Added::Stands(id, content));
+                }
                 Err(error) if run::is_refusal(&error) => {
-                    let change = former.map_or(IntentChange::Removed, IntentChange::Restored);
+                    let is_restored = former.is_some();
+                    let (asked, why, now_ms) = (intent, error.to_string(), now_ms());
+                    let change = IntentChange::Undone { asked, former, why, now_ms };
                     self.change(&name, id, change).await.map_err(NotAdded::Store)?;
+                    if is_restored {
+                        // The device may have taken the attributes of the one that it refused.
+                        self.look(name).await;
+                    }
                     return Err(NotAdded::Refused(error));
                 }
                 Err(_) => {}
             }
         }
-        // If it is gone the server is stopping, and the next run finds it in the store.
-        let _ = self.calls.send(Call::Look(name)).await;
+        self.look(name).await;
         Ok(Added::Waits(id))
     }
 
+    /// Has what waits of a device looked at.
+    async fn look(&self, endpoint: Arc<str>) {
+        // If it is gone the server is stopping, and the next run finds it in the store.
+        let _ = self.calls.send(Call::Look(endpoint)).await;
+    }
+
     /// Takes an intent out, then ends its observation; of a device that sleeps or does not answer within `timeout` it is forgotten, and
-    /// its next notification is answered with a Reset (RFC 7641 §3.6). `false` when there is none.
+    /// its next notification is answered with a Reset (RFC 7641 §3.6). `actor` is who wants it, as in the audit log. `false` when there
+    /// is none.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn remove(
         &self,
+        actor: Arc<str>,
         endpoint: &str,
         id: ObservationId,
         timeout: Duration,
     ) -> Result<bool, StoreError> {
-        let is_removed = self.change(&endpoint.into(), id, IntentChange::Removed).await?;
+        let is_removed =
+            self.change(&endpoint.into(), id, IntentChange::Removed { actor, now_ms: now_ms() }).await?;
         if is_removed && self.stands(endpoint, id).await {
             let device = self.server.device(endpoint).await;
-            if device.is_some_and(|device| device.is_awake(crate::api::now_ms())) {
+            if device.is_some_and(|device| device.is_awake(now_ms())) {
                 run::withdraw(&self.server, endpoint, id, timeout).await;
             } else {
                 self.server.forget_observation(endpoint, id).await;

@@ -28,7 +28,8 @@ pub(super) enum Call {
 /// What comes back from what was begun.
 enum Came {
     Looked(Arc<str>, Looked),
-    Swept(Vec<Arc<str>>),
+    /// `None`: the store could not be read.
+    Swept(Option<Vec<Arc<str>>>),
 }
 
 /// What was found out about a device.
@@ -37,6 +38,15 @@ struct Looked {
     /// It has not answered, or sleeps.
     is_waiting: bool,
     changes: Vec<(ObservationId, IntentChange)>,
+    /// What it refused: told once it is written.
+    told: Vec<Event>,
+}
+
+/// What is so once the changes are written.
+#[derive(Default)]
+struct Behind {
+    /// Devices that were looked at, and whether they wait: looked at again before, they would be asked for the same again.
+    looked: Vec<(Arc<str>, bool)>,
     told: Vec<Event>,
 }
 
@@ -56,7 +66,7 @@ pub(super) struct Run {
     came: mpsc::UnboundedSender<Came>,
     coming: mpsc::UnboundedReceiver<Came>,
     changes: Vec<(Arc<str>, ObservationId, IntentChange)>,
-    told: Vec<Event>,
+    behind: Behind,
     stopped: Option<oneshot::Sender<()>>,
 }
 
@@ -73,8 +83,8 @@ impl Run {
             // Devices of the last run may be registered already, with their observations or without.
             machine.want_all(Effort::Waiting);
         }
-        let (changes, told) = (Vec::new(), Vec::new());
-        Self { machine, server, store, is_used, came, coming, changes, told, stopped: None }
+        let (changes, behind) = (Vec::new(), Behind::default());
+        Self { machine, server, store, is_used, came, coming, changes, behind, stopped: None }
     }
 
     /// Ends when no handle is left, or when it was stopped and nothing is under way.
@@ -83,7 +93,7 @@ impl Run {
         mut calls: mpsc::Receiver<Call>,
         mut events: broadcast::Receiver<Event>,
     ) {
-        let mut writing: Option<JoinHandle<Vec<Event>>> = None;
+        let mut writing: Option<JoinHandle<Behind>> = None;
         let mut missed: Option<tokio::time::Instant> = None;
         let mut again = tokio::time::interval(AGAIN);
         loop {
@@ -97,12 +107,13 @@ impl Run {
             tokio::select! {
                 Some(came) = self.coming.recv() => match came {
                     Came::Looked(endpoint, looked) => self.looked(&endpoint, looked),
-                    Came::Swept(devices) => self.machine.swept(&devices),
+                    Came::Swept(Some(devices)) => self.machine.swept(&devices),
+                    Came::Swept(None) => self.machine.unread(),
                 },
                 done = async { writing.as_mut().expect("asked only while one is under way").await }, if writing.is_some() => {
                     writing = None;
                     match done {
-                        Ok(told) => told.into_iter().for_each(|event| self.server.tell(event)),
+                        Ok(behind) => self.written(behind),
                         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                         Err(_) => return,
                     }
@@ -164,49 +175,58 @@ impl Run {
             Event::Updated { endpoint } | Event::Awake { endpoint } => self.machine.heard(&endpoint),
             Event::Deregistered { endpoint } | Event::Expired { endpoint } => self.machine.left(&endpoint),
             // Asked again at once it might be ended again at once, and so on.
-            Event::ObservationEnded { endpoint, observation, reason, by_device: true }
+            Event::ObservationEnded { endpoint, observation, reason, code: Some(code) }
                 if observation.is_lasting() =>
             {
-                self.changes.push((endpoint, observation, IntentChange::Refused(Some(reason))));
+                if is_passing(code) {
+                    self.machine.wait(&endpoint);
+                } else {
+                    self.changes.push((endpoint, observation, IntentChange::Ended(reason)));
+                }
             }
             _ => {}
         }
     }
 
     fn looked(&mut self, endpoint: &Arc<str>, Looked { is_waiting, changes, told }: Looked) {
-        self.machine.done(endpoint, is_waiting);
         self.changes.extend(changes.into_iter().map(|(id, change)| (Arc::clone(endpoint), id, change)));
-        self.told.extend(told);
+        self.behind.told.extend(told);
+        self.behind.looked.push((Arc::clone(endpoint), is_waiting));
     }
 
-    /// Begins to write what has changed, which is told then; what needs no writing is told at once.
-    fn write(&mut self) -> Option<JoinHandle<Vec<Event>>> {
-        let (changes, told) = (core::mem::take(&mut self.changes), core::mem::take(&mut self.told));
+    /// Begins to write what has changed. Where nothing has, all is as if it were written.
+    fn write(&mut self) -> Option<JoinHandle<Behind>> {
+        let (changes, behind) = (core::mem::take(&mut self.changes), core::mem::take(&mut self.behind));
         if changes.is_empty() {
-            told.into_iter().for_each(|event| self.server.tell(event));
+            self.written(behind);
             return None;
         }
         let store = Arc::clone(&self.store);
         Some(tokio::spawn(async move {
             // Lost, it is found out again when the device registers.
             if let Err(error) = blocking(move || store.change_observations(&changes)).await {
-                tracing::error!(%error, "what devices refused to observe cannot be written");
+                tracing::error!(%error, "what devices said to observations cannot be written");
             }
-            told
+            behind
         }))
+    }
+
+    fn written(&mut self, Behind { looked, told }: Behind) {
+        looked.into_iter().for_each(|(endpoint, is_waiting)| self.machine.done(&endpoint, is_waiting));
+        told.into_iter().for_each(|event| self.server.tell(event));
     }
 }
 
 /// The devices behind one in the store that are registered, with the last one that was read at the end.
-async fn sweep(server: &Server, store: Arc<dyn Store>, after: Option<Arc<str>>) -> Vec<Arc<str>> {
+async fn sweep(server: &Server, store: Arc<dyn Store>, after: Option<Arc<str>>) -> Option<Vec<Arc<str>>> {
     let read = blocking(move || store.observed(after.as_deref(), SWEPT)).await;
-    let mut devices = read.unwrap_or_else(|error| {
-        tracing::error!(%error, "what is to be observed cannot be read");
-        Vec::new()
-    });
+    let log = |error: &_| {
+        tracing::error!(%error, "what is to be observed cannot be read, and is read again in {} s", AGAIN.as_secs());
+    };
+    let mut devices = read.inspect_err(log).ok()?;
     let last = devices.pop();
     devices.retain(|endpoint| server.is_known(endpoint));
-    devices.into_iter().chain(last).collect()
+    Some(devices.into_iter().chain(last).collect())
 }
 
 /// Asks what is missing of a device, one after the other (NSTART 1).
@@ -227,37 +247,50 @@ async fn look(server: &Server, store: Arc<dyn Store>, endpoint: &Arc<str>, effor
     let standing = server.observations(endpoint).await;
     let is_missing = |id: &ObservationId, intent: &Intent| {
         let is_meant = effort == Effort::All || intent.refused.is_none();
-        is_meant && standing.iter().all(|(other, _)| other != id)
+        is_meant && (intent.unset.is_some() || standing.iter().all(|(other, _)| other != id))
     };
-    for (id, intent) in intents.into_iter().filter(|(id, intent)| is_missing(id, intent)) {
-        let is_first = looked.changes.is_empty() && looked.told.is_empty();
-        if is_first && !device.is_awake(now_ms()) {
+    let missing = intents.into_iter().filter(|(id, intent)| is_missing(id, intent));
+    for (index, (id, intent)) in missing.enumerate() {
+        // Who has answered the first one listens.
+        if index == 0 && !device.is_awake(now_ms()) {
             looked.is_waiting = true;
             break;
         }
         match establish(server, endpoint, id, &intent, DEFAULT_TIMEOUT).await {
             Ok(content) => {
-                if !is_there(&store, endpoint, id).await {
-                    withdraw(server, endpoint, id, DEFAULT_TIMEOUT).await;
-                    // The same place may be wanted under another id by now, which this has just taken away from it.
-                    looked.is_waiting = true;
-                    continue;
+                // At once: what the device notifies from now on is told without a detour, and is newer.
+                server.tell(Event::ObservationStands { endpoint: Arc::clone(endpoint), observation: id });
+                let (endpoint, path, report) =
+                    (Arc::clone(endpoint), intent.path(), Arc::new(content.into()));
+                server.tell(Event::Notification {
+                    endpoint: Arc::clone(&endpoint),
+                    observation: id,
+                    path,
+                    report,
+                });
+                match wanted(&store, &endpoint, id).await {
+                    Some(None) => {
+                        withdraw(server, &endpoint, id, DEFAULT_TIMEOUT).await;
+                        // The same place may be wanted under another id by now, which this has just taken away from it.
+                        looked.is_waiting = true;
+                    }
+                    Some(Some(version)) if version != intent.version => {
+                        looked.is_waiting = true;
+                        looked.changes.push((id, IntentChange::Stands(intent)));
+                    }
+                    _ if intent.refused.is_some() || intent.unset.is_some() => {
+                        looked.changes.push((id, IntentChange::Stands(intent)));
+                    }
+                    _ => {}
                 }
-                if intent.refused.is_some() {
-                    looked.changes.push((id, IntentChange::Refused(None)));
-                }
-                let (endpoint, path) = (Arc::clone(endpoint), intent.path());
-                looked
-                    .told
-                    .push(Event::ObservationStands { endpoint: Arc::clone(&endpoint), observation: id });
-                let report = Arc::new(content.into());
-                looked.told.push(Event::Notification { endpoint, observation: id, path, report });
             }
             Err(RequestError::Stopped) => break,
+            // It answers, and may have another answer to the next one.
+            Err(RequestError::Refused(code, _)) if is_passing(code) => looked.is_waiting = true,
             Err(error) if is_refusal(&error) => {
                 let reason = error.to_string();
                 if intent.refused.as_ref() != Some(&reason) {
-                    looked.changes.push((id, IntentChange::Refused(Some(reason.clone()))));
+                    looked.changes.push((id, IntentChange::Refused(intent, reason.clone())));
                 }
                 let endpoint = Arc::clone(endpoint);
                 looked.told.push(Event::ObservationRefused { endpoint, observation: id, reason });
@@ -279,9 +312,10 @@ async fn read(store: &Arc<dyn Store>, endpoint: &Arc<str>) -> Option<Intents> {
     read.map_err(|error| tracing::error!(%error, %endpoint, "what is to be observed cannot be read")).ok()
 }
 
-/// Whether an observation is still wanted. That it is not known now, whatever the reason, is found out again.
-async fn is_there(store: &Arc<dyn Store>, endpoint: &Arc<str>, id: ObservationId) -> bool {
-    read(store, endpoint).await.is_none_or(|intents| intents.iter().any(|(other, _)| *other == id))
+/// What is wanted under an id, if anything still is. That it is not known now, whatever the reason, is found out again.
+async fn wanted(store: &Arc<dyn Store>, endpoint: &Arc<str>, id: ObservationId) -> Option<Option<u64>> {
+    let intents = read(store, endpoint).await?;
+    Some(intents.into_iter().find(|(other, _)| *other == id).map(|(_, intent)| intent.version))
 }
 
 /// Writes the attributes of an observation and observes; answers the first values.
@@ -313,12 +347,85 @@ pub(super) async fn withdraw(server: &Server, endpoint: &str, id: ObservationId,
 
 /// Whether the device, or this server in its place, has said no; else it may answer another time.
 pub(super) const fn is_refusal(error: &RequestError) -> bool {
-    matches!(
-        error,
-        RequestError::Refused(..)
-            | RequestError::Invalid(_)
-            | RequestError::TooLarge
-            | RequestError::Malformed(_)
-            | RequestError::UnknownObservation
-    )
+    match error {
+        RequestError::Refused(code, _) => !is_passing(*code),
+        RequestError::Invalid(_)
+        | RequestError::TooLarge
+        | RequestError::Malformed(_)
+        | RequestError::UnknownObservation => true,
+        _ => false,
+    }
+}
+
+/// Whether a code speaks of the moment and not of what was asked: 4.29, 5.00, 5.03 (RFC 8516 §3, RFC 7252 §5.9.3).
+const fn is_passing(code: (u8, u8)) -> bool {
+    matches!(code, (4, 29) | (5, 0 | 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Added;
+    use super::super::scripted::{NAME, PLACE, Scripted, observe, wanted, willing, write};
+    use crate::operation::{Operation, RequestError};
+
+    #[tokio::test]
+    async fn what_takes_the_place_of_one_that_stands_is_asked_when_its_device_is_heard() {
+        let mut device = Scripted::start(willing);
+        let added = device.add(wanted(PLACE, &[("pmin", 10)])).await;
+        let Ok(Added::Stands(id, _)) = added else { unreachable!("{added:?}") };
+        for operation in [write(PLACE, "pmin=10"), observe(PLACE)] {
+            assert_eq!(device.asked().await, operation);
+        }
+        device.sleeps(true);
+        let added = device.observations.add(NAME, wanted(PLACE, &[("gt", 60)]), None);
+        assert!(matches!(added.await, Ok(Added::Waits(same)) if same == id));
+        device.sleeps(false);
+        device.updates();
+        for operation in [write(PLACE, "gt=60&pmin"), observe(PLACE)] {
+            assert_eq!(device.asked().await, operation);
+        }
+        assert_eq!([device.told().await, device.told().await], ["1 stands", "1 notified"]);
+        // It is written that it stands: the next one that is asked is another one.
+        while device.intents().iter().any(|intent| intent.unset.is_some()) {
+            tokio::task::yield_now().await;
+        }
+        device.updates();
+        assert!(matches!(device.add(wanted("/3/0/9", &[])).await, Ok(Added::Stands(..))));
+        assert_eq!(device.asked().await, observe("/3/0/9"));
+    }
+    #[tokio::test]
+    async fn first_values_are_told_before_the_next_one_has_answered() {
+        let mut device = Scripted::start(|operation| match operation {
+            Operation::Observe { path, .. } if path.object_id() == Some(3) => None,
+            other => willing(other),
+        });
+        for path in [PLACE, "/3/0/9"] {
+            let added = device.observations.add(NAME, wanted(path, &[]), None).await;
+            assert!(matches!(added, Ok(Added::Waits(_))), "{added:?}");
+        }
+        assert_eq!([device.told().await, device.told().await], ["1 stands", "1 notified"]);
+        assert_eq!([device.asked().await, device.asked().await], [observe(PLACE), observe("/3/0/9")]);
+    }
+
+    #[tokio::test]
+    async fn a_device_that_cannot_answer_now_keeps_what_is_wanted_of_it() {
+        for code in [(4, 29), (5, 0), (5, 3)] {
+            let mut device = Scripted::start(willing);
+            device.answers(move |_| Some(Err(RequestError::Refused(code, String::new()))));
+            let added = device.add(wanted(PLACE, &[])).await;
+            assert!(matches!(added, Ok(Added::Waits(_))), "{code:?}: {added:?}");
+            device.answers(willing);
+            device.updates();
+            assert_eq!([device.told().await, device.told().await], ["1 stands", "1 notified"]);
+
+            device.ends(code).await;
+            device.updates();
+            assert_eq!([device.told().await, device.told().await], ["1 stands", "1 notified"]);
+            assert!(device.intents().iter().all(|intent| intent.refused.is_none()));
+        }
+        // Another one is one of what was asked.
+        let device = Scripted::start(|_| Some(Err(RequestError::Refused((4, 4), String::new()))));
+        let added = device.add(wanted(PLACE, &[])).await;
+        assert!(added.is_err() && device.intents().is_empty(), "{added:?}");
+    }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::ObservationId;
 use crate::credentials::{Device, Happened, Kept, Role};
-use crate::observations::{Intent, IntentChange, Intents};
+use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 pub use audit::AuditRow;
 pub use error::StoreError;
@@ -66,7 +66,7 @@ pub trait Store: Send + Sync {
     /// When a record cannot be read.
     fn devices(&self) -> Result<Vec<Device>, StoreError>;
 
-    /// Writes one change, durably, before it returns.
+    /// Writes one change, durably, before it returns. A device that is decommissioned loses its lasting observations with it.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when another version is stored, [`StoreError::Fenced`] when a newer epoch is; in both
@@ -157,8 +157,8 @@ pub trait Store: Send + Sync {
     /// When one cannot be read.
     fn observations_of(&self, endpoint: &str) -> Result<Intents, StoreError>;
 
-    /// Stores a lasting observation, durably, before it returns its id; it takes the place of one of the same place, which is returned
-    /// too. `None` when the device has `most` of them.
+    /// Stores a lasting observation with its audit row, durably, before it returns; it takes the place of one of the same place.
+    /// `None` when the device has `most` of them.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when one of the device was written by a newer epoch, or when it cannot be written.
@@ -167,9 +167,10 @@ pub trait Store: Send + Sync {
         endpoint: &str,
         intent: &Intent,
         most: usize,
-    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError>;
+    ) -> Result<Option<Wanted>, StoreError>;
 
-    /// Changes lasting observations, durably, before it returns how many of them there were: all or none.
+    /// Changes lasting observations, with an audit row for what somebody did, durably, before it returns how many of them it
+    /// has changed: all or none.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when one was written by a newer epoch, or when they cannot be written.

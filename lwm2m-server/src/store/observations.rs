@@ -1,6 +1,7 @@
 //! Lasting observations: what is to be observed of each device.
 //!
-//! Invariant: an id that was given out is given to no other observation, whatever becomes of it.
+//! Invariants: an id that was given out is given to no other observation, whatever becomes of it; what somebody does to one is in the
+//! audit log in the same transaction.
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTran
 use super::StoreError;
 use super::redb::{META, RedbStore};
 use crate::ObservationId;
-use crate::observations::{Intent, IntentChange, Intents};
+use crate::credentials::Happened;
+use crate::observations::{Intent, IntentChange, Intents, Wanted};
 use crate::queue::EPOCH;
 
 /// (endpoint, id) → intent.
@@ -39,7 +41,7 @@ impl RedbStore {
         endpoint: &str,
         intent: &Intent,
         most: usize,
-    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError> {
+    ) -> Result<Option<Wanted>, StoreError> {
         let transaction = self.begin()?;
         let inserted = {
             let mut table = self.fits(transaction.open_table(INTENTS))?;
@@ -56,14 +58,19 @@ impl RedbStore {
                     same = Some((id, known));
                 }
             }
-            let (id, former) = match same {
-                Some((id, known)) => (id, Some(known)),
+            let wanted = match same {
+                Some((id, former)) => {
+                    Wanted { id, intent: intent.clone().instead_of(&former), former: Some(former) }
+                }
                 None if count >= most => return Ok(None),
-                None => (self.next_id(&transaction)?, None),
+                None => Wanted { id: self.next_id(&transaction)?, intent: intent.clone(), former: None },
             };
-            self.fits(table.insert((endpoint, id.0), self.emit(intent)?.as_slice()))?;
-            (id, former)
+            self.fits(table.insert((endpoint, wanted.id.0), self.emit(&wanted.intent)?.as_slice()))?;
+            wanted
         };
+        let what = if inserted.former.is_some() { "observation replaced" } else { "observation added" };
+        let happened = happened(what, inserted.id, intent);
+        self.append(&transaction, &intent.actor, intent.since_ms, Some(endpoint), &[happened])?;
         self.fits(transaction.commit())?;
         Ok(Some(inserted))
     }
@@ -101,21 +108,67 @@ impl RedbStore {
                 if known.epoch > EPOCH {
                     return Err(StoreError::Fenced);
                 }
-                match change {
-                    IntentChange::Removed => drop(self.fits(table.remove(key))?),
-                    IntentChange::Restored(former) => {
-                        self.fits(table.insert(key, self.emit(former)?.as_slice()))?;
+                let is_known = |asked: &Intent| asked.version == known.version;
+                let next = match change {
+                    IntentChange::Removed { actor, now_ms } => {
+                        let removed = happened("observation removed", *id, &known);
+                        self.append(&transaction, actor, *now_ms, Some(endpoint), &[removed])?;
+                        None
                     }
-                    IntentChange::Refused(why) => {
-                        known.refused.clone_from(why);
-                        self.fits(table.insert(key, self.emit(&known)?.as_slice()))?;
+                    IntentChange::Undone { asked, former, why, now_ms } if is_known(asked) => {
+                        let mut refused = happened("observation refused", *id, &known);
+                        refused.detail = format!("{}: {why}", refused.detail);
+                        self.append(&transaction, "device", *now_ms, Some(endpoint), &[refused])?;
+                        former.clone().map(|former| former.instead_of(&known))
                     }
+                    IntentChange::Stands(asked) if is_known(asked) => {
+                        (known.refused, known.unset) = (None, None);
+                        Some(known)
+                    }
+                    IntentChange::Stands(asked) => Some(known.instead_of(asked)),
+                    IntentChange::Refused(asked, why) if is_known(asked) => {
+                        known.refused = Some(why.clone());
+                        Some(known)
+                    }
+                    IntentChange::Ended(why) if known.unset.is_none() => {
+                        known.refused = Some(why.clone());
+                        Some(known)
+                    }
+                    IntentChange::Undone { .. } | IntentChange::Refused(..) | IntentChange::Ended(_) => {
+                        continue;
+                    }
+                };
+                match next {
+                    Some(next) => drop(self.fits(table.insert(key, self.emit(&next)?.as_slice()))?),
+                    None => drop(self.fits(table.remove(key))?),
                 }
                 changed = changed.saturating_add(1);
             }
         }
         self.fits(transaction.commit())?;
         Ok(changed)
+    }
+
+    /// Nothing is wanted of a device any more.
+    pub(super) fn remove_intents(
+        &self,
+        transaction: &WriteTransaction,
+        actor: &str,
+        now_ms: u64,
+        endpoint: &str,
+    ) -> Result<(), StoreError> {
+        let mut removed = Vec::new();
+        {
+            let mut table = self.fits(transaction.open_table(INTENTS))?;
+            let all = (endpoint, 0)..=(endpoint, u64::MAX);
+            for entry in self.fits(table.extract_from_if(all, |_, _| true))? {
+                let (key, intent) = self.fits(entry)?;
+                let id = ObservationId(key.value().1);
+                let intent = self.intent(endpoint, id, intent.value())?;
+                removed.push(happened("observation removed", id, &intent));
+            }
+        }
+        self.append(transaction, actor, now_ms, Some(endpoint), &removed)
     }
 
     pub(super) fn read_observed(
@@ -148,4 +201,9 @@ impl RedbStore {
     ) -> Result<Intent, StoreError> {
         self.parse(&format!("observation {id} of {endpoint}"), bytes)
     }
+}
+
+fn happened(what: &'static str, ObservationId(id): ObservationId, intent: &Intent) -> Happened {
+    let detail = format!("observation {id}: {}", intent.described());
+    Happened { role: None, generation: None, what, detail }
 }

@@ -22,7 +22,7 @@ use super::seal::Sealer;
 use super::{Change, Heads, QueuedRequest, RequestChange, Store, StoreError, TokenRecord};
 use crate::ObservationId;
 use crate::credentials::{Device, Happened, Kept, Role};
-use crate::observations::{Intent, IntentChange, Intents};
+use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 /// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests, since 4 object
 /// definitions and lasting observations; what a former one wrote is read as it is.
@@ -279,6 +279,9 @@ impl Store for RedbStore {
             }
         }
         self.append(&transaction, change.actor, change.now_ms, Some(endpoint), change.happened)?;
+        if device.is_decommissioned() {
+            self.remove_intents(&transaction, change.actor, change.now_ms, endpoint)?;
+        }
         self.fits(transaction.commit())
     }
 
@@ -428,7 +431,7 @@ impl Store for RedbStore {
         endpoint: &str,
         intent: &Intent,
         most: usize,
-    ) -> Result<Option<(ObservationId, Option<Intent>)>, StoreError> {
+    ) -> Result<Option<Wanted>, StoreError> {
         self.insert_intent(endpoint, intent, most)
     }
 
