@@ -117,8 +117,7 @@ impl Observations {
     ///
     /// # Errors
     /// When the device refuses: then all is as it was before, unless somebody has wanted the place otherwise
-    /// meanwhile. When it does not answer,
-    /// the observation waits.
+    /// meanwhile. When it does not answer, the observation waits.
     pub async fn add(
         &self,
         endpoint: &str,
