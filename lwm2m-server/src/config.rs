@@ -3,8 +3,7 @@
 //! ```toml
 //! data = "/var/lib/lwm2m-server"
 //! secrets_key = "/etc/lwm2m-server/secrets.key"
-//! models = "/etc/lwm2m-server/models"  # object definitions, XML as the OMA registry publishes it: every *.xml of the folder, read at
-//!                                 # the start. A device's version of an object chooses; those of the folder win over others
+//! models = "/etc/lwm2m-server/models"  # object definitions (registry XML): every *.xml, read at the start; they win over others
 //! allow_nosec = false
 //! challenge = false               # whether devices without security first prove their address by Echo (RFC 9175)
 //! threads = 4                     # that read packets; left out, one for each processor
@@ -72,8 +71,7 @@
 //! lifetime = 86400
 //! binding = "U"
 //! notification_storing = true
-//! write_time = false              # also the time into /3/0/13, for devices without a clock, which without it take certificates whose
-//!                                 # dates have passed; not without security, where anybody could write another
+//! write_time = false              # also the time into /3/0/13, so that devices without a clock judge dates; not without security
 //! verify = false                  # a second Discover, which must show the account that was written; a round trip more
 //! retry_count = 5                 # /1/x/17 to /1/x/20; left out, the device's defaults hold
 //! retry_timer = 60
