@@ -169,7 +169,9 @@ impl fmt::Display for Unprotectable {
             Self::Full => "the buffer has no room for the protected message",
             Self::NoSequence => "no sequence number is reserved in durable storage",
             Self::Superseded => "the keys of the request or of the observation were replaced",
-            Self::Exposed => "Proxy-Uri cannot be protected; write Proxy-Scheme, Uri-Host and Uri-Path instead",
+            Self::Exposed => {
+                "Proxy-Uri cannot be protected; write Proxy-Scheme, Uri-Host and Uri-Path instead"
+            }
         })
     }
 }

@@ -25,7 +25,9 @@ impl Toy {
         self.opened = self.opened.saturating_add(1);
         let token = incoming.token();
         let (datagram, _, payload) = incoming.into_parts();
-        let [sequence, inner @ ..] = datagram.get_mut(payload).ok_or(Refused::Silent)? else { return Err(Refused::Silent) };
+        let [sequence, inner @ ..] = datagram.get_mut(payload).ok_or(Refused::Silent)? else {
+            return Err(Refused::Silent);
+        };
         inner.iter_mut().for_each(|byte| *byte ^= KEY);
         let [code, rest @ ..] = &*inner else { return Err(Refused::Silent) };
         let (options, payload) = Options::parse(rest).map_err(|_| Refused::Silent)?;
@@ -73,7 +75,12 @@ impl Protect for Toy {
         Ok(self.sequence)
     }
 
-    fn protect_response(&mut self, binding: &u8, _: bool, draft: &mut Draft<'_>) -> Result<(), Unprotectable> {
+    fn protect_response(
+        &mut self,
+        binding: &u8,
+        _: bool,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Unprotectable> {
         self.seal(draft, Code::CHANGED, *binding)
     }
 }

@@ -57,17 +57,34 @@ macro_rules! dispatch {
 }
 
 /// Encrypts `buffer` but its last [`AeadAlgorithm::tag_length`] bytes, which take the tag. `None` when a length is wrong.
-pub(crate) fn seal(algorithm: AeadAlgorithm, key: &[u8], nonce: &[u8], aad: &[u8], buffer: &mut [u8]) -> Option<()> {
+pub(crate) fn seal(
+    algorithm: AeadAlgorithm,
+    key: &[u8],
+    nonce: &[u8],
+    aad: &[u8],
+    buffer: &mut [u8],
+) -> Option<()> {
     dispatch!(algorithm, seal_with(key, nonce, aad, buffer))
 }
 
 /// Decrypts `buffer`, the tag of which is at its end, and returns how long the plaintext at its start is. `None` when it
 /// does not verify.
-pub(crate) fn open(algorithm: AeadAlgorithm, key: &[u8], nonce: &[u8], aad: &[u8], buffer: &mut [u8]) -> Option<usize> {
+pub(crate) fn open(
+    algorithm: AeadAlgorithm,
+    key: &[u8],
+    nonce: &[u8],
+    aad: &[u8],
+    buffer: &mut [u8],
+) -> Option<usize> {
     dispatch!(algorithm, open_with(key, nonce, aad, buffer))
 }
 
-fn seal_with<A: AeadInPlace + KeyInit>(key: &[u8], nonce: &[u8], aad: &[u8], buffer: &mut [u8]) -> Option<()> {
+fn seal_with<A: AeadInPlace + KeyInit>(
+    key: &[u8],
+    nonce: &[u8],
+    aad: &[u8],
+    buffer: &mut [u8],
+) -> Option<()> {
     let cipher = A::new_from_slice(key).ok()?;
     let (text, tag) = buffer.split_at_mut_checked(buffer.len().checked_sub(A::TagSize::USIZE)?)?;
     if nonce.len() != A::NonceSize::USIZE {
@@ -78,7 +95,12 @@ fn seal_with<A: AeadInPlace + KeyInit>(key: &[u8], nonce: &[u8], aad: &[u8], buf
     Some(())
 }
 
-fn open_with<A: AeadInPlace + KeyInit>(key: &[u8], nonce: &[u8], aad: &[u8], buffer: &mut [u8]) -> Option<usize> {
+fn open_with<A: AeadInPlace + KeyInit>(
+    key: &[u8],
+    nonce: &[u8],
+    aad: &[u8],
+    buffer: &mut [u8],
+) -> Option<usize> {
     let cipher = A::new_from_slice(key).ok()?;
     let (text, tag) = buffer.split_at_mut_checked(buffer.len().checked_sub(A::TagSize::USIZE)?)?;
     if nonce.len() != A::NonceSize::USIZE {

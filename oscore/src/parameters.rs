@@ -308,7 +308,11 @@ impl Parameters {
     ///
     /// # Errors
     /// [`InvalidParameters::IdTooLong`]: an id is longer than [`AeadAlgorithm::id_length`].
-    pub fn with_algorithms(self, aead: AeadAlgorithm, hmac: HmacAlgorithm) -> Result<Self, InvalidParameters> {
+    pub fn with_algorithms(
+        self,
+        aead: AeadAlgorithm,
+        hmac: HmacAlgorithm,
+    ) -> Result<Self, InvalidParameters> {
         let longest = self.sender_id.bytes().len().max(self.recipient_id.bytes().len());
         if longest > aead.id_length() {
             return Err(InvalidParameters::IdTooLong);
@@ -393,7 +397,9 @@ impl fmt::Display for InvalidParameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::EqualIds => "sender id and recipient id are equal; each end needs an id of its own",
-            Self::IdTooLong => "sender id or recipient id is longer than the nonce of the AEAD algorithm less 6 bytes",
+            Self::IdTooLong => {
+                "sender id or recipient id is longer than the nonce of the AEAD algorithm less 6 bytes"
+            }
             Self::SaltTooLong => "the master salt is longer than 32 bytes",
             Self::IdContextTooLong => "the id context is longer than 40 bytes",
         })
@@ -428,10 +434,16 @@ mod tests {
         );
         let parameters = Parameters::new(secret, KeyId::EMPTY, KeyId::new(&[1, 2]).unwrap()).unwrap();
         assert_eq!(parameters.clone().with_salt(&[0; 33]).unwrap_err(), InvalidParameters::SaltTooLong);
-        assert_eq!(parameters.clone().with_id_context(&[0; 41]).unwrap_err(), InvalidParameters::IdContextTooLong);
+        assert_eq!(
+            parameters.clone().with_id_context(&[0; 41]).unwrap_err(),
+            InvalidParameters::IdContextTooLong
+        );
         #[cfg(feature = "ccm")]
         assert_eq!(
-            parameters.clone().with_algorithms(AeadAlgorithm::AesCcm64_64_128, HmacAlgorithm::Sha256).unwrap_err(),
+            parameters
+                .clone()
+                .with_algorithms(AeadAlgorithm::AesCcm64_64_128, HmacAlgorithm::Sha256)
+                .unwrap_err(),
             InvalidParameters::IdTooLong
         );
         assert_eq!(parameters.with_id_context(&[]).unwrap().id_context(), Some(&[][..]));

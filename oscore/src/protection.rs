@@ -229,7 +229,8 @@ impl<O: Observations> Protect for Protection<'_, O> {
         let (datagram, mut place) = opened;
         // RFC 8613 §4.1.3.5.1: an observation needs both, because somebody on the way may have taken the outer one off.
         if !observes {
-            place = replace_observe(datagram, place, Keep::Nothing).ok_or(Refused::Answer(Code::BAD_REQUEST))?;
+            place =
+                replace_observe(datagram, place, Keep::Nothing).ok_or(Refused::Answer(Code::BAD_REQUEST))?;
         }
         let message = message(datagram, place, token).map_err(undecryptable)?;
         if !message.code.is_request() {
@@ -238,7 +239,11 @@ impl<O: Observations> Protect for Protection<'_, O> {
         Ok((message, Binding { partial_iv, generation: self.session.generation, kind }))
     }
 
-    fn unprotect_response<'m>(&mut self, binding: &Binding, incoming: Incoming<'m>) -> Result<Message<'m>, Refused> {
+    fn unprotect_response<'m>(
+        &mut self,
+        binding: &Binding,
+        incoming: Incoming<'m>,
+    ) -> Result<Message<'m>, Refused> {
         let token = incoming.token();
         let observes = Outer::of(&incoming).observes;
         let opened = self.open_response(*binding, incoming)?;
@@ -332,7 +337,8 @@ struct Opened<'m> {
 impl Opened<'_> {
     /// Whether it has the inner Observe option.
     fn observes(&self) -> bool {
-        let inner = self.datagram.get(self.place.clone()).and_then(|inner| inner.get(1..)).unwrap_or_default();
+        let inner =
+            self.datagram.get(self.place.clone()).and_then(|inner| inner.get(1..)).unwrap_or_default();
         Options::parse(inner).is_ok_and(|(options, _)| options.observe().is_some())
     }
 }

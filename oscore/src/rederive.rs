@@ -45,8 +45,12 @@ impl Session {
         let mut r1 = [0; RANDOM];
         (rederivation.rng)(&mut r1);
         // These keys protect one request and are never stored.
-        let context =
-            Context::derive(rederivation.parameters, Some(&r1), SenderSequence::VOLATILE, ReplayWindow::FRESH);
+        let context = Context::derive(
+            rederivation.parameters,
+            Some(&r1),
+            SenderSequence::VOLATILE,
+            ReplayWindow::FRESH,
+        );
         self.replace(context, Announce::Wrapped, Step::Asked);
     }
 
@@ -83,8 +87,12 @@ impl Rederivation<'_> {
     /// Server: the keys of a request with another ID Context than the current one, and which of both requests it is.
     pub(crate) fn asked(&self, current: &Context, id_context: &[u8]) -> Option<(Context, Kind)> {
         let issued = id_context.split_at_checked(R2).filter(|(r2, r3)| {
-            let before = current.id_context().and_then(|id| self.issued(current.recipient_id(), id.get(..R2)?));
-            !r3.is_empty() && self.issued(current.recipient_id(), r2).is_some_and(|made| before.is_none_or(|before| made > before))
+            let before =
+                current.id_context().and_then(|id| self.issued(current.recipient_id(), id.get(..R2)?));
+            !r3.is_empty()
+                && self
+                    .issued(current.recipient_id(), r2)
+                    .is_some_and(|made| before.is_none_or(|before| made > before))
         });
         let kind = if issued.is_some() { Kind::Fresh } else { Kind::Rederiving };
         Some((self.derive(&[id_context], issued.is_some() && self.durable)?, kind))

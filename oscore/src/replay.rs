@@ -34,7 +34,9 @@ impl ReplayWindow {
     pub(crate) fn accepts(&self, partial_iv: PartialIv) -> bool {
         let number = partial_iv.sequence();
         match self.end.checked_sub(1).and_then(|highest| highest.checked_sub(number)) {
-            Some(below) => u32::try_from(below).is_ok_and(|below| below < Self::SIZE && self.seen >> below & 1 == 0),
+            Some(below) => {
+                u32::try_from(below).is_ok_and(|below| below < Self::SIZE && self.seen >> below & 1 == 0)
+            }
             None => true,
         }
     }
@@ -53,7 +55,8 @@ impl ReplayWindow {
             }
             None => {
                 let below = self.end.saturating_sub(1).saturating_sub(number);
-                self.seen |= u32::try_from(below).ok().and_then(|below| 1_u32.checked_shl(below)).unwrap_or(0);
+                self.seen |=
+                    u32::try_from(below).ok().and_then(|below| 1_u32.checked_shl(below)).unwrap_or(0);
             }
         }
     }
@@ -103,7 +106,9 @@ mod tests {
         window.note(iv(7));
         assert!(window.accepts(iv(7)) && window.is_lost());
         window.recover(iv(7));
-        assert!(!window.is_lost() && !window.accepts(iv(7)) && !window.accepts(iv(6)) && window.accepts(iv(8)));
+        assert!(
+            !window.is_lost() && !window.accepts(iv(7)) && !window.accepts(iv(6)) && window.accepts(iv(8))
+        );
         window.recover(iv(3));
         assert!(!window.accepts(iv(7)));
     }

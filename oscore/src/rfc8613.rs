@@ -4,9 +4,7 @@ extern crate std;
 use std::string::String;
 use std::vec::Vec;
 
-use lwm2m_coap::{
-    Code, Delivery, Input, Instant, OptionNumber, Peer, Room, Token, TokenPolicy, Writer,
-};
+use lwm2m_coap::{Code, Delivery, Input, Instant, OptionNumber, Peer, Room, Token, TokenPolicy, Writer};
 
 use super::context::{End, Nonce, Request};
 use super::*;
@@ -34,7 +32,8 @@ const C3_SERVER: Inputs = (SALT, "01", "", Some("37cbf3210017a2d3"));
 
 fn parameters((salt, sender, recipient, id_context): Inputs) -> Parameters {
     let id = |hex| KeyId::new(&bytes(hex)).unwrap();
-    let parameters = Parameters::new(MasterSecret::new(&bytes(SECRET)).unwrap(), id(sender), id(recipient)).unwrap();
+    let parameters =
+        Parameters::new(MasterSecret::new(&bytes(SECRET)).unwrap(), id(sender), id(recipient)).unwrap();
     let parameters = parameters.with_salt(&bytes(salt)).unwrap();
     match id_context {
         Some(hex) => parameters.with_id_context(&bytes(hex)).unwrap(),
@@ -53,12 +52,54 @@ fn session(inputs: Inputs, next: u64) -> Session {
 #[test]
 fn keys_common_iv_and_first_nonces_are_derived() {
     for (inputs, sender, recipient, iv, own, other) in [
-        (C1_CLIENT, "f0910ed7295e6ad4b54fc793154302ff", "ffb14e093c94c9cac9471648b4f98710", "4622d4dd6d944168eefb54987c", "4622d4dd6d944168eefb54987c", "4722d4dd6d944169eefb54987c"),
-        (C1_SERVER, "ffb14e093c94c9cac9471648b4f98710", "f0910ed7295e6ad4b54fc793154302ff", "4622d4dd6d944168eefb54987c", "4722d4dd6d944169eefb54987c", "4622d4dd6d944168eefb54987c"),
-        (C2_CLIENT, "321b26943253c7ffb6003b0b64d74041", "e57b5635815177cd679ab4bcec9d7dda", "be35ae297d2dace910c52e99f9", "bf35ae297d2dace910c52e99f9", "bf35ae297d2dace810c52e99f9"),
-        (C2_SERVER, "e57b5635815177cd679ab4bcec9d7dda", "321b26943253c7ffb6003b0b64d74041", "be35ae297d2dace910c52e99f9", "bf35ae297d2dace810c52e99f9", "bf35ae297d2dace910c52e99f9"),
-        (C3_CLIENT, "af2a1300a5e95788b356336eeecd2b92", "e39a0c7c77b43f03b4b39ab9a268699f", "2ca58fb85ff1b81c0b7181b85e", "2ca58fb85ff1b81c0b7181b85e", "2da58fb85ff1b81d0b7181b85e"),
-        (C3_SERVER, "e39a0c7c77b43f03b4b39ab9a268699f", "af2a1300a5e95788b356336eeecd2b92", "2ca58fb85ff1b81c0b7181b85e", "2da58fb85ff1b81d0b7181b85e", "2ca58fb85ff1b81c0b7181b85e"),
+        (
+            C1_CLIENT,
+            "f0910ed7295e6ad4b54fc793154302ff",
+            "ffb14e093c94c9cac9471648b4f98710",
+            "4622d4dd6d944168eefb54987c",
+            "4622d4dd6d944168eefb54987c",
+            "4722d4dd6d944169eefb54987c",
+        ),
+        (
+            C1_SERVER,
+            "ffb14e093c94c9cac9471648b4f98710",
+            "f0910ed7295e6ad4b54fc793154302ff",
+            "4622d4dd6d944168eefb54987c",
+            "4722d4dd6d944169eefb54987c",
+            "4622d4dd6d944168eefb54987c",
+        ),
+        (
+            C2_CLIENT,
+            "321b26943253c7ffb6003b0b64d74041",
+            "e57b5635815177cd679ab4bcec9d7dda",
+            "be35ae297d2dace910c52e99f9",
+            "bf35ae297d2dace910c52e99f9",
+            "bf35ae297d2dace810c52e99f9",
+        ),
+        (
+            C2_SERVER,
+            "e57b5635815177cd679ab4bcec9d7dda",
+            "321b26943253c7ffb6003b0b64d74041",
+            "be35ae297d2dace910c52e99f9",
+            "bf35ae297d2dace810c52e99f9",
+            "bf35ae297d2dace910c52e99f9",
+        ),
+        (
+            C3_CLIENT,
+            "af2a1300a5e95788b356336eeecd2b92",
+            "e39a0c7c77b43f03b4b39ab9a268699f",
+            "2ca58fb85ff1b81c0b7181b85e",
+            "2ca58fb85ff1b81c0b7181b85e",
+            "2da58fb85ff1b81d0b7181b85e",
+        ),
+        (
+            C3_SERVER,
+            "e39a0c7c77b43f03b4b39ab9a268699f",
+            "af2a1300a5e95788b356336eeecd2b92",
+            "2ca58fb85ff1b81c0b7181b85e",
+            "2da58fb85ff1b81d0b7181b85e",
+            "2ca58fb85ff1b81c0b7181b85e",
+        ),
     ] {
         let session = Session::new(&parameters(inputs));
         let context = session.context();
@@ -72,9 +113,27 @@ fn keys_common_iv_and_first_nonces_are_derived() {
 /// Message id, token, additional authenticated data, nonce, and the protected request.
 type Sent = (u16, &'static str, &'static str, &'static str, &'static str);
 
-const C4: Sent = (0x5d1f, "00003974", "8368456e63727970743040488501810a40411440", "4622d4dd6d944168eefb549868", "44025d1f00003974396c6f63616c686f7374620914ff612f1092f1776f1c1668b3825e");
-const C5: Sent = (0x71c3, "0000b932", "8368456e63727970743040498501810a4100411440", "bf35ae297d2dace910c52e99ed", "440271c30000b932396c6f63616c686f737463091400ff4ed339a5a379b0b8bc731fffb0");
-const C6: Sent = (0x2f8e, "ef9bbf7a", "8368456e63727970743040488501810a40411440", "2ca58fb85ff1b81c0b7181b84a", "44022f8eef9bbf7a396c6f63616c686f73746b19140837cbf3210017a2d3ff72cd7273fd331ac45cffbe55c3");
+const C4: Sent = (
+    0x5d1f,
+    "00003974",
+    "8368456e63727970743040488501810a40411440",
+    "4622d4dd6d944168eefb549868",
+    "44025d1f00003974396c6f63616c686f7374620914ff612f1092f1776f1c1668b3825e",
+);
+const C5: Sent = (
+    0x71c3,
+    "0000b932",
+    "8368456e63727970743040498501810a4100411440",
+    "bf35ae297d2dace910c52e99ed",
+    "440271c30000b932396c6f63616c686f737463091400ff4ed339a5a379b0b8bc731fffb0",
+);
+const C6: Sent = (
+    0x2f8e,
+    "ef9bbf7a",
+    "8368456e63727970743040488501810a40411440",
+    "2ca58fb85ff1b81c0b7181b84a",
+    "44022f8eef9bbf7a396c6f63616c686f73746b19140837cbf3210017a2d3ff72cd7273fd331ac45cffbe55c3",
+);
 
 // Appendix C.4 to C.6: requests, which the other end then reads.
 #[test]
@@ -92,7 +151,9 @@ fn requests_are_the_published_ones() {
         let mut far = session(server, 0);
         let (mut peer, mut none) = (peer(0), heapless::Vec::<Observation, 0>::new());
         let mut protection = Protection::new(&mut far, &mut none, None);
-        let Input::Request { message, .. } = peer.handle(NOW, &mut datagram, &mut protection) else { panic!() };
+        let Input::Request { message, .. } = peer.handle(NOW, &mut datagram, &mut protection) else {
+            panic!()
+        };
         assert_eq!((message.code, message.options.uri_path().next()), (Code::GET, Some(&b"tv1"[..])));
         assert!(message.payload.is_empty());
     }
@@ -112,7 +173,9 @@ fn responses_are_the_published_ones() {
         let mut buffer = [0; 256];
         let mut datagram = bytes(C4.4);
         let mut protection = Protection::new(&mut far, &mut none, None);
-        let Input::Request { mut exchange, .. } = server.handle(NOW, &mut datagram, &mut protection) else { panic!() };
+        let Input::Request { mut exchange, .. } = server.handle(NOW, &mut datagram, &mut protection) else {
+            panic!()
+        };
         assert_eq!(exchange.binding().is_unproven(), window.is_lost());
         let mut writer = Writer::new(&mut buffer, Room { head: 32, tail: 8 }, Code::CONTENT);
         writer.payload(b"Hello World!").unwrap();
@@ -123,7 +186,9 @@ fn responses_are_the_published_ones() {
         let mut near = session(C1_CLIENT, 0x14);
         let (_, mut client) = request(&mut near, (0x5d1f, "00003974"));
         let mut protection = Protection::new(&mut near, &mut none, None);
-        let Input::Response { message, .. } = client.handle(NOW, &mut datagram, &mut protection) else { panic!() };
+        let Input::Response { message, .. } = client.handle(NOW, &mut datagram, &mut protection) else {
+            panic!()
+        };
         assert_eq!((message.code, message.payload), (Code::CONTENT, &b"Hello World!"[..]));
     }
 }
