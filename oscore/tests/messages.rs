@@ -1,10 +1,5 @@
 //! Messages between two ends: what is hidden and what is seen, replays, forgeries, order and restarts.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod common;
 
