@@ -205,3 +205,56 @@ impl Protect for Plain {
         Ok(())
     }
 }
+
+/// Protects where there is a hook, and leaves messages alone where there is none.
+impl<P: Protect> Protect for Option<P> {
+    type Binding = Option<P::Binding>;
+
+    fn unprotect_request<'m>(
+        &mut self,
+        message: Incoming<'m>,
+    ) -> Result<(Message<'m>, Option<P::Binding>), Refused> {
+        match self {
+            Some(protection) => {
+                protection.unprotect_request(message).map(|(message, binding)| (message, Some(binding)))
+            }
+            None => Ok((message.message(), None)),
+        }
+    }
+
+    fn unprotect_response<'m>(
+        &mut self,
+        binding: &Option<P::Binding>,
+        message: Incoming<'m>,
+    ) -> Result<Message<'m>, Refused> {
+        match (self, binding) {
+            (Some(protection), Some(binding)) => protection.unprotect_response(binding, message),
+            (None, None) => Ok(message.message()),
+            _ => Err(Refused::Silent),
+        }
+    }
+
+    fn unprotect_notification<'m>(&mut self, message: Incoming<'m>) -> Result<Message<'m>, Refused> {
+        match self {
+            Some(protection) => protection.unprotect_notification(message),
+            None => Ok(message.message()),
+        }
+    }
+
+    fn protect_request(&mut self, draft: &mut Draft<'_>) -> Result<Option<P::Binding>, Unprotectable> {
+        self.as_mut().map(|protection| protection.protect_request(draft)).transpose()
+    }
+
+    fn protect_response(
+        &mut self,
+        binding: &Option<P::Binding>,
+        notification: bool,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Unprotectable> {
+        match (self, binding) {
+            (Some(protection), Some(binding)) => protection.protect_response(binding, notification, draft),
+            (None, None) => Ok(()),
+            _ => Err(Unprotectable::Superseded),
+        }
+    }
+}

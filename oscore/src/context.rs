@@ -101,21 +101,18 @@ impl Context {
         self.window
     }
 
-    /// Encrypts `buffer` but its last [`AeadAlgorithm::tag_length`] bytes, which take the tag, for `request`, under the
-    /// nonce of `nonce`. `None` when it is too short.
-    pub(crate) fn seal(&self, request: Request, nonce: Nonce, buffer: &mut [u8]) -> Option<()> {
-        let nonce = self.nonce(nonce)?;
-        let aad = self.aad(request);
+    /// Encrypts `buffer` but its last [`AeadAlgorithm::tag_length`] bytes, which take the tag, for `request`. `None` when it
+    /// is too short.
+    pub(crate) fn seal(&self, request: Request, nonce: &[u8], buffer: &mut [u8]) -> Option<()> {
         let key = self.sender_key.get(..self.aead.key_length())?;
-        crypto::seal(self.aead, key, &nonce, &aad, buffer)
+        crypto::seal(self.aead, key, nonce, &self.aad(request), buffer)
     }
 
     /// Decrypts `buffer` and returns how long the plaintext at its start is; `None` when it does not verify.
-    pub(crate) fn open(&mut self, request: Request, nonce: Nonce, buffer: &mut [u8]) -> Option<usize> {
-        let nonce = self.nonce(nonce)?;
+    pub(crate) fn open(&mut self, request: Request, nonce: &[u8], buffer: &mut [u8]) -> Option<usize> {
         let aad = self.aad(request);
         let key = self.recipient_key.get(..self.aead.key_length())?;
-        let opened = crypto::open(self.aead, key, &nonce, &aad, buffer);
+        let opened = crypto::open(self.aead, key, nonce, &aad, buffer);
         if opened.is_none() {
             self.failures = self.failures.saturating_add(1);
         }
@@ -130,25 +127,25 @@ impl Context {
         aad::aad(self.aead, kid, request.partial_iv)
     }
 
-    /// The AEAD nonce (RFC 8613 §5.2): length of the id, padded id and padded Partial IV, xored with the Common IV.
-    pub(crate) fn nonce(&self, nonce: Nonce) -> Option<Vec<u8, NONCE_LENGTH>> {
+    /// The AEAD nonce with the number of one end (RFC 8613 §5.2): length of its id, padded id and padded Partial IV, xored
+    /// with the Common IV.
+    pub(crate) fn nonce(&self, of: End, partial_iv: PartialIv) -> Nonce {
         let length = self.aead.nonce_length();
-        let mut bytes = Vec::from_slice(self.common_iv.get(..length)?).ok()?;
-        let id = match nonce.of {
-            End::Sender => self.sender_id,
-            End::Recipient => self.recipient_id,
+        let mut nonce =
+            Nonce::from_slice(self.common_iv.get(..length).unwrap_or_default()).unwrap_or_default();
+        let id = match of {
+            End::Sender => &self.sender_id,
+            End::Recipient => &self.recipient_id,
         };
-        let id = id.bytes();
-        *bytes.first_mut()? ^= u8::try_from(id.len()).ok()?;
-        let [_, _, _, partial_iv @ ..] = nonce.partial_iv.sequence().to_be_bytes();
-        let (head, tail) = bytes.split_at_mut_checked(length.checked_sub(partial_iv.len())?)?;
-        for (byte, id) in head.iter_mut().rev().zip(id.iter().rev()) {
-            *byte ^= id;
+        let [_, _, _, partial_iv @ ..] = partial_iv.sequence().to_be_bytes();
+        let padding =
+            length.saturating_sub(1).saturating_sub(partial_iv.len()).saturating_sub(id.bytes().len());
+        let length = u8::try_from(id.bytes().len()).unwrap_or_default();
+        let rest = core::iter::repeat_n(0, padding).chain(id.bytes().iter().copied()).chain(partial_iv);
+        for (byte, with) in nonce.iter_mut().zip(core::iter::once(length).chain(rest)) {
+            *byte ^= with;
         }
-        for (byte, partial_iv) in tail.iter_mut().zip(partial_iv) {
-            *byte ^= partial_iv;
-        }
-        Some(bytes)
+        nonce
     }
 }
 
@@ -201,12 +198,8 @@ pub(crate) struct Request {
     pub(crate) partial_iv: PartialIv,
 }
 
-/// Whose number makes the nonce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Nonce {
-    pub(crate) of: End,
-    pub(crate) partial_iv: PartialIv,
-}
+/// An AEAD nonce.
+pub(crate) type Nonce = Vec<u8, NONCE_LENGTH>;
 
 /// HKDF with the info of a key or of the Common IV (RFC 8613 §3.2.1); fills `out`.
 fn derive(parameters: &Parameters, id: &[u8], id_context: Option<&[u8]>, name: &str, out: &mut [u8]) {

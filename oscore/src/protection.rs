@@ -58,19 +58,22 @@ impl<'a, O: Observations> Protection<'a, O> {
         let other = option.kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
         let other = other.and_then(|id| Wrapped::bare(id.bytes()));
         let aad = Request { by: End::Sender, partial_iv: request.partial_iv };
-        let nonce = match partial_iv {
-            Some(partial_iv) => Nonce { of: End::Recipient, partial_iv },
-            None => Nonce { of: End::Sender, partial_iv: request.partial_iv },
+        let nonce = |context: &Context| match partial_iv {
+            Some(partial_iv) => context.nonce(End::Recipient, partial_iv),
+            None => self.session.context.nonce(End::Sender, request.partial_iv),
         };
         let (datagram, place) = match (other, &mut self.rederivation) {
             (Some(r2), Some(rederivation)) => {
                 let context = rederivation.second(&self.session.context, r2.bytes());
-                let opened = open(&mut context.ok_or(Refused::Silent)?, aad, nonce, incoming)?;
+                let mut context = context.ok_or(Refused::Silent)?;
+                let nonce = nonce(&context);
+                let opened = open(&mut context, aad, &nonce, incoming)?;
                 rederivation.third(self.session, r2.bytes()).ok_or(Refused::Silent)?;
                 opened
             }
             _ => {
-                let opened = open(&mut self.session.context, aad, nonce, incoming)?;
+                let nonce = nonce(&self.session.context);
+                let opened = open(&mut self.session.context, aad, &nonce, incoming)?;
                 self.session.confirm();
                 opened
             }
@@ -103,7 +106,7 @@ impl<'a, O: Observations> Protection<'a, O> {
     fn seal(
         context: &Context,
         option: OscoreOption<'_>,
-        (request, nonce): (Request, Nonce),
+        (request, nonce): (Request, &Nonce),
         notification: bool,
         draft: &mut Draft<'_>,
     ) -> Result<(), Unprotectable> {
@@ -194,17 +197,17 @@ impl<O: Observations> Protect for Protection<'_, O> {
         let observes = outer.observes;
         let other = option.kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
         let request = Request { by: End::Recipient, partial_iv };
-        let nonce = Nonce { of: End::Recipient, partial_iv };
         let (opened, kind) = if let Some(other) = other {
             // RFC 8613 Appendix B.2: another ID Context is one of its random numbers.
             let derived = self.rederivation.as_ref().and_then(|rederivation| {
                 rederivation.asked(&self.session.context, aad::unwrap(other.bytes())?)
             });
             let (mut context, kind) = derived.ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
-            let opened = open(&mut context, request, nonce, incoming).map_err(undecryptable)?;
+            let nonce = context.nonce(End::Recipient, partial_iv);
+            let opened = open(&mut context, request, &nonce, incoming).map_err(undecryptable)?;
             context.window.note(partial_iv);
             if let Some(rederivation) = &mut self.rederivation {
-                rederivation.answer(self.session, context, kind);
+                rederivation.answer(self.session, context, kind, nonce);
             }
             (opened, kind)
         } else {
@@ -212,13 +215,14 @@ impl<O: Observations> Protect for Protection<'_, O> {
             if !self.session.context.window.accepts(partial_iv) {
                 return Err(Refused::Answer(Code::UNAUTHORIZED));
             }
-            let opened = open(&mut self.session.context, request, nonce, incoming).map_err(undecryptable)?;
+            let nonce = self.session.context.nonce(End::Recipient, partial_iv);
+            let opened = open(&mut self.session.context, request, &nonce, incoming).map_err(undecryptable)?;
             self.session.context.window.note(partial_iv);
             self.session.confirm();
             let kind = match &mut self.rederivation {
                 Some(rederivation) if self.session.step == Step::Renewing => {
                     let id1 = self.session.context.id_context.clone().unwrap_or_default();
-                    rederivation.challenge(self.session, &id1);
+                    rederivation.challenge(self.session, &id1, nonce);
                     Kind::Rederiving
                 }
                 _ if self.session.context.window.is_lost() => Kind::Unproven,
@@ -276,8 +280,9 @@ impl<O: Observations> Protect for Protection<'_, O> {
             kid_context: announced.as_ref().and_then(Wrapped::context),
             kid: Some(self.session.context.sender_id()),
         };
-        let named = (Request { by: End::Sender, partial_iv }, Nonce { of: End::Sender, partial_iv });
-        Self::seal(&self.session.context, option, named, false, draft)?;
+        let request = Request { by: End::Sender, partial_iv };
+        let nonce = self.session.context.nonce(End::Sender, partial_iv);
+        Self::seal(&self.session.context, option, (request, &nonce), false, draft)?;
         Ok(Binding { partial_iv, generation: self.session.generation, kind: Kind::Own })
     }
 
@@ -291,23 +296,23 @@ impl<O: Observations> Protect for Protection<'_, O> {
             return Err(Unprotectable::Superseded);
         }
         let request = Request { by: End::Recipient, partial_iv: binding.partial_iv };
-        let reused = Nonce { of: End::Recipient, partial_iv: binding.partial_iv };
         if binding.kind == Kind::Rederiving {
             let rederivation = self.rederivation.as_ref().ok_or(Unprotectable::Superseded)?;
-            let (context, r2) = rederivation.answering(self.session).ok_or(Unprotectable::Superseded)?;
+            let answering = rederivation.answering(self.session);
+            let (context, nonce, r2) = answering.ok_or(Unprotectable::Superseded)?;
             let option = OscoreOption { kid_context: r2.context(), ..OscoreOption::default() };
-            return Self::seal(&context, option, (request, reused), false, draft);
+            return Self::seal(&context, option, (request, &nonce), false, draft);
         }
         // One response may go under the nonce of its request, which costs no byte. Not a notification; and not what
         // answers a request that may be a replay, because it may have been answered before (RFC 8613 Appendix B.1.2).
         let (option, nonce) = if notification || binding.kind != Kind::Fresh {
             let partial_iv = self.session.context.sequence.take().ok_or(Unprotectable::NoSequence)?;
             let option = OscoreOption { partial_iv: Some(partial_iv), ..OscoreOption::default() };
-            (option, Nonce { of: End::Sender, partial_iv })
+            (option, self.session.context.nonce(End::Sender, partial_iv))
         } else {
-            (OscoreOption::default(), reused)
+            (OscoreOption::default(), self.session.context.nonce(End::Recipient, binding.partial_iv))
         };
-        Self::seal(&self.session.context, option, (request, nonce), true, draft)
+        Self::seal(&self.session.context, option, (request, &nonce), true, draft)
     }
 }
 
@@ -347,7 +352,7 @@ impl Opened<'_> {
 fn open<'m>(
     context: &mut Context,
     request: Request,
-    nonce: Nonce,
+    nonce: &Nonce,
     incoming: Incoming<'m>,
 ) -> Result<(&'m mut [u8], Range<usize>), Refused> {
     let (datagram, _, payload) = incoming.into_parts();

@@ -1,7 +1,8 @@
 //! New keys from fresh random numbers of both ends (RFC 8613 Appendix B.2), for an end that lost the state of its context.
 //!
 //! 1. Client: [`Session::rederive`] makes the first keys, of the ID Context R1; request 1 carries R1.
-//! 2. Server: takes request 1 for no more than that and answers 4.01 with the second keys, of R2 ‖ R1; the answer carries R2.
+//! 2. Server: takes request 1 for no more than that and answers 4.01 with the second keys, of R2 ‖ R1, under the nonce that
+//!    request 1 had with the first ones; the answer carries R2.
 //! 3. Client: verifies it and makes the third keys, of R2 ‖ R3; it sends the request again, as request 2, with R2 ‖ R3.
 //! 4. Server: accepts an R2 that it issued less than a minute ago and after the last one that was used; the third keys
 //!    replace all others.
@@ -17,7 +18,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::aad;
-use crate::context::Context;
+use crate::context::{Context, Nonce};
 use crate::parameters::{Bytes, KeyId, Parameters};
 use crate::replay::ReplayWindow;
 use crate::sequence::SenderSequence;
@@ -99,9 +100,9 @@ impl Rederivation<'_> {
     }
 
     /// Server: after a request verified with keys of [`Rederivation::asked`].
-    pub(crate) fn answer(&mut self, session: &mut Session, context: Context, kind: Kind) {
+    pub(crate) fn answer(&mut self, session: &mut Session, context: Context, kind: Kind, nonce: Nonce) {
         if kind == Kind::Rederiving {
-            self.challenge(session, context.id_context().unwrap_or_default());
+            self.challenge(session, context.id_context().unwrap_or_default(), nonce);
         } else {
             session.replace(context, Announce::Never, Step::Idle);
             session.confirm();
@@ -109,7 +110,7 @@ impl Rederivation<'_> {
     }
 
     /// Server: the next answer carries a new R2 and has the keys of R2 ‖ `id1`.
-    pub(crate) fn challenge(&mut self, session: &mut Session, id1: &[u8]) {
+    pub(crate) fn challenge(&mut self, session: &mut Session, id1: &[u8], nonce: Nonce) {
         let mut random = [0; 4];
         (self.rng)(&mut random);
         // 44 bits of milliseconds and 20 random ones: R2 ascends, and hardly ever comes twice.
@@ -120,14 +121,14 @@ impl Rederivation<'_> {
             // An ID Context that is too long shows when the keys are derived.
             let _ = id_context.extend_from_slice(part);
         }
-        session.step = Step::Answering(id_context);
+        session.step = Step::Answering { id_context, nonce };
     }
 
-    /// Server: the second keys, and R2 for the option.
-    pub(crate) fn answering(&self, session: &Session) -> Option<(Context, Wrapped)> {
-        let Step::Answering(id_context) = &session.step else { return None };
+    /// Server: the second keys, the nonce to use with them, and R2 for the option.
+    pub(crate) fn answering(&self, session: &Session) -> Option<(Context, Nonce, Wrapped)> {
+        let Step::Answering { id_context, nonce } = &session.step else { return None };
         let r2 = Wrapped::new(id_context.get(..R2)?)?;
-        Some((self.derive(&[id_context], false)?, r2))
+        Some((self.derive(&[id_context], false)?, nonce.clone(), r2))
     }
 
     /// Keys with the ID Context of these parts.

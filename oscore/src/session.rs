@@ -6,7 +6,7 @@
 use heapless::Vec;
 use lwm2m_coap::{Code, Room, Token};
 
-use crate::context::Context;
+use crate::context::{Context, Nonce};
 use crate::option::{IdContext, PartialIv};
 use crate::parameters::{Bytes, KeyId, Parameters};
 use crate::replay::ReplayWindow;
@@ -45,8 +45,8 @@ pub(crate) enum Step {
     Asked,
     /// Server: the next request is to be taken for request 1.
     Renewing,
-    /// Server: request 1 is about to be answered, with the keys of this ID Context.
-    Answering(Bytes<{ Parameters::ID_CONTEXT_LENGTH }>),
+    /// Server: request 1 is about to be answered, with the keys of this ID Context and under the nonce of the request.
+    Answering { id_context: Bytes<{ Parameters::ID_CONTEXT_LENGTH }>, nonce: Nonce },
 }
 
 impl Session {
