@@ -199,6 +199,11 @@ impl<T: Transport> Client<T> {
         }
     }
 
+    /// What protects its messages.
+    pub fn oscore(&mut self) -> &mut Oscore {
+        self.oscore.as_mut().expect("a client whose messages are protected")
+    }
+
     /// Asks for blocks of at most `bytes`.
     pub fn set_block_size(&mut self, bytes: usize) {
         self.largest = Szx::fitting(bytes);

@@ -204,3 +204,142 @@ fn an_aiocoap_client_reads_writes_in_blocks_and_observes_our_server() {
     run_until(&mut server, "notified end");
     program.seen("aiocoap", Role::Client, &[Feature::Oscore]);
 }
+
+/// Californium, with the ids turned round.
+fn californium(role: &str, port: u16, given: Given, keys: &str) -> Option<Process> {
+    let [own, other] = given.ids.map(|id| if id.is_empty() { "-" } else { id });
+    let mut command = peers::californium_oscore()?.command();
+    command.arg(peers::source("oscore/Oscore.java")).args([role, &port.to_string(), other, own]);
+    command.args([given.id_context.unwrap_or("-"), keys]);
+    let mut process = Process::spawn("californium", command);
+    process.wait_for("ready", |line| (line == "ready").then_some(()));
+    Some(process)
+}
+
+fn our_client(port: u16, oscore: Oscore) -> Client<std::net::UdpSocket> {
+    let socket = socket();
+    socket.connect(local(port)).expect("loopback is reachable");
+    Client::protected(socket, Some(oscore))
+}
+
+/// What goes in more than one block, a text without line breaks.
+fn long(digits: &str) -> String {
+    digits.repeat(300)
+}
+
+const WITH_CONTEXT: Given = Given { id_context: Some("37cbf3210017a2d3"), ..DEFAULT };
+
+#[test]
+fn our_client_reads_writes_in_blocks_and_observes_a_californium_server() {
+    for given in [DEFAULT, WITH_CONTEXT, Given { ids: ["01", ""], ..DEFAULT }] {
+        let port = free_port();
+        let Some(mut server) = californium("server", port, given, "fixed") else { return };
+        let mut client = our_client(port, Oscore::new(given.parameters()));
+        assert_eq!(client.get("/absent").code, Code::NOT_FOUND, "{}", server.log());
+        let body = long("0123456789");
+        let stored = client.send(Code::PUT, "/store", body.as_bytes());
+        assert!(stored.code == Code::CHANGED && stored.messages > 1, "{stored:?} {}", server.log());
+        let read = client.get("/store");
+        assert!(read.text() == body && read.messages > 1, "{read:?}");
+        let first = client.observe("/store");
+        assert!(first.text() == body && first.observe.is_some(), "{first:?}");
+        server.say("short");
+        let next = client.notification("/store");
+        assert_eq!((next.text().as_str(), next.observe > first.observe), ("short", true));
+        server.say("shorter");
+        assert_eq!(client.notification("/store").text(), "shorter");
+        let ended = client.cancel("/store");
+        assert_eq!((ended.code, ended.observe), (Code::CONTENT, None));
+    }
+    if let Some(program) = peers::californium_oscore() {
+        program.seen(
+            "Californium OSCORE",
+            Role::Server,
+            &[Feature::Coap, Feature::Blocks, Feature::Observe, Feature::Oscore],
+        );
+    }
+}
+
+// RFC 8613 Appendix B.2, begun by our client, and by Californium's server.
+#[test]
+fn our_client_makes_new_keys_with_a_californium_server() {
+    for given in [DEFAULT, WITH_CONTEXT] {
+        let port = free_port();
+        let Some(server) = californium("server", port, given, "rederived") else { return };
+        let mut client = our_client(port, Oscore::new(given.parameters()).rederiving());
+        client.oscore().rederive();
+        let stored = client.send(Code::PUT, "/store", b"under new keys");
+        assert_eq!((stored.code, stored.messages), (Code::CHANGED, 2), "{}", server.log());
+        let id_context = client.oscore().session().context().id_context().map(<[u8]>::len);
+        assert_eq!(id_context, Some(24), "R2 of 16 bytes and R3 of 8");
+        assert_eq!(client.get("/store").text(), "under new keys");
+    }
+    let port = free_port();
+    let Some(mut server) = californium("server", port, WITH_CONTEXT, "rederived") else { return };
+    let mut client = our_client(port, Oscore::new(WITH_CONTEXT.parameters()).rederiving());
+    assert_eq!(client.send(Code::PUT, "/store", b"before").messages, 1, "{}", server.log());
+    server.say("renew");
+    server.wait_for_text("renewing");
+    let stored = client.send(Code::PUT, "/store", b"after");
+    assert_eq!((stored.code, stored.messages), (Code::CHANGED, 2), "{}", server.log());
+    assert_eq!(client.get("/store").text(), "after");
+}
+
+#[test]
+fn a_californium_client_reads_writes_in_blocks_and_observes_our_server() {
+    let socket = socket();
+    let port = socket.local_addr().expect("a bound socket").port();
+    let Some(mut client) = californium("client", port, WITH_CONTEXT, "fixed") else { return };
+    let oscore = Oscore::new(WITH_CONTEXT.parameters());
+    let mut server = Server::protected(Listener::new(&socket), b"at first", Some(oscore));
+    client.say("get");
+    serve_until(&mut server, &mut client, "2.05 at first");
+    let body = long("0123456789");
+    client.say(&format!("put {body}"));
+    serve_until(&mut server, &mut client, "2.04");
+    assert_eq!(server.store(), body.as_bytes());
+    client.say("observe");
+    serve_until(&mut server, &mut client, &format!("2.05 {body}"));
+    assert!(server.is_observed());
+    server.set_store(b"short");
+    serve_until(&mut server, &mut client, "2.05 short");
+    server.set_store(b"shorter");
+    serve_until(&mut server, &mut client, "2.05 shorter");
+    client.say("cancel");
+    server.run({
+        let began = Instant::now();
+        move |server| !server.is_observed() || began.elapsed() > PATIENCE
+    });
+    assert!(!server.is_observed(), "{}", client.log());
+    if let Some(program) = peers::californium_oscore() {
+        program.seen(
+            "Californium OSCORE",
+            Role::Client,
+            &[Feature::Coap, Feature::Blocks, Feature::Observe, Feature::Oscore],
+        );
+    }
+}
+
+// RFC 8613 Appendix B.2, begun by Californium's client, and by our server.
+#[test]
+fn a_californium_client_makes_new_keys_with_our_server() {
+    for given in [DEFAULT, WITH_CONTEXT] {
+        let socket = socket();
+        let port = socket.local_addr().expect("a bound socket").port();
+        let Some(mut client) = californium("client", port, given, "rederived") else { return };
+        let oscore = Oscore::new(given.parameters()).rederiving();
+        let mut server = Server::protected(Listener::new(&socket), b"at first", Some(oscore));
+        client.say("get");
+        serve_until(&mut server, &mut client, "2.05 at first");
+        let id_context = server.oscore().session().context().id_context().map(<[u8]>::len);
+        assert_eq!(id_context, Some(24), "R2 of 16 bytes and R3 of 8");
+        client.say("put changed");
+        serve_until(&mut server, &mut client, "2.04");
+        // It does not send again of its own accord what new keys were asked for with.
+        server.oscore().renew();
+        client.say("get");
+        serve_until(&mut server, &mut client, "4.01");
+        client.say("get");
+        serve_until(&mut server, &mut client, "2.05 changed");
+    }
+}

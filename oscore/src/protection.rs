@@ -81,8 +81,10 @@ impl<'a, O: Observations> Protection<'a, O> {
         Ok(Opened { datagram, place, partial_iv })
     }
 
-    /// Gives a notification the number that orders it, in place of the value its Observe option must not have.
+    /// Gives a notification the number that orders it, in place of the value its Observe option must not have. Without that
+    /// option it is the last one (RFC 7641 §3.2).
     fn number<'m>(&mut self, opened: Opened<'m>, token: Token) -> Result<Message<'m>, Refused> {
+        let is_last = !opened.observes();
         let Opened { datagram, place, partial_iv } = opened;
         let Some(observation) = self.observations.find(token) else { return message(datagram, place, token) };
         let value = match (partial_iv, &mut observation.numbers) {
@@ -98,6 +100,9 @@ impl<'a, O: Observations> Protection<'a, O> {
                 partial_iv.sequence().saturating_sub(first.sequence()).saturating_add(1)
             }
         };
+        if is_last {
+            return message(datagram, place, token);
+        }
         let place = set_observe(datagram, place, value).ok_or(Refused::Silent)?;
         message(datagram, place, token)
     }

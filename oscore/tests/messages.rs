@@ -205,6 +205,32 @@ fn notifications_are_numbered_ordered_and_never_repeated() {
     assert_eq!(server.due().unwrap(), [0x70, 0, stray[2], stray[3]]);
 }
 
+// RFC 7641 §3.2: a notification without Observe is the last; it is authentic and numbered like the others.
+#[test]
+fn the_last_notification_says_that_the_observation_has_ended() {
+    let (mut server, mut device) = ends();
+    let (_, request) = server.request(Code::GET, observe).unwrap();
+    let (mut exchange, _) = device.expect_request(&request);
+    let observer = exchange.observer();
+    let first = device.respond(&mut exchange, Code::CONTENT, |writer| {
+        writer.observe(1).unwrap();
+    });
+    server.handle(&first);
+    let earlier = device.notify(&observer, Delivery::NonConfirmable, b"20");
+    let last = device.end(&observer, Code::NOT_FOUND);
+    assert_eq!(udp::parse(&last).unwrap().1.options.observe(), None);
+    let Came::Notification { number: None, payload } = server.handle(&last) else { panic!() };
+    assert!(payload.is_empty());
+    assert!(matches!(server.handle(&earlier), Came::Ignored(Ignored::Refused)));
+    // Who takes the outer Observe off cannot end one.
+    let notification = device.notify(&observer, Delivery::NonConfirmable, b"21");
+    let mut stripped = notification;
+    assert_eq!((stripped[5], stripped[6]), (0x61, 77));
+    stripped.drain(5..7);
+    stripped[5] = 0x92;
+    let Came::Notification { number: Some(_), .. } = server.handle(&stripped) else { panic!() };
+}
+
 // RFC 8613 §4.1.3.5.1: who is on the way and takes the outer Observe off makes a plain request, or response, of it.
 #[test]
 fn an_observation_needs_both_observe_options() {

@@ -66,6 +66,11 @@ impl<T: Transport> Server<T> {
         }
     }
 
+    /// What protects its messages.
+    pub fn oscore(&mut self) -> &mut Oscore {
+        self.oscore.as_mut().expect("a server whose messages are protected")
+    }
+
     /// Gives and asks for blocks of at most `bytes`.
     pub fn set_block_size(&mut self, bytes: usize) {
         self.largest = Szx::fitting(bytes);

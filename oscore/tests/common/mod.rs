@@ -193,6 +193,18 @@ impl End {
         })
     }
 
+    /// Ends an observation with an error.
+    pub(crate) fn end(&mut self, observer: &Observer<Binding>, code: Code) -> Vec<u8> {
+        let now = self.now;
+        self.turn(|peer, protection, buffer, room| {
+            let writer = Writer::new(buffer, room, code);
+            let delivery = Delivery::NonConfirmable;
+            let range =
+                peer.notify(now, delivery, observer, writer, protection, &mut |out| out.fill(1)).unwrap();
+            buffer[range].to_vec()
+        })
+    }
+
     pub(crate) fn handle(&mut self, datagram: &[u8]) -> Came {
         let now = self.now;
         let mut datagram = datagram.to_vec();
