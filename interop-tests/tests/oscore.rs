@@ -298,8 +298,13 @@ fn a_californium_client_reads_writes_in_blocks_and_observes_our_server() {
     client.say(&format!("put {body}"));
     serve_until(&mut server, &mut client, "2.04");
     assert_eq!(server.store(), body.as_bytes());
-    client.say("observe");
+    client.say("get");
     serve_until(&mut server, &mut client, &format!("2.05 {body}"));
+    // Its client asks for the further blocks of an observed body without protection, so that is a short one.
+    client.say("put at last");
+    serve_until(&mut server, &mut client, "2.04");
+    client.say("observe");
+    serve_until(&mut server, &mut client, "2.05 at last");
     assert!(server.is_observed());
     server.set_store(b"short");
     serve_until(&mut server, &mut client, "2.05 short");
