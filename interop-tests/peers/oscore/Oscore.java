@@ -131,6 +131,10 @@ public class Oscore {
                 request.getOptions().setContentFormat(MediaTypeRegistry.TEXT_PLAIN);
                 print(client.advanced(request));
             } else if (line.equals("observe")) {
+                // It orders notifications by their inner Observe, which has no value (RFC 8613 section 4.1.3.5.2), and so
+                // hands none after the first to its handler.
+                endpoint.addNotificationListener(
+                    (request, response) -> System.out.println(response.getCode() + " " + response.getPayloadString()));
                 relation = client.observe(protectedRequest(Request.newGet().setObserve()), new CoapHandler() {
                     @Override
                     public void onLoad(CoapResponse response) {
