@@ -204,16 +204,15 @@ impl<O: Observations> Protect for Protection<'_, O> {
         let request = Request { by: End::Recipient, partial_iv };
         let (opened, kind) = if let Some(other) = other {
             // RFC 8613 Appendix B.2: another ID Context is one of its random numbers.
-            let derived = self.rederivation.as_ref().and_then(|rederivation| {
-                rederivation.asked(&self.session.context, aad::unwrap(other.bytes())?)
-            });
-            let (mut context, kind) = derived.ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
+            let (id_context, rederivation) = aad::unwrap(other.bytes())
+                .zip(self.rederivation.as_mut())
+                .ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
+            let derived = rederivation.asked(self.session, id_context);
+            let (mut context, made) = derived.ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
             let nonce = context.nonce(End::Recipient, partial_iv);
             let opened = open(&mut context, request, &nonce, incoming).map_err(undecryptable)?;
             context.window.note(partial_iv);
-            if let Some(rederivation) = &mut self.rederivation {
-                rederivation.answer(self.session, context, kind, nonce);
-            }
+            let kind = rederivation.answer(self.session, (context, made), nonce);
             (opened, kind)
         } else {
             // The window is asked before the work and told after it.

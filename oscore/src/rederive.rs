@@ -28,7 +28,8 @@ use crate::session::{Announce, Kind, Session, Step, Wrapped};
 pub struct Rederivation<'a> {
     /// Master Secret and all else.
     pub parameters: &'a Parameters,
-    /// A key that nobody else has and that lives as long as `now` counts: a server's answers are authenticated with it.
+    /// A key that nobody else has, for the server's numbers. It lives no longer than `now` counts, and than the server knows
+    /// which number of a client was used last: a session that is dropped and made anew within a minute wants another key.
     pub key: &'a [u8; 32],
     /// The time.
     pub now: Instant,
@@ -85,28 +86,33 @@ impl Rederivation<'_> {
         Some(())
     }
 
-    /// Server: the keys of a request with another ID Context than the current one, and which of both requests it is.
-    pub(crate) fn asked(&self, current: &Context, id_context: &[u8]) -> Option<(Context, Kind)> {
-        let issued = id_context.split_at_checked(R2).filter(|(r2, r3)| {
-            let before =
-                current.id_context().and_then(|id| self.issued(current.recipient_id(), id.get(..R2)?));
-            !r3.is_empty()
-                && self
-                    .issued(current.recipient_id(), r2)
-                    .is_some_and(|made| before.is_none_or(|before| made > before))
-        });
-        let kind = if issued.is_some() { Kind::Fresh } else { Kind::Rederiving };
-        Some((self.derive(&[id_context], issued.is_some() && self.durable)?, kind))
+    /// Server: the keys of a request with another ID Context than the current one, and of request 2 the number that was made
+    /// for it.
+    pub(crate) fn asked(&self, session: &Session, id_context: &[u8]) -> Option<(Context, Option<u64>)> {
+        let client = session.context.recipient_id();
+        let made = id_context
+            .split_at_checked(R2)
+            .filter(|(_, r3)| !r3.is_empty())
+            .and_then(|(r2, _)| self.issued(client, r2))
+            .filter(|made| *made > session.used);
+        Some((self.derive(&[id_context], made.is_some() && self.durable)?, made))
     }
 
-    /// Server: after a request verified with keys of [`Rederivation::asked`].
-    pub(crate) fn answer(&mut self, session: &mut Session, context: Context, kind: Kind, nonce: Nonce) {
-        if kind == Kind::Rederiving {
+    /// Server: after a request verified with keys of [`Rederivation::asked`]; says what it is.
+    pub(crate) fn answer(
+        &mut self,
+        session: &mut Session,
+        (context, made): (Context, Option<u64>),
+        nonce: Nonce,
+    ) -> Kind {
+        let Some(made) = made else {
             self.challenge(session, context.id_context().unwrap_or_default(), nonce);
-        } else {
-            session.replace(context, Announce::Never, Step::Idle);
-            session.confirm();
-        }
+            return Kind::Rederiving;
+        };
+        session.replace(context, Announce::Never, Step::Idle);
+        session.used = made;
+        session.confirm();
+        Kind::Fresh
     }
 
     /// Server: the next answer carries a new R2 and has the keys of R2 ‖ `id1`.

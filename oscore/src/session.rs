@@ -22,6 +22,8 @@ pub struct Session {
     /// Whether a message of the other end was verified with these keys.
     pub(crate) confirmed: bool,
     pub(crate) step: Step,
+    /// The latest number of this end, as a server, with which keys were replaced: none before it is good any more.
+    pub(crate) used: u64,
     pub(crate) hint: Option<Code>,
 }
 
@@ -72,6 +74,7 @@ impl Session {
             announce,
             confirmed: false,
             step: Step::Idle,
+            used: 0,
             hint: None,
         }
     }

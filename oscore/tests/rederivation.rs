@@ -136,6 +136,19 @@ fn what_is_replayed_changes_nothing() {
     talk(&mut device, &mut server);
 }
 
+// An end that is both client and server of this: what it does as a client does not make a used number good again.
+#[test]
+fn a_used_number_stays_used_when_the_server_has_keys_made_as_a_client() {
+    let (mut device, mut server) = rederiving();
+    let (_, answer) = first_half(&mut device, &mut server);
+    let two = second_half(&mut device, &mut server, &answer);
+    server.rederive();
+    let mut replay = two;
+    replay[3] ^= 0x40;
+    let (exchange, _) = server.expect_request(&replay);
+    assert!(exchange.binding().is_rederiving());
+}
+
 #[test]
 fn a_number_is_good_for_a_minute_and_for_one_client() {
     let (mut device, mut server) = rederiving();
