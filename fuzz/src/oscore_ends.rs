@@ -82,7 +82,7 @@ impl End {
     fn turn<T>(
         &mut self,
         now: Instant,
-        call: impl FnOnce(&mut Remote, &mut Protection<'_, heapless::Vec<Observation, 2>>, Room) -> T,
+        call: impl FnOnce(&mut Remote, &mut Protection<'_, '_, heapless::Vec<Observation, 2>>, Room) -> T,
     ) -> T {
         let room = self.session.room();
         self.seed = self.seed.wrapping_mul(31).wrapping_add(7);

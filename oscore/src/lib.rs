@@ -51,6 +51,15 @@
 #![no_std]
 
 mod aad;
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+mod appendix_b2;
 mod context;
 mod crypto;
 mod option;

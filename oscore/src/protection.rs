@@ -20,19 +20,19 @@ use crate::rederive::Rederivation;
 use crate::session::{Binding, Kind, Observation, Observations, Session, Step, Wrapped};
 
 /// A [`Session`] for the time of one call of a [`lwm2m_coap::Peer`].
-pub struct Protection<'a, O> {
+pub struct Protection<'a, 'r, O> {
     session: &'a mut Session,
     observations: &'a mut O,
-    rederivation: Option<Rederivation<'a>>,
+    rederivation: Option<Rederivation<'r>>,
 }
 
-impl<'a, O: Observations> Protection<'a, O> {
+impl<'a, 'r, O: Observations> Protection<'a, 'r, O> {
     /// Protects with `session`, where `observations` are those of this end; without `rederivation` the other end cannot
     /// have the keys replaced (Appendix B.2).
     pub const fn new(
         session: &'a mut Session,
         observations: &'a mut O,
-        rederivation: Option<Rederivation<'a>>,
+        rederivation: Option<Rederivation<'r>>,
     ) -> Self {
         Self { session, observations, rederivation }
     }
@@ -181,7 +181,7 @@ impl<'a, O: Observations> Protection<'a, O> {
     }
 }
 
-impl<O: Observations> Protect for Protection<'_, O> {
+impl<O: Observations> Protect for Protection<'_, '_, O> {
     type Binding = Binding;
 
     fn unprotect_request<'m>(&mut self, incoming: Incoming<'m>) -> Result<(Message<'m>, Binding), Refused> {

@@ -80,7 +80,7 @@ impl Oscore {
 pub(super) fn guard(
     oscore: &mut Option<Oscore>,
     now: Instant,
-) -> Option<Protection<'_, heapless::Vec<Observation, 4>>> {
+) -> Option<Protection<'_, '_, heapless::Vec<Observation, 4>>> {
     let Oscore { parameters, session, observations, rng, key, rederives } = oscore.as_mut()?;
     let rederivation =
         rederives.then_some(Rederivation { parameters, key, now, rng: &mut **rng, durable: false });

@@ -96,7 +96,7 @@ impl End {
         &mut self,
         call: impl FnOnce(
             &mut Peer<heapless::Vec<u8, 1200>, 4, 8, 4, Binding>,
-            &mut Protection<'_, heapless::Vec<Observation, 2>>,
+            &mut Protection<'_, '_, heapless::Vec<Observation, 2>>,
             &mut [u8],
             Room,
         ) -> T,
