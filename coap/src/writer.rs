@@ -463,8 +463,8 @@ mod tests {
         let writer = Writer::new(&mut buffer, Room { head: 4, tail: 8 }, Code::GET);
         let mut draft = writer.finish().unwrap();
         assert_eq!(draft.replace(Code::POST, 11..20), Err(WriteError::Full));
-        assert_eq!(draft.replace(Code::POST, 12..33), Err(WriteError::Full));
-        assert_eq!(draft.replace(Code::POST, 12..32), Ok(()));
-        assert_eq!(draft.emit(HEADER, Token::EMPTY), 8..32);
+        assert_eq!(draft.replace(Code::POST, 12..41), Err(WriteError::Full));
+        assert_eq!(draft.replace(Code::POST, 12..40), Ok(()));
+        assert_eq!(draft.emit(HEADER, Token::EMPTY), 8..40);
     }
 }

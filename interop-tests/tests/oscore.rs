@@ -125,8 +125,7 @@ fn every_algorithm_that_aiocoap_has_is_understood() {
         (32, "AES-CCM-64-128-128"),
         (33, "AES-CCM-64-128-256"),
     ];
-    for (number, aead) in aeads.into_iter().enumerate() {
-        let hmac = hmacs[number % hmacs.len()];
+    for ((number, aead), hmac) in aeads.into_iter().enumerate().zip(hmacs.into_iter().cycle()) {
         let id_context = (number % 2 == 1).then_some("37cbf3210017a2d3");
         let given = Given { ids: ["01", ""], aead, hmac, id_context };
         let oscore = Oscore::new(given.parameters());

@@ -1,6 +1,6 @@
 //! Corpus 38: whatever two ends do, in whatever order, with losses, replays and restarts, no message is protected with a key
 //! and a nonce that protected another one.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests")]
 
 mod common;
 
@@ -14,8 +14,11 @@ use proptest::prelude::*;
 /// Everything that was protected: by the keys of which ID Context, by which end, and under whose number.
 #[derive(Default)]
 struct Ledger {
-    sent: HashMap<(Option<Vec<u8>>, usize, Nonce), Vec<u8>>,
+    sent: HashMap<Under, Vec<u8>>,
 }
+
+/// Which keys, of which end, and which nonce.
+type Under = (Option<Vec<u8>>, usize, Nonce);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Nonce {

@@ -1,6 +1,6 @@
 //! Object security of the test's client and server.
 
-use lwm2m_coap::{Instant, Room};
+use lwm2m_coap::{Instant, Rng, Room};
 use oscore::{Binding, Observation, Parameters, Protection, Rederivation, SenderSequence, Session};
 
 use crate::random::Random;
@@ -10,7 +10,7 @@ pub struct Oscore {
     parameters: Parameters,
     session: Session,
     observations: heapless::Vec<Observation, 4>,
-    rng: Box<dyn FnMut(&mut [u8])>,
+    rng: Box<Rng<'static>>,
     key: [u8; 32],
     rederives: bool,
 }
