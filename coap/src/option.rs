@@ -152,6 +152,18 @@ impl<'a> Options<'a> {
         self.bytes.len()
     }
 
+    /// How many bytes the options with lower numbers take on the wire.
+    #[must_use]
+    pub fn length_before(&self, number: OptionNumber) -> usize {
+        let mut options = self.iter();
+        loop {
+            let behind = options.rest.len();
+            if options.next().is_none_or(|(other, _)| other >= number) {
+                return self.bytes.len().saturating_sub(behind);
+            }
+        }
+    }
+
     /// Walks all options.
     #[must_use]
     pub const fn iter(&self) -> OptionIter<'a> {
@@ -352,7 +364,7 @@ pub(crate) fn uint(value: &[u8]) -> Option<u32> {
 }
 
 /// Takes one option off `bytes`: its number, its value and the rest.
-fn take(bytes: &[u8], previous: u16) -> Option<(u16, &[u8], &[u8])> {
+pub(crate) fn take(bytes: &[u8], previous: u16) -> Option<(u16, &[u8], &[u8])> {
     let (first, rest) = bytes.split_first()?;
     let (delta, rest) = extended(first >> 4, rest)?;
     let (length, rest) = extended(first & 0x0f, rest)?;

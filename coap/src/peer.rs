@@ -16,7 +16,7 @@ use core::ops::Range;
 
 use crate::Rng;
 use crate::code::Code;
-use crate::option::OptionNumber;
+use crate::option::{OptionNumber, PAYLOAD_MARKER};
 use crate::parameters::Parameters;
 use crate::protect::Protect;
 use crate::time::Instant;
@@ -302,6 +302,8 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
                 self.answers.find(id).and_then(|(_, bytes)| bytes).and_then(|bytes| put(bytes.bytes()))
             }
             Due::Refuse { id, token, code } => put(&refusal(id, token, code, &[])),
+            // RFC 8613 §8.2: Max-Age 0 keeps it out of caches.
+            Due::Unprotected { id, token, code } => put(&response(id, token, code, &MAX_AGE_ZERO)),
             Due::BadOption { id, token, number } => {
                 put(&refusal(id, token, Code::BAD_OPTION, &number.diagnostic()))
             }
@@ -472,6 +474,12 @@ enum Due {
         token: Token,
         code: Code,
     },
+    /// What object security has to say, without protection.
+    Unprotected {
+        id: MessageId,
+        token: Token,
+        code: Code,
+    },
     /// 4.02 with the option that it is about.
     BadOption {
         id: MessageId,
@@ -482,14 +490,23 @@ enum Due {
 
 /// A piggybacked response with a short text, or without.
 fn refusal(id: MessageId, token: Token, code: Code, text: &[u8]) -> heapless::Vec<u8, REFUSAL> {
+    let mut bytes = response(id, token, code, if text.is_empty() { &[] } else { &[PAYLOAD_MARKER] });
+    let _ = bytes.extend_from_slice(text);
+    bytes
+}
+
+/// A piggybacked response, with `rest` behind its token.
+fn response(id: MessageId, token: Token, code: Code, rest: &[u8]) -> heapless::Vec<u8, REFUSAL> {
     let header = Header { kind: Kind::Acknowledgement, id };
     let mut bytes = heapless::Vec::new();
-    let marker: &[u8] = if text.is_empty() { &[] } else { &[0xff] };
-    for part in [&udp::header(header, code, token.length()), token.bytes(), marker, text] {
+    for part in [&udp::header(header, code, token.length()), token.bytes(), rest] {
         let _ = bytes.extend_from_slice(part);
     }
     bytes
 }
+
+/// Max-Age (14) without a value, which is zero.
+const MAX_AGE_ZERO: [u8; 2] = [0xd0, 14 - 13];
 
 /// The longest one: header, token, marker and the text about an option.
 const REFUSAL: usize = HEADER_LENGTH + Token::MAX_LENGTH + 1 + 12;

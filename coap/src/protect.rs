@@ -3,6 +3,8 @@
 //! On the way in it lies behind the search for duplicates and the match of the token, and in front of remembering the
 //! message id; on the way out in front of keeping the copy. [`Plain`] is the hook of an association without it.
 
+mod rewrite;
+
 use core::fmt;
 use core::ops::Range;
 
@@ -11,7 +13,9 @@ use crate::message::Message;
 use crate::option::Options;
 use crate::token::Token;
 use crate::udp::{self, HEADER_LENGTH, Header, Malformed};
-use crate::writer::{Draft, WriteError};
+use crate::writer::Draft;
+
+pub use rewrite::{Keep, rewrite};
 
 /// Protects and unprotects messages in place.
 pub trait Protect {
@@ -21,7 +25,7 @@ pub trait Protect {
     /// Unprotects a request.
     ///
     /// # Errors
-    /// [`Refused`]: the request is dropped and not remembered.
+    /// [`Refused`]: the request is not remembered.
     fn unprotect_request<'m>(
         &mut self,
         message: Incoming<'m>,
@@ -30,29 +34,35 @@ pub trait Protect {
     /// Unprotects the response to the request that `binding` belongs to.
     ///
     /// # Errors
-    /// [`Refused`]: the response is dropped and the request goes on.
+    /// [`Refused`]: the request goes on.
     fn unprotect_response<'m>(
         &mut self,
         binding: &Self::Binding,
         message: Incoming<'m>,
     ) -> Result<Message<'m>, Refused>;
 
+    /// Unprotects a response that no outstanding request awaits: a notification, if its token is that of an observation.
+    ///
+    /// # Errors
+    /// [`Refused`]: the observation goes on.
+    fn unprotect_notification<'m>(&mut self, message: Incoming<'m>) -> Result<Message<'m>, Refused>;
+
     /// Protects a request.
     ///
     /// # Errors
-    /// [`WriteError`] when the room left around the draft is too small.
-    fn protect_request(&mut self, draft: &mut Draft<'_>) -> Result<Self::Binding, WriteError>;
+    /// [`Unprotectable`]: nothing is to be sent.
+    fn protect_request(&mut self, draft: &mut Draft<'_>) -> Result<Self::Binding, Unprotectable>;
 
     /// Protects a response, or a notification, which needs a sequence number of its own.
     ///
     /// # Errors
-    /// [`WriteError`] when the room left around the draft is too small.
+    /// [`Unprotectable`]: nothing is to be sent.
     fn protect_response(
         &mut self,
         binding: &Self::Binding,
         notification: bool,
         draft: &mut Draft<'_>,
-    ) -> Result<(), WriteError>;
+    ) -> Result<(), Unprotectable>;
 }
 
 /// A parsed message over the buffer that it came in, which the hook may change.
@@ -88,6 +98,12 @@ impl<'m> Incoming<'m> {
         self.token
     }
 
+    /// The options as they came.
+    #[must_use]
+    pub fn options(&self) -> Options<'_> {
+        Options::checked(self.datagram.get(self.options.clone()).unwrap_or_default())
+    }
+
     /// The message as it came.
     #[must_use]
     pub fn message(self) -> Message<'m> {
@@ -108,17 +124,59 @@ impl<'m> Incoming<'m> {
     }
 }
 
-/// The hook refuses a message: not authentic, replayed, or without a context.
+/// The hook refuses a message: not authentic, replayed, or without a context. What the remote hears of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused;
+pub enum Refused {
+    /// Nothing.
+    Silent,
+    /// To a Confirmable request this response, which is not protected and not to be cached (RFC 8613 §8.2).
+    Answer(Code),
+    /// To a Confirmable notification an acknowledgement: it is authentic, and older than one that came.
+    Acknowledge,
+    /// To a notification a Reset: its token is that of no observation.
+    Reset,
+}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the message does not verify in any security context")
+        f.write_str(match self {
+            Self::Silent | Self::Answer(_) => "the message does not verify in any security context",
+            Self::Acknowledge => "the notification is older than one that came",
+            Self::Reset => "the notification belongs to no observation",
+        })
     }
 }
 
 impl core::error::Error for Refused {}
+
+/// The hook cannot protect a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unprotectable {
+    /// The room left around the draft is too small.
+    Full,
+    /// No sequence number is reserved in durable storage; send again when one is.
+    NoSequence,
+    /// The keys of the request or of the observation were replaced.
+    Superseded,
+    /// An option would show what is to be protected: Proxy-Uri is written as Proxy-Scheme, Uri-Host and Uri-Path instead.
+    Exposed,
+}
+
+impl fmt::Display for Unprotectable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the buffer has no room for the protected message",
+            Self::NoSequence => "no sequence number is reserved in durable storage",
+            Self::Superseded => "the keys of the request or of the observation were replaced",
+            Self::Exposed => {
+                "Proxy-Uri cannot be protected; write Proxy-Scheme, Uri-Host and Uri-Path instead"
+            }
+        })
+    }
+}
+
+impl core::error::Error for Unprotectable {}
 
 /// No object security.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,11 +193,68 @@ impl Protect for Plain {
         Ok(message.message())
     }
 
-    fn protect_request(&mut self, _: &mut Draft<'_>) -> Result<(), WriteError> {
+    fn unprotect_notification<'m>(&mut self, message: Incoming<'m>) -> Result<Message<'m>, Refused> {
+        Ok(message.message())
+    }
+
+    fn protect_request(&mut self, _: &mut Draft<'_>) -> Result<(), Unprotectable> {
         Ok(())
     }
 
-    fn protect_response(&mut self, (): &(), _: bool, _: &mut Draft<'_>) -> Result<(), WriteError> {
+    fn protect_response(&mut self, (): &(), _: bool, _: &mut Draft<'_>) -> Result<(), Unprotectable> {
         Ok(())
+    }
+}
+
+/// Protects where there is a hook, and leaves messages alone where there is none.
+impl<P: Protect> Protect for Option<P> {
+    type Binding = Option<P::Binding>;
+
+    fn unprotect_request<'m>(
+        &mut self,
+        message: Incoming<'m>,
+    ) -> Result<(Message<'m>, Option<P::Binding>), Refused> {
+        match self {
+            Some(protection) => {
+                protection.unprotect_request(message).map(|(message, binding)| (message, Some(binding)))
+            }
+            None => Ok((message.message(), None)),
+        }
+    }
+
+    fn unprotect_response<'m>(
+        &mut self,
+        binding: &Option<P::Binding>,
+        message: Incoming<'m>,
+    ) -> Result<Message<'m>, Refused> {
+        match (self, binding) {
+            (Some(protection), Some(binding)) => protection.unprotect_response(binding, message),
+            (None, None) => Ok(message.message()),
+            _ => Err(Refused::Silent),
+        }
+    }
+
+    fn unprotect_notification<'m>(&mut self, message: Incoming<'m>) -> Result<Message<'m>, Refused> {
+        match self {
+            Some(protection) => protection.unprotect_notification(message),
+            None => Ok(message.message()),
+        }
+    }
+
+    fn protect_request(&mut self, draft: &mut Draft<'_>) -> Result<Option<P::Binding>, Unprotectable> {
+        self.as_mut().map(|protection| protection.protect_request(draft)).transpose()
+    }
+
+    fn protect_response(
+        &mut self,
+        binding: &Option<P::Binding>,
+        notification: bool,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Unprotectable> {
+        match (self, binding) {
+            (Some(protection), Some(binding)) => protection.protect_response(binding, notification, draft),
+            (None, None) => Ok(()),
+            _ => Err(Unprotectable::Superseded),
+        }
     }
 }

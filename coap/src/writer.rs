@@ -14,7 +14,7 @@ use crate::option::{OptionNumber, PAYLOAD_MARKER};
 use crate::token::Token;
 use crate::udp::{self, HEADER_LENGTH, Header};
 
-/// How many bytes to leave free in front of and behind a message: for a DTLS record, later for OSCORE too.
+/// How many bytes to leave free in front of and behind a message: for a DTLS record, and for OSCORE.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// Bytes in front.
@@ -241,7 +241,7 @@ impl<'b> Writer<'b> {
             start = start.saturating_add(shift);
             end = body.end;
         }
-        Ok(Draft { buffer, code, start, end, limit })
+        Ok(Draft { buffer, code, start, end })
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
@@ -262,7 +262,6 @@ pub struct Draft<'b> {
     pub(crate) code: Code,
     pub(crate) start: usize,
     pub(crate) end: usize,
-    pub(crate) limit: usize,
 }
 
 impl Draft<'_> {
@@ -287,9 +286,9 @@ impl Draft<'_> {
     /// Replaces code and place of the message.
     ///
     /// # Errors
-    /// [`WriteError::Full`] when `place` leaves no room for header and token, or ends beyond the limit.
+    /// [`WriteError::Full`] when `place` leaves no room for header and token, or ends beyond the buffer.
     pub fn replace(&mut self, code: Code, place: Range<usize>) -> Result<(), WriteError> {
-        if place.start < Writer::HEAD || place.start > place.end || place.end > self.limit {
+        if place.start < Writer::HEAD || place.start > place.end || place.end > self.buffer.len() {
             return Err(WriteError::Full);
         }
         (self.code, self.start, self.end) = (code, place.start, place.end);
@@ -338,14 +337,14 @@ impl From<crate::sink::Full> for WriteError {
 }
 
 /// The bytes that extend a nibble of 13 or 14.
-struct Extension {
+pub(crate) struct Extension {
     bytes: [u8; 2],
     skip: usize,
 }
 
 impl Extension {
     /// The nibble of `value` and its extension.
-    const fn of(value: u16) -> (u8, Extension) {
+    pub(crate) const fn of(value: u16) -> (u8, Extension) {
         match value {
             0..13 => (value.to_be_bytes()[1], Extension { bytes: [0; 2], skip: 2 }),
             13..269 => (13, Extension { bytes: value.saturating_sub(13).to_be_bytes(), skip: 1 }),
@@ -353,7 +352,7 @@ impl Extension {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(self.skip..).unwrap_or_default()
     }
 }
@@ -464,8 +463,8 @@ mod tests {
         let writer = Writer::new(&mut buffer, Room { head: 4, tail: 8 }, Code::GET);
         let mut draft = writer.finish().unwrap();
         assert_eq!(draft.replace(Code::POST, 11..20), Err(WriteError::Full));
-        assert_eq!(draft.replace(Code::POST, 12..33), Err(WriteError::Full));
-        assert_eq!(draft.replace(Code::POST, 12..32), Ok(()));
-        assert_eq!(draft.emit(HEADER, Token::EMPTY), 8..32);
+        assert_eq!(draft.replace(Code::POST, 12..41), Err(WriteError::Full));
+        assert_eq!(draft.replace(Code::POST, 12..40), Ok(()));
+        assert_eq!(draft.emit(HEADER, Token::EMPTY), 8..40);
     }
 }

@@ -2,10 +2,10 @@
 //! code, options and payload, refuses replays, and ties responses to requests.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use lwm2m_coap::protect::{Incoming, Protect, Refused};
+use lwm2m_coap::protect::{Incoming, Protect, Refused, Unprotectable};
 use lwm2m_coap::{
     Code, Delivery, Draft, Ignored, Input, Instant, Message, OptionNumber, Options, Parameters, Peer, Room,
-    TokenPolicy, WriteError, Writer, udp,
+    TokenPolicy, Writer, udp,
 };
 
 const KEY: u8 = 0x5a;
@@ -25,20 +25,22 @@ impl Toy {
         self.opened = self.opened.saturating_add(1);
         let token = incoming.token();
         let (datagram, _, payload) = incoming.into_parts();
-        let [sequence, inner @ ..] = datagram.get_mut(payload).ok_or(Refused)? else { return Err(Refused) };
+        let [sequence, inner @ ..] = datagram.get_mut(payload).ok_or(Refused::Silent)? else {
+            return Err(Refused::Silent);
+        };
         inner.iter_mut().for_each(|byte| *byte ^= KEY);
-        let [code, rest @ ..] = &*inner else { return Err(Refused) };
-        let (options, payload) = Options::parse(rest).map_err(|_| Refused)?;
+        let [code, rest @ ..] = &*inner else { return Err(Refused::Silent) };
+        let (options, payload) = Options::parse(rest).map_err(|_| Refused::Silent)?;
         Ok((Message { code: Code::from_u8(*code), token, options, payload }, *sequence))
     }
 
-    fn seal(&mut self, draft: &mut Draft<'_>, outer: Code, sequence: u8) -> Result<(), WriteError> {
+    fn seal(&mut self, draft: &mut Draft<'_>, outer: Code, sequence: u8) -> Result<(), Unprotectable> {
         let inner = draft.code().as_u8();
         let (buffer, place) = draft.parts_mut();
-        let start = place.start.checked_sub(GROWTH).ok_or(WriteError::Full)?;
+        let start = place.start.checked_sub(GROWTH).ok_or(Unprotectable::Full)?;
         buffer[start..place.start].copy_from_slice(&[0x90, 0xff, sequence, inner]);
         buffer[place.start.saturating_sub(1)..place.end].iter_mut().for_each(|byte| *byte ^= KEY);
-        draft.replace(outer, start..place.end)
+        draft.replace(outer, start..place.end).map_err(|_| Unprotectable::Full)
     }
 }
 
@@ -48,7 +50,7 @@ impl Protect for Toy {
     fn unprotect_request<'m>(&mut self, incoming: Incoming<'m>) -> Result<(Message<'m>, u8), Refused> {
         let (message, sequence) = self.open(incoming)?;
         if self.seen.is_some_and(|seen| seen >= sequence) {
-            return Err(Refused);
+            return Err(Refused::Silent);
         }
         self.seen = Some(sequence);
         Ok((message, sequence))
@@ -60,16 +62,25 @@ impl Protect for Toy {
         incoming: Incoming<'m>,
     ) -> Result<Message<'m>, Refused> {
         let (message, sequence) = self.open(incoming)?;
-        if sequence == *binding { Ok(message) } else { Err(Refused) }
+        if sequence == *binding { Ok(message) } else { Err(Refused::Silent) }
     }
 
-    fn protect_request(&mut self, draft: &mut Draft<'_>) -> Result<u8, WriteError> {
+    fn unprotect_notification<'m>(&mut self, _: Incoming<'m>) -> Result<Message<'m>, Refused> {
+        Err(Refused::Reset)
+    }
+
+    fn protect_request(&mut self, draft: &mut Draft<'_>) -> Result<u8, Unprotectable> {
         self.sequence = self.sequence.saturating_add(1);
         self.seal(draft, Code::POST, self.sequence)?;
         Ok(self.sequence)
     }
 
-    fn protect_response(&mut self, binding: &u8, _: bool, draft: &mut Draft<'_>) -> Result<(), WriteError> {
+    fn protect_response(
+        &mut self,
+        binding: &u8,
+        _: bool,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), Unprotectable> {
         self.seal(draft, Code::CHANGED, *binding)
     }
 }
@@ -151,7 +162,7 @@ fn too_little_room_is_an_error() {
     assert!(
         client
             .request(now, Delivery::Confirmable, token, writer, &mut Toy::default(), &mut rng)
-            .is_err_and(|error| error == WriteError::Full.into())
+            .is_err_and(|error| error == Unprotectable::Full.into())
     );
     assert!(client.is_idle());
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use lwm2m_fuzz::{
     blocks, certificate_paths, certificates, coap, credentials, devices, dtls, dtls_insider, dtls_kept,
-    formats, link_format, models, operations, oscore,
+    formats, link_format, models, operations, oscore, oscore_ends,
 };
 use lwm2m_objects::Format;
 
@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         "models" => models::models,
         "oma_json" => |input| formats::format(Format::JSON, input),
         "operation" => operations::operation,
+        "oscore_ends" => oscore_ends::ends,
+        "oscore_insider" => oscore_ends::insider,
         "oscore_option" => oscore::option,
         "plain_cbor" => |input| formats::format(Format::CBOR, input),
         "senml_cbor" => |input| formats::format(Format::SENML_CBOR, input),

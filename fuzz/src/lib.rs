@@ -18,5 +18,6 @@ pub mod link_format;
 pub mod models;
 pub mod operations;
 pub mod oscore;
+pub mod oscore_ends;
 mod owner;
 pub mod script;

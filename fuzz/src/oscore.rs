@@ -37,7 +37,9 @@ fn parameters(value: &[u8]) {
     let (secret, ids) = rest.split_at(usize::from(*cut).min(rest.len()));
     let (one, other) = ids.split_at(ids.len() / 2);
     for number in [i32::from(*cut), -i32::from(*cut)] {
-        assert!(AeadAlgorithm::from_cose(number).is_none_or(|algorithm| algorithm.cose() == number));
+        assert!(
+            AeadAlgorithm::from_cose(number).is_none_or(|algorithm| i32::from(algorithm.cose()) == number)
+        );
         let _ = HmacAlgorithm::from_cose(number);
     }
     let Some(master) = MasterSecret::new(secret) else {

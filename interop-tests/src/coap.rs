@@ -3,6 +3,7 @@
 //! The server has `/store` (PUT, GET, FETCH, block-wise in both directions, observable; iPATCH appends), `/echo` (POST) and
 //! `/fresh` (POST, with an Echo value only).
 
+mod oscore;
 mod server;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -13,15 +14,19 @@ use lwm2m_coap::block::{
 };
 use lwm2m_coap::echo::Challenge;
 use lwm2m_coap::observe::{DEREGISTER, REGISTER, Sequence};
-use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Code, ContentFormat, Delivery, Exchange, Input, Instant, Message, Observer, OptionNumber, Parameters,
-    Peer, RequestId, Room, Sink, Stored, Token, TokenPolicy, Writer,
+    Peer, RequestId, Sink, Stored, Token, TokenPolicy, Writer,
 };
+
+use ::oscore::Binding;
 
 use crate::process::PATIENCE;
 use crate::random::Random;
 
+use oscore::{guard, room};
+
+pub use oscore::Oscore;
 pub use server::Server;
 
 /// Carries datagrams to and from one remote.
@@ -153,7 +158,8 @@ struct Extra {
 /// A client with one server.
 pub struct Client<T> {
     transport: T,
-    peer: Peer<Kept, 1, 8>,
+    peer: Peer<Kept, 1, 8, 0, Option<Binding>>,
+    oscore: Option<Oscore>,
     random: Random,
     began: Clock,
     largest: Szx,
@@ -164,13 +170,26 @@ pub struct Client<T> {
     rejected: usize,
 }
 
+impl Client<UdpSocket> {
+    /// The port of the server.
+    pub fn remote_port(&self) -> u16 {
+        self.transport.peer_addr().expect("a connected socket").port()
+    }
+}
+
 impl<T: Transport> Client<T> {
     /// A client that asks for blocks of at most 1024 bytes.
     pub fn new(transport: T) -> Self {
+        Self::protected(transport, None)
+    }
+
+    /// The same, whose messages are protected end to end.
+    pub fn protected(transport: T, oscore: Option<Oscore>) -> Self {
         let mut random = Random::new(u64::from(std::process::id()));
         Self {
             transport,
             peer: Peer::new(&Parameters::DEFAULT, TokenPolicy::Random, &mut |bytes| random.fill(bytes)),
+            oscore,
             random,
             began: Clock::now(),
             largest: Szx::LARGEST,
@@ -178,6 +197,11 @@ impl<T: Transport> Client<T> {
             echo: None,
             rejected: 0,
         }
+    }
+
+    /// What protects its messages.
+    pub fn oscore(&mut self) -> &mut Oscore {
+        self.oscore.as_mut().expect("a client whose messages are protected")
     }
 
     /// Asks for blocks of at most `bytes`.
@@ -224,19 +248,14 @@ impl<T: Transport> Client<T> {
                 messages: 0,
             };
             let mut done = Ok(Uploaded::Continue);
-            let mut echo = None;
-            self.ask(code, path, &payload, extra, |message| {
-                echo =
-                    message.options.echo().filter(|_| message.code == Code::UNAUTHORIZED).map(<[u8]>::to_vec);
-                if echo.is_none() {
+            let sent = self.ask(code, path, &payload, extra, |message| {
+                if message.code != Code::UNAUTHORIZED {
                     done = upload.handle(message);
                 }
                 answer = Answer::new(message);
             });
-            messages = messages.saturating_add(1);
-            // RFC 9175 §2.3: the same once more, with the value; it is asked for once.
-            let is_asked = core::mem::replace(&mut self.echo, echo).is_none() && self.echo.is_some();
-            if !is_asked && self.echo.take().is_some() {
+            messages = messages.saturating_add(sent);
+            if answer.code == Code::UNAUTHORIZED {
                 return answer;
             }
             if matches!(done.expect("the server answers the block it was sent"), Uploaded::Done) {
@@ -327,9 +346,36 @@ impl<T: Transport> Client<T> {
         answer.expect("a response came")
     }
 
-    fn ask(&mut self, code: Code, path: &str, payload: &[u8], extra: Extra, found: impl FnMut(&Message<'_>)) {
-        let request = self.transmit(code, path, payload, extra);
-        self.run(Some(request), found, |_| false);
+    /// Asks, and once more where the server wants to see a value (RFC 9175 §2.3) or new keys were made (RFC 8613 Appendix
+    /// B.2); says how many requests that took.
+    fn ask(
+        &mut self,
+        code: Code,
+        path: &str,
+        payload: &[u8],
+        extra: Extra,
+        mut found: impl FnMut(&Message<'_>),
+    ) -> usize {
+        let mut sent = 0_usize;
+        loop {
+            let was_rederiving = self.oscore.as_ref().is_some_and(Oscore::is_rederiving);
+            let request = self.transmit(code, path, payload, extra);
+            sent = sent.saturating_add(1);
+            let (mut echo, mut is_refused) = (None, false);
+            let mut take = |message: &Message<'_>| {
+                is_refused = message.code == Code::UNAUTHORIZED;
+                echo = message.options.echo().filter(|_| is_refused).map(<[u8]>::to_vec);
+                found(message);
+            };
+            self.run(Some(request), &mut take, |_| false);
+            let is_rederiving = self.oscore.as_ref().is_some_and(Oscore::is_rederiving);
+            let is_asked = core::mem::replace(&mut self.echo, echo).is_none() && self.echo.is_some();
+            if is_refused && (is_asked || (is_rederiving && sent < 3 && (was_rederiving || sent == 1))) {
+                continue;
+            }
+            self.echo = None;
+            return sent;
+        }
     }
 
     fn transmit(&mut self, code: Code, path: &str, payload: &[u8], extra: Extra) -> RequestId {
@@ -344,11 +390,11 @@ impl<T: Transport> Client<T> {
             self.observation = Some(token);
         }
         let mut buffer = [0; 2048];
-        let mut writer = Writer::new(&mut buffer, Room::NONE, code);
+        let mut writer = Writer::new(&mut buffer, room(self.oscore.as_ref()), code);
         write_request(&mut writer, path, payload, extra, self.echo.as_deref()).expect("the request fits");
         let (request, range) = self
             .peer
-            .request(now, Delivery::Confirmable, token, writer, &mut Plain, rng)
+            .request(now, Delivery::Confirmable, token, writer, &mut guard(&mut self.oscore, now), rng)
             .expect("one request at a time");
         self.transport.send(buffer.get(range).unwrap_or_default());
         request
@@ -359,7 +405,7 @@ impl<T: Transport> Client<T> {
         &mut self,
         awaited: Option<RequestId>,
         mut found: impl FnMut(&Message<'_>),
-        mut is_enough: impl FnMut(&Input<'_>) -> bool,
+        mut is_enough: impl FnMut(&Input<'_, Option<Binding>>) -> bool,
     ) {
         let limit = Clock::now().checked_add(PATIENCE).expect("within the clock's range");
         loop {
@@ -377,7 +423,7 @@ impl<T: Transport> Client<T> {
         limit: Duration,
         awaited: Option<RequestId>,
         found: &mut dyn FnMut(&Message<'_>),
-        is_enough: &mut dyn FnMut(&Input<'_>) -> bool,
+        is_enough: &mut dyn FnMut(&Input<'_, Option<Binding>>) -> bool,
     ) -> bool {
         self.flush();
         let now = self.now();
@@ -386,7 +432,7 @@ impl<T: Transport> Client<T> {
         let wait = self.peer.poll_timeout().map_or(limit, |at| at.since(now).min(limit));
         let Some(mut datagram) = self.transport.receive(wait) else { return false };
         let now = self.now();
-        let input = self.peer.handle(now, &mut datagram, &mut Plain);
+        let input = self.peer.handle(now, &mut datagram, &mut guard(&mut self.oscore, now));
         let is_enough = is_enough(&input);
         let done = match input {
             Input::Response { request, message } if Some(request) == awaited => {

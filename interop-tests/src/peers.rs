@@ -90,6 +90,11 @@ pub fn scandium() -> Option<Program> {
     java("scandium", &folder, "scandium-")
 }
 
+/// Java with Californium's OSCORE on its class path; takes a source file next.
+pub fn californium_oscore() -> Option<Program> {
+    java("californium-oscore", &cache().join("oscore"), "cf-oscore-")
+}
+
 /// Wakaama's client: `client` without security, `client-dtls` with tinydtls.
 pub fn wakaama(program: &'static str) -> Option<Program> {
     let folder = cache().join("wakaama");

@@ -42,6 +42,8 @@ pub enum Feature {
     Lwm2m,
     /// Bootstrap.
     Bootstrap,
+    /// OSCORE (RFC 8613).
+    Oscore,
     /// An account that a bootstrap wrote with the authority of its server (certificate usage 2) and the name to ask that for (SNI).
     Anchor,
 }
@@ -60,6 +62,7 @@ impl Feature {
             Self::Observe => "observe",
             Self::Lwm2m => "LwM2M",
             Self::Bootstrap => "bootstrap",
+            Self::Oscore => "OSCORE",
             Self::Anchor => "anchor",
         }
     }

@@ -1,164 +1,74 @@
-//! What a security context is derived from (RFC 8613 §3.2): identifiers, algorithms, master secret and salt.
+//! A Security Context (RFC 8613 §3): keys, Common IV, sender sequence and replay window of one pair of endpoints.
 //!
-//! Invariant: a [`Parameters`] value can be derived from: its ids differ and fit the nonce of its AEAD algorithm.
+//! Invariant: no nonce is used twice with the sender key but that of a request for its one response.
 
 use core::fmt;
 
 use heapless::Vec;
 use zeroize::Zeroize;
 
-/// A Sender ID or Recipient ID: 0 to 7 bytes with the default AEAD algorithm (RFC 8613 §3.3).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId {
-    bytes: [u8; KeyId::MAX_LENGTH],
-    length: u8,
-}
+use crate::aad::{self, byte_string, unsigned};
+use crate::crypto::{self, KEY_LENGTH, NONCE_LENGTH};
+use crate::option::PartialIv;
+use crate::parameters::{AeadAlgorithm, Bytes, KeyId, Parameters};
+use crate::replay::ReplayWindow;
+use crate::sequence::SenderSequence;
 
-impl KeyId {
-    /// The longest identifier: the nonce of 13 bytes less 6.
-    pub const MAX_LENGTH: usize = 7;
-
-    /// The identifier of no bytes, which is as good as any other.
-    pub const EMPTY: KeyId = KeyId { bytes: [0; Self::MAX_LENGTH], length: 0 };
-
-    /// The identifier of `bytes`, or `None` past [`KeyId::MAX_LENGTH`].
-    #[must_use]
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        let mut id = Self::EMPTY;
-        id.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        id.length = u8::try_from(bytes.len()).ok()?;
-        Some(id)
-    }
-
-    /// The bytes as they are on the wire.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyId(")?;
-        for byte in self.bytes() {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str(")")
-    }
-}
-
-/// The AEAD algorithm of a context, by its COSE number (RFC 9053 §4.2; `/21/x/3`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum AeadAlgorithm {
-    /// 10: AES-CCM with a 128-bit key, 64-bit tag and 13-byte nonce; the default.
-    #[default]
-    AesCcm16_64_128,
-}
-
-impl AeadAlgorithm {
-    /// The algorithm of a COSE number, or `None` when it is not supported.
-    #[must_use]
-    pub const fn from_cose(number: i32) -> Option<Self> {
-        match number {
-            10 => Some(Self::AesCcm16_64_128),
-            _ => None,
-        }
-    }
-
-    /// The COSE number.
-    #[must_use]
-    pub const fn cose(self) -> i32 {
-        match self {
-            Self::AesCcm16_64_128 => 10,
-        }
-    }
-}
-
-/// The HMAC algorithm of the key derivation, by its COSE number (RFC 9053 §3.1; `/21/x/4`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum HmacAlgorithm {
-    /// 5: HMAC with SHA-256; the default. The field also writes −10 (HKDF with SHA-256).
-    #[default]
-    Sha256,
-}
-
-impl HmacAlgorithm {
-    /// The algorithm of a COSE number in either notation, or `None` when it is not supported.
-    #[must_use]
-    pub const fn from_cose(number: i32) -> Option<Self> {
-        match number {
-            5 | -10 => Some(Self::Sha256),
-            _ => None,
-        }
-    }
-}
-
-/// A Master Secret of 1 to 64 bytes; wiped when dropped and never shown.
-#[derive(Clone)]
-pub struct MasterSecret(Vec<u8, { MasterSecret::MAX_LENGTH }>);
-
-impl MasterSecret {
-    /// The longest secret held, in bytes.
-    pub const MAX_LENGTH: usize = 64;
-
-    /// The secret of `bytes`, or `None` when they are none or more than [`MasterSecret::MAX_LENGTH`].
-    #[must_use]
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        if bytes.is_empty() { None } else { Vec::from_slice(bytes).ok().map(Self) }
-    }
-
-    /// The bytes of the secret, for key derivation only.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for MasterSecret {
-    fn drop(&mut self) {
-        self.0.as_mut_slice().zeroize();
-    }
-}
-
-impl fmt::Debug for MasterSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MasterSecret(..)")
-    }
-}
-
-/// The parameters both ends agree on, seen from one end (RFC 8613 §3.2; Object `/21`).
-#[derive(Clone, Debug)]
-pub struct Parameters {
-    /// The AEAD algorithm.
-    pub aead: AeadAlgorithm,
-    /// The HMAC algorithm of HKDF.
-    pub hmac: HmacAlgorithm,
-    /// The Master Secret.
-    pub master_secret: MasterSecret,
+/// The derived keys and the changing state of one pair of endpoints; keys are wiped when dropped and never shown.
+pub struct Context {
+    aead: AeadAlgorithm,
     sender_id: KeyId,
     recipient_id: KeyId,
+    pub(crate) id_context: Option<Bytes<{ Parameters::ID_CONTEXT_LENGTH }>>,
+    sender_key: [u8; KEY_LENGTH],
+    recipient_key: [u8; KEY_LENGTH],
+    common_iv: [u8; NONCE_LENGTH],
+    /// The numbers of what this end sends.
+    pub sequence: SenderSequence,
+    pub(crate) window: ReplayWindow,
+    /// Messages that did not verify (limit on forgeries of the AEAD algorithm).
+    pub(crate) failures: u32,
 }
 
-impl Parameters {
-    /// Parameters with the default algorithms.
-    ///
-    /// # Errors
-    /// Equal ids: both ends would then use one key with the same nonces (RFC 8613 §3.3).
-    pub fn new(
-        master_secret: MasterSecret,
-        sender_id: KeyId,
-        recipient_id: KeyId,
-    ) -> Result<Self, InvalidParameters> {
-        if sender_id == recipient_id {
-            return Err(InvalidParameters::EqualIds);
+impl Context {
+    /// The bytes of the keys of both ends and of the Common IV for `parameters`, the ID Context of which is replaced by
+    /// `id_context` when it is given (Appendix B.2).
+    pub(crate) fn derive(
+        parameters: &Parameters,
+        id_context: Option<&[u8]>,
+        sequence: SenderSequence,
+        window: ReplayWindow,
+    ) -> Self {
+        let aead = parameters.aead();
+        let id_context = id_context.or(parameters.id_context());
+        let mut context = Self {
+            aead,
+            sender_id: parameters.sender_id(),
+            recipient_id: parameters.recipient_id(),
+            id_context: id_context.and_then(|bytes| Bytes::from_slice(bytes).ok()),
+            sender_key: [0; KEY_LENGTH],
+            recipient_key: [0; KEY_LENGTH],
+            common_iv: [0; NONCE_LENGTH],
+            sequence,
+            window,
+            failures: 0,
+        };
+        let (sender, recipient) = (parameters.sender_id(), parameters.recipient_id());
+        for (id, name, out) in [
+            (sender.bytes(), "Key", context.sender_key.get_mut(..aead.key_length())),
+            (recipient.bytes(), "Key", context.recipient_key.get_mut(..aead.key_length())),
+            (&[][..], "IV", context.common_iv.get_mut(..aead.nonce_length())),
+        ] {
+            let out = out.unwrap_or_default();
+            derive(parameters, id, id_context, name, out);
         }
-        Ok(Self {
-            aead: AeadAlgorithm::default(),
-            hmac: HmacAlgorithm::default(),
-            master_secret,
-            sender_id,
-            recipient_id,
-        })
+        context
+    }
+
+    /// The AEAD algorithm.
+    #[must_use]
+    pub const fn aead(&self) -> AeadAlgorithm {
+        self.aead
     }
 
     /// The identifier this end puts into its requests.
@@ -172,63 +82,143 @@ impl Parameters {
     pub const fn recipient_id(&self) -> KeyId {
         self.recipient_id
     }
-}
 
-/// Why parameters were refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvalidParameters {
-    /// Sender ID and Recipient ID are the same.
-    EqualIds,
-}
+    /// The ID Context that the keys were derived with.
+    #[must_use]
+    pub fn id_context(&self) -> Option<&[u8]> {
+        self.id_context.as_deref()
+    }
 
-impl fmt::Display for InvalidParameters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sender id and recipient id are equal; each end needs an id of its own")
+    /// Whether a kid context is the ID Context of these keys, as it is or as a CBOR byte string: the field has both.
+    pub(crate) fn is_of(&self, kid_context: &[u8]) -> bool {
+        let id_context = self.id_context();
+        id_context == Some(kid_context) || (id_context.is_some() && id_context == aad::unwrap(kid_context))
+    }
+
+    /// The window of what the other end sends.
+    #[must_use]
+    pub const fn window(&self) -> ReplayWindow {
+        self.window
+    }
+
+    /// Encrypts `buffer` but its last [`AeadAlgorithm::tag_length`] bytes, which take the tag, for `request`. `None` when it
+    /// is too short.
+    pub(crate) fn seal(&self, request: Request, nonce: &[u8], buffer: &mut [u8]) -> Option<()> {
+        let key = self.sender_key.get(..self.aead.key_length())?;
+        crypto::seal(self.aead, key, nonce, &self.aad(request), buffer)
+    }
+
+    /// Decrypts `buffer` and returns how long the plaintext at its start is; `None` when it does not verify.
+    pub(crate) fn open(&mut self, request: Request, nonce: &[u8], buffer: &mut [u8]) -> Option<usize> {
+        let aad = self.aad(request);
+        let key = self.recipient_key.get(..self.aead.key_length())?;
+        let opened = crypto::open(self.aead, key, nonce, &aad, buffer);
+        if opened.is_none() {
+            self.failures = self.failures.saturating_add(1);
+        }
+        opened
+    }
+
+    pub(crate) fn aad(&self, request: Request) -> aad::Aad {
+        let kid = match request.by {
+            End::Sender => &self.sender_id,
+            End::Recipient => &self.recipient_id,
+        };
+        aad::aad(self.aead, kid, request.partial_iv)
+    }
+
+    /// The AEAD nonce with the number of one end (RFC 8613 §5.2): length of its id, padded id and padded Partial IV, xored
+    /// with the Common IV.
+    pub(crate) fn nonce(&self, of: End, partial_iv: PartialIv) -> Nonce {
+        let length = self.aead.nonce_length();
+        let mut nonce =
+            Nonce::from_slice(self.common_iv.get(..length).unwrap_or_default()).unwrap_or_default();
+        let id = match of {
+            End::Sender => &self.sender_id,
+            End::Recipient => &self.recipient_id,
+        };
+        let [_, _, _, partial_iv @ ..] = partial_iv.sequence().to_be_bytes();
+        let padding =
+            length.saturating_sub(1).saturating_sub(partial_iv.len()).saturating_sub(id.bytes().len());
+        let length = u8::try_from(id.bytes().len()).unwrap_or_default();
+        let rest = core::iter::repeat_n(0, padding).chain(id.bytes().iter().copied()).chain(partial_iv);
+        for (byte, with) in nonce.iter_mut().zip(core::iter::once(length).chain(rest)) {
+            *byte ^= with;
+        }
+        nonce
     }
 }
-
-impl core::error::Error for InvalidParameters {}
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
-mod tests {
-    extern crate std;
-    use std::format;
-
-    use super::*;
-
-    #[test]
-    fn ids_hold_up_to_seven_bytes() {
-        assert_eq!(KeyId::new(&[]), Some(KeyId::EMPTY));
-        assert_eq!(KeyId::new(&[1; 7]).unwrap().bytes(), [1; 7]);
-        assert_eq!(KeyId::new(&[1; 8]), None);
-        assert_ne!(KeyId::new(&[0]), Some(KeyId::EMPTY));
+impl Context {
+    /// Sender key, recipient key and Common IV.
+    pub(crate) fn keys(&self) -> [&[u8]; 3] {
+        let key = self.aead.key_length();
+        let parts = [
+            self.sender_key.get(..key),
+            self.recipient_key.get(..key),
+            self.common_iv.get(..self.aead.nonce_length()),
+        ];
+        parts.map(Option::unwrap_or_default)
     }
+}
 
-    // RFC 8613 §3.3
-    #[test]
-    fn equal_ids_are_refused() {
-        let secret = MasterSecret::new(&[1; 16]).unwrap();
-        assert_eq!(
-            Parameters::new(secret, KeyId::EMPTY, KeyId::EMPTY).unwrap_err(),
-            InvalidParameters::EqualIds
-        );
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.sender_key.zeroize();
+        self.recipient_key.zeroize();
+        self.common_iv.zeroize();
     }
+}
 
-    #[test]
-    fn a_secret_is_not_shown() {
-        let secret = MasterSecret::new(b"not for the log").unwrap();
-        let parameters = Parameters::new(secret, KeyId::EMPTY, KeyId::new(&[1]).unwrap()).unwrap();
-        let shown = format!("{parameters:?}");
-        assert!(shown.contains("MasterSecret(..)") && !shown.contains("110"), "{shown}");
-        assert!(MasterSecret::new(&[]).is_none() && MasterSecret::new(&[0; 65]).is_none());
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("aead", &self.aead)
+            .field("sender_id", &self.sender_id)
+            .field("recipient_id", &self.recipient_id)
+            .field("id_context", &self.id_context)
+            .field("sequence", &self.sequence)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
     }
+}
 
-    #[test]
-    fn both_notations_of_the_hmac_algorithm_are_read() {
-        assert_eq!(HmacAlgorithm::from_cose(5), HmacAlgorithm::from_cose(-10));
-        assert_eq!(HmacAlgorithm::from_cose(7), None);
-        assert_eq!(AeadAlgorithm::from_cose(AeadAlgorithm::default().cose()), Some(AeadAlgorithm::default()));
-        assert_eq!(AeadAlgorithm::from_cose(1), None);
-    }
+/// One of both ends, seen from this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Sender,
+    Recipient,
+}
+
+/// The request that a message is, or answers: what its additional authenticated data name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) by: End,
+    pub(crate) partial_iv: PartialIv,
+}
+
+/// An AEAD nonce.
+pub(crate) type Nonce = Vec<u8, NONCE_LENGTH>;
+
+/// HKDF with the info of a key or of the Common IV (RFC 8613 §3.2.1); fills `out`.
+fn derive(parameters: &Parameters, id: &[u8], id_context: Option<&[u8]>, name: &str, out: &mut [u8]) {
+    let id_context_head = match id_context {
+        Some(bytes) => byte_string(bytes.len()),
+        None => Vec::from_slice(&[0xf6]).unwrap_or_default(),
+    };
+    let name_head = [0x60 | u8::try_from(name.len()).unwrap_or_default()];
+    let length = unsigned(u8::try_from(out.len()).unwrap_or(u8::MAX));
+    let info: [&[u8]; 9] = [
+        &[0x85],
+        &byte_string(id.len()),
+        id,
+        &id_context_head,
+        id_context.unwrap_or_default(),
+        &unsigned(parameters.aead().cose()),
+        &name_head,
+        name.as_bytes(),
+        &length,
+    ];
+    crypto::derive(parameters, &info, out);
 }

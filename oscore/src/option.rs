@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::context::KeyId;
+use crate::parameters::KeyId;
 
 const PARTIAL_IV_LENGTH_MASK: u8 = 0x07;
 const KID_FLAG: u8 = 0x08;
@@ -33,7 +33,7 @@ impl PartialIv {
 
     /// The bytes on the wire: big-endian without leading zeros, 1 byte for zero; returns how many of the 5 are used,
     /// counted from the end.
-    fn significant(self) -> ([u8; 5], usize) {
+    pub(crate) fn significant(self) -> ([u8; 5], usize) {
         let [_, _, _, a, b, c, d, e] = self.0.to_be_bytes();
         let bytes = [a, b, c, d, e];
         let zeros = bytes.iter().take(4).take_while(|byte| **byte == 0).count();

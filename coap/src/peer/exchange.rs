@@ -27,6 +27,17 @@ impl<K: Clone> Exchange<K> {
         self.token
     }
 
+    /// What object security knows of the request.
+    #[must_use]
+    pub const fn binding(&self) -> &K {
+        &self.binding
+    }
+
+    /// Replaces what object security knows of the request.
+    pub fn set_binding(&mut self, binding: K) {
+        self.binding = binding;
+    }
+
     /// Whether the request was Confirmable.
     #[must_use]
     pub fn is_confirmable(&self) -> bool {

@@ -7,9 +7,8 @@ use super::exchange::Answer;
 use super::outgoing::{Phase, Role};
 use super::{Delivery, Due, Exchange, Failure, Ignored, Input, Peer, RequestId, Sent, Stored, refusal};
 use crate::code::Code;
-use crate::message::Message;
 use crate::option::OptionNumber;
-use crate::protect::{Incoming, Protect};
+use crate::protect::{Incoming, Protect, Refused};
 use crate::time::Instant;
 use crate::token::Token;
 use crate::udp::{HEADER_LENGTH, Header, Kind};
@@ -109,11 +108,18 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
             }
             return Input::Duplicate;
         }
-        let Ok((message, binding)) = protect.unprotect_request(incoming) else {
-            return Input::Ignored(Ignored::Refused);
-        };
-        let Message { code, token, .. } = message;
         let confirmable = kind == Kind::Confirmable;
+        let token = incoming.token();
+        let (message, binding) = match protect.unprotect_request(incoming) {
+            Ok(unprotected) => unprotected,
+            Err(refused) => {
+                if let (Refused::Answer(code), true) = (refused, confirmable) {
+                    self.due = Due::Unprotected { id, token, code };
+                }
+                return Input::Ignored(Ignored::Refused);
+            }
+        };
+        let code = message.code;
         if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
             // RFC 7252 §5.4.1: a Confirmable request is refused, a Non-confirmable one is rejected in silence.
             // §5.10.2: 5.05 to proxying.
@@ -182,7 +188,17 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
                 Err(_) => return Input::Ignored(Ignored::Refused),
             },
             None if kind == Kind::Acknowledgement => return Input::Ignored(Ignored::Unknown),
-            None => incoming.message(),
+            None => match protect.unprotect_notification(incoming) {
+                Ok(message) => message,
+                Err(refused) => {
+                    match refused {
+                        Refused::Acknowledge => self.accept(header),
+                        Refused::Reset => self.reject(header),
+                        Refused::Silent | Refused::Answer(_) => {}
+                    }
+                    return Input::Ignored(Ignored::Refused);
+                }
+            },
         };
         if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
             // RFC 7252 §5.4.1: such a response is rejected, so its request will have no other.

@@ -7,6 +7,7 @@ use super::Exchange;
 use super::Peer;
 use crate::message::Message;
 use crate::option::OptionNumber;
+use crate::protect::Unprotectable;
 use crate::token::Token;
 use crate::udp::{Fault, Header, MessageId};
 use crate::writer::WriteError;
@@ -128,6 +129,8 @@ pub enum SendError {
     Answered,
     /// It could not be written.
     Write(WriteError),
+    /// Object security cannot protect it.
+    Protect(Unprotectable),
 }
 
 impl fmt::Display for SendError {
@@ -138,11 +141,18 @@ impl fmt::Display for SendError {
             Self::TooLong => f.write_str("no copy of the message can be kept"),
             Self::Answered => f.write_str("the request was answered before"),
             Self::Write(error) => error.fmt(f),
+            Self::Protect(error) => error.fmt(f),
         }
     }
 }
 
 impl core::error::Error for SendError {}
+
+impl From<Unprotectable> for SendError {
+    fn from(error: Unprotectable) -> Self {
+        Self::Protect(error)
+    }
+}
 
 impl From<WriteError> for SendError {
     fn from(error: WriteError) -> Self {

@@ -1,4 +1,6 @@
-"""A CoAP client on aiocoap for the tests: client.py URI.
+"""A CoAP client on aiocoap for the tests: client.py URI [CONTEXT].
+
+CONTEXT is a folder with the OSCORE context for all that is asked.
 
 Stores a large text at /store and reads it back, reads what is not there, echoes, fetches, patches,
 shows the Echo value that /fresh wants, then observes /store until it reads `end`.
@@ -13,6 +15,8 @@ from aiocoap import FETCH, GET, PATCH, POST, PUT, Context, Message, iPATCH
 async def main():
     context = await Context.create_client_context()
     uri = sys.argv[1]
+    if len(sys.argv) > 2:
+        context.client_credentials.load_from_dict({uri + "/*": {"oscore": {"basedir": sys.argv[2]}}})
 
     def request(code, path, **rest):
         return context.request(Message(code=code, uri=uri + path, **rest))

@@ -5,7 +5,8 @@ use super::*;
 /// A server with one client.
 pub struct Server<T> {
     transport: T,
-    peer: Peer<Kept, 4, 8, 4>,
+    peer: Peer<Kept, 4, 8, 4, Option<Binding>>,
+    oscore: Option<Oscore>,
     random: Random,
     began: Clock,
     store: Vec<u8>,
@@ -14,17 +15,23 @@ pub struct Server<T> {
     largest: Szx,
     /// Requests for `/fresh` that were challenged and that were answered.
     fresh: [usize; 2],
-    observer: Option<Observer>,
+    observer: Option<Observer<Option<Binding>>>,
     sequence: Sequence,
 }
 
 impl<T: Transport> Server<T> {
     /// A server whose `/store` holds `store`.
     pub fn new(transport: T, store: &[u8]) -> Self {
+        Self::protected(transport, store, None)
+    }
+
+    /// The same, whose messages are protected end to end.
+    pub fn protected(transport: T, store: &[u8], oscore: Option<Oscore>) -> Self {
         let mut random = Random::new(u64::from(std::process::id()));
         Self {
             transport,
             peer: Peer::new(&Parameters::DEFAULT, TokenPolicy::Random, &mut |bytes| random.fill(bytes)),
+            oscore,
             random,
             began: Clock::now(),
             store: store.to_vec(),
@@ -49,7 +56,7 @@ impl<T: Transport> Server<T> {
             if let Some(mut datagram) = self.transport.receive(Duration::from_millis(20)) {
                 let now = self.now();
                 // Borrowed from the datagram, so that the peer is free for the answer.
-                match self.peer.handle(now, &mut datagram, &mut Plain) {
+                match self.peer.handle(now, &mut datagram, &mut guard(&mut self.oscore, now)) {
                     Input::Request { exchange, message } => self.answer(exchange, &message),
                     Input::Reset(lwm2m_coap::Sent::Notification(_)) => self.observer = None,
                     Input::Unsolicited { header, .. } => self.peer.reject(header),
@@ -57,6 +64,11 @@ impl<T: Transport> Server<T> {
                 }
             }
         }
+    }
+
+    /// What protects its messages.
+    pub fn oscore(&mut self) -> &mut Oscore {
+        self.oscore.as_mut().expect("a server whose messages are protected")
     }
 
     /// Gives and asks for blocks of at most `bytes`.
@@ -88,7 +100,7 @@ impl<T: Transport> Server<T> {
         };
         let now = self.now();
         let mut buffer = [0; 2048];
-        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
+        let mut writer = Writer::new(&mut buffer, room(self.oscore.as_ref()), Code::CONTENT);
         let head = Head {
             observe: Some(self.sequence.advance()),
             content_format: Some(ContentFormat::TEXT),
@@ -100,27 +112,51 @@ impl<T: Transport> Server<T> {
         let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
         let range = self
             .peer
-            .notify(now, Delivery::Confirmable, &observer, writer, &mut Plain, rng)
+            .notify(now, Delivery::Confirmable, &observer, writer, &mut guard(&mut self.oscore, now), rng)
             .expect("the notification before was acknowledged");
         self.transport.send(buffer.get(range).unwrap_or_default());
     }
 
-    fn answer(&mut self, mut exchange: Exchange, message: &Message<'_>) {
+    fn answer(&mut self, mut exchange: Exchange<Option<Binding>>, message: &Message<'_>) {
         let now = self.now();
         let mut buffer = [0; 2048];
-        let mut writer = Writer::new(&mut buffer, Room::NONE, Code::CONTENT);
-        self.write_answer(&mut writer, &exchange, message);
+        let mut writer = Writer::new(&mut buffer, room(self.oscore.as_ref()), Code::CONTENT);
+        if self.is_fresh(&mut exchange, message) {
+            self.write_answer(&mut writer, &exchange, message);
+        } else {
+            writer.restart(Code::UNAUTHORIZED);
+            if exchange.binding().is_some_and(|binding| binding.is_unproven()) {
+                challenge().refuse(now, &mut writer).expect("a few bytes");
+            }
+        }
         // RFC 7967 §2
         if message.options.no_response().covers(writer.code()) {
             return self.peer.suppress(&mut exchange);
         }
         let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
-        if let Ok(range) = self.peer.respond(now, &mut exchange, writer, &mut Plain, rng) {
+        if let Ok(range) =
+            self.peer.respond(now, &mut exchange, writer, &mut guard(&mut self.oscore, now), rng)
+        {
             self.transport.send(buffer.get(range).unwrap_or_default());
         }
     }
 
-    fn write_answer(&mut self, writer: &mut Writer<'_>, exchange: &Exchange, message: &Message<'_>) {
+    /// Whether a request may be carried out (RFC 8613 Appendix B).
+    fn is_fresh(&mut self, exchange: &mut Exchange<Option<Binding>>, message: &Message<'_>) -> bool {
+        let now = self.now();
+        let (Some(binding), Some(oscore)) = (*exchange.binding(), &mut self.oscore) else { return true };
+        if binding.is_unproven() && challenge().accepts(now, message.options.echo()) {
+            exchange.set_binding(Some(oscore.recover(binding)));
+        }
+        exchange.binding().is_some_and(|binding| !binding.is_unproven() && !binding.is_rederiving())
+    }
+
+    fn write_answer(
+        &mut self,
+        writer: &mut Writer<'_>,
+        exchange: &Exchange<Option<Binding>>,
+        message: &Message<'_>,
+    ) {
         let now = self.now();
         let path: Vec<&[u8]> = message.options.uri_path().collect();
         match (message.code, path.as_slice()) {
@@ -165,12 +201,7 @@ impl<T: Transport> Server<T> {
                 writer.set_code(Code::CHANGED);
             }
             (Code::POST, [b"fresh"]) => {
-                // No secret: nobody attacks a test.
-                let challenge = Challenge::new(Duration::from_secs(60), |time: &[u8; 4]| {
-                    let [a, b, c, d] = *time;
-                    [a, b, c, d, d, c, b, a]
-                });
-                let is_fresh = challenge.accepts(now, message.options.echo());
+                let is_fresh = challenge().accepts(now, message.options.echo());
                 let [challenged, answered] = &mut self.fresh;
                 let count = if is_fresh { answered } else { challenged };
                 *count = count.saturating_add(1);
@@ -178,7 +209,7 @@ impl<T: Transport> Server<T> {
                     writer.set_code(Code::CHANGED);
                     writer.payload(b"fresh").expect("a few bytes");
                 } else {
-                    challenge.refuse(now, writer).expect("a few bytes");
+                    challenge().refuse(now, writer).expect("a few bytes");
                 }
             }
             (Code::POST, [b"echo"]) => {
@@ -195,4 +226,12 @@ impl<T: Transport> Server<T> {
     fn now(&self) -> Instant {
         Instant::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+/// Echo values. No secret: nobody attacks a test.
+fn challenge() -> Challenge<impl Fn(&[u8; 4]) -> [u8; 8]> {
+    Challenge::new(Duration::from_secs(60), |time: &[u8; 4]| {
+        let [a, b, c, d] = *time;
+        [a, b, c, d, d, c, b, a]
+    })
 }

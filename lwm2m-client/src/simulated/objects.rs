@@ -2,6 +2,8 @@
 //!
 //! Invariant: what a server writes has its effect with the next sample.
 
+use std::time::{Duration, Instant};
+
 use lwm2m_objects::ready::{
     ConnectivityStatistics, DeviceRequest, Held, PackageFailure, Sensor, SoftwareManagement, SoftwareRequest,
 };
@@ -41,7 +43,8 @@ pub struct Objects<'a> {
     now: UnixTime,
     /// Packages of software that the next sample finds installed.
     installing: Vec<u16>,
-    is_moved: bool,
+    /// When the bearer that a server prefers has come up.
+    moves_at: Option<Instant>,
 }
 
 /// What the owner has to do.
@@ -82,7 +85,7 @@ impl<'a> Objects<'a> {
                 .with(path!("/3311/0/5851"), Value::Integer(100)),
             now: 0,
             installing: Vec::new(),
-            is_moved: false,
+            moves_at: None,
         }
     }
 
@@ -145,7 +148,7 @@ impl<'a> Objects<'a> {
         match self.device.take_requested() {
             Some(DeviceRequest::Reboot) => Some(Due::Reboot),
             Some(DeviceRequest::FactoryReset) => Some(Due::FactoryReset),
-            None => core::mem::take(&mut self.is_moved).then_some(Due::Move),
+            None => self.moves_at.take_if(|at| *at <= Instant::now()).map(|_| Due::Move),
         }
     }
 
@@ -169,7 +172,7 @@ impl<'a> Objects<'a> {
         }
         if self.monitoring.set(path!("/4/0/0"), Value::Integer(bearer)) == Ok(true) {
             changed.push(path!("/4/0/0"));
-            self.is_moved = true;
+            self.moves_at = Instant::now().checked_add(BEARER_UP);
         }
         changed
     }
@@ -234,6 +237,8 @@ const WLAN_PREFERRED: i64 = 7;
 const WLAN: i64 = 21;
 const LTE: i64 = 6;
 const LOG_START: u16 = 4011;
+/// How long another bearer takes to come up: what was asked over the former one is answered by then.
+const BEARER_UP: Duration = Duration::from_millis(500);
 
 fn monitoring() -> Values {
     Values::new(&defs::CONNECTIVITY_MONITORING)

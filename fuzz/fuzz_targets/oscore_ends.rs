@@ -1,0 +1,2 @@
+#![no_main]
+libfuzzer_sys::fuzz_target!(|script: &[u8]| lwm2m_fuzz::oscore_ends::ends(script));
