@@ -71,6 +71,11 @@ public class Server {
     }
 
     public static void main(String[] args) throws Exception {
+        start(args);
+        obey();
+    }
+
+    static void start(String[] args) throws Exception {
         CaliforniumServerEndpointsProvider.Builder endpoints = new CaliforniumServerEndpointsProvider.Builder(
                 new CoapServerProtocolProvider(), new CoapsServerProtocolProvider());
         Properties settings = new Properties();
@@ -99,8 +104,11 @@ public class Server {
         listen();
         listenToReports();
         server.start();
-        print("ready");
+    }
 
+    /** Carries out lines until there are no more. */
+    static void obey() throws Exception {
+        print("ready");
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = input.readLine(); line != null; line = input.readLine()) {
             try {

@@ -114,6 +114,20 @@ impl Run<'_> {
         }
     }
 
+    /// Nothing that the device has sent so far has that value, neither an answer nor a notification.
+    pub(crate) async fn never_shows(&mut self, path: &'static str, is: Is) -> Outcomes {
+        let path = self.resolve(path).await?;
+        self.catch_up().await;
+        let sent = self.near.log.iter().filter(|seen| seen.direction == Direction::FromDevice);
+        let is_meant = |(at, value): &(Path, Option<Value>)| {
+            *at == path && value.as_ref().is_some_and(|value| self.is(is, *at, value))
+        };
+        match sent.flat_map(|seen| &seen.values).any(is_meant) {
+            true => Err(Stop::failed(format!("never {path} with {is}"), "it had that value")),
+            false => Ok(()),
+        }
+    }
+
     /// A case may ask for objects and resources that this device does not have.
     pub(crate) async fn needs(&mut self, path: &'static str) -> Outcomes {
         let path = self.resolve(path).await?;
@@ -377,11 +391,10 @@ impl Run<'_> {
                 let bytes = self.images.get(&image).ok_or_else(|| missing(image))?;
                 Ok(Value::Opaque(bytes.to_vec()))
             }
-            Literal::ImageUri(image) => {
-                let depot = self.depot.filter(|_| self.images.contains_key(&image));
-                let depot = depot.ok_or_else(|| missing(image))?;
-                Ok(Value::String(depot.uri(image.name())))
-            }
+            Literal::ImageUri(image, offer) => match self.images.contains_key(&image) {
+                true => Ok(Value::String(self.depot.uri(image.name(), offer))),
+                false => Err(missing(image)),
+            },
             other => plain_value(other).ok_or_else(|| Stop::failed("a value", other.to_string())),
         }
     }
@@ -413,6 +426,7 @@ impl Run<'_> {
                 number.is_some_and(|number| (time..=time.saturating_add(120)).contains(&number))
             }
             Is::OneOf(values) => number.is_some_and(|number| values.contains(&number)),
+            Is::AtLeast(least) => number.is_some_and(|number| number >= least),
             Is::Exactly(Literal::Integer(exactly) | Literal::Time(exactly)) => number == Some(exactly),
             Is::Exactly(exactly) => plain_value(exactly).as_ref() == Some(value),
         }

@@ -155,6 +155,22 @@ impl Run<'_> {
         answer
     }
 
+    /// The object list of the last Register names the version of an object (§7.2.2).
+    pub(crate) fn lists_version(&self, object: u16, version: &str) -> Outcomes {
+        let Some(Registered { request, prefix, .. }) = &self.near.registered else {
+            return Err(Stop::failed("a registration", "none"));
+        };
+        let text = String::from_utf8_lossy(&request.payload);
+        let target = format!("{prefix}/{object}");
+        let is_named = link::parse(&text)
+            .filter_map(Result::ok)
+            .any(|link| link.path() == target && link.attribute("ver") == Some(version));
+        match is_named {
+            true => Ok(()),
+            false => Err(Stop::failed(format!("an object list with </{object}>;ver={version}"), text)),
+        }
+    }
+
     /// Whether an object list has an instance.
     fn lists(&self, body: &[u8], path: &str) -> bool {
         let prefix = self.near.registered.as_ref().map_or("", |registered| registered.prefix.as_str());

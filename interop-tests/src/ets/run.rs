@@ -90,7 +90,7 @@ pub async fn run(bench: &Bench, plan: &Plan, case: &Case, version: Enabler) -> R
     let told = entry == Entry::Bootstrap || template.has("{lifetime}");
     let run = Run {
         images: &bench.images,
-        depot: Some(&bench.depot),
+        depot: &bench.depot,
         values,
         client: Client::Process(subject),
         near,
@@ -162,7 +162,7 @@ fn choose<'p>(
 pub(crate) struct Run<'b> {
     pub(crate) images: &'b Images,
     /// Where they are offered for download.
-    pub(crate) depot: Option<&'b Depot>,
+    pub(crate) depot: &'b Depot,
     pub(crate) values: Values,
     pub(crate) client: Client,
     /// The server that the steps are about.
@@ -295,13 +295,21 @@ impl Run<'_> {
     }
 
     async fn step(&mut self, step: &Step) -> Outcomes {
-        if let Step::Second(step) = step {
-            self.turn();
-            let outcome = Box::pin(self.step(step)).await;
-            self.turn();
-            return outcome;
+        match step {
+            Step::Second(step) => {
+                self.turn();
+                let outcome = Box::pin(self.step(step)).await;
+                self.turn();
+                outcome
+            }
+            Step::Times(times, step) => {
+                for _ in 0..*times {
+                    Box::pin(self.step(step)).await?;
+                }
+                Ok(())
+            }
+            step => self.device_step(step).await,
         }
-        self.device_step(step).await
     }
 
     /// Turns to the other server.
@@ -314,6 +322,7 @@ impl Run<'_> {
     async fn device_step(&mut self, step: &Step) -> Outcomes {
         match *step {
             Step::Registers => self.registers().await,
+            Step::Lists { object, version } => self.lists_version(object, version),
             Step::UpdatesLifetime { lifetime } => self.updates_lifetime(lifetime).await,
             Step::Updates => self.updates().await,
             Step::UpdatesBare => self.updates_bare(self.patience).await,
@@ -356,6 +365,7 @@ impl Run<'_> {
         match *step {
             Step::Read { path, format, has, only } => self.read(path, format, has, only).await,
             Step::Becomes { path, is, seconds } => self.becomes(path, is, seconds).await,
+            Step::NeverShows { path, is } => self.never_shows(path, is).await,
             Step::ReadComposite { paths, has, lacks } => self.read_composite(paths, has, lacks).await,
             Step::Needs { path } => self.needs(path).await,
             Step::NeedsValue { path, is, reason } => self.needs_value(path, is, reason).await,

@@ -141,6 +141,7 @@ mod tests {
             match *step {
                 Step::Read { path, .. }
                 | Step::Becomes { path, .. }
+                | Step::NeverShows { path, .. }
                 | Step::Needs { path }
                 | Step::NeedsValue { path, .. }
                 | Step::Write { path, .. }
@@ -170,7 +171,7 @@ mod tests {
                     | Asked::Execute(path) => vec![path],
                     Asked::Create(_) => Vec::new(),
                 },
-                Step::Second(step) => paths(step),
+                Step::Second(step) | Step::Times(_, step) => paths(step),
                 _ => Vec::new(),
             }
         }
