@@ -8,22 +8,28 @@ mod issued;
 
 use std::process::Command;
 
-use interop_tests::account::file;
+use interop_tests::account::{Key, file};
 use interop_tests::leshan::Classes;
 use interop_tests::ours;
 use interop_tests::process::{Process, local};
+use rcgen::PublicKeyData as _;
 use serde_json::Value;
 
 use conformance::{count, failed, firmware, run, run_whole};
+
+/// A key of a server, with a certificate of its own.
+fn key() -> Key {
+    let pair = issued::key();
+    let own = issued::params("server").self_signed(&pair).expect("a certificate of its own");
+    let certificates = vec![own.der().to_vec()];
+    Key { private: pair.serialize_der(), public: pair.subject_public_key_info(), certificates }
+}
 
 /// Our server, and the file with its certificate; a device in queue mode listens for five seconds, so that a case about it is short,
 /// and a bootstrap ends with the Discover that a case looks for.
 fn server(arguments: &[&str]) -> (ours::Server, String) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let key = issued::key();
-    let own = issued::params("server").self_signed(&key).expect("a certificate of its own");
-    let certificate = file(folder.path(), "server.crt.pem", own.pem().as_bytes());
-    let private_key = file(folder.path(), "server.key.pem", key.serialize_pem().as_bytes());
+    let [private_key, certificate] = key().files(folder.path(), "server");
     let configuration = format!(
         "[queue]\nawake = 5\n[bootstrap]\nverify = true\n\
          [[server_keys]]\nprivate_key = {private_key:?}\ncertificate = {certificate:?}\n"
@@ -144,23 +150,15 @@ fn a_person_may_say_no_or_be_gone_where_the_server_cannot() {
 #[test]
 fn leshans_server_passes_all_but_the_cases_that_are_told_of() {
     let Some(classes) = Classes::compile() else { return };
-    let (_process, [http, _, coaps]) = classes.serve();
+    let key = key();
+    let (_process, [http, _, coaps]) = classes.serve(&key);
     let (uri, api) = (format!("coaps://{}", local(coaps)), format!("http://{}", local(http)));
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let certificate = file(folder.path(), "server.crt.der", key.certificate());
     let firmware = firmware(folder.path());
     let mut arguments: Vec<&str> = firmware.iter().map(String::as_str).collect();
-    arguments.extend([
-        "--server",
-        &uri,
-        "--operator",
-        "leshan",
-        "--api",
-        &api,
-        "--jobs",
-        "24",
-        "--timeout",
-        "60",
-    ]);
+    arguments.extend(["--server", &uri, "--server-certificate", &certificate]);
+    arguments.extend(["--operator", "leshan", "--api", &api, "--jobs", "24", "--timeout", "60"]);
     run_whole("Leshan's server against the cases, with the runner's device", &arguments);
 }
 
