@@ -145,6 +145,7 @@ pub async fn run_client(field: &Field, case: &Case, version: Enabler) -> Outcome
         expected_version: Some(version.to_string()),
         first_reads: HashMap::new(),
         cannot: None,
+        unasked: None,
     };
     let (verdict, _, trace) = run.take(case, false).await;
     outcome(verdict, trace)
@@ -409,7 +410,7 @@ impl Run<'_> {
                 RequestError::Invalid("the operator has no way to ask this")
             }
             Ok(Err(Failure::Refused(reason))) => {
-                self.cannot = None;
+                self.unasked = Some(format!("the server asks nothing: {reason}"));
                 RequestError::Refused((0, 0), reason)
             }
             _ => RequestError::NotSent,

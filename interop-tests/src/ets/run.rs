@@ -102,6 +102,7 @@ pub async fn run(bench: &Bench, plan: &Plan, case: &Case, version: Enabler) -> R
         expected_version: template.has("{lwm2m}").then(|| version.to_string()),
         first_reads: HashMap::new(),
         cannot: None,
+        unasked: None,
     };
     // A client that was bootstrapped first for want of another command has not come to the case yet.
     let is_detour = entry == Entry::Bootstrap && case.entry != Entry::Bootstrap;
@@ -182,6 +183,8 @@ pub(crate) struct Run<'b> {
     pub(crate) first_reads: HashMap<Path, Value>,
     /// What the operator has no way to ask.
     pub(crate) cannot: Option<String>,
+    /// Why the server asked nothing of the device although it was to.
+    pub(crate) unasked: Option<String>,
 }
 
 /// The client of a case.
@@ -262,12 +265,14 @@ impl Run<'_> {
         let detour: &[Step] = if is_detour { &[Step::FinishesBootstrap] } else { &[] };
         let mut verdict = Verdict::Pass;
         for step in detour.iter().chain(case.steps) {
+            self.unasked = None;
             verdict = match (self.step(step).await, self.cannot.take()) {
                 (Ok(()), _) => continue,
                 (Err(Stop::NotApplicable(reason)), _) | (Err(_), Some(reason)) => {
                     Verdict::NotApplicable { reason }
                 }
                 (Err(Stop::Failed { expected, seen }), None) => {
+                    let seen = self.unasked.take().unwrap_or(seen);
                     let seen = format!("{seen}{}", self.ended());
                     Verdict::Fail { step: step.to_string(), expected, seen }
                 }
