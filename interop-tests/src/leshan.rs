@@ -221,7 +221,7 @@ impl BootstrapServer {
     }
 }
 
-/// Leshan's client, a device with the objects 0, 1, 3, 6, 16 and 3303.
+/// Leshan's client, a device with the objects 0, 1, 3, 4, 6, 16 and 3303.
 #[derive(Debug)]
 pub struct Client {
     /// The process: `temperature VALUE`, `update`, `resume` and `stop` are its commands.

@@ -49,6 +49,7 @@ import org.eclipse.leshan.core.model.ResourceModel.Type;
 import org.eclipse.leshan.core.model.StaticModel;
 import org.eclipse.leshan.core.node.LwM2mPath;
 import org.eclipse.leshan.core.node.LwM2mResource;
+import org.eclipse.leshan.core.node.LwM2mSingleResource;
 import org.eclipse.leshan.core.request.*;
 import org.eclipse.leshan.core.request.argument.Arguments;
 import org.eclipse.leshan.core.response.*;
@@ -84,14 +85,16 @@ public class Client {
         } else {
             initializer.setInstancesForObject(0, account);
         }
+        var serverObject = new org.eclipse.leshan.client.object.Server(123, Long.parseLong(args[2]));
         if (bootstrap) {
             initializer.setClassForObject(1, org.eclipse.leshan.client.object.Server.class);
         } else {
-            initializer.setInstancesForObject(1,
-                    new org.eclipse.leshan.client.object.Server(123, Long.parseLong(args[2])));
+            initializer.setInstancesForObject(1, serverObject);
         }
         Temperature temperature = new Temperature();
         initializer.setInstancesForObject(3, new DeviceObject());
+        // With values that Leshan makes up by their types.
+        initializer.setDummyInstancesForObject(4);
         initializer.setInstancesForObject(6, new SimpleInstanceEnabler(0,
                 Map.of(0, 43.5723, 1, 153.2176, 5, new Date(1_700_000_000_000L))));
         initializer.setInstancesForObject(16, new SimpleInstanceEnabler(0, Map.of(0, Map.of(0, "Host Device ID #1",
@@ -100,6 +103,11 @@ public class Client {
 
         LeshanClientBuilder builder = new LeshanClientBuilder(args[0]);
         builder.setObjects(initializer.createAll());
+        if (!bootstrap) {
+            // Default Minimum Period and Default Maximum Period.
+            serverObject.write(LwM2mServer.SYSTEM, false, 2, LwM2mSingleResource.newIntegerResource(2, 1));
+            serverObject.write(LwM2mServer.SYSTEM, false, 3, LwM2mSingleResource.newIntegerResource(3, 10));
+        }
         ManualDataSender collected = new ManualDataSender();
         builder.setDataSenders(collected);
         if (kind.contains("queue") || kind.contains("UQ")) {
