@@ -118,11 +118,7 @@ impl Run<'_> {
     pub(crate) async fn never_shows(&mut self, path: &'static str, is: Is) -> Outcomes {
         let path = self.resolve(path).await?;
         self.catch_up().await;
-        let sent = self.near.log.iter().filter(|seen| seen.direction == Direction::FromDevice);
-        let is_meant = |(at, value): &(Path, Option<Value>)| {
-            *at == path && value.as_ref().is_some_and(|value| self.is(is, *at, value))
-        };
-        match sent.flat_map(|seen| &seen.values).any(is_meant) {
+        match has_shown(&self.near.log, path, |value| self.is(is, path, value)) {
             true => Err(Stop::failed(format!("never {path} with {is}"), "it had that value")),
             false => Ok(()),
         }
@@ -437,6 +433,12 @@ fn composite_of_1_0() -> Stop {
     Stop::NotApplicable("LwM2M 1.0 has no composite operations".to_owned())
 }
 
+/// Whether the device sent such a value of a resource, in an answer or in a notification.
+fn has_shown(log: &[Seen], path: Path, is: impl Fn(&Value) -> bool) -> bool {
+    let sent = log.iter().filter(|seen| seen.direction == Direction::FromDevice);
+    sent.flat_map(|seen| &seen.values).any(|(at, value)| *at == path && value.as_ref().is_some_and(&is))
+}
+
 /// Whether `found` is the path that is wanted; a segment `x` is any number.
 pub(crate) fn is_at(wanted: &str, found: Path) -> bool {
     let found = found.to_string();
@@ -458,7 +460,25 @@ pub(crate) fn list(items: &[(Path, Value)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lwm2m_server::credentials::Role;
+    use lwm2m_server::endpoint::Watcher;
+
     use super::*;
+
+    #[test]
+    fn a_state_that_was_only_notified_was_there() {
+        let mut watcher = Watcher::new("device", false);
+        let mut log = Vec::new();
+        let mut see = |direction, bytes: &[u8]| {
+            log.extend(Seen::read(&watcher.see(0, Role::Management, direction, bytes)));
+            has_shown(&log, Path::resource(5, 0, 3), |value| *value == Value::Integer(2))
+        };
+        // GET /5/0/3 with Observe 0; 2.05 with Observe 1, in text; and the same as a notification.
+        assert!(!see(Direction::ToDevice, b"\x41\x01\0\x01\x07\x60\x515\x010\x013"));
+        assert!(!see(Direction::FromDevice, b"\x61\x45\0\x01\x07\x61\x01\x60\xff1"));
+        assert!(see(Direction::FromDevice, b"\x51\x45\0\x02\x07\x61\x02\x60\xff2"));
+        assert!(see(Direction::FromDevice, b"\x51\x45\0\x03\x07\x61\x03\x60\xff0"), "and stays so");
+    }
 
     #[test]
     fn an_x_in_what_is_wanted_stands_for_any_instance() {

@@ -161,11 +161,7 @@ impl Run<'_> {
             return Err(Stop::failed("a registration", "none"));
         };
         let text = String::from_utf8_lossy(&request.payload);
-        let target = format!("{prefix}/{object}");
-        let is_named = link::parse(&text)
-            .filter_map(Result::ok)
-            .any(|link| link.path() == target && link.attribute("ver") == Some(version));
-        match is_named {
+        match names_version(&text, &format!("{prefix}/{object}"), version) {
             true => Ok(()),
             false => Err(Stop::failed(format!("an object list with </{object}>;ver={version}"), text)),
         }
@@ -372,6 +368,12 @@ fn is_changed(request: &Seen, answer: &Seen) -> Outcomes {
     }
 }
 
+/// Whether an object list names this version of an object.
+fn names_version(list: &str, object: &str, version: &str) -> bool {
+    let mut links = link::parse(list).filter_map(Result::ok);
+    links.any(|link| link.path() == object && link.attribute("ver") == Some(version))
+}
+
 /// The object list: link-format, with /1 and /3, without the objects that only a bootstrap may see (§6.2.1). What stands in
 /// front of its paths, and the paths.
 fn objects(request: &Seen) -> Outcomes<(String, Vec<Path>)> {
@@ -401,5 +403,19 @@ fn objects(request: &Seen) -> Outcomes<(String, Vec<Path>)> {
     match [1, 3].iter().find(|object| !has(object)) {
         Some(missing) => Err(Stop::failed(format!("an object list with /{missing}"), text)),
         None => Ok((prefix, listed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_stands_at_the_object_and_is_the_one_that_is_wanted() {
+        assert!(names_version("</1/0>,</10>;ver=1.1,</10/0>", "/10", "1.1"));
+        assert!(names_version("</lwm2m/10>;ver=\"1.1\"", "/lwm2m/10", "1.1"));
+        for list in ["</10>,</10/0>", "</10>;ver=1.0", "</10/0>;ver=1.1", "</11>;ver=1.1"] {
+            assert!(!names_version(list, "/10", "1.1"), "{list}");
+        }
     }
 }
