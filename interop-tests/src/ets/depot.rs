@@ -26,7 +26,7 @@ pub(crate) struct Depot {
 /// How long it waits before it looks whether it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How late a slow block comes, and how many of an image do: who looks in between sees a download under way.
-const LATE: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_secs(1);
 const SLOW: u32 = 4;
 
 impl Depot {

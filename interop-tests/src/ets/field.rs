@@ -23,7 +23,7 @@ use super::certificates::Authority;
 use super::depot::Depot;
 use super::message::Seen;
 use super::operated::{Proof, Running, Start, Wire};
-use super::operator::{self, Failure, Operator, Shown, told};
+use super::operator::{Credential, Failure, Operator, Shown, told};
 use super::run::{Client, Outcome, Outcomes, Run, Source, Stop, View};
 use super::step::Step;
 use super::subject::Values;
@@ -97,17 +97,17 @@ pub async fn run_client(field: &Field, case: &Case, version: Enabler) -> Outcome
     };
     let role = if start.is_bootstrap { "bootstrap" } else { "management" };
     let (operator, endpoint, lifetime) = (field.operator.clone(), values.endpoint.clone(), case.lifetime);
-    let known = match &start.proof {
-        Proof::None => operator::Known::Anyone,
+    let credential = match &start.proof {
+        Proof::None => Credential::Anyone,
         Proof::Psk { identity, .. } => {
-            operator::Known::Psk { identity: identity.clone(), key: values.key.clone() }
+            Credential::Psk { identity: identity.clone(), key: values.key.clone() }
         }
-        Proof::Certificate { own, .. } => operator::Known::Certificate(own.certificate_pem.clone()),
+        Proof::Certificate { own, .. } => Credential::Certificate(own.certificate_pem.clone()),
     };
-    let is_secure = known != operator::Known::Anyone;
+    let is_secure = !matches!(credential, Credential::Anyone);
     let uri = (start.is_bootstrap || is_secure).then(|| field.server.clone());
     let enrolled = tokio::task::spawn_blocking(move || {
-        operator.enrol(&endpoint, role, &known, lifetime, uri.as_deref())
+        operator.enrol(&endpoint, role, &credential, lifetime, uri.as_deref())
     });
     let enrolled = enrolled.await.unwrap_or_else(|error| Err(Failure::Refused(error.to_string())));
     let failed = |step: &str, seen: String| {

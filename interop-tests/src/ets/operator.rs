@@ -38,8 +38,7 @@ impl core::fmt::Debug for Rest {
 }
 
 /// By what a server knows a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum Credential {
     /// Nothing: it comes without security.
     Anyone,
     /// A pre-shared key, in hexadecimal.
@@ -102,24 +101,24 @@ impl Operator {
         &self,
         endpoint: &str,
         role: &str,
-        known: &Known,
+        credential: &Credential,
         lifetime: u32,
         uri: Option<&str>,
     ) -> Result<(), Failure> {
-        match (self, known) {
-            (Self::Ours(rest), known) => {
+        match (self, credential) {
+            (Self::Ours(rest), credential) => {
                 let mut profile = json!({ "lifetime": lifetime });
                 if let (Some(members), Some(uri)) = (profile.as_object_mut(), uri) {
                     members.insert("server_uri".to_owned(), json!(uri));
                 }
                 let mut members = vec![("profile", profile)];
-                match known {
-                    Known::Anyone => members.push(("allow_nosec", json!(true))),
-                    Known::Psk { identity, key } => {
+                match credential {
+                    Credential::Anyone => members.push(("allow_nosec", json!(true))),
+                    Credential::Psk { identity, key } => {
                         members.push((role, json!({ "identity": identity, "key": key })));
                     }
                     // What a bootstrap writes is of the same mode; an account that is named twice is the later one.
-                    Known::Certificate(pem) => members.extend([
+                    Credential::Certificate(pem) => members.extend([
                         ("management", json!({ "mode": "x509", "generate": true })),
                         (role, json!({ "mode": "x509", "certificate": pem })),
                     ]),
@@ -129,10 +128,10 @@ impl Operator {
                 let path = format!("/api/v1/devices/{endpoint}/credentials");
                 rest.send("PUT", &path, Some(&Json::Object(body))).map(drop)
             }
-            (Self::Leshan(_), Known::Anyone) => Ok(()),
-            (Self::Leshan(rest), known) => {
-                let tls = match known {
-                    Known::Psk { identity, key } => {
+            (Self::Leshan(_), Credential::Anyone) => Ok(()),
+            (Self::Leshan(rest), credential) => {
+                let tls = match credential {
+                    Credential::Psk { identity, key } => {
                         json!({ "mode": "psk", "details": { "identity": identity, "key": key } })
                     }
                     // Its authority is for the trust store of the server to know.
@@ -141,12 +140,12 @@ impl Operator {
                 let body = json!({ "endpoint": endpoint, "tls": tls });
                 rest.send("PUT", "/api/security/clients/", Some(&body)).map(drop)
             }
-            (Self::Prompt, Known::Psk { identity, key }) => self
+            (Self::Prompt, Credential::Psk { identity, key }) => self
                 .tell(&format!("let the device {endpoint} come with the PSK identity {identity}, key {key}")),
-            (Self::Prompt, Known::Certificate(pem)) => {
+            (Self::Prompt, Credential::Certificate(pem)) => {
                 self.tell(&format!("let the device {endpoint} come with this certificate:\n{pem}"))
             }
-            (Self::Prompt, Known::Anyone) => self.tell(&format!("let the device {endpoint} come")),
+            (Self::Prompt, Credential::Anyone) => self.tell(&format!("let the device {endpoint} come")),
         }
     }
 
