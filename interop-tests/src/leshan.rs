@@ -8,7 +8,7 @@ use dtls_psk::Suite;
 use tempfile::TempDir;
 
 use crate::account::{Key, Psk, Security};
-use crate::peers::{self, Program};
+use crate::peers;
 use crate::process::{Process, free_port, local};
 
 /// The programs of `peers/leshan`, compiled once for those that are started many times.
@@ -53,12 +53,12 @@ impl Classes {
     }
 
     /// Starts the server with its REST interface, and waits until it listens; returns it with the ports of HTTP, CoAP and CoAP
-    /// over DTLS.
-    pub fn serve(&self) -> (Process, [u16; 3]) {
+    /// over DTLS. It trusts any certificate of a device.
+    pub fn serve(&self, own: &Key) -> (Process, [u16; 3]) {
         let words = self.words("Rest");
         let ports = [(); 3].map(|()| free_port());
         let mut command = Command::new(words.first().map_or("", String::as_str));
-        command.args(words.iter().skip(1)).args(ports.map(|port| port.to_string())).arg("");
+        command.args(words.iter().skip(1)).args(ports.map(|port| port.to_string())).arg(key(own, &[]));
         let mut process = Process::spawn("leshan", command);
         process.wait_for("ready", |line| (line == "ready").then_some(()));
         (process, ports)
@@ -84,16 +84,23 @@ impl Server {
 
     /// As [`Server::start`], with settings of Californium: `NAME=VALUE`.
     pub fn start_with(settings: &[&str]) -> Option<Self> {
-        Self::run("", settings)
+        Self::run("", settings, &[])
+    }
+
+    /// As [`Server::start`], and takes a device in queue mode for awake for so many milliseconds after each message.
+    pub fn start_for_sleepers(awake: u32) -> Option<Self> {
+        Self::run("", &[], &[format!("-Dawake={awake}")])
     }
 
     /// As [`Server::start`], with a key for raw public keys and certificates, and the authority of those of devices.
     pub fn start_as(own: &Key, anchor: &[u8]) -> Option<Self> {
-        Self::run(&key(own, anchor), &[])
+        Self::run(&key(own, anchor), &[], &[])
     }
 
-    fn run(key: &str, settings: &[&str]) -> Option<Self> {
-        let (process, coap, coaps) = start(&peers::leshan()?, "leshan/Server.java", key, settings);
+    fn run(key: &str, settings: &[&str], java: &[String]) -> Option<Self> {
+        let mut command = peers::leshan()?.command();
+        command.args(java).arg(peers::source("leshan/Server.java"));
+        let (process, coap, coaps) = start("leshan", command, key, settings);
         Some(Self { process, events: Vec::new(), coap, coaps })
     }
 
@@ -161,8 +168,9 @@ impl BootstrapServer {
     }
 
     fn run(key: &str) -> Option<Self> {
-        let program = peers::leshan_bootstrap()?;
-        let (process, coap, coaps) = start(&program, "leshan-bootstrap/BootstrapServer.java", key, &[]);
+        let mut command = peers::leshan_bootstrap()?.command();
+        command.arg(peers::source("leshan-bootstrap/BootstrapServer.java"));
+        let (process, coap, coaps) = start("leshan-bootstrap", command, key, &[]);
         Some(Self { process, coap, coaps })
     }
 
@@ -213,7 +221,7 @@ impl BootstrapServer {
     }
 }
 
-/// Leshan's client, a device with the objects 0, 1, 3 and 3303.
+/// Leshan's client, a device with the objects 0, 1, 3, 4, 6, 16 and 3303.
 #[derive(Debug)]
 pub struct Client {
     /// The process: `temperature VALUE`, `update`, `resume` and `stop` are its commands.
@@ -270,12 +278,10 @@ impl Client {
     }
 }
 
-fn start(program: &Program, source: &str, key: &str, settings: &[&str]) -> (Process, u16, u16) {
+fn start(name: &str, mut command: Command, key: &str, settings: &[&str]) -> (Process, u16, u16) {
     let (coap, coaps) = (free_port(), free_port());
-    let mut command = program.command();
-    command.arg(peers::source(source)).args([coap, coaps].map(|port| port.to_string()));
-    command.arg(key).args(settings);
-    let mut process = Process::spawn(program.name, command);
+    command.args([coap, coaps].map(|port| port.to_string())).arg(key).args(settings);
+    let mut process = Process::spawn(name, command);
     process.wait_for("ready", |line| (line == "ready").then_some(()));
     (process, coap, coaps)
 }

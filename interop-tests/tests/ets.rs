@@ -4,14 +4,11 @@
 
 mod conformance;
 
-use std::path::Path;
-
 use interop_tests::ets::verdicts;
 use interop_tests::leshan::Classes;
 use interop_tests::ours;
-use lwm2m_client::simulated::{Flaw, package};
 
-use conformance::{count, failed, run, run_whole};
+use conformance::{count, failed, firmware, run, run_whole};
 
 fn our_client(arguments: &str) -> String {
     let client = ours::binary("lwm2m-client", "lwm2m-client");
@@ -23,24 +20,6 @@ const CERTIFIED: &str =
     "--certificate {certificate} --private-key {private-key} --trust {trust} --certificate-usage 2";
 /// What 306, 307 and 311 want, from when the server sets Mute Send to false.
 const REPORTS: &str = "--report /1/0/1 --report /3/0/11/0 --report-every 2";
-
-/// Packages for the firmware object of our client, which say what becomes of them.
-fn images(folder: &Path) -> Vec<String> {
-    let images = [
-        ("good", None),
-        ("too-large", Some(Flaw::TooLarge)),
-        ("too-much-memory", Some(Flaw::NeedsMemory)),
-        ("corrupt", Some(Flaw::Changed)),
-        ("wrong-type", Some(Flaw::Foreign)),
-        ("failing", Some(Flaw::Fails)),
-    ];
-    let write = |(kind, flaw): (&str, Option<Flaw>)| {
-        let file = folder.join(kind);
-        std::fs::write(&file, package("9.9.9", flaw)).expect("a temporary file can be written");
-        format!("{kind}={}", file.display())
-    };
-    images.map(write).to_vec()
-}
 
 #[test]
 fn our_client_passes_every_case_that_its_objects_allow() {
@@ -58,8 +37,8 @@ fn our_client_passes_every_case_that_its_objects_allow() {
     let mut arguments: Vec<&str> = commands.iter().flat_map(|command| ["--client", command]).collect();
     arguments.extend(["--jobs", "24", "--timeout", "60"]);
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let images = images(folder.path());
-    arguments.extend(images.iter().flat_map(|image| ["--firmware", image]));
+    let firmware = firmware(folder.path());
+    arguments.extend(firmware.iter().map(String::as_str));
     let found = run_whole("lwm2m-client against the cases, with lwm2m-server", &arguments);
     assert!(failed(&found).is_empty(), "{:?}", failed(&found));
     assert_eq!((count(&found, "pass"), count(&found, "not applicable")), (162, 92));
@@ -144,11 +123,18 @@ fn bad_arguments_exit_2_with_the_reason() {
 fn leshans_client_passes_all_but_the_cases_that_are_told_of() {
     let Some(classes) = Classes::compile() else { return };
     let words: Vec<String> = classes.words("Client").iter().map(|word| format!("'{word}'")).collect();
-    let client = |uri: &str, kind: &str| {
-        format!("{} {{endpoint}} {uri} {{lifetime}} {kind} psk,{{identity}},{{key}}", words.join(" "))
+    let client = |uri: &str, kind: &str, security: &str| {
+        format!("{} {{endpoint}} {uri} {{lifetime}} {kind} {security}", words.join(" "))
     };
-    let (management, bootstrap) =
-        (client("{uri}", "{binding},report"), client("{bootstrap-uri}", "bootstrap"));
-    let arguments = ["--client", &management, "--client", &bootstrap, "--jobs", "8", "--timeout", "60"];
+    let (key, certificate) = ("psk,{identity},{key}", "pem,{certificate},{private-key},{trust}");
+    let commands = [
+        client("{uri}", "{binding},report", key),
+        client("{uri}", "server", certificate),
+        client("{bootstrap-uri}", "bootstrap", key),
+        client("{bootstrap-uri}", "bootstrap", certificate),
+        client("{uri},{bootstrap-uri}", "server", key),
+    ];
+    let mut arguments: Vec<&str> = commands.iter().flat_map(|command| ["--client", command]).collect();
+    arguments.extend(["--jobs", "8", "--timeout", "60"]);
     run_whole("Leshan's client against the cases, with lwm2m-server", &arguments);
 }

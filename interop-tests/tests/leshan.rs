@@ -1,9 +1,12 @@
 //! Leshan 2.0.0-M18 (server, client) and 2.0.0-M14 (bootstrap server), the reference implementation, over UDP on loopback.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use interop_tests::account::Psk;
+use interop_tests::ets::verdicts;
 use interop_tests::leshan::{BootstrapServer, Client, Server};
 use interop_tests::process::{PATIENCE, local};
 use interop_tests::relay::Relay;
@@ -36,6 +39,63 @@ fn the_reference_implementation_bootstraps_registers_and_is_managed_by_itself() 
     assert!(read.starts_with("205") && read.contains("Reference Manufacturer"), "{read}");
     client.process.say("stop");
     server.wait_for("unregistered device expired=false");
+}
+
+/// What `CONFORMANCE.md` says of each behaviour is there: the tests are in the sources, and the cases pass.
+#[test]
+fn each_behaviour_of_leshan_has_the_tests_and_the_cases_that_the_document_names() {
+    const BEHAVIOURS: [&str; 14] = [
+        "registration",
+        "read",
+        "write",
+        "create",
+        "delete",
+        "discover",
+        "execute",
+        "observe",
+        "attributes",
+        "composite",
+        "send",
+        "queue",
+        "bootstrap",
+        "security",
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).expect("a file of this package");
+    let document = read("CONFORMANCE.md");
+    let passed = |section: &str| -> BTreeSet<String> {
+        let verdicts = verdicts(&document, section).into_iter().filter(|(_, verdict)| verdict == "pass");
+        verdicts.filter_map(|(id, _)| id.rsplit('-').next().map(str::to_owned)).collect()
+    };
+    let passed = [
+        passed("Leshan's client against the cases, with lwm2m-server"),
+        passed("Leshan's server against the cases, with the runner's device"),
+    ];
+    let rows: Vec<Vec<&str>> = document
+        .lines()
+        .skip_while(|line| !line.starts_with("| behaviour |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let names: Vec<&str> = rows.iter().filter_map(|row| row.first().copied()).collect();
+    assert_eq!(names, BEHAVIOURS);
+    for (behaviour, cell, passed) in rows.iter().flat_map(|row| match row[..] {
+        [behaviour, ours, leshans] => [(behaviour, ours, &passed[0]), (behaviour, leshans, &passed[1])],
+        _ => unreachable!("three columns: {row:?}"),
+    }) {
+        let (tests, cases) = cell.split_once("; cases ").unwrap_or((cell, ""));
+        for test in tests.split(", ") {
+            let name = test.trim_matches('`');
+            let (file, function) =
+                name.split_once("::").unwrap_or_else(|| unreachable!("{behaviour}: {name}"));
+            let source = read(&format!("tests/{file}.rs"));
+            assert!(source.contains(&format!("#[test]\nfn {function}()")), "{behaviour}: {name}");
+        }
+        for case in cases.split_whitespace() {
+            assert!(passed.contains(case), "{behaviour}: case {case} does not pass");
+        }
+    }
 }
 
 /// Reads, writes and observes several places at once at our client through Leshan's server, and gets reports.
@@ -103,9 +163,40 @@ fn manage(server: &mut Server, device: &str) {
     assert!(server.ask(&format!("update {device} /1/0 TLV 1 integer 120")).starts_with("204"));
     let updated = server.wait_for(&format!("updated {device}"));
     assert!(updated.contains("given=120"), "{updated}");
-    // So does Registration Update Trigger.
-    assert!(server.ask(&format!("execute {device} /1/0/8")).starts_with("204"));
+    // So does Registration Update Trigger, whose argument says over which binding (LwM2M Core 1.1.1 appendix E.2).
+    for arguments in ["", " 0='U'"] {
+        assert!(server.ask(&format!("execute {device} /1/0/8{arguments}")).starts_with("204"));
+        server.wait_for(&format!("updated {device}"));
+    }
+    // Uninstall knows the arguments 0 and 1, and there is nothing to uninstall.
+    for (argument, code) in [("1", "405"), ("7", "400")] {
+        let executed = server.ask(&format!("execute {device} /9/0/6 {argument}"));
+        assert!(executed.starts_with(code), "{argument}: {executed}");
+    }
+    manage_instances(server, device);
+    // The next notification is reset.
+    assert_eq!(server.ask(&format!("cancel {device} /3303/0/5700")), "cancelled 1");
+}
+
+/// Creates, reads, replaces and deletes an instance at our client through Leshan's server.
+fn manage_instances(server: &mut Server, device: &str) {
+    let name = |name: &str| format!("0 text {name} 1 text iot.example 4 integer 0");
+    let created = server.ask(&format!("create {device} /11 1 {}", name("second")));
+    assert!(created.starts_with("201"), "{created}");
     server.wait_for(&format!("updated {device}"));
+    assert!(server.ask(&format!("discover {device} /11")).contains("</11/1>"));
+    let read = server.ask(&format!("read {device} /11/1/0 TEXT"));
+    assert!(read.starts_with("205") && read.contains("second"), "{read}");
+    for format in ["TLV", "SENML_CBOR", "SENML_JSON"] {
+        let replaced = server.ask(&format!("replace {device} /11/1 {format} {}", name(format)));
+        assert!(replaced.starts_with("204"), "{format}: {replaced}");
+        let read = server.ask(&format!("read {device} /11/1/0 TEXT"));
+        assert!(read.contains(&format!("value={format}")), "{format}: {read}");
+    }
+    assert!(server.ask(&format!("delete {device} /11/1")).starts_with("202"));
+    server.wait_for(&format!("updated {device}"));
+    assert!(server.ask(&format!("read {device} /11/1/0 TEXT")).starts_with("404"));
+    assert!(server.ask(&format!("delete {device} /3/0")).starts_with("405"));
 }
 
 #[test]
@@ -137,6 +228,21 @@ fn our_client_registers_at_leshan_over_dtls_and_is_managed() {
     assert_eq!(client.process.wait_for_exit(), Some(0));
     let features = [Feature::Psk, Feature::Coap, Feature::Observe, Feature::Lwm2m];
     note(Role::Server, &features);
+}
+
+#[test]
+fn our_client_in_queue_mode_is_left_alone_by_leshan_until_it_is_heard_again() {
+    let Some(mut server) = Server::start_for_sleepers(3000) else { return };
+    let arguments = ["--lifetime", "20", "--binding", "UQ"];
+    let _client = ours::Client::run("sleepy", &server.uri(), None, &arguments);
+    server.wait_for("registered sleepy");
+    server.wait_for("asleep sleepy");
+    let refused = server.ask("read sleepy /3/0/0 TEXT");
+    assert!(refused.contains("ClientSleepingException"), "{refused}");
+    // By an Update before its lifetime is over.
+    server.wait_for("awake sleepy");
+    let read = server.ask("read sleepy /3/0/0 TEXT");
+    assert!(read.starts_with("205"), "{read}");
 }
 
 #[test]
@@ -187,11 +293,17 @@ fn our_client_takes_its_accounts_from_leshans_bootstrap_server_and_registers() {
             ours::Client::bootstrap("device", &bootstrap.uri(), None)
         };
         bootstrap.wait_for("finished device");
-        assert!(bootstrap.process.log().contains("done BootstrapFinishRequest null 204"));
+        for done in ["DeleteRequest /0 202", "DeleteRequest /1 202", "FinishRequest null 204"] {
+            assert!(bootstrap.process.log().contains(&format!("done Bootstrap{done}")), "{done}");
+        }
         server.wait_for("registered device lifetime=300");
         let read = server.ask("read device /1/0/0 TEXT");
         assert!(read.contains("value=123"), "{read}");
         manage(&mut server, "device");
+        // Bootstrap-Request Trigger.
+        assert!(server.ask("execute device /1/0/9").starts_with("204"));
+        bootstrap.wait_for("finished device");
+        server.wait_for("registered device lifetime=300");
         client.process.interrupt();
         server.wait_for("unregistered device expired=false");
         assert_eq!(client.process.wait_for_exit(), Some(0));
@@ -230,8 +342,8 @@ fn manage_through_rest(server: &mut ours::Server, client: &mut Client, device: &
     assert!(!(200..300).contains(&refused), "{refused}");
     let (absent, _) = server.ask("GET", &path("/objects/3/0/999"), &none);
     assert!(!(200..300).contains(&absent), "{absent}");
-    server.must("POST", &path("/objects/3/0/4"), &none);
-    client.wait_for("executed /3/0/4");
+    server.must("POST", &path("/objects/3/0/4"), &json!({ "arguments": "0='now',1" }));
+    client.wait_for("executed /3/0/4 0='now',1");
 
     let discovered = text(server.must("GET", &path("/discover/3"), &none));
     assert!(discovered.contains("/3/0/14"), "{discovered}");
@@ -264,6 +376,19 @@ fn manage_through_rest(server: &mut ours::Server, client: &mut Client, device: &
     client.process.say("report SENML_CBOR");
     let dated = server.wait_for(&["reported", device, "34.5"]);
     assert!(!dated.contains("null"), "{dated}");
+
+    let second = json!({ "instance": 1, "resources": { "0": { "values": { "0": "Host Device ID #2" } } } });
+    server.must("POST", &path("/objects/16"), &second);
+    server.wait_for(&["updated", device]);
+    let read = text(server.must("GET", &path("/objects/16/1"), &none));
+    assert!(read.contains("Host Device ID #2"), "{read}");
+    server.must("PUT", &path("/objects/16/1/0/0"), &json!("Host Device ID #3"));
+    let read = text(server.must("GET", &path("/objects/16/1/0/0"), &none));
+    assert!(read.contains("Host Device ID #3"), "{read}");
+    server.must("DELETE", &path("/objects/16/1"), &none);
+    server.wait_for(&["updated", device]);
+    let (gone, answer) = server.ask("GET", &path("/objects/16/1"), &none);
+    assert!(!(200..300).contains(&gone) && text(answer.clone()).contains("4.04"), "{gone} {answer}");
 
     server.must("PUT", &path("/objects/1/0/1"), &json!(120));
     server.wait_for(&["updated", device]);

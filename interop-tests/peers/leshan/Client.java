@@ -1,22 +1,29 @@
 // An LwM2M client on the reference implementation's libraries, driven by lines on standard input, for the tests.
 //
-// java -cp LIBRARIES Client.java ENDPOINT URI LIFETIME KIND SECURITY [SETTING=VALUE…]
+// java -cp LIBRARIES Client.java ENDPOINT URI[,BOOTSTRAP_URI] LIFETIME KIND SECURITY [SETTING=VALUE…]
+// With two URIs it has an account of the bootstrap server besides that of the server, with the same security.
 // KIND is server (or U), queue (or UQ) or bootstrap; with `,report` behind it the client reports by itself every two seconds.
 // SECURITY is one of these, each part but the identity, the usage and the name in hexadecimal, keys and certificates of DER:
 //   nosec
 //   psk,IDENTITY,KEY
 //   rpk,PUBLIC,PRIVATE,SERVER
 //   x509,CERTIFICATE,PRIVATE,SERVER,USAGE,NAME[,ANCHOR]
+//   pem,CERTIFICATE,PRIVATE,AUTHORITY, which are files in PEM; the authority is that of the server
 // The settings are Californium's, as in its file of properties.
 // Prints one line for each event. Commands: `temperature VALUE` changes /3303/0/5700, `update` sends an Update, `resume`
 // does so after an abbreviated handshake, `collect PATH …` keeps values with the time, `report FORMAT` sends those, `report FORMAT
 // PATH …` sends values as they are, `stop` de-registers and ends.
 
 import java.io.BufferedReader;
+import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.StringReader;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Base64;
 import java.util.Date;
 import java.util.EnumSet;
 import java.util.List;
@@ -30,6 +37,7 @@ import org.eclipse.leshan.client.object.Security;
 import org.eclipse.leshan.client.observer.LwM2mClientObserverAdapter;
 import org.eclipse.leshan.client.resource.BaseInstanceEnabler;
 import org.eclipse.leshan.client.resource.ObjectsInitializer;
+import org.eclipse.leshan.client.resource.SimpleInstanceEnabler;
 import org.eclipse.leshan.client.send.ManualDataSender;
 import org.eclipse.leshan.client.servers.LwM2mServer;
 import org.eclipse.leshan.core.ResponseCode;
@@ -41,6 +49,7 @@ import org.eclipse.leshan.core.model.ResourceModel.Type;
 import org.eclipse.leshan.core.model.StaticModel;
 import org.eclipse.leshan.core.node.LwM2mPath;
 import org.eclipse.leshan.core.node.LwM2mResource;
+import org.eclipse.leshan.core.node.LwM2mSingleResource;
 import org.eclipse.leshan.core.request.*;
 import org.eclipse.leshan.core.request.argument.Arguments;
 import org.eclipse.leshan.core.response.*;
@@ -62,25 +71,43 @@ public class Client {
         models.add(new ObjectModel(3303, "Temperature", "", "1.0", true, false,
                 new ResourceModel(5700, "", Operations.R, false, true, Type.FLOAT, "", "", ""),
                 new ResourceModel(5701, "", Operations.R, false, false, Type.STRING, "", "", "")));
+        models.add(new ObjectModel(16, "Portfolio", "", "1.0", true, false,
+                new ResourceModel(0, "", Operations.RW, true, true, Type.STRING, "", "", "")));
         ObjectsInitializer initializer = new ObjectsInitializer(new StaticModel(models));
 
-        String uri = args[1];
+        String[] uris = args[1].split(",");
         List<String> kind = Arrays.asList(args[3].split(","));
         boolean bootstrap = kind.contains("bootstrap");
         String[] security = args[4].split(",");
-        initializer.setInstancesForObject(0, security(uri, bootstrap, security));
+        Security account = security(uris[0], bootstrap, security);
+        if (uris.length > 1) {
+            initializer.setInstancesForObject(0, account, security(uris[1], true, security));
+        } else {
+            initializer.setInstancesForObject(0, account);
+        }
+        var serverObject = new org.eclipse.leshan.client.object.Server(123, Long.parseLong(args[2]));
         if (bootstrap) {
             initializer.setClassForObject(1, org.eclipse.leshan.client.object.Server.class);
         } else {
-            initializer.setInstancesForObject(1,
-                    new org.eclipse.leshan.client.object.Server(123, Long.parseLong(args[2])));
+            initializer.setInstancesForObject(1, serverObject);
         }
         Temperature temperature = new Temperature();
         initializer.setInstancesForObject(3, new DeviceObject());
+        // With values that Leshan makes up by their types.
+        initializer.setDummyInstancesForObject(4);
+        initializer.setInstancesForObject(6, new SimpleInstanceEnabler(0,
+                Map.of(0, 43.5723, 1, 153.2176, 5, new Date(1_700_000_000_000L))));
+        initializer.setInstancesForObject(16, new SimpleInstanceEnabler(0, Map.of(0, Map.of(0, "Host Device ID #1",
+                1, "Host Manufacturer #1", 2, "Host Model #1", 3, "Host Software #1"))));
         initializer.setInstancesForObject(3303, temperature);
 
         LeshanClientBuilder builder = new LeshanClientBuilder(args[0]);
         builder.setObjects(initializer.createAll());
+        if (!bootstrap) {
+            // Default Minimum Period and Default Maximum Period.
+            serverObject.write(LwM2mServer.SYSTEM, false, 2, LwM2mSingleResource.newIntegerResource(2, 1));
+            serverObject.write(LwM2mServer.SYSTEM, false, 3, LwM2mSingleResource.newIntegerResource(3, 10));
+        }
         ManualDataSender collected = new ManualDataSender();
         builder.setDataSenders(collected);
         if (kind.contains("queue") || kind.contains("UQ")) {
@@ -162,7 +189,14 @@ public class Client {
         return Hex.decodeHex(digits.toCharArray());
     }
 
-    static Security security(String uri, boolean bootstrap, String[] parts) {
+    /** What is in a file of PEM with one section. */
+    static byte[] der(String file) throws IOException {
+        List<String> lines = new ArrayList<>(Files.readAllLines(Path.of(file)));
+        lines.removeIf(line -> line.startsWith("-----"));
+        return Base64.getMimeDecoder().decode(String.join("", lines));
+    }
+
+    static Security security(String uri, boolean bootstrap, String[] parts) throws IOException {
         switch (parts[0]) {
         case "psk":
             byte[] identity = parts[1].getBytes(StandardCharsets.UTF_8);
@@ -180,6 +214,13 @@ public class Client {
             ULong usage = ULong.valueOf(parts[4]);
             return bootstrap ? Security.x509Bootstrap(uri, own, secret, server, usage, parts[5])
                     : Security.x509(uri, 123, own, secret, server, usage, parts[5]);
+        case "pem":
+            byte[] certificate = der(parts[1]);
+            byte[] privateKey = der(parts[2]);
+            byte[] authority = der(parts[3]);
+            ULong anchor = ULong.valueOf(2);
+            return bootstrap ? Security.x509Bootstrap(uri, certificate, privateKey, authority, anchor)
+                    : Security.x509(uri, 123, certificate, privateKey, authority, anchor);
         default:
             return bootstrap ? Security.noSecBootstrap(uri) : Security.noSec(uri, 123);
         }
@@ -212,11 +253,13 @@ public class Client {
     }
 
     public static class DeviceObject extends BaseInstanceEnabler {
+        private Date time = new Date(1_700_000_000_000L);
         private String offset = "+00:00";
+        private String zone = "Etc/UTC";
 
         @Override
         public List<Integer> getAvailableResourceIds(ObjectModel model) {
-            return List.of(0, 1, 2, 3, 4, 6, 7, 8, 9, 11, 13, 14, 16);
+            return List.of(0, 1, 2, 3, 4, 6, 7, 8, 9, 11, 13, 14, 15, 16);
         }
 
         @Override
@@ -241,9 +284,11 @@ public class Client {
             case 11:
                 return ReadResponse.success(resource, Map.of(0, 0L), Type.INTEGER);
             case 13:
-                return ReadResponse.success(resource, new Date(1_700_000_000_000L));
+                return ReadResponse.success(resource, time);
             case 14:
                 return ReadResponse.success(resource, offset);
+            case 15:
+                return ReadResponse.success(resource, zone);
             case 16:
                 return ReadResponse.success(resource, "U");
             default:
@@ -253,18 +298,27 @@ public class Client {
 
         @Override
         public WriteResponse write(LwM2mServer server, boolean replace, int resource, LwM2mResource value) {
-            if (resource == 14) {
+            switch (resource) {
+            case 13:
+                time = (Date) value.getValue();
+                break;
+            case 14:
                 offset = (String) value.getValue();
-                print("written /3/0/14 " + offset);
-                fireResourceChange(14);
-                return WriteResponse.success();
+                break;
+            case 15:
+                zone = (String) value.getValue();
+                break;
+            default:
+                return super.write(server, replace, resource, value);
             }
-            return super.write(server, replace, resource, value);
+            print("written /3/0/" + resource + " " + value.getValue());
+            fireResourceChange(resource);
+            return WriteResponse.success();
         }
 
         @Override
         public ExecuteResponse execute(LwM2mServer server, int resource, Arguments arguments) {
-            print("executed /3/0/" + resource);
+            print("executed /3/0/" + resource + " " + arguments.serialize());
             if (resource != 4) {
                 return super.execute(server, resource, arguments);
             }

@@ -1,5 +1,6 @@
 // The part of the REST interface of Leshan's demonstration server that an operator needs, on the reference implementation's
-// libraries: the demonstration cannot be had as an artifact. Routes, parameters and bodies are those of its servlets.
+// libraries: the demonstration cannot be had as an artifact. Routes, parameters and bodies are those of its servlets: what those
+// refuse is refused here, and a request to a device that sleeps waits as it does there.
 //
 // java -cp LIBRARIES:CLASSES Rest HTTP_PORT COAP_PORT COAPS_PORT KEY [SETTING=VALUE…]
 // The rest is that of Server.java, which prints `ready`.
@@ -15,12 +16,15 @@ import java.net.URLDecoder;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.Collection;
+import java.util.Date;
 import java.util.HashMap;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executors;
+import org.eclipse.leshan.core.link.LinkParseException;
+import org.eclipse.leshan.core.link.lwm2m.DefaultLwM2mLinkParser;
 import org.eclipse.leshan.core.link.lwm2m.attributes.DefaultLwM2mAttributeParser;
 import org.eclipse.leshan.core.link.lwm2m.attributes.LwM2mAttributeSet;
 import org.eclipse.leshan.core.model.ResourceModel.Type;
@@ -30,19 +34,53 @@ import org.eclipse.leshan.core.observation.Observation;
 import org.eclipse.leshan.core.observation.SingleObservation;
 import org.eclipse.leshan.core.request.*;
 import org.eclipse.leshan.core.request.WriteRequest.Mode;
+import org.eclipse.leshan.core.request.exception.ClientSleepingException;
 import org.eclipse.leshan.core.response.LwM2mResponse;
+import org.eclipse.leshan.core.util.datatype.ULong;
+import org.eclipse.leshan.server.queue.PresenceListener;
 import org.eclipse.leshan.server.registration.Registration;
 import org.eclipse.leshan.servers.security.SecurityInfo;
 
 public class Rest {
     static final ObjectMapper json = new ObjectMapper();
 
+    /** The request that waits for a device that sleeps, by the id of its registration: the last one, as in the demonstration. */
+    static final Map<String, Waiting> waiting = new ConcurrentHashMap<>();
+
+    record Waiting(DownlinkDeviceManagementRequest<? extends LwM2mResponse> request, long timeout) {
+    }
+
+    /** What is answered with another status than 200. */
+    static class Refusal extends RuntimeException {
+        final int status;
+
+        Refusal(int status, String reason) {
+            super(reason);
+            this.status = status;
+        }
+    }
+
     public static void main(String[] args) throws Exception {
+        Server.start(Arrays.copyOfRange(args, 1, args.length));
+        Server.server.getPresenceService().addListener(new PresenceListener() {
+            @Override
+            public void onAwake(Registration one) {
+                Waiting request = waiting.remove(one.getId());
+                if (request != null) {
+                    Server.server.send(one, request.request(), request.timeout(), response -> {
+                    }, error -> Server.print("delayed-failed " + error));
+                }
+            }
+
+            @Override
+            public void onSleeping(Registration one) {
+            }
+        });
         HttpServer http = HttpServer.create(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[0])), 0);
         http.createContext("/api/", Rest::handle);
         http.setExecutor(Executors.newCachedThreadPool());
         http.start();
-        Server.main(Arrays.copyOfRange(args, 1, args.length));
+        Server.obey();
         System.exit(0);
     }
 
@@ -51,13 +89,16 @@ public class Rest {
         String answer;
         try {
             String text = new String(exchange.getRequestBody().readAllBytes(), StandardCharsets.UTF_8);
-            JsonNode body = text.isEmpty() ? json.nullNode() : json.readTree(text);
+            String type = String.valueOf(exchange.getRequestHeaders().getFirst("Content-Type"));
             String path = exchange.getRequestURI().getPath();
             Map<String, String> query = query(exchange.getRequestURI().getRawQuery());
-            JsonNode found = path.startsWith("/api/security/clients") ? security(body)
-                    : client(exchange.getRequestMethod(), path.substring("/api/clients/".length()), query, body);
-            status = found == null ? 404 : 200;
+            JsonNode found = path.startsWith("/api/security/clients") ? security(json.readTree(text))
+                    : client(exchange.getRequestMethod(), path.substring("/api/clients/".length()), query,
+                            type.split(";")[0].equals("application/json") ? text : "");
             answer = String.valueOf(found);
+        } catch (Refusal refusal) {
+            status = refusal.status;
+            answer = refusal.getMessage();
         } catch (Exception error) {
             status = 400;
             answer = String.valueOf(error);
@@ -78,172 +119,219 @@ public class Rest {
     }
 
     static JsonNode security(JsonNode body) throws Exception {
+        String endpoint = body.get("endpoint").asText();
         JsonNode details = body.at("/tls/details");
-        Server.security.add(SecurityInfo.newPreSharedKeyInfo(body.get("endpoint").asText(),
-                details.get("identity").asText(), Server.bytes(details.get("key").asText())));
-        return json.createObjectNode();
+        switch (body.at("/tls/mode").asText()) {
+        case "psk":
+            Server.security.add(SecurityInfo.newPreSharedKeyInfo(endpoint, details.get("identity").asText(),
+                    Server.bytes(details.get("key").asText())));
+            return json.createObjectNode();
+        case "x509":
+            Server.security.add(SecurityInfo.newX509CertInfo(endpoint));
+            return json.createObjectNode();
+        default:
+            throw new Refusal(400, "no such mode");
+        }
     }
 
-    static JsonNode client(String method, String path, Map<String, String> query, JsonNode body) throws Exception {
+    static JsonNode client(String method, String path, Map<String, String> query, String body) throws Exception {
         int slash = path.indexOf('/');
         String endpoint = slash < 0 ? path : path.substring(0, slash);
         Registration one = Server.server.getRegistrationService().getByEndpoint(endpoint);
         if (one == null) {
-            return null;
+            throw new Refusal(400, "no registered client " + endpoint);
         }
         if (slash < 0) {
             ObjectNode shown = json.createObjectNode();
             shown.put("endpoint", endpoint).put("registrationId", one.getId()).put("lifetime", one.getLifeTimeInSec());
             shown.put("lwM2mVersion", one.getLwM2mVersion().toString()).put("queuemode", one.usesQueueMode());
-            shown.put("sleeping", one.usesQueueMode() && Server.server.getPresenceService() != null
-                    && !Server.server.getPresenceService().isClientAwake(one));
+            if (one.usesQueueMode()) {
+                shown.put("sleeping", !Server.server.getPresenceService().isClientAwake(one));
+            }
             return shown;
         }
-        return answer(ask(one, method, path.substring(slash), query, body));
-    }
-
-    static JsonNode answer(LwM2mResponse response) {
-        ObjectNode answer = json.createObjectNode();
-        if (response == null) {
-            return answer.put("status", "timeout").put("success", false);
+        String below = path.substring(slash);
+        if (method.equals("DELETE") && below.endsWith("/observe") && !query.containsKey("active")) {
+            Server.server.getObservationService().cancelObservation(observation(one, below, query));
+            return json.nullNode();
         }
-        // What the device refused is an answer, too.
-        return answer.put("status", response.getCode().toString()).put("success", true);
+        long timeout = Long.parseLong(query.getOrDefault("timeout", "5")) * 1000;
+        return send(one, request(one, method, below, query, body), timeout);
     }
 
-    static LwM2mResponse ask(Registration one, String method, String path, Map<String, String> query, JsonNode body)
-            throws Exception {
-        ContentFormat format = query.containsKey("format") ? ContentFormat.fromName(query.get("format")) : null;
+    /** Asks now, or when a device that sleeps is awake. */
+    static JsonNode send(Registration one, DownlinkDeviceManagementRequest<? extends LwM2mResponse> request, long timeout)
+            throws InterruptedException {
+        if (!one.usesQueueMode() || Server.server.getPresenceService().isClientAwake(one)) {
+            try {
+                LwM2mResponse response = Server.server.send(one, request, timeout);
+                if (response == null) {
+                    throw new Refusal(504, "Request timeout");
+                }
+                return json.createObjectNode().put("status", response.getCode().toString())
+                        .put("success", response.isSuccess()).put("failure", response.isFailure());
+            } catch (ClientSleepingException asleep) {
+                // It fell asleep a moment ago.
+            }
+        }
+        waiting.put(one.getId(), new Waiting(request, timeout));
+        return json.createObjectNode().put("ep", one.getEndpoint()).put("delayed", true);
+    }
+
+    static DownlinkDeviceManagementRequest<? extends LwM2mResponse> request(Registration one, String method, String path,
+            Map<String, String> query, String body) throws Exception {
+        ContentFormat format = format(query, "format");
+        if (path.endsWith("/observe") && method.equals("DELETE")) {
+            Observation observation = observation(one, path, query);
+            return observation instanceof CompositeObservation
+                    ? new CancelCompositeObservationRequest((CompositeObservation) observation)
+                    : new CancelObservationRequest((SingleObservation) observation);
+        }
         if (path.startsWith("/composite")) {
-            return composite(one, method, path, query, body);
+            return composite(method, query, body);
         }
         if (path.endsWith("/discover")) {
-            return send(one, new DiscoverRequest(path.substring(0, path.length() - "/discover".length())));
+            return new DiscoverRequest(before(path, "/discover"));
         }
         if (path.endsWith("/attributes")) {
-            String target = path.substring(0, path.length() - "/attributes".length());
             List<String> pairs = new ArrayList<>();
             query.forEach((name, value) -> pairs.add(name + "=" + value));
             LwM2mAttributeSet set = new LwM2mAttributeSet(
                     new DefaultLwM2mAttributeParser().parseUriQuery(String.join("&", pairs)));
-            return send(one, new WriteAttributesRequest(target, set));
+            return new WriteAttributesRequest(before(path, "/attributes"), set);
         }
         if (path.endsWith("/observe")) {
-            String target = path.substring(0, path.length() - "/observe".length());
-            if (method.equals("POST")) {
-                return send(one, new ObserveRequest(format, target));
-            }
-            for (Observation observation : Server.server.getObservationService().getObservations(one)) {
-                boolean meant = observation instanceof SingleObservation
-                        && ((SingleObservation) observation).getPath().toString().equals(target);
-                if (meant && query.containsKey("active")) {
-                    return send(one, new CancelObservationRequest((SingleObservation) observation));
-                }
-                if (meant) {
-                    Server.server.getObservationService().cancelObservation(observation);
-                    return new org.eclipse.leshan.core.response.DeleteResponse(
-                            org.eclipse.leshan.core.ResponseCode.DELETED, null);
-                }
-            }
-            throw new IllegalArgumentException("no such observation");
+            return new ObserveRequest(format, before(path, "/observe"));
         }
         LwM2mPath target = new LwM2mPath(path);
         switch (method) {
         case "GET":
-            return send(one, new ReadRequest(format, path));
+            return new ReadRequest(format, path);
         case "PUT":
-            if (target.isObjectInstance()) {
-                Mode mode = query.getOrDefault("replace", "true").equals("true") ? Mode.REPLACE : Mode.UPDATE;
-                return send(one, new WriteRequest(mode, format, target.getObjectId(), target.getObjectInstanceId(),
-                        resources(body)));
-            }
-            return send(one, new WriteRequest(Mode.REPLACE, format, path, node(body)));
+            Mode mode = Boolean.parseBoolean(query.getOrDefault("replace", "true")) ? Mode.REPLACE : Mode.UPDATE;
+            return new WriteRequest(mode, format, path, node(json.readTree(body)));
         case "POST":
             if (target.isObject()) {
-                return send(one, new CreateRequest(format, target.getObjectId(),
-                        new LwM2mObjectInstance(body.get("id").asInt(), resources(body))));
+                return new CreateRequest(format, path, (LwM2mObjectInstance) node(json.readTree(body)));
             }
-            return send(one, new ExecuteRequest(path));
+            return new ExecuteRequest(path, body.isEmpty() ? null : body);
         case "DELETE":
-            return send(one, new DeleteRequest(path));
+            return new DeleteRequest(path);
         default:
-            throw new IllegalArgumentException(method);
+            throw new Refusal(400, method);
         }
     }
 
-    static LwM2mResponse composite(Registration one, String method, String path, Map<String, String> query,
-            JsonNode body) throws Exception {
-        ContentFormat pack = ContentFormat.SENML_CBOR;
-        String[] paths = query.getOrDefault("paths", "").split(",");
+    static DownlinkDeviceManagementRequest<? extends LwM2mResponse> composite(String method, Map<String, String> query,
+            String body) throws Exception {
+        ContentFormat nodes = format(query, "nodeformat");
         if (method.equals("PUT")) {
-            Map<LwM2mPath, LwM2mNode> nodes = new HashMap<>();
-            for (Iterator<Map.Entry<String, JsonNode>> each = body.fields(); each.hasNext();) {
+            Map<LwM2mPath, LwM2mNode> written = new HashMap<>();
+            for (Iterator<Map.Entry<String, JsonNode>> each = json.readTree(body).fields(); each.hasNext();) {
                 Map.Entry<String, JsonNode> entry = each.next();
-                nodes.put(new LwM2mPath(entry.getKey()), node(entry.getValue()));
+                written.put(new LwM2mPath(entry.getKey()), node(entry.getValue()));
             }
-            return send(one, new WriteCompositeRequest(pack, nodes, null));
+            return new WriteCompositeRequest(nodes, written, null);
         }
-        if (method.equals("GET")) {
-            return send(one, new ReadCompositeRequest(pack, pack, paths));
-        }
-        if (method.equals("POST")) {
-            return send(one, new ObserveCompositeRequest(pack, pack, paths));
-        }
+        ContentFormat paths = format(query, "pathformat");
+        return method.equals("GET") ? new ReadCompositeRequest(paths, nodes, query.get("paths").split(","))
+                : new ObserveCompositeRequest(paths, nodes, query.get("paths").split(","));
+    }
+
+    /** The observation of a path, or of exactly these paths. */
+    static Observation observation(Registration one, String path, Map<String, String> query) {
         for (Observation observation : Server.server.getObservationService().getObservations(one)) {
-            if (observation instanceof CompositeObservation) {
-                return send(one, new CancelCompositeObservationRequest((CompositeObservation) observation));
+            boolean isMeant = query.containsKey("paths")
+                    ? observation instanceof CompositeObservation && ((CompositeObservation) observation).getPaths()
+                            .equals(LwM2mPath.getLwM2mPathList(Arrays.asList(query.get("paths").split(","))))
+                    : observation instanceof SingleObservation && ((SingleObservation) observation).getPath()
+                            .equals(new LwM2mPath(before(path, "/observe")));
+            if (isMeant) {
+                return observation;
             }
         }
-        throw new IllegalArgumentException("no such observation");
+        throw new Refusal(404, "no such observation");
     }
 
-    static <T extends LwM2mResponse> T send(Registration one, DownlinkDeviceManagementRequest<T> request)
-            throws InterruptedException {
-        return Server.server.send(one, request, 100_000);
+    static ContentFormat format(Map<String, String> query, String name) {
+        return query.containsKey(name) ? ContentFormat.fromName(query.get(name).toUpperCase()) : null;
     }
 
-    static Collection<LwM2mResource> resources(JsonNode body) {
-        List<LwM2mResource> resources = new ArrayList<>();
-        for (JsonNode resource : body.get("resources")) {
-            resources.add((LwM2mResource) node(resource));
-        }
-        return resources;
+    static String before(String path, String end) {
+        return path.substring(0, path.length() - end.length());
     }
 
     static LwM2mNode node(JsonNode body) {
+        if (body.has("resources")) {
+            List<LwM2mResource> resources = new ArrayList<>();
+            body.get("resources").forEach(resource -> resources.add((LwM2mResource) node(resource)));
+            return body.has("id") ? new LwM2mObjectInstance(body.get("id").asInt(), resources)
+                    : new LwM2mObjectInstance(resources);
+        }
+        if (!body.has("id") || !body.has("value") && !body.has("values")) {
+            throw new Refusal(400, "no node: " + body);
+        }
         int id = body.get("id").asInt();
         Type type = Type.valueOf(body.get("type").asText().toUpperCase());
-        switch (body.get("kind").asText()) {
-        case "singleResource":
-            return LwM2mSingleResource.newResource(id, value(type, body.get("value").asText()), type);
-        case "resourceInstance":
-            return LwM2mResourceInstance.newInstance(id, value(type, body.get("value").asText()), type);
-        default:
+        if (body.has("values")) {
             Map<Integer, Object> values = new HashMap<>();
             for (Iterator<Map.Entry<String, JsonNode>> each = body.get("values").fields(); each.hasNext();) {
                 Map.Entry<String, JsonNode> entry = each.next();
-                values.put(Integer.valueOf(entry.getKey()), value(type, entry.getValue().asText()));
+                values.put(Integer.valueOf(entry.getKey()), value(type, entry.getValue()));
             }
             return LwM2mMultipleResource.newResource(id, values, type);
         }
+        Object value = value(type, body.get("value"));
+        return body.path("kind").asText().equals("resourceInstance") ? LwM2mResourceInstance.newInstance(id, value, type)
+                : LwM2mSingleResource.newResource(id, value, type);
     }
 
-    static Object value(Type type, String text) {
+    /** A value in the JSON that the demonstration takes for its type; any other is refused. */
+    static Object value(Type type, JsonNode value) {
+        switch (type) {
+        case BOOLEAN:
+            if (value.isBoolean()) {
+                return value.asBoolean();
+            }
+            break;
+        case TIME:
+            if (value.isIntegralNumber()) {
+                return new Date(value.asLong());
+            }
+            break;
+        case OBJLNK:
+            if (value.path("objectId").isInt() && value.path("objectInstanceId").isInt()) {
+                return new ObjectLink(value.get("objectId").asInt(), value.get("objectInstanceId").asInt());
+            }
+            break;
+        default:
+            if (value.isTextual()) {
+                return of(type, value.asText());
+            }
+        }
+        throw new Refusal(500, value + " for " + type);
+    }
+
+    static Object of(Type type, String text) {
         switch (type) {
         case INTEGER:
             return Long.valueOf(text);
+        case UNSIGNED_INTEGER:
+            return ULong.valueOf(text);
         case FLOAT:
             return Double.valueOf(text);
-        case BOOLEAN:
-            return Boolean.valueOf(text);
         case OPAQUE:
             return Server.bytes(text);
-        case TIME:
-            return new java.util.Date(Long.parseLong(text) * 1000);
-        case OBJLNK:
-            return ObjectLink.decodeFromString(text);
-        default:
+        case STRING:
             return text;
+        case CORELINK:
+            try {
+                return new DefaultLwM2mLinkParser().parseCoreLinkFormat(text.getBytes(StandardCharsets.UTF_8));
+            } catch (LinkParseException error) {
+                throw new Refusal(500, error.getMessage());
+            }
+        default:
+            throw new Refusal(500, "no value of " + type);
         }
     }
 }

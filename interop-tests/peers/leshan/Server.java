@@ -1,8 +1,9 @@
 // An LwM2M server on the reference implementation's libraries, driven by lines on standard input, for the tests.
 //
 // java -cp LIBRARIES Server.java COAP_PORT COAPS_PORT KEY [SETTING=VALUE…]
-// KEY is empty, or PRIVATE,CERTIFICATE,ANCHOR: for raw public keys and certificates its own, and the authority of those of devices, in
-// hexadecimal of DER. The settings are Californium's, as in its file of properties.
+// KEY is empty, or PRIVATE,CERTIFICATE[,ANCHOR]: for raw public keys and certificates its own, and the authority of those of devices, in
+// hexadecimal of DER; without one any is trusted, as the demonstration does that is given none. The settings are Californium's, as in its file of properties; for how many milliseconds a device in queue mode is
+// taken for awake is the property `awake` of Java.
 // Prints `ready`, then one line for each event and one `answer CODE …` for each command:
 //   psk ENDPOINT IDENTITY HEXKEY
 //   rpk ENDPOINT HEXKEY
@@ -21,6 +22,7 @@ import java.io.InputStreamReader;
 import java.io.StringReader;
 import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
+import java.security.cert.X509Certificate;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
@@ -50,6 +52,7 @@ import org.eclipse.leshan.server.LeshanServer;
 import org.eclipse.leshan.server.LeshanServerBuilder;
 import org.eclipse.leshan.server.model.VersionedModelProvider;
 import org.eclipse.leshan.server.observation.ObservationListener;
+import org.eclipse.leshan.server.queue.PresenceListener;
 import org.eclipse.leshan.server.queue.StaticClientAwakeTimeProvider;
 import org.eclipse.leshan.server.registration.Registration;
 import org.eclipse.leshan.server.registration.RegistrationListener;
@@ -71,6 +74,11 @@ public class Server {
     }
 
     public static void main(String[] args) throws Exception {
+        start(args);
+        obey();
+    }
+
+    static void start(String[] args) throws Exception {
         CaliforniumServerEndpointsProvider.Builder endpoints = new CaliforniumServerEndpointsProvider.Builder(
                 new CoapServerProtocolProvider(), new CoapsServerProtocolProvider());
         Properties settings = new Properties();
@@ -92,15 +100,19 @@ public class Server {
             String[] key = args[2].split(",");
             builder.setPrivateKey(SecurityUtil.privateKey.decode(bytes(key[0])));
             builder.setCertificateChain(SecurityUtil.certificateChain.decode(bytes(key[1])));
-            builder.setTrustedCertificates(SecurityUtil.certificateChain.decode(bytes(key[2])));
+            builder.setTrustedCertificates(
+                    key.length > 2 ? SecurityUtil.certificateChain.decode(bytes(key[2])) : new X509Certificate[0]);
         }
         builder.setEndpointsProviders(endpoints.build());
         server = builder.build();
         listen();
         listenToReports();
         server.start();
-        print("ready");
+    }
 
+    /** Carries out lines until there are no more. */
+    static void obey() throws Exception {
+        print("ready");
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = input.readLine(); line != null; line = input.readLine()) {
             try {
@@ -144,6 +156,17 @@ public class Server {
             public void unregistered(Registration one, Collection<Observation> observations, boolean expired,
                     Registration next) {
                 print("unregistered " + one.getEndpoint() + " expired=" + expired);
+            }
+        });
+        server.getPresenceService().addListener(new PresenceListener() {
+            @Override
+            public void onAwake(Registration one) {
+                print("awake " + one.getEndpoint());
+            }
+
+            @Override
+            public void onSleeping(Registration one) {
+                print("asleep " + one.getEndpoint());
             }
         });
         server.getObservationService().addListener(new ObservationListener() {

@@ -13,6 +13,7 @@ use interop_tests::ets::{
     self, Bench, BenchError, Case, Counts, Enabler, Field, Image, Images, Operator, Outcome, Plan, Rest,
     Template,
 };
+use lwm2m_server::credentials::certificates;
 use tokio::sync::Semaphore;
 
 /// Runs cases of the OMA LwM2M enabler test specification against a client or a server and prints a table of verdicts.
@@ -35,6 +36,9 @@ struct Arguments {
     /// The bootstrap server that belongs to it.
     #[arg(long, value_name = "URI", requires = "server")]
     bootstrap_server: Option<String>,
+    /// The certificate of the server and of its bootstrap server (PEM or DER), with which the cases about certificates are run.
+    #[arg(long, value_name = "FILE", requires = "server")]
+    server_certificate: Option<PathBuf>,
     /// Who makes the server ask: the REST interface of lwm2m-server, that of Leshan's demonstration server, or a person at this
     /// terminal.
     #[arg(long, value_enum, requires = "server")]
@@ -64,7 +68,7 @@ struct Arguments {
     #[arg(long)]
     nosec: bool,
     /// A firmware image for the cases of /5, by what the client does with it: good, too-large, too-much-memory, corrupt, wrong-type,
-    /// failing.
+    /// failing. The device of --server takes what lwm2m_client::simulated::package makes.
     #[arg(long = "firmware", value_name = "KIND=FILE", value_parser = image)]
     images: Vec<(Image, PathBuf)>,
     /// Writes the verdicts as JUnit XML.
@@ -129,14 +133,23 @@ async fn main() -> ExitCode {
         }
         None => &[Enabler::V1_1],
     };
-    let mut images = Images::new();
-    for (image, file) in &arguments.images {
-        let bytes = std::fs::read(file).unwrap_or_else(|error| {
-            let reason = format!("--firmware {}={}: {error}", image.name(), file.display());
-            Arguments::command().error(clap::error::ErrorKind::ValueValidation, reason).exit()
-        });
-        images.insert(*image, bytes);
-    }
+    let refuse = |reason: String| -> ! {
+        Arguments::command().error(clap::error::ErrorKind::ValueValidation, reason).exit()
+    };
+    let read = |option: String, file: &Path| {
+        std::fs::read(file).unwrap_or_else(|error| refuse(format!("{option}{}: {error}", file.display())))
+    };
+    let images: Images = arguments
+        .images
+        .iter()
+        .map(|(image, file)| (*image, read(format!("--firmware {}=", image.name()), file)))
+        .collect();
+    let certificate = arguments.server_certificate.as_ref().map(|file| {
+        let bytes = read("--server-certificate ".to_owned(), file);
+        certificates(&bytes).into_iter().next().unwrap_or_else(|| {
+            refuse(format!("--server-certificate {}: no certificate in PEM or DER", file.display()))
+        })
+    });
     let reports = Reports {
         junit: arguments.junit,
         html: arguments.html,
@@ -155,7 +168,7 @@ async fn main() -> ExitCode {
                 Who::Prompt => Operator::Prompt,
             };
             let bootstrap_server = arguments.bootstrap_server;
-            Subject::Server(Field { server, bootstrap_server, operator, patience })
+            Subject::Server(Field { server, bootstrap_server, certificate, operator, images, patience })
         }
         _ => {
             let plan = Plan { commands: arguments.clients, patience };

@@ -320,7 +320,7 @@ pub(crate) fn plain_value(literal: Literal) -> Option<Value> {
         Literal::Bytes(value) => Value::Opaque(value.to_vec()),
         Literal::Time(value) => Value::Time(value),
         Literal::Link(object, instance) => Value::ObjectLink(object, instance),
-        Literal::Image(_) | Literal::ImageUri(_) => return None,
+        Literal::Image(_) | Literal::ImageUri(..) => return None,
     })
 }
 

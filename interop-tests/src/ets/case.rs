@@ -129,6 +129,8 @@ pub enum Is {
     From(i64),
     /// One of these integers.
     OneOf(&'static [i64]),
+    /// This integer or a larger one.
+    AtLeast(i64),
     /// This value.
     Exactly(Literal),
 }
@@ -151,7 +153,23 @@ pub enum Literal {
     /// A firmware image that is given to the run.
     Image(Image),
     /// The URI where that image is offered.
-    ImageUri(Image),
+    ImageUri(Image, Offer),
+}
+
+/// How an image is offered for download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// All of it, as fast as it is asked for.
+    Whole,
+    /// So that it takes a while.
+    Slowly,
+    /// Its beginning alone: then the link is cut.
+    Cut,
+}
+
+impl Offer {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Whole, Self::Slowly, Self::Cut];
 }
 
 /// The firmware images that a run may be given, by what a device does with them.
@@ -316,7 +334,11 @@ impl fmt::Display for Literal {
             Self::Bytes(value) => write!(f, "0x{}", hex::encode(value)),
             Self::Link(object, instance) => write!(f, "{object}:{instance}"),
             Self::Image(image) => write!(f, "the {} image", image.name()),
-            Self::ImageUri(image) => write!(f, "the URI of the {} image", image.name()),
+            Self::ImageUri(image, Offer::Whole) => write!(f, "the URI of the {} image", image.name()),
+            Self::ImageUri(image, Offer::Slowly) => write!(f, "a slow URI of the {} image", image.name()),
+            Self::ImageUri(image, Offer::Cut) => {
+                write!(f, "a URI of the {} image with a link that is cut", image.name())
+            }
         }
     }
 }
@@ -336,6 +358,7 @@ impl fmt::Display for Is {
             Self::Changed => f.write_str("another value than before"),
             Self::From(time) => write!(f, "{time} or up to 120 s later"),
             Self::OneOf(values) => write!(f, "one of {values:?}"),
+            Self::AtLeast(least) => write!(f, "{least} or more"),
             Self::Exactly(value) => value.fmt(f),
         }
     }

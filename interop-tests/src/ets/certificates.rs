@@ -16,6 +16,8 @@ pub(crate) struct Device {
     /// In DER.
     pub(crate) certificate: Vec<u8>,
     pub(crate) certificate_pem: String,
+    /// PKCS #8 in DER.
+    pub(crate) key: Vec<u8>,
     pub(crate) key_pem: String,
 }
 
@@ -63,6 +65,7 @@ impl Authority {
         Ok(Device {
             certificate: own.der().to_vec(),
             certificate_pem: own.pem(),
+            key: key.serialize_der(),
             key_pem: key.serialize_pem(),
         })
     }

@@ -19,9 +19,11 @@ use tokio::time::Instant;
 
 use super::bench::Images;
 use super::case::{Case, Enabler, Entry, Security, Verdict};
+use super::certificates::Authority;
+use super::depot::Depot;
 use super::message::Seen;
-use super::operated::{Running, Start, Wire};
-use super::operator::{Failure, Operator, Shown, told};
+use super::operated::{Proof, Running, Start, Wire};
+use super::operator::{Credential, Failure, Operator, Shown, told};
 use super::run::{Client, Outcome, Outcomes, Run, Source, Stop, View};
 use super::step::Step;
 use super::subject::Values;
@@ -33,8 +35,12 @@ pub struct Field {
     pub server: String,
     /// The URI of its bootstrap server, if it has one.
     pub bootstrap_server: Option<String>,
+    /// Its certificate in DER, if there is one: the cases about certificates need it.
+    pub certificate: Option<Vec<u8>>,
     /// Who makes it ask.
     pub operator: Operator,
+    /// The firmware images for its device.
+    pub images: Images,
     /// How long a step may take beyond the time the case itself asks for.
     pub patience: Duration,
 }
@@ -90,12 +96,18 @@ pub async fn run_client(field: &Field, case: &Case, version: Enabler) -> Outcome
         Err(reason) => return outcome(Verdict::NotApplicable { reason }, Vec::new()),
     };
     let role = if start.is_bootstrap { "bootstrap" } else { "management" };
-    let (operator, known, lifetime) = (field.operator.clone(), values.clone(), case.lifetime);
-    let uri = (start.is_bootstrap || start.psk.is_some()).then(|| field.server.clone());
-    let is_secure = start.psk.is_some();
+    let (operator, endpoint, lifetime) = (field.operator.clone(), values.endpoint.clone(), case.lifetime);
+    let credential = match &start.proof {
+        Proof::None => Credential::Anyone,
+        Proof::Psk { identity, .. } => {
+            Credential::Psk { identity: identity.clone(), key: values.key.clone() }
+        }
+        Proof::Certificate { own, .. } => Credential::Certificate(own.certificate_pem.clone()),
+    };
+    let is_secure = !matches!(credential, Credential::Anyone);
+    let uri = (start.is_bootstrap || is_secure).then(|| field.server.clone());
     let enrolled = tokio::task::spawn_blocking(move || {
-        let psk = is_secure.then_some((known.identity.as_str(), known.key.as_str()));
-        operator.enrol(&known.endpoint, role, psk, lifetime, uri.as_deref())
+        operator.enrol(&endpoint, role, &credential, lifetime, uri.as_deref())
     });
     let enrolled = enrolled.await.unwrap_or_else(|error| Err(Failure::Refused(error.to_string())));
     let failed = |step: &str, seen: String| {
@@ -109,16 +121,19 @@ pub async fn run_client(field: &Field, case: &Case, version: Enabler) -> Outcome
             return outcome(failed("the server knows the device", seen), Vec::new());
         }
     }
+    let depot = match Depot::start(field.images.clone()) {
+        Ok(depot) => depot,
+        Err(error) => return outcome(failed("images are offered", error.to_string()), Vec::new()),
+    };
     let (running, wires) = match Running::start(start) {
         Ok(started) => started,
         Err(error) => return outcome(failed("the device starts", error), Vec::new()),
     };
     let watcher = Watcher::new(&values.endpoint, is_secure);
     let post = Post { operator: field.operator.clone(), wires, watcher, observed: Vec::new() };
-    let images = Images::new();
     let run = Run {
-        images: &images,
-        depot: None,
+        images: &field.images,
+        depot: &depot,
         values,
         client: Client::Device(running),
         near: View::of(Source::Field(Box::new(post))),
@@ -130,6 +145,7 @@ pub async fn run_client(field: &Field, case: &Case, version: Enabler) -> Outcome
         expected_version: Some(version.to_string()),
         first_reads: HashMap::new(),
         cannot: None,
+        unasked: None,
     };
     let (verdict, _, trace) = run.take(case, false).await;
     outcome(verdict, trace)
@@ -145,11 +161,14 @@ fn left_out(field: &Field, case: &Case, version: Enabler) -> Option<String> {
         "judges the client alone"
     } else if !case.script.is_empty() {
         "an operator has no way to change the steps of a bootstrap"
-    } else if case.security != Security::Usual {
-        "the runner's device has no certificate here"
+    } else if case.security != Security::Usual && field.certificate.is_none() {
+        "needs --server-certificate"
     } else if case.entry == Entry::Bootstrap && field.bootstrap_server.is_none() {
         "needs --bootstrap-server"
-    } else if case.steps.iter().any(|step| matches!(step, Step::CameSecured)) && !is_secure(&field.server) {
+    } else if (case.security != Security::Usual
+        || case.steps.iter().any(|step| matches!(step, Step::CameSecured)))
+        && !is_secure(&field.server)
+    {
         "the run is without security"
     } else {
         return None;
@@ -182,10 +201,18 @@ fn credentials(field: &Field, case: &Case, version: Enabler) -> Result<(Values, 
     let bootstrap_uri = field.bootstrap_server.clone().unwrap_or_default();
     let uri = if is_bootstrap { bootstrap_uri.clone() } else { field.server.clone() };
     let identity = format!("{endpoint}-psk");
+    let proof = match (case.security, &field.certificate) {
+        _ if !is_secure(&uri) => Proof::None,
+        (Security::Certificate, Some(server)) => {
+            let own = Authority::new().and_then(|authority| authority.device(&endpoint))?;
+            Proof::Certificate { own, server: server.clone() }
+        }
+        _ => Proof::Psk { identity: identity.clone(), key: key.to_vec() },
+    };
     let start = Start {
         endpoint: endpoint.clone(),
         is_bootstrap,
-        psk: is_secure(&uri).then(|| (identity.clone(), key.to_vec())),
+        proof,
         uri,
         lifetime: case.lifetime,
         version,
@@ -383,7 +410,7 @@ impl Run<'_> {
                 RequestError::Invalid("the operator has no way to ask this")
             }
             Ok(Err(Failure::Refused(reason))) => {
-                self.cannot = None;
+                self.unasked = Some(format!("the server asks nothing: {reason}"));
                 RequestError::Refused((0, 0), reason)
             }
             _ => RequestError::NotSent,

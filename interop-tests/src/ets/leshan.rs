@@ -9,31 +9,33 @@ use serde_json::{Map, Value as Json, json};
 
 use super::operator::{Failure, Rest, joined};
 
+/// Seconds that a device has for its answer; without it the demonstration waits for five.
+const TIMEOUT: u64 = 60;
+
 pub(crate) fn ask(rest: &Rest, endpoint: &str, operation: &Operation) -> Result<Json, Failure> {
     let (method, path, body) = request(operation)?;
     let answer = rest.send(method, &format!("/api/clients/{endpoint}{path}"), body.as_ref())?;
     match answer.pointer("/success").and_then(Json::as_bool) {
         Some(false) => Err(Failure::Refused(answer.to_string())),
+        // Of a request that waits for a device that sleeps it says no more than that.
         _ => Ok(answer),
     }
 }
 
 fn request(operation: &Operation) -> Result<(&'static str, String, Option<Json>), Failure> {
     let cannot = |what: &str| Err(Failure::Cannot(format!("Leshan's interface {what}")));
-    let format = |format: &Option<u16>| match format {
-        Some(format) => Ok(format!("?format={}", name(*format)?)),
-        None => Ok(String::new()),
+    let several = |paths: &[Path]| {
+        let formats = ["pathformat", "nodeformat"].map(|name| format!("{name}=SENML_CBOR"));
+        core::iter::once(format!("paths={}", joined(paths))).chain(formats).collect()
     };
-    const PACK: &str = "pathformat=SENML_CBOR&nodeformat=SENML_CBOR";
-    Ok(match operation {
-        Operation::Read { path, format: wanted } => ("GET", format!("{path}{}", format(wanted)?), None),
-        Operation::Write { path, mode, values, format: wanted } => {
-            let wanted =
-                wanted.map(name).transpose()?.map(|name| format!("&format={name}")).unwrap_or_default();
-            let is_replace = *mode == WriteMode::Replace;
-            ("PUT", format!("{path}?replace={is_replace}{wanted}"), Some(node(*path, values)))
+    let (method, path, mut parameters, body): (_, _, Vec<String>, _) = match operation {
+        Operation::Read { path, format } => ("GET", path.to_string(), named(*format)?, None),
+        Operation::Write { path, mode, values, format } => {
+            let mut parameters = named(*format)?;
+            parameters.push(format!("replace={}", *mode == WriteMode::Replace));
+            ("PUT", path.to_string(), parameters, Some(node(*path, values)))
         }
-        Operation::Execute { path, .. } => ("POST", path.to_string(), None),
+        Operation::Execute { path, .. } => ("POST", path.to_string(), Vec::new(), None),
         Operation::Create { object, instance, values } => {
             let at = Path::instance(*object, instance.unwrap_or_default());
             let values: Vec<(Path, Value)> = values
@@ -43,54 +45,54 @@ fn request(operation: &Operation) -> Result<(&'static str, String, Option<Json>)
                     Some((several.map_or(Some(path), |one| path.child(one))?, value.clone()))
                 })
                 .collect();
-            ("POST", format!("/{object}"), Some(node(at, &values)))
+            ("POST", format!("/{object}"), Vec::new(), Some(node(at, &values)))
         }
-        Operation::Delete { path } if path.ids().len() == 2 => ("DELETE", path.to_string(), None),
+        Operation::Delete { path } if path.ids().len() == 2 => ("DELETE", path.to_string(), Vec::new(), None),
         Operation::Delete { .. } => return cannot("deletes instances alone"),
-        Operation::Discover { path, .. } => ("GET", format!("{path}/discover"), None),
+        Operation::Discover { path, .. } => ("GET", format!("{path}/discover"), Vec::new(), None),
         Operation::WriteAttributes { path, attributes } => {
-            ("PUT", format!("{path}/attributes?{attributes}"), None)
+            // All of the query is attributes.
+            return Ok(("PUT", format!("{path}/attributes?{attributes}"), None));
         }
-        Operation::Observe { path, .. } => ("POST", format!("{path}/observe"), None),
+        Operation::Observe { path, .. } => ("POST", format!("{path}/observe"), Vec::new(), None),
         Operation::ReadComposite { paths, .. } if paths.contains(&Path::ROOT) => {
             return cannot("reads no root path");
         }
-        Operation::ReadComposite { paths, .. } => {
-            ("GET", format!("/composite?paths={}&{PACK}", joined(paths)), None)
-        }
+        Operation::ReadComposite { paths, .. } => ("GET", "/composite".to_owned(), several(paths), None),
         Operation::ObserveComposite { paths, .. } => {
-            ("POST", format!("/composite/observe?paths={}&{PACK}", joined(paths)), None)
+            ("POST", "/composite/observe".to_owned(), several(paths), None)
         }
         Operation::WriteComposite { values } => {
             let values = values.iter().map(|(path, value)| {
                 (path.to_string(), node(*path, core::slice::from_ref(&(*path, value.clone()))))
             });
-            (
-                "PUT",
-                "/composite?format=SENML_CBOR".to_owned(),
-                Some(Json::Object(values.collect::<Map<_, _>>())),
-            )
+            let body = Json::Object(values.collect::<Map<_, _>>());
+            ("PUT", "/composite".to_owned(), vec!["nodeformat=SENML_CBOR".to_owned()], Some(body))
         }
         _ => return cannot("has no such operation"),
-    })
+    };
+    parameters.push(format!("timeout={TIMEOUT}"));
+    Ok((method, format!("{path}?{}", parameters.join("&")), body))
 }
 
-/// The name of a content format there.
-fn name(format: u16) -> Result<&'static str, Failure> {
-    Ok(match format {
-        0 => "TEXT",
-        42 => "OPAQUE",
-        60 => "CBOR",
-        110 => "SENML_JSON",
-        112 => "SENML_CBOR",
-        11_542 => "TLV",
-        11_543 => "JSON",
-        _ => {
-            return Err(Failure::Cannot(
-                "Leshan's interface always asks for a content format that it names".into(),
-            ));
+/// The parameter for a content format; without it the server, or the device, chooses.
+fn named(format: Option<u16>) -> Result<Vec<String>, Failure> {
+    let name = match format {
+        None | Some(Operation::ANY_FORMAT) => return Ok(Vec::new()),
+        Some(0) => "TEXT",
+        Some(42) => "OPAQUE",
+        Some(60) => "CBOR",
+        Some(110) => "SENML_JSON",
+        Some(112) => "SENML_CBOR",
+        Some(11_542) => "TLV",
+        Some(11_543) => "JSON",
+        Some(other) => {
+            return Err(Failure::Cannot(format!(
+                "Leshan's interface has no name for content format {other}"
+            )));
         }
-    })
+    };
+    Ok(vec![format!("format={name}")])
 }
 
 /// A node of the data model at a path.
@@ -133,11 +135,22 @@ fn resource(id: u16, values: &[(Path, Value)]) -> Json {
     }
 }
 
-/// Type and value; Leshan has texts of them all.
+/// Type and value in the JSON that the demonstration takes for it: numbers are texts, and times are milliseconds.
 fn leaf(value: &Value) -> (&'static str, Json) {
-    let (kind, json) = values::emit(value);
-    let text = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
-    (kind, json!(text))
+    match value {
+        Value::String(text) => ("string", json!(text)),
+        Value::Integer(number) => ("integer", json!(number.to_string())),
+        Value::Unsigned(number) => ("unsigned_integer", json!(number.to_string())),
+        Value::Float(number) => ("float", json!(number.to_string())),
+        Value::Boolean(is) => ("boolean", json!(is)),
+        Value::Opaque(bytes) => ("opaque", json!(hex::encode(bytes))),
+        Value::Time(seconds) => ("time", json!(seconds.saturating_mul(1000))),
+        Value::ObjectLink(object, instance) => {
+            ("objlnk", json!({ "objectId": object, "objectInstanceId": instance }))
+        }
+        Value::CoreLink(links) => ("corelink", json!(links)),
+        other => ("string", values::emit(other).1),
+    }
 }
 
 #[cfg(test)]
@@ -153,8 +166,39 @@ mod tests {
         ];
         let write = Operation::Write { path, mode: WriteMode::Update, values, format: Some(11_542) };
         let (method, path, body) = request(&write).unwrap_or_default();
-        assert_eq!((method, path.as_str()), ("PUT", "/1/0?replace=false&format=TLV"));
+        assert_eq!((method, path.as_str()), ("PUT", "/1/0?format=TLV&replace=false&timeout=60"));
         let lifetime = json!({ "kind": "singleResource", "id": 1, "type": "integer", "value": "61" });
         assert_eq!(body.and_then(|body| body.pointer("/resources/0").cloned()), Some(lifetime));
+    }
+
+    #[test]
+    fn each_value_has_the_type_and_the_json_of_the_demonstration() {
+        for (value, kind, json) in [
+            (Value::String("a".to_owned()), "string", json!("a")),
+            (Value::Integer(-1), "integer", json!("-1")),
+            (Value::Unsigned(u64::MAX), "unsigned_integer", json!("18446744073709551615")),
+            (Value::Float(1.5), "float", json!("1.5")),
+            (Value::Boolean(false), "boolean", json!(false)),
+            (Value::Opaque(vec![1, 0xff]), "opaque", json!("01ff")),
+            (Value::Time(1_367_491_215), "time", json!(1_367_491_215_000_i64)),
+            (Value::ObjectLink(11, 1), "objlnk", json!({ "objectId": 11, "objectInstanceId": 1 })),
+            (Value::CoreLink("</3>".to_owned()), "corelink", json!("</3>")),
+        ] {
+            assert_eq!(leaf(&value), (kind, json), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_format_is_a_parameter_where_one_is_asked_for() {
+        let read =
+            |format| request(&Operation::Read { path: Path::object(1), format }).map(|(_, path, _)| path);
+        assert_eq!(read(Some(60)).as_deref(), Ok("/1?format=CBOR&timeout=60"));
+        for format in [None, Some(Operation::ANY_FORMAT)] {
+            assert_eq!(read(format).as_deref(), Ok("/1?timeout=60"));
+        }
+        assert!(matches!(read(Some(11_544)), Err(Failure::Cannot(_))));
+        let values = vec![(Path::resource(1, 0, 6), Value::Boolean(true))];
+        let (_, path, _) = request(&Operation::WriteComposite { values }).unwrap_or_default();
+        assert_eq!(path, "/composite?nodeformat=SENML_CBOR&timeout=60");
     }
 }

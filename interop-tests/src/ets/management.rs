@@ -114,6 +114,16 @@ impl Run<'_> {
         }
     }
 
+    /// Nothing that the device has sent so far has that value, neither an answer nor a notification.
+    pub(crate) async fn never_shows(&mut self, path: &'static str, is: Is) -> Outcomes {
+        let path = self.resolve(path).await?;
+        self.catch_up().await;
+        match has_shown(&self.near.log, path, |value| self.is(is, path, value)) {
+            true => Err(Stop::failed(format!("never {path} with {is}"), "it had that value")),
+            false => Ok(()),
+        }
+    }
+
     /// A case may ask for objects and resources that this device does not have.
     pub(crate) async fn needs(&mut self, path: &'static str) -> Outcomes {
         let path = self.resolve(path).await?;
@@ -377,11 +387,10 @@ impl Run<'_> {
                 let bytes = self.images.get(&image).ok_or_else(|| missing(image))?;
                 Ok(Value::Opaque(bytes.to_vec()))
             }
-            Literal::ImageUri(image) => {
-                let depot = self.depot.filter(|_| self.images.contains_key(&image));
-                let depot = depot.ok_or_else(|| missing(image))?;
-                Ok(Value::String(depot.uri(image.name())))
-            }
+            Literal::ImageUri(image, offer) => match self.images.contains_key(&image) {
+                true => Ok(Value::String(self.depot.uri(image.name(), offer))),
+                false => Err(missing(image)),
+            },
             other => plain_value(other).ok_or_else(|| Stop::failed("a value", other.to_string())),
         }
     }
@@ -413,6 +422,7 @@ impl Run<'_> {
                 number.is_some_and(|number| (time..=time.saturating_add(120)).contains(&number))
             }
             Is::OneOf(values) => number.is_some_and(|number| values.contains(&number)),
+            Is::AtLeast(least) => number.is_some_and(|number| number >= least),
             Is::Exactly(Literal::Integer(exactly) | Literal::Time(exactly)) => number == Some(exactly),
             Is::Exactly(exactly) => plain_value(exactly).as_ref() == Some(value),
         }
@@ -421,6 +431,12 @@ impl Run<'_> {
 
 fn composite_of_1_0() -> Stop {
     Stop::NotApplicable("LwM2M 1.0 has no composite operations".to_owned())
+}
+
+/// Whether the device sent such a value of a resource, in an answer or in a notification.
+fn has_shown(log: &[Seen], path: Path, is: impl Fn(&Value) -> bool) -> bool {
+    let sent = log.iter().filter(|seen| seen.direction == Direction::FromDevice);
+    sent.flat_map(|seen| &seen.values).any(|(at, value)| *at == path && value.as_ref().is_some_and(&is))
 }
 
 /// Whether `found` is the path that is wanted; a segment `x` is any number.
@@ -444,7 +460,25 @@ pub(crate) fn list(items: &[(Path, Value)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lwm2m_server::credentials::Role;
+    use lwm2m_server::endpoint::Watcher;
+
     use super::*;
+
+    #[test]
+    fn a_state_that_was_only_notified_was_there() {
+        let mut watcher = Watcher::new("device", false);
+        let mut log = Vec::new();
+        let mut see = |direction, bytes: &[u8]| {
+            log.extend(Seen::read(&watcher.see(0, Role::Management, direction, bytes)));
+            has_shown(&log, Path::resource(5, 0, 3), |value| *value == Value::Integer(2))
+        };
+        // GET /5/0/3 with Observe 0; 2.05 with Observe 1, in text; and the same as a notification.
+        assert!(!see(Direction::ToDevice, b"\x41\x01\0\x01\x07\x60\x515\x010\x013"));
+        assert!(!see(Direction::FromDevice, b"\x61\x45\0\x01\x07\x61\x01\x60\xff1"));
+        assert!(see(Direction::FromDevice, b"\x51\x45\0\x02\x07\x61\x02\x60\xff2"));
+        assert!(see(Direction::FromDevice, b"\x51\x45\0\x03\x07\x61\x03\x60\xff0"), "and stays so");
+    }
 
     #[test]
     fn an_x_in_what_is_wanted_stands_for_any_instance() {

@@ -12,15 +12,16 @@ use std::thread;
 use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use lwm2m_client::objects::Version;
-use lwm2m_client::simulated::{Due, Objects};
+use lwm2m_client::simulated::{Downloads, Due, Objects};
 use lwm2m_client::{
-    Binding, Config, Credential, FactoryAccount, NotSent, Role, Runner, Server, ShortServerId, Store,
-    provision,
+    Binding, Certificate, CertificateUsage, Config, Credential, FactoryAccount, MatchingType, NotSent,
+    PresharedKey, Role, Runner, Server, ShortServerId, Store, provision,
 };
 use lwm2m_objects::Path;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::case::Enabler;
+use super::certificates::Device;
 
 /// A message as the device sent or got it.
 #[derive(Clone, Debug)]
@@ -32,13 +33,22 @@ pub(crate) struct Wire {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What a device proves itself with.
+pub(crate) enum Proof {
+    /// Nothing.
+    None,
+    /// A pre-shared key.
+    Psk { identity: String, key: Vec<u8> },
+    /// A certificate; it knows that of the server, in DER.
+    Certificate { own: Device, server: Vec<u8> },
+}
+
 /// What a device is started with.
-#[derive(Clone, Debug)]
 pub(crate) struct Start {
     pub(crate) endpoint: String,
     pub(crate) uri: String,
     pub(crate) is_bootstrap: bool,
-    pub(crate) psk: Option<(String, Vec<u8>)>,
+    pub(crate) proof: Proof,
     pub(crate) lifetime: u32,
     pub(crate) version: Enabler,
     pub(crate) is_queue_mode: bool,
@@ -59,6 +69,8 @@ thread_local! {
 const TURN: Duration = Duration::from_millis(100);
 /// How often it reports by itself while it is not muted.
 const REPORT: Duration = Duration::from_secs(2);
+/// How long a move to another network takes: what was answered before it has come by then.
+const MOVE: Duration = Duration::from_secs(1);
 const REPORTED: [Path; 2] = [Path::resource(1, 0, 1), Path::resource_instance(3, 0, 11, 0)];
 
 impl Running {
@@ -94,9 +106,21 @@ impl Drop for Running {
 
 fn store(start: &Start) -> Result<Store, String> {
     let mut store = Store::in_memory();
-    let credential = start.psk.as_ref().map(|(identity, key)| {
-        Credential::PresharedKey(lwm2m_client::PresharedKey { identity: identity.as_bytes(), key })
-    });
+    let credential: Option<Credential<'_>> = match &start.proof {
+        Proof::None => None,
+        Proof::Psk { identity, key } => Some(PresharedKey { identity: identity.as_bytes(), key }.into()),
+        Proof::Certificate { own, server } => {
+            let known = Certificate {
+                chain: Some(&own.certificate),
+                private_key: Some(&own.key),
+                server_certificate: server,
+                matching: MatchingType::Exact,
+                usage: CertificateUsage::DomainIssuedCertificate,
+                server_name: None,
+            };
+            Some(known.into())
+        }
+    };
     let account = match start.is_bootstrap {
         true => FactoryAccount::bootstrap(0, &start.uri, credential),
         false => {
@@ -128,14 +152,19 @@ fn run(start: &Start, store: Store, is_stopped: &AtomicBool) {
         ..Config::new(&start.endpoint)
     };
     let mut runner = Runner::new(config, store);
-    let mut objects = Objects::new(&start.endpoint, &[]);
+    let mut objects = Objects::new(&start.endpoint, Downloads::PROTOCOLS);
+    let mut downloads = Downloads::default();
     let mut reported = Clock::now();
+    let mut moving: Option<Clock> = None;
     while !is_stopped.load(Ordering::Relaxed) {
         let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
         for path in objects.sample(now).into_iter().chain(objects.firmware.changes()) {
             runner.client().changed(path);
         }
         runner.turn(&mut objects.all(), TURN);
+        downloads.run(&mut objects.firmware);
+        runner.sent().iter().for_each(|bytes| objects.statistics.sent(*bytes));
+        runner.received().into_iter().for_each(|bytes| objects.statistics.received(bytes));
         if reported.elapsed() >= REPORT && runner.client().is_registered() {
             // Muted, or the answer to the last one is awaited: the next one is soon.
             let _: Result<(), NotSent> = runner.client().send(ShortServerId::FIRST, &REPORTED);
@@ -143,8 +172,11 @@ fn run(start: &Start, store: Store, is_stopped: &AtomicBool) {
         }
         match objects.take_due() {
             Some(Due::Reboot | Due::FactoryReset) => runner.reboot(),
-            Some(Due::Move) => runner.network_changed(),
+            Some(Due::Move) => moving = Some(Clock::now()),
             None => {}
+        }
+        if moving.take_if(|since| since.elapsed() >= MOVE).is_some() {
+            runner.network_changed();
         }
     }
 }

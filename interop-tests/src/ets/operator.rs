@@ -37,6 +37,16 @@ impl core::fmt::Debug for Rest {
     }
 }
 
+/// By what a server knows a device.
+pub(crate) enum Credential {
+    /// Nothing: it comes without security.
+    Anyone,
+    /// A pre-shared key, in hexadecimal.
+    Psk { identity: String, key: String },
+    /// A certificate in PEM.
+    Certificate(String),
+}
+
 /// Why nothing was asked, or the answer was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -86,40 +96,56 @@ impl Rest {
 }
 
 impl Operator {
-    /// Makes a device known, with its pre-shared key.
+    /// Makes a device known by what it proves itself with.
     pub(crate) fn enrol(
         &self,
         endpoint: &str,
         role: &str,
-        psk: Option<(&str, &str)>,
+        credential: &Credential,
         lifetime: u32,
         uri: Option<&str>,
     ) -> Result<(), Failure> {
-        match (self, psk) {
-            (Self::Ours(rest), psk) => {
-                let account = |(identity, key): (&str, &str)| json!({ "identity": identity, "key": key });
+        match (self, credential) {
+            (Self::Ours(rest), credential) => {
                 let mut profile = json!({ "lifetime": lifetime });
                 if let (Some(members), Some(uri)) = (profile.as_object_mut(), uri) {
                     members.insert("server_uri".to_owned(), json!(uri));
                 }
-                let mut body = json!({ "profile": profile });
-                if let (Some(members), Some(psk)) = (body.as_object_mut(), psk) {
-                    members.insert(role.to_owned(), account(psk));
+                let mut members = vec![("profile", profile)];
+                match credential {
+                    Credential::Anyone => members.push(("allow_nosec", json!(true))),
+                    Credential::Psk { identity, key } => {
+                        members.push((role, json!({ "identity": identity, "key": key })));
+                    }
+                    // What a bootstrap writes is of the same mode; an account that is named twice is the later one.
+                    Credential::Certificate(pem) => members.extend([
+                        ("management", json!({ "mode": "x509", "generate": true })),
+                        (role, json!({ "mode": "x509", "certificate": pem })),
+                    ]),
                 }
-                if let (Some(members), None) = (body.as_object_mut(), psk) {
-                    members.insert("allow_nosec".to_owned(), json!(true));
-                }
-                rest.send("PUT", &format!("/api/v1/devices/{endpoint}/credentials"), Some(&body)).map(drop)
+                let body: Map<_, _> =
+                    members.into_iter().map(|(name, json)| (name.to_owned(), json)).collect();
+                let path = format!("/api/v1/devices/{endpoint}/credentials");
+                rest.send("PUT", &path, Some(&Json::Object(body))).map(drop)
             }
-            (Self::Leshan(rest), Some((identity, key))) => {
-                let details = json!({ "identity": identity, "key": key });
-                let body = json!({ "endpoint": endpoint, "tls": { "mode": "psk", "details": details } });
+            (Self::Leshan(_), Credential::Anyone) => Ok(()),
+            (Self::Leshan(rest), credential) => {
+                let tls = match credential {
+                    Credential::Psk { identity, key } => {
+                        json!({ "mode": "psk", "details": { "identity": identity, "key": key } })
+                    }
+                    // Its authority is for the trust store of the server to know.
+                    _ => json!({ "mode": "x509" }),
+                };
+                let body = json!({ "endpoint": endpoint, "tls": tls });
                 rest.send("PUT", "/api/security/clients/", Some(&body)).map(drop)
             }
-            (Self::Leshan(_), None) => Ok(()),
-            (Self::Prompt, Some((identity, key))) => self
+            (Self::Prompt, Credential::Psk { identity, key }) => self
                 .tell(&format!("let the device {endpoint} come with the PSK identity {identity}, key {key}")),
-            (Self::Prompt, None) => self.tell(&format!("let the device {endpoint} come")),
+            (Self::Prompt, Credential::Certificate(pem)) => {
+                self.tell(&format!("let the device {endpoint} come with this certificate:\n{pem}"))
+            }
+            (Self::Prompt, Credential::Anyone) => self.tell(&format!("let the device {endpoint} come")),
         }
     }
 

@@ -155,6 +155,18 @@ impl Run<'_> {
         answer
     }
 
+    /// The object list of the last Register names the version of an object (§7.2.2).
+    pub(crate) fn lists_version(&self, object: u16, version: &str) -> Outcomes {
+        let Some(Registered { request, prefix, .. }) = &self.near.registered else {
+            return Err(Stop::failed("a registration", "none"));
+        };
+        let text = String::from_utf8_lossy(&request.payload);
+        match names_version(&text, &format!("{prefix}/{object}"), version) {
+            true => Ok(()),
+            false => Err(Stop::failed(format!("an object list with </{object}>;ver={version}"), text)),
+        }
+    }
+
     /// Whether an object list has an instance.
     fn lists(&self, body: &[u8], path: &str) -> bool {
         let prefix = self.near.registered.as_ref().map_or("", |registered| registered.prefix.as_str());
@@ -356,6 +368,12 @@ fn is_changed(request: &Seen, answer: &Seen) -> Outcomes {
     }
 }
 
+/// Whether an object list names this version of an object.
+fn names_version(list: &str, object: &str, version: &str) -> bool {
+    let mut links = link::parse(list).filter_map(Result::ok);
+    links.any(|link| link.path() == object && link.attribute("ver") == Some(version))
+}
+
 /// The object list: link-format, with /1 and /3, without the objects that only a bootstrap may see (§6.2.1). What stands in
 /// front of its paths, and the paths.
 fn objects(request: &Seen) -> Outcomes<(String, Vec<Path>)> {
@@ -385,5 +403,19 @@ fn objects(request: &Seen) -> Outcomes<(String, Vec<Path>)> {
     match [1, 3].iter().find(|object| !has(object)) {
         Some(missing) => Err(Stop::failed(format!("an object list with /{missing}"), text)),
         None => Ok((prefix, listed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_stands_at_the_object_and_is_the_one_that_is_wanted() {
+        assert!(names_version("</1/0>,</10>;ver=1.1,</10/0>", "/10", "1.1"));
+        assert!(names_version("</lwm2m/10>;ver=\"1.1\"", "/lwm2m/10", "1.1"));
+        for list in ["</10>,</10/0>", "</10>;ver=1.0", "</10/0>;ver=1.1", "</11>;ver=1.1"] {
+            assert!(!names_version(list, "/10", "1.1"), "{list}");
+        }
     }
 }

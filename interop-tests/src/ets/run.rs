@@ -90,7 +90,7 @@ pub async fn run(bench: &Bench, plan: &Plan, case: &Case, version: Enabler) -> R
     let told = entry == Entry::Bootstrap || template.has("{lifetime}");
     let run = Run {
         images: &bench.images,
-        depot: Some(&bench.depot),
+        depot: &bench.depot,
         values,
         client: Client::Process(subject),
         near,
@@ -102,6 +102,7 @@ pub async fn run(bench: &Bench, plan: &Plan, case: &Case, version: Enabler) -> R
         expected_version: template.has("{lwm2m}").then(|| version.to_string()),
         first_reads: HashMap::new(),
         cannot: None,
+        unasked: None,
     };
     // A client that was bootstrapped first for want of another command has not come to the case yet.
     let is_detour = entry == Entry::Bootstrap && case.entry != Entry::Bootstrap;
@@ -162,7 +163,7 @@ fn choose<'p>(
 pub(crate) struct Run<'b> {
     pub(crate) images: &'b Images,
     /// Where they are offered for download.
-    pub(crate) depot: Option<&'b Depot>,
+    pub(crate) depot: &'b Depot,
     pub(crate) values: Values,
     pub(crate) client: Client,
     /// The server that the steps are about.
@@ -182,6 +183,8 @@ pub(crate) struct Run<'b> {
     pub(crate) first_reads: HashMap<Path, Value>,
     /// What the operator has no way to ask.
     pub(crate) cannot: Option<String>,
+    /// Why the server asked nothing of the device although it was to.
+    pub(crate) unasked: Option<String>,
 }
 
 /// The client of a case.
@@ -262,12 +265,14 @@ impl Run<'_> {
         let detour: &[Step] = if is_detour { &[Step::FinishesBootstrap] } else { &[] };
         let mut verdict = Verdict::Pass;
         for step in detour.iter().chain(case.steps) {
+            self.unasked = None;
             verdict = match (self.step(step).await, self.cannot.take()) {
                 (Ok(()), _) => continue,
                 (Err(Stop::NotApplicable(reason)), _) | (Err(_), Some(reason)) => {
                     Verdict::NotApplicable { reason }
                 }
                 (Err(Stop::Failed { expected, seen }), None) => {
+                    let seen = self.unasked.take().unwrap_or(seen);
                     let seen = format!("{seen}{}", self.ended());
                     Verdict::Fail { step: step.to_string(), expected, seen }
                 }
@@ -295,13 +300,21 @@ impl Run<'_> {
     }
 
     async fn step(&mut self, step: &Step) -> Outcomes {
-        if let Step::Second(step) = step {
-            self.turn();
-            let outcome = Box::pin(self.step(step)).await;
-            self.turn();
-            return outcome;
+        match step {
+            Step::Second(step) => {
+                self.turn();
+                let outcome = Box::pin(self.step(step)).await;
+                self.turn();
+                outcome
+            }
+            Step::Times(times, step) => {
+                for _ in 0..*times {
+                    Box::pin(self.step(step)).await?;
+                }
+                Ok(())
+            }
+            step => self.device_step(step).await,
         }
-        self.device_step(step).await
     }
 
     /// Turns to the other server.
@@ -314,6 +327,7 @@ impl Run<'_> {
     async fn device_step(&mut self, step: &Step) -> Outcomes {
         match *step {
             Step::Registers => self.registers().await,
+            Step::Lists { object, version } => self.lists_version(object, version),
             Step::UpdatesLifetime { lifetime } => self.updates_lifetime(lifetime).await,
             Step::Updates => self.updates().await,
             Step::UpdatesBare => self.updates_bare(self.patience).await,
@@ -356,6 +370,7 @@ impl Run<'_> {
         match *step {
             Step::Read { path, format, has, only } => self.read(path, format, has, only).await,
             Step::Becomes { path, is, seconds } => self.becomes(path, is, seconds).await,
+            Step::NeverShows { path, is } => self.never_shows(path, is).await,
             Step::ReadComposite { paths, has, lacks } => self.read_composite(paths, has, lacks).await,
             Step::Needs { path } => self.needs(path).await,
             Step::NeedsValue { path, is, reason } => self.needs_value(path, is, reason).await,

@@ -11,6 +11,13 @@ use super::case::{Asked, Expected, Is, Links, Literal, Values};
 pub enum Step {
     /// The device sends a Register that is complete and correct, and is accepted.
     Registers,
+    /// The object list of the last Register names the version of an object.
+    Lists {
+        /// The object.
+        object: u16,
+        /// Its version.
+        version: &'static str,
+    },
     /// The server reads.
     Read {
         /// What.
@@ -30,6 +37,13 @@ pub enum Step {
         is: Is,
         /// Within so many seconds.
         seconds: u64,
+    },
+    /// The resource never held this, as far as the device told since the case began.
+    NeverShows {
+        /// The resource.
+        path: &'static str,
+        /// What it may not have held.
+        is: Is,
     },
     /// The server reads several places at once.
     ReadComposite {
@@ -292,6 +306,8 @@ pub enum Step {
     RefusesServer,
     /// The step with the second server of the case.
     Second(&'static Step),
+    /// The step several times over.
+    Times(u16, &'static Step),
 }
 
 impl Step {
@@ -309,6 +325,7 @@ impl Step {
             }
             Self::SleepsAndIsAsked { .. } => 30,
             Self::Becomes { .. } => 2,
+            Self::Times(times, step) => step.seconds().saturating_mul(u64::from(times)),
             _ => 0,
         }
     }
@@ -324,6 +341,7 @@ impl fmt::Display for Step {
             }
             Self::Read { path, format: Some(format), .. } => write!(f, "read {path} in format {format}"),
             Self::Becomes { path, is, .. } => write!(f, "read {path} until it is {is}"),
+            Self::NeverShows { path, is } => write!(f, "{path} was never {is}"),
             Self::ReadComposite { paths, .. } => write!(f, "read {} at once", paths.join(", ")),
             Self::Needs { path } => write!(f, "the client has {path}"),
             Self::NeedsValue { path, is, .. } => write!(f, "the client has {is} at {path}"),
@@ -362,6 +380,7 @@ impl fmt::Display for Step {
             Self::Cancel { path } => write!(f, "cancel the observation of {path}"),
             Self::Unmute => f.write_str("write false to /1/x/23, where it is"),
             Self::Second(step) => write!(f, "second server: {step}"),
+            Self::Times(times, step) => write!(f, "{times} times: {step}"),
             step => step.tell_client(f),
         }
     }
@@ -371,6 +390,9 @@ impl Step {
     /// What the client does by itself.
     fn tell_client(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lists { object, version } => {
+                write!(f, "the client registered /{object} in version {version}")
+            }
             Self::UpdatesLifetime { lifetime: Some(lifetime) } => {
                 write!(f, "the client sends an Update with lt={lifetime}")
             }

@@ -29,6 +29,16 @@ pub(crate) fn tell(packets: &[Packet]) -> Vec<Told> {
     packets.iter().map(|packet| told(packet, began)).collect()
 }
 
+/// The messages of a case without the reports (Send) that a device makes by itself, and without their acknowledgements.
+pub(crate) fn without_reports(told: Vec<Told>) -> Vec<Told> {
+    let is_report = |told: &Told| told.is_from_device && told.head.starts_with("CON POST /dp");
+    let reports: Vec<String> =
+        told.iter().filter(|told| is_report(told)).map(|told| told.ids.clone()).collect();
+    let is_taken =
+        |told: &Told| !told.is_from_device && told.head.starts_with("ACK") && reports.contains(&told.ids);
+    told.into_iter().filter(|told| !is_report(told) && !is_taken(told)).collect()
+}
+
 impl Told {
     /// On one line, for plain text, without its time.
     pub(crate) fn line(&self) -> String {
@@ -117,4 +127,34 @@ pub(crate) fn plain(text: &str) -> String {
         plain.push('…');
     }
     plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_left_out_with_their_acknowledgements_and_nothing_else_is() {
+        let told = |is_from_device, head: &str, ids: &str| Told {
+            after: 0,
+            is_from_device,
+            head: head.to_owned(),
+            ids: ids.to_owned(),
+            options: Vec::new(),
+            body: Vec::new(),
+        };
+        let trace = vec![
+            told(false, "CON FETCH (Observe-Composite)", "id 7, token 01"),
+            told(true, "ACK 2.05 (Observe-Composite)", "id 7, token 01"),
+            told(true, "CON POST /dp (Send)", "id 9, token 02"),
+            told(false, "ACK 2.04", "id 9, token 02"),
+            told(true, "CON 2.05", "id 9, token 02"),
+            told(false, "CON GET /3", "id 9, token 02"),
+        ];
+        let heads: Vec<String> = without_reports(trace).into_iter().map(|told| told.head).collect();
+        assert_eq!(
+            heads,
+            ["CON FETCH (Observe-Composite)", "ACK 2.05 (Observe-Composite)", "CON 2.05", "CON GET /3"]
+        );
+    }
 }

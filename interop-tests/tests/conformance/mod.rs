@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use interop_tests::ets::verdicts;
+use lwm2m_client::simulated::{Flaw, package};
 
 /// Verdicts by ids, the output, and the exit code.
 pub(crate) type Found = (BTreeMap<String, String>, String, Option<i32>);
@@ -26,6 +27,24 @@ pub(crate) fn run(arguments: &[&str]) -> Found {
     }
     let errors = String::from_utf8_lossy(&output.stderr);
     (verdicts, format!("{text}{errors}"), output.status.code())
+}
+
+/// Packages for the firmware object of our client, which say what becomes of them, as arguments.
+pub(crate) fn firmware(folder: &Path) -> Vec<String> {
+    let images = [
+        ("good", None),
+        ("too-large", Some(Flaw::TooLarge)),
+        ("too-much-memory", Some(Flaw::NeedsMemory)),
+        ("corrupt", Some(Flaw::Changed)),
+        ("wrong-type", Some(Flaw::Foreign)),
+        ("failing", Some(Flaw::Fails)),
+    ];
+    let write = |(kind, flaw): (&str, Option<Flaw>)| {
+        let file = folder.join(kind);
+        std::fs::write(&file, package("9.9.9", flaw)).expect("a temporary file can be written");
+        ["--firmware".to_owned(), format!("{kind}={}", file.display())]
+    };
+    images.into_iter().flat_map(write).collect()
 }
 
 fn conformance() -> PathBuf {

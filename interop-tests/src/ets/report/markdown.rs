@@ -6,11 +6,12 @@ use core::fmt::Write as _;
 
 use super::super::case::{Case, Verdict};
 use super::super::run::Outcome;
-use super::super::trace::tell;
+use super::super::step::Step;
+use super::super::trace::{tell, without_reports};
 use super::{Counts, word};
 
-/// Messages shown of a case that failed: the last ones.
-const SHOWN: usize = 4;
+/// Messages shown of a case that failed: the last ones, without reports that the case does not ask for.
+const SHOWN: usize = 6;
 
 /// The document with the section of this name as these verdicts have it.
 #[must_use]
@@ -73,7 +74,10 @@ fn section(name: &str, outcomes: &[(&Case, Outcome)]) -> String {
         let _ = writeln!(text, "\n### {} {}\n", case.id(outcome.version), case.title);
         let _ =
             writeln!(text, "- step: {}\n- expected: {}\n- seen: {}", cell(step), cell(expected), cell(seen));
+        let is_about_reports =
+            case.steps.iter().any(|step| matches!(step, Step::Reports { .. } | Step::ReportsNothing { .. }));
         let told = tell(&outcome.trace);
+        let told = if is_about_reports { told } else { without_reports(told) };
         if !told.is_empty() {
             text.push_str("\n```text\n");
             for told in told.iter().skip(told.len().saturating_sub(SHOWN)) {

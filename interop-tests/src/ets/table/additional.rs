@@ -1,10 +1,11 @@
 //! Chapter 4.7: additional objects, numbers 1000 to 2099.
 
-use super::super::case::Is::{Bytes, Exactly, Flag, Link, Number, Text, There};
+use super::super::case::Is::{Bytes, Exactly, Flag, Link, Number, OneOf, Text, There};
 use super::super::case::Literal::{self, Boolean, Integer};
 use super::super::case::{Case, Expected, Values};
 use super::super::step::Step::{
-    Calm, Create, DeleteAll, Discover, NeedsValue, Registers, StaysRegistered, Updates, UpdatesObjects,
+    Becomes, Calm, Create, DeleteAll, Discover, Lists, NeedsValue, Registers, StaysRegistered, Updates,
+    UpdatesObjects,
 };
 use super::{
     HAS_PORTFOLIO, PLACEHOLDER, TLV, attributes, execute, needs, notifies, observe, read, read_only, write,
@@ -38,19 +39,35 @@ pub(super) const CASES: &[Case] = &[
             Registers,
             needs("/10/0/13"),
             needs("/10/0/14"),
+            Lists { object: 10, version: "1.1" },
+            // Without resource 6, as in 1200.
             Discover {
                 path: "/10",
                 has: &[
-                    ("/10", &[("ver", None)]),
+                    ("/10", &[("ver", Some("1.1"))]),
                     ("/10/0/4", &[]),
                     ("/10/0/5", &[]),
+                    ("/10/0/8", &[]),
+                    ("/10/0/9", &[]),
                     ("/10/0/11", &[]),
                     ("/10/0/13", &[]),
                     ("/10/0/14", &[]),
                 ],
                 lacks: &[],
             },
-            read("/10/0", TLV, &[("/4", Number), ("/5", Number), ("/13", There), ("/14", There)]),
+            read(
+                "/10/0",
+                TLV,
+                &[
+                    ("/4", Number),
+                    ("/5", Number),
+                    ("/8", There),
+                    ("/9", There),
+                    ("/11/x", Link),
+                    ("/13", Number),
+                    ("/14", Number),
+                ],
+            ),
         ],
     ),
     Case::new(
@@ -224,8 +241,19 @@ pub(super) const CASES: &[Case] = &[
         "2000",
         "Event Log: controlling the log function",
         C16,
-        // 4011 is executed, as the registry has it; the specification of the case writes it.
-        &[Registers, needs("/20"), execute("/20/0/4011"), read("/20/0", None, &[("/4013", Number)])],
+        // 4011 is executed, as the registry has it; the specification of the case writes it. The lowest bit of 4013 says whether the
+        // log is stopped.
+        &[
+            Registers,
+            needs("/20"),
+            NeedsValue {
+                path: "/20/0/4013",
+                is: OneOf(&[1, 3]),
+                reason: "the log of the client runs from the start",
+            },
+            execute("/20/0/4011"),
+            Becomes { path: "/20/0/4013", is: OneOf(&[0, 2]), seconds: 10 },
+        ],
     ),
     Case::new(
         "2001",

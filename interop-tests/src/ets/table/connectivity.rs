@@ -2,9 +2,9 @@
 //! 949.
 
 use super::super::case::Case;
-use super::super::case::Is::{Exactly, Float, Number, Text, There};
+use super::super::case::Is::{AtLeast, Exactly, Float, Number, Text, There, Unchanged};
 use super::super::case::Literal::Integer;
-use super::super::step::Step::{Calm, Cancel, Registers, StaysSilent};
+use super::super::step::Step::{Calm, Cancel, Registers, StaysSilent, Times};
 use super::{PLACEHOLDER, TLV, attributes, execute, needs, notifies, observe, read, read_only, write};
 
 const C5: &str = "C.5: as C.3, with Connectivity Monitoring (/4)";
@@ -75,9 +75,12 @@ pub(super) const CASES: &[Case] = &[
             Registers,
             needs("/7"),
             execute("/7/0/6"),
-            read("/3/0", None, &[]),
+            // More than a kilobyte in each direction, of which the object counts whole ones.
+            Times(100, &read("/3/0", None, &[])),
             execute("/7/0/7"),
-            read("/7/0", TLV, &[("/2", Number), ("/3", Number)]),
+            read("/7/0", TLV, &[("/2", AtLeast(1)), ("/3", AtLeast(1))]),
+            Times(100, &read("/3/0", None, &[])),
+            read("/7/0", TLV, &[("/2", Unchanged), ("/3", Unchanged)]),
         ],
     ),
     Case::new(

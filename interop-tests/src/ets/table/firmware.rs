@@ -4,16 +4,20 @@
 
 use super::super::case::Is::{Changed, Exactly, Number, OneOf, Text, Unchanged};
 use super::super::case::Literal::{Bytes, Image as Package, ImageUri, Integer, Text as Characters};
-use super::super::case::{Asked, Case, Image, Is};
-use super::super::step::Step::{self, Becomes, NeedsValue, NotifiesOf, Refuses, Registers};
-use super::{PLACEHOLDER, TLV, attributes, execute, needs, observe, read, read_only, write};
+use super::super::case::{Asked, Case, Image, Is, Offer};
+use super::super::step::Step::{self, Becomes, Calm, NeedsValue, NeverShows, NotifiesOf, Refuses, Registers};
+use super::{PLACEHOLDER, TLV, attributes, execute, needs, observe, read, read_only, write, write_in};
 
 const C8: &str = "C.8: as C.3, with Firmware Update (/5)";
 
 const STATE: &str = "/5/0/3";
 const RESULT: &str = "/5/0/5";
 
+/// In which a package can be taken block by block.
+const OPAQUE: Option<u16> = Some(42);
+
 const ZERO: Is = Exactly(Integer(0));
+const ONE: Is = Exactly(Integer(1));
 const TWO: Is = Exactly(Integer(2));
 
 const fn becomes(path: &'static str, value: i64) -> Step {
@@ -36,8 +40,11 @@ const IDLE: Step = read("/5/0", TLV, &[("/3", ZERO)]);
 /// One NUL byte in place of a package starts over.
 const STARTS_OVER: Step = write("/5/0/0", &[("", Bytes(&[0]))]);
 
+/// While a package is pushed nothing else is asked of the device: it has to tell of this state by itself.
+const PASSES_DOWNLOADING: Step = NotifiesOf { path: STATE, has: &[(STATE, ONE)], lacks: &[], seconds: 60 };
+
 macro_rules! pushed {
-    ($number:literal, $title:literal, $image:expr, $result:expr) => {
+    ($number:literal, $title:literal, $image:expr, $result:expr $(, $passes:expr)?) => {
         Case::new(
             $number,
             $title,
@@ -47,11 +54,15 @@ macro_rules! pushed {
                 needs("/5"),
                 TAKES_PUSH,
                 IDLE,
+                Calm,
+                observe(STATE),
                 // An image that is refused at its beginning may be answered with an error.
                 Step::Offer { path: "/5/0/0", values: &[("", Package($image))] },
+                $($passes,)?
                 Becomes { path: RESULT, is: $result, seconds: 60 },
                 becomes(STATE, 0),
                 Becomes { path: RESULT, is: $result, seconds: 2 },
+                NeverShows { path: STATE, is: TWO },
             ],
         )
     };
@@ -89,7 +100,7 @@ pub(super) const CASES: &[Case] = &[
             TAKES_PULL,
             write("/5/0/1", &[("", Characters(""))]),
             read("/5/0", None, &[("/3", ZERO), ("/5", ZERO)]),
-            write("/5/0/1", &[("", ImageUri(Image::Good))]),
+            write("/5/0/1", &[("", ImageUri(Image::Good, Offer::Whole))]),
             becomes(STATE, 2),
             read_only(RESULT, None, &[("", ZERO)]),
         ],
@@ -118,7 +129,10 @@ pub(super) const CASES: &[Case] = &[
             TAKES_PUSH,
             read_only("/3/0/3", None, &[("", Text)]),
             STARTS_OVER,
-            write("/5/0/0", &[("", Package(Image::Good))]),
+            Calm,
+            observe(STATE),
+            write_in("/5/0/0", OPAQUE, &[("", Package(Image::Good))]),
+            PASSES_DOWNLOADING,
             becomes(STATE, 2),
             execute("/5/0/2"),
             becomes(RESULT, 1),
@@ -135,7 +149,8 @@ pub(super) const CASES: &[Case] = &[
             needs("/5"),
             TAKES_PULL,
             read_only("/3/0/3", None, &[("", Text)]),
-            write("/5/0/1", &[("", ImageUri(Image::Good))]),
+            write("/5/0/1", &[("", ImageUri(Image::Good, Offer::Slowly))]),
+            becomes(STATE, 1),
             becomes(STATE, 2),
             execute("/5/0/2"),
             becomes(RESULT, 1),
@@ -155,7 +170,13 @@ pub(super) const CASES: &[Case] = &[
             read("/5/0", None, &[("/3", Unchanged), ("/5", Unchanged)]),
         ],
     ),
-    pushed!("773", "Firmware Update error 2: shortage of storage memory", Image::TooLarge, TWO),
+    pushed!(
+        "773",
+        "Firmware Update error 2: shortage of storage memory",
+        Image::TooLarge,
+        TWO,
+        PASSES_DOWNLOADING
+    ),
     pushed!(
         "774",
         "Firmware Update error 3: out of memory",
@@ -172,17 +193,20 @@ pub(super) const CASES: &[Case] = &[
             needs("/5"),
             TAKES_PULL,
             IDLE,
-            // A server that is not there, which is all that a device can tell of a link that was cut.
-            write("/5/0/1", &[("", Characters("coap://127.0.0.1:9/image"))]),
+            write("/5/0/1", &[("", ImageUri(Image::Good, Offer::Cut))]),
+            becomes(STATE, 1),
             Becomes { path: RESULT, is: Exactly(Integer(4)), seconds: 180 },
             becomes(STATE, 0),
+            Becomes { path: RESULT, is: Exactly(Integer(4)), seconds: 2 },
+            NeverShows { path: STATE, is: TWO },
         ],
     ),
     pushed!(
         "776",
         "Firmware Update error 5: package integrity check failure",
         Image::Corrupt,
-        Exactly(Integer(5))
+        Exactly(Integer(5)),
+        PASSES_DOWNLOADING
     ),
     pushed!(
         "777",

@@ -136,11 +136,37 @@ mod tests {
     }
 
     #[test]
+    fn cases_judge_what_the_specification_says_of_them() {
+        for (number, told) in [
+            ("1201", "the client registered /10 in version 1.1"),
+            ("901", "100 times: read /3/0"),
+            ("2000", "read /20/0/4013 until it is one of [0, 2]"),
+            ("770", "a notification of /5/0/3 has the values"),
+            ("771", "read /5/0/3 until it is 1"),
+            ("773", "a notification of /5/0/3 has the values"),
+            ("773", "/5/0/3 was never 2"),
+            ("774", "/5/0/3 was never 2"),
+            ("775", "write /5/0/1: a URI of the good image with a link that is cut"),
+            ("775", "read /5/0/3 until it is 1"),
+            ("775", "/5/0/3 was never 2"),
+            ("776", "a notification of /5/0/3 has the values"),
+            ("776", "/5/0/3 was never 2"),
+            ("777", "/5/0/3 was never 2"),
+        ] {
+            let case = cases().find(|case| case.number == number);
+            let steps: Vec<String> =
+                case.into_iter().flat_map(|case| case.steps).map(Step::to_string).collect();
+            assert!(steps.iter().any(|step| step == told), "{number}: {told} in {steps:#?}");
+        }
+    }
+
+    #[test]
     fn every_path_in_the_table_can_be_read_once_x_is_known() {
         fn paths(step: &Step) -> Vec<&'static str> {
             match *step {
                 Step::Read { path, .. }
                 | Step::Becomes { path, .. }
+                | Step::NeverShows { path, .. }
                 | Step::Needs { path }
                 | Step::NeedsValue { path, .. }
                 | Step::Write { path, .. }
@@ -170,7 +196,7 @@ mod tests {
                     | Asked::Execute(path) => vec![path],
                     Asked::Create(_) => Vec::new(),
                 },
-                Step::Second(step) => paths(step),
+                Step::Second(step) | Step::Times(_, step) => paths(step),
                 _ => Vec::new(),
             }
         }

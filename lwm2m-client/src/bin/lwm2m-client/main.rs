@@ -5,7 +5,6 @@
 //! handshake is a refusal, and the next one begins soon.
 
 mod credentials;
-mod download;
 #[cfg(feature = "send")]
 mod reports;
 
@@ -19,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use lwm2m_client::objects::Version;
-use lwm2m_client::simulated::{Due, Objects};
+use lwm2m_client::simulated::{Downloads, Due, Objects};
 use lwm2m_client::{
     Binding, BootstrapFormat, Config, Credential, FactoryAccount, Notice, Reason, Role, Runner, Server,
     ServerAddress, ShortServerId, Store, StoreError, provision,
@@ -266,12 +265,12 @@ fn run(arguments: &Arguments, credential: Option<Credential<'_>>, mut runner: Ru
             tracing::warn!(%error, "no handler for the signal: the end will come without a de-registration");
         }
     }
-    let mut objects = Objects::new(&arguments.endpoint, download::PROTOCOLS);
+    let mut objects = Objects::new(&arguments.endpoint, Downloads::PROTOCOLS);
     #[cfg(feature = "send")]
     if arguments.reports.is_some() {
         objects.temperature.keep();
     }
-    let mut downloads = download::Downloads::default();
+    let mut downloads = Downloads::default();
     let mut patience = Patience::new(arguments.give_up);
     #[cfg(feature = "send")]
     let mut reports = reports::Reports::new(&arguments.reports);

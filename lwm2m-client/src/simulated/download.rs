@@ -7,17 +7,15 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant as Clock};
 
-use lwm2m_client::ServerAddress;
-use lwm2m_client::objects::ready::PackageFailure;
-use lwm2m_client::simulated::Firmware;
 use lwm2m_coap::block::{Block, Download, Downloaded, Szx};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Code, Delivery, Event, Input, Instant, OptionNumber, Parameters, Peer, Room, Stored, TokenPolicy, Writer,
 };
+use lwm2m_objects::ready::PackageFailure;
 
-/// What this module speaks, as `/5/0/8` numbers it: CoAP.
-pub(crate) const PROTOCOLS: &[u8] = &[0];
+use super::Firmware;
+use crate::ServerAddress;
 
 /// The longest package that is asked for at all.
 const LONGEST: u32 = 1 << 20;
@@ -29,14 +27,17 @@ const AT_MOST: Duration = Duration::from_secs(1800);
 type Piece = Result<(u32, Vec<u8>, bool), PackageFailure>;
 
 /// The download that is under way, if one is.
-#[derive(Default)]
-pub(crate) struct Downloads {
+#[derive(Debug, Default)]
+pub struct Downloads {
     pieces: Option<Receiver<Piece>>,
 }
 
 impl Downloads {
-    /// Begins and ends downloads as the object says, and hands over what came.
-    pub(crate) fn run(&mut self, firmware: &mut Firmware) {
+    /// What it speaks, as `/5/0/8` numbers it: CoAP.
+    pub const PROTOCOLS: &'static [u8] = &[0];
+
+    /// Begins and ends downloads as the object says, and hands over what came. Call it after each turn of the client.
+    pub fn run(&mut self, firmware: &mut Firmware) {
         if let Some(uri) = firmware.take_download() {
             self.pieces = uri.map(begin);
         }
