@@ -117,7 +117,7 @@ pub async fn run_client(field: &Field, case: &Case, version: Enabler) -> Outcome
     match enrolled {
         Ok(()) => {}
         Err(Failure::Cannot(reason)) => return outcome(Verdict::NotApplicable { reason }, Vec::new()),
-        Err(Failure::Refused(seen)) => {
+        Err(Failure::Refused(seen) | Failure::Overtaken(seen)) => {
             return outcome(failed("the server knows the device", seen), Vec::new());
         }
     }
@@ -260,7 +260,9 @@ impl Post {
         match done {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Failure::Cannot(reason))) => Err(Stop::NotApplicable(reason)),
-            Ok(Err(Failure::Refused(seen))) => Err(Stop::failed("the server does it", seen)),
+            Ok(Err(Failure::Refused(seen) | Failure::Overtaken(seen))) => {
+                Err(Stop::failed("the server does it", seen))
+            }
             Err(error) => Err(Stop::failed("the server does it", error.to_string())),
         }
     }
@@ -333,7 +335,9 @@ impl Run<'_> {
                 let operator = post.operator.clone();
                 tokio::task::spawn_blocking(move || match operator.ask(&endpoint, &operation) {
                     Ok(_) => Ok(()),
-                    Err(Failure::Cannot(error) | Failure::Refused(error)) => Err(error),
+                    Err(Failure::Cannot(error) | Failure::Refused(error) | Failure::Overtaken(error)) => {
+                        Err(error)
+                    }
                 })
             }
         }
@@ -393,8 +397,13 @@ impl Run<'_> {
             let text = String::from_utf8_lossy(&answer.payload).into_owned();
             return Err(RequestError::Refused((answer.code.class(), answer.code.detail()), text));
         }
-        let Ok(said) = taken else {
-            return Err(RequestError::Malformed("the server does not take what the device answered"));
+        let said = match taken {
+            Ok(said) => said,
+            // The device did what it was asked, as in a disabled server's place, before the server had looked at the answer.
+            Err(Failure::Overtaken(_)) if answer.payload.is_empty() => serde_json::Value::Null,
+            Err(_) => {
+                return Err(RequestError::Malformed("the server does not take what the device answered"));
+            }
         };
         Ok(self.answered(&operation, &answer, &said))
     }
@@ -409,7 +418,7 @@ impl Run<'_> {
                 self.cannot = Some(reason);
                 RequestError::Invalid("the operator has no way to ask this")
             }
-            Ok(Err(Failure::Refused(reason))) => {
+            Ok(Err(Failure::Refused(reason) | Failure::Overtaken(reason))) => {
                 self.unasked = Some(format!("the server asks nothing: {reason}"));
                 RequestError::Refused((0, 0), reason)
             }

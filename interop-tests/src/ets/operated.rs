@@ -69,8 +69,6 @@ thread_local! {
 const TURN: Duration = Duration::from_millis(100);
 /// How often it reports by itself while it is not muted.
 const REPORT: Duration = Duration::from_secs(2);
-/// How long a move to another network takes: what was answered before it has come by then.
-const MOVE: Duration = Duration::from_secs(1);
 const REPORTED: [Path; 2] = [Path::resource(1, 0, 1), Path::resource_instance(3, 0, 11, 0)];
 
 impl Running {
@@ -155,7 +153,6 @@ fn run(start: &Start, store: Store, is_stopped: &AtomicBool) {
     let mut objects = Objects::new(&start.endpoint, Downloads::PROTOCOLS);
     let mut downloads = Downloads::default();
     let mut reported = Clock::now();
-    let mut moving: Option<Clock> = None;
     while !is_stopped.load(Ordering::Relaxed) {
         let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
         for path in objects.sample(now).into_iter().chain(objects.firmware.changes()) {
@@ -172,11 +169,8 @@ fn run(start: &Start, store: Store, is_stopped: &AtomicBool) {
         }
         match objects.take_due() {
             Some(Due::Reboot | Due::FactoryReset) => runner.reboot(),
-            Some(Due::Move) => moving = Some(Clock::now()),
+            Some(Due::Move) => runner.network_changed(),
             None => {}
-        }
-        if moving.take_if(|since| since.elapsed() >= MOVE).is_some() {
-            runner.network_changed();
         }
     }
 }

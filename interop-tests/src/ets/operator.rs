@@ -54,6 +54,8 @@ pub(crate) enum Failure {
     Cannot(String),
     /// The server said no.
     Refused(String),
+    /// The server gave the request up, because what the device did at once changed or ended its registration.
+    Overtaken(String),
 }
 
 /// What a server says of a registration.

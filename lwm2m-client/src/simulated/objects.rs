@@ -238,7 +238,7 @@ const WLAN: i64 = 21;
 const LTE: i64 = 6;
 const LOG_START: u16 = 4011;
 /// How long another bearer takes to come up: what was asked over the former one is answered by then.
-const BEARER_UP: Duration = Duration::from_millis(500);
+const BEARER_UP: Duration = Duration::from_secs(1);
 
 fn monitoring() -> Values {
     Values::new(&defs::CONNECTIVITY_MONITORING)
