@@ -15,11 +15,8 @@ const TIMEOUT: u64 = 60;
 pub(crate) fn ask(rest: &Rest, endpoint: &str, operation: &Operation) -> Result<Json, Failure> {
     let (method, path, body) = request(operation)?;
     let answer = rest.send(method, &format!("/api/clients/{endpoint}{path}"), body.as_ref());
-    let answer = answer.map_err(|failure| match failure {
-        // It cancels what is under way when a device de-registers, or registers anew.
-        Failure::Refused(text) if text.contains("RequestCanceledException") => Failure::Overtaken(text),
-        failure => failure,
-    })?;
+    // It cancels what is under way when a device de-registers, or registers anew.
+    let answer = answer.map_err(|failure| failure.overtaken_if("RequestCanceledException"))?;
     match answer.pointer("/success").and_then(Json::as_bool) {
         Some(false) => Err(Failure::Refused(answer.to_string())),
         // Of a request that waits for a device that sleeps it says no more than that.

@@ -58,6 +58,16 @@ pub(crate) enum Failure {
     Overtaken(String),
 }
 
+impl Failure {
+    /// The failure as one that the device brought about, if the server says so with this word.
+    pub(super) fn overtaken_if(self, word: &str) -> Self {
+        match self {
+            Self::Refused(text) if text.contains(word) => Self::Overtaken(text),
+            other => other,
+        }
+    }
+}
+
 /// What a server says of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
@@ -247,7 +257,8 @@ impl Operator {
         match self {
             Self::Ours(rest) => {
                 let (method, path, body) = ours(operation)?;
-                rest.send(method, &format!("/api/v1/devices/{endpoint}{path}"), body.as_ref())
+                let answer = rest.send(method, &format!("/api/v1/devices/{endpoint}{path}"), body.as_ref());
+                answer.map_err(|failure| failure.overtaken_if("Interrupted"))
             }
             Self::Leshan(rest) => super::leshan::ask(rest, endpoint, operation),
             Self::Prompt => self.tell(&format!("{endpoint}: {}", in_words(operation))).map(|()| Json::Null),
