@@ -204,7 +204,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         objects: &mut [&mut dyn Object],
     ) -> Option<Path> {
         let Some(Role::Server(_)) = self.role_of(slot) else { return None };
-        match mapping::management(message, "").ok()? {
+        match mapping::management(message, self.config.alternate()).ok()? {
             Operation::Write { target, content, .. } if content.format == Format::OPAQUE => {
                 let path = target.path;
                 self.core.with_tree(false, objects, |tree| tree.is_streamed(path)).then_some(path)
@@ -242,7 +242,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         // Borrowed rather than unwrapped: an operation is too large to be moved about.
         let operation = match role {
             Role::Bootstrap => mapping::bootstrap(message),
-            Role::Server(_) => mapping::management(message, ""),
+            Role::Server(_) => mapping::management(message, self.config.alternate()),
         };
         let operation = operation.as_ref().map_err(|error| *error)?;
         let block2 = message.options.block2().map_err(|_| Error::BadRequest)?;

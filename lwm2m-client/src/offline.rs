@@ -260,7 +260,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let (token, format) = self.reporting.observed_as(index)?;
         let guard = self.guard(Role::Server(server));
         let version = self.version_of(slot);
-        let context = Context { access: Self::access(&guard), version, ..Context::default() };
+        let alternate = self.config.alternate();
+        let context = Context { access: Self::access(&guard), version, alternate, ..Context::default() };
         let room = out.get_mut(HEAD..KEPT_MAX)?;
         let mut buffer = Buffer::new(room);
         let is_read = self.reporting.read_of(index, |read| {

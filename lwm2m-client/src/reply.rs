@@ -230,6 +230,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let guard = self.guard(role);
         let is_bootstrap = role == Role::Bootstrap;
         let version = self.version_of(slot);
+        let alternate = self.config.alternate();
         let reporting = &self.reporting;
         self.core.with_tree(is_bootstrap, objects, |tree| {
             let attributes = |path| match role {
@@ -240,6 +241,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 access: Self::access(&guard),
                 attributes: &attributes,
                 version,
+                alternate,
                 ..Context::default()
             };
             serve.respond(writer, head, |sink| tree.perform(operation, &context, sink).map(|_| ()))

@@ -144,7 +144,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let version = self.config.version;
         let largest = Szx::fitting(REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).min(self.config.block_size));
         let mut upload = report.upload.take().unwrap_or(Upload::new(largest));
-        let context = Context { access: Self::access(&guard), version, ..Context::default() };
+        let alternate = self.config.alternate();
+        let context = Context { access: Self::access(&guard), version, alternate, ..Context::default() };
         let (places, until) = (Paths::List(&report.places), report.until);
         let written =
             mapping::emit_registration(&send, writer).map_err(|_| WriteFailed::TooLong).and_then(|()| {

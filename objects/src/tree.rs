@@ -15,6 +15,8 @@ mod write;
 
 use lwm2m_coap::Sink;
 
+#[cfg(doc)]
+use crate::Target;
 use crate::{
     At, Attributes, Completion, Error, Format, Level, Object, Operation, Outcome, Path, ResourceDef, Value,
     Version,
@@ -66,6 +68,13 @@ pub struct Context<'a> {
     pub alternate: &'a str,
     /// The format of an answer when none is asked for.
     pub format: Format,
+}
+
+impl<'a> Context<'a> {
+    /// What stands before the paths that the client names by itself, as in [`Target`].
+    fn prefix(&self) -> Option<&'a str> {
+        self.alternate.strip_prefix('/')
+    }
 }
 
 impl Default for Context<'_> {
@@ -221,6 +230,11 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
             None => self.core.get_mut(index).map(|object| &mut **object as &mut dyn Object),
             Some(index) => self.objects.get_mut(index).map(|object| &mut **object as &mut dyn Object),
         }
+    }
+
+    /// Tells whether there is an object instance.
+    pub fn has_instance(&self, object: u16, instance: u16) -> bool {
+        self.object(object).is_some_and(|object| has_instance(object, instance))
     }
 
     /// Iterates over the objects.

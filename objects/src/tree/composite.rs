@@ -38,7 +38,7 @@ impl Tree<'_, '_, '_> {
         }
         let prefix = match *paths {
             Paths::Payload { prefix, .. } => prefix,
-            Paths::List(_) => None,
+            Paths::List(_) => context.prefix(),
         };
         encode(format, &Target { prefix, path: Path::ROOT }, &selected, body)?;
         Ok(Outcome::Content(format))
@@ -57,7 +57,7 @@ impl Tree<'_, '_, '_> {
         body: &mut dyn Sink,
     ) -> Result<(), Error> {
         let readable = Readable { tree: self, access: context.access, dated_until: until };
-        let target = Target { prefix: None, path: Path::ROOT };
+        let target = Target { prefix: context.prefix(), path: Path::ROOT };
         encode(Format::SENML_CBOR, &target, &Selected { readable, paths }, body)
     }
 

@@ -36,7 +36,8 @@ impl Tree<'_, '_, '_> {
             }
         }
         let format = accept.unwrap_or(context.format);
-        encode(format, target, &readable, body)?;
+        let target = Target { prefix: target.prefix.or(context.prefix()), path };
+        encode(format, &target, &readable, body)?;
         Ok(Outcome::Content(format))
     }
 }
