@@ -13,7 +13,7 @@ use lwm2m_coap::{Code, ContentFormat, Delivery, Instant, Observer, Rng, SendErro
 #[cfg(feature = "composite")]
 use lwm2m_objects::Paths;
 use lwm2m_objects::{
-    Attributes, AttributesChange, Decision, Error, Format, Object, Operation, Path, Progress, Samples,
+    Attributes, AttributesChange, Decision, Error, Format, Object, Operation, Path, Progress, Samples, Tree,
     mapping,
 };
 
@@ -258,6 +258,14 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     pub(crate) fn forget_instance(&mut self, path: Path) {
         self.detach(&|attached| attached.path.starts_with(path));
         self.changed(path);
+    }
+
+    /// Drops the attributes of instances that are no more.
+    pub(crate) fn forget_deleted(&mut self, tree: &Tree<'_, '_, '_>) {
+        self.detach(&|Attached { path, .. }| match *path.ids() {
+            [object, instance, ..] => !tree.has_instance(object, instance),
+            _ => false,
+        });
     }
 
     /// Drops the attributes of servers that are no more.
