@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::Served;
-use lwm2m_client::objects::Object;
+use lwm2m_client::objects::ready::Held;
+use lwm2m_client::objects::{self, Object, defs, path};
 use lwm2m_client::simulated::{Device, Temperature};
 use lwm2m_client::{Config, FactoryAccount, PresharedKey, Runner, Store, provision};
 use lwm2m_server::credentials::Role;
@@ -44,13 +45,17 @@ impl Simulated {
             provision(&[account], &mut |action| store.apply(action)).unwrap();
             let mut runner = Runner::new(Config { mtu: 1280, block_size: 1024, ..Config::new(name) }, store);
             let (mut device, mut temperature) = (Device::new(name), Temperature::new());
+            let mut portfolio = Held::<1, 2, 16>::new(&defs::PORTFOLIO)
+                .with_instance(0)
+                .with(path!("/16/0/0/0"), objects::Value::String("device"))
+                .with(path!("/16/0/0/1"), objects::Value::String("model"));
             let mut second = 0;
             while !off.load(Ordering::Relaxed) {
                 second += 1;
                 if let Some(path) = temperature.sample(second, 0) {
                     runner.client().changed(path);
                 }
-                let mut objects: [&mut dyn Object; 2] = [&mut device, &mut temperature];
+                let mut objects: [&mut dyn Object; 3] = [&mut device, &mut temperature, &mut portfolio];
                 runner.turn(&mut objects, Duration::from_millis(100));
                 if cycle.swap(false, Ordering::Relaxed) {
                     runner.reboot();
@@ -170,6 +175,51 @@ fn objects_are_managed_over_http() {
         rows.contains("token:admin") && rows.contains("\"execute\"") && !rows.contains("kitchen"),
         "{rows}"
     );
+}
+
+#[test]
+fn an_instance_of_a_resource_is_managed_over_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    enrol(&served, "one");
+    let _device = Simulated::start("one", &served.addresses);
+    wait(&served, "/devices/one", "the registration", |answer| {
+        answer.pointer("/registered") == Some(&json!(true))
+    });
+    let place = "/devices/one/objects/16/0/0/1";
+    let value = || {
+        let (status, read) = served.call("GET", place, None).unwrap();
+        (status, read.pointer("/values/0/value").cloned())
+    };
+    assert_eq!(value(), (200, Some(json!("model"))));
+    assert_eq!(served.call("PUT", place, Some(&json!("other"))).unwrap().0, 204);
+    assert_eq!(value(), (200, Some(json!("other"))));
+    let attributes = json!({ "pmin": 1 });
+    assert_eq!(served.call("PUT", "/devices/one/attributes/16/0/0/1", Some(&attributes)).unwrap().0, 204);
+    let (_, found) = served.call("GET", "/devices/one/discover/16/0/0", None).unwrap();
+    assert_eq!(found.pointer("/links/2/target"), Some(&json!("/16/0/0/1")), "{found}");
+    assert_eq!(found.pointer("/links/2/attributes/pmin"), Some(&json!("1")), "{found}");
+
+    for lasting in [true, false] {
+        let wanted = json!({ "path": "/16/0/0/1", "lasting": lasting });
+        let (status, made) = served.call("POST", "/devices/one/observations", Some(&wanted)).unwrap();
+        assert!((200..300).contains(&status), "{made}");
+        let route = format!("/devices/one/observations?id={}", made["id"]);
+        let list = wait(&served, "/devices/one/observations", "the observation", |list| {
+            list.pointer("/observations/0/state") == Some(&json!("standing"))
+        });
+        assert_eq!(list.pointer("/observations/0/path"), Some(&json!("/16/0/0/1")), "{list}");
+        assert_eq!(served.call("DELETE", &route, None).unwrap().0, 204);
+        let (_, list) = served.call("GET", "/devices/one/observations", None).unwrap();
+        assert_eq!(list["observations"], json!([]));
+    }
+
+    assert_eq!(served.call("DELETE", place, None).unwrap().0, 204);
+    assert_eq!(value().0, 404);
+    let (_, rest) = served.call("GET", "/devices/one/objects/16/0/0", None).unwrap();
+    assert_eq!(rest["values"].as_array().map(Vec::len), Some(1), "{rest}");
+    let (status, answer) = served.call("DELETE", place, None).unwrap();
+    assert_eq!((status, answer.pointer("/device_code")), (404, Some(&json!("4.04"))), "{answer}");
 }
 
 #[test]
