@@ -64,7 +64,7 @@ pub struct Context<'a> {
     pub attributes: &'a dyn Fn(Path) -> Attributes,
     /// The enabler version that the client speaks.
     pub version: Version,
-    /// The alternate path of the client, such as `/lwm2m`, or empty.
+    /// The alternate path of the client, such as `/lwm2m`, or empty: what names in answers begin with.
     pub alternate: &'a str,
     /// The format of an answer when none is asked for.
     pub format: Format,

@@ -77,7 +77,7 @@ fn every_operation_of_one_place_is_asked_below_it() {
     let read = world.ask(DM, &Operation::Read { target: below("/3303/0/5700"), accept: None });
     assert_eq!(read.payload, b"\x81\xa2\x21\x72/lwm2m/3303/0/5700\x02\xfa\x41\xa0\x00\x00");
     let discover = world.ask(DM, &Operation::Discover { target: below("/3303/0/5700"), depth: None });
-    assert_eq!(discover.text(), "</lwm2m/3303/0/5700>");
+    assert_eq!(discover.text(), "</3303/0/5700>");
     let content = Content { format: Format::TEXT, payload: b"60" };
     let (target, mode) = (below("/1/1/2"), WriteMode::Replace);
     assert_eq!(world.ask(DM, &Operation::Write { target, mode, content }).code, Code::CHANGED);
@@ -100,7 +100,7 @@ fn every_operation_of_one_place_is_asked_below_it() {
     assert_eq!((created.code, created.location.join("/")), (Code::CREATED, "42800/0".to_owned()));
     assert_eq!(world.attributes(DM, "/lwm2m/42800/0", &["pmin=2"]), Code::CHANGED);
     let discover = world.ask(DM, &Operation::Discover { target: below("/42800/0"), depth: Some(0) });
-    assert_eq!(discover.text(), "</lwm2m/42800/0>;pmin=2");
+    assert_eq!(discover.text(), "</42800/0>;pmin=2");
     assert_eq!(world.ask(DM, &Operation::Delete { target: below("/42800/0") }).code, Code::DELETED);
 }
 
