@@ -104,6 +104,11 @@ impl<'a> Config<'a> {
         ""
     }
 
+    /// The same as what stands before paths.
+    pub(crate) fn prefix(&self) -> Option<&'a str> {
+        self.alternate().strip_prefix('/')
+    }
+
     /// What the device has by itself.
     pub(crate) const fn means(&self) -> Means {
         Means {

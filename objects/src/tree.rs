@@ -15,8 +15,6 @@ mod write;
 
 use lwm2m_coap::Sink;
 
-#[cfg(doc)]
-use crate::Target;
 use crate::{
     At, Attributes, Completion, Error, Format, Level, Object, Operation, Outcome, Path, ResourceDef, Value,
     Version,
@@ -64,17 +62,8 @@ pub struct Context<'a> {
     pub attributes: &'a dyn Fn(Path) -> Attributes,
     /// The enabler version that the client speaks.
     pub version: Version,
-    /// The alternate path of the client, such as `/lwm2m`, or empty: what names in answers begin with.
-    pub alternate: &'a str,
     /// The format of an answer when none is asked for.
     pub format: Format,
-}
-
-impl<'a> Context<'a> {
-    /// What stands before the paths that the client names by itself, as in [`Target`].
-    fn prefix(&self) -> Option<&'a str> {
-        self.alternate.strip_prefix('/')
-    }
 }
 
 impl Default for Context<'_> {
@@ -84,7 +73,6 @@ impl Default for Context<'_> {
             access: &Unrestricted,
             attributes: &|_| Attributes::default(),
             version: Version::new(1, 1),
-            alternate: "",
             format: Format::SENML_CBOR,
         }
     }

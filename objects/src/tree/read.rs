@@ -36,8 +36,7 @@ impl Tree<'_, '_, '_> {
             }
         }
         let format = accept.unwrap_or(context.format);
-        let target = Target { prefix: target.prefix.or(context.prefix()), path };
-        encode(format, &target, &readable, body)?;
+        encode(format, target, &readable, body)?;
         Ok(Outcome::Content(format))
     }
 }
