@@ -1,5 +1,5 @@
 //! Published messages: RFC 7252 appendix A, and LwM2M messages computed from the specifications, byte for byte in both
-//! directions.
+//! directions. The eleven frames of CoAP over TCP (RFC 8323) are left out: that framing is not here.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use lwm2m_coap::block::{Block, Szx};

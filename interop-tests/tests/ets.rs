@@ -18,13 +18,14 @@ fn our_client(arguments: &str) -> String {
 const SECURED: &str = "--psk-identity {identity} --psk-key {key}";
 const CERTIFIED: &str =
     "--certificate {certificate} --private-key {private-key} --trust {trust} --certificate-usage 2";
+/// What 205 and 215 want.
+const RESOURCES: &str = "--server-resource 2=1 --server-resource 3=10 --server-resource 5=86400";
 /// What 306, 307 and 311 want, from when the server sets Mute Send to false.
 const REPORTS: &str = "--report /1/0/1 --report /3/0/11/0 --report-every 2";
 
 #[test]
 fn our_client_passes_every_case_that_its_objects_allow() {
-    let resources = "--server-resource 2=1 --server-resource 3=10 --server-resource 5=86400";
-    let management = format!("--server {{uri}} --lifetime {{lifetime}} --binding {{binding}} {resources}");
+    let management = format!("--server {{uri}} --lifetime {{lifetime}} --binding {{binding}} {RESOURCES}");
     let bootstrap = "--server {bootstrap-uri} --bootstrap";
     let both = "--server {uri} --bootstrap-server {bootstrap-uri} --server-resource 17=1 --give-up 0";
     let commands = [
@@ -59,6 +60,27 @@ fn our_client_passes_without_security_and_what_needs_it_is_left_out() {
         assert_eq!(verdict, if is_out { "not applicable" } else { "pass" }, "{id}");
     }
     assert_eq!((verdicts.len(), code), (8, Some(0)));
+}
+
+#[test]
+fn our_client_passes_with_its_objects_below_an_alternate_path() {
+    let below = format!("--alternate-path /lwm2m {SECURED}");
+    let management = format!("--server {{uri}} --lifetime {{lifetime}} {RESOURCES} {REPORTS}");
+    let management = our_client(&format!("{management} {below}"));
+    let bootstrap = our_client(&format!("--server {{bootstrap-uri}} --bootstrap {below}"));
+    let mut arguments =
+        vec!["--client", &management, "--client", &bootstrap, "--jobs", "24", "--timeout", "60"];
+    // What takes a second or two, of all operations.
+    let numbers = [
+        "4", "8", "101", "201", "203", "205", "215", "221", "226", "228", "229", "230", "232", "233", "235",
+        "236", "260", "261", "280", "281", "306", "308", "309", "311", "680", "1201", "1630",
+    ];
+    arguments
+        .extend(["--lwm2m", "1.1"].into_iter().chain(numbers.iter().flat_map(|number| ["--case", number])));
+    let (verdicts, text, code) = run(&arguments);
+    println!("{text}");
+    assert!(verdicts.values().all(|verdict| verdict == "pass"), "{verdicts:?}");
+    assert_eq!((verdicts.len(), code), (numbers.len(), Some(0)));
 }
 
 #[test]

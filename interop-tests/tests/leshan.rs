@@ -246,6 +246,21 @@ fn our_client_in_queue_mode_is_left_alone_by_leshan_until_it_is_heard_again() {
 }
 
 #[test]
+fn our_client_is_managed_by_leshan_below_an_alternate_path() {
+    let Some(mut server) = Server::start() else { return };
+    let arguments = ["--alternate-path", "/a/lwm2m", "--report", "/3303/0/5700", "--report", "/3/0/14"];
+    let arguments = [&arguments[..], &["--report-every", "1", "--lifetime", "300"]].concat();
+    let mut client = ours::Client::run("below", &server.uri(), None, &arguments);
+    let registered = server.wait_for("registered below");
+    assert!(registered.contains("[</a/lwm2m>;rt=[oma.lwm2m], </a/lwm2m/1/0>, "), "{registered}");
+    manage(&mut server, "below");
+    manage_several(&mut server, "below");
+    client.process.interrupt();
+    server.wait_for("unregistered below expired=false");
+    assert_eq!(client.process.wait_for_exit(), Some(0));
+}
+
+#[test]
 fn our_client_takes_what_leshan_sends_in_blocks() {
     let settings = ["COAP.MAX_MESSAGE_SIZE=16", "COAP.PREFERRED_BLOCK_SIZE=16"];
     let Some(mut server) = Server::start_with(&settings) else { return };

@@ -35,6 +35,11 @@ impl Rights {
         }
     }
 
+    /// How many of the rights to write and to delete are among them.
+    pub(crate) const fn weight(self) -> u32 {
+        (self.0 & (Right::Write as u8 | Right::Delete as u8)).count_ones()
+    }
+
     /// The bits.
     pub(crate) const fn bits(self) -> u8 {
         self.0
@@ -60,6 +65,9 @@ impl AccessControl {
     /// The object instance id that stands for the object as such.
     pub(crate) const OBJECT_LEVEL: u16 = u16::MAX;
 
+    /// The owner that stands for the bootstrap interface.
+    pub(crate) const BOOTSTRAP: u16 = u16::MAX;
+
     /// An instance in which nothing is set yet.
     pub(crate) const fn empty(instance: u16) -> Self {
         AccessControl { instance, object: None, object_instance: None, list: Vec::new(), owner: None }
@@ -73,6 +81,14 @@ impl AccessControl {
             3 => self.owner = number,
             _ => {}
         }
+    }
+
+    /// Takes what names one of these servers away, the owner as well; whether there was something.
+    pub(crate) fn forget(&mut self, gone: &[u16]) -> bool {
+        let before = self.list.len();
+        self.list.retain(|(server, _)| !gone.contains(server));
+        let was_owned = self.owner.take_if(|owner| gone.contains(owner)).is_some();
+        was_owned || self.list.len() < before
     }
 
     pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
@@ -125,7 +141,7 @@ impl Access for Guard {
             (object, None) if right == Right::Create => self.may_create(table, object),
             (_, None) => true,
             (object, Some(instance)) => match about(table, object, instance) {
-                Some(entry) => self.rights(table, entry) & right as u8 != 0,
+                Some(entry) => self.rights(table, entry).bits() & right as u8 != 0,
                 None => false,
             },
         }
@@ -144,15 +160,15 @@ impl Access for Alone {
 
 impl Guard {
     /// Core 1.1.1 §7.3.2: the own entry, else the owner has everything, else the entry for all others.
-    fn rights(&self, table: &dyn Object, entry: u16) -> u8 {
-        let bits = |server| number(table, entry, 2, server).and_then(|bits| u8::try_from(bits).ok());
-        if let Some(own) = bits(self.server.get()) {
+    pub(crate) fn rights(&self, table: &dyn Object, entry: u16) -> Rights {
+        let of = |server| number(table, entry, 2, server).and_then(Rights::from_value);
+        if let Some(own) = of(self.server.get()) {
             return own;
         }
         if number(table, entry, 3, 0) == Some(i64::from(self.server.get())) {
-            return Rights::OWNER.bits();
+            return Rights::OWNER;
         }
-        bits(0).unwrap_or(0)
+        of(0).unwrap_or_default()
     }
 
     /// Core 1.1.1 §7.3.2.3: only the object-level instance grants Create.

@@ -535,6 +535,17 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
         self.servers.get_mut(at)
     }
 
+    /// Core 1.1.1 appendix E.1: where a bootstrap has deleted the Security instance of a server, its Server instance goes too. What it has
+    /// written without one is left to [`Accounts::check`].
+    pub(crate) fn drop_halves(&mut self) {
+        let Accounts { securities, servers } = self;
+        servers.retain(|server| {
+            let id = server.short_server_id();
+            let is_half = |half: &Security<U>| !half.is_bootstrap && half.short_server_id == id;
+            server.value(LAST_BOOTSTRAPPED) == Some(0) || securities.iter().any(is_half)
+        });
+    }
+
     /// Notes when the accounts that a bootstrap has changed were changed, which is now; without a clock that stays unknown.
     pub(crate) fn date(&mut self, clock: Option<u32>) {
         let Accounts { securities, servers } = self;

@@ -50,6 +50,9 @@ pub struct Config<'a> {
     /// The content format to be bootstrapped in; the server's choice when there is none, when it does not know the one that is asked for
     /// (4.15), and in LwM2M 1.0.
     pub bootstrap_format: Option<BootstrapFormat>,
+    /// Where the objects lie for management servers; at the root when there is none.
+    #[cfg(feature = "alternate-path")]
+    pub alternate_path: Option<crate::AlternatePath<'a>>,
     /// Is shown every CoAP message, before encryption and after decryption, for those who test servers. Keys that a bootstrap
     /// writes are among it: it belongs into no log.
     #[cfg(feature = "std")]
@@ -70,7 +73,7 @@ pub type Tap = fn(Role, bool, &[u8]);
 
 impl<'a> Config<'a> {
     /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
-    /// limit for their records, no secure element, no trust anchors.
+    /// limit for their records, objects at the root, no secure element, no trust anchors.
     pub const fn new(endpoint: &'a str) -> Self {
         Config {
             endpoint,
@@ -81,6 +84,8 @@ impl<'a> Config<'a> {
             connection_id: Some(0),
             record_size_limit: None,
             bootstrap_format: None,
+            #[cfg(feature = "alternate-path")]
+            alternate_path: None,
             #[cfg(feature = "std")]
             tap: None,
             #[cfg(feature = "rpk")]
@@ -88,6 +93,20 @@ impl<'a> Config<'a> {
             #[cfg(feature = "x509")]
             trust_anchors: &[],
         }
+    }
+
+    /// The alternate path, or nothing for the root.
+    pub(crate) fn alternate(&self) -> &'a str {
+        #[cfg(feature = "alternate-path")]
+        if let Some(path) = &self.alternate_path {
+            return path.as_str();
+        }
+        ""
+    }
+
+    /// The same as what stands before paths.
+    pub(crate) fn prefix(&self) -> Option<&'a str> {
+        self.alternate().strip_prefix('/')
     }
 
     /// What the device has by itself.
@@ -107,12 +126,24 @@ impl<'a> Config<'a> {
 /// kept, lists of suites, and the places of composite operations come on top.
 #[cfg(all(
     target_pointer_width = "32",
-    not(any(feature = "composite", feature = "resumption", feature = "rpk", feature = "suites"))
+    not(any(
+        feature = "alternate-path",
+        feature = "composite",
+        feature = "resumption",
+        feature = "rpk",
+        feature = "suites"
+    ))
 ))]
 const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 512, 255>>() <= 6144);
 #[cfg(all(
     target_pointer_width = "32",
-    not(any(feature = "composite", feature = "resumption", feature = "std", feature = "suites"))
+    not(any(
+        feature = "alternate-path",
+        feature = "composite",
+        feature = "resumption",
+        feature = "std",
+        feature = "suites"
+    ))
 ))]
 const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 1024, 255>>() <= 10_240);
 

@@ -113,6 +113,8 @@
 
 mod access;
 mod account;
+#[cfg(feature = "alternate-path")]
+mod alternate_path;
 mod assembly;
 mod bootstrap;
 mod client;
@@ -151,6 +153,8 @@ mod storage;
 mod store;
 
 pub use account::{SecurityMode, ServerAddress, ShortServerId};
+#[cfg(feature = "alternate-path")]
+pub use alternate_path::AlternatePath;
 pub use bootstrap::BootstrapFormat;
 #[cfg(feature = "std")]
 pub use client::Tap;

@@ -3,6 +3,9 @@
 //! LwM2M Core 1.1.1 §6.1.7, §6.3, §6.4, §7.3. Invariant: a management server never reaches the bootstrap interface, and
 //! the bootstrap server reaches the device only while a bootstrap is under way.
 
+use core::cmp::Reverse;
+
+use heapless::Vec;
 use lwm2m_coap::block::{Block, Received, Szx};
 use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{Code, Exchange, Input, Instant, Message, Rng, Sent, Sink};
@@ -13,11 +16,12 @@ use crate::account::ShortServerId;
 use crate::assembly::Assembly;
 use crate::bootstrap::Phase;
 use crate::client::Client;
-use crate::core_objects;
+use crate::core_objects::{self, AccessObject};
 use crate::error::Reason;
 use crate::event::Role;
 use crate::persist::Key;
 use crate::reply::{Body, Content, Reply};
+use crate::server::Server;
 use crate::storage::{AfterSave, Job};
 
 /// What a message is, before it is taken: an answer that is due blocks only requests.
@@ -204,7 +208,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         objects: &mut [&mut dyn Object],
     ) -> Option<Path> {
         let Some(Role::Server(_)) = self.role_of(slot) else { return None };
-        match mapping::management(message, "").ok()? {
+        match mapping::management(message, self.config.alternate()).ok()? {
             Operation::Write { target, content, .. } if content.format == Format::OPAQUE => {
                 let path = target.path;
                 self.core.with_tree(false, objects, |tree| tree.is_streamed(path)).then_some(path)
@@ -242,7 +246,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         // Borrowed rather than unwrapped: an operation is too large to be moved about.
         let operation = match role {
             Role::Bootstrap => mapping::bootstrap(message),
-            Role::Server(_) => mapping::management(message, ""),
+            Role::Server(_) => mapping::management(message, self.config.alternate()),
         };
         let operation = operation.as_ref().map_err(|error| *error)?;
         let block2 = message.options.block2().map_err(|_| Error::BadRequest)?;
@@ -331,8 +335,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             };
             tree.perform(operation, &context, &mut NoBody)
         })?;
-        if let Role::Server(id) = role {
-            self.note_change(id, operation, outcome)?;
+        match (role, operation) {
+            (Role::Server(id), _) => self.note_change(id, operation, outcome)?,
+            (Role::Bootstrap, Operation::BootstrapDelete { .. }) => {
+                let reporting = &mut self.reporting;
+                self.core.with_tree(true, objects, |tree| reporting.forget_deleted(tree));
+            }
+            _ => {}
         }
         self.act_on_execution(now);
         let is_held = is_bootstrap && self.drain_staging();
@@ -434,11 +443,64 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
     }
 
+    /// Core 1.1.1 appendix E.1 (Unbootstrapping): a server whose account has gone loses its rights. What it owned goes to the server that
+    /// may write and delete most of it, and what no server may reach without it is deleted.
+    fn unbootstrap(&mut self, objects: &mut [&mut dyn Object]) {
+        if A == 0 {
+            return;
+        }
+        let accounts = &self.core.accounts;
+        let known = self.sessions.iter().flatten().filter_map(|session| match session.role {
+            Role::Server(id) if accounts.server_of(id).is_none() => Some(id.get()),
+            _ => None,
+        });
+        let gone: Vec<u16, S> = known.collect();
+        for index in (0..self.core.access.len()).rev() {
+            let Some(access) = self.core.access.get_mut(index) else { continue };
+            if !access.forget(&gone) {
+                continue;
+            }
+            let (entry, object, instance) = (access.instance, access.object, access.object_instance);
+            let table = AccessObject { table: &mut self.core.access, is_bootstrap: true };
+            let left = self.core.accounts.servers.iter().filter_map(Server::short_server_id);
+            let left = left.map(|server| (server, Guard { server, is_on: true }.rights(&table, entry)));
+            let heir = left
+                .filter(|(_, rights)| rights.bits() & Rights::OWNER.bits() != 0)
+                .max_by_key(|(server, rights)| (rights.weight(), Reverse(*server)));
+            if let (None, Some(object), Some(instance)) = (heir, object, instance)
+                && self.remove(object, instance, objects)
+            {
+                self.withdraw(object, instance);
+            } else if let Some(access) = self.core.access.get_mut(index) {
+                let heir = heir.map_or(AccessControl::BOOTSTRAP, |(server, _)| server.get());
+                access.owner.get_or_insert(heir);
+            }
+        }
+    }
+
+    /// Deletes an instance that no server may reach, but for accounts; whether there is none any more.
+    fn remove(&mut self, object: u16, instance: u16, objects: &mut [&mut dyn Object]) -> bool {
+        let path = Path::instance(object, instance);
+        let delete = Operation::BootstrapDelete { path };
+        let is_gone = instance != AccessControl::OBJECT_LEVEL
+            && self.core.with_tree(true, objects, |tree| {
+                let is_account = matches!(object, 0..=2);
+                !tree.has_instance(object, instance)
+                    || !is_account && tree.perform(&delete, &Context::default(), &mut NoBody).is_ok()
+            });
+        if is_gone {
+            self.reporting.forget_instance(path);
+        }
+        is_gone
+    }
+
     /// Core 1.1.1 §6.1.7.6: 2.04 waits for the commit; 4.06 for a configuration that cannot work.
-    fn finish_bootstrap(&mut self, objects: &[&mut dyn Object]) -> Result<(Body, bool), Error> {
+    fn finish_bootstrap(&mut self, objects: &mut [&mut dyn Object]) -> Result<(Body, bool), Error> {
+        self.core.accounts.drop_halves();
         if self.core.accounts.check(self.config.means()).is_err() {
             return Err(Error::NotAcceptable);
         }
+        self.unbootstrap(objects);
         self.core.accounts.date(core_objects::clock(objects));
         self.bootstrap.phase = Phase::Saving;
         self.storage.start(Job::Save { number: 0, then: AfterSave::Bootstrap });

@@ -263,7 +263,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let context = Context { access: Self::access(&guard), version, ..Context::default() };
         let room = out.get_mut(HEAD..KEPT_MAX)?;
         let mut buffer = Buffer::new(room);
-        let is_read = self.reporting.read_of(index, |read| {
+        let is_read = self.reporting.read_of(index, self.config.prefix(), |read| {
             self.core.with_tree(false, objects, |tree| tree.perform(read, &context, &mut buffer)).is_ok()
         })?;
         let length = if is_read { buffer.written().len() } else { 0 };

@@ -10,7 +10,7 @@ use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{Code, ContentFormat, Delivery, Exchange, Instant, OptionNumber, Rng, SendError, Writer};
 #[cfg(feature = "composite")]
 use lwm2m_objects::Paths;
-use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Value, decimal, mapping};
+use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Target, Value, decimal, mapping};
 
 use crate::client::Client;
 use crate::event::Role;
@@ -59,14 +59,15 @@ pub(crate) enum Content {
 
 impl Content {
     #[cfg_attr(not(feature = "composite"), expect(unused_variables, reason = "of composite operations"))]
-    fn operation(self, format: Format, places: &[Path]) -> Operation<'_> {
+    fn operation<'p>(self, format: Format, prefix: Option<&'p str>, places: &'p [Path]) -> Operation<'p> {
         match self {
             #[cfg(feature = "composite")]
-            Content::ReadComposite | Content::ObserveComposite => {
-                Operation::ReadComposite { paths: Paths::List(places), accept: Some(format) }
-            }
+            Content::ReadComposite | Content::ObserveComposite => Operation::ReadComposite {
+                paths: Paths::List { prefix, paths: places },
+                accept: Some(format),
+            },
             Content::Read(path) | Content::Observe(path) => {
-                Operation::Read { target: path.into(), accept: Some(format) }
+                Operation::Read { target: Target { prefix, path }, accept: Some(format) }
             }
             Content::Discover(path, depth) => Operation::Discover { target: path.into(), depth },
             Content::BootstrapRead(path) => Operation::BootstrapRead { path, accept: Some(format) },
@@ -200,7 +201,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 let places = self.selection.places.clone();
                 #[cfg(not(feature = "composite"))]
                 let places = [];
-                let operation = what.operation(format, &places);
+                let operation = what.operation(format, self.config.prefix(), &places);
                 let written = self.write_content(slot, &operation, serve, &head, writer, objects);
                 if let Err(error) = written {
                     self.reporting.cancel(slot, reply.exchange.token());

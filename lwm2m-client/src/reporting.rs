@@ -14,7 +14,7 @@ use lwm2m_coap::{Code, ContentFormat, Delivery, Instant, Observer, Rng, SendErro
 use lwm2m_objects::Paths;
 use lwm2m_objects::{
     Attributes, AttributesChange, Decision, Error, Format, Object, Operation, Path, Progress, Samples,
-    mapping,
+    Target, Tree, mapping,
 };
 
 use crate::account::ShortServerId;
@@ -164,13 +164,14 @@ impl Attached {
 }
 
 /// The operation that an observation repeats: of one place, or of those of a composite observation.
-fn read<'p>(path: Path, places: &'p [Path], format: Format) -> Operation<'p> {
+fn read<'p>(target: Target<'p>, places: &'p [Path], format: Format) -> Operation<'p> {
     #[cfg(feature = "composite")]
     if !places.is_empty() {
-        return Operation::ReadComposite { paths: Paths::List(places), accept: Some(format) };
+        let paths = Paths::List { prefix: target.prefix, paths: places };
+        return Operation::ReadComposite { paths, accept: Some(format) };
     }
     let _ = places;
-    Operation::Read { target: path.into(), accept: Some(format) }
+    Operation::Read { target, accept: Some(format) }
 }
 
 /// All observations and attributes.
@@ -260,6 +261,14 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
         self.changed(path);
     }
 
+    /// Drops the attributes of instances that are no more.
+    pub(crate) fn forget_deleted(&mut self, tree: &Tree<'_, '_, '_>) {
+        self.detach(&|Attached { path, .. }| match *path.ids() {
+            [object, instance, ..] => !tree.has_instance(object, instance),
+            _ => false,
+        });
+    }
+
     /// Drops the attributes of servers that are no more.
     pub(crate) fn forget_servers(&mut self, is_known: impl Fn(ShortServerId) -> bool) {
         self.detach(&|attached| !is_known(attached.server));
@@ -333,9 +342,14 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
 
     /// Calls `with` with what it repeats.
     #[cfg(feature = "offline")]
-    pub(crate) fn read_of<R>(&self, index: usize, with: impl FnOnce(&Operation<'_>) -> R) -> Option<R> {
-        let observation = self.observations.get(index)?;
-        Some(with(&read(observation.path, &self.places_at(index), observation.format)))
+    pub(crate) fn read_of<R>(
+        &self,
+        index: usize,
+        prefix: Option<&str>,
+        with: impl FnOnce(&Operation<'_>) -> R,
+    ) -> Option<R> {
+        let Observation { path, format, .. } = *self.observations.get(index)?;
+        Some(with(&read(Target { prefix, path }, &self.places_at(index), format)))
     }
 
     /// The session of the observation with this token of a server, if it had begun by then.
@@ -510,7 +524,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         let mut writer = Writer::new(out, room, Code::CONTENT);
         let places = self.reporting.places_at(index);
-        let read = read(path, &places, format);
+        let read = read(Target { prefix: self.config.prefix(), path }, &places, format);
         let served = self.write_content(slot, &read, Serve::new(None, szx), &head, &mut writer, objects);
         let (is_gone, delivery) = match served {
             Ok(_) => (false, delivery),

@@ -286,9 +286,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     fn links(&mut self, version: Version, objects: &mut [&mut dyn Object]) -> [u8; 4] {
         let mut window = Window::new(&mut [], 0);
         // A window without space takes everything.
-        let _ = self
-            .core
-            .with_tree(false, objects, |tree| tree.emit_links(version, &Root::default(), &mut window));
+        let root = Root { alternate: self.config.alternate(), formats: &[] };
+        let _ = self.core.with_tree(false, objects, |tree| tree.emit_links(version, &root, &mut window));
         window.etag()
     }
 
@@ -300,8 +299,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         writer: &mut Writer<'_>,
         objects: &mut [&mut dyn Object],
     ) -> Result<Option<[u8; 4]>, WriteFailed> {
+        let root = Root { alternate: self.config.alternate(), formats: &[] };
         self.write_upload(upload, writer, objects, &mut |tree, sink| {
-            tree.emit_links(version, &Root::default(), sink).map_err(Error::from)
+            tree.emit_links(version, &root, sink).map_err(Error::from)
         })
     }
 

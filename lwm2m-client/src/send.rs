@@ -145,7 +145,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let largest = Szx::fitting(REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).min(self.config.block_size));
         let mut upload = report.upload.take().unwrap_or(Upload::new(largest));
         let context = Context { access: Self::access(&guard), version, ..Context::default() };
-        let (places, until) = (Paths::List(&report.places), report.until);
+        let (places, until) =
+            (Paths::List { prefix: self.config.prefix(), paths: &report.places }, report.until);
         let written =
             mapping::emit_registration(&send, writer).map_err(|_| WriteFailed::TooLong).and_then(|()| {
                 self.write_upload(&mut upload, writer, objects, &mut |tree, sink| {
@@ -174,7 +175,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 if let Some(report) = self.report.as_ref()
                     && let Some(until) = report.until
                 {
-                    let (guard, places) = (self.guard(report.role()), Paths::List(&report.places));
+                    let (guard, places) =
+                        (self.guard(report.role()), Paths::List { prefix: None, paths: &report.places });
                     let context = Context { access: Self::access(&guard), ..Context::default() };
                     // A list can be read.
                     let _ =

@@ -69,6 +69,10 @@ fn bad_arguments_end_with_2_and_say_why() {
     // Options of later versions are not accepted in silence.
     refused(&[&server[..], &["--cid", "9"]].concat(), "--cid");
     refused(&[&server[..], &["--record-size-limit", "63"]].concat(), "--record-size-limit");
+    #[cfg(feature = "alternate-path")]
+    for path in ["lwm2m", "/3", "/lwm2m/"] {
+        refused(&[&server[..], &["--alternate-path", path]].concat(), "a path such as /lwm2m");
+    }
     refused(&[&server[..], &["--oscore-secret", "00"]].concat(), "--oscore-secret");
     refused(&[&server[..], &["--state", "/dev/null/x"]].concat(), "--state");
 }
@@ -228,6 +232,20 @@ fn the_limit_for_records_is_offered() {
         let found = hello[..length].windows(extension.len()).any(|bytes| bytes == extension);
         assert_eq!(found, is_offered, "{limit:?}");
     }
+}
+
+#[cfg(feature = "alternate-path")]
+#[test]
+fn an_alternate_path_is_announced() {
+    let (socket, uri) = server();
+    let mut child = client(&["--server", &uri, "--alternate-path", "/lwm2m"]).spawn().unwrap();
+    let mut register = [0; 1500];
+    let (length, _) = socket.recv_from(&mut register).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (_, message) = udp::parse(&register[..length]).unwrap();
+    let links = std::str::from_utf8(message.payload).unwrap();
+    assert!(links.starts_with("</lwm2m>;rt=\"oma.lwm2m\",</lwm2m/1/0>,"), "{links}");
 }
 
 #[test]

@@ -9,13 +9,13 @@ use dtls_psk::{
     Accepted, Answer, CertificateTypes, Config as DtlsConfig, Connection, CookieJar, Crypto as _, Datagram,
     HEADROOM, Handshake, Input, Instant, Operation, RustCrypto, Suite, Suites, TAILROOM,
 };
-use lwm2m_client::objects::Object;
+use lwm2m_client::objects::{At, Object, ObjectDef, Path, Value, defs, path};
 use lwm2m_client::simulated::Device;
 use lwm2m_client::{
     Config, FactoryAccount, Key, Notice, RawPublicKey, Runner, Server, ShortServerId, Store, StoreError,
     provision, raw_public_key,
 };
-use lwm2m_coap::Code;
+use lwm2m_coap::{Code, Kind, MessageId, udp};
 
 const DEVICE: [u8; 32] = [0xd1; 32];
 const SERVER: [u8; 32] = [0x5e; 32];
@@ -207,4 +207,137 @@ fn a_factory_reset_leaves_nothing_but_the_accounts_of_the_factory() {
     let store = Store::open(folder.path()).unwrap();
     assert_eq!(store.load(Key::Server(7)), None);
     assert!(store.load(Key::Server(0)).is_some());
+}
+
+/// Serves one device: registers it, observes its temperature, and tells each value that it is notified of, the first one as well.
+fn observe(socket: UdpSocket) -> mpsc::Receiver<String> {
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let (header, message) = udp::parse(&buffer[..length]).unwrap();
+            let MessageId(id) = header.id;
+            let [high, low] = id.to_be_bytes();
+            match (message.code, message.options.uri_path().count()) {
+                (Code::POST, segments) => {
+                    let code = if segments == 1 { Code::CREATED } else { Code::CHANGED };
+                    let mut answer = vec![0x60 | message.token.length(), code.as_u8(), high, low];
+                    answer.extend(message.token.bytes());
+                    if code == Code::CREATED {
+                        answer.extend([0x82, b'r', b'd', 0x01, b'1']);
+                    }
+                    socket.send_to(&answer, from).unwrap();
+                    if code == Code::CREATED {
+                        // GET /3303/0/5700 as text, Observe 0.
+                        let get = b"\x41\x01\x77\x77\x09\x60\x54\x33\x33\x30\x33\x01\x30\x045700\x60";
+                        socket.send_to(get, from).unwrap();
+                    }
+                }
+                (Code::CONTENT, _) => {
+                    if header.kind == Kind::Confirmable {
+                        socket.send_to(&[0x60, 0, high, low], from).unwrap();
+                    }
+                    if sender.send(String::from_utf8(message.payload.to_vec()).unwrap()).is_err() {
+                        return;
+                    }
+                }
+                _ => {}
+            }
+        }
+    });
+    receiver
+}
+
+const VALUE: Path = path!("/3303/0/5700");
+
+/// A sensor whose value is what a test says.
+struct Sensor(f64);
+
+impl Object for Sensor {
+    fn definition(&self) -> &'static ObjectDef {
+        &defs::TEMPERATURE
+    }
+
+    fn read(&self, at: At) -> Option<Value<'_>> {
+        (at.resource == 5700).then_some(Value::Float(self.0))
+    }
+}
+
+/// A device that its server observes.
+fn observed(config: Config<'static>) -> (Runner<'static>, mpsc::Receiver<String>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let uri = format!("coap://{}", socket.local_addr().unwrap());
+    let mut store = Store::in_memory();
+    leave_factory(&uri, &mut store).unwrap();
+    (Runner::new(config, store), observe(socket))
+}
+
+/// Takes turns until something is so.
+fn turn_until(runner: &mut Runner<'_>, sensor: &mut Sensor, mut is_so: impl FnMut(&mut Runner<'_>) -> bool) {
+    let mut device = Device::new("1");
+    let began = std::time::Instant::now();
+    while !is_so(runner) {
+        runner.turn(&mut [&mut device, sensor], Duration::from_millis(10));
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not come to that");
+    }
+}
+
+#[cfg(feature = "offline")]
+#[test]
+fn of_what_is_due_without_a_network_the_last_1024_notifications_are_kept() {
+    let (mut runner, told) = observed(Config::new("urn:dev:runner"));
+    let mut sensor = Sensor(0.0);
+    turn_until(&mut runner, &mut sensor, |_| told.try_recv().is_ok());
+    runner.set_offline(true);
+    let mut device = Device::new("1");
+    for number in 1..=1100 {
+        sensor.0 = f64::from(number);
+        runner.client().changed(VALUE);
+        runner.turn(&mut [&mut device, &mut sensor], Duration::ZERO);
+        assert!(runner.sent().is_empty());
+    }
+    runner.set_offline(false);
+    let mut values = Vec::new();
+    turn_until(&mut runner, &mut sensor, |_| {
+        values.extend(told.try_iter());
+        values.last().is_some_and(|last| last == "1100")
+    });
+    let kept: Vec<String> = (77..=1100).map(|number: u16| number.to_string()).collect();
+    assert_eq!(values, kept);
+}
+
+#[test]
+fn in_queue_mode_the_receiver_may_be_off_a_while_after_the_last_message() {
+    let config = Config { is_queue_mode: true, ..Config::new("urn:dev:runner") };
+    let (mut runner, told) = observed(config);
+    let mut sensor = Sensor(0.0);
+    let awake = Duration::from_secs(93);
+    assert_eq!(runner.sleeps_from(awake), None, "it has not begun");
+    turn_until(&mut runner, &mut sensor, |runner| !runner.sent().is_empty());
+    assert_eq!(runner.sleeps_from(awake), None, "the answer to Register is awaited");
+    turn_until(&mut runner, &mut sensor, |runner| told.try_recv().is_ok() && runner.client().is_quiet());
+    let first = runner.sleeps_from(awake).unwrap();
+    assert!(first > runner.now() && first.since(runner.now()) <= awake);
+    assert_eq!(first.since(runner.sleeps_from(Duration::from_secs(3)).unwrap()), Duration::from_secs(90));
+    // Time alone does not change it.
+    let then = runner.now();
+    turn_until(&mut runner, &mut sensor, |runner| runner.now() > then.after_millis(20));
+    assert_eq!(runner.sleeps_from(awake), Some(first));
+    // A message does: the server thinks that the device listens.
+    sensor.0 = 1.0;
+    runner.client().changed(VALUE);
+    turn_until(&mut runner, &mut sensor, |runner| told.try_recv().is_ok() && runner.client().is_quiet());
+    assert!(runner.sleeps_from(awake).unwrap() > first);
+    runner.client().update();
+    runner.turn(&mut [&mut Device::new("1"), &mut sensor], Duration::ZERO);
+    assert!(!runner.sent().is_empty());
+    assert_eq!(runner.sleeps_from(awake), None, "the answer to Update is awaited");
+}
+
+#[test]
+fn without_queue_mode_the_receiver_is_never_off() {
+    let (mut runner, told) = observed(Config::new("urn:dev:runner"));
+    turn_until(&mut runner, &mut Sensor(0.0), |runner| told.try_recv().is_ok() && runner.client().is_quiet());
+    assert_eq!(runner.sleeps_from(Duration::ZERO), None);
 }

@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::Served;
-use lwm2m_client::objects::Object;
+use lwm2m_client::objects::ready::Held;
+use lwm2m_client::objects::{self, Object, defs, path};
 use lwm2m_client::simulated::{Device, Temperature};
-use lwm2m_client::{Config, FactoryAccount, PresharedKey, Runner, Store, provision};
+use lwm2m_client::{AlternatePath, Config, FactoryAccount, PresharedKey, Runner, Store, provision};
 use lwm2m_server::credentials::Role;
 use lwm2m_server::store::{RedbStore, Sealer, Store as _};
 use serde_json::{Value, json};
@@ -32,6 +33,11 @@ struct Simulated {
 impl Simulated {
     /// A device with a bootstrap account.
     fn start(name: &'static str, addresses: &HashMap<String, String>) -> Self {
+        Self::start_with(Config { mtu: 1280, block_size: 1024, ..Config::new(name) }, addresses)
+    }
+
+    fn start_with(config: Config<'static>, addresses: &HashMap<String, String>) -> Self {
+        let name = config.endpoint;
         let uri = format!("coaps://{}", addresses.get("bootstrap-coaps").unwrap());
         let identity = format!("bs-{name}");
         let is_off = Arc::new(AtomicBool::new(false));
@@ -42,15 +48,19 @@ impl Simulated {
             let account = FactoryAccount::bootstrap(0, &uri, credential);
             let mut store = Store::in_memory();
             provision(&[account], &mut |action| store.apply(action)).unwrap();
-            let mut runner = Runner::new(Config { mtu: 1280, block_size: 1024, ..Config::new(name) }, store);
+            let mut runner = Runner::new(config, store);
             let (mut device, mut temperature) = (Device::new(name), Temperature::new());
+            let mut portfolio = Held::<1, 2, 16>::new(&defs::PORTFOLIO)
+                .with_instance(0)
+                .with(path!("/16/0/0/0"), objects::Value::String("device"))
+                .with(path!("/16/0/0/1"), objects::Value::String("model"));
             let mut second = 0;
             while !off.load(Ordering::Relaxed) {
                 second += 1;
                 if let Some(path) = temperature.sample(second, 0) {
                     runner.client().changed(path);
                 }
-                let mut objects: [&mut dyn Object; 2] = [&mut device, &mut temperature];
+                let mut objects: [&mut dyn Object; 3] = [&mut device, &mut temperature, &mut portfolio];
                 runner.turn(&mut objects, Duration::from_millis(100));
                 if cycle.swap(false, Ordering::Relaxed) {
                     runner.reboot();
@@ -170,6 +180,91 @@ fn objects_are_managed_over_http() {
         rows.contains("token:admin") && rows.contains("\"execute\"") && !rows.contains("kitchen"),
         "{rows}"
     );
+}
+
+#[test]
+fn an_instance_of_a_resource_is_managed_over_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    enrol(&served, "one");
+    let _device = Simulated::start("one", &served.addresses);
+    wait(&served, "/devices/one", "the registration", |answer| {
+        answer.pointer("/registered") == Some(&json!(true))
+    });
+    let place = "/devices/one/objects/16/0/0/1";
+    let value = || {
+        let (status, read) = served.call("GET", place, None).unwrap();
+        (status, read.pointer("/values/0/value").cloned())
+    };
+    assert_eq!(value(), (200, Some(json!("model"))));
+    assert_eq!(served.call("PUT", place, Some(&json!("other"))).unwrap().0, 204);
+    assert_eq!(value(), (200, Some(json!("other"))));
+    let attributes = json!({ "pmin": 1 });
+    assert_eq!(served.call("PUT", "/devices/one/attributes/16/0/0/1", Some(&attributes)).unwrap().0, 204);
+    let (_, found) = served.call("GET", "/devices/one/discover/16/0/0", None).unwrap();
+    assert_eq!(found.pointer("/links/2/target"), Some(&json!("/16/0/0/1")), "{found}");
+    assert_eq!(found.pointer("/links/2/attributes/pmin"), Some(&json!("1")), "{found}");
+
+    for lasting in [true, false] {
+        let wanted = json!({ "path": "/16/0/0/1", "lasting": lasting });
+        let (status, made) = served.call("POST", "/devices/one/observations", Some(&wanted)).unwrap();
+        assert!((200..300).contains(&status), "{made}");
+        let route = format!("/devices/one/observations?id={}", made["id"]);
+        let list = wait(&served, "/devices/one/observations", "the observation", |list| {
+            list.pointer("/observations/0/state") == Some(&json!("standing"))
+        });
+        assert_eq!(list.pointer("/observations/0/path"), Some(&json!("/16/0/0/1")), "{list}");
+        assert_eq!(served.call("DELETE", &route, None).unwrap().0, 204);
+        let (_, list) = served.call("GET", "/devices/one/observations", None).unwrap();
+        assert_eq!(list["observations"], json!([]));
+    }
+
+    assert_eq!(served.call("DELETE", place, None).unwrap().0, 204);
+    assert_eq!(value().0, 404);
+    let (_, rest) = served.call("GET", "/devices/one/objects/16/0/0", None).unwrap();
+    assert_eq!(rest["values"].as_array().map(Vec::len), Some(1), "{rest}");
+    let (status, answer) = served.call("DELETE", place, None).unwrap();
+    assert_eq!((status, answer.pointer("/device_code")), (404, Some(&json!("4.04"))), "{answer}");
+}
+
+#[test]
+fn objects_below_an_alternate_path_are_managed_by_their_own_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    enrol(&served, "below");
+    let config = Config { alternate_path: AlternatePath::parse("/lwm2m"), ..Config::new("below") };
+    let _device = Simulated::start_with(config, &served.addresses);
+    wait(&served, "/devices/below", "the registration", |answer| {
+        answer.pointer("/registered") == Some(&json!(true))
+    });
+    let call = |method: &str, route: &str, body: Option<&Value>| {
+        served.call(method, &format!("/devices/below{route}"), body).unwrap()
+    };
+    for format in ["tlv", "senml-cbor", "senml-json"] {
+        let (status, read) = call("GET", &format!("/objects/16/0?format={format}"), None);
+        assert_eq!((status, read.pointer("/values/1/path")), (200, Some(&json!("/16/0/0/1"))), "{read}");
+        assert_eq!(read.pointer("/values/1/value"), Some(&json!("model")), "{read}");
+    }
+    for path in ["/objects/16/0/0/1", "/objects/3303/0/5750"] {
+        assert_eq!(call("PUT", path, Some(&json!("other"))).0, 204, "{path}");
+        assert_eq!(call("GET", path, None).1.pointer("/values/0/value"), Some(&json!("other")), "{path}");
+    }
+    assert_eq!(call("POST", "/objects/3303/0/5605", None).0, 200);
+    let (status, found) = call("GET", "/discover/3303/0/5700", None);
+    assert_eq!((status, found.pointer("/links/0/target")), (200, Some(&json!("/3303/0/5700"))));
+    let several = json!({ "values": { "/3/0/14": "+07:00", "/16/0/0/1": "third" } });
+    assert_eq!(call("PUT", "/composite", Some(&several)).0, 204);
+    let (status, read) = call("GET", "/composite?paths=/3/0/14,/16/0/0/1", None);
+    let values = [read.pointer("/values/0"), read.pointer("/values/1")].map(|value| value.unwrap().clone());
+    assert_eq!(status, 200);
+    assert_eq!(values[0]["path"], json!("/3/0/14"), "{read}");
+    assert_eq!(values[1], json!({ "path": "/16/0/0/1", "type": "string", "value": "third" }), "{read}");
+    let mut events = served.client.stream("/events", Duration::from_secs(20)).map_while(Result::ok);
+    let observe = json!({ "path": "/3303/0/5700", "format": "senml-cbor" });
+    let (status, observed) = call("POST", "/observations", Some(&observe));
+    assert!((200..300).contains(&status), "{observed}");
+    let notified = "\"values\":[{\"path\":\"/3303/0/5700\"";
+    assert!(events.any(|line| line.contains(notified)));
 }
 
 #[test]

@@ -566,6 +566,39 @@ fn a_format_that_is_not_supported_is_refused_with_4_15() {
 }
 
 #[test]
+fn a_device_may_leave_out_the_name_that_it_has_proven() {
+    // LwM2M Core 1.1.1 §6.1.7.1
+    let mut world = World::new(false);
+    world.enrol("a", Role::Management);
+    let identity = world.enrol("a", Role::Bootstrap);
+    let mut device = Device::secure(&mut world, Listener::BootstrapCoaps, 40_000, &identity, &KEY);
+    for request in ["bs", "bs?pct=11542"] {
+        world.told();
+        let answer = device.request(&mut world, Code::POST, request, b"").unwrap();
+        assert_eq!(answer.code, Code::CHANGED, "{request}");
+        let steps = run(&mut world, &mut device, usize::MAX, None);
+        assert_eq!(steps.last().map(String::as_str), Some("0.02 /bs"), "{request}");
+        assert!(world.told().contains(&"bootstrap finished a".to_owned()), "{request}");
+    }
+    // An empty name is none that is left out.
+    let answer = device.request(&mut world, Code::POST, "bs?ep=", b"").unwrap();
+    assert_eq!(answer.code, Code::BAD_REQUEST);
+}
+
+#[test]
+fn without_security_a_device_that_leaves_out_its_name_is_refused() {
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::BootstrapCoap, 40_000);
+    for request in ["bs", "bs?pct=11542"] {
+        let answer = device.request(&mut world, Code::POST, request, b"").unwrap();
+        assert_eq!(answer.code, Code::BAD_REQUEST, "{request}");
+    }
+    world.pass(Duration::from_secs(600));
+    assert_eq!(world.endpoint.associations(), 0);
+    assert!(!world.told().iter().any(|told| told.starts_with("bootstrap started")));
+}
+
+#[test]
 fn a_rotation_triggers_the_device_and_its_refusal_is_kept() {
     let mut world = World::new(false);
     let identity = world.enrol("a", Role::Management);

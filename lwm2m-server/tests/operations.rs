@@ -171,6 +171,58 @@ fn execute_create_delete_discover_and_attributes_are_what_the_specification_says
 }
 
 #[test]
+fn every_operation_that_goes_below_a_resource_names_its_instance() {
+    let place = "/16/0/0/1";
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let mut ask = |operation, code, options: &[(OptionNumber, &[u8])], payload: &[u8]| {
+        let id = world.request("a", operation).unwrap();
+        let asked = device.asked(&mut world);
+        device.answer(&mut world, &asked, code, options, payload);
+        assert_eq!(asked.uri(), place);
+        (asked, world.outcome(id))
+    };
+    let text = |text: &str| vec![(path(place), Value::String(text.to_owned()))];
+    let (asked, outcome) = ask(read(place), Code::CONTENT, &[TEXT], b"x");
+    assert_eq!(asked.code, Code::GET);
+    assert_eq!(outcome, Ok(Answer::Content(Content { format: 0, items: text("x") })));
+    // An instance of a resource in TLV, as a device of 1.0 has it.
+    let (_, outcome) = ask(read(place), Code::CONTENT, &[TLV], b"\x41\x01x");
+    assert_eq!(outcome, Ok(Answer::Content(Content { format: 11_542, items: text("x") })));
+
+    let (mode, values) = (WriteMode::Replace, text("y"));
+    let write = Operation::Write { path: path(place), mode, values, format: Some(0) };
+    let (asked, outcome) = ask(write, Code::CHANGED, &[], b"");
+    assert_eq!((asked.code, asked.payload.as_slice(), outcome), (Code::PUT, &b"y"[..], Ok(Answer::Done)));
+
+    let attributes = Operation::WriteAttributes { path: path(place), attributes: "pmin=5".to_owned() };
+    let (asked, outcome) = ask(attributes, Code::CHANGED, &[], b"");
+    assert_eq!((asked.path(OptionNumber::URI_QUERY).as_str(), outcome), ("/pmin=5", Ok(Answer::Done)));
+
+    let observed = [(OptionNumber::OBSERVE, &[5][..]), TEXT];
+    let (asked, outcome) = ask(observe(place), Code::CONTENT, &observed, b"y");
+    assert_eq!(asked.option(OptionNumber::OBSERVE), Some(&[][..]));
+    let Ok(Answer::Observing(observation, content)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(content.items, text("y"));
+    let token = asked.token;
+    let (asked, outcome) = ask(Operation::Cancel { observation }, Code::CONTENT, &[TEXT], b"y");
+    assert_eq!((asked.option(OptionNumber::OBSERVE), asked.token), (Some(&[1][..]), token));
+    assert_eq!(outcome, Ok(Answer::Done));
+
+    let (asked, outcome) = ask(Operation::Delete { path: path(place) }, Code::DELETED, &[], b"");
+    assert_eq!((asked.code, outcome), (Code::DELETE, Ok(Answer::Done)));
+}
+
+#[test]
+fn an_instance_of_a_resource_is_notified_by_its_path() {
+    let mut world = World::new(false);
+    let mut device = device(&mut world);
+    let token = observed(&mut world, &mut device, "/3/0/7/1");
+    device.notify(&mut world, Kind::NonConfirmable, token, 7, &[TEXT], b"3700");
+    assert_eq!(world.told(), ["notification a /3/0/7/1: [(/3/0/7/1, Integer(3700))]"]);
+}
+
+#[test]
 fn what_is_no_operation_is_refused_here() {
     let mut world = World::new(false);
     device(&mut world);

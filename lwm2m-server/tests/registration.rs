@@ -85,6 +85,42 @@ fn registers_that_are_wrong_are_refused_with_the_code_of_the_specification() {
 }
 
 #[test]
+fn updates_and_de_registers_that_are_wrong_are_refused_and_change_nothing() {
+    // LwM2M Core 1.2.1 §6.2.2, §6.2.3
+    let mut world = World::new(true);
+    let mut device = Device::plain(Listener::Coap, 40_000);
+    let location = device.register(&mut world, "ep=a&lt=60&lwm2m=1.1&b=U", LINKS);
+    world.told();
+    for (query, links) in [
+        ("lt=x", ""),
+        ("lt=", ""),
+        ("lt=-1", ""),
+        ("lt=4294967296", ""),
+        ("lt=30&lt=40", ""),
+        ("b=Z", ""),
+        ("lt=30", "no links"),
+        ("lt=30", "</1/0>,</3/0"),
+    ] {
+        let update = format!("{location}?{query}");
+        let answer = device.request(&mut world, Code::POST, &update, links.as_bytes()).unwrap();
+        assert_eq!(answer.code, Code::BAD_REQUEST, "{query} {links}");
+    }
+    let seen = world.endpoint.device("a").unwrap();
+    assert_eq!((seen.lifetime, &*seen.objects), (60, LINKS));
+    for elsewhere in ["rd/zzzz", "rd/..", &format!("{location}x")] {
+        for code in [Code::POST, Code::DELETE] {
+            let answer = device.request(&mut world, code, elsewhere, b"").unwrap();
+            assert_eq!(answer.code, Code::NOT_FOUND, "{elsewhere}");
+        }
+    }
+    assert!(world.told().is_empty());
+    assert_eq!(device.request(&mut world, Code::DELETE, &location, b"").unwrap().code, Code::DELETED);
+    for code in [Code::POST, Code::DELETE] {
+        assert_eq!(device.request(&mut world, code, &location, b"").unwrap().code, Code::NOT_FOUND);
+    }
+}
+
+#[test]
 fn without_security_nobody_comes_in_unless_it_is_opened() {
     let mut world = World::new(false);
     let mut device = Device::plain(Listener::Coap, 40_000);

@@ -43,14 +43,19 @@ pub(crate) fn distance(one: f64, other: f64, step: f64, doublings: u16) -> Optio
 /// The integer that a number is; nothing for what has a fraction, and from 2^53 on.
 #[cfg(feature = "json")]
 pub(crate) fn to_integer(value: f64) -> Option<i64> {
+    let integer = truncate(value)?;
+    let is_whole = from_integer(integer).to_bits() & !SIGN == value.to_bits() & !SIGN;
+    is_whole.then_some(integer)
+}
+
+/// The integer that a number is without its fraction; nothing from 2^53 on.
+pub(crate) fn truncate(value: f64) -> Option<i64> {
     let magnitude = value.to_bits() & !SIGN;
     let mantissa = magnitude & FRACTION | 1 << 52;
     let integer = match 1075_u64.checked_sub(magnitude >> 52)? {
-        fraction @ ..=52 => (mantissa.trailing_zeros() >= fraction as u32).then_some(mantissa >> fraction)?,
-        _ if magnitude == 0 => 0,
-        _ => return None,
+        fraction @ ..=52 => (mantissa >> fraction).cast_signed(),
+        _ => 0,
     };
-    let integer = integer.cast_signed();
     Some(if value.is_sign_negative() { integer.wrapping_neg() } else { integer })
 }
 

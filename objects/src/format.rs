@@ -4,6 +4,7 @@
 //! and allocates nothing, whatever lengths the payload claims.
 
 mod cbor;
+mod date;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "json")]

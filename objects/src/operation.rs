@@ -195,7 +195,12 @@ impl Operation<'_> {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Paths<'a> {
     /// A list.
-    List(&'a [Path]),
+    List {
+        /// What stands before the names in the answer: the alternate path of the client, as in [`Target`].
+        prefix: Option<&'a str>,
+        /// The paths.
+        paths: &'a [Path],
+    },
     /// A payload of SenML or SenML-ETCH.
     Payload {
         /// What stands before the paths: the alternate path of the client, as in [`Target`].
@@ -213,7 +218,7 @@ impl<'a> Paths<'a> {
     /// or names nothing.
     pub fn try_for_each(&self, each: &mut dyn FnMut(Path) -> Result<(), Error>) -> Result<(), Error> {
         match *self {
-            Self::List(paths) => paths.iter().try_for_each(|path| each(*path)),
+            Self::List { paths, .. } => paths.iter().try_for_each(|path| each(*path)),
             Self::Payload { prefix, content } => {
                 let mut items = Items::names(prefix, content)?;
                 let mut has_some = false;
@@ -226,10 +231,17 @@ impl<'a> Paths<'a> {
         }
     }
 
+    /// What stands before the paths.
+    pub const fn prefix(&self) -> Option<&'a str> {
+        match *self {
+            Self::List { prefix, .. } | Self::Payload { prefix, .. } => prefix,
+        }
+    }
+
     /// The payload that lists them, if there is one.
     pub const fn content(&self) -> Option<Content<'a>> {
         match *self {
-            Self::List(_) => None,
+            Self::List { .. } => None,
             Self::Payload { content, .. } => Some(content),
         }
     }

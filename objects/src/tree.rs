@@ -62,8 +62,6 @@ pub struct Context<'a> {
     pub attributes: &'a dyn Fn(Path) -> Attributes,
     /// The enabler version that the client speaks.
     pub version: Version,
-    /// The alternate path of the client, such as `/lwm2m`, or empty.
-    pub alternate: &'a str,
     /// The format of an answer when none is asked for.
     pub format: Format,
 }
@@ -75,7 +73,6 @@ impl Default for Context<'_> {
             access: &Unrestricted,
             attributes: &|_| Attributes::default(),
             version: Version::new(1, 1),
-            alternate: "",
             format: Format::SENML_CBOR,
         }
     }
@@ -221,6 +218,11 @@ impl<'t, 'c, 'o> Tree<'t, 'c, 'o> {
             None => self.core.get_mut(index).map(|object| &mut **object as &mut dyn Object),
             Some(index) => self.objects.get_mut(index).map(|object| &mut **object as &mut dyn Object),
         }
+    }
+
+    /// Tells whether there is an object instance.
+    pub fn has_instance(&self, object: u16, instance: u16) -> bool {
+        self.object(object).is_some_and(|object| has_instance(object, instance))
     }
 
     /// Iterates over the objects.

@@ -1,4 +1,5 @@
-//! The SenML CBOR examples of LwM2M Core 1.2 and the ETS, and what a pack must not be.
+//! The SenML CBOR examples of LwM2M Core 1.2 and the ETS, and what a pack must not be. The eight examples of LwM2M CBOR (content format
+//! 11544) are left out: that format is of LwM2M 1.2, and no encoder or decoder of it is here.
 #![expect(clippy::unwrap_used, reason = "test")]
 
 mod examples;

@@ -9,6 +9,8 @@
 )]
 
 mod alerts;
+#[cfg(feature = "alternate-path")]
+mod alternate_path;
 mod attack_corpus;
 mod bootstrap;
 mod bytes;

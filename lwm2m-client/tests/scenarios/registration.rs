@@ -2,7 +2,7 @@
 
 use lwm2m_client::objects::{Format, Operation, Path};
 use lwm2m_client::{Notice, Reason, Server, ShortServerId};
-use lwm2m_coap::Code;
+use lwm2m_coap::{Code, OptionNumber};
 
 use crate::world::{
     Note, OLD, Script, World, account, account_with, bootstrap_account, server_instance, target,
@@ -68,6 +68,39 @@ fn the_update_trigger_sends_an_update() {
     world.run(1);
     let update = world.server(PORT).requests.last().unwrap().clone();
     assert_eq!((update.path.as_str(), update.query.len()), ("/rd/r1", 0));
+}
+
+#[test]
+fn the_update_trigger_takes_the_binding_as_an_argument_or_a_query() {
+    // LwM2M Core 1.1.1 appendix E.2: the examples have both.
+    for (payload, query, code) in [
+        ("0='U'", None, Code::CHANGED),
+        ("7,0='U'", None, Code::CHANGED),
+        ("0", None, Code::CHANGED),
+        ("", Some("0=U"), Code::CHANGED),
+        ("", Some("0='U'"), Code::CHANGED),
+        // This device has no other.
+        ("0='T'", None, Code::BAD_REQUEST),
+        ("0=U", None, Code::BAD_REQUEST),
+    ] {
+        let mut world = plain();
+        world.run(1);
+        let response = world.ask_with(PORT, |writer| {
+            writer.set_code(Code::POST);
+            writer.split(OptionNumber::URI_PATH, "1/1/8", '/').unwrap();
+            if let Some(query) = query {
+                writer.option(OptionNumber::URI_QUERY, query.as_bytes()).unwrap();
+            } else {
+                // Text is format 0, an option without bytes; it stands before any query.
+                writer.option(OptionNumber::CONTENT_FORMAT, b"").unwrap();
+            }
+            writer.payload(payload.as_bytes()).unwrap();
+        });
+        world.run(1);
+        assert_eq!(response.code, code, "{payload} {query:?}");
+        let updates = usize::from(code == Code::CHANGED);
+        assert_eq!(world.count(PORT, "/rd/r1"), updates, "{payload} {query:?}");
+    }
 }
 
 #[test]

@@ -142,6 +142,175 @@ fn attributes_are_inherited_and_the_nearest_counts() {
     assert_eq!(values(&mut world).len(), 3);
 }
 
+/// What was notified so far, and how many seconds after a time.
+fn told(world: &mut World, since: u64) -> Vec<(u64, String)> {
+    let notifications = world.server(DM).notifications.iter();
+    notifications.map(|it| ((it.at.as_millis() - since) / 1000, it.text().to_owned())).collect()
+}
+
+#[test]
+fn the_default_minimum_period_of_the_account_holds_changes_back() {
+    let mut world = world();
+    // Default Minimum Period.
+    assert_eq!(world.write_text(DM, "/1/1/2", "10"), Code::CHANGED);
+    world.observe(DM, VALUE);
+    let start = world.now.as_millis();
+    set(&mut world, 21.0);
+    set(&mut world, 22.0);
+    world.run(20);
+    assert_eq!(told(&mut world, start), [(10, "22".to_owned())]);
+    // What is said of the place counts before it, and what is said of a place above.
+    for path in [VALUE, "/3303"] {
+        assert_eq!(world.attributes(DM, path, &["pmin=0"]), Code::CHANGED);
+        world.server(DM).notifications.clear();
+        let start = world.now.as_millis();
+        set(&mut world, 23.0);
+        set(&mut world, 24.0);
+        assert_eq!(told(&mut world, start), [(0, "23".to_owned()), (1, "24".to_owned())], "{path}");
+        assert_eq!(world.attributes(DM, path, &["pmin"]), Code::CHANGED);
+        world.run(20);
+    }
+    // Without it a change goes out at once.
+    assert_eq!(world.write_text(DM, "/1/1/2", "0"), Code::CHANGED);
+    world.server(DM).notifications.clear();
+    let start = world.now.as_millis();
+    set(&mut world, 25.0);
+    set(&mut world, 26.0);
+    assert_eq!(told(&mut world, start).len(), 2);
+}
+
+#[test]
+fn between_two_evaluations_nothing_is_seen() {
+    // LwM2M Core 1.1.1 §5.1.2: epmin is the least time between them.
+    let mut world = world();
+    assert_eq!(world.attributes(DM, VALUE, &["gt=25", "epmin=5"]), Code::CHANGED);
+    world.observe(DM, VALUE);
+    let start = world.now.as_millis();
+    set(&mut world, 30.0);
+    set(&mut world, 20.0);
+    world.run(10);
+    assert_eq!(told(&mut world, start), [], "the peak was over when the value was looked at");
+    let start = world.now.as_millis();
+    set(&mut world, 21.0);
+    set(&mut world, 31.0);
+    world.run(10);
+    assert_eq!(told(&mut world, start), [(5, "31".to_owned())]);
+}
+
+#[test]
+fn a_value_is_looked_at_without_being_told_of_a_change() {
+    // LwM2M Core 1.1.1 §5.1.2: epmax is the greatest time between evaluations.
+    let mut world = world();
+    assert_eq!(world.attributes(DM, VALUE, &["gt=25", "epmax=20"]), Code::CHANGED);
+    world.observe(DM, VALUE);
+    let start = world.now.as_millis();
+    world.run(25);
+    world.objects.temperature.celsius = 30.0;
+    world.run(30);
+    assert_eq!(told(&mut world, start), [(40, "30".to_owned())]);
+}
+
+const NUMBER: &str = "/42800/0/2/5";
+
+/// A device with numbers in `/42800/0/2`.
+fn numbered() -> World {
+    let mut world = world();
+    let numbers = [(0, 1), (5, 1)].into();
+    world.objects.notes.list.insert(0, crate::world::Note { numbers, ..Default::default() });
+    world
+}
+
+#[test]
+fn an_instance_of_a_resource_is_observed_and_no_other() {
+    let mut world = numbered();
+    let change = |world: &mut World, id, number| {
+        world.objects.notes.list.get_mut(&0).unwrap().numbers.insert(id, number);
+        world.client.changed(Path::resource_instance(42_800, 0, 2, id));
+        world.run(1);
+    };
+    assert_eq!(world.observe(DM, NUMBER).text(), "1");
+    change(&mut world, 0, 7);
+    change(&mut world, 5, 2);
+    assert_eq!(values(&mut world), ["2"]);
+    // Its thresholds are those of the resource, unless it has its own.
+    assert_eq!(world.attributes(DM, "/42800/0/2", &["gt=10"]), Code::CHANGED);
+    change(&mut world, 5, 3);
+    change(&mut world, 5, 11);
+    assert_eq!(values(&mut world), ["2", "11"]);
+    assert_eq!(world.attributes(DM, NUMBER, &["gt=20"]), Code::CHANGED);
+    change(&mut world, 5, 9);
+    change(&mut world, 5, 12);
+    change(&mut world, 5, 21);
+    assert_eq!(values(&mut world), ["2", "11", "21"]);
+    let cancel = Operation::CancelObservation { target: target(NUMBER), accept: Some(Format::TEXT) };
+    assert_eq!(world.ask(DM, &cancel).text(), "21");
+    change(&mut world, 5, 30);
+    assert_eq!(values(&mut world).len(), 3);
+}
+
+#[test]
+fn each_level_counts_before_those_above() {
+    let mut world = numbered();
+    let levels = ["/42800", "/42800/0", "/42800/0/2", NUMBER];
+    for (path, period) in levels.iter().zip(["pmax=40", "pmax=30", "pmax=20", "pmax=10"]) {
+        assert_eq!(world.attributes(DM, path, &[period]), Code::CHANGED, "{path}");
+    }
+    world.observe(DM, NUMBER);
+    for (path, period) in levels.iter().rev().zip([10, 20, 30, 40]) {
+        // From one repetition to the next.
+        let before = values(&mut world).len();
+        assert!(world.run_until(100, |world| world.notifications(DM) > before));
+        let start = world.now.as_millis();
+        assert!(world.run_until(100, |world| world.notifications(DM) > before + 1));
+        assert_eq!((world.now.as_millis() - start) / 1000, period, "{path}");
+        assert_eq!(world.attributes(DM, path, &["pmax"]), Code::CHANGED);
+    }
+    let before = values(&mut world).len();
+    world.run(1000);
+    assert_eq!(values(&mut world).len(), before);
+}
+
+/// What Discover tells of a place and of what is below it.
+fn discovered(world: &mut World, path: &str) -> String {
+    world.ask(DM, &Operation::Discover { target: target(path), depth: Some(3) }).text().to_owned()
+}
+
+#[test]
+fn attributes_go_with_the_instance_that_has_them() {
+    let mut world = numbered();
+    for (path, attribute) in
+        [("/42800", "pmin=1"), ("/42800/0", "pmin=2"), ("/42800/0/2", "pmin=3"), (NUMBER, "gt=4")]
+    {
+        assert_eq!(world.attributes(DM, path, &[attribute]), Code::CHANGED, "{path}");
+    }
+    world.observe(DM, NUMBER);
+    assert_eq!(world.ask(DM, &Operation::Delete { target: target(NUMBER) }).code, Code::DELETED);
+    world.objects.notes.list.get_mut(&0).unwrap().numbers.insert(5, 1);
+    assert!(!discovered(&mut world, "/42800").contains("gt"));
+    assert_eq!(world.ask(DM, &Operation::Delete { target: target("/42800/0") }).code, Code::DELETED);
+    world.objects.notes.list.insert(0, crate::world::Note { numbers: [(5, 1)].into(), ..Default::default() });
+    // The object has its own; it was not deleted.
+    let links = discovered(&mut world, "/42800");
+    assert!(links.starts_with("</42800>;pmin=1,</42800/0>,"), "{links}");
+    assert_eq!(links.matches("pmin").count(), 1, "{links}");
+}
+
+#[test]
+fn attributes_outlive_a_registration_but_no_restart() {
+    let mut world = world();
+    assert_eq!(world.attributes(DM, VALUE, &["pmin=5", "gt=25"]), Code::CHANGED);
+    world.server(DM).update_code = Code::NOT_FOUND;
+    world.client.update();
+    assert!(world.run_until(5, |world| world.count_of(DM) == 2));
+    assert_eq!(discovered(&mut world, VALUE), "</3303/0/5700>;pmin=5;gt=25");
+    // What was observed did not.
+    set(&mut world, 30.0);
+    assert!(values(&mut world).is_empty());
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.count_of(DM) == 3));
+    assert_eq!(discovered(&mut world, VALUE), "</3303/0/5700>");
+}
+
 #[test]
 fn contradicting_attributes_are_refused() {
     let mut world = world();

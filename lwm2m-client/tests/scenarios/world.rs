@@ -616,6 +616,7 @@ impl Object for Notes {
             Change::Set { resource: 2, resource_instance, value: Value::Integer(number) } => {
                 note.numbers.insert(resource_instance, number);
             }
+            Change::Remove { resource: 2, resource_instance } => _ = note.numbers.remove(&resource_instance),
             Change::Reset { resource: 1 } => note.attachment.clear(),
             Change::Reset { resource: 2 } => note.numbers.clear(),
             Change::Reset { .. } => {}
@@ -1216,6 +1217,11 @@ impl World {
     pub fn count_of(&self, port: u16) -> usize {
         let server = self.servers.iter().find(|server| server.port == port).unwrap();
         server.requests.iter().filter(|request| request.path == "/rd").count()
+    }
+
+    pub fn notifications(&self, port: u16) -> usize {
+        let server = self.servers.iter().find(|server| server.port == port).unwrap();
+        server.notifications.len()
     }
 
     pub fn count(&mut self, port: u16, path: &str) -> usize {

@@ -5,10 +5,11 @@
 use lwm2m_coap::Sink;
 
 use super::cbor::{Item, Reader, emit_float, emit_head, emit_integer, emit_text};
+use super::date;
 use super::senml_cbor::emit_counted;
 use super::text::single;
 use super::{Leaf, Raw, Source, emit_object_link};
-use crate::{Error, Path, Value};
+use crate::{Error, Path, Value, float};
 
 const BYTES: u8 = 2;
 
@@ -47,12 +48,7 @@ pub(super) fn emit(value: Value<'_>, sink: &mut dyn Sink) -> Result<(), lwm2m_co
 pub(super) fn decode(payload: &[u8]) -> Option<Raw<'_>> {
     let mut reader = Reader(payload);
     let value = match reader.next()? {
-        // RFC 8949 §3.4.2: seconds since the epoch.
-        Item::Tag(1) => match integer(reader.next()?)? {
-            Value::Unsigned(value) => Value::Time(i64::try_from(value).ok()?),
-            Value::Integer(value) => Value::Time(value),
-            _ => return None,
-        },
+        Item::Tag(tag) => Value::Time(time(tag, &mut reader)?),
         Item::Text(text) => Value::String(text),
         Item::Bytes(bytes) => Value::Opaque(bytes),
         Item::Boolean(value) => Value::Boolean(value),
@@ -60,6 +56,18 @@ pub(super) fn decode(payload: &[u8]) -> Option<Raw<'_>> {
         item => integer(item)?,
     };
     reader.0.is_empty().then_some(Raw::Value(value))
+}
+
+/// Reads what is behind a tag as a time: a date (RFC 8949 §3.4.1) or seconds since 1970 (§3.4.2), without a fraction, which LwM2M has
+/// no place for.
+pub(super) fn time(tag: u64, reader: &mut Reader<'_>) -> Option<i64> {
+    match (tag, reader.next()?) {
+        (0, Item::Text(text)) => date::seconds(text),
+        (1, Item::Float(value)) => float::truncate(value),
+        (1, Item::Unsigned(value)) => i64::try_from(value).ok(),
+        (1, Item::Negative(value)) => i64::try_from(value).ok().map(|value| !value),
+        _ => None,
+    }
 }
 
 fn integer(item: Item<'_>) -> Option<Value<'static>> {

@@ -196,6 +196,9 @@ impl<'a> Decoder<'a> {
                 }
                 (cbor::Item::Unsigned(2), cbor::Item::Float(value)) => Value::Float(value),
                 (cbor::Item::Unsigned(2), cbor::Item::Tag(4)) => Value::Float(self.decimal_fraction()?),
+                (cbor::Item::Unsigned(2), cbor::Item::Tag(tag)) => {
+                    Value::Time(plain_cbor::time(tag, &mut self.cbor)?)
+                }
                 (cbor::Item::Unsigned(3), cbor::Item::Text(text)) => Value::String(text),
                 (cbor::Item::Unsigned(4), cbor::Item::Boolean(value)) => Value::Boolean(value),
                 (cbor::Item::Unsigned(8), cbor::Item::Bytes(bytes)) => Value::Opaque(bytes),

@@ -36,11 +36,7 @@ impl Tree<'_, '_, '_> {
         if is_empty && self.is_denied(paths, context)? {
             return Err(Error::Unauthorized);
         }
-        let prefix = match *paths {
-            Paths::Payload { prefix, .. } => prefix,
-            Paths::List(_) => None,
-        };
-        encode(format, &Target { prefix, path: Path::ROOT }, &selected, body)?;
+        encode(format, &Target { prefix: paths.prefix(), path: Path::ROOT }, &selected, body)?;
         Ok(Outcome::Content(format))
     }
 
@@ -57,7 +53,7 @@ impl Tree<'_, '_, '_> {
         body: &mut dyn Sink,
     ) -> Result<(), Error> {
         let readable = Readable { tree: self, access: context.access, dated_until: until };
-        let target = Target { prefix: None, path: Path::ROOT };
+        let target = Target { prefix: paths.prefix(), path: Path::ROOT };
         encode(Format::SENML_CBOR, &target, &Selected { readable, paths }, body)
     }
 

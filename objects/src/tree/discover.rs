@@ -27,13 +27,7 @@ impl Tree<'_, '_, '_> {
         }
         // LwM2M Core 1.2.1 §6.3.2: two levels below an object, else one.
         let depth = depth.unwrap_or(if path.level() == Level::Object { 2 } else { 1 });
-        let mut listing = Listing {
-            alternate: context.alternate,
-            object: place.object,
-            context,
-            sink: body,
-            is_first: true,
-        };
+        let mut listing = Listing { object: place.object, context, sink: body, is_first: true };
         match (path.instance_id(), place.resource) {
             (Some(instance), Some(resource)) => listing.resource(instance, resource, depth)?,
             (Some(instance), None) => listing.instance(instance, depth)?,
@@ -172,9 +166,9 @@ fn object_link(
     }
 }
 
-/// A Discover that is being answered.
+/// A Discover that is being answered. Its links have no alternate path before them: nothing says that they have, those of devices
+/// behind a gateway have no prefix either, and Leshan's server refuses a list in which they have one.
 struct Listing<'a> {
-    alternate: &'a str,
     object: &'a dyn Object,
     context: &'a Context<'a>,
     sink: &'a mut dyn Sink,
@@ -219,9 +213,9 @@ impl Listing<'_> {
         }
         let mut links = LinkWriter::new(&mut *self.sink);
         if path.level() == Level::Object {
-            object_link(self.object.definition(), self.context.version, self.alternate, &mut links)?;
+            object_link(self.object.definition(), self.context.version, "", &mut links)?;
         } else {
-            links.path(self.alternate, path.ids())?;
+            links.path("", path.ids())?;
         }
         if let Some(dim) = dim {
             links.integer("dim", u32::try_from(dim).unwrap_or(u32::MAX))?;

@@ -33,6 +33,10 @@ fn security() -> Store {
     Store::new(&defs::SECURITY).with(0, &[(0, Value::String("coaps://a")), (5, Value::Opaque(b"key"))])
 }
 
+fn list(paths: &[Path]) -> Paths<'_> {
+    Paths::List { prefix: None, paths }
+}
+
 fn read_with(
     objects: &mut [&mut dyn Object],
     paths: &Paths<'_>,
@@ -158,16 +162,15 @@ fn what_is_there_is_read_and_what_is_not_is_left_out() {
     ];
     let expected = b"\x84\xa3\x21\x61/\x00\x6b42769/0/3/0\x02\x0a\xa2\x00\x6b42769/0/3/5\x02\x18\x32\
         \xa2\x00\x651/0/0\x02\x01\xa2\x00\x651/0/1\x02\x1a\x00\x01\x51\x80";
-    let answer = read_with(&mut objects, &Paths::List(&paths), None, &context).unwrap();
+    let answer = read_with(&mut objects, &list(&paths), None, &context).unwrap();
     assert_eq!(answer, (Format::SENML_CBOR, expected.to_vec()));
     // The root is everything but what holds credentials.
-    let (_, all) = read_with(&mut objects, &Paths::List(&[Path::ROOT]), None, &context).unwrap();
-    let (_, both) =
-        read_with(&mut objects, &Paths::List(&[path!("/1"), path!("/42769")]), None, &context).unwrap();
+    let (_, all) = read_with(&mut objects, &list(&[Path::ROOT]), None, &context).unwrap();
+    let (_, both) = read_with(&mut objects, &list(&[path!("/1"), path!("/42769")]), None, &context).unwrap();
     assert_eq!(all, both);
     assert!(!all.windows(3).any(|window| window == b"key"));
     // Nothing is there: an empty pack.
-    let nothing = read_with(&mut objects, &Paths::List(&[path!("/42769/1")]), None, &context).unwrap();
+    let nothing = read_with(&mut objects, &list(&[path!("/42769/1")]), None, &context).unwrap();
     assert_eq!(nothing.1, b"\x80");
 }
 
@@ -175,7 +178,7 @@ fn what_is_there_is_read_and_what_is_not_is_left_out() {
 fn only_packs_hold_what_lies_apart() {
     let mut thing = thing();
     let paths = [path!("/42769/0/0")];
-    let paths = Paths::List(&paths);
+    let paths = list(&paths);
     for accept in
         [Format::TLV, Format::TEXT, Format::CBOR, Format::LINK, Format::JSON, Format::SENML_ETCH_CBOR]
     {
@@ -202,7 +205,11 @@ fn names_stand_behind_the_alternate_path() {
     let content = Content { format: Format::SENML_ETCH_CBOR, payload: &payload };
     let paths = Paths::Payload { prefix: Some("lwm2m"), content };
     let (_, body) = read_with(&mut [&mut thing], &paths, None, &Context::default()).unwrap();
-    assert_eq!(body, b"\x81\xa3\x21\x67/lwm2m/\x00\x6942769/0/2\x02\x07");
+    let named = b"\x81\xa3\x21\x67/lwm2m/\x00\x6942769/0/2\x02\x07";
+    assert_eq!(body, named);
+    // So do those of a list.
+    let paths = Paths::List { prefix: Some("lwm2m"), paths: &[path!("/42769/0/2")] };
+    assert_eq!(read_with(&mut [&mut thing], &paths, None, &Context::default()).unwrap().1, named);
 }
 
 #[test]
@@ -210,8 +217,7 @@ fn what_a_server_may_not_read_is_left_out_and_nothing_else_is_unauthorized() {
     let (mut thing, mut security) = (thing(), security());
     let rights = Rights(vec![(42769, 0, 1)]);
     let context = Context { access: &rights, ..Context::default() };
-    let mut read =
-        |paths: &[Path]| read_with(&mut [&mut security, &mut thing], &Paths::List(paths), None, &context);
+    let mut read = |paths: &[Path]| read_with(&mut [&mut security, &mut thing], &list(paths), None, &context);
     let (_, body) = read(&[path!("/42769/4/0"), path!("/42769/0/0"), path!("/0")]).unwrap();
     assert_eq!(body, b"\x81\xa3\x21\x61/\x00\x6942769/0/0\x02\x01");
     assert_eq!(read(&[path!("/42769/4")]), Err(Error::Unauthorized));

@@ -341,6 +341,34 @@ fn an_instance_is_created_with_the_identifier_given_or_the_least_free() {
 }
 
 #[test]
+fn a_create_that_cannot_be_is_refused_and_creates_nothing() {
+    let mut device = Store::new(&defs::DEVICE).with(0, &[(16, Value::String("U"))]);
+    let tlv = Format::TLV;
+    for (path, format, error) in [
+        (path!("/9999"), tlv, Error::NotFound),
+        (path!("/42770"), Format::SENML_CBOR, Error::NotFound),
+        (path!("/0"), tlv, Error::Unauthorized),
+        (path!("/3"), tlv, Error::MethodNotAllowed),
+        (path!("/42769/9"), tlv, Error::MethodNotAllowed),
+        // Formats that have no place for several values, or are of other operations.
+        (path!("/42769"), Format::TEXT, Error::UnsupportedFormat),
+        (path!("/42769"), Format::OPAQUE, Error::UnsupportedFormat),
+        (path!("/42769"), Format::CBOR, Error::UnsupportedFormat),
+        (path!("/42769"), Format::LINK, Error::UnsupportedFormat),
+        (path!("/42769"), Format::SENML_ETCH_CBOR, Error::UnsupportedFormat),
+        (path!("/42769"), Format(9999), Error::UnsupportedFormat),
+    ] {
+        let mut thing = thing();
+        let content = Content { format, payload: b"\xc1\x00\x05" };
+        let operation = Operation::Create { target: path.into(), content };
+        let mut objects: [&mut dyn Object; 2] = [&mut thing, &mut device];
+        let created = perform(&mut objects, &operation, &Context::default()).0;
+        assert_eq!(created, Err(error), "{path} {format:?}");
+        assert_eq!(thing, self::thing(), "{path} {format:?}");
+    }
+}
+
+#[test]
 fn an_object_with_a_single_instance_has_no_second_one() {
     // OMA ETS LightweightM2M-1.1-int-680
     let mut device = Store::new(&defs::DEVICE).with(0, &[(16, Value::String("U"))]);

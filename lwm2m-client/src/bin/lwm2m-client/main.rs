@@ -17,6 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
+#[cfg(feature = "alternate-path")]
+use lwm2m_client::AlternatePath;
 use lwm2m_client::objects::Version;
 use lwm2m_client::simulated::{Downloads, Due, Objects};
 use lwm2m_client::{
@@ -69,6 +71,10 @@ struct Arguments {
     /// Content format to be bootstrapped in; the server's choice when not given.
     #[arg(long, value_name = "FORMAT", value_enum, requires = "bootstrap")]
     bootstrap_format: Option<Packing>,
+    /// Where the objects lie for management servers, as /lwm2m; at the root when not given.
+    #[cfg(feature = "alternate-path")]
+    #[arg(long, value_name = "PATH", value_parser = alternate_path)]
+    alternate_path: Option<String>,
     /// Folder that keeps the accounts over restarts; accounts in it win over --server.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -143,6 +149,8 @@ fn main() -> ExitCode {
         connection_id: (!arguments.no_cid).then_some(arguments.cid),
         record_size_limit: arguments.record_size_limit,
         bootstrap_format: arguments.bootstrap_format.map(BootstrapFormat::from),
+        #[cfg(feature = "alternate-path")]
+        alternate_path: arguments.alternate_path.as_deref().and_then(AlternatePath::parse),
         ..Config::new(&arguments.endpoint)
     };
     #[cfg(feature = "x509")]
@@ -233,6 +241,15 @@ fn leave_factory(
     let further = further.map(|other| FactoryAccount::bootstrap(1, other, credential));
     let accounts: Vec<FactoryAccount<'_>> = core::iter::once(account).chain(further).collect();
     provision(&accounts, &mut |action| store.apply(action))
+}
+
+/// A path that objects may lie under.
+#[cfg(feature = "alternate-path")]
+fn alternate_path(text: &str) -> Result<String, String> {
+    let path = AlternatePath::parse(text).ok_or(
+        "a path such as /lwm2m is needed, of letters, digits, hyphens, dots and underscores, no segment a number",
+    )?;
+    Ok(path.as_str().to_owned())
 }
 
 /// A resource of `/1` that holds a number, and the number.
