@@ -9,6 +9,7 @@ use lwm2m_coap::{
 };
 use oscore::{
     Binding, KeyId, MasterSecret, Observation, Parameters, Protection, Rederivation, SenderSequence, Session,
+    Standing,
 };
 
 use crate::script::{Clock, Script, random};
@@ -38,8 +39,6 @@ struct End {
     observer: Option<Observer<Binding>>,
     /// What storage has.
     bound: u64,
-    /// Of the numbers for new keys; it ends with the process.
-    key: [u8; 32],
     seed: u64,
 }
 
@@ -53,7 +52,7 @@ enum Read {
 impl End {
     fn new(is_client: bool, seed: u64) -> Self {
         let parameters = parameters(is_client);
-        let mut session = Session::new(&parameters);
+        let mut session = Session::new(&parameters, [u8::from(is_client); 16]);
         session.sequence_mut().reserve(SenderSequence::STEP);
         let peer = Peer::new(&KNOWN, TokenPolicy::SECURED, &mut random(seed));
         Self {
@@ -63,47 +62,42 @@ impl End {
             observations: heapless::Vec::new(),
             observer: None,
             bound: SenderSequence::STEP,
-            key: [0; 32],
             seed,
         }
     }
 
     fn restart(&mut self) {
-        self.session = Session::restored(&self.parameters, self.bound);
+        self.session = Session::restored(&self.parameters, self.bound, [self.seed.to_le_bytes()[0]; 16]);
         self.bound = self.session.sequence_mut().wanted().unwrap_or(self.bound);
         self.session.sequence_mut().reserve(self.bound);
         self.seed = self.seed.wrapping_add(2);
         self.peer = Peer::new(&KNOWN, TokenPolicy::SECURED, &mut random(self.seed));
         self.observations.clear();
         self.observer = None;
-        self.key[0] = self.key[0].wrapping_add(1);
     }
 
     fn turn<T>(
         &mut self,
         now: Instant,
-        call: impl FnOnce(&mut Remote, &mut Protection<'_, '_, heapless::Vec<Observation, 2>>, Room) -> T,
+        call: impl FnOnce(&mut Remote, &mut Protection<'_, heapless::Vec<Observation, 2>>, Room) -> T,
     ) -> T {
         let room = self.session.room();
-        self.seed = self.seed.wrapping_mul(31).wrapping_add(7);
-        let mut rng = random(self.seed);
-        let rederivation =
-            Rederivation { parameters: &self.parameters, key: &self.key, now, rng: &mut rng, durable: false };
+        let random = self.draw();
+        let rederivation = Rederivation { parameters: &self.parameters, now, random, durable: false };
         let mut protection = Protection::new(&mut self.session, &mut self.observations, Some(rederivation));
         call(&mut self.peer, &mut protection, room)
     }
 
     fn rederive(&mut self, now: Instant) {
+        let random = self.draw();
+        self.session.rederive(&Rederivation { parameters: &self.parameters, now, random, durable: false });
+    }
+
+    fn draw(&mut self) -> [u8; 8] {
         self.seed = self.seed.wrapping_mul(31).wrapping_add(7);
-        let mut rng = random(self.seed);
-        let parameters = &self.parameters;
-        self.session.rederive(&mut Rederivation {
-            parameters,
-            key: &[0; 32],
-            now,
-            rng: &mut rng,
-            durable: false,
-        });
+        let mut bytes = [0; 8];
+        random(self.seed)(&mut bytes);
+        bytes
     }
 
     fn request(&mut self, now: Instant, observes: bool, payload: &[u8]) -> Option<Vec<u8>> {
@@ -230,7 +224,7 @@ pub fn ends(script: &[u8]) {
                     Read::Request { mut exchange, payload } => {
                         assert!(texts.contains(&payload), "a request that nobody sent");
                         let binding = *exchange.binding();
-                        let is_challenged = binding.is_unproven() || binding.is_rederiving();
+                        let is_challenged = binding.standing() != Standing::Fresh;
                         if !is_challenged {
                             assert!(!carried_out.contains(&payload), "a request is carried out twice");
                             carried_out.push(payload);

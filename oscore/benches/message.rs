@@ -35,7 +35,7 @@ fn end(own: u8, other: u8) -> (Session, Remote) {
         lwm2m_coap::Parameters { known: &[OptionNumber::URI_PATH], ..lwm2m_coap::Parameters::DEFAULT };
     let [own, other] = [own, other].map(|byte| KeyId::new(&[byte]).unwrap());
     let secret = MasterSecret::new(&[7; 16]).unwrap();
-    let mut session = Session::new(&Parameters::new(secret, own, other).unwrap());
+    let mut session = Session::new(&Parameters::new(secret, own, other).unwrap(), [1; 16]);
     *session.sequence_mut() = SenderSequence::VOLATILE;
     (session, Remote::new(&KNOWN, TokenPolicy::SECURED, &mut |bytes| bytes.fill(1)))
 }

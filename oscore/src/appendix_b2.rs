@@ -10,22 +10,22 @@ use lwm2m_coap::{Code, Delivery, Input, Instant, OptionNumber, Peer, Room, Token
 use super::*;
 
 const R1: [u8; 8] = [0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17];
-const R2: &str = "000000003e889abc8573fb0036be79d2";
+const R2: &str = "000000003e889abc2479426f9e01fcce";
 const R3: [u8; 8] = [0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37];
 
 /// The client's key, the server's key and the Common IV of R1, of R2 ‖ R1 and of R2 ‖ R3.
 const FIRST: [&str; 3] =
     ["b54ab033aedd83811d34c6602a80678d", "856cb1a34009030d148b99f554572d3d", "21fa2c387e869c0a18f4da4d69"];
 const SECOND: [&str; 3] =
-    ["b6e12e9b6608464e62a968d90fe2045e", "b1c9712a4f2c532692161367d21dc84b", "649a2fbf2af24e23267b22351c"];
+    ["3cd6dbedc47ea83d969d0203e87af1e6", "2f72815a10b46962ca9456a5eb8247cb", "767abd0a69ab537dbff89cfe4d"];
 const THIRD: [&str; 3] =
-    ["f2a49f3a07abb80aae845e2e9f2ee027", "f6b0ce333ecb523b9eeff22f16a6ce97", "468f5b1ef0a21f91732e288ea7"];
+    ["fb4a289bb6b702b64b1a930a6cdb3ada", "505c7e7c5086134e41463da3c65618ef", "31afca92a9df0dcdd4b2f95b95"];
 
 const REQUEST_1: &str = "41021000019c190009481011121314151617ffad06f856df66de6d5dfd22e86e";
-const RESPONSE_1: &str = "61441000019d06101150000000003e889abc8573fb0036be79d2fff2c54fc4920d558343";
+const RESPONSE_1: &str = "61441000019d06101150000000003e889abc2479426f9e01fcceffa35b6a69f2d56ed199";
 const REQUEST_2: &str =
-    "41021001029d1019001a5818000000003e889abc8573fb0036be79d23031323334353637ffdb080fbeb20bd47185e51c6e0b";
-const RESPONSE_2: &str = "614410010290ffb6af6994ec0186622edf8f482547ba";
+    "41021001029d1019001a5818000000003e889abc2479426f9e01fcce3031323334353637ff23aeed8c59b10f83bbba74d965";
+const RESPONSE_2: &str = "614410010290ff29f05dfd40110d1dfbbe016a063887";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| std::format!("{byte:02x}")).collect()
@@ -46,25 +46,23 @@ static KNOWN: lwm2m_coap::Parameters =
 
 const NOW: Instant = Instant::from_millis(1000);
 
-const KEY: [u8; 32] = [0x2a; 32];
-
-fn draws(random: &[u8]) -> impl FnMut(&mut [u8]) {
-    move |out| out.copy_from_slice(&random[..out.len()])
+fn rederivation(parameters: &Parameters, random: [u8; 8]) -> Rederivation<'_> {
+    Rederivation { parameters, now: NOW, random, durable: false }
 }
 
-fn rederivation<'a>(parameters: &'a Parameters, rng: &'a mut lwm2m_coap::Rng<'a>) -> Rederivation<'a> {
-    Rederivation { parameters, key: &KEY, now: NOW, rng, durable: false }
+fn session(parameters: &Parameters) -> Session {
+    Session::begin(parameters, SenderSequence::VOLATILE, ReplayWindow::FRESH, [0x2a; 16])
 }
 
 #[test]
 fn keys_and_messages_of_both_ends_are_those_of_another_program() {
     let (near, far) = (parameters(&[], &[1]), parameters(&[1], &[]));
-    let (mut device, mut server) = (Session::new(&near), Session::new(&far));
+    let (mut device, mut server) = (session(&near), session(&far));
     let mut id = |out: &mut [u8]| out.copy_from_slice(&[0x00, 0x10]);
     let mut client = Remote::new(&KNOWN, TokenPolicy::SECURED, &mut id);
     let mut peer = Remote::new(&KNOWN, TokenPolicy::SECURED, &mut id);
 
-    device.rederive(&mut rederivation(&near, &mut draws(&R1)));
+    device.rederive(&rederivation(&near, R1));
     assert_eq!(device.context().keys().map(hex), FIRST);
     for (request, response, code, payload) in [
         (REQUEST_1, RESPONSE_1, Code::UNAUTHORIZED, &b""[..]),
@@ -72,9 +70,8 @@ fn keys_and_messages_of_both_ends_are_those_of_another_program() {
     ] {
         let mut datagram = ask(&mut client, &mut device);
         assert_eq!(hex(&datagram), request);
-        let mut rng = draws(&DRAWN);
         let mut answer =
-            answer(&mut peer, &mut server, rederivation(&far, &mut rng), &mut datagram, (code, payload));
+            answer(&mut peer, &mut server, rederivation(&far, DRAWN), &mut datagram, (code, payload));
         assert_eq!(hex(&answer), response);
         if code == Code::UNAUTHORIZED {
             let id_context: Vec<u8> = [&unhex(R2)[..], &R1].concat();
@@ -82,8 +79,8 @@ fn keys_and_messages_of_both_ends_are_those_of_another_program() {
                 Context::derive(&near, Some(&id_context), SenderSequence::VOLATILE, ReplayWindow::FRESH);
             assert_eq!(second.keys().map(hex), SECOND);
         }
-        let (mut rng, mut none) = (draws(&R3), heapless::Vec::<Observation, 0>::new());
-        let mut protection = Protection::new(&mut device, &mut none, Some(rederivation(&near, &mut rng)));
+        let mut none = heapless::Vec::<Observation, 0>::new();
+        let mut protection = Protection::new(&mut device, &mut none, Some(rederivation(&near, R3)));
         let Input::Response { message, .. } = client.handle(NOW, &mut answer, &mut protection) else {
             panic!("no response")
         };
@@ -119,7 +116,7 @@ fn answer(
         panic!("no request")
     };
     assert_eq!(message.options.uri_path().next(), Some(&b"tv1"[..]));
-    assert_eq!(exchange.binding().is_rederiving(), code == Code::UNAUTHORIZED);
+    assert_eq!(exchange.binding().standing() == Standing::Rederiving, code == Code::UNAUTHORIZED);
     let mut writer = Writer::new(&mut buffer, Room { head: 64, tail: 8 }, code);
     writer.payload(payload).unwrap();
     let range = server.respond(NOW, &mut exchange, writer, &mut protection, &mut |_| {}).unwrap();
@@ -127,7 +124,7 @@ fn answer(
 }
 
 /// What the server draws for R2.
-const DRAWN: [u8; 4] = 0x89ab_cdef_u32.to_le_bytes();
+const DRAWN: [u8; 8] = 0x89ab_cdef_u64.to_le_bytes();
 
 fn unhex(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()

@@ -6,11 +6,11 @@
 //!
 //! Three things are the owner's:
 //! - **Sequence numbers.** [`SenderSequence::wanted`] asks for a bound to be put into durable storage, ahead of need; after
-//!   a restart [`Session::restored`] goes on behind it. Without a reserved number nothing is sent.
-//! - **Freshness.** A request whose [`Binding::is_unproven`] is answered with 4.01 and an Echo option; when it comes back with
-//!   the right one, [`Session::recover`].
+//!   a restart [`Session::restored`] goes on behind it. Before the first one nothing is sent and no request taken.
+//! - **Freshness.** [`Binding::standing`] says whether a request may be carried out. One that is [`Standing::Unproven`] is
+//!   answered with [`Session::challenge`]; when it comes back with the right Echo value, [`Session::recover`].
 //! - **New keys** (Appendix B.2). [`Session::rederive`] for a client that lost its state, [`Session::renew`] for a server; a
-//!   request whose [`Binding::is_rederiving`] is answered with 4.01.
+//!   request that is [`Standing::Rederiving`] is answered with 4.01.
 //!
 //! ```
 //! use lwm2m_coap::*;
@@ -26,8 +26,8 @@
 //! #     lwm2m_coap::Parameters { known: &[OptionNumber::URI_PATH], ..lwm2m_coap::Parameters::DEFAULT };
 //! let (one, other) = (KeyId::new(&[0x00]).unwrap(), KeyId::new(&[0x01]).unwrap());
 //! let secret = MasterSecret::new(&[0x42; 16]).unwrap();
-//! let mut near = Session::new(&oscore::Parameters::new(secret.clone(), one, other)?);
-//! let mut far = Session::new(&oscore::Parameters::new(secret, other, one)?);
+//! let mut near = Session::new(&oscore::Parameters::new(secret.clone(), one, other)?, [7; 16]);
+//! let mut far = Session::new(&oscore::Parameters::new(secret, other, one)?, [8; 16]);
 //! let mut observations = heapless::Vec::<Observation, 4>::new();
 //! for session in [&mut near, &mut far] {
 //!     let bound = session.sequence_mut().wanted().unwrap();
@@ -44,7 +44,7 @@
 //!
 //! let mut protection = Protection::new(&mut far, &mut observations, None);
 //! let Input::Request { exchange, message } = server.handle(now, &mut datagram, &mut protection) else { panic!() };
-//! assert!(!exchange.binding().is_unproven() && message.code == Code::GET);
+//! assert_eq!((exchange.binding().standing(), message.code), (Standing::Fresh, Code::GET));
 //! # Ok(())
 //! # }
 //! ```
@@ -86,4 +86,4 @@ pub use protection::Protection;
 pub use rederive::Rederivation;
 pub use replay::ReplayWindow;
 pub use sequence::SenderSequence;
-pub use session::{Binding, Observation, Observations, Session};
+pub use session::{Binding, Observation, Observations, Session, Standing};

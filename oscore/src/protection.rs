@@ -9,6 +9,7 @@
 
 use core::ops::Range;
 
+use lwm2m_coap::observe::REGISTER;
 use lwm2m_coap::protect::{Incoming, Keep, Protect, Refused, Unprotectable, rewrite};
 use lwm2m_coap::{Code, Draft, Message, OptionNumber, Options, Room, Token, Writer};
 
@@ -17,22 +18,22 @@ use crate::context::{Context, End, Nonce, Request};
 use crate::option::{MalformedOption, OscoreOption, PartialIv};
 use crate::parameters::{KeyId, Parameters};
 use crate::rederive::Rederivation;
-use crate::session::{Binding, Kind, Observation, Observations, Session, Step, Wrapped};
+use crate::session::{Binding, Kind, Observation, Observations, Session, Wrapped};
 
 /// A [`Session`] for the time of one call of a [`lwm2m_coap::Peer`].
-pub struct Protection<'a, 'r, O> {
+pub struct Protection<'a, O> {
     session: &'a mut Session,
     observations: &'a mut O,
-    rederivation: Option<Rederivation<'r>>,
+    rederivation: Option<Rederivation<'a>>,
 }
 
-impl<'a, 'r, O: Observations> Protection<'a, 'r, O> {
+impl<'a, O: Observations> Protection<'a, O> {
     /// Protects with `session`, where `observations` are those of this end; without `rederivation` the other end cannot
     /// have the keys replaced (Appendix B.2).
     pub const fn new(
         session: &'a mut Session,
         observations: &'a mut O,
-        rederivation: Option<Rederivation<'r>>,
+        rederivation: Option<Rederivation<'a>>,
     ) -> Self {
         Self { session, observations, rederivation }
     }
@@ -58,27 +59,31 @@ impl<'a, 'r, O: Observations> Protection<'a, 'r, O> {
         let other = option.kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
         let other = other.and_then(|id| Wrapped::bare(id.bytes()));
         let aad = Request { by: End::Sender, partial_iv: request.partial_iv };
-        let nonce = |context: &Context| match partial_iv {
-            Some(partial_iv) => context.nonce(End::Recipient, partial_iv),
-            None => self.session.context.nonce(End::Sender, request.partial_iv),
-        };
-        let (datagram, place) = match (other, &mut self.rederivation) {
+        let (datagram, place) = match (other, self.rederivation) {
             (Some(r2), Some(rederivation)) => {
-                let context = rederivation.second(&self.session.context, r2.bytes());
+                let asked = self.session.context.nonce(End::Sender, request.partial_iv);
+                let context = rederivation.second(self.session, r2.bytes());
                 let mut context = context.ok_or(Refused::Silent)?;
-                let nonce = nonce(&context);
+                let nonce = partial_iv.map_or(asked, |number| context.nonce(End::Recipient, number));
                 let opened = open(&mut context, aad, &nonce, incoming)?;
                 rederivation.third(self.session, r2.bytes()).ok_or(Refused::Silent)?;
                 opened
             }
             _ => {
-                let nonce = nonce(&self.session.context);
+                let context = &self.session.context;
+                let nonce = match partial_iv {
+                    Some(partial_iv) => context.nonce(End::Recipient, partial_iv),
+                    None => context.nonce(End::Sender, request.partial_iv),
+                };
                 let opened = open(&mut self.session.context, aad, &nonce, incoming)?;
                 self.session.confirm();
                 opened
             }
         };
-        Ok(Opened { datagram, place, partial_iv })
+        match datagram.get(place.start).map(|code| Code::from_u8(*code)) {
+            Some(code) if code.is_response() => Ok(Opened { datagram, place, partial_iv }),
+            _ => Err(Refused::Silent),
+        }
     }
 
     /// Gives a notification the number that orders it, in place of the value its Observe option must not have. Without that
@@ -112,7 +117,6 @@ impl<'a, 'r, O: Observations> Protection<'a, 'r, O> {
         context: &Context,
         option: OscoreOption<'_>,
         (request, nonce): (Request, &Nonce),
-        notification: bool,
         draft: &mut Draft<'_>,
     ) -> Result<(), Unprotectable> {
         let code = draft.code();
@@ -125,7 +129,7 @@ impl<'a, 'r, O: Observations> Protection<'a, 'r, O> {
         let mut scratch = [0; SCRATCH];
         let observes = options.observe().is_some();
         let mut outer = Writer::new(&mut scratch, Room::NONE, code);
-        let mut changes = notification;
+        let mut changes = is_response && observes;
         let mut pending = Some(option);
         for (number, value) in options {
             if number > OptionNumber::OSCORE
@@ -136,6 +140,11 @@ impl<'a, 'r, O: Observations> Protection<'a, 'r, O> {
             match number {
                 OptionNumber::PROXY_URI => return Err(Unprotectable::Exposed),
                 OptionNumber::OBSERVE => {}
+                // Its own takes the place of one.
+                OptionNumber::OSCORE => {
+                    changes = true;
+                    continue;
+                }
                 number if is_outer(number) => changes = true,
                 _ => continue,
             }
@@ -181,11 +190,19 @@ impl<'a, 'r, O: Observations> Protection<'a, 'r, O> {
     }
 }
 
-impl<O: Observations> Protect for Protection<'_, '_, O> {
+impl<O: Observations> Protect for Protection<'_, O> {
     type Binding = Binding;
 
     fn unprotect_request<'m>(&mut self, incoming: Incoming<'m>) -> Result<(Message<'m>, Binding), Refused> {
         let token = incoming.token();
+        // Keys that storage does not know of may be used for the first time only: an answer under the nonce of a request would
+        // leave no trace, and the request could come again after a restart.
+        if !self.session.context.sequence.is_reserved() {
+            return Err(Refused::Answer(Code::SERVICE_UNAVAILABLE));
+        }
+        if let Some(code) = refused_outside(incoming.options()) {
+            return Err(Refused::Answer(code));
+        }
         let outer = Outer::of(&incoming);
         // RFC 8613 §8.2: an option that cannot be read, or a request without kid and Partial IV, is a bad option.
         let option = match outer.option {
@@ -205,14 +222,18 @@ impl<O: Observations> Protect for Protection<'_, '_, O> {
         let (opened, kind) = if let Some(other) = other {
             // RFC 8613 Appendix B.2: another ID Context is one of its random numbers.
             let (id_context, rederivation) = aad::unwrap(other.bytes())
-                .zip(self.rederivation.as_mut())
+                .zip(self.rederivation)
                 .ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
+            if !self.session.budget.take(rederivation.now) {
+                return Err(Refused::Answer(Code::SERVICE_UNAVAILABLE));
+            }
             let derived = rederivation.asked(self.session, id_context);
             let (mut context, made) = derived.ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
             let nonce = context.nonce(End::Recipient, partial_iv);
             let opened = open(&mut context, request, &nonce, incoming).map_err(undecryptable)?;
             context.window.note(partial_iv);
-            let kind = rederivation.answer(self.session, (context, made), nonce);
+            let kind = rederivation.answer(self.session, (context, made), (partial_iv, nonce));
+            let kind = kind.ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
             (opened, kind)
         } else {
             // The window is asked before the work and told after it.
@@ -223,10 +244,11 @@ impl<O: Observations> Protect for Protection<'_, '_, O> {
             let opened = open(&mut self.session.context, request, &nonce, incoming).map_err(undecryptable)?;
             self.session.context.window.note(partial_iv);
             self.session.confirm();
-            let kind = match &mut self.rederivation {
-                Some(rederivation) if self.session.step == Step::Renewing => {
+            let kind = match self.rederivation {
+                Some(rederivation) if self.session.is_renewing => {
                     let id1 = self.session.context.id_context.clone().unwrap_or_default();
-                    rederivation.challenge(self.session, &id1, nonce);
+                    let challenged = rederivation.challenge(self.session, &id1, (partial_iv, nonce));
+                    challenged.ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
                     Kind::Rederiving
                 }
                 _ if self.session.context.window.is_lost() => Kind::Unproven,
@@ -255,13 +277,15 @@ impl<O: Observations> Protect for Protection<'_, '_, O> {
         let token = incoming.token();
         let observes = Outer::of(&incoming).observes;
         let opened = self.open_response(*binding, incoming)?;
-        if !observes || !opened.observes() {
-            let Opened { datagram, place, .. } = opened;
-            let place = replace_observe(datagram, place, Keep::Nothing).ok_or(Refused::Silent)?;
-            return message(datagram, place, token);
+        // RFC 8613 §4.1.3.5: only what registered is answered with an observation; and no more of them than are kept.
+        let registers = binding.kind == Kind::Own { registers: true };
+        let observation = Observation { token, request: *binding, numbers: None };
+        if observes && registers && opened.observes() && self.observations.keep(observation) {
+            return self.number(opened, token);
         }
-        self.observations.keep(Observation { token, request: *binding, numbers: None });
-        self.number(opened, token)
+        let Opened { datagram, place, .. } = opened;
+        let place = replace_observe(datagram, place, Keep::Nothing).ok_or(Refused::Silent)?;
+        message(datagram, place, token)
     }
 
     fn unprotect_notification<'m>(&mut self, incoming: Incoming<'m>) -> Result<Message<'m>, Refused> {
@@ -277,6 +301,8 @@ impl<O: Observations> Protect for Protection<'_, '_, O> {
     }
 
     fn protect_request(&mut self, draft: &mut Draft<'_>) -> Result<Binding, Unprotectable> {
+        let registers =
+            Options::parse(draft.bytes()).is_ok_and(|(options, _)| options.observe() == Some(REGISTER));
         let partial_iv = self.session.context.sequence.take().ok_or(Unprotectable::NoSequence)?;
         let announced = self.session.announcement();
         let option = OscoreOption {
@@ -286,8 +312,8 @@ impl<O: Observations> Protect for Protection<'_, '_, O> {
         };
         let request = Request { by: End::Sender, partial_iv };
         let nonce = self.session.context.nonce(End::Sender, partial_iv);
-        Self::seal(&self.session.context, option, (request, &nonce), false, draft)?;
-        Ok(Binding { partial_iv, generation: self.session.generation, kind: Kind::Own })
+        Self::seal(&self.session.context, option, (request, &nonce), draft)?;
+        Ok(Binding { partial_iv, generation: self.session.generation, kind: Kind::Own { registers } })
     }
 
     fn protect_response(
@@ -301,11 +327,11 @@ impl<O: Observations> Protect for Protection<'_, '_, O> {
         }
         let request = Request { by: End::Recipient, partial_iv: binding.partial_iv };
         if binding.kind == Kind::Rederiving {
-            let rederivation = self.rederivation.as_ref().ok_or(Unprotectable::Superseded)?;
-            let answering = rederivation.answering(self.session);
+            let rederivation = self.rederivation.ok_or(Unprotectable::Superseded)?;
+            let answering = rederivation.answering(self.session, binding.partial_iv);
             let (context, nonce, r2) = answering.ok_or(Unprotectable::Superseded)?;
             let option = OscoreOption { kid_context: r2.context(), ..OscoreOption::default() };
-            return Self::seal(&context, option, (request, &nonce), false, draft);
+            return Self::seal(&context, option, (request, &nonce), draft);
         }
         // One response may go under the nonce of its request, which costs no byte. Not a notification; and not what
         // answers a request that may be a replay, because it may have been answered before (RFC 8613 Appendix B.1.2).
@@ -316,7 +342,7 @@ impl<O: Observations> Protect for Protection<'_, '_, O> {
         } else {
             (OscoreOption::default(), self.session.context.nonce(End::Recipient, binding.partial_iv))
         };
-        Self::seal(&self.session.context, option, (request, &nonce), true, draft)
+        Self::seal(&self.session.context, option, (request, &nonce), draft)
     }
 }
 
@@ -415,6 +441,32 @@ fn set_observe(datagram: &mut [u8], place: Range<usize>, value: u64) -> Option<R
     *datagram.get_mut(header.checked_sub(LENGTH)?)? |= u8::try_from(LENGTH).ok()?;
     datagram.get_mut(values)?.copy_from_slice(&[high, middle, low]);
     Some(start..place.end)
+}
+
+/// What a request that is to be refused for its outer options is answered with (RFC 8613 §8.2): this end is no proxy; blocks in the
+/// outer position would have to be put together before they can be verified, which this end does not do; and other
+/// critical options that it does not know. Those of class E are of somebody else and count nothing.
+// Departure: Uri-Host and Uri-Port are not handed on. There is one host here.
+fn refused_outside(options: Options<'_>) -> Option<Code> {
+    let mut previous = None;
+    options.iter().find_map(|(number, _)| {
+        let is_repeated = previous.replace(number) == Some(number);
+        match number {
+            OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME => Some(Code::PROXYING_NOT_SUPPORTED),
+            OptionNumber::BLOCK1 | OptionNumber::BLOCK2 => Some(Code::BAD_OPTION),
+            OptionNumber::OSCORE if is_repeated => Some(Code::BAD_OPTION),
+            OptionNumber::OSCORE
+            | OptionNumber::URI_HOST
+            | OptionNumber::URI_PORT
+            | OptionNumber::URI_PATH
+            | OptionNumber::URI_QUERY
+            | OptionNumber::ACCEPT
+            | OptionNumber::IF_MATCH
+            | OptionNumber::IF_NONE_MATCH => None,
+            number if number.is_critical() => Some(Code::BAD_OPTION),
+            _ => None,
+        }
+    })
 }
 
 /// RFC 8613 §4.1.2, §4.1.3: options for those on the way, which are not encrypted.

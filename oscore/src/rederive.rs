@@ -9,32 +9,29 @@
 //!
 //! A server that wants new keys itself ([`Session::renew`]) answers any request as if it were request 1.
 //!
-//! Invariant: the server keeps nothing between 2 and 4: R2 holds when it was made, and a MAC. So who replays an old request
-//! 1 gets an answer that leads him nowhere, and changes nothing.
+//! Invariant: for 4 the server keeps nothing of 2: R2 holds when it was made, and a MAC of this session. So who replays an old
+//! request 1 gets an answer that leads him nowhere, and changes nothing. Keys are derived for so many requests a second only.
 
-use hmac::{Hmac, Mac};
-use lwm2m_coap::{Instant, Rng};
-use sha2::Sha256;
+use lwm2m_coap::Instant;
 use subtle::ConstantTimeEq;
 
 use crate::aad;
 use crate::context::{Context, Nonce};
-use crate::parameters::{Bytes, KeyId, Parameters};
+use crate::option::PartialIv;
+use crate::parameters::{Bytes, Parameters};
 use crate::replay::ReplayWindow;
 use crate::sequence::SenderSequence;
-use crate::session::{Announce, Kind, Session, Step, Wrapped};
+use crate::session::{Announce, Answering, Kind, Session, Wrapped, mac};
 
 /// What new keys are made of, for the time of one call.
+#[derive(Clone, Copy, Debug)]
 pub struct Rederivation<'a> {
     /// Master Secret and all else.
     pub parameters: &'a Parameters,
-    /// A key that nobody else has, for the server's numbers. It lives no longer than `now` counts, and than the server knows
-    /// which number of a client was used last: a session that is dropped and made anew within a minute wants another key.
-    pub key: &'a [u8; 32],
     /// The time.
     pub now: Instant,
-    /// Randomness.
-    pub rng: &'a mut Rng<'a>,
+    /// Random bytes, others for each call.
+    pub random: [u8; Rederivation::RANDOM],
     /// Whether the owner keeps [`Context::id_context`] and the bound of the sender sequence in durable storage: numbers
     /// have to be reserved then. Otherwise the keys end with this process.
     pub durable: bool,
@@ -42,99 +39,105 @@ pub struct Rederivation<'a> {
 
 impl Session {
     /// Begins to have the keys replaced, as the client: the next request is request 1. Its answer is 4.01; then send it
-    /// again.
-    pub fn rederive(&mut self, rederivation: &mut Rederivation<'_>) {
-        let mut r1 = [0; RANDOM];
-        (rederivation.rng)(&mut r1);
+    /// again. The keys so far are gone: not to be called because of a [`Session::hint`] while they work.
+    pub fn rederive(&mut self, rederivation: &Rederivation<'_>) {
         // These keys protect one request and are never stored.
-        let context = Context::derive(
-            rederivation.parameters,
-            Some(&r1),
-            SenderSequence::VOLATILE,
-            ReplayWindow::FRESH,
-        );
-        self.replace(context, Announce::Wrapped, Step::Asked);
+        let (sequence, window) = (SenderSequence::VOLATILE, ReplayWindow::FRESH);
+        let context = Context::derive(rederivation.parameters, Some(&rederivation.random), sequence, window);
+        self.replace(context, Announce::Wrapped);
+        self.is_asking = true;
     }
 
-    /// Has the keys replaced, as the server: the next request is not carried out, and its answer brings the client to send
-    /// it again under new keys.
-    pub fn renew(&mut self) {
-        if self.step == Step::Idle {
-            self.step = Step::Renewing;
-        }
+    /// Has the keys replaced, as the server: requests are not carried out, and their answers bring the client to send them
+    /// again under new keys. For an ID Context of at most 24 bytes.
+    pub const fn renew(&mut self) {
+        self.is_renewing = true;
     }
 
     /// Whether new keys are under way, so that a 4.01 means to send the request again.
     #[must_use]
     pub fn is_rederiving(&self) -> bool {
-        self.step == Step::Asked || (self.announce == Announce::Wrapped && !self.confirmed)
+        self.is_asking || (self.announce == Announce::Wrapped && !self.confirmed)
     }
 }
 
 impl Rederivation<'_> {
+    /// How many random bytes it takes.
+    pub const RANDOM: usize = 8;
+
     /// Client: the second keys, of R2 as it came and the ID Context of the request.
-    pub(crate) fn second(&self, current: &Context, announced: &[u8]) -> Option<Context> {
-        self.derive(&[aad::unwrap(announced)?, current.id_context().unwrap_or_default()], false)
+    ///
+    /// Not rationed, unlike the keys of requests: who spoofs answers could use the ration up before the genuine one comes.
+    pub(crate) fn second(&self, session: &Session, announced: &[u8]) -> Option<Context> {
+        let id1 = session.context.id_context().unwrap_or_default();
+        self.derive(&[aad::unwrap(announced)?, id1], false)
     }
 
     /// Client: the third keys, after the answer verified with the second.
-    pub(crate) fn third(&mut self, session: &mut Session, announced: &[u8]) -> Option<()> {
-        let mut r3 = [0; RANDOM];
-        (self.rng)(&mut r3);
-        let context = self.derive(&[aad::unwrap(announced)?, &r3], self.durable)?;
-        session.replace(context, Announce::Wrapped, Step::Idle);
+    pub(crate) fn third(&self, session: &mut Session, announced: &[u8]) -> Option<()> {
+        let context = self.derive(&[aad::unwrap(announced)?, &self.random], self.durable)?;
+        session.replace(context, Announce::Wrapped);
         Some(())
     }
 
     /// Server: the keys of a request with another ID Context than the current one, and of request 2 the number that was made
     /// for it.
     pub(crate) fn asked(&self, session: &Session, id_context: &[u8]) -> Option<(Context, Option<u64>)> {
-        let client = session.context.recipient_id();
         let made = id_context
             .split_at_checked(R2)
             .filter(|(_, r3)| !r3.is_empty())
-            .and_then(|(r2, _)| self.issued(client, r2))
+            .and_then(|(r2, _)| self.issued(session, r2))
             .filter(|made| *made > session.used);
         Some((self.derive(&[id_context], made.is_some() && self.durable)?, made))
     }
 
     /// Server: after a request verified with keys of [`Rederivation::asked`]; says what it is.
     pub(crate) fn answer(
-        &mut self,
+        &self,
         session: &mut Session,
         (context, made): (Context, Option<u64>),
-        nonce: Nonce,
-    ) -> Kind {
+        request: (PartialIv, Nonce),
+    ) -> Option<Kind> {
         let Some(made) = made else {
-            self.challenge(session, context.id_context().unwrap_or_default(), nonce);
-            return Kind::Rederiving;
+            self.challenge(session, context.id_context().unwrap_or_default(), request)?;
+            return Some(Kind::Rederiving);
         };
-        session.replace(context, Announce::Never, Step::Idle);
+        session.replace(context, Announce::Never);
         session.used = made;
         session.confirm();
-        Kind::Fresh
+        Some(Kind::Fresh)
     }
 
-    /// Server: the next answer carries a new R2 and has the keys of R2 ‖ `id1`.
-    pub(crate) fn challenge(&mut self, session: &mut Session, id1: &[u8], nonce: Nonce) {
-        let mut random = [0; 4];
-        (self.rng)(&mut random);
-        // 44 bits of milliseconds and 20 random ones: R2 ascends, and hardly ever comes twice.
-        let s2 = self.now.as_millis() << 20 | u64::from(u32::from_le_bytes(random) >> 12);
-        let s2 = s2.to_be_bytes();
+    /// Server: the answer to this request carries a new R2 and has the keys of R2 ‖ `id1`. `None` when that is too long.
+    pub(crate) fn challenge(
+        &self,
+        session: &mut Session,
+        id1: &[u8],
+        (partial_iv, nonce): (PartialIv, Nonce),
+    ) -> Option<()> {
+        let [a, b, c, d, ..] = self.random;
+        // 44 bits of milliseconds and 20 random ones; R2 ascends, and never comes twice.
+        let s2 = self.now.as_millis() << 20 | u64::from(u32::from_le_bytes([a, b, c, d]) >> 12);
+        let s2 = s2.max(session.made.saturating_add(1));
         let mut id_context = Bytes::new();
-        for part in [&s2, &self.mac(session.context.recipient_id(), &s2), id1] {
-            // An ID Context that is too long shows when the keys are derived.
-            let _ = id_context.extend_from_slice(part);
+        let bytes = s2.to_be_bytes();
+        for part in [&bytes, &mac(&session.key, b"R2", &bytes), id1] {
+            id_context.extend_from_slice(part).ok()?;
         }
-        session.step = Step::Answering { id_context, nonce };
+        session.made = s2;
+        session.answering = Some(Answering { id_context, partial_iv, nonce });
+        Some(())
     }
 
-    /// Server: the second keys, the nonce to use with them, and R2 for the option.
-    pub(crate) fn answering(&self, session: &Session) -> Option<(Context, Nonce, Wrapped)> {
-        let Step::Answering { id_context, nonce } = &session.step else { return None };
-        let r2 = Wrapped::new(id_context.get(..R2)?)?;
-        Some((self.derive(&[id_context], false)?, nonce.clone(), r2))
+    /// Server: the second keys, the nonce to use with them, and R2 for the option; once for each challenge.
+    pub(crate) fn answering(
+        &self,
+        session: &mut Session,
+        request: PartialIv,
+    ) -> Option<(Context, Nonce, Wrapped)> {
+        let answering = session.answering.take_if(|answering| answering.partial_iv == request)?;
+        let r2 = Wrapped::new(answering.id_context.get(..R2)?)?;
+        Some((self.derive(&[&answering.id_context], false)?, answering.nonce, r2))
     }
 
     /// Keys with the ID Context of these parts.
@@ -147,32 +150,17 @@ impl Rederivation<'_> {
         Some(Context::derive(self.parameters, Some(&id), sequence, ReplayWindow::FRESH))
     }
 
-    /// When `r2` was made here for this client, and not too long ago.
-    fn issued(&self, client: KeyId, r2: &[u8]) -> Option<u64> {
-        let (s2, mac) = r2.split_first_chunk::<RANDOM>()?;
+    /// Which number `r2` is, if it was made by this session, and not too long ago.
+    fn issued(&self, session: &Session, r2: &[u8]) -> Option<u64> {
+        let (s2, tag) = r2.split_first_chunk::<8>()?;
         let made = u64::from_be_bytes(*s2);
         let age = self.now.as_millis().checked_sub(made >> 20)?;
-        let genuine = bool::from(self.mac(client, s2).ct_eq(mac));
+        let genuine = bool::from(mac(&session.key, b"R2", s2).ct_eq(tag));
         (genuine && age <= LIFETIME).then_some(made)
-    }
-
-    /// The second half of R2.
-    fn mac(&self, client: KeyId, s2: &[u8; RANDOM]) -> [u8; RANDOM] {
-        let mut truncated = [0; RANDOM];
-        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.key) {
-            mac.update(b"R2");
-            mac.update(s2);
-            mac.update(client.bytes());
-            let mac = mac.finalize().into_bytes();
-            truncated.iter_mut().zip(mac).for_each(|(byte, mac)| *byte = mac);
-        }
-        truncated
     }
 }
 
-/// The bytes of R1, of R3, and of both halves of R2.
-const RANDOM: usize = 8;
-/// The bytes of R2.
-const R2: usize = 2 * RANDOM;
+/// The bytes of R2: a number and its MAC.
+const R2: usize = 16;
 /// How long R2 can be used, in milliseconds.
 const LIFETIME: u64 = 60_000;

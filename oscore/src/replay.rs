@@ -61,11 +61,16 @@ impl ReplayWindow {
         }
     }
 
-    /// Takes the number of a request that was proved to be fresh as the highest one (RFC 8613 Appendix B.1.2).
-    pub(crate) fn recover(&mut self, partial_iv: PartialIv) {
+    /// Notes the number of a request that was proved to be fresh, as the highest one if the window was lost (RFC 8613 Appendix
+    /// B.1.2). Whether it is new.
+    pub(crate) fn recover(&mut self, partial_iv: PartialIv) -> bool {
+        let is_new = self.lost || self.accepts(partial_iv);
         if self.lost {
             *self = Self { seen: u32::MAX, end: partial_iv.sequence().saturating_add(1), lost: false };
+        } else if is_new {
+            self.note(partial_iv);
         }
+        is_new
     }
 }
 
@@ -109,8 +114,9 @@ mod tests {
         assert!(
             !window.is_lost() && !window.accepts(iv(7)) && !window.accepts(iv(6)) && window.accepts(iv(8))
         );
-        window.recover(iv(3));
-        assert!(!window.accepts(iv(7)));
+        // What was challenged before and proved later: each once.
+        assert!(!window.recover(iv(7)) && !window.recover(iv(3)));
+        assert!(window.recover(iv(9)) && !window.recover(iv(9)) && !window.accepts(iv(9)));
     }
 
     proptest! {

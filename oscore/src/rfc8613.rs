@@ -42,7 +42,7 @@ fn parameters((salt, sender, recipient, id_context): Inputs) -> Parameters {
 }
 
 fn session(inputs: Inputs, next: u64) -> Session {
-    let mut session = Session::new(&parameters(inputs));
+    let mut session = Session::new(&parameters(inputs), [0; 16]);
     *session.sequence_mut() = SenderSequence::restored(next);
     session.sequence_mut().reserve(next + 1);
     session
@@ -101,7 +101,7 @@ fn keys_common_iv_and_first_nonces_are_derived() {
             "2ca58fb85ff1b81c0b7181b85e",
         ),
     ] {
-        let session = Session::new(&parameters(inputs));
+        let session = Session::new(&parameters(inputs), [0; 16]);
         let context = session.context();
         assert_eq!(context.keys().map(hex), [sender, recipient, iv], "{inputs:?}");
         let partial_iv = PartialIv::new(0).unwrap();
@@ -176,7 +176,7 @@ fn responses_are_the_published_ones() {
         let Input::Request { mut exchange, .. } = server.handle(NOW, &mut datagram, &mut protection) else {
             panic!()
         };
-        assert_eq!(exchange.binding().is_unproven(), window.is_lost());
+        assert_eq!(exchange.binding().standing() == Standing::Unproven, window.is_lost());
         let mut writer = Writer::new(&mut buffer, Room { head: 32, tail: 8 }, Code::CONTENT);
         writer.payload(b"Hello World!").unwrap();
         let range = server.respond(NOW, &mut exchange, writer, &mut protection, &mut |_| {}).unwrap();

@@ -23,8 +23,8 @@ impl SenderSequence {
     /// Numbers there are: 2^40.
     const END: u64 = PartialIv::MAX.sequence().saturating_add(1);
 
-    /// The sequence of keys that no message was protected with and no storage knows of: nothing can be sent before
-    /// [`SenderSequence::reserve`].
+    /// The sequence of keys that no message was protected with and no storage knows of: nothing can be sent, and no request
+    /// be taken, before [`SenderSequence::reserve`]. So keys that storage has no bound of were never used.
     pub const FRESH: Self = Self { next: 0, reserved: 0 };
 
     /// The sequence of keys that end with this process (RFC 8613 Appendix B.2): all numbers may be used.
@@ -55,7 +55,12 @@ impl SenderSequence {
         Some(if bound < Self::END { bound } else { Self::END })
     }
 
-    /// The number that [`SenderSequence::take`] gives next.
+    /// Whether storage knows of these keys at all.
+    pub(crate) const fn is_reserved(&self) -> bool {
+        self.reserved > 0
+    }
+
+    /// The number that goes out next.
     #[must_use]
     pub const fn next(&self) -> u64 {
         self.next

@@ -3,8 +3,15 @@
 //! Invariant: a message of keys that were replaced is neither protected nor accepted: every request remembers which keys it
 //! was protected with.
 
+use core::fmt;
+use core::time::Duration;
+
 use heapless::Vec;
-use lwm2m_coap::{Code, Room, Token};
+use hmac::{Hmac, Mac};
+use lwm2m_coap::echo::Challenge;
+use lwm2m_coap::{Code, Instant, Room, Token, WriteError, Writer};
+use sha2::Sha256;
+use zeroize::Zeroize;
 
 use crate::context::{Context, Nonce};
 use crate::option::{IdContext, PartialIv};
@@ -14,16 +21,24 @@ use crate::sequence::SenderSequence;
 
 /// What both ends know of each other under object security. Give it to a [`lwm2m_coap::Peer`] as a
 /// [`crate::Protection`].
-#[derive(Debug)]
 pub struct Session {
     pub(crate) context: Context,
-    pub(crate) generation: u16,
+    pub(crate) generation: u32,
     pub(crate) announce: Announce,
     /// Whether a message of the other end was verified with these keys.
     pub(crate) confirmed: bool,
-    pub(crate) step: Step,
-    /// The latest number of this end, as a server, with which keys were replaced: none before it is good any more.
+    /// Client: the keys are those of request 1 of Appendix B.2.
+    pub(crate) is_asking: bool,
+    /// Server: the next requests are to be taken for request 1, until the keys are replaced.
+    pub(crate) is_renewing: bool,
+    /// Server: request 1 is about to be answered.
+    pub(crate) answering: Option<Answering>,
+    /// The latest number R2 that was made here, and the latest with which keys were replaced: none up to it is good any more.
+    pub(crate) made: u64,
     pub(crate) used: u64,
+    pub(crate) budget: Budget,
+    /// Of this value alone, so that what one session made means nothing to another.
+    pub(crate) key: [u8; Session::RANDOM],
     pub(crate) hint: Option<Code>,
 }
 
@@ -38,63 +53,117 @@ pub(crate) enum Announce {
     Wrapped,
 }
 
-/// How far Appendix B.2 has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Nothing is under way.
-    Idle,
-    /// Client: the keys are those of request 1.
-    Asked,
-    /// Server: the next request is to be taken for request 1.
-    Renewing,
-    /// Server: request 1 is about to be answered, with the keys of this ID Context and under the nonce of the request.
-    Answering { id_context: Bytes<{ Parameters::ID_CONTEXT_LENGTH }>, nonce: Nonce },
+/// What the second keys of Appendix B.2 are made of, and which request they answer under its nonce.
+pub(crate) struct Answering {
+    pub(crate) id_context: Bytes<{ Parameters::ID_CONTEXT_LENGTH }>,
+    pub(crate) partial_iv: PartialIv,
+    pub(crate) nonce: Nonce,
+}
+
+/// How many times keys may be derived because of requests: each time costs several hashes, and nothing is verified before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    left: u8,
+    second: u64,
+}
+
+impl Budget {
+    /// At once, and then one for each second.
+    const MOST: u8 = 8;
+
+    const FULL: Self = Self { left: Self::MOST, second: 0 };
+
+    /// Whether one more is within the budget.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        let second = now.as_millis() / 1000;
+        let passed = u8::try_from(second.saturating_sub(self.second)).unwrap_or(u8::MAX);
+        self.left = self.left.saturating_add(passed).min(Self::MOST);
+        self.second = second;
+        let is_within = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_within
+    }
 }
 
 impl Session {
-    /// The session of `parameters` under which nothing was ever sent or received: the first message needs a number that is
-    /// reserved in durable storage.
+    /// How many random bytes a session takes.
+    pub const RANDOM: usize = 16;
+
+    /// The session of `parameters` under which nothing was ever sent or received: nothing is, before a first bound of
+    /// [`SenderSequence::wanted`] is in durable storage. Who finds one there makes the session with [`Session::restored`].
     #[must_use]
-    pub fn new(parameters: &Parameters) -> Self {
-        Self::begin(parameters, SenderSequence::FRESH, ReplayWindow::FRESH)
+    pub fn new(parameters: &Parameters, random: [u8; Self::RANDOM]) -> Self {
+        Self::begin(parameters, SenderSequence::FRESH, ReplayWindow::FRESH, random)
     }
 
-    /// The session of `parameters` after a restart: `bound` is the last one of [`SenderSequence::wanted`] that storage has.
-    /// What the other end sent is forgotten, so that its next request has to prove that it is fresh.
+    /// The session of `parameters` after a restart, or after it was dropped: `bound` is the last one of
+    /// [`SenderSequence::wanted`] that storage has. What the other end sent is forgotten, so that its next request has to
+    /// prove that it is fresh.
     #[must_use]
-    pub fn restored(parameters: &Parameters, bound: u64) -> Self {
-        Self::begin(parameters, SenderSequence::restored(bound), ReplayWindow::LOST)
+    pub fn restored(parameters: &Parameters, bound: u64, random: [u8; Self::RANDOM]) -> Self {
+        Self::begin(parameters, SenderSequence::restored(bound), ReplayWindow::LOST, random)
     }
 
-    fn begin(parameters: &Parameters, sequence: SenderSequence, window: ReplayWindow) -> Self {
+    pub(crate) fn begin(
+        parameters: &Parameters,
+        sequence: SenderSequence,
+        window: ReplayWindow,
+        random: [u8; Self::RANDOM],
+    ) -> Self {
         let announce = if parameters.id_context().is_some() { Announce::Bare } else { Announce::Never };
+        let [a, b, c, d, ..] = random;
         Self {
             context: Context::derive(parameters, None, sequence, window),
-            generation: 0,
+            // A request that a former session of the same keys took is none of this one.
+            generation: u32::from_le_bytes([a, b, c, d]),
             announce,
             confirmed: false,
-            step: Step::Idle,
+            is_asking: false,
+            is_renewing: false,
+            answering: None,
+            made: 0,
             used: 0,
+            budget: Budget::FULL,
+            key: random,
             hint: None,
         }
     }
 
-    /// Goes on with a request that an Echo proved to be fresh (RFC 8613 Appendix B.1.2): from now on the window is known.
-    /// Returns what the request counts as.
-    pub fn recover(&mut self, binding: Binding) -> Binding {
-        match binding.kind {
-            Kind::Unproven if binding.generation == self.generation => {
-                self.context.window.recover(binding.partial_iv);
-                Binding { kind: Kind::Proven, ..binding }
-            }
-            _ => binding,
+    /// Writes the answer to a request that is [`Standing::Unproven`]: 4.01 with an Echo value (RFC 8613 Appendix B.1.2).
+    ///
+    /// # Errors
+    /// [`WriteError::Full`].
+    pub fn challenge(&self, now: Instant, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+        self.echo().refuse(now, writer)
+    }
+
+    /// Goes on with a request that is [`Standing::Unproven`] if its Echo value is one of [`Session::challenge`], made at most
+    /// 45 seconds ago: from now on the window is known. Returns what the request counts as; `None` when it is not to be
+    /// carried out.
+    pub fn recover(&mut self, binding: Binding, now: Instant, echo: Option<&[u8]>) -> Option<Binding> {
+        let is_here = binding.kind == Kind::Unproven && binding.generation == self.generation;
+        if !is_here || !self.echo().accepts(now, echo) {
+            return None;
         }
+        self.context.window.recover(binding.partial_iv).then_some(Binding { kind: Kind::Proven, ..binding })
+    }
+
+    fn echo(&self) -> Challenge<impl Fn(&[u8; 4]) -> [u8; 8]> {
+        let key = self.key;
+        Challenge::new(ECHO_WINDOW, move |time: &[u8; 4]| mac(&key, b"Echo", time))
     }
 
     /// Whether what was protected with this binding can still be answered: its keys are the current ones.
     #[must_use]
     pub const fn is_current(&self, binding: &Binding) -> bool {
         binding.generation == self.generation
+    }
+
+    /// Counts the keys: another number means that they were replaced. Outstanding requests, exchanges and observations of
+    /// former keys have ended, and what storage knows of the sender sequence belongs to the former ID Context.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// The current keys and their state.
@@ -147,23 +216,56 @@ impl Session {
     }
 
     /// Replaces the keys.
-    pub(crate) fn replace(&mut self, context: Context, announce: Announce, step: Step) {
+    pub(crate) fn replace(&mut self, context: Context, announce: Announce) {
         self.context = context;
         self.generation = self.generation.wrapping_add(1);
         self.announce = announce;
         self.confirmed = false;
-        self.step = step;
+        self.is_asking = false;
+        self.is_renewing = false;
+        self.answering = None;
     }
 
     /// Notes that a message of the other end was verified.
     pub(crate) fn confirm(&mut self) {
         self.confirmed = true;
         self.hint = None;
-        if self.announce == Announce::Wrapped && self.step == Step::Idle {
+        if self.announce == Announce::Wrapped && !self.is_asking {
             self.announce = Announce::Never;
         }
     }
 }
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+/// No nonce and no key.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("context", &self.context)
+            .field("generation", &self.generation)
+            .field("confirmed", &self.confirmed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The beginning of a MAC over a purpose and what it is about.
+pub(crate) fn mac(key: &[u8; Session::RANDOM], purpose: &[u8], about: &[u8]) -> [u8; 8] {
+    let mut truncated = [0; 8];
+    if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) {
+        mac.update(purpose);
+        mac.update(about);
+        truncated.iter_mut().zip(mac.finalize().into_bytes()).for_each(|(byte, mac)| *byte = mac);
+    }
+    truncated
+}
+
+/// As long as a request may be sent again (MAX_TRANSMIT_SPAN).
+const ECHO_WINDOW: Duration = Duration::from_secs(45);
 
 /// What lies in front of a protected message besides an ID Context: Observe with 3 bytes, the OSCORE option with its head,
 /// flags, Partial IV, length and kid, Uri-Host and whatever else stays outside, the payload marker, and the inner code.
@@ -207,30 +309,39 @@ impl Wrapped {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
     pub(crate) partial_iv: PartialIv,
-    pub(crate) generation: u16,
+    pub(crate) generation: u32,
     pub(crate) kind: Kind,
 }
 
-impl Binding {
-    /// Whether the request is authentic and yet may be an old one: it must not be carried out. Answer 4.01 with an Echo
-    /// option, unless it carries the right one: then [`Session::recover`].
-    #[must_use]
-    pub fn is_unproven(&self) -> bool {
-        self.kind == Kind::Unproven
-    }
+/// What may be done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is no replay: carry it out.
+    Fresh,
+    /// It is authentic and may be an old one: unless [`Session::recover`] says otherwise it must not be carried out. Answer with
+    /// [`Session::challenge`].
+    Unproven,
+    /// It is the first one of Appendix B.2 and must not be carried out. Answer 4.01, without an Echo option.
+    Rederiving,
+}
 
-    /// Whether the request is the first of Appendix B.2: it must not be carried out. Answer 4.01, without an Echo option.
+impl Binding {
+    /// What may be done with the request.
     #[must_use]
-    pub fn is_rederiving(&self) -> bool {
-        self.kind == Kind::Rederiving
+    pub const fn standing(&self) -> Standing {
+        match self.kind {
+            Kind::Own { .. } | Kind::Fresh | Kind::Proven => Standing::Fresh,
+            Kind::Unproven => Standing::Unproven,
+            Kind::Rederiving => Standing::Rederiving,
+        }
     }
 }
 
 /// What a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Of this end.
-    Own,
+    /// Of this end; whether it registers an observation.
+    Own { registers: bool },
     /// Of the other end, and no replay.
     Fresh,
     /// Of the other end; an Echo proved it, so that another response was protected before.

@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Came, End, ends, get, observe, parameters};
+use common::{Came, End, ends, get, observe, parameters, random, standing};
 use lwm2m_coap::{Code, Delivery, Ignored, OptionNumber, SendError, Writer, protect::Unprotectable, udp};
-use oscore::{OscoreOption, SenderSequence, Session};
+use oscore::{OscoreOption, SenderSequence, Session, Standing};
 use proptest::prelude::*;
 
 // RFC 8613 §4: any message comes out as it went in; outside are only the options for those on the way.
@@ -45,11 +45,13 @@ proptest! {
         prop_assert_eq!(outer.code, if observes { Code::FETCH } else { Code::POST });
 
         let inside: Vec<_> = options.iter().filter(|(number, _)| *number == 6 || !outside(number)).cloned().collect();
+        let outside_proxy = options.iter().any(|(number, _)| *number == 39);
         match far.handle(&datagram) {
             Came::Request { code, options, payload: came, .. } => {
                 prop_assert_eq!((code, options, came), (Code::PUT, inside, payload));
             }
-            // Block options of any bytes are for another layer.
+            // This end is no proxy.
+            Came::Ignored(Ignored::Refused) => prop_assert!(outside_proxy),
             other => prop_assert!(false, "{:?}", other),
         }
     }
@@ -265,7 +267,7 @@ fn a_restarted_end_repeats_no_number_and_carries_out_no_old_request() {
     let (_, old) = near.request(Code::POST, get).unwrap();
     drop(far);
     let server = parameters(&[0x5b], &[0x0a]);
-    let session = Session::restored(&server, SenderSequence::STEP);
+    let session = Session::restored(&server, SenderSequence::STEP, random(3));
     let mut far = End::with(server, session, 3);
     assert!(
         far.request(Code::GET, get)
@@ -274,27 +276,40 @@ fn a_restarted_end_repeats_no_number_and_carries_out_no_old_request() {
     far.session.sequence_mut().reserve(2 * SenderSequence::STEP);
 
     let (mut exchange, _) = far.expect_request(&old);
-    assert!(exchange.binding().is_unproven());
-    let challenge = far.respond(&mut exchange, Code::UNAUTHORIZED, |writer| {
-        writer.option(OptionNumber::ECHO, b"prove it").unwrap();
-    });
+    assert_eq!(standing(&exchange), Standing::Unproven);
+    let challenge = far.challenge(&mut exchange);
     let (_, outer) = udp::parse(&challenge).unwrap();
     let option = OscoreOption::parse(outer.options.get(OptionNumber::OSCORE).unwrap()).unwrap();
     assert_eq!(option.partial_iv.unwrap().sequence(), SenderSequence::STEP);
-    assert_eq!(near.expect_response(&challenge).0, Code::UNAUTHORIZED);
+    let Came::Response { code: Code::UNAUTHORIZED, options, .. } = near.handle(&challenge) else { panic!() };
+    let echo = options.into_iter().find(|(number, _)| *number == OptionNumber::ECHO.0).unwrap().1;
 
-    let (_, again) = near
-        .request(Code::POST, |writer| {
-            get(writer);
-            writer.option(OptionNumber::ECHO, b"prove it").unwrap();
-        })
-        .unwrap();
+    let with_echo = |near: &mut End, echo: &[u8]| {
+        let (_, datagram) = near
+            .request(Code::POST, |writer| {
+                get(writer);
+                writer.option(OptionNumber::ECHO, echo).unwrap();
+            })
+            .unwrap();
+        datagram
+    };
+    let wrong = with_echo(&mut near, b"something else");
+    let (exchange, _) = far.expect_request(&wrong);
+    assert_eq!(far.session.recover(*exchange.binding(), far.now, Some(b"something else")), None);
+    let again = with_echo(&mut near, &echo);
     let (mut exchange, _) = far.expect_request(&again);
-    assert!(exchange.binding().is_unproven());
-    exchange.set_binding(far.session.recover(*exchange.binding()));
-    assert!(!exchange.binding().is_unproven());
+    assert_eq!(standing(&exchange), Standing::Unproven);
+    let unproven = *exchange.binding();
+    exchange.set_binding(far.session.recover(unproven, far.now, Some(&echo)).unwrap());
+    assert_eq!(standing(&exchange), Standing::Fresh);
+    // Each request once, however often it was proved.
+    assert_eq!(far.session.recover(unproven, far.now, Some(&echo)), None);
     let answer = far.respond(&mut exchange, Code::CHANGED, |_| {});
     assert_eq!(near.expect_response(&answer).0, Code::CHANGED);
+    // What one session made means nothing to the next one of the same keys.
+    let server = parameters(&[0x5b], &[0x0a]);
+    let mut next = Session::restored(&server, 2 * SenderSequence::STEP, random(4));
+    assert_eq!(next.recover(unproven, far.now, Some(&echo)), None);
     // From now on replays are known, older requests too.
     for replay in [&again, &old] {
         let mut replay = replay.clone();
@@ -302,7 +317,69 @@ fn a_restarted_end_repeats_no_number_and_carries_out_no_old_request() {
         assert!(matches!(far.handle(&replay), Came::Ignored(Ignored::Refused)));
     }
     let (_, fresh) = near.request(Code::POST, get).unwrap();
-    assert!(!far.expect_request(&fresh).0.binding().is_unproven());
+    assert_eq!(standing(&far.expect_request(&fresh).0), Standing::Fresh);
+}
+
+// Who only answers takes no number; so that a restart knows of it, it takes no request before a first bound is stored.
+#[test]
+fn no_request_is_taken_with_keys_that_storage_does_not_know_of() {
+    let (mut near, _) = ends();
+    let server = parameters(&[0x5b], &[0x0a]);
+    let mut far = End::with(server.clone(), Session::new(&server, random(5)), 5);
+    let (_, request) = near.request(Code::POST, get).unwrap();
+    assert!(matches!(far.handle(&request), Came::Ignored(Ignored::Refused)));
+    let bound = far.session.sequence_mut().wanted().unwrap();
+    far.session.sequence_mut().reserve(bound);
+    far.expect_request(&request);
+}
+
+// RFC 8613 §8.2, §4.1.3.4: what stands outside is looked at before anything is decrypted.
+#[test]
+fn outer_options_that_this_end_cannot_serve_are_refused() {
+    let (mut near, mut far) = ends();
+    let (_, genuine) = near.request(Code::POST, get).unwrap();
+    let marker = genuine.iter().position(|byte| *byte == 0xff).unwrap();
+    for (option, code) in [
+        // Proxy-Scheme (39), Block1 (27), another OSCORE option, 65001.
+        (&[0xd0, 39 - 9 - 13][..], Code::PROXYING_NOT_SUPPORTED),
+        (&[0xd0, 27 - 9 - 13], Code::BAD_OPTION),
+        (&[0x00], Code::BAD_OPTION),
+        (&[0xe0, 0xfc, 0xd3], Code::BAD_OPTION),
+    ] {
+        let mut datagram = [&genuine[..marker], option, &genuine[marker..]].concat();
+        datagram[0] &= 0xcf;
+        assert!(matches!(far.handle(&datagram), Came::Ignored(Ignored::Refused)));
+        assert_eq!(udp::parse(&far.due().unwrap()).unwrap().1.code, code, "{option:02x?}");
+    }
+    far.expect_request(&genuine);
+}
+
+// RFC 8613 §4.1.3.5: an answer to what registers nothing is no observation.
+#[test]
+fn only_what_registers_is_observed() {
+    let (mut server, mut device) = ends();
+    let (_, request) = server
+        .request(Code::GET, |writer| {
+            writer.observe(1).unwrap();
+            get(writer);
+        })
+        .unwrap();
+    let (mut exchange, _) = device.expect_request(&request);
+    let answer = device.respond(&mut exchange, Code::CONTENT, |writer| {
+        writer.observe(7).unwrap();
+    });
+    let Came::Response { options, .. } = server.handle(&answer) else { panic!() };
+    assert!(options.is_empty() && server.observations.is_empty());
+    // Nor what there is no room to observe.
+    for place in 0..3 {
+        let (_, request) = server.request(Code::GET, observe).unwrap();
+        let (mut exchange, _) = device.expect_request(&request);
+        let answer = device.respond(&mut exchange, Code::CONTENT, |writer| {
+            writer.observe(7).unwrap();
+        });
+        let Came::Response { options, .. } = server.handle(&answer) else { panic!() };
+        assert_eq!(options.is_empty(), place == 2);
+    }
 }
 
 #[test]

@@ -6,9 +6,9 @@ mod common;
 
 use std::collections::HashMap;
 
-use common::{Came, End, get, observe, parameters};
+use common::{Came, End, get, observe, parameters, random};
 use lwm2m_coap::{Code, Delivery, Observer, OptionNumber, udp};
-use oscore::{Binding, OscoreOption, SenderSequence, Session};
+use oscore::{Binding, OscoreOption, SenderSequence, Session, Standing};
 use proptest::prelude::*;
 
 /// Everything that was protected: by the keys of which ID Context, by which end, and under whose number.
@@ -52,6 +52,7 @@ enum Act {
     Replay { which: prop::sample::Index },
     Restart { which: usize },
     Rederive,
+    Renew { which: usize },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -62,6 +63,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => any::<prop::sample::Index>().prop_map(|which| Act::Replay { which }),
         1 => (0..2_usize).prop_map(|which| Act::Restart { which }),
         1 => Just(Act::Rederive),
+        1 => (0..2_usize).prop_map(|which| Act::Renew { which }),
     ]
 }
 
@@ -87,11 +89,13 @@ proptest! {
         let answer = |ledger: &mut Ledger, end: &mut End, which: usize, observers: &mut Vec<Observer<Binding>>, datagram: &[u8], genuine: bool| {
             let Came::Request { mut exchange, .. } = end.handle(datagram) else { return None };
             let binding = *exchange.binding();
-            let challenged = binding.is_unproven() || binding.is_rederiving();
-            if binding.is_unproven() {
+            let challenged = binding.standing() != Standing::Fresh;
+            if binding.standing() == Standing::Unproven {
                 // As if it came back with the right Echo, which a replayed one cannot have.
                 if genuine {
-                    exchange.set_binding(end.session.recover(binding));
+                    let value = end.echo();
+                    let proven = end.session.recover(binding, end.now, Some(&value));
+                    exchange.set_binding(proven.unwrap_or(binding));
                 }
             } else if !challenged {
                 observers.push(exchange.observer());
@@ -102,7 +106,7 @@ proptest! {
                 return None;
             }
             let sent = end.respond(&mut exchange, code, |writer| writer.payload(payload.as_bytes()).unwrap());
-            let id = match binding.is_rederiving() {
+            let id = match (binding.standing() == Standing::Rederiving) {
                 true => {
                     let (_, message) = udp::parse(&sent).unwrap();
                     let option = OscoreOption::parse(message.options.get(OptionNumber::OSCORE).unwrap()).unwrap();
@@ -156,7 +160,7 @@ proptest! {
                 }
                 Act::Restart { which } => {
                     seed += 1;
-                    let mut session = Session::restored(&names[which], bounds[which]);
+                    let mut session = Session::restored(&names[which], bounds[which], random(seed));
                     let wanted = session.sequence_mut().wanted().unwrap();
                     bounds[which] = wanted;
                     session.sequence_mut().reserve(wanted);
@@ -165,6 +169,7 @@ proptest! {
                     observers[which].clear();
                 }
                 Act::Rederive => ends[0].rederive(),
+                Act::Renew { which } => ends[which].session.renew(),
             }
         }
     }

@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::{Came, End, ends, get, observe, parameters};
+use common::{Came, End, ends, get, observe, parameters, random, standing};
 use lwm2m_coap::{Code, Delivery, Ignored, Instant, OptionNumber, udp};
-use oscore::{OscoreOption, Session};
+use oscore::{OscoreOption, Session, Standing};
 
 fn kid_context(datagram: &[u8]) -> Option<Vec<u8>> {
     let (_, message) = udp::parse(datagram).unwrap();
@@ -26,7 +26,7 @@ fn first_half(device: &mut End, server: &mut End) -> (Vec<u8>, Vec<u8>) {
     device.rederive();
     let (_, one) = device.request(Code::POST, get).unwrap();
     let (mut exchange, _) = server.expect_request(&one);
-    assert!(exchange.binding().is_rederiving());
+    assert_eq!(standing(&exchange), Standing::Rederiving);
     let answer = server.respond(&mut exchange, Code::UNAUTHORIZED, |_| {});
     (one, answer)
 }
@@ -37,7 +37,7 @@ fn second_half(device: &mut End, server: &mut End, answer: &[u8]) -> Vec<u8> {
     assert!(device.session.is_rederiving());
     let (_, two) = device.request(Code::POST, get).unwrap();
     let (mut exchange, _) = server.expect_request(&two);
-    assert!(!exchange.binding().is_rederiving() && !exchange.binding().is_unproven());
+    assert_eq!(standing(&exchange), Standing::Fresh);
     let answer = server.respond(&mut exchange, Code::CHANGED, |_| {});
     assert_eq!(device.expect_response(&answer).0, Code::CHANGED);
     assert!(!device.session.is_rederiving() && device.session.is_confirmed());
@@ -87,14 +87,14 @@ fn a_server_that_wants_new_keys_answers_any_request_with_its_number() {
     let (_, request) = device.request(Code::POST, get).unwrap();
     assert_eq!(kid_context(&request), None);
     let (mut exchange, _) = server.expect_request(&request);
-    assert!(exchange.binding().is_rederiving());
+    assert_eq!(standing(&exchange), Standing::Rederiving);
     let answer = server.respond(&mut exchange, Code::UNAUTHORIZED, |_| {});
     assert!(!device.session.is_rederiving());
     assert_eq!(device.expect_response(&answer).0, Code::UNAUTHORIZED);
     assert!(device.session.is_rederiving());
     let (_, two) = device.request(Code::POST, get).unwrap();
     let (mut exchange, _) = server.expect_request(&two);
-    assert!(!exchange.binding().is_rederiving());
+    assert_eq!(standing(&exchange), Standing::Fresh);
     let answer = server.respond(&mut exchange, Code::CHANGED, |_| {});
     device.expect_response(&answer);
     talk(&mut device, &mut server);
@@ -112,7 +112,7 @@ fn what_is_replayed_changes_nothing() {
     let mut replay = one.clone();
     replay[3] ^= 0x40;
     let (mut exchange, _) = server.expect_request(&replay);
-    assert!(exchange.binding().is_rederiving());
+    assert_eq!(standing(&exchange), Standing::Rederiving);
     let other = server.respond(&mut exchange, Code::UNAUTHORIZED, |_| {});
     assert_ne!(kid_context(&other), kid_context(&answer));
     assert!(matches!(device.handle(&other), Came::Ignored(Ignored::Refused)));
@@ -130,7 +130,7 @@ fn what_is_replayed_changes_nothing() {
     let mut replay = two;
     replay[3] ^= 0x20;
     match server.handle(&replay) {
-        Came::Request { exchange, .. } => assert!(exchange.binding().is_rederiving()),
+        Came::Request { exchange, .. } => assert_eq!(standing(&exchange), Standing::Rederiving),
         other => panic!("{other:?}"),
     }
     talk(&mut device, &mut server);
@@ -146,7 +146,7 @@ fn a_used_number_stays_used_when_the_server_has_keys_made_as_a_client() {
     let mut replay = two;
     replay[3] ^= 0x40;
     let (exchange, _) = server.expect_request(&replay);
-    assert!(exchange.binding().is_rederiving());
+    assert_eq!(standing(&exchange), Standing::Rederiving);
 }
 
 #[test]
@@ -157,14 +157,11 @@ fn a_number_is_good_for_a_minute_and_for_one_client() {
     let (_, two) = device.request(Code::POST, get).unwrap();
     server.now = Instant::from_millis(60_001);
     // As good as request 1: nothing is carried out.
-    assert!(server.expect_request(&two).0.binding().is_rederiving());
-    // To a server with another secret it is as good as request 1 too.
-    let (_, mut other) = rederiving();
-    other.now = Instant::from_millis(5);
+    assert_eq!(standing(&server.expect_request(&two).0), Standing::Rederiving);
+    // To another session it is as good as request 1 too.
     let mut foreign = End::new(parameters(&[0x5b], &[0x0a]), 77);
     foreign.rederives = true;
-    foreign.set_key([1; 32]);
-    assert!(foreign.expect_request(&two).0.binding().is_rederiving());
+    assert_eq!(standing(&foreign.expect_request(&two).0), Standing::Rederiving);
 }
 
 #[test]
@@ -182,7 +179,52 @@ fn a_forged_request_derives_keys_and_changes_nothing() {
     assert!(matches!(server.handle(&one), Came::Ignored(Ignored::Refused)));
     assert_eq!(format!("{:?}", server.session), before);
     server.rederives = true;
-    assert!(server.expect_request(&one).0.binding().is_rederiving());
+    assert_eq!(standing(&server.expect_request(&one).0), Standing::Rederiving);
+}
+
+// A spoofer who knows the ids cannot have keys derived without end; what is turned away hears 5.03 and comes again.
+#[test]
+fn keys_are_derived_for_so_many_requests_a_second() {
+    let (mut device, mut server) = rederiving();
+    device.rederive();
+    let (_, one) = device.request(Code::POST, get).unwrap();
+    let mut forged = one.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    forged[0] &= 0xcf;
+    let mut codes = Vec::new();
+    for id in 0..20 {
+        forged[3] = id;
+        server.handle(&forged);
+        codes.push(udp::parse(&server.due().unwrap()).unwrap().1.code);
+    }
+    assert!(codes[..8].iter().all(|code| *code == Code::BAD_REQUEST), "{codes:?}");
+    assert!(codes[8..].iter().all(|code| *code == Code::SERVICE_UNAVAILABLE), "{codes:?}");
+    assert!(matches!(server.handle(&one), Came::Ignored(Ignored::Refused)));
+    server.now = Instant::from_millis(1000);
+    let (exchange, _) = server.expect_request(&one);
+    assert_eq!(standing(&exchange), Standing::Rederiving);
+}
+
+// Every challenge has an R2 of its own, and answers the request it was made for.
+#[test]
+fn an_answer_that_was_overtaken_is_not_sealed_with_the_keys_of_another() {
+    let (mut device, mut server) = rederiving();
+    device.rederive();
+    let (_, one) = device.request(Code::POST, get).unwrap();
+    let (_, other) = device.request(Code::POST, get).unwrap();
+    let (mut first, _) = server.expect_request(&one);
+    let (mut second, _) = server.expect_request(&other);
+    assert_eq!((standing(&first), standing(&second)), (Standing::Rederiving, Standing::Rederiving));
+    assert!(server.try_respond(&mut first, Code::UNAUTHORIZED).is_err());
+    let answer = server.try_respond(&mut second, Code::UNAUTHORIZED).unwrap();
+    second_half(&mut device, &mut server, &answer);
+    // A server that renews goes on asking until the keys are replaced.
+    server.session.renew();
+    for _ in 0..2 {
+        let (_, request) = device.request(Code::POST, get).unwrap();
+        let (exchange, _) = server.expect_request(&request);
+        assert_eq!(standing(&exchange), Standing::Rederiving);
+    }
 }
 
 #[test]
@@ -236,7 +278,7 @@ fn an_id_context_is_taken_bare_and_wrapped() {
     other[10] ^= 1;
     other[3] ^= 0x40;
     assert!(matches!(far.handle(&other), Came::Ignored(Ignored::Refused)));
-    let mut none = Session::new(&parameters(&[2], &[1]));
+    let mut none = Session::new(&parameters(&[2], &[1]), random(9));
     assert_eq!(none.context().id_context(), None);
     none.renew();
 }

@@ -1,7 +1,7 @@
 //! Object security of the test's client and server.
 
-use lwm2m_coap::{Instant, Rng, Room};
-use oscore::{Binding, Observation, Parameters, Protection, Rederivation, SenderSequence, Session};
+use lwm2m_coap::{Instant, Message, Room, WriteError, Writer};
+use oscore::{Binding, Observation, Parameters, Protection, Rederivation, SenderSequence, Session, Standing};
 
 use crate::random::Random;
 
@@ -10,33 +10,32 @@ pub struct Oscore {
     parameters: Parameters,
     session: Session,
     observations: heapless::Vec<Observation, 4>,
-    rng: Box<Rng<'static>>,
-    key: [u8; 32],
+    random: Random,
     rederives: bool,
 }
 
 impl Oscore {
     /// Fresh keys, to which the other end has had nothing from this one.
     pub fn new(parameters: Parameters) -> Self {
-        let session = Session::new(&parameters);
-        Self::with(parameters, session)
+        Self::with(parameters, Session::new)
     }
 
     /// The keys after a restart, behind a first reservation of numbers.
     pub fn restarted(parameters: Parameters) -> Self {
-        let session = Session::restored(&parameters, SenderSequence::STEP);
-        Self::with(parameters, session)
+        Self::with(parameters, |parameters, random| {
+            Session::restored(parameters, SenderSequence::STEP, random)
+        })
     }
 
-    fn with(parameters: Parameters, mut session: Session) -> Self {
+    fn with(parameters: Parameters, make: impl Fn(&Parameters, [u8; Session::RANDOM]) -> Session) -> Self {
+        let mut random = Random::new(u64::from(std::process::id()).wrapping_add(1));
+        let mut bytes = [0; Session::RANDOM];
+        random.fill(&mut bytes);
+        let mut session = make(&parameters, bytes);
         // A test ends before it has used them up.
         let bound = session.sequence_mut().next().saturating_add(1 << 16);
         session.sequence_mut().reserve(bound);
-        let mut random = Random::new(u64::from(std::process::id()).wrapping_add(1));
-        let mut key = [0; 32];
-        random.fill(&mut key);
-        let rng = Box::new(move |bytes: &mut [u8]| random.fill(bytes));
-        Self { parameters, session, observations: heapless::Vec::new(), rng, key, rederives: false }
+        Self { parameters, session, observations: heapless::Vec::new(), random, rederives: false }
     }
 
     /// The same, ready to have its keys replaced (RFC 8613 Appendix B.2).
@@ -47,14 +46,10 @@ impl Oscore {
 
     /// Begins to have the keys replaced, as the client.
     pub fn rederive(&mut self) {
-        let mut rederivation = Rederivation {
-            parameters: &self.parameters,
-            key: &self.key,
-            now: Instant::default(),
-            rng: &mut *self.rng,
-            durable: false,
-        };
-        self.session.rederive(&mut rederivation);
+        let mut random = [0; Rederivation::RANDOM];
+        self.random.fill(&mut random);
+        let now = Instant::default();
+        self.session.rederive(&Rederivation { parameters: &self.parameters, now, random, durable: false });
     }
 
     /// Has the keys replaced at the next request, as the server.
@@ -71,8 +66,19 @@ impl Oscore {
         self.session.is_rederiving()
     }
 
-    pub(super) fn recover(&mut self, binding: Binding) -> Binding {
-        self.session.recover(binding)
+    /// What a request counts as, its Echo value considered.
+    pub(super) fn judge(&mut self, binding: Binding, now: Instant, message: &Message<'_>) -> Binding {
+        match binding.standing() {
+            Standing::Unproven => {
+                self.session.recover(binding, now, message.options.echo()).unwrap_or(binding)
+            }
+            _ => binding,
+        }
+    }
+
+    /// Writes the answer to a request that may be an old one.
+    pub(super) fn challenge(&self, now: Instant, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+        self.session.challenge(now, writer)
     }
 }
 
@@ -80,15 +86,15 @@ impl Oscore {
 pub(super) fn guard(
     oscore: &mut Option<Oscore>,
     now: Instant,
-) -> Option<Protection<'_, '_, heapless::Vec<Observation, 4>>> {
-    let Oscore { parameters, session, observations, rng, key, rederives } = oscore.as_mut()?;
-    let rederivation =
-        rederives.then_some(Rederivation { parameters, key, now, rng: &mut **rng, durable: false });
+) -> Option<Protection<'_, heapless::Vec<Observation, 4>>> {
+    let Oscore { parameters, session, observations, random, rederives } = oscore.as_mut()?;
+    let mut bytes = [0; Rederivation::RANDOM];
+    random.fill(&mut bytes);
+    let rederivation = rederives.then_some(Rederivation { parameters, now, random: bytes, durable: false });
     Some(Protection::new(session, observations, rederivation))
 }
 
 /// The room that it needs.
 pub(super) fn room(oscore: Option<&Oscore>) -> Room {
-    // Uri-Host stays outside, which the crate leaves to its owner to count.
     oscore.map_or(Room::NONE, |oscore| oscore.session.room())
 }

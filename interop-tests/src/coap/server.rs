@@ -1,5 +1,7 @@
 //! The server of the tests: `/store`, `/echo` and `/fresh`.
 
+use ::oscore::Standing;
+
 use super::*;
 
 /// A server with one client.
@@ -121,13 +123,10 @@ impl<T: Transport> Server<T> {
         let now = self.now();
         let mut buffer = [0; 2048];
         let mut writer = Writer::new(&mut buffer, room(self.oscore.as_ref()), Code::CONTENT);
-        if self.is_fresh(&mut exchange, message) {
-            self.write_answer(&mut writer, &exchange, message);
-        } else {
-            writer.restart(Code::UNAUTHORIZED);
-            if exchange.binding().is_some_and(|binding| binding.is_unproven()) {
-                challenge().refuse(now, &mut writer).expect("a few bytes");
-            }
+        match self.standing(&mut exchange, message) {
+            Standing::Fresh => self.write_answer(&mut writer, &exchange, message),
+            Standing::Unproven => self.oscore().challenge(now, &mut writer).expect("a few bytes"),
+            Standing::Rederiving => writer.restart(Code::UNAUTHORIZED),
         }
         // RFC 7967 §2
         if message.options.no_response().covers(writer.code()) {
@@ -142,13 +141,14 @@ impl<T: Transport> Server<T> {
     }
 
     /// Whether a request may be carried out (RFC 8613 Appendix B).
-    fn is_fresh(&mut self, exchange: &mut Exchange<Option<Binding>>, message: &Message<'_>) -> bool {
+    fn standing(&mut self, exchange: &mut Exchange<Option<Binding>>, message: &Message<'_>) -> Standing {
         let now = self.now();
-        let (Some(binding), Some(oscore)) = (*exchange.binding(), &mut self.oscore) else { return true };
-        if binding.is_unproven() && challenge().accepts(now, message.options.echo()) {
-            exchange.set_binding(Some(oscore.recover(binding)));
-        }
-        exchange.binding().is_some_and(|binding| !binding.is_unproven() && !binding.is_rederiving())
+        let (Some(binding), Some(oscore)) = (*exchange.binding(), &mut self.oscore) else {
+            return Standing::Fresh;
+        };
+        let binding = oscore.judge(binding, now, message);
+        exchange.set_binding(Some(binding));
+        binding.standing()
     }
 
     fn write_answer(

@@ -8,6 +8,7 @@ use lwm2m_coap::{
 };
 use oscore::{
     Binding, KeyId, MasterSecret, Observation, Parameters, Protection, Rederivation, SenderSequence, Session,
+    Standing,
 };
 
 pub(crate) static KNOWN: lwm2m_coap::Parameters = lwm2m_coap::Parameters {
@@ -64,13 +65,12 @@ pub(crate) struct End {
     pub(crate) now: Instant,
     pub(crate) rederives: bool,
     random: u64,
-    key: [u8; 32],
     buffer: Vec<u8>,
 }
 
 impl End {
     pub(crate) fn new(parameters: Parameters, seed: u64) -> Self {
-        let mut session = Session::new(&parameters);
+        let mut session = Session::new(&parameters, random(seed));
         session.sequence_mut().reserve(SenderSequence::STEP);
         Self::with(parameters, session, seed)
     }
@@ -85,8 +85,6 @@ impl End {
             now: Instant::from_millis(0),
             rederives: false,
             random: seed ^ 0x5555,
-            // It lives as long as the process.
-            key: [u8::try_from(seed & 0xff).unwrap(); 32],
             buffer: vec![0; 2048],
         }
     }
@@ -96,41 +94,30 @@ impl End {
         &mut self,
         call: impl FnOnce(
             &mut Peer<heapless::Vec<u8, 1200>, 4, 8, 4, Binding>,
-            &mut Protection<'_, '_, heapless::Vec<Observation, 2>>,
+            &mut Protection<'_, heapless::Vec<Observation, 2>>,
             &mut [u8],
             Room,
         ) -> T,
     ) -> T {
         let room = self.session.room();
         let room = Room { head: room.head.saturating_add(64), tail: room.tail };
-        let random = &mut self.random;
-        let mut rng = |out: &mut [u8]| fill(random, out);
-        let rederivation = self.rederives.then_some(Rederivation {
-            parameters: &self.parameters,
-            key: &self.key,
-            now: self.now,
-            rng: &mut rng,
-            durable: false,
-        });
+        let (now, random) = (self.now, self.random());
+        let parameters = &self.parameters;
+        let rederivation = self.rederives.then_some(Rederivation { parameters, now, random, durable: false });
         let mut protection = Protection::new(&mut self.session, &mut self.observations, rederivation);
         call(&mut self.peer, &mut protection, &mut self.buffer, room)
     }
 
-    pub(crate) fn set_key(&mut self, key: [u8; 32]) {
-        self.key = key;
+    pub(crate) fn rederive(&mut self) {
+        let (now, random) = (self.now, self.random());
+        let parameters = &self.parameters;
+        self.session.rederive(&Rederivation { parameters, now, random, durable: false });
     }
 
-    pub(crate) fn rederive(&mut self) {
-        let random = &mut self.random;
-        let mut rng = |out: &mut [u8]| fill(random, out);
-        let mut rederivation = Rederivation {
-            parameters: &self.parameters,
-            key: &self.key,
-            now: self.now,
-            rng: &mut rng,
-            durable: false,
-        };
-        self.session.rederive(&mut rederivation);
+    fn random(&mut self) -> [u8; 8] {
+        let mut random = [0; 8];
+        fill(&mut self.random, &mut random);
+        random
     }
 
     pub(crate) fn request(
@@ -190,6 +177,37 @@ impl End {
             let range =
                 peer.notify(now, delivery, observer, writer, protection, &mut |out| out.fill(1)).unwrap();
             buffer[range].to_vec()
+        })
+    }
+
+    pub(crate) fn try_respond(
+        &mut self,
+        exchange: &mut Exchange<Binding>,
+        code: Code,
+    ) -> Result<Vec<u8>, lwm2m_coap::SendError> {
+        let now = self.now;
+        self.turn(|peer, protection, buffer, room| {
+            let writer = Writer::new(buffer, room, code);
+            let range = peer.respond(now, exchange, writer, protection, &mut |out| out.fill(1))?;
+            Ok(buffer[range].to_vec())
+        })
+    }
+
+    /// The Echo value that is good now.
+    pub(crate) fn echo(&self) -> Vec<u8> {
+        let mut space = [0; 64];
+        let mut writer = Writer::new(&mut space, Room::NONE, Code::EMPTY);
+        self.session.challenge(self.now, &mut writer).unwrap();
+        let draft = writer.finish().unwrap();
+        let (options, _) = lwm2m_coap::Options::parse(draft.bytes()).unwrap();
+        options.echo().unwrap().to_vec()
+    }
+
+    /// Answers a request that has to prove that it is fresh.
+    pub(crate) fn challenge(&mut self, exchange: &mut Exchange<Binding>) -> Vec<u8> {
+        let value = self.echo();
+        self.respond(exchange, Code::UNAUTHORIZED, |writer| {
+            writer.option(OptionNumber::ECHO, &value).unwrap();
         })
     }
 
@@ -254,6 +272,17 @@ impl End {
 /// A device with id 0x0a and a server with id 0x5b.
 pub(crate) fn ends() -> (End, End) {
     (End::new(parameters(&[0x0a], &[0x5b]), 1), End::new(parameters(&[0x5b], &[0x0a]), 2))
+}
+
+/// What a session takes.
+pub(crate) fn random(seed: u64) -> [u8; 16] {
+    let mut random = [0; 16];
+    fill(&mut seed.wrapping_add(77), &mut random);
+    random
+}
+
+pub(crate) fn standing(exchange: &Exchange<Binding>) -> Standing {
+    exchange.binding().standing()
 }
 
 pub(crate) fn get(writer: &mut Writer<'_>) {
