@@ -9,9 +9,10 @@ use lwm2m_objects::{Arguments, At, Change, Completion, Error, Kind, Object, Obje
 use zeroize::Zeroize;
 
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
+use crate::account::{Accounts, Part, Security};
+use crate::address::ServerAddress;
 #[cfg(feature = "x509")]
-use crate::account::host_name;
-use crate::account::{Accounts, Part, Security, ServerAddress};
+use crate::address::host_name;
 use crate::identity::{PRIVATE_CAPACITY, PUBLIC_CAPACITY};
 use crate::persist::{Action, Key};
 use crate::server::{Binding, LAST_BOOTSTRAPPED, Server, TLS_ALERT};
