@@ -9,9 +9,10 @@ use lwm2m_objects::{Arguments, At, Change, Completion, Error, Kind, Object, Obje
 use zeroize::Zeroize;
 
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
+use crate::account::{Accounts, Part, Security};
+use crate::address::ServerAddress;
 #[cfg(feature = "x509")]
-use crate::account::host_name;
-use crate::account::{Accounts, Part, Security, ServerAddress};
+use crate::address::host_name;
 use crate::identity::{PRIVATE_CAPACITY, PUBLIC_CAPACITY};
 use crate::persist::{Action, Key};
 use crate::server::{Binding, LAST_BOOTSTRAPPED, Server, TLS_ALERT};
@@ -477,18 +478,11 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
         Ok(())
     }
 
-    fn execute(
-        &mut self,
-        instance: u16,
-        resource: u16,
-        arguments: Arguments<'_>,
-    ) -> Result<Completion, Error> {
+    fn execute(&mut self, instance: u16, resource: u16, given: Arguments<'_>) -> Result<Completion, Error> {
         let what = match resource {
             4 => Executed::Disable,
             // Core 1.1.1 appendix E.2: over which transport the Update is to come.
-            8 if arguments.value(0).is_some_and(|transport| transport != "U") => {
-                return Err(Error::BadRequest);
-            }
+            8 if given.value(0).is_some_and(|letter| letter != "U") => return Err(Error::BadRequest),
             8 => Executed::Update,
             9 if self.has_bootstrap => Executed::Bootstrap,
             _ => return Err(Error::MethodNotAllowed),

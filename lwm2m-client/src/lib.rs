@@ -113,6 +113,7 @@
 
 mod access;
 mod account;
+mod address;
 #[cfg(feature = "alternate-path")]
 mod alternate_path;
 mod assembly;
@@ -152,7 +153,8 @@ mod storage;
 #[cfg(feature = "std")]
 mod store;
 
-pub use account::{SecurityMode, ServerAddress, ShortServerId};
+pub use account::{SecurityMode, ShortServerId};
+pub use address::ServerAddress;
 #[cfg(feature = "alternate-path")]
 pub use alternate_path::AlternatePath;
 pub use bootstrap::BootstrapFormat;
@@ -183,7 +185,9 @@ pub use server::{Binding, Server};
 pub use store::Store;
 
 #[cfg(feature = "x509")]
-pub use account::{MatchingType, is_host_name};
+pub use account::MatchingType;
+#[cfg(feature = "x509")]
+pub use address::is_host_name;
 #[cfg(feature = "x509")]
 pub use dtls_psk::CertificateUsage;
 #[cfg(feature = "psk")]

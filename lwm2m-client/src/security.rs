@@ -19,10 +19,10 @@ use lwm2m_objects::Object;
 use lwm2m_objects::{Path, defs};
 
 use crate::account::SecurityMode;
-#[cfg(feature = "x509")]
-use crate::account::host_name;
 #[cfg(any(feature = "rpk", feature = "suites"))]
 use crate::account::{Accounts, Security};
+#[cfg(feature = "x509")]
+use crate::address::host_name;
 use crate::client::Client;
 use crate::error::Reason;
 #[cfg(feature = "psk")]
