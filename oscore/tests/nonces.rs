@@ -106,7 +106,7 @@ proptest! {
                 return None;
             }
             let sent = end.respond(&mut exchange, code, |writer| writer.payload(payload.as_bytes()).unwrap());
-            let id = match (binding.standing() == Standing::Rederiving) {
+            let id = match binding.standing() == Standing::Rederiving {
                 true => {
                     let (_, message) = udp::parse(&sent).unwrap();
                     let option = OscoreOption::parse(message.options.get(OptionNumber::OSCORE).unwrap()).unwrap();
