@@ -100,6 +100,9 @@ impl<T: Transport> Server<T> {
         let Some(observer) = self.observer.clone() else {
             return;
         };
+        // Who tells of a notification may do so before it is acknowledged.
+        let began = Clock::now();
+        self.run(|server| !server.peer.is_notifying(observer.token) || began.elapsed() > PATIENCE);
         let now = self.now();
         let mut buffer = [0; 2048];
         let mut writer = Writer::new(&mut buffer, room(self.oscore.as_ref()), Code::CONTENT);
