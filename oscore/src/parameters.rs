@@ -227,7 +227,7 @@ impl HmacAlgorithm {
 }
 
 /// A Master Secret of 1 to 64 bytes; wiped when dropped and never shown.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct MasterSecret(Vec<u8, { MasterSecret::MAX_LENGTH }>);
 
 impl MasterSecret {
@@ -263,7 +263,7 @@ impl fmt::Debug for MasterSecret {
 pub(crate) type Bytes<const N: usize> = Vec<u8, N, u8>;
 
 /// The parameters both ends agree on, seen from one end (RFC 8613 §3.2; Object `/21`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Parameters {
     aead: AeadAlgorithm,
     hmac: HmacAlgorithm,

@@ -55,7 +55,7 @@ impl<'a, O: Observations> Protection<'a, O> {
                 return Err(Refused::Silent);
             }
         };
-        let partial_iv = option.partial_iv;
+        let (partial_iv, outer_observes) = (option.partial_iv, outer.observes);
         let other = option.kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
         let other = other.and_then(|id| Wrapped::bare(id.bytes()));
         let aad = Request { by: End::Sender, partial_iv: request.partial_iv };
@@ -81,7 +81,9 @@ impl<'a, O: Observations> Protection<'a, O> {
             }
         };
         match datagram.get(place.start).map(|code| Code::from_u8(*code)) {
-            Some(code) if code.is_response() => Ok(Opened { datagram, place, partial_iv }),
+            Some(code) if code.is_response() => {
+                Ok(Opened { datagram, place, partial_iv, observes_outside: outer_observes })
+            }
             _ => Err(Refused::Silent),
         }
     }
@@ -90,7 +92,7 @@ impl<'a, O: Observations> Protection<'a, O> {
     /// option it is the last one (RFC 7641 §3.2).
     fn number<'m>(&mut self, opened: Opened<'m>, token: Token) -> Result<Message<'m>, Refused> {
         let is_last = !opened.observes();
-        let Opened { datagram, place, partial_iv } = opened;
+        let Opened { datagram, place, partial_iv, .. } = opened;
         let Some(observation) = self.observations.find(token) else { return message(datagram, place, token) };
         let value = match (partial_iv, &mut observation.numbers) {
             (None, _) => 0,
@@ -275,12 +277,11 @@ impl<O: Observations> Protect for Protection<'_, O> {
         incoming: Incoming<'m>,
     ) -> Result<Message<'m>, Refused> {
         let token = incoming.token();
-        let observes = Outer::of(&incoming).observes;
         let opened = self.open_response(*binding, incoming)?;
         // RFC 8613 §4.1.3.5: only what registered is answered with an observation; and no more of them than are kept.
         let registers = binding.kind == Kind::Own { registers: true };
         let observation = Observation { token, request: *binding, numbers: None };
-        if observes && registers && opened.observes() && self.observations.keep(observation) {
+        if registers && opened.observes_outside && opened.observes() && self.observations.keep(observation) {
             return self.number(opened, token);
         }
         let Opened { datagram, place, .. } = opened;
@@ -367,6 +368,8 @@ struct Opened<'m> {
     datagram: &'m mut [u8],
     place: Range<usize>,
     partial_iv: Option<PartialIv>,
+    /// Whether it has the outer Observe option.
+    observes_outside: bool,
 }
 
 impl Opened<'_> {

@@ -149,8 +149,7 @@ impl Session {
     }
 
     fn echo(&self) -> Challenge<impl Fn(&[u8; 4]) -> [u8; 8]> {
-        let key = self.key;
-        Challenge::new(ECHO_WINDOW, move |time: &[u8; 4]| mac(&key, b"Echo", time))
+        Challenge::new(ECHO_WINDOW, |time: &[u8; 4]| mac(&self.key, b"Echo", time))
     }
 
     /// Whether what was protected with this binding can still be answered: its keys are the current ones.
@@ -191,13 +190,14 @@ impl Session {
     }
 
     /// Whether the keys are near the end of what their algorithm bears: new ones should come soon, by Appendix B.2 or from
-    /// the bootstrap server.
+    /// the bootstrap server. Anybody can forge messages until it says so: act on it once in a long while at most.
     #[must_use]
     pub const fn is_worn(&self) -> bool {
         self.context.failures >= FAILURES || self.context.sequence.next() >= SEALED
     }
 
-    /// The room that protection takes around a message that is written now.
+    /// The room that protection takes around a message that is written now. Uri-Host and other options for those on the way
+    /// only change their place; who writes any of them adds 2 bytes in front.
     #[must_use]
     pub fn room(&self) -> Room {
         let context = self.context.id_context.as_ref().map_or(0, |id| id.len().saturating_add(WRAPPED));
@@ -268,7 +268,7 @@ pub(crate) fn mac(key: &[u8; Session::RANDOM], purpose: &[u8], about: &[u8]) -> 
 const ECHO_WINDOW: Duration = Duration::from_secs(45);
 
 /// What lies in front of a protected message besides an ID Context: Observe with 3 bytes, the OSCORE option with its head,
-/// flags, Partial IV, length and kid, Uri-Host and whatever else stays outside, the payload marker, and the inner code.
+/// flags, Partial IV, length and kid, the payload marker, and the inner code.
 const OUTER_OPTIONS: usize = 4 + (3 + 1 + 5 + 1 + KeyId::MAX_LENGTH) + 1 + 1;
 
 /// Forgeries that AES-CCM with a tag of 8 bytes bears before new keys are due, and messages protected with one key.
