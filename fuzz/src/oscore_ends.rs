@@ -8,8 +8,7 @@ use lwm2m_coap::{
     Code, Delivery, Exchange, Input, Instant, Observer, OptionNumber, Peer, Room, TokenPolicy, Writer,
 };
 use oscore::{
-    Binding, KeyId, MasterSecret, Observation, Parameters, Protection, Rederivation, SenderSequence, Session,
-    Standing,
+    Binding, KeyId, MasterSecret, Observation, Parameters, Protection, Rederivation, Saved, Session, Standing,
 };
 
 use crate::script::{Clock, Script, random};
@@ -38,7 +37,7 @@ struct End {
     observations: heapless::Vec<Observation, 2>,
     observer: Option<Observer<Binding>>,
     /// What storage has.
-    bound: u64,
+    saved: Saved,
     seed: u64,
 }
 
@@ -53,27 +52,27 @@ impl End {
     fn new(is_client: bool, seed: u64) -> Self {
         let parameters = parameters(is_client);
         let mut session = Session::new(&parameters, [u8::from(is_client); 16]);
-        session.sequence_mut().reserve(SenderSequence::STEP);
+        let saved = session.wanted().unwrap();
+        session.saved(&saved);
         let peer = Peer::new(&KNOWN, TokenPolicy::SECURED, &mut random(seed));
-        Self {
-            parameters,
-            session,
-            peer,
-            observations: heapless::Vec::new(),
-            observer: None,
-            bound: SenderSequence::STEP,
-            seed,
-        }
+        Self { parameters, session, peer, observations: heapless::Vec::new(), observer: None, saved, seed }
     }
 
     fn restart(&mut self) {
-        self.session = Session::restored(&self.parameters, self.bound, [self.seed.to_le_bytes()[0]; 16]);
-        self.bound = self.session.sequence_mut().wanted().unwrap_or(self.bound);
-        self.session.sequence_mut().reserve(self.bound);
+        self.session = Session::restored(&self.parameters, &self.saved, [self.seed.to_le_bytes()[0]; 16]);
+        self.store();
         self.seed = self.seed.wrapping_add(2);
         self.peer = Peer::new(&KNOWN, TokenPolicy::SECURED, &mut random(self.seed));
         self.observations.clear();
         self.observer = None;
+    }
+
+    /// Storage gets what the session wants there.
+    fn store(&mut self) {
+        if let Some(wanted) = self.session.wanted() {
+            self.session.saved(&wanted);
+            self.saved = wanted;
+        }
     }
 
     fn turn<T>(
@@ -83,14 +82,16 @@ impl End {
     ) -> T {
         let room = self.session.room();
         let random = self.draw();
-        let rederivation = Rederivation { parameters: &self.parameters, now, random, durable: false };
+        let rederivation = Rederivation { parameters: &self.parameters, now, random, durable: true };
         let mut protection = Protection::new(&mut self.session, &mut self.observations, Some(rederivation));
-        call(&mut self.peer, &mut protection, room)
+        let result = call(&mut self.peer, &mut protection, room);
+        self.store();
+        result
     }
 
     fn rederive(&mut self, now: Instant) {
         let random = self.draw();
-        self.session.rederive(&Rederivation { parameters: &self.parameters, now, random, durable: false });
+        self.session.rederive(&Rederivation { parameters: &self.parameters, now, random, durable: true });
     }
 
     fn draw(&mut self) -> [u8; 8] {
@@ -277,7 +278,7 @@ pub fn insider(script: &[u8]) {
             // The server's answer to a request of the client, or a notification.
             let Some(asked) = client.request(now, true, b"x") else { return };
             let token = asked[4];
-            let sequence = u8::try_from(client.session.context().sequence.next() - 1).unwrap_or(0);
+            let sequence = u8::try_from(client.session.context().sequence().next() - 1).unwrap_or(0);
             let sealed = seal(&SERVER_KEY, &[1, number], sequence, inner);
             let datagram =
                 [&[0x51, 0x45, number, act, token, 0x60, 0x32, 0x01, number][..], &[0xff], &sealed].concat();

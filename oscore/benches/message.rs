@@ -15,7 +15,7 @@ use ccm::aead::generic_array::GenericArray;
 use ccm::consts::{U8, U13};
 use ccm::{AeadInPlace, Ccm, KeyInit};
 use lwm2m_coap::{Code, Delivery, Input, Instant, OptionNumber, Peer, TokenPolicy, Writer};
-use oscore::{Binding, KeyId, MasterSecret, Observation, Parameters, Protection, SenderSequence, Session};
+use oscore::{Binding, KeyId, MasterSecret, Observation, Parameters, Protection, Saved, Session};
 
 const ROUNDS: u32 = 300_000;
 
@@ -36,7 +36,8 @@ fn end(own: u8, other: u8) -> (Session, Remote) {
     let [own, other] = [own, other].map(|byte| KeyId::new(&[byte]).unwrap());
     let secret = MasterSecret::new(&[7; 16]).unwrap();
     let mut session = Session::new(&Parameters::new(secret, own, other).unwrap(), [1; 16]);
-    *session.sequence_mut() = SenderSequence::VOLATILE;
+    // All numbers there are.
+    session.saved(&Saved::parse(&[1, 0, 0, 0, 0, 0]).unwrap());
     (session, Remote::new(&KNOWN, TokenPolicy::SECURED, &mut |bytes| bytes.fill(1)))
 }
 

@@ -51,7 +51,7 @@ fn rederivation(parameters: &Parameters, random: [u8; 8]) -> Rederivation<'_> {
 }
 
 fn session(parameters: &Parameters) -> Session {
-    Session::begin(parameters, SenderSequence::VOLATILE, ReplayWindow::FRESH, [0x2a; 16])
+    Session::begin(parameters, None, SenderSequence::VOLATILE, ReplayWindow::FRESH, [0x2a; 16])
 }
 
 #[test]

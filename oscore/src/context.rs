@@ -23,8 +23,7 @@ pub struct Context {
     sender_key: [u8; KEY_LENGTH],
     recipient_key: [u8; KEY_LENGTH],
     common_iv: [u8; NONCE_LENGTH],
-    /// The numbers of what this end sends.
-    pub sequence: SenderSequence,
+    pub(crate) sequence: SenderSequence,
     pub(crate) window: ReplayWindow,
     /// Messages that did not verify (limit on forgeries of the AEAD algorithm).
     pub(crate) failures: u32,
@@ -93,6 +92,12 @@ impl Context {
     pub(crate) fn is_of(&self, kid_context: &[u8]) -> bool {
         let id_context = self.id_context();
         id_context == Some(kid_context) || (id_context.is_some() && id_context == aad::unwrap(kid_context))
+    }
+
+    /// The numbers of what this end sends.
+    #[must_use]
+    pub const fn sequence(&self) -> SenderSequence {
+        self.sequence
     }
 
     /// The window of what the other end sends.
@@ -202,7 +207,13 @@ pub(crate) struct Request {
 pub(crate) type Nonce = Vec<u8, NONCE_LENGTH>;
 
 /// HKDF with the info of a key or of the Common IV (RFC 8613 §3.2.1); fills `out`.
-fn derive(parameters: &Parameters, id: &[u8], id_context: Option<&[u8]>, name: &str, out: &mut [u8]) {
+pub(crate) fn derive(
+    parameters: &Parameters,
+    id: &[u8],
+    id_context: Option<&[u8]>,
+    name: &str,
+    out: &mut [u8],
+) {
     let id_context_head = match id_context {
         Some(bytes) => byte_string(bytes.len()),
         None => Vec::from_slice(&[0xf6]).unwrap_or_default(),

@@ -5,8 +5,9 @@
 //! search for duplicates, in front of everything that a message means.
 //!
 //! Three things are the owner's:
-//! - **Sequence numbers.** [`SenderSequence::wanted`] asks for a bound to be put into durable storage, ahead of need; after
-//!   a restart [`Session::restored`] goes on behind it. Before the first one nothing is sent and no request taken.
+//! - **Sequence numbers.** [`Session::wanted`] says what is to be put into durable storage, ahead of need; [`Session::saved`] is
+//!   told when it is there, and after a restart [`Session::restored`] goes on behind it. Before the first one nothing is sent and
+//!   no request taken.
 //! - **Freshness.** [`Binding::standing`] says whether a request may be carried out. One that is [`Standing::Unproven`] is
 //!   answered with [`Session::challenge`]; when it comes back with the right Echo value, [`Session::recover`].
 //! - **New keys** (Appendix B.2). [`Session::rederive`] for a client that lost its state, [`Session::renew`] for a server; a
@@ -30,8 +31,8 @@
 //! let mut far = Session::new(&oscore::Parameters::new(secret, other, one)?, [8; 16]);
 //! let mut observations = heapless::Vec::<Observation, 4>::new();
 //! for session in [&mut near, &mut far] {
-//!     let bound = session.sequence_mut().wanted().unwrap();
-//!     session.sequence_mut().reserve(bound); // once it is in durable storage
+//!     let wanted = session.wanted().unwrap();
+//!     session.saved(&wanted); // once it is in durable storage
 //! }
 //!
 //! let mut buffer = [0; 256];
@@ -76,6 +77,7 @@ mod replay;
     reason = "tests"
 )]
 mod rfc8613;
+mod saved;
 mod sequence;
 mod session;
 
@@ -85,5 +87,6 @@ pub use parameters::{AeadAlgorithm, HmacAlgorithm, InvalidParameters, KeyId, Mas
 pub use protection::Protection;
 pub use rederive::Rederivation;
 pub use replay::ReplayWindow;
+pub use saved::Saved;
 pub use sequence::SenderSequence;
 pub use session::{Binding, Observation, Observations, Session, Standing};

@@ -8,6 +8,8 @@ use core::fmt;
 use heapless::Vec;
 use zeroize::Zeroize;
 
+use crate::context::derive;
+
 /// A Sender ID or Recipient ID: 0 to 7 bytes with the default AEAD algorithm (RFC 8613 §3.3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId {
@@ -281,6 +283,9 @@ impl Parameters {
     /// The longest ID Context, in bytes: what Appendix B.2 makes of a server's 16 and a former ID Context of 24.
     pub const ID_CONTEXT_LENGTH: usize = 40;
 
+    /// The bytes of [`Parameters::fingerprint`].
+    pub const FINGERPRINT: usize = 8;
+
     /// Parameters with the default algorithms, without salt and ID Context.
     ///
     /// # Errors
@@ -368,6 +373,15 @@ impl Parameters {
         self.id_context.as_deref()
     }
 
+    /// Names the sender key among others, to find what storage has of it: the same for the same secret, salt, algorithms,
+    /// sender id and ID Context, whatever the recipient id. It tells nothing of the secret but to who can guess it.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; Self::FINGERPRINT] {
+        let mut fingerprint = [0; Self::FINGERPRINT];
+        derive(self, self.sender_id.bytes(), self.id_context(), "Fingerprint", &mut fingerprint);
+        fingerprint
+    }
+
     /// The Master Salt; empty when there is none.
     pub(crate) fn master_salt(&self) -> &[u8] {
         &self.master_salt
@@ -447,6 +461,23 @@ mod tests {
             InvalidParameters::IdTooLong
         );
         assert_eq!(parameters.with_id_context(&[]).unwrap().id_context(), Some(&[][..]));
+    }
+
+    #[test]
+    fn a_fingerprint_names_all_that_the_sender_key_is_made_of() {
+        let id = |byte| KeyId::new(&[byte]).unwrap();
+        let secret = |byte| MasterSecret::new(&[byte; 16]).unwrap();
+        let parameters = Parameters::new(secret(1), id(1), id(2)).unwrap();
+        let fingerprint = parameters.fingerprint();
+        assert_eq!(Parameters::new(secret(1), id(1), id(3)).unwrap().fingerprint(), fingerprint);
+        for other in [
+            Parameters::new(secret(2), id(1), id(2)).unwrap(),
+            Parameters::new(secret(1), id(3), id(2)).unwrap(),
+            parameters.clone().with_salt(&[1]).unwrap(),
+            parameters.with_id_context(&[]).unwrap(),
+        ] {
+            assert_ne!(other.fingerprint(), fingerprint);
+        }
     }
 
     #[test]

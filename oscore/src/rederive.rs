@@ -32,8 +32,8 @@ pub struct Rederivation<'a> {
     pub now: Instant,
     /// Random bytes, others for each call.
     pub random: [u8; Rederivation::RANDOM],
-    /// Whether the owner keeps [`Context::id_context`] and the bound of the sender sequence in durable storage: numbers
-    /// have to be reserved then. Otherwise the keys end with this process.
+    /// Whether the owner puts [`Session::wanted`] into durable storage: numbers have to be reserved then. Otherwise the keys
+    /// end with this process.
     pub durable: bool,
 }
 

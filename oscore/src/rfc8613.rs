@@ -43,8 +43,8 @@ fn parameters((salt, sender, recipient, id_context): Inputs) -> Parameters {
 
 fn session(inputs: Inputs, next: u64) -> Session {
     let mut session = Session::new(&parameters(inputs), [0; 16]);
-    *session.sequence_mut() = SenderSequence::restored(next);
-    session.sequence_mut().reserve(next + 1);
+    session.context.sequence = SenderSequence::restored(next);
+    session.context.sequence.reserve(next + 1);
     session
 }
 

@@ -1,6 +1,6 @@
 //! Sender sequence numbers that never repeat under one key (RFC 8613 §5.2, Appendix B.1.1).
 //!
-//! 1. [`SenderSequence::wanted`] says which bound to put into durable storage; the owner does so and calls
+//! 1. [`SenderSequence::wanted`] says which bound to put into durable storage; the owner of the session does so and calls
 //!    [`SenderSequence::reserve`] when it is there. Numbers below the bound may be used meanwhile.
 //! 2. After a restart, [`SenderSequence::restored`] goes on from the bound: numbers that were reserved and not used are lost.
 //!
@@ -21,7 +21,7 @@ impl SenderSequence {
     /// With fewer than this left, the next ones are wanted.
     pub const LOW_WATER: u64 = 64;
     /// Numbers there are: 2^40.
-    const END: u64 = PartialIv::MAX.sequence().saturating_add(1);
+    pub(crate) const END: u64 = PartialIv::MAX.sequence().saturating_add(1);
 
     /// The sequence of keys that no message was protected with and no storage knows of: nothing can be sent, and no request
     /// be taken, before [`SenderSequence::reserve`]. So keys that storage has no bound of were never used.

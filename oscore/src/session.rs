@@ -17,6 +17,7 @@ use crate::context::{Context, Nonce};
 use crate::option::{IdContext, PartialIv};
 use crate::parameters::{Bytes, KeyId, Parameters};
 use crate::replay::ReplayWindow;
+use crate::saved::Saved;
 use crate::sequence::SenderSequence;
 
 /// What both ends know of each other under object security. Give it to a [`lwm2m_coap::Peer`] as a
@@ -25,6 +26,8 @@ pub struct Session {
     pub(crate) context: Context,
     pub(crate) generation: u32,
     pub(crate) announce: Announce,
+    /// Whether Appendix B.2 made the keys: their ID Context is not that of the parameters.
+    pub(crate) is_rederived: bool,
     /// Whether a message of the other end was verified with these keys.
     pub(crate) confirmed: bool,
     /// Client: the keys are those of request 1 of Appendix B.2.
@@ -89,34 +92,40 @@ impl Session {
     /// How many random bytes a session takes.
     pub const RANDOM: usize = 16;
 
-    /// The session of `parameters` under which nothing was ever sent or received: nothing is, before a first bound of
-    /// [`SenderSequence::wanted`] is in durable storage. Who finds one there makes the session with [`Session::restored`].
+    /// The session of `parameters` under which nothing was ever sent or received: nothing is, before a first
+    /// [`Session::wanted`] is in durable storage. Who finds one there makes the session with [`Session::restored`].
     #[must_use]
     pub fn new(parameters: &Parameters, random: [u8; Self::RANDOM]) -> Self {
-        Self::begin(parameters, SenderSequence::FRESH, ReplayWindow::FRESH, random)
+        Self::begin(parameters, None, SenderSequence::FRESH, ReplayWindow::FRESH, random)
     }
 
-    /// The session of `parameters` after a restart, or after it was dropped: `bound` is the last one of
-    /// [`SenderSequence::wanted`] that storage has. What the other end sent is forgotten, so that its next request has to
-    /// prove that it is fresh.
+    /// The session of `parameters` after a restart, or after it was dropped: `saved` is the last [`Session::wanted`] that
+    /// storage has. What the other end sent is forgotten, so that its next request has to prove that it is fresh.
     #[must_use]
-    pub fn restored(parameters: &Parameters, bound: u64, random: [u8; Self::RANDOM]) -> Self {
-        Self::begin(parameters, SenderSequence::restored(bound), ReplayWindow::LOST, random)
+    pub fn restored(parameters: &Parameters, saved: &Saved, random: [u8; Self::RANDOM]) -> Self {
+        let sequence = SenderSequence::restored(saved.bound);
+        Self::begin(parameters, saved.id_context.as_deref(), sequence, ReplayWindow::LOST, random)
     }
 
     pub(crate) fn begin(
         parameters: &Parameters,
+        rederived: Option<&[u8]>,
         sequence: SenderSequence,
         window: ReplayWindow,
         random: [u8; Self::RANDOM],
     ) -> Self {
-        let announce = if parameters.id_context().is_some() { Announce::Bare } else { Announce::Never };
+        let announce = match rederived {
+            Some(_) => Announce::Wrapped,
+            None if parameters.id_context().is_some() => Announce::Bare,
+            None => Announce::Never,
+        };
         let [a, b, c, d, ..] = random;
         Self {
-            context: Context::derive(parameters, None, sequence, window),
+            context: Context::derive(parameters, rederived, sequence, window),
             // A request that a former session of the same keys took is none of this one.
             generation: u32::from_le_bytes([a, b, c, d]),
             announce,
+            is_rederived: rederived.is_some(),
             confirmed: false,
             is_asking: false,
             is_renewing: false,
@@ -159,7 +168,7 @@ impl Session {
     }
 
     /// Counts the keys: another number means that they were replaced. Outstanding requests, exchanges and observations of
-    /// former keys have ended, and what storage knows of the sender sequence belongs to the former ID Context.
+    /// former keys have ended, and what storage knows belongs to them.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.generation
@@ -171,9 +180,23 @@ impl Session {
         &self.context
     }
 
-    /// The sequence of what this end sends, for reservations.
-    pub const fn sequence_mut(&mut self) -> &mut SenderSequence {
-        &mut self.context.sequence
+    /// What durable storage should have next: few numbers are left, or none of these keys. `None` when enough are. What is
+    /// left may be used meanwhile.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Saved> {
+        Some(Saved { id_context: self.rederived().cloned(), bound: self.context.sequence.wanted()? })
+    }
+
+    /// Notes that storage has `saved`. One of former keys, or of a lower bound than before, changes nothing.
+    pub fn saved(&mut self, saved: &Saved) {
+        if saved.id_context.as_ref() == self.rederived() {
+            self.context.sequence.reserve(saved.bound);
+        }
+    }
+
+    /// The ID Context, if it is one of Appendix B.2.
+    fn rederived(&self) -> Option<&Bytes<{ Parameters::ID_CONTEXT_LENGTH }>> {
+        self.context.id_context.as_ref().filter(|_| self.is_rederived)
     }
 
     /// Whether a message of the other end was verified with the current keys.
@@ -220,6 +243,7 @@ impl Session {
         self.context = context;
         self.generation = self.generation.wrapping_add(1);
         self.announce = announce;
+        self.is_rederived = true;
         self.confirmed = false;
         self.is_asking = false;
         self.is_renewing = false;

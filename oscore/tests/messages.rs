@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Came, End, ends, get, observe, parameters, random, standing};
+use common::{Came, End, ends, get, observe, parameters, random, standing, store, stored};
 use lwm2m_coap::{Code, Delivery, Ignored, OptionNumber, SendError, Writer, protect::Unprotectable, udp};
 use oscore::{OscoreOption, SenderSequence, Session, Standing};
 use proptest::prelude::*;
@@ -267,13 +267,13 @@ fn a_restarted_end_repeats_no_number_and_carries_out_no_old_request() {
     let (_, old) = near.request(Code::POST, get).unwrap();
     drop(far);
     let server = parameters(&[0x5b], &[0x0a]);
-    let session = Session::restored(&server, SenderSequence::STEP, random(3));
+    let session = Session::restored(&server, &stored(SenderSequence::STEP), random(3));
     let mut far = End::with(server, session, 3);
     assert!(
         far.request(Code::GET, get)
             .is_err_and(|error| error == SendError::Protect(Unprotectable::NoSequence))
     );
-    far.session.sequence_mut().reserve(2 * SenderSequence::STEP);
+    assert_eq!(store(&mut far.session), Some(stored(2 * SenderSequence::STEP)));
 
     let (mut exchange, _) = far.expect_request(&old);
     assert_eq!(standing(&exchange), Standing::Unproven);
@@ -308,7 +308,7 @@ fn a_restarted_end_repeats_no_number_and_carries_out_no_old_request() {
     assert_eq!(near.expect_response(&answer).0, Code::CHANGED);
     // What one session made means nothing to the next one of the same keys.
     let server = parameters(&[0x5b], &[0x0a]);
-    let mut next = Session::restored(&server, 2 * SenderSequence::STEP, random(4));
+    let mut next = Session::restored(&server, &stored(2 * SenderSequence::STEP), random(4));
     assert_eq!(next.recover(unproven, far.now, Some(&echo)), None);
     // From now on replays are known, older requests too.
     for replay in [&again, &old] {
@@ -328,8 +328,7 @@ fn no_request_is_taken_with_keys_that_storage_does_not_know_of() {
     let mut far = End::with(server.clone(), Session::new(&server, random(5)), 5);
     let (_, request) = near.request(Code::POST, get).unwrap();
     assert!(matches!(far.handle(&request), Came::Ignored(Ignored::Refused)));
-    let bound = far.session.sequence_mut().wanted().unwrap();
-    far.session.sequence_mut().reserve(bound);
+    store(&mut far.session);
     far.expect_request(&request);
 }
 
@@ -394,8 +393,8 @@ fn no_message_goes_out_under_a_number_that_is_not_reserved() {
     let refused = near.request(Code::GET, get).unwrap_err();
     assert_eq!(refused, SendError::Protect(Unprotectable::NoSequence));
     // An answer needs no number of its own.
-    assert_eq!(far.session.context().sequence.next(), 0);
-    near.session.sequence_mut().reserve(SenderSequence::STEP + 1);
+    assert_eq!(far.session.context().sequence().next(), 0);
+    near.session.saved(&stored(SenderSequence::STEP + 1));
     near.request(Code::GET, get).unwrap();
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::HashMap;
 
-use common::{Came, End, get, observe, parameters, random};
+use common::{Came, End, get, observe, parameters, random, store, stored};
 use lwm2m_coap::{Code, Delivery, Observer, OptionNumber, udp};
 use oscore::{Binding, OscoreOption, SenderSequence, Session, Standing};
 use proptest::prelude::*;
@@ -47,12 +47,29 @@ fn number(datagram: &[u8]) -> Option<u64> {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Request { by: usize, observes: bool, delivered: bool, answered: bool },
-    Notify { by: usize },
-    Replay { which: prop::sample::Index },
-    Restart { which: usize },
+    Request {
+        by: usize,
+        observes: bool,
+        delivered: bool,
+        answered: bool,
+    },
+    Notify {
+        by: usize,
+    },
+    Replay {
+        which: prop::sample::Index,
+    },
+    Restart {
+        which: usize,
+    },
     Rederive,
-    Renew { which: usize },
+    Renew {
+        which: usize,
+    },
+    /// What is wanted gets into storage.
+    Store {
+        which: usize,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -64,6 +81,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..2_usize).prop_map(|which| Act::Restart { which }),
         1 => Just(Act::Rederive),
         1 => (0..2_usize).prop_map(|which| Act::Renew { which }),
+        6 => (0..2_usize).prop_map(|which| Act::Store { which }),
     ]
 }
 
@@ -78,10 +96,11 @@ proptest! {
             seed += 1;
             let mut end = End::new(parameters, seed);
             end.rederives = true;
+            end.is_durable = true;
             end
         });
-        // What storage has of each: the bound of the provisioned context.
-        let mut bounds = [SenderSequence::STEP; 2];
+        // What storage has of each.
+        let mut storage = [stored(SenderSequence::STEP), stored(SenderSequence::STEP)];
         let mut observers: [Vec<Observer<Binding>>; 2] = Default::default();
         let mut ledger = Ledger::default();
         let mut requests: Vec<(usize, Vec<u8>)> = Vec::new();
@@ -160,22 +179,25 @@ proptest! {
                 }
                 Act::Restart { which } => {
                     seed += 1;
-                    let mut session = Session::restored(&names[which], bounds[which], random(seed));
-                    let wanted = session.sequence_mut().wanted().unwrap();
-                    bounds[which] = wanted;
-                    session.sequence_mut().reserve(wanted);
+                    let session = Session::restored(&names[which], &storage[which], random(seed));
                     ends[which] = End::with(names[which].clone(), session, seed);
                     ends[which].rederives = true;
+                    ends[which].is_durable = true;
                     observers[which].clear();
                 }
                 Act::Rederive => ends[0].rederive(),
                 Act::Renew { which } => ends[which].session.renew(),
+                Act::Store { which } => {
+                    if let Some(saved) = store(&mut ends[which].session) {
+                        storage[which] = saved;
+                    }
+                }
             }
         }
     }
 }
 
 fn exhausted(end: &End) -> bool {
-    let sequence = end.session.context().sequence;
-    sequence.wanted().is_some_and(|_| sequence.next() % SenderSequence::STEP > SenderSequence::STEP - 2)
+    let sequence = end.session.context().sequence();
+    sequence.wanted().is_some_and(|bound| sequence.next() + 2 + SenderSequence::STEP > bound)
 }

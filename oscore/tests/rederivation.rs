@@ -4,8 +4,9 @@
 
 mod common;
 
-use common::{Came, End, ends, get, observe, parameters, random, standing};
-use lwm2m_coap::{Code, Delivery, Ignored, Instant, OptionNumber, udp};
+use common::{Came, End, ends, get, observe, parameters, random, standing, store, stored};
+use lwm2m_coap::protect::Unprotectable;
+use lwm2m_coap::{Code, Delivery, Ignored, Instant, OptionNumber, SendError, udp};
 use oscore::{OscoreOption, Session, Standing};
 
 fn kid_context(datagram: &[u8]) -> Option<Vec<u8>> {
@@ -281,4 +282,51 @@ fn an_id_context_is_taken_bare_and_wrapped() {
     let mut none = Session::new(&parameters(&[2], &[1]), random(9));
     assert_eq!(none.context().id_context(), None);
     none.renew();
+}
+
+// Appendix B.1 for keys of Appendix B.2: nothing goes out under them before storage knows of them, and a restart goes on
+// with them; the one who was asked says nothing of their ID Context once the other end has shown that it has them.
+#[test]
+fn new_keys_survive_a_restart_of_both_ends() {
+    let (mut device, mut server) = rederiving();
+    (device.is_durable, server.is_durable) = (true, true);
+    let (_, answer) = first_half(&mut device, &mut server);
+    assert_eq!(device.expect_response(&answer).0, Code::UNAUTHORIZED);
+    let unstored = device.request(Code::POST, get).unwrap_err();
+    assert_eq!(unstored, SendError::Protect(Unprotectable::NoSequence));
+    let at_device = store(&mut device.session).unwrap();
+    let (_, two) = device.request(Code::POST, get).unwrap();
+    let (mut exchange, _) = server.expect_request(&two);
+    let at_server = store(&mut server.session).unwrap();
+    let answer = server.respond(&mut exchange, Code::CHANGED, |_| {});
+    device.expect_response(&answer);
+
+    let id_context = device.session.context().id_context().map(<[u8]>::to_vec);
+    let [mut device, mut server] =
+        [(device, at_device, 7), (server, at_server, 8)].map(|(end, saved, seed)| {
+            let session = Session::restored(&end.parameters, &saved, random(seed));
+            assert_eq!(session.context().id_context(), id_context.as_deref());
+            let mut end = End::with(end.parameters, session, seed);
+            store(&mut end.session).unwrap();
+            end
+        });
+    let (_, request) = device.request(Code::GET, get).unwrap();
+    assert!(kid_context(&request).is_some());
+    let (mut exchange, _) = server.expect_request(&request);
+    assert_eq!(standing(&exchange), Standing::Unproven);
+    let echo = server.challenge(&mut exchange);
+    let Came::Response { code: Code::UNAUTHORIZED, .. } = device.handle(&echo) else { panic!() };
+    let (_, request) = device.request(Code::GET, get).unwrap();
+    assert_eq!(kid_context(&request), None);
+}
+
+#[test]
+fn what_storage_has_of_former_keys_reserves_nothing_for_new_ones() {
+    let (mut device, mut server) = rederiving();
+    (device.is_durable, server.is_durable) = (true, true);
+    let former = stored(1 << 30);
+    let (_, answer) = first_half(&mut device, &mut server);
+    device.expect_response(&answer);
+    device.session.saved(&former);
+    assert!(device.request(Code::POST, get).is_err());
 }

@@ -1,7 +1,9 @@
 //! Object security of the test's client and server.
 
 use lwm2m_coap::{Instant, Message, Room, WriteError, Writer};
-use oscore::{Binding, Observation, Parameters, Protection, Rederivation, SenderSequence, Session, Standing};
+use oscore::{
+    Binding, Observation, Parameters, Protection, Rederivation, Saved, SenderSequence, Session, Standing,
+};
 
 use crate::random::Random;
 
@@ -23,7 +25,7 @@ impl Oscore {
     /// The keys after a restart, behind a first reservation of numbers.
     pub fn restarted(parameters: Parameters) -> Self {
         Self::with(parameters, |parameters, random| {
-            Session::restored(parameters, SenderSequence::STEP, random)
+            Session::restored(parameters, &saved(SenderSequence::STEP), random)
         })
     }
 
@@ -33,8 +35,7 @@ impl Oscore {
         random.fill(&mut bytes);
         let mut session = make(&parameters, bytes);
         // A test ends before it has used them up.
-        let bound = session.sequence_mut().next().saturating_add(1 << 16);
-        session.sequence_mut().reserve(bound);
+        session.saved(&saved(1 << 16));
         Self { parameters, session, observations: heapless::Vec::new(), random, rederives: false }
     }
 
@@ -80,6 +81,12 @@ impl Oscore {
     pub(super) fn challenge(&self, now: Instant, writer: &mut Writer<'_>) -> Result<(), WriteError> {
         self.session.challenge(now, writer)
     }
+}
+
+/// A bound as storage has it.
+fn saved(bound: u64) -> Saved {
+    let [_, _, bytes @ ..] = bound.to_be_bytes();
+    Saved::parse(&bytes).expect("a bound")
 }
 
 /// The hook of a peer, if it has one.

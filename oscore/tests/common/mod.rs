@@ -7,8 +7,7 @@ use lwm2m_coap::{
     TokenPolicy, Writer,
 };
 use oscore::{
-    Binding, KeyId, MasterSecret, Observation, Parameters, Protection, Rederivation, SenderSequence, Session,
-    Standing,
+    Binding, KeyId, MasterSecret, Observation, Parameters, Protection, Rederivation, Saved, Session, Standing,
 };
 
 pub(crate) static KNOWN: lwm2m_coap::Parameters = lwm2m_coap::Parameters {
@@ -64,6 +63,8 @@ pub(crate) struct End {
     pub(crate) observations: heapless::Vec<Observation, 2>,
     pub(crate) now: Instant,
     pub(crate) rederives: bool,
+    /// Whether new keys have to be stored before they are used.
+    pub(crate) is_durable: bool,
     random: u64,
     buffer: Vec<u8>,
 }
@@ -71,7 +72,7 @@ pub(crate) struct End {
 impl End {
     pub(crate) fn new(parameters: Parameters, seed: u64) -> Self {
         let mut session = Session::new(&parameters, random(seed));
-        session.sequence_mut().reserve(SenderSequence::STEP);
+        store(&mut session);
         Self::with(parameters, session, seed)
     }
 
@@ -84,6 +85,7 @@ impl End {
             observations: heapless::Vec::new(),
             now: Instant::from_millis(0),
             rederives: false,
+            is_durable: false,
             random: seed ^ 0x5555,
             buffer: vec![0; 2048],
         }
@@ -103,15 +105,16 @@ impl End {
         let room = Room { head: room.head.saturating_add(64), tail: room.tail };
         let (now, random) = (self.now, self.random());
         let parameters = &self.parameters;
-        let rederivation = self.rederives.then_some(Rederivation { parameters, now, random, durable: false });
+        let durable = self.is_durable;
+        let rederivation = self.rederives.then_some(Rederivation { parameters, now, random, durable });
         let mut protection = Protection::new(&mut self.session, &mut self.observations, rederivation);
         call(&mut self.peer, &mut protection, &mut self.buffer, room)
     }
 
     pub(crate) fn rederive(&mut self) {
         let (now, random) = (self.now, self.random());
-        let parameters = &self.parameters;
-        self.session.rederive(&Rederivation { parameters, now, random, durable: false });
+        let (parameters, durable) = (&self.parameters, self.is_durable);
+        self.session.rederive(&Rederivation { parameters, now, random, durable });
     }
 
     fn random(&mut self) -> [u8; 8] {
@@ -272,6 +275,18 @@ impl End {
 /// A device with id 0x0a and a server with id 0x5b.
 pub(crate) fn ends() -> (End, End) {
     (End::new(parameters(&[0x0a], &[0x5b]), 1), End::new(parameters(&[0x5b], &[0x0a]), 2))
+}
+
+/// What `session` wants in storage goes there.
+pub(crate) fn store(session: &mut Session) -> Option<Saved> {
+    let wanted = session.wanted()?;
+    session.saved(&wanted);
+    Some(wanted)
+}
+
+/// A bound in storage.
+pub(crate) fn stored(bound: u64) -> Saved {
+    Saved::parse(&bound.to_be_bytes()[2..]).unwrap()
 }
 
 /// What a session takes.

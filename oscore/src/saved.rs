@@ -1,0 +1,62 @@
+//! What durable storage knows of a session (RFC 8613 Appendix B.1.1): up to which number it may send, and under which keys.
+
+use crate::parameters::{Bytes, Parameters};
+use crate::sequence::SenderSequence;
+
+/// What storage has to have before more can be sent: [`crate::Session::wanted`] makes it, [`crate::Session::saved`] is told
+/// that it is there, and [`crate::Session::restored`] goes on with it. It holds no secret. Keep the latest one for each
+/// [`Parameters::fingerprint`], and never bring an older one back, also not from a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The ID Context of keys that replaced those of the parameters (Appendix B.2).
+    pub(crate) id_context: Option<Bytes<{ Parameters::ID_CONTEXT_LENGTH }>>,
+    pub(crate) bound: u64,
+}
+
+impl Saved {
+    /// The bytes of [`Saved::emit`] at most.
+    pub const MAX_LENGTH: usize = Self::BOUND + Parameters::ID_CONTEXT_LENGTH;
+
+    /// The bytes of the bound: there are 2^40 numbers, and it may lie behind the last.
+    const BOUND: usize = 6;
+
+    /// Writes the bound and the ID Context to the beginning of `out`.
+    pub fn emit<'o>(&self, out: &'o mut [u8; Self::MAX_LENGTH]) -> &'o [u8] {
+        let [_, _, bound @ ..] = self.bound.to_be_bytes();
+        let id_context = self.id_context.as_deref().unwrap_or_default();
+        let bytes = bound.iter().chain(id_context);
+        out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = *byte);
+        out.get(..Self::BOUND.saturating_add(id_context.len())).unwrap_or_default()
+    }
+
+    /// Reads what [`Saved::emit`] wrote; `None` when it is something else.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (bound, id_context) = bytes.split_first_chunk::<{ Self::BOUND }>()?;
+        let [a, b, c, d, e, f] = *bound;
+        let bound = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let id_context = Bytes::from_slice(id_context).ok()?;
+        let is_bound = bound > 0 && bound <= SenderSequence::END;
+        is_bound.then(|| Self { id_context: Some(id_context).filter(|id| !id.is_empty()), bound })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again_and_nothing_else() {
+        for id_context in [None, Some(Bytes::from_slice(&[7; 24]).unwrap())] {
+            let saved = Saved { id_context, bound: SenderSequence::END };
+            let mut out = [0; Saved::MAX_LENGTH];
+            let bytes = saved.emit(&mut out);
+            assert_eq!(bytes.len(), 6 + saved.id_context.as_ref().map_or(0, |id| id.len()));
+            assert_eq!(Saved::parse(bytes), Some(saved));
+        }
+        for wrong in [&[][..], &[0; 5], &[0; 6], &[2, 0, 0, 0, 0, 0], &[1; Saved::MAX_LENGTH + 1]] {
+            assert_eq!(Saved::parse(wrong), None, "{wrong:?}");
+        }
+    }
+}
