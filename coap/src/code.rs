@@ -127,6 +127,12 @@ impl Code {
         self.class() == 2
     }
 
+    /// A method that changes nothing (RFC 7252 §5.1, RFC 8132 §2.1).
+    #[must_use]
+    pub const fn is_safe(self) -> bool {
+        matches!(self, Self::GET | Self::FETCH)
+    }
+
     /// A method whose repetition changes nothing more: all but POST, PATCH and unknown ones (RFC 7252 §5.1, RFC 8132).
     #[must_use]
     pub const fn is_idempotent(self) -> bool {

@@ -96,6 +96,16 @@ impl OptionNumber {
         matches!(self, Self::IF_MATCH | Self::URI_PATH | Self::URI_QUERY)
     }
 
+    /// What a request is answered with that has this critical option, which is not known: 4.02, and 5.05 to proxying
+    /// (RFC 7252 §5.4.1, §5.10.2).
+    #[must_use]
+    pub const fn refused_with(self) -> Code {
+        match self {
+            Self::PROXY_URI | Self::PROXY_SCHEME => Code::PROXYING_NOT_SUPPORTED,
+            _ => Code::BAD_OPTION,
+        }
+    }
+
     /// What a 4.02 (Bad Option) says of the option: `option 65535` at most (RFC 7252 §5.4.1, §5.5.2).
     #[must_use]
     pub fn diagnostic(self) -> heapless::Vec<u8, 12> {

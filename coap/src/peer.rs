@@ -168,7 +168,7 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
             _ => match A::store(sent) {
                 Some(copy) => self.answers.set(exchange.id, State::Answered, Some(copy)),
                 // RFC 7252 §4.5: an idempotent request may be executed again instead.
-                None if exchange.idempotent => self.answers.remove(exchange.id),
+                None if exchange.idempotent => self.answers.set(exchange.id, State::Repeatable, None),
                 None => self.answers.set(exchange.id, State::Silent, None),
             },
         }

@@ -22,13 +22,17 @@ pub trait Protect {
     /// What ties a response to its request; kept with the outstanding request and with the exchange.
     type Binding: Clone;
 
-    /// Unprotects a request.
+    /// Whether messages are protected at all.
+    fn protects(&self) -> bool;
+
+    /// Unprotects a request. One that is `repeated` came before and was answered, with more than is kept for a repetition.
     ///
     /// # Errors
     /// [`Refused`]: the request is not remembered.
     fn unprotect_request<'m>(
         &mut self,
         message: Incoming<'m>,
+        repeated: bool,
     ) -> Result<(Message<'m>, Self::Binding), Refused>;
 
     /// Unprotects the response to the request that `binding` belongs to.
@@ -185,7 +189,15 @@ pub struct Plain;
 impl Protect for Plain {
     type Binding = ();
 
-    fn unprotect_request<'m>(&mut self, message: Incoming<'m>) -> Result<(Message<'m>, ()), Refused> {
+    fn protects(&self) -> bool {
+        false
+    }
+
+    fn unprotect_request<'m>(
+        &mut self,
+        message: Incoming<'m>,
+        _: bool,
+    ) -> Result<(Message<'m>, ()), Refused> {
         Ok((message.message(), ()))
     }
 
@@ -210,14 +222,19 @@ impl Protect for Plain {
 impl<P: Protect> Protect for Option<P> {
     type Binding = Option<P::Binding>;
 
+    fn protects(&self) -> bool {
+        self.as_ref().is_some_and(P::protects)
+    }
+
     fn unprotect_request<'m>(
         &mut self,
         message: Incoming<'m>,
+        repeated: bool,
     ) -> Result<(Message<'m>, Option<P::Binding>), Refused> {
         match self {
-            Some(protection) => {
-                protection.unprotect_request(message).map(|(message, binding)| (message, Some(binding)))
-            }
+            Some(protection) => protection
+                .unprotect_request(message, repeated)
+                .map(|(message, binding)| (message, Some(binding))),
             None => Ok((message.message(), None)),
         }
     }

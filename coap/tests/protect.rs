@@ -47,9 +47,17 @@ impl Toy {
 impl Protect for Toy {
     type Binding = u8;
 
-    fn unprotect_request<'m>(&mut self, incoming: Incoming<'m>) -> Result<(Message<'m>, u8), Refused> {
+    fn protects(&self) -> bool {
+        true
+    }
+
+    fn unprotect_request<'m>(
+        &mut self,
+        incoming: Incoming<'m>,
+        repeated: bool,
+    ) -> Result<(Message<'m>, u8), Refused> {
         let (message, sequence) = self.open(incoming)?;
-        if self.seen.is_some_and(|seen| seen >= sequence) {
+        if self.seen.is_some_and(|seen| seen >= sequence) && !repeated {
             return Err(Refused::Silent);
         }
         self.seen = Some(sequence);

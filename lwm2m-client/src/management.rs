@@ -61,6 +61,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     session.reply = Some(reply);
                 }
             }
+            Input::Unacceptable { exchange, number } => {
+                if let Some(session) = self.session_mut(slot) {
+                    session.reply = Some(Reply::new(exchange, Body::Code(number.refused_with()), None));
+                }
+            }
             Input::Response { request, message } => {
                 self.handle_response(now, slot, request, &message, objects, rng)
             }

@@ -195,7 +195,15 @@ impl<'a, O: Observations> Protection<'a, O> {
 impl<O: Observations> Protect for Protection<'_, O> {
     type Binding = Binding;
 
-    fn unprotect_request<'m>(&mut self, incoming: Incoming<'m>) -> Result<(Message<'m>, Binding), Refused> {
+    fn protects(&self) -> bool {
+        true
+    }
+
+    fn unprotect_request<'m>(
+        &mut self,
+        incoming: Incoming<'m>,
+        repeated: bool,
+    ) -> Result<(Message<'m>, Binding), Refused> {
         let token = incoming.token();
         // Keys that storage does not know of may be used for the first time only: an answer under the nonce of a request would
         // leave no trace, and the request could come again after a restart.
@@ -239,7 +247,8 @@ impl<O: Observations> Protect for Protection<'_, O> {
             (opened, kind)
         } else {
             // The window is asked before the work and told after it.
-            if !self.session.context.window.accepts(partial_iv) {
+            let is_new = self.session.context.window.accepts(partial_iv);
+            if !is_new && !repeated {
                 return Err(Refused::Answer(Code::UNAUTHORIZED));
             }
             let nonce = self.session.context.nonce(End::Recipient, partial_iv);
@@ -247,6 +256,7 @@ impl<O: Observations> Protect for Protection<'_, O> {
             self.session.context.window.note(partial_iv);
             self.session.confirm();
             let kind = match self.rederivation {
+                _ if !is_new => Kind::Again,
                 Some(rederivation) if self.session.is_renewing => {
                     let id1 = self.session.context.id_context.clone().unwrap_or_default();
                     let challenged = rederivation.challenge(self.session, &id1, (partial_iv, nonce));
@@ -267,6 +277,10 @@ impl<O: Observations> Protect for Protection<'_, O> {
         let message = message(datagram, place, token).map_err(undecryptable)?;
         if !message.code.is_request() {
             return Err(Refused::Answer(Code::BAD_REQUEST));
+        }
+        // What changes something may have been followed by another change.
+        if kind == Kind::Again && !message.code.is_safe() {
+            return Err(Refused::Answer(Code::UNAUTHORIZED));
         }
         Ok((message, Binding { partial_iv, generation: self.session.generation, kind }))
     }

@@ -154,7 +154,7 @@ impl Session {
         if !is_here || !self.echo().accepts(now, echo) {
             return None;
         }
-        self.context.window.recover(binding.partial_iv).then_some(Binding { kind: Kind::Proven, ..binding })
+        self.context.window.recover(binding.partial_iv).then_some(Binding { kind: Kind::Again, ..binding })
     }
 
     fn echo(&self) -> Challenge<impl Fn(&[u8; 4]) -> [u8; 8]> {
@@ -354,7 +354,7 @@ impl Binding {
     #[must_use]
     pub const fn standing(&self) -> Standing {
         match self.kind {
-            Kind::Own { .. } | Kind::Fresh | Kind::Proven => Standing::Fresh,
+            Kind::Own { .. } | Kind::Fresh | Kind::Again => Standing::Fresh,
             Kind::Unproven => Standing::Unproven,
             Kind::Rederiving => Standing::Rederiving,
         }
@@ -368,8 +368,9 @@ pub(crate) enum Kind {
     Own { registers: bool },
     /// Of the other end, and no replay.
     Fresh,
-    /// Of the other end; an Echo proved it, so that another response was protected before.
-    Proven,
+    /// Of the other end and to be carried out, though a response to it was protected before: an Echo proved it, or it is safe
+    /// and is repeated because the response was lost.
+    Again,
     /// Of the other end, while the replay window is lost.
     Unproven,
     /// Of the other end: request 1 of Appendix B.2.

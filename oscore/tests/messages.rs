@@ -135,6 +135,82 @@ fn no_flipped_bit_of_a_protected_message_is_accepted() {
     assert_eq!(near.expect_response(&response).0, Code::CHANGED);
 }
 
+// RFC 8613 §8.2: what is found out after decryption is answered with protection.
+#[test]
+fn an_unknown_critical_option_inside_is_refused_under_protection() {
+    let (mut near, mut far) = ends();
+    let odd = |writer: &mut Writer<'_>| {
+        get(writer);
+        writer.option(OptionNumber(65001), b"x").unwrap();
+    };
+    let (_, unheard) = near.request(Code::GET, odd).unwrap();
+    let number = OptionNumber(65001);
+    assert!(matches!(far.handle(&unheard), Came::Ignored(Ignored::BadOption(odd)) if odd == number));
+    assert_eq!(far.due(), None);
+
+    near.delivery = Delivery::Confirmable;
+    let (_, request) = near.request(Code::GET, odd).unwrap();
+    let Came::Unacceptable { mut exchange, number } = far.handle(&request) else { panic!() };
+    let refusal = far.respond(&mut exchange, number.refused_with(), |writer| {
+        writer.payload(&number.diagnostic()).unwrap();
+    });
+    assert_eq!(near.expect_response(&refusal), (Code::BAD_OPTION, b"option 65001".to_vec()));
+    assert!(matches!(far.handle(&request), Came::Duplicate));
+}
+
+// RFC 7252 §4.5 lets an idempotent request be executed again whose answer is too long to be kept. Under object security it is a
+// replay, so it has to be safe, and the new answer has a nonce of its own.
+#[test]
+fn a_read_is_answered_anew_when_its_long_answer_was_lost() {
+    let (mut near, mut far) = ends();
+    near.delivery = Delivery::Confirmable;
+    let (_, request) = near.request(Code::GET, get).unwrap();
+    let answer = |far: &mut End, payload: &[u8]| {
+        let (mut exchange, code) = far.expect_request(&request);
+        assert_eq!((code, standing(&exchange)), (Code::GET, Standing::Fresh));
+        far.respond(&mut exchange, Code::CONTENT, |writer| writer.payload(payload).unwrap())
+    };
+    let lost = answer(&mut far, &[1; 1250]);
+    let again = answer(&mut far, &[2; 1250]);
+    let number = |datagram: &[u8]| {
+        let (_, message) = udp::parse(datagram).unwrap();
+        let option = OscoreOption::parse(message.options.get(OptionNumber::OSCORE).unwrap()).unwrap();
+        option.partial_iv.map(|partial_iv| partial_iv.sequence())
+    };
+    assert_eq!((number(&lost), number(&again)), (None, Some(0)));
+    // Under another message id it is a replay.
+    let mut replay = request.clone();
+    replay[3] ^= 1;
+    assert!(matches!(far.handle(&replay), Came::Ignored(Ignored::Refused)));
+    assert_eq!(near.expect_response(&again), (Code::CONTENT, vec![2; 1250]));
+
+    // What changes something is not executed again, whatever it was answered.
+    let (_, request) = near.request(Code::PUT, get).unwrap();
+    let (mut exchange, _) = far.expect_request(&request);
+    far.respond(&mut exchange, Code::CHANGED, |writer| writer.payload(&[3; 1250]).unwrap());
+    assert!(matches!(far.handle(&request), Came::Ignored(Ignored::Refused)));
+}
+
+#[test]
+fn a_request_that_cannot_be_remembered_can_come_again() {
+    let (mut near, mut far) = ends();
+    near.delivery = Delivery::Confirmable;
+    let mut exchanges: Vec<_> = (0..8)
+        .map(|_| {
+            let (_, request) = near.request(Code::GET, get).unwrap();
+            near.peer.fail_all();
+            while near.peer.poll_event(near.now).is_some() {}
+            far.expect_request(&request).0
+        })
+        .collect();
+    let (_, late) = near.request(Code::GET, get).unwrap();
+    assert!(matches!(far.handle(&late), Came::Ignored(Ignored::Busy)));
+    let busy = far.due().unwrap();
+    assert_eq!(udp::parse(&busy).unwrap().1.code, Code::SERVICE_UNAVAILABLE);
+    far.respond(&mut exchanges.pop().unwrap(), Code::CONTENT, |_| {});
+    far.expect_request(&late);
+}
+
 // RFC 8613 §8.3, §8.4: a response goes with one request only.
 #[test]
 fn a_response_does_not_go_with_another_request() {

@@ -24,6 +24,12 @@ struct Entry<B> {
     state: State,
 }
 
+impl<B> Entry<B> {
+    const fn is_answered(&self) -> bool {
+        !matches!(self.state, State::InProcess | State::Deferred)
+    }
+}
+
 /// How far the answer to a remembered message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -37,6 +43,9 @@ pub(super) enum State {
     Acknowledged,
     /// Not to be answered; a duplicate is ignored.
     Silent,
+    /// Answered with more than could be stored; a duplicate is executed again (RFC 7252 §4.5), under object security only
+    /// if that is safe.
+    Repeatable,
 }
 
 impl<B: Stored, const N: usize> Answers<B, N> {
@@ -44,9 +53,8 @@ impl<B: Stored, const N: usize> Answers<B, N> {
         Self { entries: heapless::Vec::new() }
     }
 
-    /// Remembers `id` anew, once what is past its lifetime was forgotten. A full table forgets its oldest answered entry, unless that is not worth it (`evict`).
-    ///
-    /// Returns whether `id` is remembered.
+    /// Remembers `id` anew, once what is past its lifetime was forgotten. A full table forgets its oldest answered entry, unless that is not worth it (`evict`);
+    /// without one, `id` is not remembered.
     pub(super) fn remember(
         &mut self,
         now: Instant,
@@ -54,17 +62,22 @@ impl<B: Stored, const N: usize> Answers<B, N> {
         id: MessageId,
         state: State,
         evict: bool,
-    ) -> bool {
+    ) {
         self.remove(id);
-        if self.entries.is_full() && evict {
-            let answered = |entry: &Entry<B>| !matches!(entry.state, State::InProcess | State::Deferred);
-            if let Some(oldest) = self.entries.iter().position(answered) {
-                self.entries.remove(oldest);
-            }
+        if self.entries.is_full()
+            && evict
+            && let Some(oldest) = self.entries.iter().position(Entry::is_answered)
+        {
+            self.entries.remove(oldest);
         }
         let (seconds, has_more) = now.saturating_add(lifetime).as_secs();
         let expiry = seconds.saturating_add(u32::from(has_more));
-        self.entries.push(Entry { bytes: None, expiry, id, state }).is_ok()
+        let _ = self.entries.push(Entry { bytes: None, expiry, id, state });
+    }
+
+    /// Whether one more request can be remembered.
+    pub(super) fn has_room(&self) -> bool {
+        !self.entries.is_full() || self.entries.iter().any(Entry::is_answered)
     }
 
     /// How far the answer to `id` is, and the bytes to repeat.

@@ -7,7 +7,6 @@ use super::exchange::Answer;
 use super::outgoing::{Phase, Role};
 use super::{Delivery, Due, Exchange, Failure, Ignored, Input, Peer, RequestId, Sent, Stored, refusal};
 use crate::code::Code;
-use crate::option::OptionNumber;
 use crate::protect::{Incoming, Protect, Refused};
 use crate::time::Instant;
 use crate::token::Token;
@@ -100,17 +99,31 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
         // A remote that started again counts its message ids from where it did before: another token shows another request.
         let is_same =
             |answer: Option<&A>| answer.is_none_or(|answer| has_token(answer.bytes(), incoming.token()));
-        if let Some((state, _)) = self.answers.find(id).filter(|(_, answer)| is_same(*answer)) {
-            match state {
-                State::Answered => self.due = Due::Repeat(id),
-                State::Deferred | State::Acknowledged => self.due = Due::Acknowledge(id),
-                State::InProcess | State::Silent => {}
-            }
+        let known = self.answers.find(id).filter(|(_, answer)| is_same(*answer)).map(|(state, _)| state);
+        match known {
+            Some(State::Answered) => self.due = Due::Repeat(id),
+            Some(State::Deferred | State::Acknowledged) => self.due = Due::Acknowledge(id),
+            Some(State::InProcess | State::Silent | State::Repeatable) | None => {}
+        }
+        let is_repeated = known == Some(State::Repeatable);
+        if known.is_some() && !is_repeated {
             return Input::Duplicate;
         }
         let confirmable = kind == Kind::Confirmable;
         let token = incoming.token();
-        let (message, binding) = match protect.unprotect_request(incoming) {
+        let protects = protect.protects();
+        // What cannot be remembered must not be executed twice; nothing has changed yet that would refuse it when it comes again.
+        if !self.answers.has_room() && (protects || !incoming.code().is_idempotent()) {
+            if confirmable {
+                let code = Code::SERVICE_UNAVAILABLE;
+                self.due = match protects {
+                    true => Due::Unprotected { id, token, code },
+                    false => Due::Refuse { id, token, code },
+                };
+            }
+            return Input::Ignored(Ignored::Busy);
+        }
+        let (message, binding) = match protect.unprotect_request(incoming, is_repeated) {
             Ok(unprotected) => unprotected,
             Err(refused) => {
                 if let (Refused::Answer(code), true) = (refused, confirmable) {
@@ -119,20 +132,17 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
                 return Input::Ignored(Ignored::Refused);
             }
         };
-        let code = message.code;
-        if let Some(number) = message.options.first_unknown_critical(self.parameters.known) {
+        let unknown = message.options.first_unknown_critical(self.parameters.known);
+        if let Some(number) = unknown.filter(|_| !protects || !confirmable) {
             // RFC 7252 §5.4.1: a Confirmable request is refused, a Non-confirmable one is rejected in silence.
-            // §5.10.2: 5.05 to proxying.
             if confirmable {
-                self.due = match number {
-                    OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME => {
-                        Due::Refuse { id, token, code: Code::PROXYING_NOT_SUPPORTED }
-                    }
-                    // A text that would make the answer longer than what came is left out.
-                    _ if length < refusal(id, token, Code::BAD_OPTION, &number.diagnostic()).len() => {
-                        Due::Refuse { id, token, code: Code::BAD_OPTION }
-                    }
-                    _ => Due::BadOption { id, token, number },
+                let code = number.refused_with();
+                // A text that would make the answer longer than what came is left out.
+                let has_text = code == Code::BAD_OPTION
+                    && length >= refusal(id, token, code, &number.diagnostic()).len();
+                self.due = match has_text {
+                    true => Due::BadOption { id, token, number },
+                    false => Due::Refuse { id, token, code },
                 };
             }
             return Input::Ignored(Ignored::BadOption(number));
@@ -141,19 +151,18 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
             true => self.parameters.exchange_lifetime,
             false => self.parameters.non_lifetime,
         };
-        let remembered = self.answers.remember(now, lifetime, id, State::InProcess, true);
-        let idempotent = code.is_idempotent();
-        if !remembered && !idempotent {
-            if confirmable {
-                self.due = Due::Refuse { id, token, code: Code::SERVICE_UNAVAILABLE };
-            }
-            return Input::Ignored(Ignored::Busy);
-        }
+        self.answers.remember(now, lifetime, id, State::InProcess, true);
+        let idempotent = message.code.is_idempotent();
         let answer = match confirmable {
             true => Answer::Piggybacked,
             false => Answer::Separate(Delivery::NonConfirmable),
         };
-        Input::Request { exchange: Exchange { kind, answer, idempotent, id, token, binding }, message }
+        let exchange = Exchange { kind, answer, idempotent, id, token, binding };
+        match unknown {
+            // RFC 8613 §8.2: what follows decryption is answered with protection.
+            Some(number) => Input::Unacceptable { exchange, number },
+            None => Input::Request { exchange, message },
+        }
     }
 
     #[inline(never)]

@@ -22,6 +22,14 @@ pub enum Input<'m, K = ()> {
         /// The request.
         message: Message<'m>,
     },
+    /// A protected Confirmable request with this critical option, which is not known: to be answered with
+    /// [`OptionNumber::refused_with`] (RFC 8613 §8.2). One without protection is [`Ignored::BadOption`].
+    Unacceptable {
+        /// What to answer.
+        exchange: Exchange<K>,
+        /// The option.
+        number: OptionNumber,
+    },
     /// The response to a request of ours, which is settled with it.
     Response {
         /// The request.

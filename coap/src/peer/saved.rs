@@ -40,11 +40,11 @@ impl<B, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usize, K, A
     }
 
     /// The messages that were settled and are remembered, oldest first. A request that still waits for its answer is none of
-    /// them: its repetition is to be executed.
+    /// them, nor is one whose answer could not be stored: its repetition is to be executed.
     pub fn settled(&self) -> impl Iterator<Item = Settled<'_>> {
         self.answers.iter().filter_map(|(id, expiry, state, bytes)| {
             let reply = match (state, bytes) {
-                (State::InProcess | State::Deferred, _) => return None,
+                (State::InProcess | State::Deferred | State::Repeatable, _) => return None,
                 (State::Answered, Some(bytes)) => Reply::Repeat(bytes.bytes()),
                 (State::Answered, None) | (State::Silent, _) => Reply::Silence,
                 (State::Acknowledged, _) => Reply::Acknowledge,

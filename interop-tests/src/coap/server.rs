@@ -60,6 +60,7 @@ impl<T: Transport> Server<T> {
                 // Borrowed from the datagram, so that the peer is free for the answer.
                 match self.peer.handle(now, &mut datagram, &mut guard(&mut self.oscore, now)) {
                     Input::Request { exchange, message } => self.answer(exchange, &message),
+                    Input::Unacceptable { exchange, number } => self.refuse(exchange, number),
                     Input::Reset(lwm2m_coap::Sent::Notification(_)) => self.observer = None,
                     Input::Unsolicited { header, .. } => self.peer.reject(header),
                     _ => {}
@@ -135,6 +136,18 @@ impl<T: Transport> Server<T> {
         if message.options.no_response().covers(writer.code()) {
             return self.peer.suppress(&mut exchange);
         }
+        let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
+        if let Ok(range) =
+            self.peer.respond(now, &mut exchange, writer, &mut guard(&mut self.oscore, now), rng)
+        {
+            self.transport.send(buffer.get(range).unwrap_or_default());
+        }
+    }
+
+    fn refuse(&mut self, mut exchange: Exchange<Option<Binding>>, number: OptionNumber) {
+        let now = self.now();
+        let mut buffer = [0; 128];
+        let writer = Writer::new(&mut buffer, room(self.oscore.as_ref()), number.refused_with());
         let rng = &mut |bytes: &mut [u8]| self.random.fill(bytes);
         if let Ok(range) =
             self.peer.respond(now, &mut exchange, writer, &mut guard(&mut self.oscore, now), rng)

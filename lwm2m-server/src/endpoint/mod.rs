@@ -517,6 +517,10 @@ impl Endpoint {
             Input::Request { exchange, message } => {
                 return self.handle_request(now, key, exchange, &message, rng, out);
             }
+            Input::Unacceptable { mut exchange, number } => {
+                Counters::add(&mut self.counters.malformed);
+                return self.respond(now, key, &mut exchange, &number.refused_with().into(), rng, out);
+            }
             Input::Response { request, message } => {
                 // Whoever has the token is where the request went.
                 association.unproven.take_if(|_| association.session.is_none());

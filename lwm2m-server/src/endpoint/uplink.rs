@@ -49,7 +49,7 @@ enum Next {
 }
 
 /// What a request is answered with.
-struct Reply {
+pub(super) struct Reply {
     code: Code,
     /// The id of a location.
     location: Option<String>,
@@ -173,7 +173,7 @@ impl Endpoint {
         }
     }
 
-    fn respond(
+    pub(super) fn respond(
         &mut self,
         now: Instant,
         key: Key,

@@ -41,6 +41,10 @@ pub(crate) enum Came {
         options: Vec<(u16, Vec<u8>)>,
         payload: Vec<u8>,
     },
+    Unacceptable {
+        exchange: Exchange<Binding>,
+        number: OptionNumber,
+    },
     Response {
         code: Code,
         options: Vec<(u16, Vec<u8>)>,
@@ -63,6 +67,7 @@ pub(crate) struct End {
     pub(crate) observations: heapless::Vec<Observation, 2>,
     pub(crate) now: Instant,
     pub(crate) rederives: bool,
+    pub(crate) delivery: Delivery,
     /// Whether new keys have to be stored before they are used.
     pub(crate) is_durable: bool,
     random: u64,
@@ -85,6 +90,7 @@ impl End {
             observations: heapless::Vec::new(),
             now: Instant::from_millis(0),
             rederives: false,
+            delivery: Delivery::NonConfirmable,
             is_durable: false,
             random: seed ^ 0x5555,
             buffer: vec![0; 2048],
@@ -139,14 +145,12 @@ impl End {
         code: Code,
         write: impl FnOnce(&mut Writer<'_>),
     ) -> Result<Vec<u8>, lwm2m_coap::SendError> {
-        let now = self.now;
+        let (now, delivery) = (self.now, self.delivery);
         self.turn(|peer, protection, buffer, room| {
             let mut writer = Writer::new(buffer, room, code);
             write(&mut writer);
             let (_, range) =
-                peer.request(now, Delivery::NonConfirmable, token, writer, protection, &mut |out| {
-                    out.fill(1)
-                })?;
+                peer.request(now, delivery, token, writer, protection, &mut |out| out.fill(1))?;
             Ok(buffer[range].to_vec())
         })
     }
@@ -236,6 +240,7 @@ impl End {
                 options: message.options.iter().map(|(number, value)| (number.0, value.to_vec())).collect(),
                 payload: message.payload.to_vec(),
             },
+            Input::Unacceptable { exchange, number } => Came::Unacceptable { exchange, number },
             Input::Response { message, .. } => Came::Response {
                 code: message.code,
                 options: message.options.iter().map(|(number, value)| (number.0, value.to_vec())).collect(),
