@@ -86,7 +86,7 @@ impl Transport for Listener {
 
 /// A copy of a message.
 #[derive(Debug, Clone)]
-struct Kept(Vec<u8>);
+pub(crate) struct Kept(Vec<u8>);
 
 impl Stored for Kept {
     fn store(bytes: &[u8]) -> Option<Self> {

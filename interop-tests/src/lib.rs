@@ -13,6 +13,7 @@ pub mod ours;
 pub mod owner;
 pub mod peers;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod relay;
 pub mod seen;

@@ -1,13 +1,15 @@
 //! OSCORE (RFC 8613) with programs nobody here wrote, in both roles, over UDP on loopback: aiocoap, and Californium's cf-oscore.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use interop_tests::coap::{Client, Listener, Oscore, Server};
 use interop_tests::peers;
 use interop_tests::process::{PATIENCE, Process, free_port, local, socket};
+use interop_tests::proxy::Proxy;
 use interop_tests::seen::{Feature, Role};
-use lwm2m_coap::Code;
+use lwm2m_coap::{Code, OptionNumber};
 use oscore::{AeadAlgorithm, HmacAlgorithm, KeyId, MasterSecret, Parameters};
 
 const SECRET: &str = "0102030405060708090a0b0c0d0e0f10";
@@ -167,11 +169,43 @@ fn serve_until(server: &mut Server<Listener>, client: &mut Process, text: &str) 
 
 #[test]
 fn an_aiocoap_client_reads_writes_in_blocks_and_observes_our_server() {
+    serve_aiocoap(str::to_owned);
+}
+
+// RFC 8613 §10: what is protected goes through a proxy that has no keys.
+#[test]
+fn an_aiocoap_client_does_so_through_a_proxy_that_reads_nothing() {
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&read);
+    let mut proxy = None;
+    serve_aiocoap(|uri| {
+        let between = Proxy::start(uri, move |message| {
+            let is_protected = message.options.get(OptionNumber::OSCORE).is_some();
+            let shown: Vec<_> = message.options.iter().map(|(number, _)| number.0).collect();
+            told.lock().expect("nobody panicked").push((is_protected, message.code, shown));
+        });
+        let uri = format!("coap://{}", between.address());
+        proxy = Some(between);
+        uri
+    });
+    let Some(proxy) = proxy else { return };
+    let [requests, responses, notifications] = proxy.passed();
+    assert!(requests > 10 && responses == requests && notifications >= 2, "{:?}", proxy.passed());
+    for (is_protected, code, shown) in &*read.lock().expect("nobody panicked") {
+        let is_outer = [Code::POST, Code::FETCH, Code::CHANGED, Code::CONTENT].contains(code);
+        assert!(*is_protected && is_outer, "{code} {shown:?}");
+        // Uri-Host, Observe, Uri-Port, OSCORE, and no path, format, block, Echo or tag.
+        assert!(shown.iter().all(|number| [3, 6, 7, 9].contains(number)), "{code} {shown:?}");
+    }
+}
+
+/// Serves aiocoap's client, which is told what `through` makes of our URI.
+fn serve_aiocoap(through: impl FnOnce(&str) -> String) {
     let Some(program) = peers::aiocoap() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     DEFAULT.write(folder.path());
     let socket = socket();
-    let uri = format!("coap://{}", socket.local_addr().expect("a bound socket"));
+    let uri = through(&format!("coap://{}", socket.local_addr().expect("a bound socket")));
     let mut command = program.command();
     command.arg(peers::source("aiocoap/client.py")).arg(uri).arg(folder.path());
     let mut client = Process::spawn("aiocoap client", command);
