@@ -11,44 +11,29 @@ use crate::account::{Key, Psk, Security};
 use crate::peers;
 use crate::process::{Process, free_port, local};
 
-/// The programs of `peers/leshan`, compiled once for those that are started many times.
+/// The programs of `peers/leshan`, which run in a folder of their own, where Californium writes its settings.
 #[derive(Debug)]
-pub struct Classes {
+pub struct Programs {
     folder: TempDir,
     words: Vec<String>,
 }
 
-impl Classes {
-    /// Compiles them; `None` when Leshan is not installed.
-    ///
-    /// # Panics
-    /// When they do not compile.
-    pub fn compile() -> Option<Self> {
+impl Programs {
+    /// Finds them; `None` when Leshan is not installed.
+    pub fn find() -> Option<Self> {
         let command = peers::leshan()?.command();
         let words = std::iter::once(command.get_program()).chain(command.get_args());
-        let mut words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let libraries = words.iter_mut().skip_while(|word| *word != "-cp").nth(1).expect("a class path");
-        let sources = ["Client", "Server", "Rest"].map(|name| peers::source(&format!("leshan/{name}.java")));
-        let compiled = Command::new("javac")
-            .args(["-nowarn", "-cp", libraries, "-d"])
-            .arg(folder.path())
-            .args(sources)
-            .status();
-        assert!(compiled.is_ok_and(|status| status.success()), "the programs of peers/leshan do not compile");
-        *libraries = format!("{libraries}:{}", folder.path().display());
-        Some(Self { folder, words })
+        let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        Some(Self { folder: tempfile::tempdir().expect("a temporary folder can be made"), words })
     }
 
-    /// The words of a command that starts one of them, to be followed by its arguments. It runs in a folder of its own, where
-    /// Californium writes its settings.
+    /// The words of a command that starts one of them, to be followed by its arguments.
     pub fn words(&self, program: &str) -> Vec<String> {
         let folder = self.folder.path().display().to_string();
-        // A device in queue mode is taken for awake for five seconds, so that a case about it is short.
-        let settings =
-            ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dawake=5000", program].map(str::to_owned);
         let mut words = vec!["env".to_owned(), "-C".to_owned(), folder];
-        words.extend(self.words.iter().cloned().chain(settings));
+        words.extend(self.words.iter().cloned());
+        // A device in queue mode is taken for awake for five seconds, so that a case about it is short.
+        words.extend(["-Dawake=5000", program].map(str::to_owned));
         words
     }
 
@@ -99,7 +84,7 @@ impl Server {
 
     fn run(key: &str, settings: &[&str], java: &[String]) -> Option<Self> {
         let mut command = peers::leshan()?.command();
-        command.args(java).arg(peers::source("leshan/Server.java"));
+        command.args(java).arg("Server");
         let (process, coap, coaps) = start("leshan", command, key, settings);
         Some(Self { process, events: Vec::new(), coap, coaps })
     }
@@ -169,7 +154,7 @@ impl BootstrapServer {
 
     fn run(key: &str) -> Option<Self> {
         let mut command = peers::leshan_bootstrap()?.command();
-        command.arg(peers::source("leshan-bootstrap/BootstrapServer.java"));
+        command.arg("BootstrapServer");
         let (process, coap, coaps) = start("leshan-bootstrap", command, key, &[]);
         Some(Self { process, coap, coaps })
     }
@@ -272,7 +257,7 @@ impl Client {
         settings: &[&str],
     ) -> Option<Self> {
         let mut command = peers::leshan()?.command();
-        command.arg(peers::source("leshan/Client.java")).args([endpoint, uri, "300", kind]);
+        command.arg("Client").args([endpoint, uri, "300", kind]);
         command.arg(security.word()).args(settings);
         Some(Self { process: Process::spawn("leshan client", command) })
     }

@@ -4,6 +4,7 @@
 //! `LWM2M_PEERS=required`: then the test fails.
 
 use std::env;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,26 +74,25 @@ pub fn aiocoap() -> Option<Program> {
     present("aiocoap", version.map(|version| (format!("aiocoap {}", version.trim()), vec![python])))
 }
 
-/// Java with the libraries of Leshan's server and client on its class path; takes a source file next.
+/// Java with Leshan's server and client and the programs of `peers/leshan`; takes the name of one next.
 pub fn leshan() -> Option<Program> {
-    java("leshan", &cache().join("leshan"), "leshan-lwm2m-server-")
+    java("leshan", ("leshan", "leshan-lwm2m-server-"), "leshan")
 }
 
-/// Java with the libraries of Leshan's bootstrap server on its class path; takes a source file next.
+/// Java with Leshan's bootstrap server and the program of `peers/leshan-bootstrap`; takes its name next.
 pub fn leshan_bootstrap() -> Option<Program> {
-    java("leshan-bootstrap", &cache().join("leshan-bootstrap"), "leshan-server-cf-")
+    java("leshan-bootstrap", ("leshan-bootstrap", "leshan-server-cf-"), "leshan-bootstrap")
 }
 
-/// Java with Scandium, the DTLS of Californium, on its class path; takes a source file next.
+/// Java with Scandium, the DTLS of Californium, and the programs of `peers/scandium`; takes the name of one next.
 pub fn scandium() -> Option<Program> {
     // Leshan brings it along.
-    let folder = cache().join("leshan");
-    java("scandium", &folder, "scandium-")
+    java("scandium", ("leshan", "scandium-"), "scandium")
 }
 
-/// Java with Californium's OSCORE on its class path; takes a source file next.
+/// Java with Californium's OSCORE and the program of `peers/oscore`; takes its name next.
 pub fn californium_oscore() -> Option<Program> {
-    java("californium-oscore", &cache().join("oscore"), "cf-oscore-")
+    java("californium-oscore", ("oscore", "cf-oscore-"), "oscore")
 }
 
 /// Wakaama's client: `client` without security, `client-dtls` with tinydtls.
@@ -114,18 +114,22 @@ pub fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(path)
 }
 
-fn java(family: &'static str, folder: &Path, artifact: &str) -> Option<Program> {
-    let version = std::fs::read_dir(folder).ok().and_then(|entries| {
+/// Java with the libraries of a folder of the cache, among which an artifact tells the version, and the programs of a folder of
+/// `peers`.
+fn java(family: &'static str, (folder, artifact): (&str, &str), programs: &str) -> Option<Program> {
+    let folder = cache().join(folder);
+    let version = std::fs::read_dir(&folder).ok().and_then(|entries| {
         entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).find_map(|name| {
             let version = name.strip_prefix(artifact)?.strip_suffix(".jar")?;
             Some(format!("{family} {version}"))
         })
     });
-    let works = output(Command::new("javac").arg("-version")).is_some();
+    let libraries = folder.join("*");
+    let compiled = version.and_then(|version| Some((compile(programs, &version, &libraries)?, version)));
     present(
         family,
-        version.filter(|_| works).map(|version| {
-            let classes = folder.join("*");
+        compiled.map(|(classes, version)| {
+            let classes = format!("{}:{}", libraries.display(), classes.display());
             // One worker each for compiling and collecting: many of these run beside each other on few cores.
             let parts = [
                 "java",
@@ -133,13 +137,42 @@ fn java(family: &'static str, folder: &Path, artifact: &str) -> Option<Program> 
                 "-XX:TieredStopAtLevel=1",
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
                 "-cp",
-            ]
-            .map(PathBuf::from)
-            .into_iter()
-            .chain([classes]);
-            (version, parts.collect())
+                &classes,
+            ];
+            (version, parts.map(PathBuf::from).into())
         }),
     )
+}
+
+/// The folder of the compiled programs of a folder of `peers`, which are kept in the cache; `None` where there is no compiler.
+///
+/// # Panics
+/// When they do not compile.
+fn compile(programs: &str, version: &str, libraries: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(source(programs)).expect("the programs are there");
+    let mut sources: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "java"));
+    sources.sort();
+    let mut hasher = DefaultHasher::new();
+    version.hash(&mut hasher);
+    for source in &sources {
+        std::fs::read(source).expect("a program can be read").hash(&mut hasher);
+    }
+    let classes = cache().join("classes");
+    let kept = classes.join(format!("{programs}-{:016x}", hasher.finish()));
+    if kept.exists() {
+        return Some(kept);
+    }
+    std::fs::create_dir_all(&classes).expect("the cache can be written to");
+    // Others may compile them at the same time: whoever is first has made them for all.
+    let folder = tempfile::tempdir_in(&classes).expect("the cache can be written to");
+    let mut command = Command::new("javac");
+    command.args(["-nowarn", "-cp"]).arg(libraries).arg("-d").arg(folder.path()).args(sources);
+    let compiled = command.status().ok()?;
+    assert!(compiled.success(), "the programs of peers/{programs} do not compile");
+    let renamed = std::fs::rename(folder.path(), &kept);
+    assert!(renamed.is_ok() || kept.exists(), "{renamed:?}");
+    Some(kept)
 }
 
 fn on_path(

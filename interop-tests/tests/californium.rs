@@ -19,7 +19,7 @@ fn key() -> Vec<u8> {
 
 fn start(role: &str, port: u16) -> Option<Process> {
     let mut command = peers::scandium()?.command();
-    command.arg(peers::source("scandium/Coap.java")).args([role, &port.to_string(), IDENTITY, KEY]);
+    command.args(["Coap", role, &port.to_string(), IDENTITY, KEY]);
     let mut process = Process::spawn("californium", command);
     process.wait_for("ready", |line| (line == "ready").then_some(()));
     Some(process)

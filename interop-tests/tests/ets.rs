@@ -5,7 +5,7 @@
 mod conformance;
 
 use interop_tests::ets::verdicts;
-use interop_tests::leshan::Classes;
+use interop_tests::leshan::Programs;
 use interop_tests::ours;
 
 use conformance::{count, failed, firmware, run, run_whole};
@@ -143,8 +143,8 @@ fn bad_arguments_exit_2_with_the_reason() {
 /// Leshan's client, as `peers/leshan/Client.java` sets it up.
 #[test]
 fn leshans_client_passes_all_but_the_cases_that_are_told_of() {
-    let Some(classes) = Classes::compile() else { return };
-    let words: Vec<String> = classes.words("Client").iter().map(|word| format!("'{word}'")).collect();
+    let Some(programs) = Programs::find() else { return };
+    let words: Vec<String> = programs.words("Client").iter().map(|word| format!("'{word}'")).collect();
     let client = |uri: &str, kind: &str, security: &str| {
         format!("{} {{endpoint}} {uri} {{lifetime}} {kind} {security}", words.join(" "))
     };

@@ -9,7 +9,7 @@ mod issued;
 use std::process::Command;
 
 use interop_tests::account::{Key, file};
-use interop_tests::leshan::Classes;
+use interop_tests::leshan::Programs;
 use interop_tests::ours;
 use interop_tests::process::{Process, local};
 use rcgen::PublicKeyData as _;
@@ -149,9 +149,9 @@ fn a_person_may_say_no_or_be_gone_where_the_server_cannot() {
 /// Leshan's server, with the part of the REST interface of its demonstration that `peers/leshan/Rest.java` has.
 #[test]
 fn leshans_server_passes_all_but_the_cases_that_are_told_of() {
-    let Some(classes) = Classes::compile() else { return };
+    let Some(programs) = Programs::find() else { return };
     let key = key();
-    let (_process, [http, _, coaps]) = classes.serve(&key);
+    let (_process, [http, _, coaps]) = programs.serve(&key);
     let (uri, api) = (format!("coaps://{}", local(coaps)), format!("http://{}", local(http)));
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let certificate = file(folder.path(), "server.crt.der", key.certificate());

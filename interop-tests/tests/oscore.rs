@@ -242,7 +242,7 @@ fn serve_aiocoap(through: impl FnOnce(&str) -> String) {
 fn californium(role: &str, port: u16, given: Given, keys: &str) -> Option<Process> {
     let [own, other] = given.ids.map(|id| if id.is_empty() { "-" } else { id });
     let mut command = peers::californium_oscore()?.command();
-    command.arg(peers::source("oscore/Oscore.java")).args([role, &port.to_string(), other, own]);
+    command.args(["Oscore", role, &port.to_string(), other, own]);
     command.args([given.id_context.unwrap_or("-"), keys]);
     let mut process = Process::spawn("californium", command);
     process.wait_for("ready", |line| (line == "ready").then_some(()));

@@ -58,8 +58,7 @@ fn start_signing(role: &str, port: u16, kind: &str, suite: &str) -> Option<Proce
 
 fn start_as(role: &str, port: u16, identity: &str, key: &str, suite: &str, id: &str) -> Option<Process> {
     let mut command = peers::scandium()?.command();
-    command.arg(peers::source("scandium/Peer.java"));
-    command.args([role, &port.to_string(), identity, key, suite, id]);
+    command.args(["Peer", role, &port.to_string(), identity, key, suite, id]);
     let mut process = Process::spawn("scandium", command);
     process.wait_for("ready", |line| (line == "ready").then_some(()));
     Some(process)
