@@ -54,7 +54,7 @@ impl ServerPublic {
     /// there is none for it.
     fn expected(&self, mode: Mode, usage: Option<u8>) -> Option<Expected<'_>> {
         match mode {
-            Mode::Psk => Some(Expected { pin: None, usage: None }),
+            Mode::Psk | Mode::Oscore => Some(Expected { pin: None, usage: None }),
             Mode::RawPublicKey => {
                 let pin = Some((PinKind::RawPublicKey, self.raw_public_key.as_slice()));
                 (!self.raw_public_key.is_empty()).then_some(Expected { pin, usage: None })
@@ -204,6 +204,7 @@ impl Credentials {
                 (0, opaque(identity.bytes()), opaque(key.bytes()))
             }
             (Subject::Psk(_), _) | (_, Some(Kept::Psk(_))) => return Err(Refusal::Store),
+            (Subject::Oscore(_), _) | (_, Some(Kept::Oscore(_))) => return Err(Refusal::Store),
             (_, None) => (mode(subject), opaque(b""), opaque(b"")),
             (_, Some(Kept::Device(key))) => (mode(subject), presented(key), private(key)),
         };
@@ -235,6 +236,7 @@ fn mode(subject: &Subject) -> i64 {
         Mode::Psk => 0,
         Mode::RawPublicKey => 1,
         Mode::Certificate => 2,
+        Mode::Oscore => 3,
     }
 }
 

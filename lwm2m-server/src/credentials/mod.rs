@@ -22,6 +22,7 @@ mod issue;
 mod kept;
 mod lifecycle;
 mod operator;
+mod oscore;
 mod plan;
 mod presented;
 mod private_key;
@@ -48,6 +49,7 @@ pub use issue::KeyMaterial;
 pub use kept::{DeviceKey, Kept, public_key};
 pub use lifecycle::Outcome;
 pub use operator::{OperatorError, Rotate, Rotated};
+pub use oscore::{ContextId, Named, OscoreKey, OscoreParts, Rederivation};
 pub use plan::{BootstrapPlan, BootstrapStep, Discovered, Setting, Write};
 pub use presented::{Presented, Untrusted};
 pub use private_key::PrivateKey;
@@ -86,6 +88,15 @@ impl Authenticated {
 pub struct Secret {
     /// The pre-shared key.
     pub key: Key,
+    /// The device it belongs to.
+    pub who: Authenticated,
+}
+
+/// An OSCORE context and whom it proves.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// What it is derived from.
+    pub key: OscoreKey,
     /// The device it belongs to.
     pub who: Authenticated,
 }

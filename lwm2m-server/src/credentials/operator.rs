@@ -292,24 +292,28 @@ impl Credentials {
         let present = account.credential(account.current).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
         let kept = self.store.secret(&device.endpoint, Role::Management, present.generation)?;
         let has_own_key = match (&present.subject, &kept) {
-            (Subject::Psk(_), _) => false,
+            (Subject::Psk(_) | Subject::Oscore(_), _) => false,
             (_, Some(Kept::Device(key))) => key.private_key().is_none(),
             _ => true,
         };
         let material = rotate.key.clone().unwrap_or_else(|| KeyMaterial::Generate(present.subject.mode()));
         let brings_private_key = match &material {
-            KeyMaterial::Generate(mode) => *mode != Mode::Psk,
-            KeyMaterial::Given { .. } => false,
+            KeyMaterial::Generate(mode) => matches!(mode, Mode::RawPublicKey | Mode::Certificate),
+            KeyMaterial::Given { .. } | KeyMaterial::Oscore(_) => false,
             KeyMaterial::Public { key, .. } => key.as_ref().is_some_and(|key| key.private_key().is_some()),
         };
         if has_own_key && brings_private_key {
             return Err(OperatorError::Refused(OWN_KEY));
         }
         match &material {
-            KeyMaterial::Generate(Mode::Psk) | KeyMaterial::Given { .. } if has_own_key => warnings.push(
-                "the device keeps its private key itself: it must be able to hold a pre-shared key as well"
-                    .to_owned(),
-            ),
+            KeyMaterial::Generate(Mode::Psk | Mode::Oscore) | KeyMaterial::Given { .. } | KeyMaterial::Oscore(_)
+                if has_own_key =>
+            {
+                warnings.push(
+                    "the device keeps its private key itself: it must be able to hold a shared secret as well"
+                        .to_owned(),
+                );
+            }
             KeyMaterial::Public { subject: Subject::Certificate(Binding::Name { .. }), .. }
                 if matches!(present.subject, Subject::Certificate(Binding::Name { .. })) =>
             {
