@@ -19,7 +19,7 @@ use super::secret::Identity;
 use super::subject::Subject;
 use super::trust::DeviceTrust;
 use super::{Authenticated, Command, Context, CredentialEvent, Fact, Happened, Refusal, Secret};
-use crate::store::{AuditRow, Change, Store, StoreError};
+use crate::store::{AuditRow, Change, Reservation, Store, StoreError};
 use tokio::sync::broadcast;
 
 /// Steps a slow listener may lag behind.
@@ -297,12 +297,21 @@ impl Credentials {
         self.device(&endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(role, generation)?;
         match self.store.secret(&endpoint, role, generation) {
             Ok(Some(Kept::Oscore(key))) => {
-                Ok(Context { key, who: Authenticated::new(endpoint, role, generation) })
+                let saved = self.store.reserved(&key.parameters().fingerprint()).map_err(|_| Refusal::Store)?;
+                Ok(Context { key, who: Authenticated::new(endpoint, role, generation), saved })
             }
             // Retired between the two look-ups.
             Ok(None) => Err(Refusal::Retired),
             Ok(Some(Kept::Psk(_) | Kept::Device(_))) | Err(_) => Err(Refusal::Store),
         }
+    }
+
+    /// Reserves sequence numbers of OSCORE contexts, durably, before it returns: all of them or none.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+        self.store.reserve(reservations)
     }
 
     /// Whether a session of this credential may go on: when it was taken up again, at Register, at Bootstrap-Request, and at the

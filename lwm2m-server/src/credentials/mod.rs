@@ -99,6 +99,8 @@ pub struct Context {
     pub key: OscoreKey,
     /// The device it belongs to.
     pub who: Authenticated,
+    /// What storage has of it: how far its numbers were reserved, and under which keys.
+    pub saved: Option<::oscore::Saved>,
 }
 
 /// Why a device is refused: for events and the audit log, never for the wire.

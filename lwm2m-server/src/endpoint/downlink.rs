@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lwm2m_coap::observe::Freshness;
-use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{Code, Delivery, Instant, Message, RequestId as Sent, Rng, Token, Writer};
+use lwm2m_coap::protect::Unprotectable;
+use lwm2m_coap::{Code, Delivery, Instant, Message, RequestId as Sent, Rng, SendError, Token, Writer};
 use lwm2m_objects::{Format, Path};
 
 use crate::credentials::{Fact, TriggerAnswer};
 use crate::event::Event;
 use crate::operation::{Answer, ObservationId, Operation, RequestError};
 
+use super::association::Association;
 use super::bootstrap::Bootstrap;
 use super::counters::Counters;
 use super::exchange::{Exchange, Outgoing, Progress, Reply};
@@ -232,7 +233,7 @@ impl Endpoint {
 
     /// Whether as many requests wait for a device as may.
     fn is_queue_full(&self, key: Key) -> bool {
-        let downlink = self.associations.get(key).and_then(|association| association.downlink.as_ref());
+        let downlink = self.associations.get(key).and_then(|association| association.passing.downlink());
         downlink.is_some_and(|downlink| downlink.queue.len() >= self.config.queue)
     }
 
@@ -245,7 +246,7 @@ impl Endpoint {
     pub(crate) fn enqueue(&mut self, key: Key, job: Job) {
         match self.associations.get_mut(key) {
             Some(association) => {
-                association.downlink.get_or_insert_default().queue.push_back(job);
+                association.passing.make_downlink().queue.push_back(job);
                 self.mark_ready(key);
             }
             None => self.fail(key, job, RequestError::Interrupted),
@@ -275,7 +276,7 @@ impl Endpoint {
             let association = self.associations.get_mut(key)?;
             let (room, space) = (association.room(), association.space(out));
             let is_open = association.session.as_ref().is_none_or(|session| session.is_established());
-            let downlink = association.downlink.as_mut()?;
+            let downlink = association.passing.downlink_mut()?;
             if !is_open || downlink.active.is_some() || !association.coap.can_request(now) {
                 return None;
             }
@@ -290,20 +291,43 @@ impl Endpoint {
                     .next_token(rng, |token| observations.iter().any(|other| other.token == token))
             });
             let mut writer = Writer::new(space, room, job.exchange.code());
-            let written = job.exchange.write_fitting(&mut writer).ok();
-            let coap = &mut association.coap;
-            let sent = written
-                .and_then(|()| coap.request(now, Delivery::Confirmable, token, writer, &mut Plain, rng).ok());
-            let Some((sent, range)) = sent else {
-                self.fail(key, job, RequestError::Invalid("the request is longer than one message may be"));
-                continue;
+            let written = job.exchange.write_fitting(&mut writer);
+            let Association { coap, oscore, .. } = association;
+            if let Some(oscore) = oscore.as_deref_mut().filter(|_| job.exchange.is_observing()) {
+                let jobs = association.passing.downlink().into_iter().flat_map(|downlink| &downlink.queue);
+                let begun: Vec<Token> = jobs.filter_map(|job| job.first_token).collect();
+                let stand = observations.iter().map(|observation| observation.token);
+                let stand: Vec<Token> = stand.chain(begun).chain([token]).collect();
+                oscore.observations.retain(|token| stand.contains(&token));
+            }
+            let mut protection = oscore.as_deref_mut().map(|oscore| oscore.protection(now, rng));
+            let sent = written.map_err(SendError::from).and_then(|()| {
+                coap.request(now, Delivery::Confirmable, token, writer, &mut protection, rng)
+            });
+            let (sent, range) = match sent {
+                Ok(sent) => sent,
+                // It waits until storage has more numbers.
+                Err(SendError::Protect(Unprotectable::NoSequence)) => {
+                    association.passing.make_downlink().queue.push_front(job);
+                    self.reserve_ahead(key);
+                    return None;
+                }
+                Err(_) => {
+                    self.fail(key, job, RequestError::Invalid("the request is longer than one message may be"));
+                    continue;
+                }
             };
             job.first_token.get_or_insert(token);
             Counters::add(&mut self.counters.requests_sent);
+            let bytes = out.get(range.clone());
+            let seen = association.as_seen(bytes, self.trace.is_on(), |writer| {
+                writer.restart(job.exchange.code());
+                job.exchange.write(writer)
+            });
             let asked =
-                self.trace.record(now, association, device, Direction::ToDevice, out.get(range.clone()));
+                self.trace.record(now, association, device, Direction::ToDevice, seen.as_deref().or(bytes));
             let active = Active { job, sent, token, asked, to: association.address };
-            association.downlink.get_or_insert_default().active = Some(active);
+            association.passing.make_downlink().active = Some(active);
             return association.seal(&mut self.counters, out, range);
         }
     }
@@ -323,7 +347,7 @@ impl Endpoint {
         match progress {
             Progress::Again => {
                 if let Some(association) = self.associations.get_mut(key) {
-                    association.downlink.get_or_insert_default().queue.push_front(job);
+                    association.passing.make_downlink().queue.push_front(job);
                 }
             }
             Progress::Done(reply) => self.complete(now, key, job, &reply),
@@ -344,7 +368,7 @@ impl Endpoint {
     pub(crate) fn expire_jobs(&mut self, now: Instant, key: Key) {
         loop {
             let Some(association) = self.associations.get_mut(key) else { return };
-            let Some(downlink) = association.downlink.as_mut() else { return };
+            let Some(downlink) = association.passing.downlink_mut() else { return };
             let Some((job, sent)) = downlink.take_overdue(now) else { return };
             if let Some(sent) = sent {
                 association.coap.cancel(sent);
@@ -355,7 +379,7 @@ impl Endpoint {
     }
 
     fn take_active(&mut self, key: Key, sent: Sent) -> Option<Active> {
-        let downlink = self.associations.get_mut(key)?.downlink.as_mut()?;
+        let downlink = self.associations.get_mut(key)?.passing.downlink_mut()?;
         downlink.active.take_if(|active| active.sent == sent)
     }
 

@@ -24,6 +24,7 @@ mod lookup;
 mod moving;
 mod notification;
 mod observation;
+mod oscore;
 mod path;
 mod question;
 mod refusal;
@@ -43,17 +44,16 @@ mod uplink;
 mod wall_clock;
 mod work;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dtls_psk::CookieJar;
-use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{self as coap, Code, Failure, Input, Instant, Rng, Sent};
 
-use crate::credentials::{Fact, Role};
+use crate::credentials::{ContextId, Fact, Role};
 use crate::crypto::Provider;
 use crate::event::Event;
 use crate::keys::ServerKeys;
@@ -73,11 +73,13 @@ pub(crate) use work::Lane;
 pub use work::{Done, Work, WorkId};
 
 use admission::{Rates, UnderWay};
-use association::Association;
+use ::oscore::Protection;
+use association::{Association, Bound};
 use budget::Budget;
 use connection_id::ConnectionIds;
 use lookup::LookUps;
 use moving::Moves;
+use oscore::Observed;
 use refusal::Refusals;
 use registry::Registry;
 
@@ -197,6 +199,8 @@ pub struct Endpoint {
     moves: Moves,
     associations: Slab<Association>,
     by_address: HashMap<(Listener, Address), Candidates>,
+    /// The associations with an OSCORE context, by what their requests name; those of one kid stand together.
+    contexts: BTreeMap<(Role, ContextId), Key>,
     /// The associations of each endpoint name, oldest first.
     by_name: HashMap<Arc<str>, Box<[Key]>>,
     registry: Registry,
@@ -282,6 +286,7 @@ impl Endpoint {
             moves: Moves::default(),
             associations: Slab::new(),
             by_address: HashMap::new(),
+            contexts: BTreeMap::new(),
             by_name: HashMap::new(),
             registry: Registry::new(Arc::clone(&shared), part.index),
             shared,
@@ -411,7 +416,7 @@ impl Endpoint {
             }
             association.armed = NEVER;
             association.coap.forget(now);
-            association.upload.take_if(|upload| upload.is_over(now));
+            association.passing.tidy(|upload| upload.is_over(now));
             self.session_timeout(now, key);
             self.failures(now, key);
             self.expire_jobs(now, key);
@@ -478,6 +483,9 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Range<usize>> {
         let association = self.associations.get_mut(key)?;
+        if association.is_under_oscore_alone() {
+            return self.take_message(now, key, datagram, rng, out);
+        }
         if !association.rate.take(now, self.config.burst, self.config.rate) {
             Counters::add(&mut self.counters.over_rate);
             return None;
@@ -502,7 +510,11 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Range<usize>> {
-        if self.associations.get(key)?.last_heard.as_millis() / REVIEW != now.as_millis() / REVIEW {
+        let association = self.associations.get_mut(key)?;
+        if association.oscore.is_some() {
+            return self.take_protected(now, key, datagram, rng, out);
+        }
+        if association.last_heard.as_millis() / REVIEW != now.as_millis() / REVIEW {
             self.review(key);
         }
         self.mark_heard(now, key);
@@ -513,17 +525,22 @@ impl Endpoint {
         if association.takes_probe_answer(datagram) {
             return None;
         }
-        match association.coap.handle(now, datagram, &mut Plain) {
-            Input::Request { exchange, message } => {
-                return self.handle_request(now, key, exchange, &message, rng, out);
-            }
-            Input::Unacceptable { mut exchange, number } => {
-                Counters::add(&mut self.counters.malformed);
-                return self.respond(now, key, &mut exchange, &number.refused_with().into(), rng, out);
-            }
+        let input = association.coap.handle(now, datagram, &mut None::<Protection<'_, Observed>>);
+        if let Input::Request { exchange, message } = input {
+            return self.handle_request(now, key, exchange, &message, rng, out);
+        }
+        self.take_input(now, key, input);
+        None
+    }
+
+    /// Takes what came that is no request.
+    fn take_input(&mut self, now: Instant, key: Key, input: Input<'_, Bound>) {
+        match input {
             Input::Response { request, message } => {
                 // Whoever has the token is where the request went.
-                association.unproven.take_if(|_| association.session.is_none());
+                if let Some(association) = self.associations.get_mut(key) {
+                    association.unproven.take_if(|_| association.session.is_none());
+                }
                 self.answered(now, key, request, &message);
             }
             Input::Unsolicited { header, message } => self.handle_notification(now, key, header, &message),
@@ -536,9 +553,8 @@ impl Endpoint {
                 Counters::add(&mut self.counters.malformed);
                 self.failures(now, key);
             }
-            Input::Acknowledged(_) | Input::Reset(_) => {}
+            Input::Request { .. } | Input::Acknowledged(_) | Input::Reset(_) => {}
         }
-        None
     }
 
     /// Tells callers of requests that the reliability layer gave up.
@@ -572,7 +588,9 @@ impl Endpoint {
             return self.remove(key);
         }
         association.is_ready = false;
-        association.downlink.take_if(|downlink| downlink.is_empty());
+        self.reserve_ahead(key);
+        let Some(association) = self.associations.get_mut(key) else { return };
+        association.passing.tidy(|_| false);
         if association.is_found_by_id_alone() {
             self.forget_address(key);
         }

@@ -178,7 +178,7 @@ impl Endpoint {
         let Some(association) = association.filter(|known| known.registration == Some(registered)) else {
             return VecDeque::new();
         };
-        let downlink = association.downlink.as_mut();
+        let downlink = association.passing.downlink_mut();
         let waiting = downlink.map(|downlink| core::mem::take(&mut downlink.queue)).unwrap_or_default();
         self.set_registration(key, None);
         self.interrupt(key);

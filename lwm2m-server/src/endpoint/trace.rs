@@ -272,7 +272,7 @@ fn to_device(message: &Message<'_>, role: Role, prefix: Option<&str>) -> (Option
 
 /// What a response of the device answers: the request in flight, or an observation.
 fn asked(association: &Association, device: Option<&Registration>, token: Token) -> Option<Asked> {
-    let active = association.downlink.as_ref().and_then(|downlink| downlink.active.as_ref());
+    let active = association.passing.downlink().and_then(|downlink| downlink.active.as_ref());
     if let Some(active) = active.filter(|active| active.token == token) {
         return active.asked;
     }
