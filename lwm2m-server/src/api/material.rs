@@ -11,8 +11,8 @@ use super::now_ms;
 use super::problem::Problem;
 use crate::credentials::{
     Binding, Certificate, Created, Credential, DeviceKey, DeviceTrust, Fingerprint, Identity, Kept, Key,
-    KeyMaterial, Mode, OscoreKey, OscoreParts, Presented, PrivateKey, Rederivation, Role, Subject, certificates, pem,
-    public_key, utc,
+    KeyMaterial, Mode, OscoreKey, OscoreParts, Presented, PrivateKey, Rederivation, Role, Subject,
+    certificates, pem, public_key, utc,
 };
 
 /// A new credential.
@@ -66,11 +66,12 @@ impl Material {
             || self.certificate_sha256.is_some()
             || self.binding.is_some()
             || self.issuer.is_some();
-        let of_oscore = [&self.sender_id, &self.recipient_id, &self.id_context].into_iter().any(Option::is_some)
-            || self.master_secret.is_some()
-            || self.master_salt.is_some()
-            || self.aead.or(self.hmac).is_some()
-            || self.rederivation.is_some();
+        let of_oscore =
+            [&self.sender_id, &self.recipient_id, &self.id_context].into_iter().any(Option::is_some)
+                || self.master_secret.is_some()
+                || self.master_salt.is_some()
+                || self.aead.or(self.hmac).is_some()
+                || self.rederivation.is_some();
         let mode = self.mode.unwrap_or(match (of_certificate, of_key, of_oscore) {
             (true, ..) => Mode::Certificate,
             (false, true, _) => Mode::RawPublicKey,
@@ -120,8 +121,11 @@ impl Material {
     }
 
     fn oscore(&self) -> Result<KeyMaterial, String> {
-        const MISSING: &str = "give master_secret, sender_id and recipient_id, or {\"mode\": \"oscore\", \"generate\": true}";
-        let decoded = |name: &str, text: &str| hex::decode(text).map_err(|error| format!("{name}, hex digits: {error}"));
+        const MISSING: &str =
+            "give master_secret, sender_id and recipient_id, or {\"mode\": \"oscore\", \"generate\": true}";
+        let decoded = |name: &str, text: &str| {
+            hex::decode(text).map_err(|error| format!("{name}, hex digits: {error}"))
+        };
         let secret = |name, text: Option<&Zeroizing<String>>| {
             text.map_or(Ok(Vec::new()), |text| decoded(name, text)).map(Zeroizing::new)
         };

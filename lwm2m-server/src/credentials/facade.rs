@@ -297,7 +297,8 @@ impl Credentials {
         self.device(&endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(role, generation)?;
         match self.store.secret(&endpoint, role, generation) {
             Ok(Some(Kept::Oscore(key))) => {
-                let saved = self.store.reserved(&key.parameters().fingerprint()).map_err(|_| Refusal::Store)?;
+                let saved =
+                    self.store.reserved(&key.parameters().fingerprint()).map_err(|_| Refusal::Store)?;
                 Ok(Context { key, who: Authenticated::new(endpoint, role, generation), saved })
             }
             // Retired between the two look-ups.

@@ -133,15 +133,15 @@ impl Credentials {
         if rotate.grace_ms > 30 * 24 * 3_600_000 {
             return Err(OperatorError::Invalid("grace: at most 30 days"));
         }
-        if let Some(uri) = &rotate.server_uri {
-            check_uri(uri)?;
-        }
         let turn = self.take_turn();
         let mut device = (*self.device(endpoint).ok_or(OperatorError::UnknownDevice)?).clone();
         let bootstrap_last_success_ms = preflight(&device)?;
         let mut warnings = Vec::new();
         let material = self.material_to_rotate_to(now_ms, &device, rotate, &mut warnings)?;
         let issued = self.issue(now_ms, endpoint, Role::Management, &material)?;
+        if let Some(uri) = &rotate.server_uri {
+            check_uri(uri, issued.subject.mode())?;
+        }
         self.check_free(&device, Role::Management, &issued.subject)?;
         self.check_server_key(issued.subject.mode(), &device.profile)?;
         let account = device.account_mut(Role::Management).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
@@ -306,11 +306,15 @@ impl Credentials {
             return Err(OperatorError::Refused(OWN_KEY));
         }
         match &material {
-            KeyMaterial::Generate(Mode::Psk | Mode::Oscore) | KeyMaterial::Given { .. } | KeyMaterial::Oscore(_)
-                if has_own_key =>
+            KeyMaterial::Generate(Mode::Psk) | KeyMaterial::Given { .. } if has_own_key => warnings.push(
+                "the device keeps its private key itself: it must be able to hold a pre-shared key as well"
+                    .to_owned(),
+            ),
+            KeyMaterial::Generate(Mode::Oscore) | KeyMaterial::Oscore(_)
+                if present.subject.mode() != Mode::Oscore =>
             {
                 warnings.push(
-                    "the device keeps its private key itself: it must be able to hold a shared secret as well"
+                    "the device must know OSCORE, and comes without DTLS once it has the new credential"
                         .to_owned(),
                 );
             }
@@ -385,10 +389,13 @@ fn check_reason(reason: &str) -> Result<(), OperatorError> {
     Ok(())
 }
 
-pub(super) fn check_uri(uri: &str) -> Result<(), OperatorError> {
-    let host = uri.strip_prefix("coaps://").unwrap_or_default();
+pub(super) fn check_uri(uri: &str, mode: Mode) -> Result<(), OperatorError> {
+    let scheme = if mode == Mode::Oscore { "coap://" } else { "coaps://" };
+    let host = uri.strip_prefix(scheme).unwrap_or_default();
     if host.is_empty() || uri.len() > 255 || uri.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(OperatorError::Invalid("server_uri: coaps://HOST[:PORT], at most 255 bytes"));
+        return Err(OperatorError::Invalid(
+            "server_uri: coaps://HOST[:PORT], with OSCORE coap://HOST[:PORT], at most 255 bytes",
+        ));
     }
     Ok(())
 }

@@ -134,7 +134,9 @@ impl OscoreKey {
                 None => Ok(made),
             });
         let parameters = made.map_err(|invalid| match invalid {
-            InvalidParameters::EqualIds => "sender_id and recipient_id are equal; each end needs one of its own",
+            InvalidParameters::EqualIds => {
+                "sender_id and recipient_id are equal; each end needs one of its own"
+            }
             InvalidParameters::IdTooLong => "sender_id, recipient_id: longer than the AEAD algorithm allows",
             InvalidParameters::SaltTooLong => "master_salt: at most 32 bytes",
             _ => "id_context: at most 40 bytes",
@@ -156,7 +158,8 @@ impl OscoreKey {
         getrandom::fill(&mut master_secret)?;
         getrandom::fill(&mut master_salt)?;
         let (sender_id, recipient_id) = (SERVER.to_vec(), recipient_id.to_vec());
-        let parts = OscoreParts { master_secret, master_salt, sender_id, recipient_id, ..OscoreParts::default() };
+        let parts =
+            OscoreParts { master_secret, master_salt, sender_id, recipient_id, ..OscoreParts::default() };
         Ok(Self::new(parts).ok())
     }
 
@@ -286,7 +289,13 @@ pub(super) const AEAD: i32 = 10;
 pub(super) const HMAC: i32 = 5;
 
 /// Policy, algorithms, and five parts with their lengths.
-const LONGEST: usize = 2 + 8 + 5 + MasterSecret::MAX_LENGTH + Parameters::SALT_LENGTH + 2 * KeyId::MAX_LENGTH + Parameters::ID_CONTEXT_LENGTH;
+const LONGEST: usize = 2
+    + 8
+    + 5
+    + MasterSecret::MAX_LENGTH
+    + Parameters::SALT_LENGTH
+    + 2 * KeyId::MAX_LENGTH
+    + Parameters::ID_CONTEXT_LENGTH;
 
 /// How a request names its context.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -132,7 +132,8 @@ impl<T> Waiting<T> {
 fn store(arriving: &Receiver<Job>, credentials: &Credentials) {
     while let Ok(first) = arriving.recv() {
         let (mut finish, mut reservations) = (Vec::new(), Vec::new());
-        for Job { id, work, finish: way } in core::iter::once(first).chain(arriving.try_iter().take(AT_ONCE)) {
+        for Job { id, work, finish: way } in core::iter::once(first).chain(arriving.try_iter().take(AT_ONCE))
+        {
             if let Work::Reserve(reservation) = work {
                 finish.push((id, way));
                 reservations.push(reservation);

@@ -21,7 +21,8 @@ use super::session::{Connection, dtls};
 use super::slab::Key;
 use super::timer::NEVER;
 use super::trace::{Direction, Trace};
-use super::uplink::{Parked, Upload};
+use super::uplink::Parked;
+use super::upload::Upload;
 use super::work::Presenting;
 use super::{Address, Listener};
 

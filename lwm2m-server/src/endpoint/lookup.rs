@@ -202,7 +202,8 @@ impl Endpoint {
     fn take_key(&mut self, now: Instant, key: Key, verdict: &Verdict) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let (local, from) = (association.local, association.address);
-        let (Some(session), Some(proving)) = (&mut association.session, association.passing.proving_mut()) else {
+        let (Some(session), Some(proving)) = (&mut association.session, association.passing.proving_mut())
+        else {
             return;
         };
         let Some(pending) = proving.look_up.take() else { return };

@@ -19,6 +19,7 @@ mod counters;
 mod directory;
 mod downlink;
 mod exchange;
+mod incoming;
 mod location;
 mod lookup;
 mod moving;
@@ -26,6 +27,7 @@ mod notification;
 mod observation;
 mod oscore;
 mod path;
+mod protected;
 mod question;
 mod refusal;
 mod registration;
@@ -40,7 +42,9 @@ mod slab;
 mod stranger;
 mod timer;
 mod trace;
+mod trigger;
 mod uplink;
+mod upload;
 mod wall_clock;
 mod work;
 
@@ -51,7 +55,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dtls_psk::CookieJar;
-use lwm2m_coap::{self as coap, Code, Failure, Input, Instant, Rng, Sent};
+use lwm2m_coap::{Code, Instant, Rng};
 
 use crate::credentials::{ContextId, Fact, Role};
 use crate::crypto::Provider;
@@ -73,13 +77,11 @@ pub(crate) use work::Lane;
 pub use work::{Done, Work, WorkId};
 
 use admission::{Rates, UnderWay};
-use ::oscore::Protection;
-use association::{Association, Bound};
+use association::Association;
 use budget::Budget;
 use connection_id::ConnectionIds;
 use lookup::LookUps;
 use moving::Moves;
-use oscore::Observed;
 use refusal::Refusals;
 use registry::Registry;
 
@@ -471,106 +473,6 @@ impl Endpoint {
     #[must_use]
     pub const fn associations(&self) -> usize {
         self.associations.len()
-    }
-
-    /// Handles one CoAP message of a known remote.
-    fn message(
-        &mut self,
-        now: Instant,
-        key: Key,
-        datagram: &mut [u8],
-        rng: &mut Rng<'_>,
-        out: &mut [u8],
-    ) -> Option<Range<usize>> {
-        let association = self.associations.get_mut(key)?;
-        if association.is_under_oscore_alone() {
-            return self.take_message(now, key, datagram, rng, out);
-        }
-        if !association.rate.take(now, self.config.burst, self.config.rate) {
-            Counters::add(&mut self.counters.over_rate);
-            return None;
-        }
-        // What came in one datagram with the Finished waits for the admission; its device repeats it.
-        if association.admission.is_awaited() {
-            Counters::add(&mut self.counters.before_admission);
-            return None;
-        }
-        if self.waits_for_registration(now, key, datagram) {
-            return None;
-        }
-        self.take_message(now, key, datagram, rng, out)
-    }
-
-    /// Handles a message that nothing stands in the way of.
-    fn take_message(
-        &mut self,
-        now: Instant,
-        key: Key,
-        datagram: &mut [u8],
-        rng: &mut Rng<'_>,
-        out: &mut [u8],
-    ) -> Option<Range<usize>> {
-        let association = self.associations.get_mut(key)?;
-        if association.oscore.is_some() {
-            return self.take_protected(now, key, datagram, rng, out);
-        }
-        if association.last_heard.as_millis() / REVIEW != now.as_millis() / REVIEW {
-            self.review(key);
-        }
-        self.mark_heard(now, key);
-        let association = self.associations.get_mut(key)?;
-        let device = association.registration.filter(|_| self.trace.is_on());
-        let device = device.and_then(|device| self.registry.get(device));
-        self.trace.record(now, association, device, Direction::FromDevice, Some(datagram));
-        if association.takes_probe_answer(datagram) {
-            return None;
-        }
-        let input = association.coap.handle(now, datagram, &mut None::<Protection<'_, Observed>>);
-        if let Input::Request { exchange, message } = input {
-            return self.handle_request(now, key, exchange, &message, rng, out);
-        }
-        self.take_input(now, key, input);
-        None
-    }
-
-    /// Takes what came that is no request.
-    fn take_input(&mut self, now: Instant, key: Key, input: Input<'_, Bound>) {
-        match input {
-            Input::Response { request, message } => {
-                // Whoever has the token is where the request went.
-                if let Some(association) = self.associations.get_mut(key) {
-                    association.unproven.take_if(|_| association.session.is_none());
-                }
-                self.answered(now, key, request, &message);
-            }
-            Input::Unsolicited { header, message } => self.handle_notification(now, key, header, &message),
-            Input::Reset(Sent::Request(request)) => {
-                let error = RequestError::Malformed("the device rejected it with a Reset");
-                self.unanswered(key, request, error);
-            }
-            Input::Duplicate => Counters::add(&mut self.counters.duplicates),
-            Input::Ignored(_) => {
-                Counters::add(&mut self.counters.malformed);
-                self.failures(now, key);
-            }
-            Input::Request { .. } | Input::Acknowledged(_) | Input::Reset(_) => {}
-        }
-    }
-
-    /// Tells callers of requests that the reliability layer gave up.
-    fn failures(&mut self, now: Instant, key: Key) {
-        while let Some(event) = self.associations.get_mut(key).and_then(|a| a.coap.poll_event(now)) {
-            let coap::Event::Failed { sent: Sent::Request(sent), failure } = event else { continue };
-            let error = match failure {
-                Failure::Replaced => RequestError::Interrupted,
-                Failure::BadOption => RequestError::Malformed("the answer has an unknown critical option"),
-                _ => RequestError::TimedOut,
-            };
-            if error == RequestError::TimedOut {
-                self.fell_silent(key);
-            }
-            self.unanswered(key, sent, error);
-        }
     }
 
     fn mark_ready(&mut self, key: Key) {

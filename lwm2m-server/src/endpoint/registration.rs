@@ -67,7 +67,7 @@ impl Endpoint {
         Device {
             endpoint: device.endpoint.clone(),
             address: association.map(|association| association.address.to_string()).unwrap_or_default(),
-            secure: association.is_some_and(|association| association.local.is_secure()),
+            secure: association.is_some_and(|association| !association.is_without_security()),
             generation: device.generation.unwrap_or(0),
             version: format!("{}.{}", device.version.major, device.version.minor),
             lifetime: device.lifetime,
@@ -163,7 +163,8 @@ impl Endpoint {
         let Some(association) = self.associations.get_mut(key) else { return };
         association.is_silent = true;
         let device = association.registration.and_then(|device| self.registry.get(device));
-        let downlink = association.passing.downlink_mut().filter(|_| device.is_some_and(|device| device.queue));
+        let downlink =
+            association.passing.downlink_mut().filter(|_| device.is_some_and(|device| device.queue));
         for job in downlink.map(|downlink| downlink.take_unsent()).unwrap_or_default() {
             self.fail(key, job, RequestError::NotSent);
         }
@@ -266,7 +267,8 @@ impl Endpoint {
         }
         self.interrupt(key);
         self.set_registration(key, None);
-        if let Some(association) = self.associations.get_mut(key).filter(|known| !known.is_without_security()) {
+        if let Some(association) = self.associations.get_mut(key).filter(|known| !known.is_without_security())
+        {
             association.kept_until = association.kept_until.max(now.saturating_add(FORMERLY_REGISTERED));
         }
         self.mark_ready(key);
@@ -344,7 +346,8 @@ impl Endpoint {
 
     /// A request of the bootstrap under way came to nothing.
     pub(crate) fn bootstrap_unanswered(&mut self, key: Key) {
-        let downlink = self.associations.get_mut(key).and_then(|association| association.passing.downlink_mut());
+        let downlink =
+            self.associations.get_mut(key).and_then(|association| association.passing.downlink_mut());
         if let Some(bootstrap) = downlink.and_then(|downlink| downlink.bootstrap.take()) {
             self.bootstrap_failed(&bootstrap, None);
         }

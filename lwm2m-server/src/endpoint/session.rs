@@ -371,7 +371,8 @@ impl Endpoint {
     /// A handshake makes room for the next one of its address. A peer that named itself and failed begins anew before the
     /// deadline of the first, which is told of all the same.
     fn give_way(&mut self, now: Instant, key: Key) {
-        let association = self.associations.get(key).filter(|association| association.passing.proving().is_some());
+        let association =
+            self.associations.get(key).filter(|association| association.passing.proving().is_some());
         let session = association.and_then(|association| association.session.as_ref());
         if let Some(reason) = session.and_then(Connection::suspicion) {
             self.session_ended(now, key, reason);

@@ -8,9 +8,8 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
-use lwm2m_coap::block::{Block, Receive, Received, Szx};
+use lwm2m_coap::block::Block;
 use lwm2m_coap::{
     Code, ContentFormat, Exchange, Instant, Message, NoResponse, OptionNumber, Rng, WriteError, Writer,
 };
@@ -21,13 +20,13 @@ use crate::event::Event;
 
 use super::association::{Admission, Association, Bound, Who};
 use super::bootstrap::Bootstrap;
-use super::budget::{Body, Budget};
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
 use super::question::{Question, Verdict};
 use super::registry::{Binding, Change, Former, ObjectList, Registration};
 use super::slab::Key;
 use super::trace::Direction;
+use super::upload::Upload;
 use super::{BOOTSTRAP_LIMIT, Endpoint};
 
 /// A request that waits for the owner's answer.
@@ -50,16 +49,16 @@ enum Next {
 }
 
 /// What a request is answered with.
-pub(super) struct Reply {
-    code: Code,
+pub(crate) struct Reply {
+    pub(crate) code: Code,
     /// The id of a location.
-    location: Option<String>,
+    pub(crate) location: Option<String>,
     /// The block it acknowledges.
-    block: Option<Block>,
+    pub(crate) block: Option<Block>,
     /// The longest body that is taken.
-    size: Option<u32>,
+    pub(crate) size: Option<u32>,
     /// Whether the device wants to hear of it at all.
-    no_response: NoResponse,
+    pub(crate) no_response: NoResponse,
 }
 
 impl From<Code> for Reply {
@@ -89,7 +88,7 @@ impl Endpoint {
                 let budget = &self.budget;
                 let place = &mut association.passing.make().upload;
                 let taken = place.get_or_insert_with(|| Box::new(Upload::new(budget))).take(now, message);
-                place.take_if(|upload| !upload.receive.is_active());
+                place.take_if(|upload| !upload.is_active());
                 match taken {
                     Ok((body, answer)) => {
                         block = answer;
@@ -562,62 +561,7 @@ fn change(parameters: &Parameters<'_>, message: &Message<'_>) -> Result<Change, 
     Ok(Change { lifetime: parameters.lifetime, binding, queue, objects })
 }
 
-/// An object list on its way here in blocks.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    receive: Receive,
-    body: Body,
-    /// When it has stood still for too long.
-    deadline: Instant,
-}
-
 /// The fewest seconds after which a device that there is no room for is to try again, and how many further ones there are
 /// to choose from, one after the other.
 const RETRY: u32 = 30;
 const RETRY_SPREAD: u8 = 61;
-
-/// The longest object list, in bytes.
-const LONGEST_LIST: u32 = 16_384;
-
-/// For how long it may stand still: EXCHANGE_LIFETIME (RFC 7959 §2.5 leaves it open).
-const PATIENCE: Duration = Duration::from_secs(247);
-
-impl Upload {
-    fn new(budget: &Budget) -> Self {
-        Self {
-            receive: Receive::new(Szx::LARGEST, LONGEST_LIST),
-            body: Body::new(budget),
-            deadline: Instant::default(),
-        }
-    }
-
-    /// Takes a block; the whole body once it is complete, with the block to acknowledge, else what to answer.
-    fn take(&mut self, now: Instant, message: &Message<'_>) -> Result<(Vec<u8>, Option<Block>), Reply> {
-        match self.receive.handle(message) {
-            Ok(Received::Part { offset, bytes, last, answer }) => {
-                self.deadline = now.saturating_add(PATIENCE);
-                // RFC 7252 §5.9.3.4: not now.
-                if self.body.put(offset, bytes).is_err() {
-                    self.receive.abort();
-                    return Err(Code::SERVICE_UNAVAILABLE.into());
-                }
-                match last {
-                    true => Ok((self.body.take(), answer)),
-                    false => Err(Reply { block: answer, ..Code::CONTINUE.into() }),
-                }
-            }
-            Ok(Received::Repeated { answer }) => Err(Reply { block: Some(answer), ..Code::CONTINUE.into() }),
-            // RFC 7959 §2.9.3: 4.13 says how much is taken.
-            Err(refusal) => Err(Reply { size: refusal.size, ..refusal.code.into() }),
-        }
-    }
-
-    pub(crate) const fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Whether it has stood still for too long.
-    pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.deadline <= now
-    }
-}

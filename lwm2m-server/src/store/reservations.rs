@@ -58,7 +58,9 @@ impl RedbStore {
     }
 
     fn reservation(&self, row: &[u8]) -> Result<(u64, Saved), StoreError> {
-        let read = row.split_first_chunk().and_then(|(epoch, saved)| Some((u64::from_be_bytes(*epoch), Saved::parse(saved)?)));
+        let read = row
+            .split_first_chunk()
+            .and_then(|(epoch, saved)| Some((u64::from_be_bytes(*epoch), Saved::parse(saved)?)));
         read.ok_or_else(|| self.corrupt("the state of an OSCORE context cannot be read"))
     }
 }
