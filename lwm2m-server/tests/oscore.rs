@@ -401,7 +401,8 @@ fn an_unknown_kid_or_a_wrong_key_is_told_as_rfc_8613_says_and_leaves_nothing() {
         assert!(answer.is_none() && thing.bare == [Code::UNAUTHORIZED], "{:?}", thing.bare);
     }
     assert_eq!((world.endpoint.associations(), world.endpoint.counters().contexts_unknown), (0, 2));
-    assert!(world.told().is_empty());
+    let reasons = ["0x32: unknown identity", "0x31: it does not verify under its keys"];
+    assert_eq!(world.told(), reasons.map(|reason| format!("handshake refused oscore kid {reason}")));
 }
 
 #[test]
@@ -665,6 +666,77 @@ fn where_nothing_can_be_reserved_nothing_is_sent() {
         thing.answer_unsettled(&mut world, &mut exchange);
     }
     panic!("it was never out of numbers");
+}
+
+#[test]
+fn after_a_restart_nobody_goes_on_at_the_address_of_a_device_without_its_keys() {
+    let mut world = World::new(true);
+    let (_, location) = Thing::registered(&mut world, 40_000, "a", parts(b"1"));
+    world.restart(1, Duration::from_secs(1));
+    let mut bare = support::Device::plain(Listener::Coap, 40_000);
+    for code in [Code::POST, Code::DELETE] {
+        let answer = bare.request(&mut world, code, &format!("{location}?lt=1"), b"").unwrap();
+        assert_eq!(answer.code, Code::NOT_FOUND);
+    }
+    assert_eq!(world.endpoint.device("a").unwrap().lifetime, 86_400);
+}
+
+#[test]
+fn what_is_observed_is_asked_again_after_a_restart() {
+    let mut world = World::new(false);
+    let (mut thing, location) = Thing::registered(&mut world, 40_000, "a", parts(b"1"));
+    let id =
+        world.request("a", Operation::Observe { path: "/3/0/9".parse().unwrap(), format: None }).unwrap();
+    let (mut observing, _) = thing.next(&mut world);
+    let options = [(OptionNumber::OBSERVE, &[][..]), (OptionNumber::CONTENT_FORMAT, &[][..])];
+    thing.answer(&mut world, &mut observing, Code::CONTENT, &options, "90");
+    world.outcome(id).unwrap();
+    world.restart(1, Duration::from_secs(1));
+    world.told();
+    assert_eq!(thing.request(&mut world, Code::POST, &location, "").code, Code::CHANGED);
+    // Its notifications mean nothing without the request that they answer.
+    assert_eq!(world.told(), ["observation ended a: the keys of its device are new", "updated a"]);
+    thing.notify(&mut world, &observing, "80");
+    assert!(world.told().is_empty() && world.endpoint.observations("a").is_empty());
+}
+
+#[test]
+fn a_registration_is_found_again_in_the_part_of_its_context() {
+    let mut world = World::of_parts(3);
+    let mut things = Vec::new();
+    for number in 0..6_u8 {
+        let name = format!("device-{number}");
+        things.push(Thing::registered(&mut world, 40_000 + u16::from(number), &name, parts(&[number, 1])));
+    }
+    world.restart(3, Duration::from_secs(1));
+    for (thing, location) in &mut things {
+        assert_eq!(thing.request(&mut world, Code::POST, location, "").code, Code::CHANGED);
+    }
+}
+
+#[test]
+fn a_request_that_comes_again_while_numbers_are_reserved_is_answered_once_they_are() {
+    let mut world = World::new(false);
+    let (mut thing, location) = Thing::registered(&mut world, 40_000, "a", parts(b"1"));
+    world.restart(1, Duration::from_secs(1));
+    let bytes = thing.protect(&world, Code::POST, &location, "", None);
+    world.receive_unsettled(Listener::Coap, thing.address, &bytes);
+    let (id, question) = world.endpoint.poll_question().unwrap();
+    let lwm2m_server::endpoint::Question::LookUpContext { role, named, .. } = question else { panic!() };
+    let contexts = world.credentials.look_up_context(role, &named).unwrap();
+    world.provide(id, lwm2m_server::endpoint::Verdict::Contexts(contexts));
+    for _ in 0..2 {
+        world.receive_unsettled(Listener::Coap, thing.address, &bytes);
+        assert!(world.sent.is_empty());
+    }
+    world.settle();
+    thing.run(&mut world);
+    let answer = thing.answers.pop_front().unwrap();
+    assert!(
+        answer.code == Code::UNAUTHORIZED
+            && answer.option(OptionNumber::ECHO).is_some()
+            && thing.bare.is_empty()
+    );
 }
 
 // --- Appendix B.2

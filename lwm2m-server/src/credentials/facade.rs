@@ -149,8 +149,9 @@ impl core::fmt::Debug for Credentials {
     }
 }
 
-/// Contexts that are tried for one request.
+/// Contexts that are tried for one request, and those of one kid that are looked at: some may be retired.
 const CANDIDATES: usize = 4;
+const LOOKED_AT: usize = 16;
 
 /// Devices that one tick tells of: each is a write, and a whole fleet may end on the same day.
 const MOST_WARNED: usize = 100;
@@ -279,6 +280,7 @@ impl Credentials {
                 Err(why) => refusal = why,
             }
         }
+        found.truncate(CANDIDATES);
         if found.is_empty() { Err(refusal) } else { Ok(found) }
     }
 
@@ -288,7 +290,7 @@ impl Credentials {
         self.read_index(|index| {
             let all = index.contexts.range(first..).map(|(of, id)| (*of, id));
             let same = all.take_while(|(of, id)| *of == role && id.kid == *kid);
-            same.take(CANDIDATES).map(|(_, id)| id.clone()).collect()
+            same.take(LOOKED_AT).map(|(_, id)| id.clone()).collect()
         })
     }
 

@@ -151,7 +151,11 @@ impl Endpoint {
         named: Named,
         datagram: &[u8],
     ) {
-        if !self.rates.look_up(now, from) || !self.look_ups.has_room_for_request() {
+        // No cookie came back: all of them have the rate of handshakes besides.
+        let may = self.rates.look_up(now, from)
+            && self.look_ups.has_room_for_request()
+            && self.rates.begin(now, from);
+        if !may {
             Counters::add(&mut self.counters.look_ups_over_rate);
             return;
         }

@@ -260,6 +260,10 @@ impl Endpoint {
     ) -> Option<Transmit> {
         let association = self.associations.get(key)?;
         let (local, to) = (association.local, association.answer_address());
+        if association.oscore.is_some() {
+            // As it was unprotected it is with its context.
+            return self.release(now, key, rng, out);
+        }
         let range = self.take_message(now, key, &mut message, rng, out);
         self.mark_ready(key);
         self.transmit(key, local, to, range?)

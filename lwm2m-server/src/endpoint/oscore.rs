@@ -6,7 +6,7 @@ use lwm2m_coap::{
     Exchange, Header, Input, Instant, Message, OptionNumber, Parameters as Timing, Rng, Room, TokenPolicy,
     WriteError, Writer, udp,
 };
-use oscore::{Observation, Observations, OscoreOption, Parameters, Protection, Session};
+use oscore::{Observation, Observations, OscoreOption, Parameters, Protection, SenderSequence, Session};
 
 use crate::credentials::{Authenticated, Context, ContextId, Named, Rederivation};
 
@@ -99,6 +99,16 @@ impl Oscore {
     /// Whether storage knows of the keys: only then something was ever sent under them.
     pub(crate) fn is_stored(&self) -> bool {
         self.session.wanted().is_none() || self.session.context().sequence().next() > 0
+    }
+
+    /// Whether a request would come to nothing for want of a number: one that may be a replay is answered with one of its own, and
+    /// keys that storage does not know are not used.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let sequence = self.session.context().sequence();
+        let is_used_up = sequence
+            .wanted()
+            .is_some_and(|bound| bound.saturating_sub(SenderSequence::STEP) <= sequence.next());
+        is_used_up && (self.session.context().window().is_lost() || !self.is_stored())
     }
 
     /// The hook for one call of the association's peer.

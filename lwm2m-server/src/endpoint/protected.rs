@@ -26,7 +26,7 @@ use crate::store::Reservation;
 use super::association::{Association, Bound, CoapPeer, Who};
 use super::counters::Counters;
 use super::location::VirtualShard;
-use super::oscore::{Held, Oscore, header, plain};
+use super::oscore::{Held, Oscore, header, named, plain};
 use super::path::Unproven;
 use super::question::Verdict;
 use super::shard::Content;
@@ -105,6 +105,11 @@ impl Endpoint {
         let (length, (header, _)) = (datagram.len(), udp::parse(datagram).ok()?);
         let association = self.associations.get_mut(key).filter(|known| known.local == local)?;
         let oscore = association.oscore.as_deref_mut()?;
+        if oscore.is_waiting() {
+            oscore.held.get_or_insert_with(|| Held::Datagram(from, (&*datagram).into()));
+            self.reserve_ahead(key);
+            return None;
+        }
         let generation = oscore.session.generation();
         let mut visitor = CoapPeer::new(&Timing::DEFAULT, TokenPolicy::Random, rng);
         let input = visitor.handle(now, datagram, &mut Some(oscore.protection(now, rng)));
@@ -201,6 +206,14 @@ impl Endpoint {
         self.mark_heard(now, key);
         self.admit_context(now, key);
         self.see(now, key, header, message);
+        if self.part.of > 1
+            && let Some(bytes) = plain(header, message)
+            && self.waits_for_registration(now, key, &bytes)
+        {
+            let oscore = self.associations.get_mut(key)?.oscore.as_deref_mut()?;
+            oscore.held = Some(Held::Request(from, exchange, bytes));
+            return None;
+        }
         self.handle_request(now, key, exchange, message, rng, out)
     }
     /// Handles a message of an association with a context: of that nothing counts which does not verify.
@@ -219,6 +232,12 @@ impl Endpoint {
         }
         let from = association.answer_address();
         let oscore = association.oscore.as_deref_mut()?;
+        if oscore.is_waiting() && named(datagram).is_some() {
+            // Another one beside it is repeated by its device.
+            oscore.held.get_or_insert_with(|| Held::Datagram(from, (&*datagram).into()));
+            self.reserve_ahead(key);
+            return None;
+        }
         let generation = oscore.session.generation();
         let input = association.coap.handle(now, datagram, &mut Some(oscore.protection(now, rng)));
         let is_answer = matches!(input, Input::Response { .. } | Input::Unsolicited { .. });
@@ -272,9 +291,10 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Transmit> {
-        let contexts = match verdict {
-            Verdict::Contexts(contexts) => contexts.as_slice(),
-            _ => &[],
+        let (contexts, reason) = match verdict {
+            Verdict::Contexts(contexts) => (contexts.as_slice(), "it does not verify under its keys"),
+            Verdict::Refused { reason } => (&[][..], reason.as_str()),
+            _ => (&[][..], ""),
         };
         for context in contexts {
             if !Oscore::verifies(context, now, &datagram, rng) {
@@ -291,6 +311,8 @@ impl Endpoint {
             };
         }
         Counters::add(&mut self.counters.contexts_unknown);
+        let identity = named(&datagram).map(|named| named.to_string());
+        self.handshake_refused(now, (local, from), identity, !contexts.is_empty(), reason.to_owned());
         unknown_context(&datagram, out).map(|range| Transmit { local, to: from, range })
     }
 
@@ -341,21 +363,35 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Transmit> {
-        let association = self.associations.get_mut(key)?;
-        let local = association.local;
-        let oscore = association.oscore.as_deref_mut()?;
+        let oscore = self.associations.get_mut(key)?.oscore.as_deref_mut()?;
         oscore.is_reserving = false;
         let Done::Reserved(Reservation { saved, .. }) = done else {
             Counters::add(&mut self.counters.reservations_failed);
             return None;
         };
         oscore.session.saved(&saved);
-        let held = if oscore.is_stored() { oscore.held.take() } else { None };
         self.reserve_ahead(key);
         self.mark_ready(key);
-        match held? {
-            Held::Datagram(from, mut datagram) => {
+        self.release(now, key, rng, out)
+    }
+
+    /// Goes on with the request that waits, if it waits for nothing more.
+    pub(crate) fn release(
+        &mut self,
+        now: Instant,
+        key: Key,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let association = self.associations.get_mut(key)?;
+        let (local, address) = (association.local, association.address);
+        let oscore = association.oscore.as_deref_mut().filter(|oscore| !oscore.is_waiting())?;
+        match oscore.held.take()? {
+            Held::Datagram(from, mut datagram) if from == address => {
                 self.handle_of(now, key, (local, from), &mut datagram, rng, out)
+            }
+            Held::Datagram(from, mut datagram) => {
+                self.visit(now, key, (local, from), &mut datagram, rng, out)
             }
             Held::Request(from, exchange, bytes) => {
                 let (header, message) = udp::parse(&bytes).ok()?;
