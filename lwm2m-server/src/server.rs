@@ -93,7 +93,7 @@ pub struct Device {
     pub endpoint: Arc<str>,
     /// Address and port it was last heard from, as text.
     pub address: String,
-    /// Whether it came over DTLS.
+    /// Whether it came over DTLS or under OSCORE.
     pub secure: bool,
     /// Which generation of its credential it proved; 0 without security.
     pub generation: u32,

@@ -140,7 +140,7 @@ fn who_is_revoked_while_the_handshake_runs_is_not_let_in() {
         assert!(matches!(work, Work::CheckPeer { .. }));
         let now = world.now.as_millis();
         let done = work.run(now, &world.credentials);
-        world.endpoint.provide_work(world.now, id, done);
+        world.provide_work(id, done);
         if is_revoked {
             world.credentials.revoke(now, "test", "a", Some(Role::Management), "lost").unwrap();
         }
@@ -207,13 +207,13 @@ fn work_beyond_what_may_be_out_waits_its_turn_and_what_is_lost_ends_its_handshak
     assert!(matches!(work, Work::Compute(_)), "its share");
     assert!(world.endpoint.poll_work().is_none(), "one is out");
     let before = world.endpoint.associations();
-    world.endpoint.provide_work(world.now, id, Done::Lost);
+    world.provide_work(id, Done::Lost);
     assert_eq!(world.endpoint.associations(), before.saturating_sub(1));
     // What is done for a handshake that is gone changes nothing.
     let (late, work) = world.endpoint.poll_work().unwrap();
     let done = work.run(world.now.as_millis(), &world.credentials);
-    world.endpoint.provide_work(world.now, id, Done::Signed(None));
-    world.endpoint.provide_work(world.now, late, done);
+    world.provide_work(id, Done::Signed(None));
+    world.provide_work(late, done);
     assert!(world.endpoint.poll_work().is_some());
 }
 
@@ -230,7 +230,7 @@ fn what_a_device_with_a_pre_shared_key_waits_for_goes_before_the_signatures_of_o
         send_hellos(&mut world, &mut device);
         let (id, share) = world.endpoint.poll_work().unwrap();
         let done = share.run(world.now.as_millis(), &world.credentials);
-        world.endpoint.provide_work(world.now, id, done);
+        world.provide_work(id, done);
     }
     let identity = world.enrol("b", Role::Management);
     let mut device = Device::plain(Listener::Coaps, 3);
@@ -257,7 +257,7 @@ fn signatures_of_a_key_elsewhere_leave_room_for_those_of_keys_in_memory() {
         device.begin_with_key(world, Holder::of(1, server_key(SERVER).raw_public_key()));
         send_hellos(world, &mut device);
         let (id, share) = world.endpoint.poll_work().unwrap();
-        world.endpoint.provide_work(world.now, id, share.run(world.now.as_millis(), &world.credentials));
+        world.provide_work(id, share.run(world.now.as_millis(), &world.credentials));
         world.endpoint.poll_work()
     };
     assert!(begin(&mut world, Listener::BootstrapCoaps, 1).is_some());
@@ -283,7 +283,7 @@ fn what_came_of_other_work_answers_nothing() {
     send_hellos(&mut world, &mut device);
     let (id, _) = world.endpoint.poll_work().unwrap();
     let who = Authenticated::new("a".into(), Role::Management, 1);
-    world.endpoint.provide_work(world.now, id, Done::Checked(Ok(who)));
+    world.provide_work(id, Done::Checked(Ok(who)));
     device.run(&mut world);
     assert!(!device.established);
     assert_eq!(world.told(), [""; 0]);

@@ -13,7 +13,8 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::observations::{Intent, IntentChange, Intents, Wanted};
 use lwm2m_server::store::{
-    AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord,
+    AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Reservation, Sealer, Store, StoreError,
+    TokenRecord,
 };
 
 const EP: &str = "sensor-1";
@@ -581,6 +582,12 @@ impl Store for Failing {
     }
     fn put_model(&self, actor: &str, now: u64, of: (u16, Version), xml: &[u8]) -> Result<(), StoreError> {
         self.inner.put_model(actor, now, of, xml)
+    }
+    fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+        self.inner.reserve(reservations)
+    }
+    fn reserved(&self, fingerprint: &[u8; 8]) -> Result<Option<oscore::Saved>, StoreError> {
+        self.inner.reserved(fingerprint)
     }
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.inner.tokens()

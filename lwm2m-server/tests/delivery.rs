@@ -1,13 +1,19 @@
 //! What bootstraps write for each mode, and how an account goes from one mode to every other.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "test"
+)]
 
 use std::sync::Arc;
 
 use lwm2m_server::credentials::{
     Authenticated, Binding, Certificate, Credentials, DeviceKey, Enrol, EnrolAccount, Fact, Fingerprint,
-    Identity, Kept, Key, KeyMaterial, Mode, OperatorError, Pin, PinKind, Presented, PrivateKey, Profile,
-    Refusal, Role, Rotate, ServerPublic, Setting, Settings, Standing, State, Subject,
+    Identity, Kept, Key, KeyMaterial, Mode, Named, OperatorError, Pin, PinKind, Presented, PrivateKey,
+    Profile, Refusal, Role, Rotate, ServerPublic, Setting, Settings, Standing, State, Subject,
 };
 use lwm2m_server::store::{RedbStore, Sealer, Store};
 
@@ -140,6 +146,16 @@ fn proves(bench: &Bench, written: &[(u16, Setting)]) -> u32 {
             assert_eq!(secret.key.bytes(), opaque(written, 5));
             return secret.who.generation;
         }
+        Some(3) => {
+            // What it is known by is in the instance of `/21`.
+            let device = bench.credentials.device(EP).unwrap();
+            let Subject::Oscore(id) = bench.subject(device.management.as_ref().unwrap().deliverable()) else {
+                panic!("an account without security")
+            };
+            let named = Named { kid: id.kid, kid_context: id.id_context };
+            let found = bench.credentials.look_up_context(Role::Management, &named).unwrap();
+            return found[0].who.generation;
+        }
         Some(1) => Presented::RawPublicKey(own.clone()),
         _ => Presented::Certificates(vec![own.clone()]),
     };
@@ -163,7 +179,10 @@ fn an_account_goes_from_every_mode_to_every_other_with_a_proof_each() {
         Mode::Certificate,
         Mode::Psk,
         Mode::Certificate,
+        Mode::Oscore,
         Mode::RawPublicKey,
+        Mode::Oscore,
+        Mode::Oscore,
         Mode::Psk,
         Mode::Psk,
     ];
@@ -173,7 +192,7 @@ fn an_account_goes_from_every_mode_to_every_other_with_a_proof_each() {
         bench.restart();
         let written = bench.bootstrap_requested().unwrap();
         match mode {
-            Mode::Psk => assert_eq!(ids(&written), [0, 1, 2, 3, 4, 5, 10]),
+            Mode::Psk | Mode::Oscore => assert_eq!(ids(&written), [0, 1, 2, 3, 4, 5, 10]),
             Mode::RawPublicKey => {
                 assert_eq!(ids(&written), [0, 1, 2, 3, 4, 5, 10]);
                 assert_eq!((integer(&written, 2), opaque(&written, 4)), (Some(1), server_key().public_key()));

@@ -17,7 +17,8 @@ use lwm2m_server::endpoint::Addresses;
 use lwm2m_server::observations::{Intent, IntentChange, Intents, Wanted};
 use lwm2m_server::queue::{Limits, Queue, Queued};
 use lwm2m_server::store::{
-    AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord,
+    AuditRow, Change, Heads, QueuedRequest, RedbStore, RequestChange, Reservation, Sealer, Store, StoreError,
+    TokenRecord,
 };
 use lwm2m_server::{Event, ObservationId, Operation, RequestError, Value};
 use tokio::net::UdpSocket;
@@ -181,6 +182,14 @@ impl Store for Broken {
         xml: &[u8],
     ) -> Result<(), StoreError> {
         self.0.put_model(actor, now_ms, object, xml)
+    }
+
+    fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+        self.0.reserve(reservations)
+    }
+
+    fn reserved(&self, fingerprint: &[u8; 8]) -> Result<Option<oscore::Saved>, StoreError> {
+        self.0.reserved(fingerprint)
     }
 
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {

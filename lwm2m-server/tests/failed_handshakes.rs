@@ -77,14 +77,14 @@ const FAILURES: &[Failure] = &[
         let (id, work) = world.endpoint.poll_work().unwrap();
         let done = work.run(world.now.as_millis(), &world.credentials);
         world.pass(Duration::from_secs(200));
-        world.endpoint.provide_work(world.now, id, done);
+        world.provide_work(id, done);
     }),
     ("the server's signature is lost", |world, port| {
         let mut device = secure(port);
         device.begin_with_key(world, holder(0xc1));
         hellos(world, &mut device);
         let (id, _) = world.endpoint.poll_work().unwrap();
-        world.endpoint.provide_work(world.now, id, Done::Lost);
+        world.provide_work(id, Done::Lost);
     }),
     ("whose key it is gets lost", |world, port| {
         let mut device = secure(port);
@@ -94,7 +94,7 @@ const FAILURES: &[Failure] = &[
         device.take_all(world);
         send(world, &mut device);
         let (id, _) = world.endpoint.poll_work().unwrap();
-        world.endpoint.provide_work(world.now, id, Done::Lost);
+        world.provide_work(id, Done::Lost);
     }),
 ];
 

@@ -101,7 +101,7 @@ fn others_are_served_while_a_share_and_an_agreement_are_computed() {
         assert_eq!(answer.code, Code::CHANGED, "while it is computed");
         assert!(device.due(&world).is_empty() && !device.established, "nothing was sent to it");
         let done = work.run(world.now.as_millis(), &world.credentials);
-        world.endpoint.provide_work(world.now, id, done);
+        world.provide_work(id, done);
         world.settle();
         device.take_all(&mut world);
         for datagram in device.due(&world) {

@@ -30,6 +30,11 @@ impl ReplayWindow {
         self.lost
     }
 
+    /// Whether no higher number was seen.
+    pub(crate) const fn is_last(&self, partial_iv: PartialIv) -> bool {
+        self.end <= partial_iv.sequence().saturating_add(1)
+    }
+
     /// Whether a request with this number may be new. True for every number while the window is lost.
     pub(crate) fn accepts(&self, partial_iv: PartialIv) -> bool {
         let number = partial_iv.sequence();

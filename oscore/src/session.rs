@@ -167,6 +167,13 @@ impl Session {
         binding.generation == self.generation
     }
 
+    /// Whether the other end has sent nothing newer than this request, as far as it verified: for who follows it to another
+    /// address.
+    #[must_use]
+    pub const fn is_newest(&self, binding: &Binding) -> bool {
+        self.is_current(binding) && self.context.window.is_last(binding.partial_iv)
+    }
+
     /// Counts the keys: another number means that they were replaced. Outstanding requests, exchanges and observations of
     /// former keys have ended, and what storage knows belongs to them.
     #[must_use]

@@ -11,14 +11,15 @@ use super::now_ms;
 use super::problem::Problem;
 use crate::credentials::{
     Binding, Certificate, Created, Credential, DeviceKey, DeviceTrust, Fingerprint, Identity, Kept, Key,
-    KeyMaterial, Mode, Presented, PrivateKey, Role, Subject, certificates, pem, public_key, utc,
+    KeyMaterial, Mode, OscoreKey, OscoreParts, Presented, PrivateKey, Rederivation, Role, Subject,
+    certificates, pem, public_key, utc,
 };
 
 /// A new credential.
 #[derive(Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "{\"identity\": …, \"key\": …}, {\"generate\": true} or {\"mode\": \"rpk\" or \"x509\", …}"
+    expecting = "{\"identity\": …, \"key\": …}, {\"generate\": true} or {\"mode\": \"rpk\", \"x509\" or \"oscore\", …}"
 )]
 pub(super) struct Material {
     mode: Option<Mode>,
@@ -34,6 +35,14 @@ pub(super) struct Material {
     private_key: Option<Zeroizing<String>>,
     binding: Option<BindBy>,
     issuer: Option<String>,
+    master_secret: Option<Zeroizing<String>>,
+    master_salt: Option<Zeroizing<String>>,
+    sender_id: Option<String>,
+    recipient_id: Option<String>,
+    id_context: Option<String>,
+    aead: Option<i32>,
+    hmac: Option<i32>,
+    rederivation: Option<Rederivation>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -57,22 +66,30 @@ impl Material {
             || self.certificate_sha256.is_some()
             || self.binding.is_some()
             || self.issuer.is_some();
-        let mode = self.mode.unwrap_or(match (of_certificate, of_key) {
-            (true, _) => Mode::Certificate,
-            (false, true) => Mode::RawPublicKey,
-            (false, false) => Mode::Psk,
+        let of_oscore =
+            [&self.sender_id, &self.recipient_id, &self.id_context].into_iter().any(Option::is_some)
+                || self.master_secret.is_some()
+                || self.master_salt.is_some()
+                || self.aead.or(self.hmac).is_some()
+                || self.rederivation.is_some();
+        let mode = self.mode.unwrap_or(match (of_certificate, of_key, of_oscore) {
+            (true, ..) => Mode::Certificate,
+            (false, true, _) => Mode::RawPublicKey,
+            (false, false, true) => Mode::Oscore,
+            (false, false, false) => Mode::Psk,
         });
         let is_public = of_key || of_certificate || self.private_key.is_some();
         if self.generate {
-            return match of_psk || is_public {
+            return match of_psk || is_public || of_oscore {
                 true => Err("\"generate\": true is for a credential of which nothing is given".to_owned()),
                 false => Ok(KeyMaterial::Generate(mode)),
             };
         }
         let misplaced = match mode {
-            Mode::Psk => is_public,
-            Mode::RawPublicKey => of_psk || of_certificate,
-            Mode::Certificate => of_psk || self.public_key.is_some(),
+            Mode::Psk => is_public || of_oscore,
+            Mode::RawPublicKey => of_psk || of_certificate || of_oscore,
+            Mode::Certificate => of_psk || self.public_key.is_some() || of_oscore,
+            Mode::Oscore => of_psk || is_public,
         };
         if misplaced {
             return Err(format!("something is given that the mode {mode} does not have"));
@@ -81,6 +98,7 @@ impl Material {
             Mode::Psk => self.psk(),
             Mode::RawPublicKey => self.raw_public_key(),
             Mode::Certificate => self.certificate(trust),
+            Mode::Oscore => self.oscore(),
         }
     }
 
@@ -100,6 +118,28 @@ impl Material {
         let key = Key::new(bytes)
             .map_err(|length| format!("key: 16 to 64 bytes, the decoded length is {length}"))?;
         Ok(KeyMaterial::Given { identity, key })
+    }
+
+    fn oscore(&self) -> Result<KeyMaterial, String> {
+        const MISSING: &str =
+            "give master_secret, sender_id and recipient_id, or {\"mode\": \"oscore\", \"generate\": true}";
+        let decoded = |name: &str, text: &str| {
+            hex::decode(text).map_err(|error| format!("{name}, hex digits: {error}"))
+        };
+        let secret = |name, text: Option<&Zeroizing<String>>| {
+            text.map_or(Ok(Vec::new()), |text| decoded(name, text)).map(Zeroizing::new)
+        };
+        let parts = OscoreParts {
+            master_secret: secret("master_secret", Some(self.master_secret.as_ref().ok_or(MISSING)?))?,
+            master_salt: secret("master_salt", self.master_salt.as_ref())?,
+            sender_id: decoded("sender_id", self.sender_id.as_ref().ok_or(MISSING)?)?,
+            recipient_id: decoded("recipient_id", self.recipient_id.as_ref().ok_or(MISSING)?)?,
+            id_context: self.id_context.as_ref().map(|text| decoded("id_context", text)).transpose()?,
+            aead: self.aead,
+            hmac: self.hmac,
+            rederivation: self.rederivation.unwrap_or_default(),
+        };
+        Ok(KeyMaterial::Oscore(OscoreKey::new(parts)?))
     }
 
     fn private(&self) -> Result<Option<PrivateKey>, String> {
@@ -241,8 +281,19 @@ pub(super) fn shown(credential: &Credential, kept: Option<&Kept>) -> Value {
         Subject::Certificate(binding) => {
             show("binding", json!(binding));
         }
+        Subject::Oscore(id) => {
+            show("recipient_id", json!(hex::encode(id.kid.bytes())));
+            show("id_context", json!(id.id_context.as_deref().map(hex::encode)));
+            show("master_secret", json!("masked"));
+        }
     }
-    if credential.subject.identity().is_none() {
+    if let Some(key) = kept.and_then(Kept::oscore) {
+        show("sender_id", json!(hex::encode(key.parameters().sender_id().bytes())));
+        show("aead", json!(key.aead()));
+        show("hmac", json!(key.hmac()));
+        show("rederivation", json!(key.rederivation()));
+    }
+    if matches!(credential.subject, Subject::RawPublicKey(_) | Subject::Certificate(_)) {
         let is_delivered = kept.and_then(Kept::device).is_some_and(|key| key.private_key().is_some());
         show("private_key", json!(if is_delivered { "masked" } else { "in the device" }));
     }
@@ -294,6 +345,17 @@ pub(super) fn created(created: &Created) -> Value {
         if let Presented::Certificates(chain) = key.presents() {
             let chain: String = chain.iter().map(|der| pem("CERTIFICATE", der).as_str().to_owned()).collect();
             shown.insert("certificate".to_owned(), json!(chain));
+        }
+    }
+    if let (Some(key), Some(shown)) = (created.key.as_ref().and_then(Kept::oscore), shown.as_object_mut()) {
+        let parameters = key.parameters();
+        for (name, bytes) in [
+            ("master_secret", key.master_secret()),
+            ("master_salt", key.master_salt()),
+            ("sender_id", parameters.sender_id().bytes()),
+            ("recipient_id", parameters.recipient_id().bytes()),
+        ] {
+            shown.insert(name.to_owned(), json!(hex::encode(bytes)));
         }
     }
     shown

@@ -8,6 +8,9 @@
 //! | 2 | the device's certificates, one after the other | the server's, or its anchor | private key, PKCS#8 |
 //! | 3 | zero length | zero length | zero length |
 //!
+//! An account under OSCORE is one of mode 3 that links an instance of `/21` (`/0/x/17`), with the ids as the device sees them. Algorithms
+//! are written where they are not the defaults.
+//!
 //! What `/0/x/4` holds of the server in mode 2 goes with the certificate usage, `/0/x/15`.
 //!
 //! A device that has its own key gets `/0/x/5` with zero length, and `/0/x/3` too, unless the certificates that belong to its key are
@@ -18,6 +21,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use oscore::{AeadAlgorithm, HmacAlgorithm};
 use zeroize::Zeroizing;
 
 use super::Refusal;
@@ -25,6 +29,7 @@ use super::device::{Device, Pin, PinKind, Profile, Role, State};
 use super::facade::Credentials;
 use super::kept::{DeviceKey, Kept};
 use super::operator::OperatorError;
+use super::oscore::OscoreKey;
 use super::plan::{BootstrapPlan, Setting};
 use super::presented::Presented;
 use super::private_key::PrivateKey;
@@ -54,7 +59,7 @@ impl ServerPublic {
     /// there is none for it.
     fn expected(&self, mode: Mode, usage: Option<u8>) -> Option<Expected<'_>> {
         match mode {
-            Mode::Psk => Some(Expected { pin: None, usage: None }),
+            Mode::Psk | Mode::Oscore => Some(Expected { pin: None, usage: None }),
             Mode::RawPublicKey => {
                 let pin = Some((PinKind::RawPublicKey, self.raw_public_key.as_slice()));
                 (!self.raw_public_key.is_empty()).then_some(Expected { pin, usage: None })
@@ -145,6 +150,7 @@ impl Credentials {
             _ => None,
         });
         let uri = match credential {
+            Some((Subject::Oscore(_), _)) => overridden.unwrap_or_else(|| settings.server_uri_nosec.clone()),
             Some(_) => overridden
                 .or_else(|| profile.server_uri.clone())
                 .unwrap_or_else(|| settings.server_uri.clone()),
@@ -163,18 +169,17 @@ impl Credentials {
         {
             server.extend(value.map(|value| (resource, Setting::Integer(i64::from(value)))));
         }
+        let mut oscore = Vec::new();
         let mut security = vec![(0, Setting::Text(uri)), (1, Setting::Boolean(false))];
         match credential {
+            Some((Subject::Oscore(_), Some(Kept::Oscore(key)))) => {
+                security.extend(without_dtls(id));
+                oscore = context(key);
+            }
             Some((subject, kept)) => self.write_credential(subject, kept, profile, &mut security)?,
-            None => security.extend([
-                (2, Setting::Integer(3)),
-                // Mandatory in the registry, unused without security: zero length.
-                (3, opaque(b"")),
-                (4, opaque(b"")),
-                (5, opaque(b"")),
-                (10, Setting::Integer(id)),
-            ]),
+            None => security.extend(without_dtls(id)),
         }
+        let bootstrap = device.bootstrap.as_ref().and_then(|account| account.credential(account.current));
         Ok(BootstrapPlan {
             endpoint: Arc::clone(endpoint),
             generation,
@@ -183,6 +188,8 @@ impl Credentials {
             security_instance: profile.security_instance.unwrap_or(1),
             server_instance: profile.server_instance.unwrap_or(0),
             security,
+            oscore,
+            is_under_oscore: bootstrap.is_some_and(|credential| credential.subject.mode() == Mode::Oscore),
             server,
             writes_time: false,
             steps: self.bootstrap_steps(endpoint),
@@ -204,6 +211,7 @@ impl Credentials {
                 (0, opaque(identity.bytes()), opaque(key.bytes()))
             }
             (Subject::Psk(_), _) | (_, Some(Kept::Psk(_))) => return Err(Refusal::Store),
+            (Subject::Oscore(_), _) | (_, Some(Kept::Oscore(_))) => return Err(Refusal::Store),
             (_, None) => (mode(subject), opaque(b""), opaque(b"")),
             (_, Some(Kept::Device(key))) => (mode(subject), presented(key), private(key)),
         };
@@ -230,11 +238,39 @@ const NO_SERVER_KEY: &str = "the server has no key of its own for this mode (raw
 const NO_ANCHOR: &str = "with certificate_usage 0 or 2 a device is told to expect an authority, and the server has none to name: \
                          configure the anchor of its key, or choose 1 or 3";
 
+fn without_dtls(short_server_id: i64) -> [(u16, Setting); 5] {
+    [
+        (2, Setting::Integer(3)),
+        // Mandatory in the registry, unused without security: zero length.
+        (3, opaque(b"")),
+        (4, opaque(b"")),
+        (5, opaque(b"")),
+        (10, Setting::Integer(short_server_id)),
+    ]
+}
+
+/// The instance of `/21`.
+fn context(key: &OscoreKey) -> Vec<(u16, Setting)> {
+    let parameters = key.parameters();
+    let mut context = vec![
+        (0, opaque(key.master_secret())),
+        (1, opaque(parameters.recipient_id().bytes())),
+        (2, opaque(parameters.sender_id().bytes())),
+    ];
+    let number = |number: i32| Setting::Integer(number.into());
+    context.extend((parameters.aead() != AeadAlgorithm::default()).then(|| (3, number(key.aead()))));
+    context.extend((parameters.hmac() != HmacAlgorithm::default()).then(|| (4, number(key.hmac()))));
+    context.extend((!key.master_salt().is_empty()).then(|| (5, opaque(key.master_salt()))));
+    context.extend(parameters.id_context().map(|id| (6, opaque(id))));
+    context
+}
+
 fn mode(subject: &Subject) -> i64 {
     match subject.mode() {
         Mode::Psk => 0,
         Mode::RawPublicKey => 1,
         Mode::Certificate => 2,
+        Mode::Oscore => 3,
     }
 }
 

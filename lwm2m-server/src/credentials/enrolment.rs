@@ -100,7 +100,11 @@ impl Credentials {
         let is_live = |account: &Account| account.state != State::Revoked;
         if device.bootstrap.as_ref().is_some_and(is_live) && !device.management.as_ref().is_some_and(is_live)
         {
-            let drawn = EnrolAccount { role: Role::Management, key: KeyMaterial::Generate(Mode::Psk) };
+            // Who is bootstrapped under OSCORE may know no DTLS.
+            let bootstrap = device.bootstrap.as_ref().and_then(|account| account.credential(account.current));
+            let mode = bootstrap.map(|credential| credential.subject.mode());
+            let mode = mode.filter(|mode| *mode == Mode::Oscore).unwrap_or(Mode::Psk);
+            let drawn = EnrolAccount { role: Role::Management, key: KeyMaterial::Generate(mode) };
             self.enrol_account(now_ms, &mut device, &drawn, &mut outcome, &mut created, &mut keys)?;
             // The bootstrap delivers it; nobody else needs to see it.
             if let Some(drawn) = created.last_mut() {
@@ -267,7 +271,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), OperatorError> {
 
 fn check_profile(profile: &Profile) -> Result<(), OperatorError> {
     if let Some(uri) = &profile.server_uri {
-        check_uri(uri)?;
+        check_uri(uri, Mode::Psk)?;
     }
     if let Some(binding) = &profile.binding
         && (binding.is_empty()

@@ -13,12 +13,13 @@ use super::delivery::ServerPublic;
 use super::device::{Device, Role, Standing, WARN_BEFORE_MS};
 use super::kept::Kept;
 use super::lifecycle::Outcome;
+use super::oscore::{ContextId, Named, Rederivation};
 use super::plan::{BootstrapPlan, BootstrapStep};
 use super::secret::Identity;
 use super::subject::Subject;
 use super::trust::DeviceTrust;
-use super::{Authenticated, Command, CredentialEvent, Fact, Happened, Refusal, Secret};
-use crate::store::{AuditRow, Change, Store, StoreError};
+use super::{Authenticated, Command, Context, CredentialEvent, Fact, Happened, Refusal, Secret};
+use crate::store::{AuditRow, Change, Reservation, Store, StoreError};
 use tokio::sync::broadcast;
 
 /// Steps a slow listener may lag behind.
@@ -97,6 +98,8 @@ pub struct Credentials {
 struct Index {
     devices: HashMap<Arc<str>, Arc<Device>>,
     subjects: HashMap<(Role, Subject), (Arc<str>, u32)>,
+    /// The OSCORE contexts among them, in order: those of one kid stand together.
+    contexts: BTreeSet<(Role, ContextId)>,
     /// Devices that a tick may change.
     timed: HashSet<Arc<str>>,
     /// When certificates of devices are to be told of.
@@ -113,6 +116,9 @@ impl Index {
             for credential in device.account(role).into_iter().flat_map(|account| &account.credentials) {
                 if !credential.subject.is_unique() {
                     continue;
+                }
+                if let Subject::Oscore(id) = &credential.subject {
+                    self.contexts.insert((role, id.clone()));
                 }
                 // A key that a device kept, and uses again, is that of its newest credential.
                 let owner = (Arc::clone(&endpoint), credential.generation);
@@ -142,6 +148,10 @@ impl core::fmt::Debug for Credentials {
         f.debug_struct("Credentials").field("settings", &self.settings()).finish_non_exhaustive()
     }
 }
+
+/// Contexts that are tried for one request, and those of one kid that are looked at: some may be retired.
+const CANDIDATES: usize = 4;
+const LOOKED_AT: usize = 16;
 
 /// Devices that one tick tells of: each is a write, and a whole fleet may end on the same day.
 const MOST_WARNED: usize = 100;
@@ -244,8 +254,67 @@ impl Credentials {
             }
             // Retired between the two look-ups.
             Ok(None) => Err(Refusal::Retired),
-            Ok(Some(Kept::Device(_))) | Err(_) => Err(Refusal::Store),
+            Ok(Some(Kept::Device(_) | Kept::Oscore(_))) | Err(_) => Err(Refusal::Store),
         }
+    }
+
+    /// Finds the OSCORE contexts that a request may be protected with: the one that it names, or, where the kid alone is known of
+    /// one, those with that kid, [`CANDIDATES`] at most.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn look_up_context(&self, role: Role, named: &Named) -> Result<Vec<Context>, Refusal> {
+        for own in named.context_ids().into_iter().flatten().map(Subject::Oscore) {
+            if self.owner(role, &own).is_some() {
+                return self.context(role, &own).map(|context| vec![context]);
+            }
+        }
+        // RFC 8613 §5.1: a kid context may be left out; Appendix B.2: it may be a random number, wrapped.
+        let mut refusal = Refusal::UnknownIdentity;
+        let mut found = Vec::new();
+        for id in self.contexts_of(role, &named.kid) {
+            match self.context(role, &Subject::Oscore(id)) {
+                Ok(context)
+                    if named.kid_context.is_some() && context.key.rederivation() == Rederivation::Never => {}
+                Ok(context) => found.push(context),
+                Err(why) => refusal = why,
+            }
+        }
+        found.truncate(CANDIDATES);
+        if found.is_empty() { Err(refusal) } else { Ok(found) }
+    }
+
+    /// The contexts with this kid, the first of them.
+    pub(super) fn contexts_of(&self, role: Role, kid: &oscore::KeyId) -> Vec<ContextId> {
+        let first = (role, ContextId { kid: *kid, id_context: None });
+        self.read_index(|index| {
+            let all = index.contexts.range(first..).map(|(of, id)| (*of, id));
+            let same = all.take_while(|(of, id)| *of == role && id.kid == *kid);
+            same.take(LOOKED_AT).map(|(_, id)| id.clone()).collect()
+        })
+    }
+
+    fn context(&self, role: Role, subject: &Subject) -> Result<Context, Refusal> {
+        let (endpoint, generation) = self.owner(role, subject).ok_or(Refusal::UnknownIdentity)?;
+        self.device(&endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(role, generation)?;
+        match self.store.secret(&endpoint, role, generation) {
+            Ok(Some(Kept::Oscore(key))) => {
+                let saved =
+                    self.store.reserved(&key.parameters().fingerprint()).map_err(|_| Refusal::Store)?;
+                Ok(Context { key, who: Authenticated::new(endpoint, role, generation), saved })
+            }
+            // Retired between the two look-ups.
+            Ok(None) => Err(Refusal::Retired),
+            Ok(Some(Kept::Psk(_) | Kept::Device(_))) | Err(_) => Err(Refusal::Store),
+        }
+    }
+
+    /// Reserves sequence numbers of OSCORE contexts, durably, before it returns: all of them or none.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+        self.store.reserve(reservations)
     }
 
     /// Whether a session of this credential may go on: when it was taken up again, at Register, at Bootstrap-Request, and at the

@@ -8,6 +8,7 @@ use super::certificate::Certificate;
 use super::device::{Device, Role, Standing};
 use super::kept::{DeviceKey, Kept};
 use super::operator::OperatorError;
+use super::oscore::OscoreKey;
 use super::presented::Presented;
 use super::private_key::PrivateKey;
 use super::secret::{Identity, Key};
@@ -34,6 +35,8 @@ pub enum KeyMaterial {
         /// without a private key, the device has its own.
         key: Option<DeviceKey>,
     },
+    /// An OSCORE context given by the operator.
+    Oscore(OscoreKey),
 }
 
 /// A credential that is not in any record yet.
@@ -70,6 +73,10 @@ impl Credentials {
                 let subject = Subject::Psk(identity.clone());
                 Ok(given(&subject, Some(Kept::Psk(key.clone())), None, "key given"))
             }
+            KeyMaterial::Oscore(key) => {
+                let subject = Subject::Oscore(key.context_id());
+                Ok(given(&subject, Some(Kept::Oscore(key.clone())), None, "oscore context given"))
+            }
             KeyMaterial::Public { subject, key } => {
                 if let Some(key) = key {
                     check_belongs(endpoint, subject, key)?;
@@ -81,6 +88,9 @@ impl Credentials {
                 let detail = match (subject, has_private) {
                     (Subject::Psk(_), _) => {
                         return Err(OperatorError::Invalid("a pre-shared key is needed with its identity"));
+                    }
+                    (Subject::Oscore(_), _) => {
+                        return Err(OperatorError::Invalid("an OSCORE context is needed with its secret"));
                     }
                     (Subject::RawPublicKey(_), true) => "raw public key given, to be delivered",
                     (Subject::RawPublicKey(_), false) => "raw public key given, which the device has",
@@ -105,12 +115,22 @@ impl Credentials {
                 is_drawn: true,
             });
         }
+        if mode == Mode::Oscore {
+            let key = self.new_context(role)?;
+            return Ok(Issued {
+                subject: Subject::Oscore(key.context_id()),
+                kept: Some(Kept::Oscore(key)),
+                expires_ms: None,
+                detail: "oscore context drawn by the server",
+                is_drawn: true,
+            });
+        }
         let private = PrivateKey::generate().map_err(random)?;
         let presents = match mode {
             Mode::Certificate => {
                 Presented::Certificates(vec![private.self_signed(endpoint, now_ms).map_err(random)?])
             }
-            Mode::Psk | Mode::RawPublicKey => Presented::RawPublicKey(private.public_key()),
+            Mode::Psk | Mode::Oscore | Mode::RawPublicKey => Presented::RawPublicKey(private.public_key()),
         };
         let key = DeviceKey::new(presents, Some(private)).map_err(OperatorError::Invalid)?;
         Ok(Issued {
@@ -128,6 +148,20 @@ impl Credentials {
             let identity = Identity::generate().map_err(|_| OperatorError::NoRandomness)?;
             if self.owner(role, &Subject::Psk(identity.clone())).is_none() {
                 return Ok(identity);
+            }
+        }
+    }
+
+    /// One with a kid that no other context has, so that none has to be tried.
+    fn new_context(&self, role: Role) -> Result<OscoreKey, OperatorError> {
+        loop {
+            let mut kid = [0; DRAWN_KID];
+            getrandom::fill(&mut kid).map_err(|_| OperatorError::NoRandomness)?;
+            let key = OscoreKey::generate(&kid).map_err(|_| OperatorError::NoRandomness)?;
+            if let Some(key) = key
+                && self.contexts_of(role, &key.context_id().kid).is_empty()
+            {
+                return Ok(key);
             }
         }
     }
@@ -154,7 +188,7 @@ impl Credentials {
         let Some((owner, generation)) = self.owner(role, subject) else { return Ok(()) };
         let former = device.account(role).and_then(|account| account.credential(generation));
         let is_own_again = *owner == *device.endpoint
-            && subject.identity().is_none()
+            && matches!(subject, Subject::RawPublicKey(_) | Subject::Certificate(_))
             && former.is_some_and(|former| {
                 former.subject == *subject
                     && matches!(former.standing, Standing::Retired | Standing::RolledBack)
@@ -163,10 +197,13 @@ impl Credentials {
     }
 }
 
+/// The bytes of a kid that is drawn here: each request of the device carries it, and a fleet of millions is to have different ones.
+const DRAWN_KID: usize = 4;
+
 fn check_belongs(endpoint: &str, subject: &Subject, key: &DeviceKey) -> Result<(), OperatorError> {
     let certificates = key.certificates();
     let belongs = match subject {
-        Subject::Psk(_) => false,
+        Subject::Psk(_) | Subject::Oscore(_) => false,
         Subject::RawPublicKey(_) | Subject::Certificate(Binding::Pinned(_)) => key.subject() == *subject,
         Subject::Certificate(Binding::Key { key, .. }) => {
             certificates.first().is_some_and(|own| own.key == *key)

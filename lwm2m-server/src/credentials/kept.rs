@@ -1,5 +1,5 @@
-//! What the store keeps of a credential besides its record, sealed: a pre-shared key, or what a device presents with the private
-//! key that the server delivers.
+//! What the store keeps of a credential besides its record, sealed: a pre-shared key, what a device presents with the private
+//! key that the server delivers, or what an OSCORE context is derived from.
 //!
 //! Invariants: a device key is whole: its public key is one of P-256, and the private one, where there is one, is its own.
 
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::certificate::Certificate;
 use super::encoding;
+use super::oscore::OscoreKey;
 use super::presented::Presented;
 use super::private_key::PrivateKey;
 use super::secret::Key;
@@ -26,6 +27,8 @@ pub enum Kept {
     Psk(Key),
     /// A raw public key or certificates.
     Device(DeviceKey),
+    /// The parameters of an OSCORE context.
+    Oscore(OscoreKey),
 }
 
 /// What a device presents, and the private key where the server is to deliver it.
@@ -120,16 +123,25 @@ impl Kept {
     pub fn psk(&self) -> Option<&Key> {
         match self {
             Self::Psk(key) => Some(key),
-            Self::Device(_) => None,
+            Self::Device(_) | Self::Oscore(_) => None,
         }
     }
 
-    /// The rest, if it is no pre-shared key.
+    /// What the device presents, if it is that.
     #[must_use]
     pub fn device(&self) -> Option<&DeviceKey> {
         match self {
-            Self::Psk(_) => None,
+            Self::Psk(_) | Self::Oscore(_) => None,
             Self::Device(key) => Some(key),
+        }
+    }
+
+    /// The parameters of an OSCORE context, if it is one.
+    #[must_use]
+    pub fn oscore(&self) -> Option<&OscoreKey> {
+        match self {
+            Self::Oscore(key) => Some(key),
+            Self::Psk(_) | Self::Device(_) => None,
         }
     }
 }

@@ -22,6 +22,7 @@ mod issue;
 mod kept;
 mod lifecycle;
 mod operator;
+mod oscore;
 mod plan;
 mod presented;
 mod private_key;
@@ -48,6 +49,7 @@ pub use issue::KeyMaterial;
 pub use kept::{DeviceKey, Kept, public_key};
 pub use lifecycle::Outcome;
 pub use operator::{OperatorError, Rotate, Rotated};
+pub use oscore::{ContextId, Named, OscoreKey, OscoreParts, Rederivation};
 pub use plan::{BootstrapPlan, BootstrapStep, Discovered, Setting, Write};
 pub use presented::{Presented, Untrusted};
 pub use private_key::PrivateKey;
@@ -88,6 +90,17 @@ pub struct Secret {
     pub key: Key,
     /// The device it belongs to.
     pub who: Authenticated,
+}
+
+/// An OSCORE context and whom it proves.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// What it is derived from.
+    pub key: OscoreKey,
+    /// The device it belongs to.
+    pub who: Authenticated,
+    /// What storage has of it: how far its numbers were reserved, and under which keys.
+    pub saved: Option<::oscore::Saved>,
 }
 
 /// Why a device is refused: for events and the audit log, never for the wire.

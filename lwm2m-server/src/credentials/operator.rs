@@ -133,15 +133,15 @@ impl Credentials {
         if rotate.grace_ms > 30 * 24 * 3_600_000 {
             return Err(OperatorError::Invalid("grace: at most 30 days"));
         }
-        if let Some(uri) = &rotate.server_uri {
-            check_uri(uri)?;
-        }
         let turn = self.take_turn();
         let mut device = (*self.device(endpoint).ok_or(OperatorError::UnknownDevice)?).clone();
         let bootstrap_last_success_ms = preflight(&device)?;
         let mut warnings = Vec::new();
         let material = self.material_to_rotate_to(now_ms, &device, rotate, &mut warnings)?;
         let issued = self.issue(now_ms, endpoint, Role::Management, &material)?;
+        if let Some(uri) = &rotate.server_uri {
+            check_uri(uri, issued.subject.mode())?;
+        }
         self.check_free(&device, Role::Management, &issued.subject)?;
         self.check_server_key(issued.subject.mode(), &device.profile)?;
         let account = device.account_mut(Role::Management).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
@@ -292,14 +292,14 @@ impl Credentials {
         let present = account.credential(account.current).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
         let kept = self.store.secret(&device.endpoint, Role::Management, present.generation)?;
         let has_own_key = match (&present.subject, &kept) {
-            (Subject::Psk(_), _) => false,
+            (Subject::Psk(_) | Subject::Oscore(_), _) => false,
             (_, Some(Kept::Device(key))) => key.private_key().is_none(),
             _ => true,
         };
         let material = rotate.key.clone().unwrap_or_else(|| KeyMaterial::Generate(present.subject.mode()));
         let brings_private_key = match &material {
-            KeyMaterial::Generate(mode) => *mode != Mode::Psk,
-            KeyMaterial::Given { .. } => false,
+            KeyMaterial::Generate(mode) => matches!(mode, Mode::RawPublicKey | Mode::Certificate),
+            KeyMaterial::Given { .. } | KeyMaterial::Oscore(_) => false,
             KeyMaterial::Public { key, .. } => key.as_ref().is_some_and(|key| key.private_key().is_some()),
         };
         if has_own_key && brings_private_key {
@@ -310,6 +310,14 @@ impl Credentials {
                 "the device keeps its private key itself: it must be able to hold a pre-shared key as well"
                     .to_owned(),
             ),
+            KeyMaterial::Generate(Mode::Oscore) | KeyMaterial::Oscore(_)
+                if present.subject.mode() != Mode::Oscore =>
+            {
+                warnings.push(
+                    "the device must know OSCORE, and comes without DTLS once it has the new credential"
+                        .to_owned(),
+                );
+            }
             KeyMaterial::Public { subject: Subject::Certificate(Binding::Name { .. }), .. }
                 if matches!(present.subject, Subject::Certificate(Binding::Name { .. })) =>
             {
@@ -381,10 +389,13 @@ fn check_reason(reason: &str) -> Result<(), OperatorError> {
     Ok(())
 }
 
-pub(super) fn check_uri(uri: &str) -> Result<(), OperatorError> {
-    let host = uri.strip_prefix("coaps://").unwrap_or_default();
+pub(super) fn check_uri(uri: &str, mode: Mode) -> Result<(), OperatorError> {
+    let scheme = if mode == Mode::Oscore { "coap://" } else { "coaps://" };
+    let host = uri.strip_prefix(scheme).unwrap_or_default();
     if host.is_empty() || uri.len() > 255 || uri.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(OperatorError::Invalid("server_uri: coaps://HOST[:PORT], at most 255 bytes"));
+        return Err(OperatorError::Invalid(
+            "server_uri: coaps://HOST[:PORT], with OSCORE coap://HOST[:PORT], at most 255 bytes",
+        ));
     }
     Ok(())
 }

@@ -152,7 +152,7 @@ impl Credentials {
                     let is_through = issuer.as_ref().is_none_or(|issuer| through(issuer).is_some());
                     (is_through && own.bindable_names().contains(&endpoint)).then_some(usize::MAX)
                 }
-                Subject::RawPublicKey(_) | Subject::Psk(_) => None,
+                Subject::RawPublicKey(_) | Subject::Psk(_) | Subject::Oscore(_) => None,
             }
         };
         place(one, None).zip(place(other, above)).is_some_and(|(one, other)| one <= other)

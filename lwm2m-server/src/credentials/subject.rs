@@ -1,4 +1,5 @@
-//! What a credential is known by: a PSK identity, the SHA-256 of a raw public key (RFC 7250), or what binds a certificate to a device.
+//! What a credential is known by: a PSK identity, the SHA-256 of a raw public key (RFC 7250), what binds a certificate to a device, or the
+//! ids of an OSCORE context.
 //!
 //! Invariants: a subject is public, so that it may be logged and shown; within one role none belongs to two devices.
 
@@ -7,6 +8,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::oscore::ContextId;
 use super::secret::Identity;
 
 /// The SHA-256 of something public: of a SubjectPublicKeyInfo or a certificate in DER.
@@ -79,6 +81,9 @@ pub enum Subject {
     /// A certificate, by what binds it to the device.
     #[serde(rename = "certificate")]
     Certificate(Binding),
+    /// An OSCORE context, by its ids.
+    #[serde(rename = "oscore")]
+    Oscore(ContextId),
 }
 
 /// What makes a certificate that of a device.
@@ -115,16 +120,20 @@ pub enum Mode {
     /// X.509 certificates.
     #[serde(rename = "x509")]
     Certificate,
+    /// OSCORE without DTLS.
+    #[serde(rename = "oscore")]
+    Oscore,
 }
 
 impl Mode {
-    /// `psk`, `rpk` or `x509`.
+    /// `psk`, `rpk`, `x509` or `oscore`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Psk => "psk",
             Self::RawPublicKey => "rpk",
             Self::Certificate => "x509",
+            Self::Oscore => "oscore",
         }
     }
 }
@@ -141,17 +150,18 @@ impl Subject {
     pub fn identity(&self) -> Option<&Identity> {
         match self {
             Self::Psk(identity) => Some(identity),
-            Self::RawPublicKey(_) | Self::Certificate(_) => None,
+            Self::RawPublicKey(_) | Self::Certificate(_) | Self::Oscore(_) => None,
         }
     }
 
-    /// What `/0/x/2` is for it.
+    /// The kind of security that it is for.
     #[must_use]
     pub fn mode(&self) -> Mode {
         match self {
             Self::Psk(_) => Mode::Psk,
             Self::RawPublicKey(_) => Mode::RawPublicKey,
             Self::Certificate(_) => Mode::Certificate,
+            Self::Oscore(_) => Mode::Oscore,
         }
     }
 
@@ -175,6 +185,7 @@ impl fmt::Display for Subject {
                 write!(f, "certificate with its name by the authority sha256:{issuer}")
             }
             Self::Certificate(Binding::Name { issuer: None }) => f.write_str("certificate with its name"),
+            Self::Oscore(id) => id.fmt(f),
         }
     }
 }

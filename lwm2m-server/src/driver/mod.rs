@@ -26,7 +26,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::api::now_ms;
 use crate::credentials::Credentials;
-use crate::endpoint::{Endpoint, Packet, Parcel, RequestId, Saved, Transmit};
+use crate::endpoint::{Done, Endpoint, Packet, Parcel, RequestId, Saved, Transmit, WorkId};
 use crate::event::Event;
 use crate::operation::{Answer, RequestError};
 use crate::server::{Call, Stop};
@@ -124,7 +124,7 @@ impl Driver {
                 Some(parcel) = arrivals.others.recv() => self.accept(parcel, &mut out),
                 Some(parcel) = arrivals.datagrams.recv() => self.accept(parcel, &mut out),
                 Some(Finished(id, done)) = arrivals.finished.recv() => {
-                    self.endpoint.provide_work(self.clock.now(), id, done);
+                    self.finished(id, done, &mut out);
                 }
                 call = arrivals.calls.recv() => match call.map(|call| self.call(call)) {
                     Some(ControlFlow::Continue(())) => {}
@@ -159,6 +159,12 @@ impl Driver {
                 self.sockets.send(&transmit, out);
             }
             self.drain(now, out);
+        }
+    }
+
+    fn finished(&mut self, id: WorkId, done: Done, out: &mut [u8]) {
+        if let Some(transmit) = self.endpoint.provide_work(self.clock.now(), id, done, &mut fill, out) {
+            self.sockets.send(&transmit, out);
         }
     }
 

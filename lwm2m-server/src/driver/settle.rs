@@ -30,8 +30,9 @@ pub fn settle(
                 send(&transmit, out);
             }
         } else if let Some((id, piece)) = endpoint.poll_work() {
-            if let Some(done) = work(id, piece) {
-                endpoint.provide_work(now, id, done);
+            let done = work(id, piece);
+            if let Some(transmit) = done.and_then(|done| endpoint.provide_work(now, id, done, rng, out)) {
+                send(&transmit, out);
             }
         } else {
             return;
@@ -52,6 +53,9 @@ fn judge(credentials: &Credentials, now_ms: u64, question: &Question) -> Verdict
         Question::LookUp { role, identity, .. } => credentials
             .look_up(*role, identity)
             .map(|secret| Verdict::Key { key: Zeroizing::new(secret.key.bytes().to_vec()), who: secret.who }),
+        Question::LookUpContext { role, named, .. } => {
+            credentials.look_up_context(*role, named).map(Verdict::Contexts)
+        }
         Question::Admit { who } => judge_admission(credentials, now_ms, who).map(|()| Verdict::Admitted),
         Question::Plan { who } => match who {
             Who::Proven(who) => {

@@ -34,12 +34,15 @@ pub(super) struct Pool {
     memory: Sender<(Lane, Job)>,
     /// Those of keys elsewhere may all wait for an answer that never comes.
     elsewhere: Sender<(Lane, Job)>,
+    /// One thread, which has the store write what came meanwhile at once.
+    storage: Sender<Job>,
 }
 
 /// The way of one part of the server to the pool.
 pub(super) struct Workers {
     memory: Sender<(Lane, Job)>,
     elsewhere: Sender<(Lane, Job)>,
+    storage: Sender<Job>,
     finish: UnboundedSender<Finished>,
 }
 
@@ -70,12 +73,18 @@ impl Pool {
         };
         let has_keys_elsewhere = keys.iter().any(|key| key.is_elsewhere());
         let signers = if has_keys_elsewhere { threads.get() } else { 0 };
-        Ok(Self { memory: start(threads.get(), "worker")?, elsewhere: start(signers, "signer")? })
+        let (storage, arriving) = channel();
+        let keeper = Arc::clone(credentials);
+        std::thread::Builder::new()
+            .name("lwm2m-storage".to_owned())
+            .spawn(move || store(&arriving, &keeper))?;
+        Ok(Self { memory: start(threads.get(), "worker")?, elsewhere: start(signers, "signer")?, storage })
     }
 
     /// The way there for one part, which gets what is done by `finish`.
     pub(super) fn workers(&self, finish: UnboundedSender<Finished>) -> Workers {
-        Workers { memory: self.memory.clone(), elsewhere: self.elsewhere.clone(), finish }
+        let Self { memory, elsewhere, storage } = self;
+        Workers { memory: memory.clone(), elsewhere: elsewhere.clone(), storage: storage.clone(), finish }
     }
 }
 
@@ -83,11 +92,12 @@ impl Workers {
     /// Has it done.
     pub(super) fn take(&self, id: WorkId, work: Work) {
         let job = Job { id, work, finish: self.finish.clone() };
-        let jobs = match id.lane() {
-            Lane::Curves | Lane::Keys => &self.memory,
-            Lane::Elsewhere => &self.elsewhere,
+        let is_taken = match id.lane() {
+            Lane::Curves | Lane::Keys => self.memory.send((id.lane(), job)).is_ok(),
+            Lane::Elsewhere => self.elsewhere.send((id.lane(), job)).is_ok(),
+            Lane::Storage => self.storage.send(job).is_ok(),
         };
-        if jobs.send((id.lane(), job)).is_err() {
+        if !is_taken {
             let _ = self.finish.send(Finished(id, Done::Lost));
         }
     }
@@ -113,10 +123,33 @@ impl<T> Waiting<T> {
     fn sort(&mut self, (lane, job): (Lane, T)) {
         match lane {
             Lane::Curves => self.curves.push_back(job),
-            Lane::Keys | Lane::Elsewhere => self.others.push_back(job),
+            Lane::Keys | Lane::Elsewhere | Lane::Storage => self.others.push_back(job),
         }
     }
 }
+
+/// Writes reservations: all that came while the ones before were written are one transaction.
+fn store(arriving: &Receiver<Job>, credentials: &Credentials) {
+    while let Ok(first) = arriving.recv() {
+        let (mut finish, mut reservations) = (Vec::new(), Vec::new());
+        for Job { id, work, finish: way } in core::iter::once(first).chain(arriving.try_iter().take(AT_ONCE))
+        {
+            if let Work::Reserve(reservation) = work {
+                finish.push((id, way));
+                reservations.push(reservation);
+            }
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| Work::reserve(reservations, credentials)));
+        let mut done = done.unwrap_or_default().into_iter();
+        for (id, way) in finish {
+            // A part that is gone waits for nothing.
+            let _ = way.send(Finished(id, done.next().unwrap_or(Done::Lost)));
+        }
+    }
+}
+
+/// The most reservations beside the first in one transaction: what came later waits for the next.
+const AT_ONCE: usize = 4095;
 
 fn work(waiting: &Mutex<Waiting<Job>>, credentials: &Credentials) {
     // Elsewhere it is the priority of the whole process.

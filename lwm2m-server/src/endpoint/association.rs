@@ -1,4 +1,4 @@
-//! What is kept of one remote: one address without security, or one DTLS session.
+//! What is kept of one remote: one address without security, one DTLS session, or one OSCORE context, which may be in a session.
 //!
 //! Invariant: what is proven never changes during the life of an association; another identity is another association.
 
@@ -13,6 +13,7 @@ use crate::credentials::{Authenticated, Role};
 
 use super::counters::Counters;
 use super::downlink::Downlink;
+use super::oscore::Oscore;
 use super::path::Unproven;
 use super::registry::Registration;
 use super::resumption::{Named, Sessions};
@@ -20,7 +21,8 @@ use super::session::{Connection, dtls};
 use super::slab::Key;
 use super::timer::NEVER;
 use super::trace::{Direction, Trace};
-use super::uplink::{Parked, Upload};
+use super::uplink::Parked;
+use super::upload::Upload;
 use super::work::Presenting;
 use super::{Address, Listener};
 
@@ -34,21 +36,17 @@ pub(crate) struct Association {
     pub(crate) unproven: Option<Box<Unproven>>,
     /// The DTLS session; `None` without security.
     pub(crate) session: Option<Connection>,
-    /// What is known of the peer while the handshake is under way.
-    pub(crate) proving: Option<Box<Proving>>,
     /// Whether the owner was asked if the session may go on.
     pub(crate) admission: Admission,
     pub(crate) coap: CoapPeer,
+    /// The OSCORE context of the device, if it has one.
+    pub(crate) oscore: Option<Box<Oscore>>,
     /// Who it is, once that is proven or admitted.
     pub(crate) who: Option<Who>,
     /// Its registration, when that is bound to this association.
     pub(crate) registration: Option<Key>,
-    /// Requests to it; only while there are any.
-    pub(crate) downlink: Option<Box<Downlink>>,
-    /// An object list that comes in blocks.
-    pub(crate) upload: Option<Box<Upload>>,
-    /// What waits for the owner's answer.
-    pub(crate) parked: Option<Box<Parked>>,
+    /// What is under way with it.
+    pub(crate) passing: Passing,
     /// Numbers the questions asked for it, so that a late answer finds nothing.
     pub(crate) questions: u32,
     pub(crate) last_heard: Instant,
@@ -76,18 +74,16 @@ impl Association {
         let tokens = if session.is_some() { TokenPolicy::SECURED } else { TokenPolicy::Random };
         Self {
             session,
-            proving: None,
             admission: Admission::Settled,
             local,
             address,
             is_indexed: true,
             unproven,
             coap: Peer::new(&Parameters::DEFAULT, tokens, rng),
+            oscore: None,
             who: None,
             registration: None,
-            downlink: None,
-            upload: None,
-            parked: None,
+            passing: Passing::default(),
             questions: 0,
             last_heard: now,
             is_silent: false,
@@ -98,8 +94,15 @@ impl Association {
         }
     }
 
-    /// The bytes to leave free around a message for the record it goes into.
+    /// The bytes to leave free around a message for its protection and for the record it goes into.
     pub(crate) fn room(&self) -> Room {
+        let (record, inner) = (self.record(), self.oscore.as_ref().map(|oscore| oscore.session.room()));
+        let Room { head, tail } = inner.unwrap_or(Room::NONE);
+        Room { head: record.head.saturating_add(head), tail: record.tail.saturating_add(tail) }
+    }
+
+    /// The bytes to leave free for the record alone.
+    fn record(&self) -> Room {
         match &self.session {
             Some(session) => {
                 let (head, tail) = session.room();
@@ -111,7 +114,7 @@ impl Association {
 
     /// The part of `out` that a datagram to the device may take: it may want short records.
     pub(crate) fn space<'o>(&self, out: &'o mut [u8]) -> &'o mut [u8] {
-        let Room { head, tail } = self.room();
+        let Room { head, tail } = self.record();
         let longest = self.session.as_ref().map_or(usize::MAX, Connection::longest_payload);
         let length = head.saturating_add(longest).saturating_add(tail).min(out.len());
         out.get_mut(..length).unwrap_or_default()
@@ -160,13 +163,23 @@ impl Association {
         let session = self.session.as_ref().and_then(|session| session.poll_timeout());
         let session = session.map(|at| Instant::from_millis(at.as_millis()));
         let idle = self.registration.is_none().then_some(self.kept_until);
-        let jobs = self.downlink.as_ref().and_then(|downlink| downlink.next_deadline());
-        let upload = self.upload.as_ref().map(|upload| upload.deadline());
+        let jobs = self.passing.downlink().and_then(|downlink| downlink.next_deadline());
+        let upload = self.passing.upload().map(|upload| upload.deadline());
         let coap = [self.coap.poll_timeout(), self.coap.next_expiry()];
         [session, idle, jobs, upload].into_iter().chain(coap).flatten().min()
     }
 
-    /// Whether it came without security and has no registration.
+    /// Whether its messages are under OSCORE alone: then nothing counts that did not verify.
+    pub(crate) const fn is_under_oscore_alone(&self) -> bool {
+        self.session.is_none() && self.oscore.is_some()
+    }
+
+    /// Whether nothing proves who it is.
+    pub(crate) const fn is_without_security(&self) -> bool {
+        self.session.is_none() && self.oscore.is_none()
+    }
+
+    /// Whether it came without DTLS and has no registration.
     pub(crate) const fn is_stranger(&self) -> bool {
         self.session.is_none() && self.registration.is_none()
     }
@@ -187,8 +200,86 @@ impl Association {
     }
 }
 
+/// What is under way with a remote, behind one pointer: of most there is nothing most of the time.
+#[derive(Default)]
+pub(crate) struct Passing(Option<Box<Parts>>);
+
+/// Each only while there is anything of it.
+#[derive(Default)]
+pub(crate) struct Parts {
+    /// What is known of the peer while the handshake is under way.
+    pub(crate) proving: Option<Box<Proving>>,
+    /// Requests to it.
+    pub(crate) downlink: Option<Box<Downlink>>,
+    /// An object list that comes in blocks.
+    pub(crate) upload: Option<Box<Upload>>,
+    /// What waits for the owner's answer.
+    pub(crate) parked: Option<Box<Parked>>,
+}
+
+impl Passing {
+    /// The parts, to put something into them.
+    pub(crate) fn make(&mut self) -> &mut Parts {
+        self.0.get_or_insert_default()
+    }
+
+    pub(crate) fn make_downlink(&mut self) -> &mut Downlink {
+        self.make().downlink.get_or_insert_default()
+    }
+
+    pub(crate) fn get_mut(&mut self) -> Option<&mut Parts> {
+        self.0.as_deref_mut()
+    }
+
+    pub(crate) fn downlink_mut(&mut self) -> Option<&mut Downlink> {
+        self.get_mut()?.downlink.as_deref_mut()
+    }
+
+    pub(crate) fn proving_mut(&mut self) -> Option<&mut Proving> {
+        self.get_mut()?.proving.as_deref_mut()
+    }
+
+    pub(crate) fn take_proving(&mut self) -> Option<Box<Proving>> {
+        self.get_mut()?.proving.take()
+    }
+
+    pub(crate) fn take_parked(&mut self) -> Option<Box<Parked>> {
+        self.get_mut()?.parked.take()
+    }
+
+    /// Frees what is not needed.
+    pub(crate) fn tidy(&mut self, is_over: impl FnOnce(&mut Upload) -> bool) {
+        let Some(parts) = self.get_mut() else { return };
+        parts.downlink.take_if(|downlink| downlink.is_empty());
+        parts.upload.take_if(|upload| is_over(upload));
+        let Parts { proving, downlink, upload, parked } = parts;
+        if proving.is_none() && downlink.is_none() && upload.is_none() && parked.is_none() {
+            self.0 = None;
+        }
+    }
+
+    pub(crate) fn downlink(&self) -> Option<&Downlink> {
+        self.0.as_ref()?.downlink.as_deref()
+    }
+
+    pub(crate) fn proving(&self) -> Option<&Proving> {
+        self.0.as_ref()?.proving.as_deref()
+    }
+
+    pub(crate) fn upload(&self) -> Option<&Upload> {
+        self.0.as_ref()?.upload.as_deref()
+    }
+
+    pub(crate) fn is_parked(&self) -> bool {
+        self.0.as_ref().is_some_and(|parts| parts.parked.is_some())
+    }
+}
+
 /// The CoAP state of one remote: one unsettled message of ours (NSTART 1), four remembered ones of the remote.
-pub(crate) type CoapPeer = Peer<Copy, 1, 4>;
+pub(crate) type CoapPeer = Peer<Copy, 1, 4, 0, Bound>;
+
+/// What ties an answer to its request under OSCORE.
+pub(crate) type Bound = Option<oscore::Binding>;
 
 /// Whether a session may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! 2. Discover `/`: where the bootstrap account and the accounts of servers are.
 //! 3. Delete: further instances of the account that is written.
 //!    With steps of its own a plan also reads, deletes and writes elsewhere, in its order.
-//! 4. Write `/0/x` and `/1/y`, whole instances, in the format the device prefers; after a 4.15 once more in the other one. Write
+//! 4. Write `/0/x` and `/1/y`, and `/21/z` of an account under OSCORE, whole instances, in the format the device prefers; after a 4.15 once more in the other one. Write
 //!    `/3/0/13`, when the server is configured to: a device that has no clock, or one of its own alone, may refuse it.
 //! 5. Discover again, when the server is configured to verify: both instances must show the Short Server ID.
 //! 6. Finish: 2.04 ends it; 4.06 means that the device finds the configuration inconsistent.
@@ -173,7 +173,8 @@ impl Bootstrap {
                 let Some((found, _)) = discovered(&reply.body) else { return Next::Malformed };
                 let ours = Some(self.plan.short_server_id);
                 let is_there = |accounts: &[(u16, Option<u16>)]| accounts.iter().any(|(_, id)| *id == ours);
-                is_there(&found.security) && is_there(&found.server)
+                let has_context = self.plan.oscore.is_empty() || !found.oscore.is_empty();
+                is_there(&found.security) && is_there(&found.server) && has_context
             }
             (Step::Finish, Code::CHANGED) => return Next::Finished,
             (Step::Finish, Code::NOT_ACCEPTABLE) if self.found.is_some() && self.correction.is_none() => {
@@ -206,12 +207,12 @@ impl Bootstrap {
         let found = self.found.as_ref().unwrap_or(&none);
         let writes = self.plan.writes(found);
         let mut doomed = Vec::new();
-        for write in &writes {
-            let known = if write.object == 0 { &found.security } else { &found.server };
+        for (object, known) in [(0, &found.security), (1, &found.server), (21, &found.oscore)] {
+            let written = writes.iter().find(|write| write.object == object).map(|write| write.instance);
             // Another instance with the same Short Server ID would be a second account of this server.
             doomed.extend(known.iter().filter_map(|(instance, id)| {
-                (*id == Some(self.plan.short_server_id) && *instance != write.instance)
-                    .then_some(Path::instance(write.object, *instance))
+                (*id == Some(self.plan.short_server_id) && Some(*instance) != written)
+                    .then_some(Path::instance(object, *instance))
             }));
         }
         if self.correction.is_some() {
@@ -219,13 +220,9 @@ impl Bootstrap {
                 doomed.extend(halves(found, self.plan.short_server_id));
             }
             let deleted: Vec<String> = doomed.iter().map(|path| format!("{path} deleted, ")).collect();
-            let [security, server] = &writes;
-            self.correction = Some(format!(
-                "{}/0/{} and /1/{} written again",
-                deleted.concat(),
-                security.instance,
-                server.instance
-            ));
+            let written: Vec<String> =
+                writes.iter().map(|write| format!("/{}/{}", write.object, write.instance)).collect();
+            self.correction = Some(format!("{}{} written again", deleted.concat(), written.join(" and ")));
         }
         let delete = |path| (Step::Delete(path), Outgoing::new(Code::DELETE, request::uri(None, path)));
         let write = |path, body| {
@@ -244,7 +241,7 @@ impl Bootstrap {
                     rest.extend(doomed.drain(..).map(delete));
                     for account in &writes {
                         let path = Path::instance(account.object, account.instance);
-                        let body = content::encode_settings(self.format, path, account.resources);
+                        let body = content::encode_settings(self.format, path, &account.resources);
                         let Ok(body) = body else { return false };
                         rest.push_back(write(path, body));
                     }
@@ -280,12 +277,13 @@ impl Bootstrap {
         let known = match path.object_id() {
             Some(0) => &mut found.security,
             Some(1) => &mut found.server,
+            Some(21) => &mut found.oscore,
             _ => return,
         };
         // Of a whole object the bootstrap account survives.
         known.retain(|(instance, id)| match path.instance_id() {
             Some(gone) => *instance != gone,
-            None => path.object_id() == Some(0) && id.is_none(),
+            None => path.object_id() != Some(1) && id.is_none(),
         });
     }
 }
@@ -323,6 +321,7 @@ fn discovered(body: &[u8]) -> Option<(Discovered, bool)> {
         match *path.ids() {
             [0, instance] => found.security.push((instance, server)),
             [1, instance] => found.server.push((instance, server)),
+            [21, instance] => found.oscore.push((instance, server)),
             _ => {}
         }
     }

@@ -144,6 +144,9 @@ pub(crate) fn encode_settings(
             Setting::Text(text) => lwm2m_objects::Value::String(text),
             Setting::Integer(value) => lwm2m_objects::Value::Integer(*value),
             Setting::Boolean(value) => lwm2m_objects::Value::Boolean(*value),
+            Setting::Link(object, instance) => {
+                lwm2m_objects::Value::ObjectLink(ObjectLink { object: *object, instance: *instance })
+            }
             Setting::Opaque(bytes) => lwm2m_objects::Value::Opaque(bytes),
         };
         values.push((path.child(*resource).ok_or("no such resource")?, value));

@@ -108,6 +108,12 @@ counters! {
     look_ups_shared,
     /// Handshakes that were dropped because their address group named too many identities, or presented too many keys.
     look_ups_over_rate,
+    /// Messages under OSCORE that did not verify: forged, replayed, or protected with other keys.
+    unverified,
+    /// Requests under OSCORE whose keys nobody has, or that did not verify under them.
+    contexts_unknown,
+    /// Sequence numbers of OSCORE contexts that could not be reserved in the store.
+    reservations_failed,
     /// Pieces of work that handshakes had done: key agreements, signatures, certificates.
     works,
     /// Answers to a ClientHello without a valid cookie.

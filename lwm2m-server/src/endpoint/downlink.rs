@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lwm2m_coap::observe::Freshness;
-use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{Code, Delivery, Instant, Message, RequestId as Sent, Rng, Token, Writer};
+use lwm2m_coap::protect::Unprotectable;
+use lwm2m_coap::{Code, Delivery, Instant, Message, RequestId as Sent, Rng, SendError, Token, Writer};
 use lwm2m_objects::{Format, Path};
 
-use crate::credentials::{Fact, TriggerAnswer};
+use crate::credentials::TriggerAnswer;
 use crate::event::Event;
 use crate::operation::{Answer, ObservationId, Operation, RequestError};
 
+use super::association::Association;
 use super::bootstrap::Bootstrap;
 use super::counters::Counters;
 use super::exchange::{Exchange, Outgoing, Progress, Reply};
@@ -204,35 +205,9 @@ impl Endpoint {
         Ok(id)
     }
 
-    /// Tells a device to bootstrap again: Execute `/1/x/9` on the instance of this server. A
-    /// [`Fact::TriggerAnswered`] says how it went.
-    pub fn trigger_bootstrap(&mut self, now: Instant, endpoint: &str) {
-        let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
-        let device = self.registry.find(endpoint).and_then(|key| self.registry.get(key));
-        let reached = device.and_then(|device| {
-            let association = device.association.filter(|key| self.associations.get(*key).is_some())?;
-            (!self.is_queue_full(association)).then_some((device, association))
-        });
-        let Some((device, association)) = reached else {
-            if device.is_some() || !self.is_triggered_elsewhere(endpoint) {
-                self.trigger_answered(endpoint.into(), TriggerAnswer::Unanswered);
-            }
-            return;
-        };
-        // One instance listed is this server's; among several only their Short Server IDs tell.
-        let (name, instances) = (Arc::clone(&device.endpoint), device.objects.instances(1));
-        let (purpose, operation) = match instances.as_slice() {
-            [only] => (Purpose::Trigger(name), execute_trigger(*only)),
-            _ => (Purpose::FindServer(name), Operation::Read { path: Path::object(1), format: None }),
-        };
-        if let Ok(request) = Request::new(device, operation) {
-            self.enqueue(association, Job::new(purpose, self.exchange(request.outgoing), deadline));
-        }
-    }
-
     /// Whether as many requests wait for a device as may.
-    fn is_queue_full(&self, key: Key) -> bool {
-        let downlink = self.associations.get(key).and_then(|association| association.downlink.as_ref());
+    pub(crate) fn is_queue_full(&self, key: Key) -> bool {
+        let downlink = self.associations.get(key).and_then(|association| association.passing.downlink());
         downlink.is_some_and(|downlink| downlink.queue.len() >= self.config.queue)
     }
 
@@ -245,7 +220,7 @@ impl Endpoint {
     pub(crate) fn enqueue(&mut self, key: Key, job: Job) {
         match self.associations.get_mut(key) {
             Some(association) => {
-                association.downlink.get_or_insert_default().queue.push_back(job);
+                association.passing.make_downlink().queue.push_back(job);
                 self.mark_ready(key);
             }
             None => self.fail(key, job, RequestError::Interrupted),
@@ -275,7 +250,7 @@ impl Endpoint {
             let association = self.associations.get_mut(key)?;
             let (room, space) = (association.room(), association.space(out));
             let is_open = association.session.as_ref().is_none_or(|session| session.is_established());
-            let downlink = association.downlink.as_mut()?;
+            let downlink = association.passing.downlink_mut()?;
             if !is_open || downlink.active.is_some() || !association.coap.can_request(now) {
                 return None;
             }
@@ -290,20 +265,47 @@ impl Endpoint {
                     .next_token(rng, |token| observations.iter().any(|other| other.token == token))
             });
             let mut writer = Writer::new(space, room, job.exchange.code());
-            let written = job.exchange.write_fitting(&mut writer).ok();
-            let coap = &mut association.coap;
+            let written = job.exchange.write_fitting(&mut writer);
+            let Association { coap, oscore, .. } = association;
+            if let Some(oscore) = oscore.as_deref_mut().filter(|_| job.exchange.is_observing()) {
+                let jobs = association.passing.downlink().into_iter().flat_map(|downlink| &downlink.queue);
+                let begun: Vec<Token> = jobs.filter_map(|job| job.first_token).collect();
+                let stand = observations.iter().map(|observation| observation.token);
+                let stand: Vec<Token> = stand.chain(begun).chain([token]).collect();
+                oscore.observations.retain(|token| stand.contains(&token));
+            }
+            let mut protection = oscore.as_deref_mut().map(|oscore| oscore.protection(now, rng));
             let sent = written
-                .and_then(|()| coap.request(now, Delivery::Confirmable, token, writer, &mut Plain, rng).ok());
-            let Some((sent, range)) = sent else {
-                self.fail(key, job, RequestError::Invalid("the request is longer than one message may be"));
-                continue;
+                .map_err(SendError::from)
+                .and_then(|()| coap.request(now, Delivery::Confirmable, token, writer, &mut protection, rng));
+            let (sent, range) = match sent {
+                Ok(sent) => sent,
+                // It waits until storage has more numbers.
+                Err(SendError::Protect(Unprotectable::NoSequence)) => {
+                    association.passing.make_downlink().queue.push_front(job);
+                    self.reserve_ahead(key);
+                    return None;
+                }
+                Err(_) => {
+                    self.fail(
+                        key,
+                        job,
+                        RequestError::Invalid("the request is longer than one message may be"),
+                    );
+                    continue;
+                }
             };
             job.first_token.get_or_insert(token);
             Counters::add(&mut self.counters.requests_sent);
+            let bytes = out.get(range.clone());
+            let seen = association.as_seen(bytes, self.trace.is_on(), |writer| {
+                writer.restart(job.exchange.code());
+                job.exchange.write(writer)
+            });
             let asked =
-                self.trace.record(now, association, device, Direction::ToDevice, out.get(range.clone()));
+                self.trace.record(now, association, device, Direction::ToDevice, seen.as_deref().or(bytes));
             let active = Active { job, sent, token, asked, to: association.address };
-            association.downlink.get_or_insert_default().active = Some(active);
+            association.passing.make_downlink().active = Some(active);
             return association.seal(&mut self.counters, out, range);
         }
     }
@@ -323,7 +325,7 @@ impl Endpoint {
         match progress {
             Progress::Again => {
                 if let Some(association) = self.associations.get_mut(key) {
-                    association.downlink.get_or_insert_default().queue.push_front(job);
+                    association.passing.make_downlink().queue.push_front(job);
                 }
             }
             Progress::Done(reply) => self.complete(now, key, job, &reply),
@@ -344,7 +346,7 @@ impl Endpoint {
     pub(crate) fn expire_jobs(&mut self, now: Instant, key: Key) {
         loop {
             let Some(association) = self.associations.get_mut(key) else { return };
-            let Some(downlink) = association.downlink.as_mut() else { return };
+            let Some(downlink) = association.passing.downlink_mut() else { return };
             let Some((job, sent)) = downlink.take_overdue(now) else { return };
             if let Some(sent) = sent {
                 association.coap.cancel(sent);
@@ -355,7 +357,7 @@ impl Endpoint {
     }
 
     fn take_active(&mut self, key: Key, sent: Sent) -> Option<Active> {
-        let downlink = self.associations.get_mut(key)?.downlink.as_mut()?;
+        let downlink = self.associations.get_mut(key)?.passing.downlink_mut()?;
         downlink.active.take_if(|active| active.sent == sent)
     }
 
@@ -504,40 +506,10 @@ impl Endpoint {
     }
 
     /// What is needed to understand the answers of this device.
-    fn context(&self, key: Key) -> Context<'_> {
+    pub(crate) fn context(&self, key: Key) -> Context<'_> {
         let device = self.associations.get(key).and_then(|association| association.registration);
         let device = device.and_then(|device| self.registry.get(device));
         Context { models: &self.config.models, device }
-    }
-
-    fn trigger_answered(&mut self, endpoint: Arc<str>, answer: TriggerAnswer) {
-        self.facts.push_back(Fact::TriggerAnswered { endpoint, answer });
-    }
-
-    /// Executes the trigger on the `/1` instance whose Short Server ID is this server's, else on the first.
-    fn server_found(&mut self, now: Instant, key: Key, endpoint: Arc<str>, reply: &Reply) {
-        let items = self.context(key).decode(Path::object(1), reply).map(|content| content.items);
-        let ours = i64::from(self.config.short_server_id);
-        let is_ours = |value: &crate::Value| match value {
-            crate::Value::Integer(id) => *id == ours,
-            crate::Value::Unsigned(id) => i64::try_from(*id) == Ok(ours),
-            _ => false,
-        };
-        let ids = items.unwrap_or_default().into_iter().filter(|(path, _)| path.resource_id() == Some(0));
-        let found = ids.filter(|(_, value)| is_ours(value)).find_map(|(path, _)| path.instance_id());
-        let device = self.associations.get(key).and_then(|association| association.registration);
-        let request = device.and_then(|device| self.registry.get(device)).and_then(|device| {
-            let instance = found.or(device.objects.instances(1).first().copied()).unwrap_or(0);
-            Request::new(device, execute_trigger(instance)).ok()
-        });
-        match request {
-            Some(request) => {
-                let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
-                let exchange = self.exchange(request.outgoing);
-                self.enqueue(key, Job::new(Purpose::Trigger(endpoint), exchange, deadline));
-            }
-            None => self.trigger_answered(endpoint, TriggerAnswer::Unanswered),
-        }
     }
 
     /// The values of a notification are complete.
@@ -567,8 +539,4 @@ impl Endpoint {
             }
         }
     }
-}
-
-fn execute_trigger(instance: u16) -> Operation {
-    Operation::Execute { path: Path::resource(1, instance, 9), arguments: String::new() }
 }

@@ -156,7 +156,7 @@ impl Exchange {
     }
 
     /// Writes the message that is due.
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) -> Result<(), WriteError> {
         let request = &self.outgoing;
         let is_fetching = self.reply.is_some();
         // RFC 7959 §3.4: the rest of a notification, or of any answer, is fetched without Observe.

@@ -12,9 +12,14 @@ impl VirtualShard {
     /// The virtual shard of an endpoint name: the same on every node and after every restart (FNV-1a, folded).
     #[must_use]
     pub fn of(endpoint: &str) -> Self {
-        let hash = endpoint
-            .bytes()
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Self::of_bytes(endpoint.as_bytes())
+    }
+
+    /// The same of a name that is no text: the kid of a device under OSCORE.
+    pub(crate) fn of_bytes(name: &[u8]) -> Self {
+        let hash = name
+            .iter()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
         Self(hash.to_le_bytes().into_iter().fold(0, |folded, byte| folded ^ byte))
     }
 }

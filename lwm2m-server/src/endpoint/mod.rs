@@ -19,12 +19,15 @@ mod counters;
 mod directory;
 mod downlink;
 mod exchange;
+mod incoming;
 mod location;
 mod lookup;
 mod moving;
 mod notification;
 mod observation;
+mod oscore;
 mod path;
+mod protected;
 mod question;
 mod refusal;
 mod registration;
@@ -39,21 +42,22 @@ mod slab;
 mod stranger;
 mod timer;
 mod trace;
+mod trigger;
 mod uplink;
+mod upload;
 mod wall_clock;
 mod work;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dtls_psk::CookieJar;
-use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{self as coap, Code, Failure, Input, Instant, Rng, Sent};
+use lwm2m_coap::{Code, Instant, Rng};
 
-use crate::credentials::{Fact, Role};
+use crate::credentials::{ContextId, Fact, Role};
 use crate::crypto::Provider;
 use crate::event::Event;
 use crate::keys::ServerKeys;
@@ -197,6 +201,8 @@ pub struct Endpoint {
     moves: Moves,
     associations: Slab<Association>,
     by_address: HashMap<(Listener, Address), Candidates>,
+    /// The associations with an OSCORE context, by what their requests name; those of one kid stand together.
+    contexts: BTreeMap<(Role, ContextId), Key>,
     /// The associations of each endpoint name, oldest first.
     by_name: HashMap<Arc<str>, Box<[Key]>>,
     registry: Registry,
@@ -282,6 +288,7 @@ impl Endpoint {
             moves: Moves::default(),
             associations: Slab::new(),
             by_address: HashMap::new(),
+            contexts: BTreeMap::new(),
             by_name: HashMap::new(),
             registry: Registry::new(Arc::clone(&shared), part.index),
             shared,
@@ -411,7 +418,7 @@ impl Endpoint {
             }
             association.armed = NEVER;
             association.coap.forget(now);
-            association.upload.take_if(|upload| upload.is_over(now));
+            association.passing.tidy(|upload| upload.is_over(now));
             self.session_timeout(now, key);
             self.failures(now, key);
             self.expire_jobs(now, key);
@@ -468,95 +475,6 @@ impl Endpoint {
         self.associations.len()
     }
 
-    /// Handles one CoAP message of a known remote.
-    fn message(
-        &mut self,
-        now: Instant,
-        key: Key,
-        datagram: &mut [u8],
-        rng: &mut Rng<'_>,
-        out: &mut [u8],
-    ) -> Option<Range<usize>> {
-        let association = self.associations.get_mut(key)?;
-        if !association.rate.take(now, self.config.burst, self.config.rate) {
-            Counters::add(&mut self.counters.over_rate);
-            return None;
-        }
-        // What came in one datagram with the Finished waits for the admission; its device repeats it.
-        if association.admission.is_awaited() {
-            Counters::add(&mut self.counters.before_admission);
-            return None;
-        }
-        if self.waits_for_registration(now, key, datagram) {
-            return None;
-        }
-        self.take_message(now, key, datagram, rng, out)
-    }
-
-    /// Handles a message that nothing stands in the way of.
-    fn take_message(
-        &mut self,
-        now: Instant,
-        key: Key,
-        datagram: &mut [u8],
-        rng: &mut Rng<'_>,
-        out: &mut [u8],
-    ) -> Option<Range<usize>> {
-        if self.associations.get(key)?.last_heard.as_millis() / REVIEW != now.as_millis() / REVIEW {
-            self.review(key);
-        }
-        self.mark_heard(now, key);
-        let association = self.associations.get_mut(key)?;
-        let device = association.registration.filter(|_| self.trace.is_on());
-        let device = device.and_then(|device| self.registry.get(device));
-        self.trace.record(now, association, device, Direction::FromDevice, Some(datagram));
-        if association.takes_probe_answer(datagram) {
-            return None;
-        }
-        match association.coap.handle(now, datagram, &mut Plain) {
-            Input::Request { exchange, message } => {
-                return self.handle_request(now, key, exchange, &message, rng, out);
-            }
-            Input::Unacceptable { mut exchange, number } => {
-                Counters::add(&mut self.counters.malformed);
-                return self.respond(now, key, &mut exchange, &number.refused_with().into(), rng, out);
-            }
-            Input::Response { request, message } => {
-                // Whoever has the token is where the request went.
-                association.unproven.take_if(|_| association.session.is_none());
-                self.answered(now, key, request, &message);
-            }
-            Input::Unsolicited { header, message } => self.handle_notification(now, key, header, &message),
-            Input::Reset(Sent::Request(request)) => {
-                let error = RequestError::Malformed("the device rejected it with a Reset");
-                self.unanswered(key, request, error);
-            }
-            Input::Duplicate => Counters::add(&mut self.counters.duplicates),
-            Input::Ignored(_) => {
-                Counters::add(&mut self.counters.malformed);
-                self.failures(now, key);
-            }
-            Input::Acknowledged(_) | Input::Reset(_) => {}
-        }
-        None
-    }
-
-    /// Tells callers of requests that the reliability layer gave up.
-    fn failures(&mut self, now: Instant, key: Key) {
-        while let Some(event) = self.associations.get_mut(key).and_then(|a| a.coap.poll_event(now)) {
-            let coap::Event::Failed { sent: Sent::Request(sent), failure } = event else { continue };
-            let error = match failure {
-                Failure::Replaced => RequestError::Interrupted,
-                Failure::BadOption => RequestError::Malformed("the answer has an unknown critical option"),
-                _ => RequestError::TimedOut,
-            };
-            if error == RequestError::TimedOut {
-                self.fell_silent(key);
-            }
-            self.unanswered(key, sent, error);
-        }
-    }
-
     fn mark_ready(&mut self, key: Key) {
         if let Some(association) = self.associations.get_mut(key)
             && !core::mem::replace(&mut association.is_ready, true)
@@ -572,7 +490,9 @@ impl Endpoint {
             return self.remove(key);
         }
         association.is_ready = false;
-        association.downlink.take_if(|downlink| downlink.is_empty());
+        self.reserve_ahead(key);
+        let Some(association) = self.associations.get_mut(key) else { return };
+        association.passing.tidy(|_| false);
         if association.is_found_by_id_alone() {
             self.forget_address(key);
         }

@@ -178,7 +178,7 @@ impl Endpoint {
         let Some(association) = association.filter(|known| known.registration == Some(registered)) else {
             return VecDeque::new();
         };
-        let downlink = association.downlink.as_mut();
+        let downlink = association.passing.downlink_mut();
         let waiting = downlink.map(|downlink| core::mem::take(&mut downlink.queue)).unwrap_or_default();
         self.set_registration(key, None);
         self.interrupt(key);
@@ -260,6 +260,10 @@ impl Endpoint {
     ) -> Option<Transmit> {
         let association = self.associations.get(key)?;
         let (local, to) = (association.local, association.answer_address());
+        if association.oscore.is_some() {
+            // As it was unprotected it is with its context.
+            return self.release(now, key, rng, out);
+        }
         let range = self.take_message(now, key, &mut message, rng, out);
         self.mark_ready(key);
         self.transmit(key, local, to, range?)

@@ -31,7 +31,7 @@ impl Endpoint {
         });
         let Some((registration, index)) = found else {
             // An observation whose first answer is still being fetched stands: a Reset would end it at the device.
-            if let Some(downlink) = association.downlink.as_deref_mut()
+            if let Some(downlink) = association.passing.downlink_mut()
                 && let Some(job) = downlink.begun(message.token)
             {
                 association.coap.accept(header);
@@ -48,7 +48,7 @@ impl Endpoint {
             return;
         };
         association.coap.accept(header);
-        let downlink = association.downlink.as_deref_mut();
+        let downlink = association.passing.downlink_mut();
         let Some(observation) = registration.observations.get_mut(index) else { return };
         if !message.code.is_success() || message.options.observe().is_none() {
             // RFC 7641 §3.2: an error, or a response without Observe, ends the observation.
@@ -96,7 +96,7 @@ impl Endpoint {
                 let purpose = Purpose::Rest { observation: id, path };
                 let deadline = now.saturating_add(crate::server::DEFAULT_TIMEOUT);
                 let is_full =
-                    association.downlink.as_ref().is_some_and(|d| d.queue.len() >= self.config.queue);
+                    association.passing.downlink().is_some_and(|d| d.queue.len() >= self.config.queue);
                 if is_full {
                     Counters::add(&mut self.counters.unfetched_blocks);
                 } else {

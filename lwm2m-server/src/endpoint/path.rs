@@ -91,7 +91,7 @@ impl Unproven {
         (self.received, self.sent)
     }
 
-    fn count_received(&mut self, bytes: usize) {
+    pub(crate) fn count_received(&mut self, bytes: usize) {
         self.received = self.received.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
@@ -272,7 +272,7 @@ impl Endpoint {
         }
     }
 
-    fn move_to(&mut self, key: Key, to: Address) {
+    pub(crate) fn move_to(&mut self, key: Key, to: Address) {
         self.forget_address(key);
         let Some(association) = self.associations.get_mut(key) else { return };
         let from = core::mem::replace(&mut association.address, to);
@@ -294,6 +294,9 @@ impl Endpoint {
             return;
         }
         let address = (association.local, association.address);
+        if self.part.of > 1 && association.is_under_oscore_alone() {
+            self.shared.leave(address, self.part.index);
+        }
         let Some(candidates) = self.by_address.get_mut(&address) else { return };
         candidates.older.take_if(|older| *older == key);
         if candidates.newest == key {

@@ -7,7 +7,7 @@ use core::fmt;
 
 use lwm2m_coap::{Instant, Rng};
 
-use crate::credentials::{Authenticated, BootstrapPlan, Role};
+use crate::credentials::{Authenticated, BootstrapPlan, Context, Named, Role};
 
 use super::association::{Admission, Who};
 use super::slab::Key;
@@ -22,7 +22,7 @@ pub struct QuestionId(pub(crate) Asker);
 pub(crate) enum Asker {
     /// One association, by the number of its question.
     Association { key: Key, number: u32 },
-    /// All handshakes that named an identity, by the number of its look-up.
+    /// All handshakes or requests that named an identity, by the number of its look-up.
     LookUp(u64),
 }
 
@@ -36,6 +36,15 @@ pub enum Question {
         /// The identity as it came; it is not proven.
         identity: Vec<u8>,
         /// Where it came from, for the event when it is refused.
+        from: Address,
+    },
+    /// Which OSCORE contexts may a request be protected with, and whose are they?
+    LookUpContext {
+        /// Which server is asked for.
+        role: Role,
+        /// How the request names its keys; nothing is proven.
+        named: Named,
+        /// Where it came from.
         from: Address,
     },
     /// May this device register?
@@ -60,6 +69,8 @@ pub enum Verdict {
         /// Who it belongs to.
         who: Authenticated,
     },
+    /// The contexts, and who proves to be that by them.
+    Contexts(Vec<Context>),
     /// It may.
     Admitted,
     /// What to write.
@@ -75,6 +86,7 @@ impl fmt::Debug for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key { who, .. } => f.debug_struct("Key").field("who", who).finish_non_exhaustive(),
+            Self::Contexts(contexts) => f.debug_tuple("Contexts").field(contexts).finish(),
             Self::Admitted => f.write_str("Admitted"),
             Self::Plan(_) => f.write_str("Plan"),
             Self::Refused { reason } => f.debug_struct("Refused").field("reason", reason).finish(),
@@ -96,10 +108,7 @@ impl Endpoint {
         let QuestionId(asker) = id;
         let (key, number) = match asker {
             Asker::Association { key, number } => (key, number),
-            Asker::LookUp(number) => {
-                self.looked_up(now, number, &verdict);
-                return None;
-            }
+            Asker::LookUp(number) => return self.looked_up(now, number, &verdict, rng, out),
         };
         let association = self.associations.get_mut(key)?;
         if association.questions != number {
@@ -137,7 +146,7 @@ impl Endpoint {
             association.who.as_ref().filter(|who| who.proven().is_some_and(|who| who.validity.is_some()));
         if let Some(who) = who.cloned()
             && association.admission == Admission::Settled
-            && association.parked.is_none()
+            && !association.passing.is_parked()
         {
             association.admission = Admission::Reviewed;
             self.ask(key, Question::Admit { who });

@@ -67,7 +67,7 @@ impl Endpoint {
         Device {
             endpoint: device.endpoint.clone(),
             address: association.map(|association| association.address.to_string()).unwrap_or_default(),
-            secure: association.is_some_and(|association| association.local.is_secure()),
+            secure: association.is_some_and(|association| !association.is_without_security()),
             generation: device.generation.unwrap_or(0),
             version: format!("{}.{}", device.version.major, device.version.minor),
             lifetime: device.lifetime,
@@ -163,7 +163,8 @@ impl Endpoint {
         let Some(association) = self.associations.get_mut(key) else { return };
         association.is_silent = true;
         let device = association.registration.and_then(|device| self.registry.get(device));
-        let downlink = association.downlink.as_mut().filter(|_| device.is_some_and(|device| device.queue));
+        let downlink =
+            association.passing.downlink_mut().filter(|_| device.is_some_and(|device| device.queue));
         for job in downlink.map(|downlink| downlink.take_unsent()).unwrap_or_default() {
             self.fail(key, job, RequestError::NotSent);
         }
@@ -182,7 +183,7 @@ impl Endpoint {
     pub(crate) fn supersede(&mut self, former: Key, key: Key) {
         self.set_registration(former, None);
         let Some(association) = self.associations.get_mut(former) else { return };
-        if let Some(downlink) = association.downlink.as_mut() {
+        if let Some(downlink) = association.passing.downlink_mut() {
             let waiting = core::mem::take(&mut downlink.queue);
             self.wait_in(key, waiting);
         }
@@ -213,7 +214,7 @@ impl Endpoint {
     /// Fails what is outstanding or waits in an association.
     pub(crate) fn interrupt(&mut self, key: Key) {
         let Some(association) = self.associations.get_mut(key) else { return };
-        let Some(downlink) = association.downlink.as_mut() else { return };
+        let Some(downlink) = association.passing.downlink_mut() else { return };
         if let Some(active) = &downlink.active {
             association.coap.cancel(active.sent);
         }
@@ -266,7 +267,8 @@ impl Endpoint {
         }
         self.interrupt(key);
         self.set_registration(key, None);
-        if let Some(association) = self.associations.get_mut(key).filter(|known| known.session.is_some()) {
+        if let Some(association) = self.associations.get_mut(key).filter(|known| !known.is_without_security())
+        {
             association.kept_until = association.kept_until.max(now.saturating_add(FORMERLY_REGISTERED));
         }
         self.mark_ready(key);
@@ -298,7 +300,10 @@ impl Endpoint {
             self.strangers = self.strangers.saturating_sub(1);
         }
         self.under_way.end(key);
-        if let Some(proving) = association.proving.filter(|proving| proving.look_up.is_some()) {
+        if let Some(oscore) = &association.oscore {
+            self.forget_context(association.local.role(), oscore, key);
+        }
+        if let Some(proving) = association.passing.proving().filter(|proving| proving.look_up.is_some()) {
             self.look_ups.forget(association.local.role(), &proving.identity, key);
         }
         if let (Some(ids), Some(session)) = (&mut self.connection_ids, &association.session) {
@@ -313,7 +318,7 @@ impl Endpoint {
     pub(crate) fn bootstrap_answered(&mut self, now: Instant, key: Key, reply: &Reply) {
         let wall_clock = self.wall_clock(now);
         let Some(association) = self.associations.get_mut(key) else { return };
-        let Some(downlink) = association.downlink.as_mut() else { return };
+        let Some(downlink) = association.passing.downlink_mut() else { return };
         let Some(mut bootstrap) = downlink.bootstrap.take() else { return };
         let endpoint = bootstrap.who.endpoint().clone();
         match bootstrap.answer(wall_clock, reply) {
@@ -341,7 +346,8 @@ impl Endpoint {
 
     /// A request of the bootstrap under way came to nothing.
     pub(crate) fn bootstrap_unanswered(&mut self, key: Key) {
-        let downlink = self.associations.get_mut(key).and_then(|association| association.downlink.as_mut());
+        let downlink =
+            self.associations.get_mut(key).and_then(|association| association.passing.downlink_mut());
         if let Some(bootstrap) = downlink.and_then(|downlink| downlink.bootstrap.take()) {
             self.bootstrap_failed(&bootstrap, None);
         }

@@ -282,7 +282,8 @@ impl Endpoint {
             let presenting = Presenting::of(&self.config.keys, local, hello);
             let (identity, who) = known.map(|(_, who)| (who.endpoint.as_bytes().to_vec(), who)).unzip();
             let identity = identity.unwrap_or_default();
-            association.proving = Some(Box::new(Proving { identity, who, presenting, ..Proving::default() }));
+            association.passing.make().proving =
+                Some(Box::new(Proving { identity, who, presenting, ..Proving::default() }));
         }
         Ok(association)
     }

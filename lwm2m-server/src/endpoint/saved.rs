@@ -383,8 +383,9 @@ impl Registration {
 
 impl Stopped {
     fn save(self, association: Association) -> Option<Remote> {
-        let Association { local, address, unproven, session, admission, coap, .. } = association;
-        if admission.is_awaited() {
+        let Association { local, address, unproven, session, admission, coap, oscore, .. } = association;
+        // A context is found again by its keys, and has to prove that it is fresh; without them nothing is to go on.
+        if admission.is_awaited() || oscore.is_some() {
             return None;
         }
         let session = match session {

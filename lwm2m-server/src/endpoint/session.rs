@@ -284,7 +284,7 @@ impl Endpoint {
         if association.who.is_some() {
             return;
         }
-        let proving = association.proving.take().map(|proving| *proving);
+        let proving = association.passing.take_proving().map(|proving| *proving);
         let Some(Proving { who: Some(who), is_too_long_for_a_ticket, presenting, .. }) = proving else {
             return self.remove(key);
         };
@@ -356,7 +356,7 @@ impl Endpoint {
             ) {
                 self.refusals.failed(now, (local, from));
             }
-            let proving = association.proving.as_ref();
+            let proving = association.passing.proving();
             if proving.is_none_or(|proving| !proving.is_told) {
                 let identity = proving.filter(|proving| !proving.identity.is_empty());
                 let identity =
@@ -371,7 +371,8 @@ impl Endpoint {
     /// A handshake makes room for the next one of its address. A peer that named itself and failed begins anew before the
     /// deadline of the first, which is told of all the same.
     fn give_way(&mut self, now: Instant, key: Key) {
-        let association = self.associations.get(key).filter(|association| association.proving.is_some());
+        let association =
+            self.associations.get(key).filter(|association| association.passing.proving().is_some());
         let session = association.and_then(|association| association.session.as_ref());
         if let Some(reason) = session.and_then(Connection::suspicion) {
             self.session_ended(now, key, reason);

@@ -3,12 +3,15 @@
 //! 1. The kernel brings the datagrams of one address to one thread. A record with a Connection ID names its thread; one that
 //!    came in elsewhere, because its device moved, is handed over.
 //! 2. A device belongs to the thread where it registered last, or was heard from since (`moving.rs`).
-//! 3. Answers to callers go back to the thread that was asked, and a session that is closed is closed on all.
+//! 3. A context of OSCORE belongs to the part that its kid leads to, so that there is one of it; what names no kid and comes from where
+//!    its device is follows.
+//! 4. Answers to callers go back to the thread that was asked, and a session that is closed is closed on all.
 //!
 //! Invariant: a device has one owner; nothing on a packet's way waits for another thread.
 
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lwm2m_coap::{Instant, Rng};
 use zeroize::Zeroizing;
@@ -32,7 +35,14 @@ pub struct Shared {
     pub(crate) object_lists: AtomicUsize,
     cookie_root: OnceLock<Zeroizing<[u8; 32]>>,
     restored: OnceLock<Restored>,
+    /// The part that has the OSCORE context whose device is at an address; several locks, as of the directory.
+    at: [Mutex<HashMap<(Listener, Address), u8>>; LOCKS],
+    /// How many there are.
+    located: AtomicUsize,
 }
+
+/// How many locks there are for the addresses of devices under OSCORE.
+const LOCKS: usize = 64;
 
 impl Shared {
     /// What a new server's parts have in common.
@@ -43,7 +53,39 @@ impl Shared {
             object_lists: AtomicUsize::new(0),
             cookie_root: OnceLock::new(),
             restored: OnceLock::new(),
+            at: core::array::from_fn(|_| Mutex::default()),
+            located: AtomicUsize::new(0),
         }
+    }
+
+    fn at(&self, (local, address): (Listener, Address)) -> MutexGuard<'_, HashMap<(Listener, Address), u8>> {
+        let [.., a, b, c] = *address.bytes();
+        let index = usize::from(a ^ b ^ c).wrapping_add(local as usize) % LOCKS;
+        let [first, ..] = &self.at;
+        self.at.get(index).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The device of an OSCORE context of this part is at an address.
+    pub(crate) fn locate(&self, place: (Listener, Address), part: u8) {
+        if self.at(place).insert(place, part).is_none() {
+            self.located.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It is there no longer.
+    pub(crate) fn leave(&self, place: (Listener, Address), part: u8) {
+        let mut at = self.at(place);
+        if at.get(&place) == Some(&part) {
+            at.remove(&place);
+            self.located.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn part_at(&self, place: (Listener, Address)) -> Option<u8> {
+        if self.located.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.at(place).get(&place).copied()
     }
 
     /// Which parts have the remotes that were restored and are found by their address alone. Once, before the parts run.
@@ -219,6 +261,19 @@ impl Endpoint {
         is_other
     }
 
+    /// Whether a message without DTLS is from where the device of an OSCORE context of another part is; then it is on its way there.
+    pub(crate) fn is_elsewhere(&mut self, local: Listener, from: Address, datagram: &[u8]) -> bool {
+        if self.part.of == 1 {
+            return false;
+        }
+        let owner = self.shared.part_at((local, from)).filter(|owner| *owner != self.part.index);
+        if let Some(owner) = owner {
+            Counters::add(&mut self.counters.passed_on);
+            self.send_parcel(owner, Content::Datagram { local, from, bytes: datagram.into() });
+        }
+        owner.is_some()
+    }
+
     /// Whether a datagram from an address that is not known here belongs to a remote that was restored in another part; then
     /// it is on its way there.
     pub(crate) fn is_restored_elsewhere(&mut self, local: Listener, from: Address, datagram: &[u8]) -> bool {
@@ -294,7 +349,7 @@ impl Endpoint {
         for key in self.by_name.get(endpoint).cloned().unwrap_or_default() {
             let Some(association) = self.associations.get_mut(key) else { continue };
             let downlink =
-                association.downlink.as_mut().filter(|_| association.local.role() == Role::Bootstrap);
+                association.passing.downlink_mut().filter(|_| association.local.role() == Role::Bootstrap);
             let Some(bootstrap) = downlink.and_then(|downlink| downlink.bootstrap.take()) else { continue };
             Counters::add(&mut self.counters.bootstraps_failed);
             self.events.push_back(Event::BootstrapFailed {

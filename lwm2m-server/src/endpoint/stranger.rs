@@ -17,6 +17,7 @@ use crate::credentials::Role;
 
 use super::association::Association;
 use super::counters::Counters;
+use super::oscore;
 use super::slab::Key;
 use super::{Address, Candidates, Endpoint, Listener, Transmit};
 
@@ -31,6 +32,12 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Transmit> {
+        if let Some(named) = oscore::named(datagram) {
+            return self.handle_named(now, (local, from), named, datagram, rng, out);
+        }
+        if self.is_elsewhere(local, from, datagram) {
+            return None;
+        }
         let key = match self.by_address.get(&(local, from)).map(|known| known.newest) {
             Some(known) => known,
             None if self.is_restored_elsewhere(local, from, datagram) => return None,
@@ -39,6 +46,19 @@ impl Endpoint {
                 Err(range) => return range.map(|range| Transmit { local, to: from, range }),
             },
         };
+        self.handle_of(now, key, (local, from), datagram, rng, out)
+    }
+
+    /// Takes a message without DTLS of an association that is at its address.
+    pub(crate) fn handle_of(
+        &mut self,
+        now: Instant,
+        key: Key,
+        (local, from): (Listener, Address),
+        datagram: &mut [u8],
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
         if let Some(association) = self.associations.get_mut(key) {
             association.count_received(from, datagram.len());
         }

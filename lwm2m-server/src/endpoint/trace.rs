@@ -29,7 +29,7 @@ pub struct Packet {
     pub endpoint: Option<Arc<str>>,
     /// Which of the two servers it talks to.
     pub role: Role,
-    /// Whether it goes through a DTLS session.
+    /// Whether it goes through a DTLS session, or is under OSCORE.
     pub secure: bool,
     /// Address and port of the device, as text.
     pub address: String,
@@ -127,7 +127,7 @@ impl Trace {
             at: now.as_millis(),
             endpoint: association.who.as_ref().map(Who::endpoint).cloned(),
             role,
-            secure: association.local.is_secure(),
+            secure: !association.is_without_security(),
             address: association.address.to_string(),
             direction,
             bytes: head(bytes, parsed.as_ref().map(|(_, message)| message)).into(),
@@ -272,7 +272,7 @@ fn to_device(message: &Message<'_>, role: Role, prefix: Option<&str>) -> (Option
 
 /// What a response of the device answers: the request in flight, or an observation.
 fn asked(association: &Association, device: Option<&Registration>, token: Token) -> Option<Asked> {
-    let active = association.downlink.as_ref().and_then(|downlink| downlink.active.as_ref());
+    let active = association.passing.downlink().and_then(|downlink| downlink.active.as_ref());
     if let Some(active) = active.filter(|active| active.token == token) {
         return active.asked;
     }

@@ -8,30 +8,30 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
-use lwm2m_coap::block::{Block, Receive, Received, Szx};
-use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{Code, ContentFormat, Exchange, Instant, Message, NoResponse, OptionNumber, Rng, Writer};
+use lwm2m_coap::block::Block;
+use lwm2m_coap::{
+    Code, ContentFormat, Exchange, Instant, Message, NoResponse, OptionNumber, Rng, WriteError, Writer,
+};
 use lwm2m_objects::{Format, Location, Operation, Parameters, Version, mapping};
 
 use crate::credentials::{Fact, Role};
 use crate::event::Event;
 
-use super::association::{Admission, Who};
+use super::association::{Admission, Association, Bound, Who};
 use super::bootstrap::Bootstrap;
-use super::budget::{Body, Budget};
 use super::counters::Counters;
 use super::downlink::{Job, Purpose};
 use super::question::{Question, Verdict};
 use super::registry::{Binding, Change, Former, ObjectList, Registration};
 use super::slab::Key;
 use super::trace::Direction;
+use super::upload::Upload;
 use super::{BOOTSTRAP_LIMIT, Endpoint};
 
 /// A request that waits for the owner's answer.
 pub(crate) struct Parked {
-    exchange: Exchange,
+    exchange: Exchange<Bound>,
     no_response: NoResponse,
     who: Who,
     what: What,
@@ -49,16 +49,16 @@ enum Next {
 }
 
 /// What a request is answered with.
-pub(super) struct Reply {
-    code: Code,
+pub(crate) struct Reply {
+    pub(crate) code: Code,
     /// The id of a location.
-    location: Option<String>,
+    pub(crate) location: Option<String>,
     /// The block it acknowledges.
-    block: Option<Block>,
+    pub(crate) block: Option<Block>,
     /// The longest body that is taken.
-    size: Option<u32>,
+    pub(crate) size: Option<u32>,
     /// Whether the device wants to hear of it at all.
-    no_response: NoResponse,
+    pub(crate) no_response: NoResponse,
 }
 
 impl From<Code> for Reply {
@@ -73,7 +73,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         key: Key,
-        mut exchange: Exchange,
+        mut exchange: Exchange<Bound>,
         message: &Message<'_>,
         rng: &mut Rng<'_>,
         out: &mut [u8],
@@ -86,9 +86,9 @@ impl Endpoint {
             // An object list longer than one message comes in blocks (RFC 7959 §2.5).
             _ => {
                 let budget = &self.budget;
-                let upload = association.upload.get_or_insert_with(|| Box::new(Upload::new(budget)));
-                let taken = upload.take(now, message);
-                association.upload.take_if(|upload| !upload.receive.is_active());
+                let place = &mut association.passing.make().upload;
+                let taken = place.get_or_insert_with(|| Box::new(Upload::new(budget))).take(now, message);
+                place.take_if(|upload| !upload.is_active());
                 match taken {
                     Ok((body, answer)) => {
                         block = answer;
@@ -177,7 +177,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         key: Key,
-        exchange: &mut Exchange,
+        exchange: &mut Exchange<Bound>,
         reply: &Reply,
         rng: &mut Rng<'_>,
         out: &mut [u8],
@@ -188,27 +188,49 @@ impl Endpoint {
             association.coap.suppress(exchange);
             return None;
         }
-        let mut writer = Writer::new(association.space(out), association.room(), reply.code);
-        if let Some(id) = &reply.location {
-            writer.option(OptionNumber::LOCATION_PATH, b"rd").ok()?;
-            writer.option(OptionNumber::LOCATION_PATH, id.as_bytes()).ok()?;
-        }
-        if reply.code == Code::SERVICE_UNAVAILABLE {
-            // RFC 7252 §5.9.3.4: when to try again. Those who were refused together do not come back together.
-            let mut random = [0];
-            rng(&mut random);
-            let [random] = random;
-            let seconds = RETRY.saturating_add(u32::from(random % RETRY_SPREAD));
-            writer.uint(OptionNumber::MAX_AGE, seconds).ok()?;
-        }
-        if let Some(block) = reply.block {
-            writer.block1(block).ok()?;
-        }
-        if let Some(size) = reply.size {
-            writer.uint(OptionNumber::SIZE1, size).ok()?;
-        }
-        let range = association.coap.respond(now, exchange, writer, &mut Plain, rng).ok()?;
-        self.trace.record(now, association, None, Direction::ToDevice, out.get(range.clone()));
+        let mut random = [0];
+        rng(&mut random);
+        let [random] = random;
+        self.answer(now, key, exchange, rng, out, |_, writer| {
+            writer.restart(reply.code);
+            if let Some(id) = &reply.location {
+                writer.option(OptionNumber::LOCATION_PATH, b"rd")?;
+                writer.option(OptionNumber::LOCATION_PATH, id.as_bytes())?;
+            }
+            if reply.code == Code::SERVICE_UNAVAILABLE {
+                // RFC 7252 §5.9.3.4: when to try again. Those who were refused together do not come back together.
+                let seconds = RETRY.saturating_add(u32::from(random % RETRY_SPREAD));
+                writer.uint(OptionNumber::MAX_AGE, seconds)?;
+            }
+            if let Some(block) = reply.block {
+                writer.block1(block)?;
+            }
+            if let Some(size) = reply.size {
+                writer.uint(OptionNumber::SIZE1, size)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Answers a request with what is written, which lies in `out` then.
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        key: Key,
+        exchange: &mut Exchange<Bound>,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+        write: impl Fn(&Association, &mut Writer<'_>) -> Result<(), WriteError>,
+    ) -> Option<Range<usize>> {
+        let association = self.associations.get_mut(key)?;
+        let mut writer = Writer::new(association.space(out), association.room(), Code::EMPTY);
+        write(association, &mut writer).ok()?;
+        let Association { coap, oscore, .. } = association;
+        let mut protection = oscore.as_deref_mut().map(|oscore| oscore.protection(now, rng));
+        let range = coap.respond(now, exchange, writer, &mut protection, rng).ok()?;
+        let sent = out.get(range.clone());
+        let seen = association.as_seen(sent, self.trace.is_on(), |writer| write(association, writer));
+        self.trace.record(now, association, None, Direction::ToDevice, seen.as_deref().or(sent));
         association.seal(&mut self.counters, out, range)
     }
 
@@ -221,7 +243,7 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Range<usize>> {
         let association = self.associations.get_mut(key)?;
-        if association.parked.is_some() {
+        if association.passing.is_parked() {
             let reply = Reply { no_response: parked.no_response, ..Code::SERVICE_UNAVAILABLE.into() };
             return self.respond(now, key, &mut parked.exchange, &reply, rng, out);
         }
@@ -238,7 +260,7 @@ impl Endpoint {
             }
         };
         if let Some(association) = self.associations.get_mut(key) {
-            association.parked = Some(Box::new(parked));
+            association.passing.make().parked = Some(Box::new(parked));
         }
         self.ask(key, question);
         None
@@ -267,7 +289,7 @@ impl Endpoint {
         rng: &mut Rng<'_>,
         out: &mut [u8],
     ) -> Option<Range<usize>> {
-        let parked = *self.associations.get_mut(key)?.parked.take()?;
+        let parked = *self.associations.get_mut(key)?.passing.take_parked()?;
         let Parked { mut exchange, no_response, who, what } = parked;
         let reply = match (verdict, what) {
             (Verdict::Admitted, What::Register { version, change, block }) => {
@@ -302,7 +324,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         key: Key,
-        exchange: &mut Exchange,
+        exchange: &mut Exchange<Bound>,
         who: &Who,
         reason: String,
         rng: &mut Rng<'_>,
@@ -513,7 +535,7 @@ impl Endpoint {
         let (who, name) = (bootstrap.who.clone(), bootstrap.who.endpoint().clone());
         let job = Job::new(Purpose::Bootstrap, self.exchange(first), bootstrap.deadline);
         if let Some(association) = self.associations.get_mut(key) {
-            association.downlink.get_or_insert_default().bootstrap = Some(Box::new(bootstrap));
+            association.passing.make_downlink().bootstrap = Some(Box::new(bootstrap));
         }
         self.name(key, who);
         self.forget_oldest_of(&name, key);
@@ -539,62 +561,7 @@ fn change(parameters: &Parameters<'_>, message: &Message<'_>) -> Result<Change, 
     Ok(Change { lifetime: parameters.lifetime, binding, queue, objects })
 }
 
-/// An object list on its way here in blocks.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    receive: Receive,
-    body: Body,
-    /// When it has stood still for too long.
-    deadline: Instant,
-}
-
 /// The fewest seconds after which a device that there is no room for is to try again, and how many further ones there are
 /// to choose from, one after the other.
 const RETRY: u32 = 30;
 const RETRY_SPREAD: u8 = 61;
-
-/// The longest object list, in bytes.
-const LONGEST_LIST: u32 = 16_384;
-
-/// For how long it may stand still: EXCHANGE_LIFETIME (RFC 7959 §2.5 leaves it open).
-const PATIENCE: Duration = Duration::from_secs(247);
-
-impl Upload {
-    fn new(budget: &Budget) -> Self {
-        Self {
-            receive: Receive::new(Szx::LARGEST, LONGEST_LIST),
-            body: Body::new(budget),
-            deadline: Instant::default(),
-        }
-    }
-
-    /// Takes a block; the whole body once it is complete, with the block to acknowledge, else what to answer.
-    fn take(&mut self, now: Instant, message: &Message<'_>) -> Result<(Vec<u8>, Option<Block>), Reply> {
-        match self.receive.handle(message) {
-            Ok(Received::Part { offset, bytes, last, answer }) => {
-                self.deadline = now.saturating_add(PATIENCE);
-                // RFC 7252 §5.9.3.4: not now.
-                if self.body.put(offset, bytes).is_err() {
-                    self.receive.abort();
-                    return Err(Code::SERVICE_UNAVAILABLE.into());
-                }
-                match last {
-                    true => Ok((self.body.take(), answer)),
-                    false => Err(Reply { block: answer, ..Code::CONTINUE.into() }),
-                }
-            }
-            Ok(Received::Repeated { answer }) => Err(Reply { block: Some(answer), ..Code::CONTINUE.into() }),
-            // RFC 7959 §2.9.3: 4.13 says how much is taken.
-            Err(refusal) => Err(Reply { size: refusal.size, ..refusal.code.into() }),
-        }
-    }
-
-    pub(crate) const fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Whether it has stood still for too long.
-    pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.deadline <= now
-    }
-}

@@ -6,6 +6,8 @@
 //! 2. Its signature, the judgement of the device's certificate and the proof of the device's key are each a piece of work too.
 //! 3. What is done is good for its handshake alone; one that is gone takes nothing any more.
 //!
+//! Sequence numbers of OSCORE contexts are reserved in durable storage in the same way; what waits then is an association, once.
+//!
 //! Invariant: a bounded number of each [`Lane`] is out at once; what waits belongs to a handshake under way. No lane waits for a
 //! slower one.
 
@@ -16,25 +18,27 @@ use dtls_psk::{
     Answer, CertificateType, ClientHello, Computation, Computed, Operation, PeerCertificate, PendingId,
     SIGNATURE,
 };
-use lwm2m_coap::Instant;
+use lwm2m_coap::{Instant, Rng};
 use sha2::{Digest as _, Sha256};
 
 use crate::credentials::{Authenticated, CHAIN_MAX, Credentials, Presented, Role, Untrusted};
 use crate::crypto::Provider;
 use crate::keys::{ServerKey, ServerKeys};
+use crate::store::Reservation;
 
 use super::association::Association;
 use super::counters::Counters;
 use super::resumption::Named;
 use super::session::dtls;
 use super::slab::Key;
-use super::{Endpoint, Listener};
+use super::{Endpoint, Listener, Transmit};
 
 /// Names a piece of work until it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WorkId {
     key: Key,
-    pending: PendingId,
+    /// What of a handshake waits for it; nothing of a handshake waits for a reservation.
+    pending: Option<PendingId>,
     lane: Lane,
 }
 
@@ -47,6 +51,8 @@ pub(crate) enum Lane {
     Keys,
     /// Signatures of keys elsewhere, which may never come.
     Elsewhere,
+    /// Writes to durable storage: many are one.
+    Storage,
 }
 
 impl WorkId {
@@ -75,6 +81,8 @@ pub enum Work {
         /// What is signed.
         digest: [u8; 32],
     },
+    /// Reserve sequence numbers of an OSCORE context in durable storage.
+    Reserve(Reservation),
 }
 
 /// What came of a piece of [`Work`].
@@ -86,6 +94,8 @@ pub enum Done {
     Computed(Box<Computed>),
     /// `None` where the key cannot be used.
     Signed(Option<[u8; SIGNATURE]>),
+    /// They are reserved.
+    Reserved(Reservation),
     /// Nothing: whoever did it failed. The handshake is given up.
     Lost,
 }
@@ -94,6 +104,7 @@ impl Work {
     fn lane(&self) -> Lane {
         match self {
             Self::Compute(_) => Lane::Curves,
+            Self::Reserve(_) => Lane::Storage,
             Self::Sign { key, .. } if key.is_elsewhere() => Lane::Elsewhere,
             Self::CheckPeer { .. } | Self::Sign { .. } => Lane::Keys,
         }
@@ -108,7 +119,21 @@ impl Work {
             }
             Self::Compute(computation) => Done::Computed(Box::new(computation.run::<Provider>())),
             Self::Sign { key, digest } => Done::Signed(key.sign(&digest)),
+            Self::Reserve(reservation) => {
+                let mut done = Self::reserve(vec![reservation], credentials);
+                done.pop().unwrap_or(Done::Lost)
+            }
         }
+    }
+
+    /// Writes all reservations at once.
+    pub(crate) fn reserve(reservations: Vec<Reservation>, credentials: &Credentials) -> Vec<Done> {
+        let written = credentials.reserve(&reservations);
+        if let Err(error) = &written {
+            tracing::error!(%error, "sequence numbers of OSCORE contexts could not be reserved");
+        }
+        let done = |reservation| if written.is_ok() { Done::Reserved(reservation) } else { Done::Lost };
+        reservations.into_iter().map(done).collect()
     }
 }
 
@@ -120,6 +145,7 @@ pub(crate) struct Works {
     curves: Waiting,
     keys: Waiting,
     elsewhere: Waiting,
+    storage: Waiting,
 }
 
 #[derive(Debug, Default)]
@@ -130,7 +156,8 @@ struct Waiting {
 
 impl Works {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, curves: Waiting::default(), keys: Waiting::default(), elsewhere: Waiting::default() }
+        let [curves, keys, elsewhere, storage] = core::array::from_fn(|_| Waiting::default());
+        Self { most, curves, keys, elsewhere, storage }
     }
 
     fn lane(&mut self, lane: Lane) -> &mut Waiting {
@@ -138,12 +165,13 @@ impl Works {
             Lane::Curves => &mut self.curves,
             Lane::Keys => &mut self.keys,
             Lane::Elsewhere => &mut self.elsewhere,
+            Lane::Storage => &mut self.storage,
         }
     }
 
     /// The most urgent piece that somebody still waits for.
     fn next(&mut self, is_awaited: impl Fn(WorkId) -> bool) -> Option<(WorkId, Work)> {
-        for waiting in [&mut self.curves, &mut self.keys, &mut self.elsewhere] {
+        for waiting in [&mut self.curves, &mut self.keys, &mut self.elsewhere, &mut self.storage] {
             while waiting.out < self.most
                 && let Some((id, work)) = waiting.queue.pop_front()
             {
@@ -202,15 +230,30 @@ impl Endpoint {
         Some(next)
     }
 
-    /// Takes what came of a piece of work; then drain the `poll_*` methods.
-    pub fn provide_work(&mut self, now: Instant, id: WorkId, done: Done) {
+    /// Takes what came of a piece of work. What is returned lies in `out` and is to be sent first; then drain the `poll_*`
+    /// methods.
+    pub fn provide_work(
+        &mut self,
+        now: Instant,
+        id: WorkId,
+        done: Done,
+        rng: &mut Rng<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
         let WorkId { key, pending, lane } = id;
         let waiting = self.works.lane(lane);
         waiting.out = waiting.out.saturating_sub(1);
+        let Some(pending) = pending else { return self.reserved(now, key, done, rng, out) };
+        self.take_work(now, key, pending, done);
+        None
+    }
+
+    /// Takes what came of a piece of work that a handshake waits for.
+    fn take_work(&mut self, now: Instant, key: Key, pending: PendingId, done: Done) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let (local, from) = (association.local, association.address);
-        let Association { session: Some(session), proving, .. } = association else { return };
-        let provided = match (done, proving) {
+        let Association { session: Some(session), passing, .. } = association else { return };
+        let provided = match (done, passing.proving_mut()) {
             (Done::Checked(Ok(who)), Some(proving)) => {
                 let provided = session.provide(dtls(now), pending, Answer::Trusted);
                 if provided.is_ok() {
@@ -228,7 +271,7 @@ impl Endpoint {
                 provided
             }
             (Done::Checked(_), None) => return,
-            (Done::Computed(computed), proving) => {
+            (Done::Computed(computed), mut proving) => {
                 let sessions = &self.config.sessions;
                 let seal = |made: &dtls_psk::Session| proving.as_mut()?.seal(now, sessions, made);
                 // What is moved out of a box stays in its memory.
@@ -239,6 +282,7 @@ impl Endpoint {
                 session.provide(dtls(now), pending, Answer::Signature(&signature))
             }
             (Done::Signed(None), _) => session.provide(dtls(now), pending, Answer::Unknown),
+            (Done::Reserved(_), _) => return,
             (Done::Lost, _) => return self.remove(key),
         };
         if let Ok(Some(input)) = provided {
@@ -252,10 +296,10 @@ impl Endpoint {
     pub(crate) fn advance_handshake(&mut self, now: Instant, key: Key) {
         while let Some(association) = self.associations.get_mut(key) {
             let (role, from) = (association.local.role(), association.address);
-            let Association { session: Some(session), proving, .. } = association else { return };
+            let Association { session: Some(session), passing, .. } = association else { return };
             let Some(pending) = session.poll_pending() else { return };
             let id = pending.id;
-            let work = match (pending.operation, proving) {
+            let work = match (pending.operation, passing.proving_mut()) {
                 (Operation::LookUpPsk { identity }, _) => {
                     let identity = identity.to_vec();
                     return self.look_up(now, key, id, identity);
@@ -285,15 +329,17 @@ impl Endpoint {
                 (Operation::Compute(computation), _) => Work::Compute(Box::new(computation)),
                 _ => return,
             };
-            return self.queue_work(WorkId { key, pending: id, lane: work.lane() }, work);
+            return self.queue_work(key, Some(id), work);
         }
     }
 
-    fn queue_work(&mut self, id: WorkId, work: Work) {
+    /// Has a piece of work done, which something of the handshake waits for.
+    pub(crate) fn queue_work(&mut self, key: Key, pending: Option<PendingId>, work: Work) {
+        let id = WorkId { key, pending, lane: work.lane() };
         let Self { works, associations, under_way, .. } = self;
         let most = under_way.count().saturating_add(works.most);
         let queue = &mut works.lane(id.lane).queue;
-        if queue.len() > most {
+        if queue.len() > most && id.pending.is_some() {
             queue.retain(|(id, _)| associations.get(id.key).is_some());
         }
         queue.push_back((id, work));

@@ -174,6 +174,12 @@ impl Run {
             }
             Event::Updated { endpoint } | Event::Awake { endpoint } => self.machine.heard(&endpoint),
             Event::Deregistered { endpoint } | Event::Expired { endpoint } => self.machine.left(&endpoint),
+            // Not its device has ended it.
+            Event::ObservationEnded { endpoint, observation, code: None, .. }
+                if observation.is_lasting() && self.is_used.load(Ordering::Relaxed) =>
+            {
+                self.machine.want(&endpoint, Effort::All);
+            }
             // Asked again at once it might be ended again at once, and so on.
             Event::ObservationEnded { endpoint, observation, reason, code: Some(code) }
                 if observation.is_lasting() =>

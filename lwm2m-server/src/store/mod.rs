@@ -10,6 +10,7 @@ mod models;
 mod observations;
 mod redb;
 mod requests;
+mod reservations;
 mod seal;
 mod sessions;
 
@@ -26,6 +27,7 @@ pub use audit::AuditRow;
 pub use error::StoreError;
 pub use redb::RedbStore;
 pub use requests::{AuditNote, Heads, QueuedRequest, RequestChange};
+pub use reservations::Reservation;
 pub(crate) use seal::write_private;
 pub use seal::{KeySource, Sealer};
 pub use sessions::{SavedSessions, SessionFile};
@@ -202,6 +204,21 @@ pub trait Store: Send + Sync {
         object: (u16, Version),
         xml: &[u8],
     ) -> Result<(), StoreError>;
+
+    /// Writes how far numbers of OSCORE contexts are reserved, durably, before it returns: all of it or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when one was written by a newer epoch, or when they cannot be written.
+    fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError>;
+
+    /// What was written last for the context with this fingerprint.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn reserved(
+        &self,
+        fingerprint: &[u8; oscore::Parameters::FINGERPRINT],
+    ) -> Result<Option<oscore::Saved>, StoreError>;
 
     /// Every token with its SHA-256.
     ///

@@ -19,14 +19,14 @@ use zeroize::Zeroizing;
 
 use super::audit::AuditRow;
 use super::seal::Sealer;
-use super::{Change, Heads, QueuedRequest, RequestChange, Store, StoreError, TokenRecord};
+use super::{Change, Heads, QueuedRequest, RequestChange, Reservation, Store, StoreError, TokenRecord};
 use crate::ObservationId;
 use crate::credentials::{Device, Happened, Kept, Role};
 use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 /// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests, since 4 object
-/// definitions and lasting observations; what a former one wrote is read as it is.
-const SCHEMA: u32 = 4;
+/// definitions and lasting observations, since 5 OSCORE contexts; what a former one wrote is read as it is.
+const SCHEMA: u32 = 5;
 /// Name of the store file in the data folder.
 const FILE: &str = "store.redb";
 
@@ -169,6 +169,7 @@ impl RedbStore {
             self.open_requests(&transaction)?;
             self.open_models(&transaction)?;
             self.open_observations(&transaction)?;
+            self.open_reservations(&transaction)?;
         }
         self.fits(transaction.commit())?;
         Ok(self)
@@ -458,6 +459,17 @@ impl Store for RedbStore {
         xml: &[u8],
     ) -> Result<(), StoreError> {
         self.write_model(actor, now_ms, object, xml)
+    }
+
+    fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+        self.write_reservations(reservations)
+    }
+
+    fn reserved(
+        &self,
+        fingerprint: &[u8; oscore::Parameters::FINGERPRINT],
+    ) -> Result<Option<oscore::Saved>, StoreError> {
+        self.read_reservation(fingerprint)
     }
 
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {

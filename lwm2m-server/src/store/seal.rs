@@ -13,7 +13,7 @@ use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
 use zeroize::Zeroizing;
 
 use super::StoreError;
-use crate::credentials::{DeviceKey, Kept, Key, Role};
+use crate::credentials::{DeviceKey, Kept, Key, OscoreKey, Role};
 
 /// Length of a nonce in bytes.
 const NONCE: usize = 24;
@@ -123,6 +123,7 @@ impl Sealer {
         match kept {
             Kept::Psk(key) => self.seal_with(&aad(PSK), key.bytes()),
             Kept::Device(key) => self.seal_with(&aad(DEVICE_KEY), &key.to_bytes()),
+            Kept::Oscore(key) => self.seal_with(&aad(OSCORE), &key.to_bytes()),
         }
     }
 
@@ -133,8 +134,11 @@ impl Sealer {
         if let Some(key) = self.open_with(&aad(PSK), sealed) {
             return Key::new(key).ok().map(Kept::Psk);
         }
-        let key = Zeroizing::new(self.open_with(&aad(DEVICE_KEY), sealed)?);
-        DeviceKey::from_bytes(&key).map(Kept::Device)
+        if let Some(key) = self.open_with(&aad(DEVICE_KEY), sealed).map(Zeroizing::new) {
+            return DeviceKey::from_bytes(&key).map(Kept::Device);
+        }
+        let key = Zeroizing::new(self.open_with(&aad(OSCORE), sealed)?);
+        OscoreKey::from_bytes(&key).map(Kept::Oscore)
     }
 
     /// The value that tells at the next start whether the key is right.
@@ -202,6 +206,7 @@ fn named(name: &str) -> Vec<u8> {
 /// What a sealed secret is: which of them it is belongs to the associated data, so that none opens as the other.
 const PSK: &[u8] = b"lwm2m-server secret 1 ";
 const DEVICE_KEY: &[u8] = b"lwm2m-server secret 2 ";
+const OSCORE: &[u8] = b"lwm2m-server secret 3 ";
 
 /// Associated data: the endpoint comes last, so that no two bindings share an encoding.
 fn binding(kind: &[u8], endpoint: &str, role: Role, generation: u32) -> Vec<u8> {

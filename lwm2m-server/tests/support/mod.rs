@@ -17,7 +17,8 @@ use lwm2m_server::credentials::{
 };
 use lwm2m_server::driver::{LastRun, Resumed};
 use lwm2m_server::endpoint::{
-    Address, Addresses, Config, Endpoint, Listener, Parcel, Part, Question, RequestId, Saved, Shared, Verdict,
+    Address, Addresses, Config, Done, Endpoint, Listener, Parcel, Part, Question, QuestionId, RequestId,
+    Saved, Shared, Verdict, WorkId,
 };
 use lwm2m_server::store::{RedbStore, Sealer};
 use lwm2m_server::{Answer, Event, Operation, RequestError};
@@ -158,6 +159,32 @@ impl World {
         let (id, question) = self.endpoint.poll_question().expect("a question");
         self.endpoint.provide(self.now, id, verdict, &mut rng, &mut out);
         question
+    }
+
+    /// Ends the server without a word, and starts it again on the same store.
+    pub(crate) fn kill(&mut self) {
+        let parts = self.others.len();
+        let none: [Saved; 0] = [];
+        self.sent.clear();
+        self.resume(u8::try_from(parts).unwrap_or(0).saturating_add(1), none, Duration::ZERO);
+    }
+
+    /// The answer to a question of the first part.
+    pub(crate) fn provide(&mut self, id: QuestionId, verdict: Verdict) {
+        let mut out = vec![0; 2048];
+        let Self { endpoint, sent, random, now, .. } = self;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        let answer = endpoint.provide(*now, id, verdict, &mut rng, &mut out);
+        sent.extend(answer.map(|answer| (answer.local, answer.to, out[answer.range].to_vec())));
+    }
+
+    /// What came of a piece of work of the first part.
+    pub(crate) fn provide_work(&mut self, id: WorkId, done: Done) {
+        let mut out = vec![0; 2048];
+        let Self { endpoint, sent, random, now, .. } = self;
+        let mut rng = move |bytes: &mut [u8]| fill(random, bytes);
+        let answer = endpoint.provide_work(*now, id, done, &mut rng, &mut out);
+        sent.extend(answer.map(|answer| (answer.local, answer.to, out[answer.range].to_vec())));
     }
 
     /// Hands a datagram to the server; its questions are still to be answered.

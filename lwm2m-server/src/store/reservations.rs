@@ -1,0 +1,66 @@
+//! How far the sequence numbers of OSCORE contexts are reserved, and under which keys (RFC 8613 Appendix B.1.1).
+//!
+//! Invariants: a batch is one durable transaction; what is written stays, also of a credential that is gone: should the same keys come
+//! back, no number of theirs comes twice.
+
+use oscore::{Parameters, Saved};
+use redb::{ReadableDatabase as _, TableDefinition, WriteTransaction};
+
+use super::StoreError;
+use super::redb::RedbStore;
+
+/// Fingerprint → epoch of the writer, state.
+const TABLE: TableDefinition<'_, [u8; Parameters::FINGERPRINT], &[u8]> = TableDefinition::new("oscore");
+
+/// The fencing epoch of this server.
+const EPOCH: u64 = 1;
+
+/// What storage has to have of a context before more can be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// Which context.
+    pub fingerprint: [u8; Parameters::FINGERPRINT],
+    /// How far, and under which keys.
+    pub saved: Saved,
+}
+
+impl RedbStore {
+    /// Makes the table, so that reading one never has to.
+    pub(super) fn open_reservations(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        self.fits(transaction.open_table(TABLE)).map(drop)
+    }
+
+    pub(super) fn write_reservations(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+        let transaction = self.begin()?;
+        {
+            let mut table = self.fits(transaction.open_table(TABLE))?;
+            for Reservation { fingerprint, saved } in reservations {
+                let mut out = [0; Saved::MAX_LENGTH];
+                let row = [EPOCH.to_be_bytes().as_slice(), saved.emit(&mut out)].concat();
+                let former = self.fits(table.insert(fingerprint, row.as_slice()))?;
+                let former = former.map(|former| self.reservation(former.value())).transpose()?;
+                if former.is_some_and(|(epoch, _)| epoch > EPOCH) {
+                    return Err(StoreError::Fenced);
+                }
+            }
+        }
+        self.fits(transaction.commit())
+    }
+
+    pub(super) fn read_reservation(
+        &self,
+        fingerprint: &[u8; Parameters::FINGERPRINT],
+    ) -> Result<Option<Saved>, StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let table = self.fits(transaction.open_table(TABLE))?;
+        let row = self.fits(table.get(fingerprint))?;
+        row.map(|row| self.reservation(row.value()).map(|(_, saved)| saved)).transpose()
+    }
+
+    fn reservation(&self, row: &[u8]) -> Result<(u64, Saved), StoreError> {
+        let read = row
+            .split_first_chunk()
+            .and_then(|(epoch, saved)| Some((u64::from_be_bytes(*epoch), Saved::parse(saved)?)));
+        read.ok_or_else(|| self.corrupt("the state of an OSCORE context cannot be read"))
+    }
+}
