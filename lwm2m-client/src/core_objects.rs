@@ -149,7 +149,7 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
                 suite.map(|(_, suite)| Value::Unsigned(u64::from(*suite)))
             }
             #[cfg(feature = "oscore")]
-            OSCORE => {
+            OSCORE if at.resource_instance == 0 => {
                 Some(Value::ObjectLink(ObjectLink { object: defs::OSCORE.id, instance: security.oscore? }))
             }
             resource => value(&defs::SECURITY, resource, security.value(resource)?),
@@ -174,7 +174,7 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
     #[cfg(feature = "suites")]
     fn next_resource_instance(&self, instance: u16, resource: u16, after: Option<u16>) -> Option<u16> {
         if resource != SUITE {
-            return None;
+            return (after.is_none() && self.has(instance, resource)).then_some(0);
         }
         next_above(self.find(instance)?.suites.iter().map(|(known, _)| known), after)
     }

@@ -107,6 +107,8 @@
 //! # Features
 //!
 //! `psk` adds DTLS with pre-shared keys, `rpk` with raw public keys, `x509` and `x509-path` with certificates, with the default primitives of `dtls-psk`: the choice of others is for direct users of that crate so far.
+//! `oscore` adds object security (RFC 8613), alone or inside DTLS; its owner keeps one kind of record more: what `Action::Put` brings is
+//! to be there before it is answered, and `Event::Recall` asks for it.
 //! `std` adds the [`Runner`] with UDP sockets, the [`Store`] of files, the objects of a simulated device
 //! ([`simulated`]) and the command line `lwm2m-client`.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]

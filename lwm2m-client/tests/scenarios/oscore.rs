@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lwm2m_client::objects::{Format, Operation, Path, mapping};
+use lwm2m_client::objects::{Format, ObjectLink, Operation, Path, Value, mapping};
 use lwm2m_client::{FactoryAccount, Notice, Reason, Rederive, Role, SecurityContext, ShortServerId};
 use lwm2m_coap::{Code, OptionNumber, Options, Writer};
 use oscore::{KeyId, MasterSecret, OscoreOption, Parameters};
 
 use crate::shield::Shield;
-use crate::world::{OLD, Script, World, account, target};
+use crate::world::{OLD, Script, World, account, bootstrap_account, target};
 
 const DM: u16 = 5683;
 
@@ -295,13 +295,13 @@ fn observe(world: &mut World) {
 }
 
 /// The numbers under which the device has sent something, each with what it was: no number stands for two things.
-fn numbers(world: &World) -> BTreeMap<(Vec<u8>, u64), Vec<u8>> {
+fn numbers(world: &World) -> BTreeMap<(u16, Vec<u8>, u64), Vec<u8>> {
     let mut numbers = BTreeMap::new();
-    for datagram in &world.datagrams {
+    for (datagram, (port, _)) in world.datagrams.iter().zip(&world.sent) {
         let Some(option) = option(datagram).filter(|option| option.partial_iv.is_some()) else { continue };
         let key = option.kid_context.map_or(Vec::new(), |id| id.bytes().to_vec());
         let number = option.partial_iv.unwrap().sequence();
-        let former = numbers.insert((key, number), datagram.clone());
+        let former = numbers.insert((*port, key, number), datagram.clone());
         assert!(former.is_none_or(|former| former == *datagram), "{number} came twice");
     }
     numbers
@@ -364,4 +364,151 @@ fn management_servers_do_not_see_what_messages_are_protected_with() {
 fn no_secret_is_shown() {
     let account = protected();
     assert!(!format!("{account:?} {CONTEXT:?}").contains("66"), "0x42 in decimal");
+}
+
+const BS: u16 = 5783;
+
+/// What the device has of the context with its bootstrap server.
+const BOOT_CONTEXT: SecurityContext<'static> = SecurityContext::new(&[0x17; 16], &[0x0b], &[0x0c]);
+
+/// A device whose bootstrap server has asked it for nothing yet.
+fn asked(servers: Vec<Script>) -> World {
+    let account = bootstrap_account(BS, None).with_oscore(BOOT_CONTEXT);
+    let mut world = World::durable(&[account], servers);
+    assert!(world.run_until(5, |world| world.servers[0].requests.iter().any(|it| it.path == "/bs")));
+    world.run(1);
+    world
+}
+
+/// The values of `/21/x`.
+fn oscore_object<'v>(context: &SecurityContext<'v>) -> Vec<(&'static str, Value<'v>)> {
+    let mut values = vec![
+        ("0", Value::Opaque(context.master_secret)),
+        ("1", Value::Opaque(context.sender_id)),
+        ("2", Value::Opaque(context.recipient_id)),
+    ];
+    values.extend(context.aead.map(|aead| ("3", Value::Integer(aead.into()))));
+    values.extend(context.hmac.map(|hmac| ("4", Value::Integer(hmac.into()))));
+    values.extend([("5", Value::Opaque(context.master_salt)), ("6", Value::Opaque(context.id_context))]);
+    values
+}
+
+/// Writes `/0/1`, `/1/1` and `/21/{instance}` for the server at [`DM`]; the codes of the last.
+fn write_protected(world: &mut World, instance: u16, context: &SecurityContext<'_>) -> Code {
+    world.write_account(BS, 1, 1, DM, None);
+    let link = Value::ObjectLink(ObjectLink { object: 21, instance });
+    assert_eq!(world.bootstrap_write(BS, "/0/1/17", &[("", link)]), Code::CHANGED);
+    world.bootstrap_write(BS, &format!("/21/{instance}"), &oscore_object(context))
+}
+
+#[test]
+fn a_bootstrap_under_oscore_writes_an_account_that_is_registered_with_under_oscore() {
+    // OMA ETS LightweightM2M-1.2-int-11
+    let servers = vec![Script::new(BS).shielded(other_end(&BOOT_CONTEXT)), script()];
+    let mut world = asked(servers);
+    assert_eq!(world.server(BS).requests[0].query, ["ep=urn:dev:test"]);
+    assert_eq!(write_protected(&mut world, 1, &CONTEXT), Code::CHANGED);
+    let discovered = world.ask(BS, &Operation::BootstrapDiscover { path: Path::ROOT });
+    assert!(discovered.text().contains("</0/0>,</0/1>;ssid=1;uri=\"coap://host:5683\","), "{discovered:?}");
+    assert!(discovered.text().contains(",</21/0>,</21/1>;ssid=1,"), "{discovered:?}");
+    for path in ["/21", "/21/1"] {
+        let read = Operation::BootstrapRead { path: target(path).path, accept: Some(Format::TLV) };
+        assert_eq!(world.ask(BS, &read).code, Code::METHOD_NOT_ALLOWED, "{path}");
+    }
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(5, |world| world.is_registered(DM)), "{:?}", world.notices);
+    world.run(1);
+    assert!(world.notices.contains(&Notice::Confirmed));
+    assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
+    // All of it is there after a restart, and the account of the bootstrap server as well.
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.client.is_registered()));
+    let bootstraps = world.count(BS, "/bs");
+    world.client.bootstrap();
+    world.run(5);
+    assert_eq!(world.count(BS, "/bs"), bootstraps + 1);
+    numbers(&world);
+}
+
+#[test]
+fn a_bootstrap_server_does_not_delete_the_context_that_it_is_reached_with() {
+    let servers = vec![Script::new(BS).shielded(other_end(&BOOT_CONTEXT)), script()];
+    let mut world = asked(servers);
+    assert_eq!(write_protected(&mut world, 7, &CONTEXT), Code::CHANGED);
+    let delete = |path: &str| Operation::BootstrapDelete { path: target(path).path };
+    assert_eq!(world.ask(BS, &delete("/21/0")).code, Code::BAD_REQUEST);
+    assert_eq!(world.ask(BS, &delete("/21/7")).code, Code::DELETED);
+    assert_eq!(world.finish(BS), Code::NOT_ACCEPTABLE, "the link leads nowhere");
+    assert_eq!(write_protected(&mut world, 7, &CONTEXT), Code::CHANGED);
+    assert_eq!(world.ask(BS, &delete("/21")).code, Code::DELETED);
+    let discovered = world.ask(BS, &Operation::BootstrapDiscover { path: target("/21").path });
+    assert_eq!(discovered.text(), "</>;lwm2m=1.1,</21/0>");
+    assert_eq!(world.finish(BS), Code::NOT_ACCEPTABLE);
+    assert_eq!(write_protected(&mut world, 7, &CONTEXT), Code::CHANGED);
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(5, |world| world.is_registered(DM)), "{:?}", world.notices);
+}
+
+#[test]
+fn contexts_that_cannot_work_are_refused_and_can_be_corrected() {
+    let servers = vec![Script::new(BS).shielded(other_end(&BOOT_CONTEXT)), script()];
+    let mut world = asked(servers);
+    for refused in [
+        SecurityContext { sender_id: &[1; 8], ..CONTEXT },
+        SecurityContext { recipient_id: &[1; 8], ..CONTEXT },
+        SecurityContext { aead: Some(9), ..CONTEXT },
+        SecurityContext { hmac: Some(4), ..CONTEXT },
+        SecurityContext { master_salt: &[1; 33], ..CONTEXT },
+        SecurityContext { id_context: &[1; 41], ..CONTEXT },
+    ] {
+        assert!(!refused.is_usable());
+        assert_eq!(write_protected(&mut world, 1, &refused), Code::BAD_REQUEST);
+    }
+    let long = SecurityContext { master_secret: &[1; 65], ..CONTEXT };
+    assert_eq!(write_protected(&mut world, 1, &long), Code::REQUEST_ENTITY_TOO_LARGE);
+    assert_eq!(world.finish(BS), Code::NOT_ACCEPTABLE, "no instance was written");
+    for useless in [
+        SecurityContext { master_secret: &[], ..CONTEXT },
+        SecurityContext { recipient_id: CONTEXT.sender_id, ..CONTEXT },
+    ] {
+        assert!(!useless.is_usable());
+        assert_eq!(write_protected(&mut world, 1, &useless), Code::CHANGED);
+        assert_eq!(world.finish(BS), Code::NOT_ACCEPTABLE);
+    }
+    assert_eq!(write_protected(&mut world, 0, &BOOT_CONTEXT), Code::CHANGED);
+    assert_eq!(world.finish(BS), Code::NOT_ACCEPTABLE, "two accounts share a context");
+    let link = Value::ObjectLink(ObjectLink { object: 3, instance: 0 });
+    assert_eq!(world.bootstrap_write(BS, "/0/1/17", &[("", link)]), Code::BAD_REQUEST);
+    assert_eq!(write_protected(&mut world, 1, &CONTEXT), Code::CHANGED);
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    assert!(world.run_until(5, |world| world.is_registered(DM)), "{:?}", world.notices);
+}
+
+#[test]
+fn accounts_that_come_back_go_on_behind_the_numbers_that_they_have_used() {
+    let new = SecurityContext { master_secret: &[0x99; 16], sender_id: &[0x03], ..CONTEXT };
+    let accounts = [bootstrap_account(BS, None), protected()];
+    let mut world = World::durable(&accounts, vec![Script::new(BS), script()]);
+    world.config.rederive = Rederive::Never;
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.is_registered(DM)));
+    world.client.bootstrap();
+    assert!(world.run_until(5, |world| !world.servers[0].requests.is_empty()));
+    // The server at the other end does not know what the bootstrap server writes.
+    assert_eq!(write_protected(&mut world, 1, &new), Code::CHANGED);
+    assert_eq!(world.finish(BS), Code::CHANGED);
+    let is_back = |world: &World| world.notices.contains(&Notice::RolledBack);
+    assert!(world.run_until(5000, is_back), "{:?}", world.notices);
+    world.run(100);
+    assert!(world.client.is_registered(), "{:?}", world.notices);
+    let of_old = |datagram: &&Vec<u8>| option(datagram).is_some_and(|it| it.kid == KeyId::new(&[0x01]));
+    let first = world.datagrams.iter().filter(of_old).count();
+    assert!(first >= 2);
+    let numbers: Vec<u64> = world
+        .datagrams
+        .iter()
+        .filter(of_old)
+        .map(|datagram| option(datagram).unwrap().partial_iv.unwrap().sequence())
+        .collect();
+    assert!(numbers.is_sorted_by(|one, other| one < other) && numbers.last() >= Some(&256), "{numbers:?}");
 }
