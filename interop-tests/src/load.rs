@@ -219,6 +219,7 @@ impl Body {
                     self.client.persisted(id, result);
                 }
                 Some(Event::Load { id, key }) => self.client.loaded(id, self.store.load(key)),
+                Some(Event::Recall { id, name }) => self.client.loaded(id, self.store.recall(name)),
                 Some(Event::Resolve { account, .. }) => {
                     self.socket = open(plan.server).await.map(|socket| (account, socket));
                     self.client.resolved(account, self.socket.is_some());

@@ -421,6 +421,7 @@ impl World {
                     client.persisted(id, result);
                 }
                 Some(ClientEvent::Load { id, key }) => client.loaded(id, store.load(key)),
+                Some(ClientEvent::Recall { id, name }) => client.loaded(id, store.recall(name)),
                 Some(ClientEvent::Resolve { account, port, .. }) => {
                     let listener = Listener::ALL.into_iter().find(|listener| port_of(*listener) == port);
                     if let (Some(listener), Some(place)) = (listener, own.get_mut(account.index())) {

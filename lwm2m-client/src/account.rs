@@ -9,6 +9,8 @@ use heapless::{String, Vec};
 use crate::address::ServerAddress;
 use crate::error::Inconsistent;
 use crate::identity::{IDENTITY_CAPACITY, SECRET_CAPACITY};
+#[cfg(feature = "oscore")]
+use crate::oscore_object::SecurityContext;
 #[cfg(feature = "suites")]
 use crate::persist::SUITES;
 use crate::persist::{RecordReader, RecordWriter};
@@ -156,6 +158,10 @@ impl Part {
     }
 }
 
+/// `/0/x/17`.
+#[cfg(feature = "oscore")]
+pub(crate) const OSCORE: u16 = 17;
+
 /// One instance of the Security object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Security<const U: usize> {
@@ -193,6 +199,9 @@ pub(crate) struct Security<const U: usize> {
     /// `/0/x/15`, the certificate usage.
     #[cfg(feature = "x509")]
     pub(crate) usage: Option<u8>,
+    /// `/0/x/17`, the instance of `/21` that messages are protected with.
+    #[cfg(feature = "oscore")]
+    pub(crate) oscore: Option<u16>,
     /// The bootstrap that is under way changed it.
     pub(crate) is_touched: bool,
 }
@@ -220,6 +229,8 @@ impl<const U: usize> Security<U> {
             has_server_name: false,
             #[cfg(feature = "x509")]
             usage: None,
+            #[cfg(feature = "oscore")]
+            oscore: None,
             is_touched: false,
         }
     }
@@ -302,6 +313,8 @@ impl<const U: usize> Security<U> {
             14 => Some(u32::from(self.has_server_name)),
             #[cfg(feature = "x509")]
             15 => self.usage.map(u32::from),
+            #[cfg(feature = "oscore")]
+            OSCORE => self.oscore.map(u32::from),
             _ => None,
         }
     }
@@ -327,6 +340,8 @@ impl<const U: usize> Security<U> {
             14 => self.has_server_name = number != 0,
             #[cfg(feature = "x509")]
             15 => self.usage = value.and_then(|value| u8::try_from(value).ok()),
+            #[cfg(feature = "oscore")]
+            OSCORE => self.oscore = value.and_then(|value| u16::try_from(value).ok()),
             _ => {}
         }
     }
@@ -375,6 +390,8 @@ impl<const U: usize> Security<U> {
         for resource in [1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15] {
             out.number(resource, self.value(resource.into()));
         }
+        #[cfg(feature = "oscore")]
+        out.number(17, self.value(OSCORE));
     }
 
     pub(crate) fn parse(instance: u16, bytes: &[u8]) -> Option<Self> {
@@ -410,12 +427,20 @@ pub(crate) struct Accounts<const SERVERS: usize, const U: usize> {
     pub(crate) securities: Vec<Security<U>, SERVERS>,
     /// The instances of `/1`, by ascending instance id.
     pub(crate) servers: Vec<Server, SERVERS>,
+    /// The instances of `/21`, by ascending instance id.
+    #[cfg(feature = "oscore")]
+    pub(crate) contexts: Vec<SecurityContext, SERVERS>,
 }
 
 impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
     /// A table without accounts.
     pub(crate) const fn new() -> Self {
-        Accounts { securities: Vec::new(), servers: Vec::new() }
+        Accounts {
+            securities: Vec::new(),
+            servers: Vec::new(),
+            #[cfg(feature = "oscore")]
+            contexts: Vec::new(),
+        }
     }
 
     /// The bootstrap account.
@@ -470,10 +495,41 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
         self.servers.get_mut(at)
     }
 
+    /// The `/21` instance with this id.
+    #[cfg(feature = "oscore")]
+    pub(crate) fn context(&self, instance: u16) -> Option<&SecurityContext> {
+        self.contexts.iter().find(|context| context.instance == instance)
+    }
+
+    /// The `/21` instance with this id, made empty when there is none; `None` when the table is full.
+    #[cfg(feature = "oscore")]
+    pub(crate) fn context_mut(&mut self, instance: u16) -> Option<&mut SecurityContext> {
+        let at = match self.contexts.iter().position(|context| context.instance >= instance) {
+            Some(at) if self.contexts.get(at).is_some_and(|context| context.instance == instance) => at,
+            found => {
+                let at = found.unwrap_or(self.contexts.len());
+                self.contexts.insert(at, SecurityContext::empty(instance)).ok()?;
+                at
+            }
+        };
+        self.contexts.get_mut(at)
+    }
+
+    /// Whether the link of an account to its Security Context (`/0/x/17`), if it has one, leads to one that is whole and
+    /// no other account's.
+    #[cfg(feature = "oscore")]
+    fn has_context(&self, security: &Security<U>) -> bool {
+        security.oscore.is_none_or(|instance| {
+            let is_shared = |other: &&Security<U>| other.oscore == Some(instance);
+            self.context(instance).is_some_and(SecurityContext::is_whole)
+                && self.securities.iter().filter(is_shared).count() == 1
+        })
+    }
+
     /// Core 1.1.1 appendix E.1: where a bootstrap has deleted the Security instance of a server, its Server instance goes too. What it has
     /// written without one is left to [`Accounts::check`].
     pub(crate) fn drop_halves(&mut self) {
-        let Accounts { securities, servers } = self;
+        let Accounts { securities, servers, .. } = self;
         servers.retain(|server| {
             let id = server.short_server_id();
             let is_half = |half: &Security<U>| !half.is_bootstrap && half.short_server_id == id;
@@ -483,7 +539,7 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
 
     /// Notes when the accounts that a bootstrap has changed were changed, which is now; without a clock that stays unknown.
     pub(crate) fn date(&mut self, clock: Option<u32>) {
-        let Accounts { securities, servers } = self;
+        let Accounts { securities, servers, .. } = self;
         for server in servers.iter_mut() {
             let id = server.short_server_id();
             let is_half = |half: &Security<U>| half.is_touched && half.short_server_id == id;
@@ -499,6 +555,8 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
     /// Leaves of the instances of `/1` nothing but the last alerts, and only of those that stay.
     pub(crate) fn clear(&mut self, mut stays: impl FnMut(u16) -> bool) {
         self.securities.clear();
+        #[cfg(feature = "oscore")]
+        self.contexts.clear();
         self.servers.retain_mut(|server| {
             let alert = server.value(TLS_ALERT);
             *server = Server::empty(server.instance);
@@ -518,6 +576,10 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
         }
         for security in &self.securities {
             security.check(means)?;
+            #[cfg(feature = "oscore")]
+            if !self.has_context(security) {
+                return Err(Inconsistent::SecurityContext);
+            }
             if security.is_bootstrap {
                 continue;
             }

@@ -61,6 +61,9 @@ pub struct Config<'a> {
     /// account without a private key is whole.
     #[cfg(feature = "rpk")]
     pub has_secure_element: bool,
+    /// When keys of object security are replaced by fresh ones.
+    #[cfg(feature = "oscore")]
+    pub rederive: crate::Rederive,
     /// The trust store of the device, certificates of authorities in DER, for the certificate usages 0 and 1 (`/0/x/15`). The
     /// first 4 of them count.
     #[cfg(feature = "x509")]
@@ -90,6 +93,8 @@ impl<'a> Config<'a> {
             tap: None,
             #[cfg(feature = "rpk")]
             has_secure_element: false,
+            #[cfg(feature = "oscore")]
+            rederive: crate::Rederive::Offered,
             #[cfg(feature = "x509")]
             trust_anchors: &[],
         }
@@ -129,6 +134,7 @@ impl<'a> Config<'a> {
     not(any(
         feature = "alternate-path",
         feature = "composite",
+        feature = "oscore",
         feature = "resumption",
         feature = "rpk",
         feature = "suites"
@@ -140,12 +146,16 @@ const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 512, 255>>() <= 6144
     not(any(
         feature = "alternate-path",
         feature = "composite",
+        feature = "oscore",
         feature = "resumption",
         feature = "std",
         feature = "suites"
     ))
 ))]
 const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 1024, 255>>() <= 10_240);
+
+/// Records of each account besides rights.
+const TABLES: usize = if cfg!(feature = "oscore") { 3 } else { 2 };
 
 /// An LwM2M client for `S` accounts (the bootstrap account among them), `O` observations, `T` paths with notification
 /// attributes, `A` instances of Access Control, structured bodies of up to `B` bytes, and server URIs of up to `U` bytes,
@@ -215,7 +225,7 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
     /// A client at rest. The first [`Client::handle_timeout`] makes it ask for its accounts.
     pub fn new(config: Config<'a>) -> Self {
         const { assert!(B >= U + RECORD_OVERHEAD, "the body buffer also carries records to storage") };
-        const { assert!(B >= 88 && B >= 4 * (2 * S + A), "and that of a server, and the index") };
+        const { assert!(B >= 88 && B >= 4 * (TABLES * S + A), "and that of a server, and the index") };
         const { assert!(S >= 1 && S <= 32, "1 to 32 accounts") };
         Client {
             config,

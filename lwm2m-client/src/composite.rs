@@ -6,7 +6,7 @@
 //! Invariant: the list that is kept is that of the answer which is due.
 
 use heapless::Vec;
-use lwm2m_coap::{Instant, Message, Observer, Token};
+use lwm2m_coap::{Instant, Message, Token};
 use lwm2m_objects::format::Items;
 use lwm2m_objects::{Content as Payload, Error, Format, Object, Path, Paths, Target};
 
@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::event::Role;
 use crate::reply::Reply;
 use crate::reporting::{Observation, Reporting};
+use crate::session::Observer;
 
 /// How many places one request may name.
 pub(crate) const PLACES: usize = 16;

@@ -2,33 +2,42 @@
 //!
 //! LwM2M Core 1.1.1 appendices E.1 to E.3. They are objects like any other to the dispatch; what makes them special is
 //! who may reach them, and that lies in `management` and `bootstrap`. Invariant: identities and keys pass through
-//! [`Staging`] into storage and are never readable.
+//! [`Staged`] into storage and are never readable.
 
 use heapless::Vec;
+#[cfg(feature = "oscore")]
+use lwm2m_objects::ObjectLink;
 use lwm2m_objects::{Arguments, At, Change, Completion, Error, Kind, Object, ObjectDef, Tree, Value, defs};
-use zeroize::Zeroize;
 
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
+#[cfg(feature = "oscore")]
+use crate::account::OSCORE;
 use crate::account::{Accounts, Part, Security};
 use crate::address::ServerAddress;
 #[cfg(feature = "x509")]
 use crate::address::host_name;
 use crate::identity::{PRIVATE_CAPACITY, PUBLIC_CAPACITY};
-use crate::persist::{Action, Key};
+#[cfg(feature = "oscore")]
+use crate::oscore_object::OscoreObject;
+use crate::persist::Key;
 use crate::server::{Binding, LAST_BOOTSTRAPPED, Server, TLS_ALERT};
+use crate::staging::{STAGING_CAPACITY, Staged, Staging};
 
 /// What the client keeps of itself: three objects and what they leave to do.
 pub(crate) struct Core<const S: usize, const A: usize, const U: usize> {
     pub(crate) accounts: Accounts<S, U>,
     pub(crate) access: Vec<AccessControl, A>,
-    pub(crate) staging: Staging,
+    pub(crate) staging: Staged,
     /// What a server executed on `/1`, and on which instance.
     pub(crate) executed: Option<(u16, Executed)>,
 }
 
+/// How many objects the client keeps itself.
+const CORE: usize = if cfg!(feature = "oscore") { 4 } else { 3 };
+
 impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
     pub(crate) const fn new() -> Self {
-        Core { accounts: Accounts::new(), access: Vec::new(), staging: Staging::new(), executed: None }
+        Core { accounts: Accounts::new(), access: Vec::new(), staging: Staged::new(), executed: None }
     }
 
     /// The instances of `/2`; without room for any, all that concerns them is left out of the program.
@@ -52,122 +61,25 @@ impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
         let Core { accounts, access, staging, executed } = self;
         let is_complete = A > 0 && (is_bootstrap || !access.is_empty());
         let has_bootstrap = accounts.bootstrap().is_some();
-        let mut security = SecurityObject { securities: &mut accounts.securities, staging };
+        let mut security =
+            SecurityObject { securities: &mut accounts.securities, staging: &mut staging.credentials };
         let mut server =
             ServerObject { servers: &mut accounts.servers, executed, has_bootstrap, is_bootstrap };
         let mut access = AccessObject { table: access, is_bootstrap };
-        let mut core: Vec<&mut dyn Object, 3> = Vec::from_array([&mut security, &mut server]);
+        #[cfg(feature = "oscore")]
+        let mut oscore =
+            OscoreObject { contexts: &mut accounts.contexts, staging: &mut staging.master_secrets };
+        let mut core: Vec<&mut dyn Object, CORE> = Vec::from_array([&mut security, &mut server]);
         if is_complete {
             let _ = core.push(&mut access);
         }
+        #[cfg(feature = "oscore")]
+        let _ = core.push(&mut oscore);
         with(&mut Tree::new(&mut core, objects))
     }
 }
 
-/// Bytes of records that wait for the storage: one credential of the longest kind, or several of the usual one. Around each
-/// of its parts there are a name and a length, and the end of the session that was agreed under it. The longest certificates
-/// have to come one by one on a device.
-pub(crate) const STAGING_CAPACITY: usize = if cfg!(all(feature = "x509", feature = "std")) {
-    8192
-} else if cfg!(feature = "x509") {
-    1024
-} else if cfg!(feature = "rpk") {
-    2 * PUBLIC_CAPACITY + PRIVATE_CAPACITY + 48
-} else {
-    224
-};
-
-/// What is left free for the removal of an instance whose records found no room.
-const RESERVE: usize = if cfg!(feature = "x509") { 40 } else { 0 };
-
-/// A removal, where a record has its length.
-const REMOVAL: u16 = u16::MAX;
-
-/// Records on their way to storage, in order. Wiped as they leave.
-#[derive(Default)]
-pub(crate) struct Staging {
-    bytes: Vec<u8, STAGING_CAPACITY>,
-}
-
-impl Staging {
-    pub(crate) const fn new() -> Self {
-        Staging { bytes: Vec::new() }
-    }
-
-    /// Appends a record; `false` when there is no room.
-    pub(crate) fn stage(&mut self, key: Key, bytes: &[u8]) -> bool {
-        if self.room() < bytes.len().saturating_add(5 + RESERVE) {
-            return false;
-        }
-        let Some(size) = u16::try_from(bytes.len()).ok().filter(|size| *size != REMOVAL) else {
-            return false;
-        };
-        self.push(key, size, bytes)
-    }
-
-    /// Appends the removal of a record; `false` when there is no room.
-    pub(crate) fn remove(&mut self, key: Key) -> bool {
-        self.push(key, REMOVAL, &[])
-    }
-
-    /// The oldest entry.
-    pub(crate) fn first(&self) -> Option<Action<'_>> {
-        let (key, size, rest) = self.head()?;
-        match size {
-            REMOVAL => Some(Action::Remove { key }),
-            size => Some(Action::Stage { key, bytes: rest.get(..usize::from(size))? }),
-        }
-    }
-
-    /// Drops the oldest entry.
-    pub(crate) fn pop(&mut self) {
-        let Some((_, size, _)) = self.head() else { return self.clear() };
-        let length = 5_usize.saturating_add(if size == REMOVAL { 0 } else { usize::from(size) });
-        let rest = self.bytes.len().saturating_sub(length);
-        let length = length.min(self.bytes.len());
-        self.bytes.rotate_left(length);
-        if let Some(gone) = self.bytes.get_mut(rest..) {
-            gone.zeroize();
-        }
-        self.bytes.truncate(rest);
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.bytes.as_mut_slice().zeroize();
-        self.bytes.clear();
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn room(&self) -> usize {
-        STAGING_CAPACITY.saturating_sub(self.bytes.len())
-    }
-
-    fn push(&mut self, key: Key, size: u16, bytes: &[u8]) -> bool {
-        if self.room() < bytes.len().saturating_add(5) {
-            return false;
-        }
-        let name = self.bytes.extend_from_slice(&key.to_bytes());
-        let length = self.bytes.extend_from_slice(&size.to_be_bytes());
-        let content = self.bytes.extend_from_slice(bytes);
-        name.is_ok() && length.is_ok() && content.is_ok()
-    }
-
-    fn head(&self) -> Option<(Key, u16, &[u8])> {
-        let (&[kind, high, low, size_high, size_low], rest) = self.bytes.split_first_chunk::<5>()?;
-        Some((Key::from_bytes([kind, high, low])?, u16::from_be_bytes([size_high, size_low]), rest))
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-fn next_above<'i>(ids: impl Iterator<Item = &'i u16>, after: Option<u16>) -> Option<u16> {
+pub(crate) fn next_above<'i>(ids: impl Iterator<Item = &'i u16>, after: Option<u16>) -> Option<u16> {
     ids.copied().filter(|id| after.is_none_or(|after| *id > after)).min()
 }
 
@@ -208,7 +120,7 @@ const SUITE: u16 = 16;
 /// The Security object over the account table.
 pub(crate) struct SecurityObject<'a, const SERVERS: usize, const U: usize> {
     pub(crate) securities: &'a mut Vec<Security<U>, SERVERS>,
-    pub(crate) staging: &'a mut Staging,
+    pub(crate) staging: &'a mut Staging<STAGING_CAPACITY>,
 }
 
 impl<const SERVERS: usize, const U: usize> SecurityObject<'_, SERVERS, U> {
@@ -236,6 +148,10 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
                 let suite = security.suites.iter().find(|(known, _)| *known == at.resource_instance);
                 suite.map(|(_, suite)| Value::Unsigned(u64::from(*suite)))
             }
+            #[cfg(feature = "oscore")]
+            OSCORE if at.resource_instance == 0 => {
+                Some(Value::ObjectLink(ObjectLink { object: defs::OSCORE.id, instance: security.oscore? }))
+            }
             resource => value(&defs::SECURITY, resource, security.value(resource)?),
         }
     }
@@ -249,6 +165,8 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
             0..=5 | 10..=12 => true,
             #[cfg(feature = "x509")]
             13..=15 => _security.value(resource).is_some_and(|value| resource != 14 || value != 0),
+            #[cfg(feature = "oscore")]
+            OSCORE => _security.oscore.is_some(),
             _ => false,
         })
     }
@@ -256,7 +174,7 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
     #[cfg(feature = "suites")]
     fn next_resource_instance(&self, instance: u16, resource: u16, after: Option<u16>) -> Option<u16> {
         if resource != SUITE {
-            return None;
+            return (after.is_none() && self.has(instance, resource)).then_some(0);
         }
         next_above(self.find(instance)?.suites.iter().map(|(known, _)| known), after)
     }
@@ -272,9 +190,9 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
                 return Err(Error::BadRequest);
             }
             let bytes = bytes_of(value);
-            let around = if RESUMES { 10 } else { 5 } + RESERVE;
+            let ending = if RESUMES { 5 } else { 0 };
             let is_fitting =
-                bytes.len() <= longest && bytes.len().saturating_add(around) <= self.staging.room();
+                bytes.len() <= longest && self.staging.has_room(bytes.len().saturating_add(ending));
             return if is_fitting { Ok(()) } else { Err(Error::TooLarge) };
         }
         match (resource, value) {
@@ -284,6 +202,12 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
             (1 | 2 | 10..=13 | 15, value) if number(value).is_none() => Err(Error::BadRequest),
             #[cfg(feature = "suites")]
             (SUITE, value) => short(value).map(|_| ()),
+            #[cfg(feature = "oscore")]
+            (OSCORE, Value::ObjectLink(link))
+                if *link != ObjectLink::NULL && link.object != defs::OSCORE.id =>
+            {
+                Err(Error::BadRequest)
+            }
             _ => Ok(()),
         }
     }
@@ -339,6 +263,14 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
                 let Some(Value::String(uri)) = value else { return Ok(()) };
                 security.uri.push_str(uri).map_err(|_| Error::BadRequest)
             }
+            #[cfg(feature = "oscore")]
+            (OSCORE, value) => {
+                security.oscore = match value {
+                    Some(Value::ObjectLink(link)) if *link != ObjectLink::NULL => Some(link.instance),
+                    _ => None,
+                };
+                Ok(())
+            }
             (_, value) => {
                 security.set(resource, value.and_then(number));
                 Ok(())
@@ -383,7 +315,7 @@ fn credential(resource: u16, instance: u16) -> Option<(Key, usize)> {
 }
 
 /// What is stored of a value.
-fn bytes_of<'v>(value: &Value<'v>) -> &'v [u8] {
+pub(crate) fn bytes_of<'v>(value: &Value<'v>) -> &'v [u8] {
     match *value {
         Value::Opaque(bytes) => bytes,
         Value::String(text) => text.as_bytes(),
@@ -594,40 +526,5 @@ impl<const ACCESS: usize> Object for AccessObject<'_, ACCESS> {
     fn delete(&mut self, instance: u16) -> Result<(), Error> {
         self.table.retain(|access| access.instance != instance);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn staging_is_first_in_first_out_and_wiped() {
-        let mut staging = Staging::new();
-        assert!(staging.stage(Key::Secret(1), b"0123456789abcdef"));
-        assert!(staging.remove(Key::Identity(2)));
-        assert!(staging.stage(Key::Identity(3), b"name"));
-        assert!(staging.first() == Some(Action::Stage { key: Key::Secret(1), bytes: b"0123456789abcdef" }));
-        staging.pop();
-        assert!(staging.first() == Some(Action::Remove { key: Key::Identity(2) }));
-        staging.pop();
-        assert!(staging.first() == Some(Action::Stage { key: Key::Identity(3), bytes: b"name" }));
-        staging.pop();
-        assert!(staging.first().is_none() && staging.is_empty());
-        staging.pop();
-    }
-
-    #[test]
-    fn staging_refuses_what_does_not_fit_and_keeps_what_it_has() {
-        let mut staging = Staging::new();
-        assert!(staging.stage(Key::Secret(1), &[7; STAGING_CAPACITY - 10 - RESERVE]));
-        assert!(!staging.stage(Key::Secret(2), &[7]));
-        // Removals have the rest.
-        for _ in 0..=RESERVE / 5 {
-            assert!(staging.remove(Key::Secret(2)));
-        }
-        assert!(!staging.remove(Key::Secret(3)));
-        staging.pop();
-        assert!(staging.first() == Some(Action::Remove { key: Key::Secret(2) }));
     }
 }

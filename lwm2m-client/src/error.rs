@@ -31,6 +31,10 @@ pub enum Inconsistent {
     Unpaired,
     /// A Server instance lacks its lifetime or its binding.
     Server,
+    /// The link to an OSCORE instance (`/0/x/17`) leads to none, or to one of another account; or the instance lacks its Master
+    /// Secret or an id, has the same id for both ends, or one that is too long for its AEAD algorithm.
+    #[cfg(feature = "oscore")]
+    SecurityContext,
 }
 
 impl fmt::Display for Inconsistent {
@@ -47,6 +51,10 @@ impl fmt::Display for Inconsistent {
             Inconsistent::ShortServerId => "a short server id is missing or used twice",
             Inconsistent::Unpaired => "a security instance and a server instance do not pair up",
             Inconsistent::Server => "a server instance lacks its lifetime or binding",
+            #[cfg(feature = "oscore")]
+            Inconsistent::SecurityContext => {
+                "an OSCORE instance that an account links to is missing, shared, incomplete, or its ids are equal or too long"
+            }
         })
     }
 }
@@ -107,6 +115,9 @@ pub enum Reason {
     Unsupported,
     /// None of the cipher suites of `/0/x/16` is one that this build has.
     NoSuite,
+    /// The server does not know the keys of object security: other ids or another Master Secret, or it lost them.
+    #[cfg(feature = "oscore")]
+    NoSecurityContext,
     /// The storage failed.
     Storage,
     /// The configuration contradicts itself.
@@ -152,6 +163,10 @@ impl fmt::Display for Reason {
                 f.write_str("the account is incomplete or its security mode is not supported")
             }
             Reason::NoSuite => f.write_str("none of the cipher suites that the account allows is supported"),
+            #[cfg(feature = "oscore")]
+            Reason::NoSecurityContext => f.write_str(
+                "the server has no such OSCORE security context: compare ids, Master Secret and salt at both ends, or give it a new one",
+            ),
             Reason::Storage => f.write_str("the storage failed"),
             Reason::Inconsistent(reason) => fmt::Display::fmt(reason, f),
             #[cfg(feature = "send")]

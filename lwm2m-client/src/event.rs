@@ -38,6 +38,14 @@ pub enum Role {
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Read what was put away last under this name ([`Action::Put`]) and answer with [`Client::loaded`](crate::Client::loaded).
+    #[cfg(feature = "oscore")]
+    Recall {
+        /// To repeat in the answer.
+        id: StoreId,
+        /// Its name.
+        name: crate::persist::StateName,
+    },
     /// Do this in the storage and answer with [`Client::persisted`](crate::Client::persisted).
     Persist {
         /// To repeat in the answer.
@@ -106,6 +114,14 @@ pub enum Notice {
         /// Under which cipher suite.
         #[cfg(feature = "psk")]
         suite: dtls_psk::Suite,
+    },
+    /// A server answered under the keys of object security: it holds the same Master Secret.
+    #[cfg(feature = "oscore")]
+    Protected {
+        /// Who.
+        role: Role,
+        /// Whether the keys are fresh ones (RFC 8613 Appendix B.2).
+        is_rederived: bool,
     },
     /// A server accepted the registration.
     Registered {

@@ -100,6 +100,71 @@ impl core::fmt::Debug for Certificate<'_> {
     }
 }
 
+/// What the keys of OSCORE are derived from, as a factory knows it (`/21`), seen from the device.
+#[cfg(feature = "oscore")]
+#[derive(Clone, Copy)]
+pub struct SecurityContext<'a> {
+    /// 1 to 64 random bytes, 16 recommended.
+    pub master_secret: &'a [u8],
+    /// Of the device: 0 to 7 bytes, with an AEAD algorithm of a shorter nonce less.
+    pub sender_id: &'a [u8],
+    /// Of the server: the same, and another one.
+    pub recipient_id: &'a [u8],
+    /// The COSE number of the AEAD algorithm; 10 (AES-CCM-16-64-128) if it is not given.
+    pub aead: Option<i32>,
+    /// The COSE number of the HMAC algorithm, as that of the HMAC or of HKDF; 5 or -10 (SHA-256) if it is not given.
+    pub hmac: Option<i32>,
+    /// At most 32 bytes, or none.
+    pub master_salt: &'a [u8],
+    /// At most 40 bytes, or none; with Appendix B.2 of RFC 8613 at most 24.
+    pub id_context: &'a [u8],
+}
+
+#[cfg(feature = "oscore")]
+impl<'a> SecurityContext<'a> {
+    /// With the default algorithms, without salt and ID Context.
+    pub const fn new(master_secret: &'a [u8], sender_id: &'a [u8], recipient_id: &'a [u8]) -> Self {
+        SecurityContext {
+            master_secret,
+            sender_id,
+            recipient_id,
+            aead: None,
+            hmac: None,
+            master_salt: &[],
+            id_context: &[],
+        }
+    }
+
+    /// Whether keys can be derived from it, with the algorithms of this build.
+    pub fn is_usable(&self) -> bool {
+        self.record(0).is_some()
+    }
+
+    /// As an instance of `/21` has it.
+    fn record(&self, instance: u16) -> Option<crate::oscore_object::SecurityContext> {
+        use lwm2m_objects::Value;
+        let mut record = crate::oscore_object::SecurityContext::empty(instance);
+        record.has_secret = oscore::MasterSecret::new(self.master_secret).is_some();
+        let parts =
+            [(1, self.sender_id), (2, self.recipient_id), (5, self.master_salt), (6, self.id_context)];
+        let are_set =
+            parts.iter().all(|(resource, bytes)| record.set(*resource, Some(&Value::Opaque(bytes))));
+        let numbers = [(3, self.aead), (4, self.hmac)];
+        let is_set = numbers.iter().all(|(resource, number)| {
+            let number = number.map(|number| Value::Integer(number.into()));
+            record.set(*resource, number.as_ref())
+        });
+        (are_set && is_set && record.is_whole()).then_some(record)
+    }
+}
+
+#[cfg(feature = "oscore")]
+impl core::fmt::Debug for SecurityContext<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SecurityContext").finish_non_exhaustive()
+    }
+}
+
 /// What a device and a server prove themselves to each other with.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -175,12 +240,23 @@ pub struct FactoryAccount<'a> {
     pub hold_off: u32,
     /// `None` for NoSec.
     pub credential: Option<Credential<'a>>,
+    /// What messages are protected with besides, or in place of, a credential.
+    #[cfg(feature = "oscore")]
+    pub oscore: Option<SecurityContext<'a>>,
 }
 
 impl<'a> FactoryAccount<'a> {
     /// A bootstrap account in the Security instance `instance`, without a hold-off.
     pub const fn bootstrap(instance: u16, uri: &'a str, credential: Option<Credential<'a>>) -> Self {
-        FactoryAccount { instance, uri, server: None, hold_off: 0, credential }
+        FactoryAccount {
+            instance,
+            uri,
+            server: None,
+            hold_off: 0,
+            credential,
+            #[cfg(feature = "oscore")]
+            oscore: None,
+        }
     }
 
     /// A management server: Security instance `instance`, and `server` as it is.
@@ -190,7 +266,22 @@ impl<'a> FactoryAccount<'a> {
         server: Server,
         credential: Option<Credential<'a>>,
     ) -> Self {
-        FactoryAccount { instance, uri, server: Some(server), hold_off: 0, credential }
+        FactoryAccount {
+            instance,
+            uri,
+            server: Some(server),
+            hold_off: 0,
+            credential,
+            #[cfg(feature = "oscore")]
+            oscore: None,
+        }
+    }
+
+    /// The same with messages protected by OSCORE, in the instance of `/21` with the number of the Security instance.
+    #[cfg(feature = "oscore")]
+    #[must_use]
+    pub const fn with_oscore(self, context: SecurityContext<'a>) -> Self {
+        FactoryAccount { oscore: Some(context), ..self }
     }
 }
 
@@ -198,12 +289,15 @@ impl<'a> FactoryAccount<'a> {
 /// confirm. `apply` is the storage.
 ///
 /// # Errors
-/// The first error of the storage; [`StoreError::Failed`](crate::StoreError::Failed) also for a URI that is too long.
+/// The first error of the storage; [`StoreError::Failed`](crate::StoreError::Failed) also for a URI that is too long, and a
+/// security context that no keys can be derived from.
 #[inline(never)]
 pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<'_>) -> Stored) -> Stored {
     let mut buffer = [0; TABLE_RECORD_CAPACITY];
     let mut securities = Vec::<u16, 16>::new();
     let mut servers = Vec::<u16, 16>::new();
+    #[cfg(feature = "oscore")]
+    let mut contexts = Vec::<u16, 16>::new();
     let failed = crate::error::StoreError::Failed;
     for account in accounts {
         let instance = account.instance;
@@ -233,6 +327,15 @@ pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<
             let bytes = name.map(str::as_bytes);
             apply(&bytes.map_or(Action::Remove { key }, |bytes| Action::Stage { key, bytes }))?;
         }
+        #[cfg(feature = "oscore")]
+        if let Some(context) = &account.oscore {
+            let mut out = RecordWriter::new(&mut buffer);
+            context.record(instance).ok_or(failed)?.emit(&mut out);
+            apply(&Action::Stage { key: Key::Oscore(instance), bytes: out.finish().ok_or(failed)? })?;
+            apply(&Action::Stage { key: Key::MasterSecret(instance), bytes: context.master_secret })?;
+            security.oscore = Some(instance);
+            contexts.push(instance).map_err(|_| failed)?;
+        }
         let mut out = RecordWriter::new(&mut buffer);
         security.emit(&mut out);
         apply(&Action::Stage { key: Key::Security(instance), bytes: out.finish().ok_or(failed)? })?;
@@ -251,7 +354,14 @@ pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<
         }
     }
     let mut out = RecordWriter::new(&mut buffer);
-    crate::persist::emit_index(&mut out, securities.iter(), servers.iter(), [].iter());
+    crate::persist::emit_index(
+        &mut out,
+        securities.iter(),
+        servers.iter(),
+        [].iter(),
+        #[cfg(feature = "oscore")]
+        contexts.iter(),
+    );
     apply(&Action::Stage { key: Key::Index, bytes: out.finish().ok_or(failed)? })?;
     apply(&Action::Commit)?;
     apply(&Action::Confirm)

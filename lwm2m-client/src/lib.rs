@@ -107,6 +107,8 @@
 //! # Features
 //!
 //! `psk` adds DTLS with pre-shared keys, `rpk` with raw public keys, `x509` and `x509-path` with certificates, with the default primitives of `dtls-psk`: the choice of others is for direct users of that crate so far.
+//! `oscore` adds object security (RFC 8613), alone or inside DTLS; its owner keeps one kind of record more: what `Action::Put` brings is
+//! to be there before it is answered, and `Event::Recall` asks for it.
 //! `std` adds the [`Runner`] with UDP sockets, the [`Store`] of files, the objects of a simulated device
 //! ([`simulated`]) and the command line `lwm2m-client`.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
@@ -129,8 +131,12 @@ mod event;
 mod identity;
 mod lifecycle;
 mod management;
+#[cfg(feature = "oscore")]
+mod object_security;
 #[cfg(feature = "offline")]
 mod offline;
+#[cfg(feature = "oscore")]
+mod oscore_object;
 #[cfg(feature = "rpk")]
 mod pending;
 mod persist;
@@ -149,6 +155,7 @@ mod server;
 mod session;
 #[cfg(feature = "std")]
 pub mod simulated;
+mod staging;
 mod storage;
 #[cfg(feature = "std")]
 mod store;
@@ -165,14 +172,20 @@ pub use client::{Client, Config};
 pub use der::raw_public_key;
 pub use error::{Inconsistent, Reason, StoreError};
 pub use event::{AccountId, Counters, Event, Notice, Role};
+#[cfg(feature = "oscore")]
+pub use identity::SecurityContext;
 #[cfg(feature = "x509")]
 pub use identity::{CERTIFICATE_CAPACITY, Certificate};
 pub use identity::{Credential, FactoryAccount, IDENTITY_CAPACITY, PresharedKey, SECRET_CAPACITY, provision};
 #[cfg(feature = "rpk")]
 pub use identity::{PRIVATE_KEY_CAPACITY, RawPublicKey};
+#[cfg(feature = "oscore")]
+pub use object_security::Rederive;
 #[cfg(feature = "offline")]
 pub use offline::{KEPT_MAX, NotYet, kept_for};
 pub use persist::{Action, Key, RECORD_CAPACITY, StoreId, Stored};
+#[cfg(feature = "oscore")]
+pub use persist::{STATE_CAPACITY, StateName};
 pub use registration::MAX_TRANSMIT_WAIT;
 #[cfg(all(feature = "std", feature = "rpk"))]
 pub use runner::Signer;

@@ -148,6 +148,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     fn advance_session(&mut self, now: Instant, slot: usize, rng: &mut Rng<'_>) {
         self.advance_link(now, slot, rng);
+        #[cfg(feature = "oscore")]
+        self.advance_keys(now, slot, rng);
         self.collect_failures(now, slot, rng);
         let is_free = self.is_table_ready() && !self.bootstrap.is_under_way();
         let is_turn = self.is_turn_of(slot);
@@ -200,6 +202,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// The way to a server is open.
     pub(crate) fn connected(&mut self, slot: usize) {
+        #[cfg(feature = "oscore")]
+        if self.awaits_keys(slot) {
+            return;
+        }
+        self.reachable(slot);
+    }
+
+    /// Messages to a server can go.
+    pub(crate) fn reachable(&mut self, slot: usize) {
         let Some(session) = self.session_mut(slot) else { return };
         match session.role {
             Role::Server(_) => session.registration.state = State::Registering,
@@ -233,6 +244,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     pub(crate) fn request_failed(&mut self, now: Instant, slot: usize, reason: Reason, rng: &mut Rng<'_>) {
         let Some(session) = self.session_mut(slot) else { return };
         let Some(request) = session.request.take() else { return };
+        #[cfg(feature = "oscore")]
+        let Some(reason) = self.try_other_keys(slot, request.what, reason) else { return };
         match request.what {
             Request::Deregister => self.deregistered(now, slot),
             // The server may have forgotten us, or the way to it is broken: a new handshake, then Register.
@@ -470,7 +483,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         self.purge_at = None;
         if let Some(instance) = self.core.accounts.bootstrap().map(|account| account.instance) {
-            let staging = &mut self.core.staging;
+            let staging = &mut self.core.staging.credentials;
             let mut security = SecurityObject { securities: &mut self.core.accounts.securities, staging };
             self.is_changed |= security.delete(instance).is_ok();
         }

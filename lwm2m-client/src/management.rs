@@ -7,8 +7,7 @@ use core::cmp::Reverse;
 
 use heapless::Vec;
 use lwm2m_coap::block::{Block, Received, Szx};
-use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{Code, Exchange, Input, Instant, Message, Rng, Sent, Sink};
+use lwm2m_coap::{Code, Input, Instant, Message, Rng, Sent, Sink};
 use lwm2m_objects::{Access, Context, Error, Format, Object, Operation, Outcome, Path, mapping};
 
 use crate::access::{AccessControl, Alone, Guard, Rights};
@@ -22,6 +21,7 @@ use crate::event::Role;
 use crate::persist::Key;
 use crate::reply::{Body, Content, Reply};
 use crate::server::Server;
+use crate::session::Exchange;
 use crate::storage::{AfterSave, Job};
 
 /// What a message is, before it is taken: an answer that is due blocks only requests.
@@ -50,13 +50,27 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         // a client that is not registered.
         let is_alive = session.registration.is_alive() || session.role == Role::Bootstrap;
         let is_blocked = is_request && (session.reply.is_some() || !is_alive);
-        let Some(peer) = session.peer.as_mut().filter(|_| !is_blocked) else {
-            self.counters.dropped = self.counters.dropped.saturating_add(1);
-            return;
+        #[cfg(feature = "oscore")]
+        let keys = self.generation(slot);
+        #[cfg(feature = "oscore")]
+        let Some(session) = self.session_mut(slot) else { return };
+        let Some((peer, mut hook)) = session.peer(now, rng).filter(|_| !is_blocked) else {
+            return self.drop_datagram();
         };
-        match peer.handle(now, datagram, &mut Plain) {
-            Input::Request { exchange, message } => {
-                let reply = self.handle_request(now, slot, exchange, &message, objects);
+        let input = peer.handle(now, datagram, &mut hook);
+        #[cfg(feature = "oscore")]
+        let is_verified = matches!(input, Input::Request { .. } | Input::Response { .. });
+        match input {
+            #[cfg_attr(not(feature = "oscore"), expect(unused_mut, reason = "nothing proves a request"))]
+            Input::Request { mut exchange, message } => {
+                #[cfg(feature = "oscore")]
+                let refusal = self.refusal_of(now, slot, &mut exchange, &message);
+                #[cfg(not(feature = "oscore"))]
+                let refusal = None;
+                let reply = match refusal {
+                    Some(body) => Reply::new(exchange, body, None),
+                    None => self.handle_request(now, slot, exchange, &message, objects),
+                };
                 if let Some(session) = self.session_mut(slot) {
                     session.reply = Some(reply);
                 }
@@ -80,9 +94,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     self.request_failed(now, slot, Reason::Reset, rng);
                 }
             }
-            Input::Ignored(_) => self.counters.dropped = self.counters.dropped.saturating_add(1),
+            Input::Ignored(_) => self.drop_datagram(),
             Input::Acknowledged(_) | Input::Reset(Sent::Response(_)) | Input::Duplicate => {}
         }
+        #[cfg(feature = "oscore")]
+        self.heed(slot, keys, is_verified);
     }
 
     #[inline(never)]
@@ -444,7 +460,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             !is_about
         });
         if let Some(gone) = gone {
-            self.is_changed |= self.core.staging.remove(Key::AccessControl(gone));
+            self.is_changed |= self.core.staging.credentials.remove(Key::AccessControl(gone));
         }
     }
 

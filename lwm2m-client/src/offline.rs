@@ -11,7 +11,6 @@
 use core::fmt;
 use core::ops::Range;
 
-use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Buffer, Code, ContentFormat, Delivery, Event as PeerEvent, Instant, Rng, SendError, Sent, Token, Writer,
 };
@@ -396,7 +395,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         format::emit_aged(Format(kept.format), kept.payload, age, &mut aged)
             .map_err(|_| SendError::TooLong)?;
         writer.payload(&aged)?;
-        let peer = session.peer.as_mut().ok_or(SendError::Full)?;
-        peer.notify(now, Delivery::Confirmable, &observer, writer, &mut Plain, rng)
+        let (peer, mut hook) = session.peer(now, rng).ok_or(SendError::Full)?;
+        peer.notify(now, Delivery::Confirmable, &observer, writer, &mut hook, rng)
     }
 }

@@ -11,6 +11,10 @@
 //! 4. [`Action::Discard`] drops the staged change. So does a restart.
 //! 5. [`Action::Revert`] makes the previous set current again; [`StoreError::NothingToRevert`] without one.
 //!
+//! With the feature `oscore`, `Action::Put` keeps beside the sets how far numbers that must never come twice are used: at once,
+//! and whatever becomes of a staged change or of a previous set. At least the 32 states that were put last are kept, also when all
+//! accounts are removed: keys whose state is forgotten must not be used again.
+//!
 //! Invariant: whatever the moment of a power loss, the next start finds one of the two sets, whole.
 
 use crate::error::StoreError;
@@ -54,6 +58,12 @@ pub enum Key {
     ServerKey(u16),
     /// `/0/x/14`: the name that the server is asked for, a text.
     ServerName(u16),
+    /// One instance of `/21`, without its Master Secret.
+    #[cfg(feature = "oscore")]
+    Oscore(u16),
+    /// `/21/x/0`. Never log it.
+    #[cfg(feature = "oscore")]
+    MasterSecret(u16),
 }
 
 impl Key {
@@ -69,6 +79,10 @@ impl Key {
             Key::Session(instance) => (0x06, instance),
             Key::ServerKey(instance) => (0x07, instance),
             Key::ServerName(instance) => (0x08, instance),
+            #[cfg(feature = "oscore")]
+            Key::Oscore(instance) => (0x09, instance),
+            #[cfg(feature = "oscore")]
+            Key::MasterSecret(instance) => (0x0a, instance),
         };
         let [high, low] = instance.to_be_bytes();
         [kind, high, low]
@@ -88,12 +102,20 @@ impl Key {
             0x06 => Some(Key::Session(instance)),
             0x07 => Some(Key::ServerKey(instance)),
             0x08 => Some(Key::ServerName(instance)),
+            #[cfg(feature = "oscore")]
+            0x09 => Some(Key::Oscore(instance)),
+            #[cfg(feature = "oscore")]
+            0x0a => Some(Key::MasterSecret(instance)),
             _ => None,
         }
     }
 
     /// Whether the record is a secret.
     pub const fn is_secret(self) -> bool {
+        #[cfg(feature = "oscore")]
+        if matches!(self, Key::MasterSecret(_)) {
+            return true;
+        }
         matches!(self, Key::Secret(_) | Key::Session(_))
     }
 }
@@ -121,7 +143,23 @@ pub enum Action<'a> {
     Discard,
     /// Makes the previous set current again.
     Revert,
+    /// Puts away what is in no set: it replaces what had this name, and is there to stay once the answer is given.
+    #[cfg(feature = "oscore")]
+    Put {
+        /// What it is of; nothing secret.
+        name: StateName,
+        /// At most [`STATE_CAPACITY`] bytes, nothing secret.
+        bytes: &'a [u8],
+    },
 }
+
+/// What the state of keys is put away under: other keys have another name.
+#[cfg(feature = "oscore")]
+pub type StateName = [u8; oscore::Parameters::FINGERPRINT];
+
+/// The longest state that is put away, in bytes.
+#[cfg(feature = "oscore")]
+pub const STATE_CAPACITY: usize = oscore::Saved::MAX_LENGTH;
 
 impl core::fmt::Debug for Action<'_> {
     // Contents are left out: they may be keys.
@@ -133,6 +171,8 @@ impl core::fmt::Debug for Action<'_> {
             Action::Confirm => f.write_str("Confirm"),
             Action::Discard => f.write_str("Discard"),
             Action::Revert => f.write_str("Revert"),
+            #[cfg(feature = "oscore")]
+            Action::Put { .. } => f.debug_struct("Put").finish_non_exhaustive(),
         }
     }
 }
@@ -150,6 +190,7 @@ pub(crate) fn emit_index<'i>(
     securities: impl Iterator<Item = &'i u16>,
     servers: impl Iterator<Item = &'i u16>,
     access: impl Iterator<Item = &'i u16>,
+    #[cfg(feature = "oscore")] contexts: impl Iterator<Item = &'i u16>,
 ) {
     for instance in securities {
         out.bytes(0, &instance.to_be_bytes());
@@ -160,6 +201,10 @@ pub(crate) fn emit_index<'i>(
     for instance in access {
         out.bytes(2, &instance.to_be_bytes());
     }
+    #[cfg(feature = "oscore")]
+    for instance in contexts {
+        out.bytes(3, &instance.to_be_bytes());
+    }
 }
 
 /// The record that entry `number` of an index record names; `None` behind the last one.
@@ -169,6 +214,8 @@ pub(crate) fn index_entry(index: &[u8], number: usize) -> Option<Key> {
     match tag {
         0 => Some(Key::Security(instance)),
         1 => Some(Key::Server(instance)),
+        #[cfg(feature = "oscore")]
+        3 => Some(Key::Oscore(instance)),
         _ => Some(Key::AccessControl(instance)),
     }
 }
@@ -295,10 +342,14 @@ mod tests {
             Key::Session(4),
             Key::ServerKey(5),
             Key::ServerName(6),
+            #[cfg(feature = "oscore")]
+            Key::Oscore(7),
+            #[cfg(feature = "oscore")]
+            Key::MasterSecret(8),
         ] {
             assert_eq!(Key::from_bytes(key.to_bytes()), Some(key));
         }
-        assert_eq!(Key::from_bytes([9, 0, 0]), None);
+        assert_eq!(Key::from_bytes([0x0b, 0, 0]), None);
     }
 
     #[test]

@@ -6,16 +6,18 @@
 use core::ops::Range;
 
 use lwm2m_coap::block::{Block, Head, Refusal, Serve, ServeError, Served, Szx};
-use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{Code, ContentFormat, Delivery, Exchange, Instant, OptionNumber, Rng, SendError, Writer};
+use lwm2m_coap::{Code, ContentFormat, Delivery, Instant, OptionNumber, Rng, Writer};
 #[cfg(feature = "composite")]
 use lwm2m_objects::Paths;
 use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Target, Value, decimal, mapping};
 
 use crate::client::Client;
 use crate::event::Role;
+#[cfg(feature = "oscore")]
+use crate::reporting::LARGEST_KEPT;
 use crate::reporting::Observation;
-use crate::session::Deferred;
+use crate::requests::is_to_wait;
+use crate::session::{Deferred, Exchange};
 
 /// One answer.
 pub(crate) struct Reply {
@@ -38,6 +40,9 @@ pub(crate) enum Body {
     Refused(Refusal),
     /// 2.05 with what an operation gives.
     Content { what: Content, format: Format, block2: Option<Block> },
+    /// 4.01 with what is to come back with the request.
+    #[cfg(feature = "oscore")]
+    Challenge,
     /// An empty acknowledgement; the response follows when the object says so.
     Deferred(Path),
 }
@@ -145,7 +150,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             }
         };
         let session = self.session_mut(slot)?;
-        let sent = session.peer.as_mut()?.respond(now, &mut reply.exchange, writer, &mut Plain, rng);
+        let (peer, mut hook) = session.peer(now, rng)?;
+        let sent = peer.respond(now, &mut reply.exchange, writer, &mut hook, rng);
         match sent {
             Ok(range) => {
                 if !code.is_success() {
@@ -154,7 +160,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 Some(range)
             }
             // A separate response waits for its turn.
-            Err(SendError::Full | SendError::Busy) => {
+            Err(error) if is_to_wait(error) => {
                 session.reply = Some(reply);
                 None
             }
@@ -174,6 +180,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let mut code = Code::CONTENT;
         match reply.body {
             Body::Code(plain) => code = plain,
+            #[cfg(feature = "oscore")]
+            Body::Challenge => {
+                self.write_challenge(now, slot, writer).map_err(|_| full)?;
+                return Ok(Code::UNAUTHORIZED);
+            }
             Body::Refused(refusal) => {
                 refusal.write(writer).map_err(|_| full)?;
                 return Ok(refusal.code);
@@ -196,7 +207,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     _ => None,
                 };
                 let head = Head { observe, content_format: Some(ContentFormat(format.0)), max_age: None };
-                let serve = Serve::new(block2, Szx::fitting(self.config.block_size));
+                let serve = Serve::new(block2, Szx::fitting(self.largest_answer(slot)));
                 #[cfg(feature = "composite")]
                 let places = self.selection.places.clone();
                 #[cfg(not(feature = "composite"))]
@@ -245,6 +256,22 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             };
             serve.respond(writer, head, |sink| tree.perform(operation, &context, sink).map(|_| ()))
         })
+    }
+
+    /// The largest block of an answer.
+    #[cfg_attr(
+        not(feature = "oscore"),
+        expect(unused_variables, reason = "what is not kept is produced again")
+    )]
+    fn largest_answer(&self, slot: usize) -> usize {
+        #[cfg(feature = "oscore")]
+        if let Some(Some(session)) = self.sessions.get(slot)
+            && session.object_security.is_some()
+        {
+            // A duplicate is answered from what is kept, or not at all.
+            return self.config.block_size.min(LARGEST_KEPT);
+        }
+        self.config.block_size
     }
 
     fn begin_observation(

@@ -8,8 +8,7 @@ use core::ops::Range;
 use heapless::Vec;
 use lwm2m_coap::block::{Head, Serve, ServeError, Szx};
 use lwm2m_coap::observe::Sequence;
-use lwm2m_coap::protect::Plain;
-use lwm2m_coap::{Code, ContentFormat, Delivery, Instant, Observer, Rng, SendError, Token, Writer};
+use lwm2m_coap::{Code, ContentFormat, Delivery, Instant, Rng, SendError, Token, Writer};
 #[cfg(feature = "composite")]
 use lwm2m_objects::Paths;
 use lwm2m_objects::{
@@ -19,13 +18,14 @@ use lwm2m_objects::{
 
 use crate::account::ShortServerId;
 use crate::client::Client;
-use crate::session::REQUEST_COPY;
+use crate::requests::is_to_wait;
+use crate::session::{LARGEST, Observer};
 
 /// A Confirmable notification is sent at least every so many seconds, so that a vanished observer is noticed (RFC 7641 §4.5).
 const CONFIRMED_EVERY: u32 = 24 * 3600;
 
 /// The largest block of a Confirmable notification, which is kept with its header, token and options.
-pub(crate) const LARGEST_KEPT: usize = REQUEST_COPY - 48;
+pub(crate) const LARGEST_KEPT: usize = LARGEST - 48;
 
 /// Seconds between Non-confirmable notifications to one server on average (RFC 7641 §4.5.1), and how many of them may go out
 /// together before the others wait for an acknowledgement.
@@ -446,7 +446,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     self.counters.notifications = self.counters.notifications.saturating_add(1);
                     return Some(range);
                 }
-                Err(SendError::Busy | SendError::Full) => {}
+                Err(error) if is_to_wait(error) => {}
                 // What cannot be sent at all is not tried for ever.
                 Err(_) => {
                     if let Some(observation) = self.reporting.observations.get_mut(index) {
@@ -537,8 +537,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Err(ServeError::Write(error)) => return Err(error.into()),
         };
         let session = self.sessions.get_mut(slot).and_then(Option::as_mut).ok_or(SendError::Full)?;
-        let peer = session.peer.as_mut().ok_or(SendError::Full)?;
-        let sent = peer.notify(now, delivery, &observer, writer, &mut Plain, rng)?;
+        let (peer, mut hook) = session.peer(now, rng).ok_or(SendError::Full)?;
+        let sent = peer.notify(now, delivery, &observer, writer, &mut hook, rng)?;
         if delivery == Delivery::NonConfirmable {
             session.pace.sent(now);
         }

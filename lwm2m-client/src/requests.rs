@@ -6,7 +6,8 @@ use core::ops::Range;
 
 use heapless::Vec;
 use lwm2m_coap::block::{Szx, Upload, UploadError, Uploaded, Window};
-use lwm2m_coap::protect::Plain;
+#[cfg(feature = "oscore")]
+use lwm2m_coap::protect::Unprotectable;
 use lwm2m_coap::{
     Code, Delivery, Instant, Message, OptionNumber, RequestId, Rng, SendError, Sink, WriteError, Writer,
 };
@@ -19,7 +20,7 @@ use crate::error::Reason;
 use crate::event::{Notice, Role};
 use crate::registration::{Due, State, Then};
 use crate::server::Binding;
-use crate::session::{Echo, Outstanding, REQUEST_COPY, Request, Session};
+use crate::session::{Echo, LARGEST, Outstanding, Request, Session};
 
 /// What of a kept request is not its payload: header, token, path, format, queries but for the name, block options, Echo.
 pub(crate) const REQUEST_OVERHEAD: usize = 112;
@@ -80,7 +81,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 }
                 Some(range)
             }
-            Err(SendError::Busy | SendError::Full) => None,
+            Err(error) if is_to_wait(error) => None,
             #[cfg(feature = "send")]
             Err(_) if what == Request::Send => {
                 self.end_report(Some(Reason::Unsupported));
@@ -169,8 +170,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
         self.write_parameters(session, what, has_links, &mut writer)?;
         if has_links {
-            let room =
-                REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).saturating_sub(self.config.endpoint.len());
+            let room = LARGEST.saturating_sub(REQUEST_OVERHEAD).saturating_sub(self.config.endpoint.len());
             let largest = Szx::fitting(room.min(self.config.block_size));
             if session.upload.is_none() {
                 session.registration.links = self.links(version, objects);
@@ -185,9 +185,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if let Some(tag) = tag {
             writer.option(OptionNumber::REQUEST_TAG, &tag)?;
         }
-        let peer = session.peer.as_mut().ok_or(SendError::Full)?;
+        let (peer, mut hook) = session.peer(now, rng).ok_or(SendError::Full)?;
         let token = peer.next_token(rng, |token| self.reporting.is_token(slot, token));
-        let (id, range) = peer.request(now, Delivery::Confirmable, token, writer, &mut Plain, rng)?;
+        let (id, range) = peer.request(now, Delivery::Confirmable, token, writer, &mut hook, rng)?;
         session.request = Some(Outstanding { id, what });
         match what {
             Request::Bootstrap => session.is_asked = true,
@@ -355,13 +355,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let Some(request) = session.request.take_if(|request| request.id == id) else { return };
         self.is_due = true;
         let code = message.code;
+        // RFC 8613 Appendix B.2: once more under the new keys.
+        #[cfg(feature = "oscore")]
+        let is_rederiving = self.is_rederiving(slot);
+        #[cfg(not(feature = "oscore"))]
+        let is_rederiving = false;
         let is_echoed = self.echo.take_if(|echo| usize::from(echo.slot) == slot).is_some();
         let Some(session) = self.session_mut(slot) else { return };
         // RFC 9175 §2.3: the same request once more, with the value. Who refuses that too refuses the request.
-        if code == Code::UNAUTHORIZED
-            && !is_echoed
-            && let Some(value) = message.options.echo()
-        {
+        let echo = message.options.echo().filter(|_| !is_echoed || is_rederiving);
+        if code == Code::UNAUTHORIZED && (echo.is_some() || is_rederiving) {
             match request.what {
                 Request::Bootstrap => session.is_asked = false,
                 Request::Update { .. } => session.registration.due.refresh |= session.registration.reopen(),
@@ -369,8 +372,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 #[cfg(feature = "send")]
                 Request::Send => {}
             }
-            let value = Vec::from_slice(value).unwrap_or_default();
-            self.echo = Some(Echo { slot: u8::try_from(slot).unwrap_or_default(), value });
+            self.echo = echo.map(|value| Echo {
+                slot: u8::try_from(slot).unwrap_or_default(),
+                value: Vec::from_slice(value).unwrap_or_default(),
+            });
             return;
         }
         if code == Code::SERVICE_UNAVAILABLE && matches!(request.what, Request::Update { .. }) {
@@ -499,6 +504,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             self.notice(Notice::RegistrationRetry { server, reason: Reason::Refused(code.as_u8()) });
         }
     }
+}
+
+/// Whether what could not be sent goes out later.
+pub(crate) const fn is_to_wait(error: SendError) -> bool {
+    #[cfg(feature = "oscore")]
+    if matches!(error, SendError::Protect(Unprotectable::NoSequence)) {
+        return true;
+    }
+    matches!(error, SendError::Busy | SendError::Full)
 }
 
 /// RFC 7252 §5.9.3.4: for how many seconds a server that answers 5.03 wants to be left alone.

@@ -303,6 +303,8 @@ impl<'a> Runner<'a> {
                 self.client.persisted(id, result);
             }
             Some(Event::Load { id, key }) => self.client.loaded(id, self.store.load(key)),
+            #[cfg(feature = "oscore")]
+            Some(Event::Recall { id, name }) => self.client.loaded(id, self.store.recall(name)),
             Some(Event::Resolve { account, host, port }) => {
                 let socket = open((host, port));
                 let is_found = match socket {

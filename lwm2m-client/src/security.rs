@@ -82,11 +82,18 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Link::Broken { reason } => self.attempt_failed(now, slot, reason, rng),
             Link::Resolved => {
                 let security = session.security;
+                #[cfg(feature = "oscore")]
+                self.begin_object_security(slot);
                 let mode = self.core.accounts.security(security).and_then(|security| security.mode());
                 let Some(session) = self.session_mut(slot) else { return };
                 match mode {
                     Some(SecurityMode::NoSec) => {
-                        session.open(Link::Plain, TokenPolicy::Random, rng);
+                        #[cfg(feature = "oscore")]
+                        let is_protected = session.object_security.is_some();
+                        #[cfg(not(feature = "oscore"))]
+                        let is_protected = false;
+                        let tokens = if is_protected { TokenPolicy::SECURED } else { TokenPolicy::Random };
+                        session.open(Link::Plain, tokens, rng);
                         self.connected(slot);
                     }
                     #[cfg(feature = "psk")]
@@ -510,7 +517,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if let Some(length) = self.transmit_record(now, slot, out) {
             return Some(0..length);
         }
-        let room = self.session_mut(slot)?.room();
+        let room = self.session_mut(slot)?.record_room();
         let out = self.within_limit(slot, out)?;
         let behind = out.get_mut(room.head..)?;
         let length = behind.len().saturating_sub(room.tail);
@@ -534,7 +541,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     /// As much of a buffer as a record to this server may take.
     #[cfg(feature = "record-size-limit")]
     pub(crate) fn within_limit<'o>(&mut self, slot: usize, out: &'o mut [u8]) -> Option<&'o mut [u8]> {
-        let room = self.session_mut(slot)?.room();
+        let room = self.session_mut(slot)?.record_room();
         let longest = match &self.session_mut(slot)?.link {
             Link::Secured(connection) => connection.longest_payload(),
             #[cfg(feature = "resumption")]

@@ -15,7 +15,7 @@ use crate::composite::Places;
 use crate::error::Reason;
 use crate::event::{Notice, Role};
 use crate::requests::{REQUEST_OVERHEAD, WriteFailed};
-use crate::session::REQUEST_COPY;
+use crate::session::LARGEST;
 
 /// `/1/x/23`: whether the device may not report by itself.
 const MUTE_SEND: u16 = 23;
@@ -142,7 +142,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let send = Operation::Send { content: Content { format, payload: &[] } };
         let guard = self.guard(report.role());
         let version = self.config.version;
-        let largest = Szx::fitting(REQUEST_COPY.saturating_sub(REQUEST_OVERHEAD).min(self.config.block_size));
+        let largest = Szx::fitting(LARGEST.saturating_sub(REQUEST_OVERHEAD).min(self.config.block_size));
         let mut upload = report.upload.take().unwrap_or(Upload::new(largest));
         let context = Context { access: Self::access(&guard), version, ..Context::default() };
         let (places, until) =

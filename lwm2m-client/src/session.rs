@@ -9,11 +9,15 @@ use dtls_psk::{Connection, Handshake, NoHandshake};
 use dtls_psk::{HEADROOM, TAILROOM};
 use heapless::Vec;
 use lwm2m_coap::block::{Block, Upload};
-use lwm2m_coap::{Code, Exchange, Instant, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
+#[cfg(not(feature = "oscore"))]
+use lwm2m_coap::protect::Plain;
+use lwm2m_coap::{Code, Instant, Parameters, Peer, RequestId, Rng, Room, TokenPolicy};
 use lwm2m_objects::Path;
 
 use crate::error::Reason;
 use crate::event::Role;
+#[cfg(feature = "oscore")]
+use crate::object_security::{Hook, ObjectSecurity};
 use crate::registration::{Registration, State};
 use crate::reply::Reply;
 use crate::reporting::Pace;
@@ -21,11 +25,18 @@ use crate::server::Binding;
 
 /// Bytes of a request, a confirmable notification or a separate response that are kept for retransmission; a longer
 /// object list goes block-wise.
-pub(crate) const REQUEST_COPY: usize = 304;
-/// Bytes of an answer that are kept for duplicates; a longer one is produced again.
-const ANSWER_COPY: usize = 64;
+pub(crate) const LARGEST: usize = 304;
+/// The same with protection.
+const REQUEST_COPY: usize = LARGEST + OBJECT_SECURITY;
+/// The most that protection takes of them: Observe, the OSCORE option with its head, flags, Partial IV, ID Context and id, inner
+/// code and payload marker, and the tag.
+const OBJECT_SECURITY: usize =
+    if cfg!(feature = "oscore") { 4 + (3 + 1 + 5 + 1 + 2 + 40 + 7) + 2 + 16 } else { 0 };
+/// Bytes of an answer that are kept for duplicates; a longer one is produced again. Not under object security, where nothing is
+/// taken twice.
+const ANSWER_COPY: usize = if cfg!(feature = "oscore") { REQUEST_COPY } else { 64 };
 /// How many messages of a server are remembered.
-const ANSWERS: usize = 4;
+const ANSWERS: usize = if cfg!(feature = "oscore") { 2 } else { 4 };
 /// How many messages of ours may be unsettled with one server.
 const REQUESTS: usize = 1;
 /// Bytes of a handshake's flight, and of the server's.
@@ -48,7 +59,25 @@ const ROOM: Room = Room::NONE;
 
 /// The CoAP side of a server.
 pub(crate) type ServerPeer<const O: usize> =
-    Peer<Vec<u8, REQUEST_COPY, u16>, REQUESTS, ANSWERS, O, (), Vec<u8, ANSWER_COPY, u8>>;
+    Peer<Vec<u8, REQUEST_COPY, u16>, REQUESTS, ANSWERS, O, Bound, Vec<u8, ANSWER_COPY, AnswerLength>>;
+
+/// The type of its length.
+#[cfg(feature = "oscore")]
+type AnswerLength = u16;
+#[cfg(not(feature = "oscore"))]
+type AnswerLength = u8;
+
+/// What ties an answer to its request, if messages are protected.
+#[cfg(feature = "oscore")]
+pub(crate) type Bound = Option<oscore::Binding>;
+#[cfg(not(feature = "oscore"))]
+pub(crate) type Bound = ();
+
+/// A request of a server.
+pub(crate) type Exchange = lwm2m_coap::Exchange<Bound>;
+
+/// A server that observes.
+pub(crate) type Observer = lwm2m_coap::Observer<Bound>;
 
 /// The memory of a handshake.
 #[cfg(feature = "psk")]
@@ -170,6 +199,9 @@ pub(crate) struct Session<const O: usize> {
     pub(crate) security: u16,
     pub(crate) link: Link,
     pub(crate) peer: Option<ServerPeer<O>>,
+    /// What its messages are protected with, if they are.
+    #[cfg(feature = "oscore")]
+    pub(crate) object_security: Option<ObjectSecurity>,
     pub(crate) registration: Registration,
     /// The request of ours that is under way.
     pub(crate) request: Option<Outstanding>,
@@ -236,8 +268,35 @@ impl<const O: usize> Session<O> {
             && self.deferred.is_none()
     }
 
-    /// What a message leaves free for the record around it.
+    /// The peer, and the hook that protects its messages; none while a server with object security has no keys here.
+    #[cfg(feature = "oscore")]
+    pub(crate) fn peer(&mut self, now: Instant, rng: &mut Rng<'_>) -> Option<(&mut ServerPeer<O>, Hook<'_>)> {
+        let hook = match &mut self.object_security {
+            Some(security) => Some(security.hook(now, rng)?),
+            None => None,
+        };
+        Some((self.peer.as_mut()?, hook))
+    }
+
+    /// The peer, and the hook that leaves its messages alone.
+    #[cfg(not(feature = "oscore"))]
+    pub(crate) fn peer(&mut self, _: Instant, _: &mut Rng<'_>) -> Option<(&mut ServerPeer<O>, Plain)> {
+        Some((self.peer.as_mut()?, Plain))
+    }
+
+    /// What a message leaves free around it.
     pub(crate) fn room(&self) -> Room {
+        let room = self.record_room();
+        #[cfg(feature = "oscore")]
+        if let Some(security) = &self.object_security {
+            let Room { head, tail } = security.room();
+            return Room { head: room.head.saturating_add(head), tail: room.tail.saturating_add(tail) };
+        }
+        room
+    }
+
+    /// What a message leaves free for the record around it.
+    pub(crate) fn record_room(&self) -> Room {
         // Suites differ in what they need; a build of one suite knows it beforehand.
         #[cfg(feature = "suites")]
         return match &self.link {
@@ -260,6 +319,8 @@ impl<const O: usize> Session<O> {
             security,
             link: Link::Closed,
             peer: None,
+            #[cfg(feature = "oscore")]
+            object_security: None,
             registration: Registration::default(),
             request: None,
             upload: None,
@@ -285,6 +346,10 @@ impl<const O: usize> Session<O> {
     pub(crate) fn disconnect(&mut self) {
         self.link = Link::Closed;
         self.peer = None;
+        #[cfg(feature = "oscore")]
+        if let Some(security) = &mut self.object_security {
+            security.disconnect();
+        }
         self.request = None;
         self.upload = None;
         self.reply = None;
@@ -339,6 +404,14 @@ pub(crate) struct Outstanding {
 pub(crate) struct Echo {
     pub(crate) slot: u8,
     pub(crate) value: Vec<u8, { lwm2m_coap::echo::MAX_LENGTH }, u8>,
+}
+
+#[cfg(feature = "oscore")]
+impl Request {
+    /// Whether it is the first one on a way to a server.
+    pub(crate) const fn is_first(self) -> bool {
+        matches!(self, Request::Bootstrap | Request::Register { .. })
+    }
 }
 
 /// What we asked a server.

@@ -6,11 +6,20 @@
 //!
 //! Invariant: the answer to a request is taken only for the request that is out.
 
+#[cfg(feature = "oscore")]
+use heapless::Vec;
+
 use crate::access::AccessControl;
 use crate::account::Security;
 use crate::client::Client;
 use crate::error::StoreError;
 use crate::event::{Event, Notice};
+#[cfg(feature = "oscore")]
+use crate::object_security::Wanted;
+#[cfg(feature = "oscore")]
+use crate::oscore_object::SecurityContext;
+#[cfg(feature = "oscore")]
+use crate::persist::STATE_CAPACITY;
 use crate::persist::{Action, Key, RecordWriter, StoreId, Stored, emit_index, index_entry};
 use crate::server::{Server, TLS_ALERT};
 
@@ -66,6 +75,12 @@ enum Asked {
         slot: usize,
         key: Key,
     },
+    /// What the keys for this slot are made of, or how far they are used.
+    #[cfg(feature = "oscore")]
+    Keys {
+        slot: usize,
+        wanted: Wanted,
+    },
 }
 
 /// The client's side of the storage.
@@ -74,6 +89,9 @@ pub(crate) struct Storage {
     pub(crate) job: Job,
     asked: Option<Asked>,
     next_id: u16,
+    /// The state that is being put away.
+    #[cfg(feature = "oscore")]
+    state: Vec<u8, STATE_CAPACITY>,
 }
 
 impl Storage {
@@ -92,6 +110,8 @@ enum Next {
     Staging,
     Record(Key, usize),
     Plain(Action<'static>),
+    #[cfg(feature = "oscore")]
+    Keys(usize, Wanted),
 }
 
 impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: usize, const U: usize>
@@ -116,10 +136,29 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 Event::Persist { id, action: Action::Stage { key, bytes: self.body.get(..length)? } }
             }
             Next::Plain(action) => Event::Persist { id, action },
+            #[cfg(feature = "oscore")]
+            Next::Keys(slot, wanted) => {
+                self.storage.asked = Some(Asked::Keys { slot, wanted });
+                match wanted {
+                    Wanted::Secret(instance) => Event::Load { id, key: Key::MasterSecret(instance) },
+                    Wanted::State(name) => Event::Recall { id, name },
+                    Wanted::Reservation(name) => {
+                        let mut space = [0; STATE_CAPACITY];
+                        let state = self.wanted_state(slot)?;
+                        self.storage.state = Vec::from_slice(state.emit(&mut space)).unwrap_or_default();
+                        let bytes = &self.storage.state;
+                        Event::Persist { id, action: Action::Put { name, bytes } }
+                    }
+                }
+            }
         })
     }
 
     fn next_request(&mut self) -> Option<Next> {
+        #[cfg(feature = "oscore")]
+        if let Some((slot, wanted)) = self.wanted_for_keys() {
+            return Some(Next::Keys(slot, wanted));
+        }
         match self.storage.job {
             Job::Load { number: None, .. } => return Some(Next::Load(Key::Index, Asked::Job)),
             Job::Load { number: Some(number), .. } => {
@@ -166,7 +205,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             self.core.accounts.securities.iter().map(|security| Key::Security(security.instance));
         let servers = self.core.accounts.servers.iter().map(|server| Key::Server(server.instance));
         let access = self.core.access().iter().map(|access| Key::AccessControl(access.instance));
-        securities.chain(servers).chain(access).nth(number)
+        let keys = securities.chain(servers).chain(access);
+        #[cfg(feature = "oscore")]
+        let keys =
+            keys.chain(self.core.accounts.contexts.iter().map(|context| Key::Oscore(context.instance)));
+        { keys }.nth(number)
     }
 
     /// Writes the record with this number, at last the index, into the body buffer.
@@ -184,11 +227,15 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Key::AccessControl(instance) => {
                 self.core.access().iter().find(|access| access.instance == instance)?.emit(&mut out);
             }
+            #[cfg(feature = "oscore")]
+            Key::Oscore(instance) => self.core.accounts.context(instance)?.emit(&mut out),
             _ => emit_index(
                 &mut out,
                 self.core.accounts.securities.iter().map(|security| &security.instance),
                 self.core.accounts.servers.iter().map(|server| &server.instance),
                 self.core.access().iter().map(|access| &access.instance),
+                #[cfg(feature = "oscore")]
+                self.core.accounts.contexts.iter().map(|context| &context.instance),
             ),
         }
         let length = out.finish()?.len();
@@ -197,6 +244,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     fn table_length(&self) -> usize {
         let accounts = self.core.accounts.securities.len().saturating_add(self.core.accounts.servers.len());
+        #[cfg(feature = "oscore")]
+        let accounts = accounts.saturating_add(self.core.accounts.contexts.len());
         accounts.saturating_add(self.core.access().len())
     }
 
@@ -206,7 +255,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             return;
         }
         self.is_due = true;
-        if self.storage.asked.take() != Some(Asked::Job) {
+        let asked = self.storage.asked.take();
+        #[cfg(feature = "oscore")]
+        if let Some(Asked::Keys { slot, wanted: Wanted::Reservation(name) }) = asked {
+            let state = core::mem::take(&mut self.storage.state);
+            return self.numbers_reserved(slot, name, result.map(|()| state));
+        }
+        if asked != Some(Asked::Job) {
             return;
         }
         match (self.storage.job, result) {
@@ -288,6 +343,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Asked::Stale => {}
             #[cfg(feature = "psk")]
             Asked::Credential { slot, key } => self.credential_loaded(slot, key, record),
+            #[cfg(feature = "oscore")]
+            Asked::Keys { slot, wanted } => self.key_record_loaded(slot, wanted, record),
         }
     }
 
@@ -310,6 +367,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     Key::AccessControl(instance) => {
                         let access = self.core.access_mut();
                         let _ = access.map(|access| access.push(AccessControl::empty(instance)));
+                    }
+                    #[cfg(feature = "oscore")]
+                    Key::Oscore(instance) => {
+                        let _ = self.core.accounts.context_mut(instance);
                     }
                     _ => {}
                 }
@@ -344,6 +405,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                         && let Some(access) = AccessControl::parse(instance, record)
                     {
                         *place = access;
+                    }
+                }
+                #[cfg(feature = "oscore")]
+                Key::Oscore(instance) => {
+                    if let (Some(place), Some(context)) =
+                        (self.core.accounts.context_mut(instance), SecurityContext::parse(instance, record))
+                    {
+                        *place = context;
                     }
                 }
                 _ => {}

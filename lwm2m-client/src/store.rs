@@ -1,7 +1,7 @@
 //! A storage of files: the contract of module `persist` on a folder.
 //!
 //! `current` and `previous` each hold a whole set in one file; a set is written beside its place, synced and renamed,
-//! so that a power loss leaves the old or the new one. What is staged is kept in memory: a restart drops it, as the
+//! so that a power loss leaves the old or the new one; so is `states`, what is in no set. What is staged is kept in memory: a restart drops it, as the
 //! contract says. Files are readable by their owner alone, because they hold keys.
 
 use std::collections::BTreeMap;
@@ -12,9 +12,21 @@ use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::StoreError;
+#[cfg(feature = "oscore")]
+use crate::persist::StateName;
 use crate::persist::{Action, Key, Stored};
 
 const MAGIC: &[u8; 8] = b"lwm2mcl1";
+#[cfg(feature = "oscore")]
+const MAGIC_STATES: &[u8; 8] = b"lwm2mcs1";
+
+/// States of keys that are kept.
+#[cfg(feature = "oscore")]
+const STATES: usize = 64;
+
+/// What was put away, the latest last.
+#[cfg(feature = "oscore")]
+type States = Vec<(StateName, Vec<u8>)>;
 
 type Records = BTreeMap<Key, Zeroizing<Vec<u8>>>;
 
@@ -24,12 +36,21 @@ pub struct Store {
     current: Records,
     previous: Option<Records>,
     staged: BTreeMap<Key, Option<Zeroizing<Vec<u8>>>>,
+    #[cfg(feature = "oscore")]
+    states: States,
 }
 
 impl Store {
     /// A storage that forgets everything at the end of the process.
     pub fn in_memory() -> Self {
-        Store { folder: None, current: Records::new(), previous: None, staged: BTreeMap::new() }
+        Store {
+            folder: None,
+            current: Records::new(),
+            previous: None,
+            staged: BTreeMap::new(),
+            #[cfg(feature = "oscore")]
+            states: States::new(),
+        }
     }
 
     /// Opens the storage in `folder`, which is made when it does not exist.
@@ -44,12 +65,25 @@ impl Store {
         builder.create(folder)?;
         let current = read(&folder.join("current"))?.unwrap_or_default();
         let previous = read(&folder.join("previous"))?;
-        Ok(Store { folder: Some(folder.to_owned()), current, previous, staged: BTreeMap::new() })
+        Ok(Store {
+            folder: Some(folder.to_owned()),
+            current,
+            previous,
+            staged: BTreeMap::new(),
+            #[cfg(feature = "oscore")]
+            states: read_states(&folder.join("states"))?,
+        })
     }
 
     /// Answers [`Event::Load`](crate::Event::Load).
     pub fn load(&self, key: Key) -> Option<&[u8]> {
         self.current.get(&key).map(|bytes| bytes.as_slice())
+    }
+
+    /// Answers [`Event::Recall`](crate::Event::Recall).
+    #[cfg(feature = "oscore")]
+    pub fn recall(&self, name: StateName) -> Option<&[u8]> {
+        self.states.iter().find(|(known, _)| *known == name).map(|(_, bytes)| bytes.as_slice())
     }
 
     /// Whether there is nothing in it yet.
@@ -78,10 +112,13 @@ impl Store {
             Action::Commit => self.commit(),
             Action::Confirm => self.confirm(),
             Action::Revert => self.revert(),
+            #[cfg(feature = "oscore")]
+            Action::Put { name, bytes } => self.put(*name, bytes),
         }
     }
 
-    /// Removes everything: a device that returns to what left the factory.
+    /// Removes everything: a device that returns to what left the factory. How far keys were used stays known, because they may
+    /// come back with it.
     ///
     /// # Errors
     /// The file system failed.
@@ -91,6 +128,22 @@ impl Store {
         self.confirm()?;
         self.write("current", &Records::new())?;
         self.current = Records::new();
+        Ok(())
+    }
+
+    /// The latest comes last.
+    #[cfg(feature = "oscore")]
+    fn put(&mut self, name: StateName, bytes: &[u8]) -> Stored {
+        let mut states = self.states.clone();
+        states.retain(|(known, _)| *known != name);
+        if states.len() >= STATES {
+            states.remove(0);
+        }
+        states.push((name, bytes.to_vec()));
+        if let Some(folder) = &self.folder {
+            write_states(folder, &states).map_err(|_| StoreError::Failed)?;
+        }
+        self.states = states;
         Ok(())
     }
 
@@ -149,13 +202,18 @@ fn write(folder: &Path, name: &str, records: &Records) -> io::Result<()> {
         content.extend_from_slice(&size.to_be_bytes());
         content.extend_from_slice(bytes);
     }
+    replace(folder, name, &content)
+}
+
+/// Writes a file beside its place and puts it there.
+fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let beside = folder.join(std::format!("{name}.new"));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&beside)?;
-    file.write_all(&content)?;
+    file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&beside, folder.join(name))?;
     sync(folder)
@@ -174,8 +232,45 @@ fn read(path: &Path) -> io::Result<Option<Records>> {
     };
     let records = parse(&content);
     content.zeroize();
-    let reason = || io::Error::new(io::ErrorKind::InvalidData, std::format!("{} is damaged", path.display()));
-    records.map(Some).ok_or_else(reason)
+    records.map(Some).ok_or_else(|| damaged(path))
+}
+
+#[cfg(feature = "oscore")]
+fn write_states(folder: &Path, states: &States) -> io::Result<()> {
+    let mut content = MAGIC_STATES.to_vec();
+    for (name, bytes) in states {
+        content.extend_from_slice(name);
+        content.push(u8::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?);
+        content.extend_from_slice(bytes);
+    }
+    replace(folder, "states", &content)
+}
+
+#[cfg(feature = "oscore")]
+fn read_states(path: &Path) -> io::Result<States> {
+    match fs::read(path) {
+        Ok(content) => parse_states(&content).ok_or_else(|| damaged(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(States::new()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(feature = "oscore")]
+fn parse_states(content: &[u8]) -> Option<States> {
+    let mut rest = content.strip_prefix(MAGIC_STATES.as_slice())?;
+    let mut states = States::new();
+    while !rest.is_empty() {
+        let (name, after) = rest.split_first_chunk()?;
+        let (size, after) = after.split_first()?;
+        let (bytes, after) = after.split_at_checked(usize::from(*size))?;
+        states.push((*name, bytes.to_vec()));
+        rest = after;
+    }
+    Some(states)
+}
+
+fn damaged(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, std::format!("{} is damaged", path.display()))
 }
 
 fn parse(content: &[u8]) -> Option<Records> {

@@ -73,7 +73,23 @@ fn bad_arguments_end_with_2_and_say_why() {
     for path in ["lwm2m", "/3", "/lwm2m/"] {
         refused(&[&server[..], &["--alternate-path", path]].concat(), "a path such as /lwm2m");
     }
-    refused(&[&server[..], &["--oscore-secret", "00"]].concat(), "--oscore-secret");
+    refused(&[&server[..], &["--oscore-secret", "00"]].concat(), "--oscore-sender");
+    #[cfg(feature = "oscore")]
+    for (secret, sender, more, reason) in [
+        ("", "01", &[][..], "--oscore-secret must have 1 to 64 bytes"),
+        ("0", "01", &[], "--oscore-secret: "),
+        ("00", "0102030405060708", &[], "--oscore-sender must have 0 to 7 bytes"),
+        ("00", "02", &[], "each end needs an id of its own"),
+        ("00", "01", &["--oscore-aead", "9"], "--oscore-aead"),
+        ("00", "01", &["--oscore-hmac", "4"], "--oscore-hmac"),
+        ("00", "0101", &["--oscore-aead", "12"], "shorter ids"),
+        ("00", "01", &["--oscore-salt", ""], "--oscore-salt"),
+        ("00", "01", &["--oscore-rederivation", "maybe"], "--oscore-rederivation"),
+        ("00", "01", &["--bootstrap-server", "coap://127.0.0.1"], "--bootstrap-server"),
+    ] {
+        let context = ["--oscore-secret", secret, "--oscore-sender", sender, "--oscore-recipient", "02"];
+        refused(&[&server[..], &context, more].concat(), reason);
+    }
     refused(&[&server[..], &["--state", "/dev/null/x"]].concat(), "--state");
 }
 
@@ -211,6 +227,11 @@ fn help_names_every_credential() {
         options.extend(["--certificate <FILE>", "--private-key <FILE>", "--trust <FILE>"]);
         options.extend(["--certificate-usage <0..3>", "--server-name <NAME>", "--trust-anchor <FILE>"]);
     }
+    if cfg!(feature = "oscore") {
+        options.extend(["--oscore-secret <HEX>", "--oscore-sender <HEX>", "--oscore-recipient <HEX>"]);
+        options.extend(["--oscore-salt <HEX>", "--oscore-context <HEX>", "--oscore-aead <N>"]);
+        options.extend(["--oscore-hmac <N>", "--oscore-rederivation <WHEN>"]);
+    }
     for option in options {
         assert!(help.contains(option), "{option}: {help}");
     }
@@ -255,6 +276,20 @@ fn an_unanswered_registration_ends_with_3() {
     let stderr = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("no answer for 1 s"), "{stderr}");
+}
+
+#[cfg(feature = "oscore")]
+#[test]
+fn keys_of_oscore_that_nobody_remembers_are_warned_of() {
+    let (_silent, uri) = server();
+    let context = ["--oscore-secret", "42", "--oscore-sender", "01", "--oscore-recipient", "02"];
+    for (policy, is_warned) in [("never", true), ("offered", true), ("required", false)] {
+        let more = ["--server", &uri, "--give-up", "1", "--oscore-rederivation", policy];
+        let Output { status, stderr, .. } = client(&[&context[..], &more].concat()).output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(3), "{stderr}");
+        assert_eq!(stderr.contains("nothing is remembered"), is_warned, "{policy}: {stderr}");
+    }
 }
 
 #[test]
@@ -310,4 +345,122 @@ fn an_interrupt_deregisters_and_ends_with_0_and_the_state_survives() {
     interrupt(&child);
     assert_eq!(answer(&socket, Code::DELETED, &[]), (Code::DELETE, "/rd/x2".into()));
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+}
+
+/// The end of a server that speaks OSCORE, without Appendix B.2 or with it.
+#[cfg(feature = "oscore")]
+struct Protected {
+    socket: UdpSocket,
+    parameters: oscore::Parameters,
+    session: oscore::Session,
+    rederives: bool,
+}
+
+#[cfg(feature = "oscore")]
+impl Protected {
+    /// Answers requests until one is carried out; its path, and the kid context and number of the last.
+    fn answer(&mut self, code: Code, location: &[&str]) -> (String, Option<Vec<u8>>, u64) {
+        use lwm2m_coap::{Input, Instant, Peer, TokenPolicy, Writer};
+        use oscore::{Observation, OscoreOption, Protection, Rederivation, Standing};
+        static KNOWN: lwm2m_coap::Parameters = lwm2m_coap::Parameters::DEFAULT;
+        let mut rng = |bytes: &mut [u8]| bytes.fill(7);
+        let mut peer: Peer<heapless::Vec<u8, 512>, 1, 4, 0, oscore::Binding> =
+            Peer::new(&KNOWN, TokenPolicy::SECURED, &mut rng);
+        let mut observations = heapless::Vec::<Observation, 1>::new();
+        let now = Instant::from_millis(1000);
+        loop {
+            let mut buffer = [0; 1500];
+            let (length, from) = self.socket.recv_from(&mut buffer).unwrap();
+            let (_, message) = udp::parse(&buffer[..length]).unwrap();
+            let option = message.options.get(OptionNumber::OSCORE).expect("nothing goes unprotected");
+            let option = OscoreOption::parse(option).unwrap();
+            let context = option.kid_context.map(|context| context.bytes().to_vec());
+            let number = option.partial_iv.unwrap().sequence();
+            if let Some(wanted) = self.session.wanted() {
+                self.session.saved(&wanted);
+            }
+            let random = [9; 8];
+            let rederivation = Rederivation { parameters: &self.parameters, now, random, durable: false };
+            let rederivation = self.rederives.then_some(rederivation);
+            let mut hook = Protection::new(&mut self.session, &mut observations, rederivation);
+            let input = peer.handle(now, &mut buffer[..length], &mut hook);
+            let Input::Request { mut exchange, message } = input else {
+                let mut out = [0; 64];
+                if let Some(length) = peer.poll_transmit(now, &mut out) {
+                    self.socket.send_to(&out[..length], from).unwrap();
+                }
+                continue;
+            };
+            let path = message.options.uri_path();
+            let path = path.map(|segment| format!("/{}", String::from_utf8_lossy(segment))).collect();
+            let is_fresh = exchange.binding().standing() == Standing::Fresh;
+            let mut out = [0; 256];
+            let room = lwm2m_coap::Room { head: 80, tail: 8 };
+            let mut writer = Writer::new(&mut out, room, if is_fresh { code } else { Code::UNAUTHORIZED });
+            for segment in location.iter().filter(|_| is_fresh) {
+                writer.option(OptionNumber::LOCATION_PATH, segment.as_bytes()).unwrap();
+            }
+            let mut hook = Protection::new(&mut self.session, &mut observations, rederivation);
+            let range = peer.respond(now, &mut exchange, writer, &mut hook, &mut rng).unwrap();
+            self.socket.send_to(&out[range], from).unwrap();
+            if is_fresh {
+                return (path, context, number);
+            }
+        }
+    }
+}
+
+#[cfg(all(feature = "oscore", unix))]
+#[test]
+fn a_server_is_registered_with_under_oscore_and_the_state_folder_keeps_numbers() {
+    let (socket, uri) = server();
+    let id = |byte| oscore::KeyId::new(&[byte]).unwrap();
+    let secret = oscore::MasterSecret::new(&[0x42; 16]).unwrap();
+    let parameters = oscore::Parameters::new(secret, id(2), id(1)).unwrap().with_salt(&[0x5a]).unwrap();
+    let session = oscore::Session::new(&parameters, [0; 16]);
+    let mut other = Protected { socket, parameters, session, rederives: true };
+    let secret = "42".repeat(16);
+    let arguments = [
+        "--server",
+        &uri,
+        "--oscore-secret",
+        &secret,
+        "--oscore-sender",
+        "01",
+        "--oscore-recipient",
+        "02",
+        "--oscore-salt",
+        "5a",
+        "--oscore-hmac",
+        "-10",
+    ];
+    let stop = |child: Child, other: &mut Protected| {
+        interrupt(&child);
+        assert_eq!(other.answer(Code::DELETED, &[]).0, "/rd/x1");
+        let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(0), "{stderr}");
+        assert!(!stderr.contains(&secret));
+        stderr
+    };
+    // Without a folder only fresh keys are used.
+    let child = client(&arguments).spawn().unwrap();
+    let (path, context, _) = other.answer(Code::CREATED, &["rd", "x1"]);
+    assert!(path == "/rd" && context.is_some());
+    assert!(stop(child, &mut other).contains("fresh keys"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let kept =
+        [&arguments[..], &["--state", folder.path().to_str().unwrap(), "--oscore-rederivation", "never"]];
+    other.session = oscore::Session::new(&other.parameters, [1; 16]);
+    other.rederives = false;
+    let mut last = None;
+    for _ in 0..3 {
+        let child = client(&kept.concat()).spawn().unwrap();
+        let (path, context, number) = other.answer(Code::CREATED, &["rd", "x1"]);
+        assert_eq!((path.as_str(), context), ("/rd", None));
+        assert!(last < Some(number), "{last:?} {number}");
+        assert!(stop(child, &mut other).contains("the keys of the account"));
+        last = Some(number + 1);
+    }
 }

@@ -93,6 +93,7 @@ pub static ALL: &[&ObjectDef] = &[
     &PORTFOLIO,
     &BINARY_APP_DATA_CONTAINER,
     &EVENT_LOG,
+    &OSCORE,
     &GENERIC_SENSOR,
     &ILLUMINANCE,
     &PRESENCE,

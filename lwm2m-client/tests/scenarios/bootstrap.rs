@@ -30,8 +30,11 @@ fn a_device_without_servers_asks_writes_finishes_and_registers() {
     assert_eq!(discovered.code, Code::CONTENT);
     assert_eq!(
         discovered.text(),
-        "</>;lwm2m=1.1,</0/0>,</0/1>;ssid=1;uri=\"coap://host:5683\",</1/1>;ssid=1,</2>,</3/0>,\
-         </3303>;ver=1.1,</3303/0>,</42800>"
+        format!(
+            "</>;lwm2m=1.1,</0/0>,</0/1>;ssid=1;uri=\"coap://host:5683\",</1/1>;ssid=1,</2>{},</3/0>,\
+             </3303>;ver=1.1,</3303/0>,</42800>",
+            if cfg!(feature = "oscore") { ",</21>" } else { "" }
+        )
     );
     assert_eq!(world.finish(BS), Code::CHANGED);
     assert!(world.run_until(5, |world| world.is_registered(DM)));

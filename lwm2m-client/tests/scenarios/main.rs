@@ -23,6 +23,8 @@ mod management;
 mod modes;
 #[cfg(feature = "offline")]
 mod offline;
+#[cfg(feature = "oscore")]
+mod oscore;
 mod power_loss;
 mod prover;
 #[cfg(feature = "rpk")]
@@ -33,6 +35,7 @@ mod reporting;
 #[cfg(feature = "send")]
 mod send;
 mod several_servers;
+mod shield;
 #[cfg(feature = "suites")]
 mod suites;
 mod world;

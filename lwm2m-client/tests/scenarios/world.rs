@@ -13,12 +13,12 @@ use lwm2m_client::{
     ShortServerId, Store, StoreError, provision,
 };
 use lwm2m_coap::block::{Block, Szx};
-use lwm2m_coap::protect::Plain;
 use lwm2m_coap::{
     Code, Delivery, Exchange, Input, Kind, OptionNumber, Parameters, Peer, Room, Token, TokenPolicy, Writer,
 };
 
 use crate::prover::{Owner, Secured};
+use crate::shield::{Bound, Shield, hook};
 
 pub type TestClient = Client<'static, 4, 4, 4, 6, BODY>;
 
@@ -64,7 +64,7 @@ impl Received {
     }
 }
 
-type ServerPeer = Peer<Kept, 4, 16>;
+type ServerPeer = Peer<Kept, 4, 16, 0, Bound>;
 
 /// The copy of a message, of any length.
 struct Kept(Vec<u8>);
@@ -95,6 +95,8 @@ pub struct Script {
     responses: Vec<Answered>,
     /// Keys by identity; without any, and without a key to sign with, the server speaks plain CoAP.
     pub keys: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What messages are protected with.
+    pub shield: Option<Shield>,
     /// What the server proves itself with by a signature, and whom it takes.
     pub owner: Owner,
     jar: Option<CookieJar>,
@@ -155,6 +157,7 @@ impl Script {
             notifications: Vec::new(),
             responses: Vec::new(),
             keys: BTreeMap::new(),
+            shield: None,
             owner: Owner::default(),
             jar: None,
             connections: Vec::new(),
@@ -191,6 +194,12 @@ impl Script {
         let mut script = Script::new(port);
         script.keys.insert(identity.into(), key.into());
         script
+    }
+
+    /// The same with messages that are protected, whether in DTLS or not.
+    pub fn shielded(self, parameters: oscore::Parameters) -> Self {
+        let peer = Peer::new(&PARAMETERS, TokenPolicy::SECURED, &mut counter_rng(9));
+        Script { shield: Some(Shield::new(parameters)), peer, ..self }
     }
 
     /// A server that proves itself by a signature.
@@ -322,9 +331,16 @@ impl Script {
     }
 
     fn handle_message(&mut self, now: Instant, datagram: &mut [u8]) {
-        let input = self.peer.handle(now, datagram, &mut Plain);
+        let mut rng = self.rng();
+        let mut hook = hook(&mut self.shield, now, &mut rng);
+        let input = self.peer.handle(now, datagram, &mut hook);
         match input {
-            Input::Request { exchange, message } => {
+            Input::Request { mut exchange, message } => {
+                if let Some(shield) = &mut self.shield
+                    && let Some(code) = shield.refuse(now, &mut exchange, &message)
+                {
+                    return self.refuse(now, exchange, code);
+                }
                 let received = Received::new(&message, now);
                 let block1 = message.options.block1().unwrap();
                 self.requests.push(received.clone());
@@ -348,10 +364,22 @@ impl Script {
         self.drain(now);
     }
 
+    /// Answers what has to prove that it is fresh, or is to come again under new keys.
+    fn refuse(&mut self, now: Instant, mut exchange: Exchange<Bound>, code: crate::shield::Refusal) {
+        let mut buffer = [0; 256];
+        let mut writer = Writer::new(&mut buffer, ROOM, Code::UNAUTHORIZED);
+        code.write(&mut writer);
+        let mut rng = self.rng();
+        let mut hook = hook(&mut self.shield, now, &mut rng);
+        let range = self.peer.respond(now, &mut exchange, writer, &mut hook, &mut counter_rng(3)).unwrap();
+        self.post(&mut buffer, range);
+        self.drain(now);
+    }
+
     fn answer(
         &mut self,
         now: Instant,
-        mut exchange: Exchange,
+        mut exchange: Exchange<Bound>,
         received: &Received,
         block1: Option<lwm2m_coap::block::Block>,
     ) {
@@ -403,7 +431,8 @@ impl Script {
             }
         }
         let mut rng = self.rng();
-        let range = self.peer.respond(now, &mut exchange, writer, &mut Plain, &mut rng).unwrap();
+        let mut hook = hook(&mut self.shield, now, &mut rng);
+        let range = self.peer.respond(now, &mut exchange, writer, &mut hook, &mut counter_rng(4)).unwrap();
         self.post(&mut buffer, range);
     }
 
@@ -439,6 +468,7 @@ pub struct Response {
     pub location: Vec<String>,
     pub token: Vec<u8>,
     pub block: Option<(u32, bool)>,
+    pub echo: Option<Vec<u8>>,
 }
 
 impl Response {
@@ -447,7 +477,7 @@ impl Response {
     }
 }
 
-const ROOM: Room = Room { head: HEADROOM, tail: TAILROOM };
+const ROOM: Room = Room { head: HEADROOM + 64, tail: TAILROOM + 16 };
 
 pub fn counter_rng(seed: u8) -> impl FnMut(&mut [u8]) {
     let mut state = u32::from(seed).wrapping_mul(2_654_435_761).wrapping_add(12_345);
@@ -686,6 +716,8 @@ pub struct World {
     pub sent: Vec<(u16, usize)>,
     /// The last datagram of the device.
     pub last: Vec<u8>,
+    /// All of them.
+    pub datagrams: Vec<Vec<u8>>,
     /// Notifications that it keeps, the oldest first.
     #[cfg(feature = "offline")]
     pub kept: VecDeque<Vec<u8>>,
@@ -790,6 +822,7 @@ impl World {
             notices: Vec::new(),
             sent: Vec::new(),
             last: Vec::new(),
+            datagrams: Vec::new(),
             #[cfg(feature = "offline")]
             kept: VecDeque::new(),
             ports: [None; 4],
@@ -959,6 +992,7 @@ impl World {
         };
         self.sent.push((port, datagram.len()));
         self.last.clone_from(&datagram);
+        self.datagrams.push(datagram.clone());
         if let Some(server) = self.servers.iter_mut().find(|server| server.port == port) {
             server.handle(now, &mut datagram);
         }
@@ -998,6 +1032,8 @@ impl World {
                     None => self.client.signed(id, signature.as_ref()),
                 }
             }
+            #[cfg(feature = "oscore")]
+            Some(Event::Recall { id, name }) => self.client.loaded(id, self.flash.store.recall(name)),
             Some(Event::Resolve { account, host, port }) => {
                 let is_found = !self.unresolved.iter().any(|name| name == host);
                 self.ports[account.index()] = is_found.then_some(port);
@@ -1045,6 +1081,7 @@ impl World {
             location,
             token: received.token,
             block,
+            echo: received.echo,
         })
     }
 
@@ -1067,8 +1104,11 @@ impl World {
         write(&mut writer);
         let mut rng = server.rng();
         let token = token.unwrap_or_else(|| server.peer.next_token(&mut rng, |_| false));
-        let (id, range) =
-            server.peer.request(now, Delivery::Confirmable, token, writer, &mut Plain, &mut rng).unwrap();
+        let mut hook = hook(&mut server.shield, now, &mut rng);
+        let (id, range) = server
+            .peer
+            .request(now, Delivery::Confirmable, token, writer, &mut hook, &mut counter_rng(5))
+            .unwrap();
         server.post(&mut buffer, range);
         id
     }
@@ -1094,7 +1134,12 @@ impl World {
     /// The same with the token of an observation that may be there.
     pub fn observe_as(&mut self, port: u16, token: &[u8], path: &str) -> Response {
         let operation = Operation::Observe { target: target(path), accept: Some(Format::TEXT) };
-        let id = self.send_as(port, Token::new(token), |writer| mapping::emit(&operation, writer).unwrap());
+        self.ask_with_token(port, token, &operation)
+    }
+
+    /// A server asks with a token of its choice.
+    pub fn ask_with_token(&mut self, port: u16, token: &[u8], operation: &Operation<'_>) -> Response {
+        let id = self.send_as(port, Token::new(token), |writer| mapping::emit(operation, writer).unwrap());
         self.run(1);
         self.response(port, id).expect("no answer from the device")
     }

@@ -164,6 +164,7 @@ impl Sleeper {
                     self.client.persisted(id, result);
                 }
                 Some(Event::Load { id, key }) => self.client.loaded(id, self.store.load(key)),
+                Some(Event::Recall { id, name }) => self.client.loaded(id, self.store.recall(name)),
                 Some(Event::Resolve { account, .. }) => {
                     self.account = Some(account);
                     self.client.resolved(account, true);

@@ -183,3 +183,17 @@ object! {
         8   RW S O Integer;
     }
 }
+
+object! {
+    /// OSCORE: what messages to a server are protected with.
+    // Departure: bytes as in version 2.0, where 1.1 says texts: the values are the same, and no id need be a text.
+    pub OSCORE = 21 version 1.1, multiple, optional {
+        0   -  S M Opaque;
+        1   -  S M Opaque;
+        2   -  S M Opaque;
+        3   -  S O Integer;
+        4   -  S O Integer;
+        5   -  S O Opaque;
+        6   -  S O Opaque;
+    }
+}

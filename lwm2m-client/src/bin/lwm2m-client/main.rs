@@ -5,6 +5,8 @@
 //! handshake is a refusal, and the next one begins soon.
 
 mod credentials;
+#[cfg(feature = "oscore")]
+mod oscore;
 #[cfg(feature = "send")]
 mod reports;
 
@@ -58,6 +60,9 @@ struct Arguments {
     binding: Transport,
     #[command(flatten)]
     credentials: credentials::Options,
+    #[cfg(feature = "oscore")]
+    #[command(flatten)]
+    oscore: oscore::OscoreOptions,
     /// Connection ID: how many bytes to ask for in records to this client, 0 to 8. 0 keeps the session as well when the
     /// address of this client changes.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=8))]
@@ -137,7 +142,15 @@ fn main() -> ExitCode {
     let public_key = public_key.as_ref().map(|key| key.as_slice());
     let credential = arguments.credentials.read(public_key).unwrap_or_else(|reason| refuse(&reason));
     let credential = credential.as_ref().map(credentials::Owned::credential);
-    let store = prepare(&arguments, credential).unwrap_or_else(|reason| refuse(&reason));
+    #[cfg(feature = "oscore")]
+    let context = arguments.oscore.read().unwrap_or_else(|reason| refuse(&reason));
+    let factory = Factory {
+        arguments: &arguments,
+        credential,
+        #[cfg(feature = "oscore")]
+        context: context.as_ref().map(oscore::Owned::context),
+    };
+    let store = prepare(&factory).unwrap_or_else(|reason| refuse(&reason));
     let config = Config {
         version: match arguments.lwm2m {
             Enabler::V1_0 => Version { major: 1, minor: 0 },
@@ -151,6 +164,8 @@ fn main() -> ExitCode {
         bootstrap_format: arguments.bootstrap_format.map(BootstrapFormat::from),
         #[cfg(feature = "alternate-path")]
         alternate_path: arguments.alternate_path.as_deref().and_then(AlternatePath::parse),
+        #[cfg(feature = "oscore")]
+        rederive: arguments.oscore.rederive(arguments.state.is_some()),
         ..Config::new(&arguments.endpoint)
     };
     #[cfg(feature = "x509")]
@@ -169,7 +184,7 @@ fn main() -> ExitCode {
         })),
         None => runner,
     };
-    run(&arguments, credential, runner)
+    run(&factory, runner)
 }
 
 fn refuse(reason: &str) -> ! {
@@ -185,8 +200,17 @@ const WAYS: &str = if cfg!(feature = "x509") {
     "--psk-identity and --psk-key"
 };
 
+/// What the device leaves the factory with.
+struct Factory<'a> {
+    arguments: &'a Arguments,
+    credential: Option<Credential<'a>>,
+    #[cfg(feature = "oscore")]
+    context: Option<lwm2m_client::SecurityContext<'a>>,
+}
+
 /// Checks what clap cannot, and opens the storage; it holds accounts afterwards.
-fn prepare(arguments: &Arguments, credential: Option<Credential<'_>>) -> Result<Store, String> {
+fn prepare(factory: &Factory<'_>) -> Result<Store, String> {
+    let Factory { arguments, credential, .. } = *factory;
     if arguments.endpoint.is_empty() || arguments.endpoint.len() > 128 {
         return Err("--endpoint must have 1 to 128 bytes".into());
     }
@@ -215,32 +239,36 @@ fn prepare(arguments: &Arguments, credential: Option<Credential<'_>>) -> Result<
         );
         return Ok(store);
     }
-    leave_factory(arguments, credential, &mut store).map_err(|error| error.to_string())?;
+    factory.leave(&mut store).map_err(|error| error.to_string())?;
     Ok(store)
 }
 
-/// Gives the storage the account that the command line tells of.
-fn leave_factory(
-    arguments: &Arguments,
-    credential: Option<Credential<'_>>,
-    store: &mut Store,
-) -> Result<(), StoreError> {
-    let account = if arguments.bootstrap {
-        FactoryAccount::bootstrap(0, &arguments.server, credential)
-    } else {
-        let mut server = Server::new(0, ShortServerId::FIRST, arguments.lifetime);
-        for (resource, number) in &arguments.server_resources {
-            server.set(*resource, Some(*number));
-        }
-        if arguments.binding == Transport::Uq {
-            server.binding = Some(Binding::UDP_QUEUE);
-        }
-        FactoryAccount::server(0, &arguments.server, server, credential)
-    };
-    let further = arguments.bootstrap_server.as_ref();
-    let further = further.map(|other| FactoryAccount::bootstrap(1, other, credential));
-    let accounts: Vec<FactoryAccount<'_>> = core::iter::once(account).chain(further).collect();
-    provision(&accounts, &mut |action| store.apply(action))
+impl Factory<'_> {
+    /// Gives the storage the account that the command line tells of.
+    fn leave(&self, store: &mut Store) -> Result<(), StoreError> {
+        let Factory { arguments, credential, .. } = *self;
+        let account = if arguments.bootstrap {
+            FactoryAccount::bootstrap(0, &arguments.server, credential)
+        } else {
+            let mut server = Server::new(0, ShortServerId::FIRST, arguments.lifetime);
+            for (resource, number) in &arguments.server_resources {
+                server.set(*resource, Some(*number));
+            }
+            if arguments.binding == Transport::Uq {
+                server.binding = Some(Binding::UDP_QUEUE);
+            }
+            FactoryAccount::server(0, &arguments.server, server, credential)
+        };
+        #[cfg(feature = "oscore")]
+        let account = match self.context {
+            Some(context) => account.with_oscore(context),
+            None => account,
+        };
+        let further = arguments.bootstrap_server.as_ref();
+        let further = further.map(|other| FactoryAccount::bootstrap(1, other, credential));
+        let accounts: Vec<FactoryAccount<'_>> = core::iter::once(account).chain(further).collect();
+        provision(&accounts, &mut |action| store.apply(action))
+    }
 }
 
 /// A path that objects may lie under.
@@ -275,7 +303,8 @@ fn server(option: &str, uri: &str) -> Result<bool, String> {
     Ok(address.is_secure)
 }
 
-fn run(arguments: &Arguments, credential: Option<Credential<'_>>, mut runner: Runner<'_>) -> ExitCode {
+fn run(factory: &Factory<'_>, mut runner: Runner<'_>) -> ExitCode {
+    let arguments = factory.arguments;
     let is_interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, is_interrupted.clone()) {
@@ -326,8 +355,7 @@ fn run(arguments: &Arguments, credential: Option<Credential<'_>>, mut runner: Ru
             }
             Some(Due::FactoryReset) => {
                 tracing::info!("back to what left the factory");
-                if let Err(error) = runner.factory_reset(|store| leave_factory(arguments, credential, store))
-                {
+                if let Err(error) = runner.factory_reset(|store| factory.leave(store)) {
                     tracing::error!(%error, "the storage");
                 }
             }
@@ -455,6 +483,11 @@ fn log(notice: &Notice) {
         Notice::Secured { role, suite } => {
             let proof = if suite.is_ecdsa() { "holds its private key" } else { "holds the same key" };
             tracing::info!("secured: {} {proof}, {}", name(role), suite.name());
+        }
+        #[cfg(feature = "oscore")]
+        Notice::Protected { role, is_rederived } => {
+            let keys = if *is_rederived { "fresh keys" } else { "the keys of the account" };
+            tracing::info!("protected by OSCORE: {} holds the same Master Secret, {keys}", name(role));
         }
         Notice::Registered { server } => tracing::info!("registered with server {}", server.get()),
         Notice::Updated { server } => tracing::info!("registration updated with server {}", server.get()),

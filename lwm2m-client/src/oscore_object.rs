@@ -1,0 +1,252 @@
+//! The OSCORE object (`/21`): what the Security Contexts with the servers are derived from.
+//!
+//! LwM2M Core 1.1.1 appendix E.4, RFC 8613 §3.2. Invariant: the Master Secret passes through [`Staging`] into storage; none of
+//! it is readable, and no management server sees the object.
+
+use heapless::Vec;
+use lwm2m_objects::{At, Change, Error, Object, ObjectDef, Value, defs};
+use oscore::{AeadAlgorithm, HmacAlgorithm, InvalidParameters, KeyId, MasterSecret, Parameters};
+
+use crate::core_objects::{bytes_of, next_above};
+use crate::persist::{Key, RecordReader, RecordWriter};
+use crate::staging::{MASTER_SECRETS, Staging};
+
+/// The Master Secret, which is not kept here.
+const MASTER_SECRET: u16 = 0;
+
+/// One instance of the OSCORE object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecurityContext {
+    /// Instance id in `/21`.
+    pub(crate) instance: u16,
+    /// Whether `/21/x/0` is in storage.
+    pub(crate) has_secret: bool,
+    /// `/21/x/1`; one of no bytes is as good as any other.
+    pub(crate) sender_id: Option<KeyId>,
+    /// `/21/x/2`.
+    pub(crate) recipient_id: Option<KeyId>,
+    /// `/21/x/3`.
+    pub(crate) aead: AeadAlgorithm,
+    /// `/21/x/4`.
+    pub(crate) hmac: HmacAlgorithm,
+    /// `/21/x/5`.
+    pub(crate) master_salt: Vec<u8, { Parameters::SALT_LENGTH }, u8>,
+    /// `/21/x/6`; none if it is empty.
+    // Departure: servers write empty what they do not use, so there is no ID Context of no bytes.
+    pub(crate) id_context: Vec<u8, { Parameters::ID_CONTEXT_LENGTH }, u8>,
+}
+
+impl SecurityContext {
+    /// An instance in which nothing is set yet.
+    pub(crate) fn empty(instance: u16) -> Self {
+        SecurityContext {
+            instance,
+            has_secret: false,
+            sender_id: None,
+            recipient_id: None,
+            aead: AeadAlgorithm::default(),
+            hmac: HmacAlgorithm::default(),
+            master_salt: Vec::new(),
+            id_context: Vec::new(),
+        }
+    }
+
+    /// What the keys are derived from, with the Master Secret from storage; nothing without both ids.
+    pub(crate) fn parameters(&self, secret: MasterSecret) -> Option<Result<Parameters, InvalidParameters>> {
+        let parameters = Parameters::new(secret, self.sender_id?, self.recipient_id?)
+            .and_then(|parameters| parameters.with_algorithms(self.aead, self.hmac))
+            .and_then(|parameters| parameters.with_salt(&self.master_salt));
+        if self.id_context.is_empty() {
+            return Some(parameters);
+        }
+        Some(parameters.and_then(|parameters| parameters.with_id_context(&self.id_context)))
+    }
+
+    /// Whether keys can be derived from it.
+    pub(crate) fn is_whole(&self) -> bool {
+        let parameters = MasterSecret::new(&[0]).and_then(|any| self.parameters(any));
+        self.has_secret && matches!(parameters, Some(Ok(_)))
+    }
+
+    /// Sets a resource from its value, or takes it away; `false` for what cannot be used. Any other is ignored.
+    pub(crate) fn set(&mut self, resource: u16, value: Option<&Value<'_>>) -> bool {
+        let bytes = value.map(bytes_of);
+        let number = || match value {
+            Some(Value::Integer(number)) => Some(i32::try_from(*number).unwrap_or(i32::MAX)),
+            _ => None,
+        };
+        let is_set = match resource {
+            1 => bytes.map(KeyId::new).map_or(Some(None), |id| id.map(Some)).map(|id| self.sender_id = id),
+            2 => bytes.map(KeyId::new).map_or(Some(None), |id| id.map(Some)).map(|id| self.recipient_id = id),
+            3 => number()
+                .map_or(Some(AeadAlgorithm::default()), AeadAlgorithm::from_cose)
+                .map(|aead| self.aead = aead),
+            4 => number()
+                .map_or(Some(HmacAlgorithm::default()), HmacAlgorithm::from_cose)
+                .map(|hmac| self.hmac = hmac),
+            5 => Vec::from_slice(bytes.unwrap_or_default()).ok().map(|salt| self.master_salt = salt),
+            6 => Vec::from_slice(bytes.unwrap_or_default()).ok().map(|id| self.id_context = id),
+            _ => Some(()),
+        };
+        is_set.is_some()
+    }
+
+    pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
+        out.number(0, Some(u32::from(self.has_secret)));
+        for (tag, id) in [(1, &self.sender_id), (2, &self.recipient_id)] {
+            if let Some(id) = id {
+                out.bytes(tag, id.bytes());
+            }
+        }
+        out.number(3, Some(u32::from(self.aead.cose())));
+        out.number(4, Some(u32::from(self.hmac.cose())));
+        out.bytes(5, &self.master_salt);
+        out.bytes(6, &self.id_context);
+    }
+
+    pub(crate) fn parse(instance: u16, bytes: &[u8]) -> Option<Self> {
+        let mut context = SecurityContext::empty(instance);
+        for field in RecordReader::new(bytes) {
+            let (tag, value) = field?;
+            let number = || RecordReader::number(value).map(|number| Value::Integer(number.into()));
+            let is_set = match tag {
+                0 => {
+                    context.has_secret = RecordReader::number(value)? != 0;
+                    true
+                }
+                3 | 4 => context.set(tag.into(), Some(&number()?)),
+                _ => context.set(tag.into(), Some(&Value::Opaque(value))),
+            };
+            if !is_set {
+                return None;
+            }
+        }
+        Some(context)
+    }
+}
+
+/// The OSCORE object over the account table.
+pub(crate) struct OscoreObject<'a, const SERVERS: usize> {
+    pub(crate) contexts: &'a mut Vec<SecurityContext, SERVERS>,
+    pub(crate) staging: &'a mut Staging<MASTER_SECRETS>,
+}
+
+impl<const SERVERS: usize> Object for OscoreObject<'_, SERVERS> {
+    fn definition(&self) -> &'static ObjectDef {
+        &defs::OSCORE
+    }
+
+    fn next_instance(&self, after: Option<u16>) -> Option<u16> {
+        next_above(self.contexts.iter().map(|context| &context.instance), after)
+    }
+
+    fn read(&self, _: At) -> Option<Value<'_>> {
+        None
+    }
+
+    fn validate(&self, _: u16, change: &Change<'_>) -> Result<(), Error> {
+        let Change::Set { resource, ref value, .. } = *change else { return Ok(()) };
+        if resource == MASTER_SECRET {
+            let bytes = bytes_of(value);
+            let is_fitting = bytes.len() <= MasterSecret::MAX_LENGTH && self.staging.has_room(bytes.len());
+            return if is_fitting { Ok(()) } else { Err(Error::TooLarge) };
+        }
+        if SecurityContext::empty(0).set(resource, Some(value)) { Ok(()) } else { Err(Error::BadRequest) }
+    }
+
+    fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
+        let found = self.contexts.iter_mut().find(|context| context.instance == instance);
+        let context = found.ok_or(Error::NotFound)?;
+        let (resource, value) = match *change {
+            Change::Set { resource, ref value, .. } => (resource, Some(value)),
+            Change::Reset { resource } | Change::Remove { resource, .. } => (resource, None),
+        };
+        if resource != MASTER_SECRET {
+            return if context.set(resource, value) { Ok(()) } else { Err(Error::BadRequest) };
+        }
+        let key = Key::MasterSecret(instance);
+        let bytes = value.map(bytes_of).filter(|bytes| !bytes.is_empty());
+        if bytes.is_none() && !context.has_secret {
+            return Ok(());
+        }
+        let is_staged = match bytes {
+            Some(bytes) => self.staging.stage(key, bytes),
+            None => self.staging.remove(key),
+        };
+        context.has_secret = is_staged && bytes.is_some();
+        if is_staged { Ok(()) } else { Err(Error::TooLarge) }
+    }
+
+    fn create(&mut self, instance: u16) -> Result<(), Error> {
+        let at = self.contexts.iter().position(|context| context.instance > instance);
+        let at = at.unwrap_or(self.contexts.len());
+        self.contexts.insert(at, SecurityContext::empty(instance)).map_err(|_| Error::Internal)
+    }
+
+    fn delete(&mut self, instance: u16) -> Result<(), Error> {
+        self.contexts.retain(|context| context.instance != instance);
+        let keys = [Key::Oscore(instance), Key::MasterSecret(instance)];
+        if keys.into_iter().all(|key| self.staging.remove(key)) { Ok(()) } else { Err(Error::Internal) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    fn context() -> SecurityContext {
+        let mut context = SecurityContext { has_secret: true, ..SecurityContext::empty(3) };
+        for (resource, bytes) in [(1, &[1, 2][..]), (2, &[]), (5, b"salt"), (6, b"context")] {
+            assert!(context.set(resource, Some(&Value::Opaque(bytes))));
+        }
+        context
+    }
+
+    #[test]
+    fn records_round_trip_and_survive_truncation() {
+        let context = context();
+        let mut buffer = [0; crate::persist::RECORD_CAPACITY];
+        let mut out = RecordWriter::new(&mut buffer);
+        context.emit(&mut out);
+        let bytes = out.finish().unwrap();
+        assert_eq!(SecurityContext::parse(3, bytes).as_ref(), Some(&context));
+        for cut in 0..bytes.len() {
+            let _ = SecurityContext::parse(3, bytes.get(..cut).unwrap());
+        }
+    }
+
+    #[test]
+    fn algorithms_have_their_cose_numbers_and_the_field_has_two_for_hmac() {
+        let mut context = context();
+        for number in [5, -10] {
+            assert!(context.set(4, Some(&Value::Integer(number))), "{number}");
+        }
+        assert!(context.set(3, Some(&Value::Integer(10))));
+        for (resource, number) in [(3, 0), (3, 4), (3, i64::MAX), (4, 4), (4, -1), (4, i64::MIN)] {
+            assert!(!context.set(resource, Some(&Value::Integer(number))), "{resource} {number}");
+        }
+        #[cfg(feature = "oscore-algorithms")]
+        assert!([6, 7, -11].iter().all(|number| context.set(4, Some(&Value::Integer(*number)))));
+    }
+
+    #[test]
+    fn what_keys_cannot_be_derived_from_is_not_whole() {
+        assert!(context().is_whole());
+        assert!(!SecurityContext { has_secret: false, ..context() }.is_whole());
+        assert!(!SecurityContext { sender_id: None, ..context() }.is_whole());
+        let id = context().sender_id;
+        assert!(!SecurityContext { recipient_id: id, ..context() }.is_whole(), "both ends the same");
+        let mut long = context();
+        assert!(!long.set(1, Some(&Value::Opaque(&[0; 8]))));
+        assert!(!long.set(5, Some(&Value::Opaque(&[0; 33]))));
+        assert!(!long.set(6, Some(&Value::Opaque(&[0; 41]))));
+        assert_eq!(long, context());
+        #[cfg(feature = "oscore-algorithms")]
+        {
+            // Its nonce leaves one byte for ids.
+            assert!(long.set(3, Some(&Value::Integer(12))));
+            assert!(!long.is_whole());
+        }
+    }
+}
