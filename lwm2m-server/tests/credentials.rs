@@ -156,7 +156,8 @@ fn the_plan_writes_one_server_account_with_the_stored_key() {
         bench.credentials.device(EP).unwrap().management.clone().unwrap().credentials[0].subject.clone();
     let identity = subject.identity().unwrap();
     let key = bench.credentials.look_up(Role::Management, identity.bytes()).unwrap().key;
-    let [security, server] = plan.writes(&Discovered::default());
+    let writes = plan.writes(&Discovered::default());
+    let [security, server] = &writes[..] else { panic!("{writes:?}") };
     let ids: Vec<u16> = security.resources.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, [0, 1, 2, 3, 4, 5, 10]);
     assert_eq!(security.resources[0].1, Setting::Text("coaps://127.0.0.1:5684".into()));
