@@ -24,6 +24,15 @@
 //! { "mode": "x509", "certificate": "-----BEGIN CERTIFICATE-----…", "binding": "key", "issuer": "-----BEGIN CERTIFICATE-----…" }
 //! { "mode": "x509", "binding": "name" }
 //! ```
+//! ```json
+//! { "mode": "oscore", "generate": true }
+//! { "mode": "oscore", "master_secret": "…", "master_salt": "…", "sender_id": "00", "recipient_id": "0a0b", "id_context": "…",
+//!   "aead": 10, "hmac": 5, "rederivation": "offered" }
+//! ```
+//! An OSCORE context is seen from the server, bytes in hex digits: `recipient_id` is the Sender ID of the device (`/21/x/1`), `sender_id`
+//! its Recipient ID. Algorithms are COSE numbers, that of the HMAC in either notation. `rederivation` is `never`, `offered` or `required`:
+//! whether a device may, or must, get new keys (RFC 8613 Appendix B.2).
+//!
 //! Keys and certificates are PEM, or DER in hex digits or base64; private keys PKCS#8 or ECPrivateKey. Without a private key the
 //! device has its own. `binding` is `pinned` (the default), `key` or `name`; `issuer`, the certificate of an authority or the SHA-256
 //! of its public key, is found by path validation where `key` needs it and it is left out.

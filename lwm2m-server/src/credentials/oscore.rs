@@ -6,7 +6,8 @@
 use core::fmt;
 
 use oscore::{AeadAlgorithm, HmacAlgorithm, IdContext, InvalidParameters, KeyId, MasterSecret, Parameters};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 /// What a context is found by: the Recipient ID of the server, which is the kid in requests of the device, and the ID Context.
@@ -85,25 +86,47 @@ pub struct OscoreKey {
     rederivation: Rederivation,
 }
 
-/// What an [`OscoreKey`] is made of.
-#[derive(Clone, Default)]
+/// What an [`OscoreKey`] is made of; as JSON with bytes in hex digits.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OscoreParts {
     /// Master Secret, `/21/x/0`: 16 to 64 bytes.
+    #[serde(deserialize_with = "secret_of_hex")]
     pub master_secret: Zeroizing<Vec<u8>>,
     /// Master Salt, `/21/x/5`: at most 32 bytes; empty for none.
+    #[serde(default, deserialize_with = "secret_of_hex")]
     pub master_salt: Zeroizing<Vec<u8>>,
     /// The Sender ID of the server: `/21/x/2`, the Recipient ID of the device.
+    #[serde(deserialize_with = "of_hex")]
     pub sender_id: Vec<u8>,
     /// The Recipient ID of the server: `/21/x/1`, the Sender ID of the device.
+    #[serde(deserialize_with = "of_hex")]
     pub recipient_id: Vec<u8>,
     /// ID Context, `/21/x/6`.
+    #[serde(default, deserialize_with = "some_of_hex")]
     pub id_context: Option<Vec<u8>>,
     /// COSE number of the AEAD algorithm, `/21/x/3`; AES-CCM-16-64-128 without.
     pub aead: Option<i32>,
     /// COSE number of the HMAC algorithm, or of HKDF with it, `/21/x/4`; HMAC with SHA-256 without.
     pub hmac: Option<i32>,
     /// Whether keys may be derived anew.
+    #[serde(default)]
     pub rederivation: Rederivation,
+}
+
+fn secret_of_hex<'de, D: Deserializer<'de>>(source: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
+    let text = Zeroizing::<String>::deserialize(source)?;
+    hex::decode(text.as_bytes())
+        .map(Zeroizing::new)
+        .map_err(|_| D::Error::custom("a value that is not hex digits"))
+}
+
+fn of_hex<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<u8>, D::Error> {
+    secret_of_hex(source).map(|bytes| bytes.to_vec())
+}
+
+fn some_of_hex<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Vec<u8>>, D::Error> {
+    of_hex(source).map(Some)
 }
 
 /// Shortest Master Secret in bytes that is accepted.

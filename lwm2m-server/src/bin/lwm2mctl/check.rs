@@ -1,4 +1,5 @@
-//! What a device would make of its server's certificates, or the server of a device's: said offline, in words.
+//! What a device would make of its server's certificates, or the server of a device's, or what a device meets with an OSCORE context: said
+//! offline, in words.
 //!
 //! Invariant: the verdict is that of the code that judges at run time, `dtls_psk::ServerTrust` for a device and `DeviceTrust` for the
 //! server; what is said around it never changes it.
@@ -7,8 +8,11 @@ use std::path::Path;
 
 use dtls_psk::{CertificateAssociation, CertificateUsage, Refusal, RustCrypto, ServerTrust};
 use lwm2m_server::api::now_ms;
-use lwm2m_server::credentials::{Certificate, DeviceTrust, certificates, utc};
+use lwm2m_server::credentials::{
+    Certificate, DeviceTrust, OscoreKey, OscoreParts, Rederivation, certificates, utc,
+};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::show::line;
 use super::{Check, Failure};
@@ -18,6 +22,9 @@ const SOON: u64 = 30 * 86_400;
 
 /// Judges and tells; [`Failure::Refused`] if they would be refused.
 pub(crate) fn check(files: &Check, json: bool) -> Result<(), Failure> {
+    if let Some(file) = &files.oscore {
+        return check_context(file, json);
+    }
     let mut chain = Vec::new();
     for file in &files.files {
         chain.extend(read(file)?);
@@ -73,6 +80,66 @@ pub(crate) fn check(files: &Check, json: bool) -> Result<(), Failure> {
         }
     }
     verdict.map(|_| ()).map_err(Failure::Refused)
+}
+
+/// Says what a context is for the device, and what it costs.
+fn check_context(file: &Path, json: bool) -> Result<(), Failure> {
+    let text = Zeroizing::new(bytes(file)?);
+    let parts: OscoreParts = serde_json::from_slice(&text)
+        .map_err(|error| Failure::Arguments(format!("{} is no OSCORE context: {error}", file.display())))?;
+    let key = OscoreKey::new(parts).map_err(|what| Failure::Refused(what.to_owned()))?;
+    let parameters = key.parameters();
+    let (device, server) = (parameters.recipient_id(), parameters.sender_id());
+    let resources = json!({
+        "/0/x/2": 3,
+        "/0/x/17": "the instance of /21",
+        "/21/x/0": format!("({} bytes)", key.master_secret().len()),
+        "/21/x/1": hex::encode(device.bytes()),
+        "/21/x/2": hex::encode(server.bytes()),
+        "/21/x/3": key.aead(),
+        "/21/x/4": key.hmac(),
+        "/21/x/5": format!("({} bytes)", key.master_salt().len()),
+        "/21/x/6": parameters.id_context().map(hex::encode),
+    });
+    let mut told = vec![match key.rederivation() {
+        Rederivation::Never => {
+            "a device that lost its state stays out until it has another credential: it cannot get new keys (Appendix B.2)"
+        }
+        Rederivation::Offered => {
+            "a device may get new keys by Appendix B.2, and is asked for an Echo value after a restart of the server"
+        }
+        Rederivation::Required => {
+            "a device without Appendix B.2 never comes in: it gets 4.01 to each first request"
+        }
+    }
+    .to_owned()];
+    // RFC 8613 §6.1: flags, Partial IV, length and kid context, kid.
+    let context = parameters.id_context().map_or(0, |id| id.len().saturating_add(1));
+    let named = device.bytes().len().saturating_add(context);
+    told.push(format!(
+        "each request of the device has {named} bytes that name its keys, each of the server {}",
+        server.bytes().len()
+    ));
+    if device.bytes().is_empty() && parameters.id_context().is_none() {
+        told.push("nothing names the device: no other one may have the empty sender id".to_owned());
+    }
+    if parameters.hmac() != oscore::HmacAlgorithm::default() {
+        told.push(
+            "the number of the HMAC has two notations in the field: some devices know one of them".to_owned(),
+        );
+    }
+    if json {
+        line(&json!({ "good": true, "warnings": told, "resources": resources }).to_string());
+        return Ok(());
+    }
+    for (path, value) in resources.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        line(&format!("{path} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    }
+    for each in &told {
+        line(&format!("note: {each}"));
+    }
+    line(&format!("good: the server knows the device by {}", key.context_id()));
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<Vec<Vec<u8>>, Failure> {

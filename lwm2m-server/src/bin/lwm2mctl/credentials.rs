@@ -39,6 +39,13 @@ impl Material {
             let name = if is_of_certificate { "certificate_sha256" } else { "public_key_sha256" };
             give(name, Some(json!(hash)));
         }
+        if let Some(file) = &self.oscore {
+            let text = encoded(file)?;
+            let given: Map<String, Value> = serde_json::from_str(&text)
+                .map_err(|error| Failure::Arguments(format!("{file} is no OSCORE context: {error}")))?;
+            body.extend(given);
+            body.insert("mode".to_owned(), json!("oscore"));
+        }
         Ok(Some(body).filter(|body| !body.is_empty()))
     }
 }
@@ -117,7 +124,9 @@ pub(crate) fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<
             out.show(&answer, |answer| {
                 let rows = rows(answer, "/created", |each| {
                     let given = "(given, or delivered by the bootstrap)";
-                    let key = match each.get("private_key").is_some_and(Value::is_string) {
+                    let is_below =
+                        ["private_key", "master_secret"].iter().any(|name| each.get(name).is_some());
+                    let key = match is_below {
                         true => "(below)".to_owned(),
                         false => text(each, "/key").replace('-', given),
                     };
@@ -133,6 +142,11 @@ pub(crate) fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<
                     for name in ["private_key", "certificate"] {
                         if let Some(pem) = each.get(name).and_then(Value::as_str) {
                             line(pem.trim_end());
+                        }
+                    }
+                    for name in ["master_secret", "master_salt", "sender_id", "recipient_id"] {
+                        if let Some(digits) = each.get(name).and_then(Value::as_str) {
+                            line(&format!("{name} {digits}"));
                         }
                     }
                 }

@@ -206,8 +206,8 @@ struct Page {
 /// A credential that is no pre-shared key; files are PEM or DER.
 #[derive(Args)]
 struct Material {
-    /// psk, rpk or x509; of a rotation that gives nothing else, one drawn by the server
-    #[arg(long, value_name = "MODE", value_parser = ["psk", "rpk", "x509"])]
+    /// psk, rpk, x509 or oscore; of a rotation that gives nothing else, one drawn by the server
+    #[arg(long, value_name = "MODE", value_parser = ["psk", "rpk", "x509", "oscore"])]
     mode: Option<String>,
     /// Raw public key of the device
     #[arg(long, value_name = "FILE")]
@@ -227,14 +227,21 @@ struct Material {
     /// Certificate of the authority that must have issued it, or the SHA-256 of its public key
     #[arg(long, value_name = "FILE|HEX")]
     issuer: Option<String>,
+    /// OSCORE context as JSON, seen from the server, bytes in hex digits: master_secret, sender_id, recipient_id (the device's
+    /// sender id), and perhaps master_salt, id_context, aead, hmac (COSE numbers), rederivation (never, offered, required)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["public_key", "certificate", "private_key", "sha256", "binding", "issuer"])]
+    oscore: Option<String>,
 }
 
-/// Certificates and who is to trust them; files are PEM or DER.
+/// Certificates and who is to trust them, in PEM or DER, or an OSCORE context.
 #[derive(Args)]
 struct Check {
     /// The certificates as they are presented, the own one first
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "oscore", value_name = "FILE")]
     files: Vec<std::path::PathBuf>,
+    /// Say instead what a device meets with this OSCORE context, a file as that of `put --oscore`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "anchor", "crl", "name", "usage", "server_certificate"])]
+    oscore: Option<std::path::PathBuf>,
     /// Authority that is trusted
     #[arg(long, value_name = "FILE")]
     anchor: Vec<std::path::PathBuf>,
