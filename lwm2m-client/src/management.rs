@@ -59,7 +59,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         let input = peer.handle(now, datagram, &mut hook);
         #[cfg(feature = "oscore")]
-        let is_verified = matches!(input, Input::Request { .. } | Input::Response { .. });
+        let is_verified =
+            matches!(input, Input::Request { .. } | Input::Unacceptable { .. } | Input::Response { .. });
         match input {
             #[cfg_attr(not(feature = "oscore"), expect(unused_mut, reason = "nothing proves a request"))]
             Input::Request { mut exchange, message } => {

@@ -160,21 +160,21 @@ impl ObjectSecurity {
     }
 
     /// Makes the keys when everything for them is there; whether requests can go that waited for them.
+    #[inline(never)]
     fn advance(&mut self, now: Instant, rng: &mut Rng<'_>) -> bool {
         if let (Keys::Stored(saved), Some(parameters)) = (&self.keys, &self.parameters) {
-            let mut session = match saved {
-                Some(saved) => Session::restored(parameters, saved, drawn(rng)),
-                None => Session::new(parameters, drawn(rng)),
-            };
             // LwM2M Transport 1.1.1 §5.4: the first use of a context begins with Appendix B.2.
             if self.way == Way::Known && saved.is_none() && self.policy != Rederive::Never {
                 self.way = Way::Rederived;
             }
-            if self.way == Way::Rederived {
+            self.keys = Keys::Made(match saved {
+                Some(saved) => Session::restored(parameters, saved, drawn(rng)),
+                None => Session::new(parameters, drawn(rng)),
+            });
+            if let (Keys::Made(session), Way::Rederived) = (&mut self.keys, self.way) {
                 let random = drawn(rng);
                 session.rederive(&Rederivation { parameters, now, random, durable: true });
             }
-            self.keys = Keys::Made(session);
             if self.policy == Rederive::Never {
                 self.forget_secret();
             }
