@@ -88,11 +88,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 let Some(session) = self.session_mut(slot) else { return };
                 match mode {
                     Some(SecurityMode::NoSec) => {
-                        #[cfg(feature = "oscore")]
-                        let is_protected = session.object_security.is_some();
-                        #[cfg(not(feature = "oscore"))]
-                        let is_protected = false;
-                        let tokens = if is_protected { TokenPolicy::SECURED } else { TokenPolicy::Random };
+                        let tokens = session.tokens();
                         session.open(Link::Plain, tokens, rng);
                         self.connected(slot);
                     }

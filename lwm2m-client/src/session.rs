@@ -277,6 +277,15 @@ impl<const O: usize> Session<O> {
         Some((self.peer.as_mut()?, Plain))
     }
 
+    /// How tokens are made on a way without DTLS. Under object security an answer is tied to its request by more than them.
+    pub(crate) const fn tokens(&self) -> TokenPolicy {
+        #[cfg(feature = "oscore")]
+        if self.object_security.is_some() {
+            return TokenPolicy::SECURED;
+        }
+        TokenPolicy::Random
+    }
+
     /// What a message leaves free around it.
     pub(crate) fn room(&self) -> Room {
         let room = self.record_room();

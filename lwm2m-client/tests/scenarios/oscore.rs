@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lwm2m_client::objects::{Format, ObjectLink, Operation, Path, Value, mapping};
-use lwm2m_client::{FactoryAccount, Notice, Reason, Rederive, Role, SecurityContext, ShortServerId};
+use lwm2m_client::{FactoryAccount, Key, Notice, Reason, Rederive, Role, SecurityContext, ShortServerId};
 use lwm2m_coap::{Code, OptionNumber, Options, Writer};
 use oscore::{KeyId, MasterSecret, OscoreOption, Parameters};
 
@@ -515,4 +515,72 @@ fn accounts_that_come_back_go_on_behind_the_numbers_that_they_have_used() {
         .map(|datagram| option(datagram).unwrap().partial_iv.unwrap().sequence())
         .collect();
     assert!(numbers.is_sorted_by(|one, other| one < other) && numbers.last() >= Some(&256), "{numbers:?}");
+}
+
+/// A device and a server that have used fresh keys, which the server does not want to go on with.
+fn fresh() -> World {
+    let mut server = script();
+    server.shield.as_mut().unwrap().rederives = true;
+    let mut world = world_with(Rederive::Offered, &protected(), server);
+    assert!(world.run_until(5, |world| world.is_registered(DM)));
+    assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
+    world.notices.clear();
+    world
+}
+
+#[test]
+fn a_server_that_wants_new_keys_gets_them_with_the_next_request_of_the_device() {
+    let mut world = fresh();
+    let role = Role::Server(ShortServerId::FIRST);
+    world.server(DM).shield.as_mut().unwrap().session.renew();
+    world.client.update();
+    world.run(20);
+    assert!(world.notices.contains(&Notice::Protected { role, is_rederived: true }), "{:?}", world.notices);
+    assert!(world.notices.contains(&Notice::Updated { server: ShortServerId::FIRST }));
+    assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
+    assert_eq!(world.count_of(DM), 1);
+}
+
+#[test]
+fn a_server_that_lost_its_keys_replaces_them_itself_and_a_restart_of_the_device_goes_on_with_them() {
+    let mut world = fresh();
+    observe(&mut world);
+    world.server(DM).shield.as_mut().unwrap().rederive();
+    let read = |writer: &mut Writer<'_>| {
+        writer.split(OptionNumber::URI_PATH, "3/0/0", '/').unwrap();
+    };
+    let loads = world.flash.loaded.iter().filter(|key| matches!(key, Key::MasterSecret(_))).count();
+    assert_eq!(world.ask_with(DM, read).code, Code::UNAUTHORIZED);
+    assert_eq!(world.ask_with(DM, read).code, Code::CONTENT);
+    let now = world.flash.loaded.iter().filter(|key| matches!(key, Key::MasterSecret(_))).count();
+    assert_eq!(now, loads + 1, "loaded when it was needed");
+    // What was observed under the former keys has ended, the registration goes on.
+    world.objects.temperature.celsius = 30.0;
+    world.client.changed(Path::resource(3303, 0, 5700));
+    world.run(1);
+    assert_eq!((world.notifications(DM), world.count_of(DM)), (0, 1));
+    assert!(world.client.is_registered());
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.client.is_registered()), "{:?}", world.notices);
+    assert_eq!(world.server(DM).shield.as_ref().unwrap().asked, 1, "only at the first use");
+}
+
+#[test]
+fn who_knows_ids_and_no_keys_brings_the_secret_into_memory_and_nothing_else_about() {
+    let mut world = fresh();
+    let mut forged = vec![0x44, Code::POST.as_u8(), 1, 2, 3, 4, 5, 6];
+    // Flags for kid, kid context and a Partial IV of one byte; R1 as a CBOR byte string; the server's id; a payload.
+    forged.extend([0x9d, 0, 0x19, 7, 9, 0x48, 1, 2, 3, 4, 5, 6, 7, 8, 0x02, 0xff]);
+    forged.extend([0xaa; 20]);
+    for id in 0..20 {
+        forged[3] = id;
+        world.deliver(0, &mut forged.clone());
+        world.exchange();
+    }
+    let loads = world.flash.loaded.iter().filter(|key| matches!(key, Key::MasterSecret(_))).count();
+    assert_eq!(loads, 2, "one at the start, one for all of these");
+    assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
+    world.client.update();
+    world.run(100);
+    assert!(world.notices.contains(&Notice::Updated { server: ShortServerId::FIRST }));
 }

@@ -40,6 +40,13 @@ impl Shield {
         self.reserve();
     }
 
+    /// The server begins to replace the keys, because it has none any more.
+    pub fn rederive(&mut self) {
+        let (parameters, now) = (&self.parameters, Instant::from_millis(0));
+        self.session = Session::new(parameters, [0x61; 16]);
+        self.session.rederive(&Rederivation { parameters, now, random: [0x62; 8], durable: false });
+    }
+
     fn reserve(&mut self) {
         if let Some(wanted) = self.session.wanted() {
             self.session.saved(&wanted);
