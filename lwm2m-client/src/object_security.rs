@@ -480,12 +480,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
     }
 
-    /// The request got no answer; `None` when it is sent again with other keys, else why that is.
+    /// The request got no answer, or was reset; `None` when it is sent again with other keys, else why that is.
     pub(crate) fn try_other_keys(&mut self, slot: usize, what: Request, reason: Reason) -> Option<Reason> {
         let Some(session) = self.session_mut(slot) else { return Some(reason) };
         let Some(security) = session.object_security.as_mut() else { return Some(reason) };
         let is_unknown = security.made().and_then(Session::hint).is_some_and(|code| code.class() == 4);
-        if reason == Reason::Timeout && what.is_first() && security.try_others() {
+        // Leshan's server resets what comes with an ID Context.
+        let is_unanswered = matches!(reason, Reason::Timeout | Reason::Reset);
+        if is_unanswered && what.is_first() && security.try_others() {
             session.is_asked = false;
             self.is_due = true;
             return None;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use lwm2m_client::objects::{Format, ObjectLink, Operation, Path, Value, mapping};
 use lwm2m_client::{FactoryAccount, Key, Notice, Reason, Rederive, Role, SecurityContext, ShortServerId};
-use lwm2m_coap::{Code, OptionNumber, Options, Writer};
-use oscore::{KeyId, MasterSecret, OscoreOption, Parameters};
+use lwm2m_coap::{Code, OptionNumber, Writer};
+use oscore::{KeyId, MasterSecret, Parameters};
 
-use crate::shield::Shield;
+use crate::shield::{Shield, option};
 use crate::world::{OLD, Script, World, account, bootstrap_account, target};
 
 const DM: u16 = 5683;
@@ -46,13 +46,6 @@ fn registered(policy: Rederive) -> World {
     let mut world = world_with(policy, &protected(), script());
     assert!(world.run_until(5, |world| world.is_registered(DM)), "{:?}", world.notices);
     world
-}
-
-/// The OSCORE option of a datagram.
-fn option(datagram: &[u8]) -> Option<OscoreOption<'_>> {
-    let token = usize::from(datagram[0] & 0x0f);
-    let (options, _) = Options::parse(&datagram[4 + token..]).unwrap();
-    options.get(OptionNumber::OSCORE).map(|value| OscoreOption::parse(value).unwrap())
 }
 
 #[test]
@@ -141,6 +134,13 @@ fn a_server_that_does_not_do_so_is_registered_with_under_the_keys_of_the_account
     assert!(world.run_until(5, |world| world.client.is_registered()));
     let first = option(&world.datagrams[sent]).unwrap();
     assert!(first.kid_context.is_none() && first.partial_iv.unwrap().sequence() >= 256);
+}
+
+#[test]
+fn a_server_that_resets_what_has_an_id_context_is_registered_with_at_once() {
+    let mut world = world_with(Rederive::Offered, &protected(), script());
+    world.server(DM).resets_id_contexts = true;
+    assert!(world.run_until(1, |world| world.is_registered(DM)), "{:?}", world.notices);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use lwm2m_client::Instant;
 use lwm2m_coap::{Code, Exchange, Message, OptionNumber, Writer};
-use oscore::{Binding, Observation, Parameters, Protection, Rederivation, Session, Standing};
+use oscore::{Binding, Observation, OscoreOption, Parameters, Protection, Rederivation, Session, Standing};
 
 pub type Bound = Option<Binding>;
 
@@ -111,4 +111,11 @@ pub fn hook<'s>(
     rng(&mut random);
     let rederivation = rederives.then_some(Rederivation { parameters, now, random, durable: false });
     Some(Protection::new(session, observations, rederivation))
+}
+
+/// The OSCORE option of a datagram.
+pub fn option(datagram: &[u8]) -> Option<OscoreOption<'_>> {
+    let token = usize::from(datagram[0] & 0x0f);
+    let (options, _) = lwm2m_coap::Options::parse(&datagram[4 + token..]).unwrap();
+    options.get(OptionNumber::OSCORE).map(|value| OscoreOption::parse(value).unwrap())
 }
