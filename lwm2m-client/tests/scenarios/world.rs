@@ -342,7 +342,18 @@ impl Script {
         }
         let mut rng = self.rng();
         let mut hook = hook(&mut self.shield, now, &mut rng);
+        let number = crate::shield::option(datagram).and_then(|option| Some(option.partial_iv?.sequence()));
         let input = self.peer.handle(now, datagram, &mut hook);
+        let is_current = match &input {
+            Input::Request { exchange, .. } => {
+                exchange.binding().is_some_and(|binding| binding.standing() != oscore::Standing::Rederiving)
+            }
+            Input::Response { .. } | Input::Unsolicited { .. } => true,
+            _ => false,
+        };
+        if let Some(shield) = self.shield.as_mut().filter(|_| is_current) {
+            shield.note(number);
+        }
         match input {
             Input::Request { mut exchange, message } => {
                 if let Some(shield) = &mut self.shield
