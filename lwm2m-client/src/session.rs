@@ -277,13 +277,13 @@ impl<const O: usize> Session<O> {
         Some((self.peer.as_mut()?, Plain))
     }
 
-    /// How tokens are made on a way without DTLS. Under object security an answer is tied to its request by more than them.
-    pub(crate) const fn tokens(&self) -> TokenPolicy {
+    /// How tokens are made. Under object security an answer is tied to its request by more than them.
+    const fn tokens(&self) -> TokenPolicy {
         #[cfg(feature = "oscore")]
         if self.object_security.is_some() {
             return TokenPolicy::SECURED;
         }
-        TokenPolicy::Random
+        if matches!(self.link, Link::Plain) { TokenPolicy::Random } else { TokenPolicy::SECURED }
     }
 
     /// What a message leaves free around it.
@@ -373,14 +373,9 @@ impl<const O: usize> Session<O> {
     }
 
     /// The way is made.
-    pub(crate) fn open(&mut self, link: Link, tokens: TokenPolicy, rng: &mut Rng<'_>) {
+    pub(crate) fn open(&mut self, link: Link, rng: &mut Rng<'_>) {
         self.link = link;
-        self.start_peer(tokens, rng);
-    }
-
-    /// Messages start anew on this way.
-    pub(crate) fn start_peer(&mut self, tokens: TokenPolicy, rng: &mut Rng<'_>) {
-        self.peer = Some(Peer::new(&PARAMETERS, tokens, rng));
+        self.peer = Some(Peer::new(&PARAMETERS, self.tokens(), rng));
     }
 }
 
