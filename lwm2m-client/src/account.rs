@@ -495,37 +495,6 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
         self.servers.get_mut(at)
     }
 
-    /// The `/21` instance with this id.
-    #[cfg(feature = "oscore")]
-    pub(crate) fn context(&self, instance: u16) -> Option<&SecurityContext> {
-        self.contexts.iter().find(|context| context.instance == instance)
-    }
-
-    /// The `/21` instance with this id, made empty when there is none; `None` when the table is full.
-    #[cfg(feature = "oscore")]
-    pub(crate) fn context_mut(&mut self, instance: u16) -> Option<&mut SecurityContext> {
-        let at = match self.contexts.iter().position(|context| context.instance >= instance) {
-            Some(at) if self.contexts.get(at).is_some_and(|context| context.instance == instance) => at,
-            found => {
-                let at = found.unwrap_or(self.contexts.len());
-                self.contexts.insert(at, SecurityContext::empty(instance)).ok()?;
-                at
-            }
-        };
-        self.contexts.get_mut(at)
-    }
-
-    /// Whether the link of an account to its Security Context (`/0/x/17`), if it has one, leads to one that is whole and
-    /// no other account's.
-    #[cfg(feature = "oscore")]
-    fn has_context(&self, security: &Security<U>) -> bool {
-        security.oscore.is_none_or(|instance| {
-            let is_shared = |other: &&Security<U>| other.oscore == Some(instance);
-            self.context(instance).is_some_and(SecurityContext::is_whole)
-                && self.securities.iter().filter(is_shared).count() == 1
-        })
-    }
-
     /// Core 1.1.1 appendix E.1: where a bootstrap has deleted the Security instance of a server, its Server instance goes too. What it has
     /// written without one is left to [`Accounts::check`].
     pub(crate) fn drop_halves(&mut self) {

@@ -157,6 +157,20 @@ const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 1024, 255>>() <= 10_
 /// Records of each account besides rights.
 const TABLES: usize = if cfg!(feature = "oscore") { 3 } else { 2 };
 
+/// With object security 1.75 KiB more: the keys of two accounts, what they are made of, and longer copies.
+#[cfg(all(
+    feature = "oscore",
+    target_pointer_width = "32",
+    not(any(
+        feature = "alternate-path",
+        feature = "composite",
+        feature = "resumption",
+        feature = "rpk",
+        feature = "suites"
+    ))
+))]
+const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 512, 255>>() <= 6144 + 1792);
+
 /// An LwM2M client for `S` accounts (the bootstrap account among them), `O` observations, `T` paths with notification
 /// attributes, `A` instances of Access Control, structured bodies of up to `B` bytes, and server URIs of up to `U` bytes,
 /// which the specification wants to be 255. `B` must be at least `U` + 48, 88, and four times 2 `S` + `A`.

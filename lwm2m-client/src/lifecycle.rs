@@ -79,18 +79,23 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 continue;
             }
             let Some(slot) = self.free_slot() else { continue };
-            let mut session = Session::new(Role::Server(id), instance);
+            #[cfg(feature = "resumption")]
+            let is_doubted = self.is_session_doubted;
+            let Some(session) = self.begin_session(slot, Role::Server(id), instance) else { continue };
             session.registration.start(now, delay);
             #[cfg(feature = "resumption")]
             {
-                session.resumption.is_doubted = self.is_session_doubted;
-            }
-            if let Some(place) = self.sessions.get_mut(slot) {
-                *place = Some(session);
+                session.resumption.is_doubted = is_doubted;
             }
             self.is_due = true;
         }
         !self.core.accounts.servers.is_empty()
+    }
+
+    /// Gives a server the session in a slot. Never inlined: it is made on the stack, where others do not have to carry it.
+    #[inline(never)]
+    fn begin_session(&mut self, slot: usize, role: Role, security: u16) -> Option<&mut Session<O>> {
+        Some(self.sessions.get_mut(slot)?.insert(Session::new(role, security)))
     }
 
     /// A bootstrap failed and nothing has changed: servers that had failed before get another chance.
@@ -137,9 +142,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     pub(crate) fn drop_session(&mut self, slot: usize) {
-        if let Some(session) = self.sessions.get_mut(slot).and_then(Option::take) {
+        if let Some(session) = self.session_mut(slot) {
             if !matches!(session.link, Link::Closed) {
                 self.close_socket(slot);
+            }
+            // Where it lies: it is too large to be moved about.
+            if let Some(place) = self.sessions.get_mut(slot) {
+                *place = None;
             }
             self.reporting.forget_session(slot);
             self.assembly.forget(slot);
@@ -350,12 +359,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     self.bootstrap.phase = Phase::Idle;
                     return;
                 };
-                let mut session = Session::new(Role::Bootstrap, security);
-                session.connect();
-                self.echo = None;
-                if let Some(place) = self.sessions.get_mut(slot) {
-                    *place = Some(session);
+                if let Some(session) = self.begin_session(slot, Role::Bootstrap, security) {
+                    session.connect();
                 }
+                self.echo = None;
                 self.bootstrap.phase = Phase::Connecting;
                 self.is_due = true;
             }

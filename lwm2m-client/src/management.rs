@@ -51,6 +51,11 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let is_alive = session.registration.is_alive() || session.role == Role::Bootstrap;
         let is_blocked = is_request && (session.reply.is_some() || !is_alive);
         #[cfg(feature = "oscore")]
+        if self.awaits_secret(now, slot, datagram) {
+            self.is_due = true;
+            return self.drop_datagram();
+        }
+        #[cfg(feature = "oscore")]
         let keys = self.generation(slot);
         #[cfg(feature = "oscore")]
         let Some(session) = self.session_mut(slot) else { return };
@@ -59,7 +64,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         };
         let input = peer.handle(now, datagram, &mut hook);
         #[cfg(feature = "oscore")]
-        let is_verified = matches!(input, Input::Request { .. } | Input::Response { .. });
+        let is_verified =
+            matches!(input, Input::Request { .. } | Input::Unacceptable { .. } | Input::Response { .. });
         match input {
             #[cfg_attr(not(feature = "oscore"), expect(unused_mut, reason = "nothing proves a request"))]
             Input::Request { mut exchange, message } => {
@@ -98,7 +104,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Input::Acknowledged(_) | Input::Reset(Sent::Response(_)) | Input::Duplicate => {}
         }
         #[cfg(feature = "oscore")]
-        self.heed(slot, keys, is_verified);
+        self.heed(now, slot, keys, is_verified);
     }
 
     #[inline(never)]

@@ -10,15 +10,17 @@
 //! storage has reserved its number.
 
 use heapless::Vec;
-use lwm2m_coap::{Code, Instant, Message, Rng, Room, Token, WriteError, Writer};
+use lwm2m_coap::{Code, Instant, Message, OptionNumber, Rng, Room, Token, WriteError, Writer, udp};
 use oscore::{
-    MasterSecret, Observation, Observations, Parameters, Protection, Rederivation, Saved, Session, Standing,
+    MasterSecret, Observation, Observations, OscoreOption, Parameters, Protection, Rederivation, Saved,
+    Session, Standing,
 };
 
 use crate::client::Client;
 use crate::error::{Reason, StoreError};
 use crate::event::{Notice, Role};
 use crate::persist::{STATE_CAPACITY, StateName};
+use crate::registration::MAX_TRANSMIT_WAIT;
 use crate::reply::Body;
 use crate::session::{Exchange, Request};
 
@@ -58,6 +60,8 @@ pub(crate) struct ObjectSecurity {
     /// What keys are made of, while some may have to be.
     parameters: Option<Parameters>,
     is_secret_wanted: bool,
+    /// The server asked for new keys: until then it may go on with that.
+    secret_until: Instant,
     /// Requests wait for the keys.
     is_awaited: bool,
     /// The server has shown that it has the keys since the way to it was made.
@@ -118,6 +122,7 @@ impl ObjectSecurity {
             name: [0; Parameters::FINGERPRINT],
             parameters: None,
             is_secret_wanted: true,
+            secret_until: Instant::from_millis(0),
             is_awaited: false,
             is_answered: false,
             none: NoObservations,
@@ -160,27 +165,47 @@ impl ObjectSecurity {
     }
 
     /// Makes the keys when everything for them is there; whether requests can go that waited for them.
+    #[inline(never)]
     fn advance(&mut self, now: Instant, rng: &mut Rng<'_>) -> bool {
         if let (Keys::Stored(saved), Some(parameters)) = (&self.keys, &self.parameters) {
-            let mut session = match saved {
-                Some(saved) => Session::restored(parameters, saved, drawn(rng)),
-                None => Session::new(parameters, drawn(rng)),
-            };
             // LwM2M Transport 1.1.1 §5.4: the first use of a context begins with Appendix B.2.
             if self.way == Way::Known && saved.is_none() && self.policy != Rederive::Never {
                 self.way = Way::Rederived;
             }
-            if self.way == Way::Rederived {
+            self.keys = Keys::Made(match saved {
+                Some(saved) => Session::restored(parameters, saved, drawn(rng)),
+                None => Session::new(parameters, drawn(rng)),
+            });
+            if let (Keys::Made(session), Way::Rederived) = (&mut self.keys, self.way) {
                 let random = drawn(rng);
                 session.rederive(&Rederivation { parameters, now, random, durable: true });
             }
-            self.keys = Keys::Made(session);
             if self.policy == Rederive::Never {
                 self.forget_secret();
             }
         }
         let is_reserved = self.made().is_some_and(|session| session.wanted().is_none());
         is_reserved && core::mem::take(&mut self.is_awaited)
+    }
+
+    /// Whether a message is of other keys than those that there are (RFC 8613 Appendix B.2), and what they are made of has to be
+    /// loaded first: it is as lost meanwhile, and the server sends it again.
+    fn is_of_other_keys(&mut self, now: Instant, datagram: &[u8]) -> bool {
+        let Keys::Made(session) = &self.keys else { return false };
+        if self.parameters.is_some() || self.policy == Rederive::Never {
+            return false;
+        }
+        let Ok((_, message)) = udp::parse(datagram) else { return false };
+        let option = message.options.get(OptionNumber::OSCORE).map(OscoreOption::parse);
+        let Some(Some(announced)) = option.map(|option| option.ok()?.kid_context) else { return false };
+        // As it is, or behind the head of a CBOR byte string.
+        let is_own = session
+            .context()
+            .id_context()
+            .is_some_and(|own| announced.bytes().strip_suffix(own).is_some_and(|head| head.len() <= 2));
+        self.is_secret_wanted |= !is_own;
+        self.secret_until = now.after_secs(MAX_TRANSMIT_WAIT);
+        !is_own
     }
 
     fn forget_secret(&mut self) {
@@ -316,6 +341,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 !is_lost
             }
         };
+        if !is_loaded && security.made().is_some() {
+            // The server may ask again.
+            return security.forget_secret();
+        }
         if !is_loaded {
             security.fail();
             let reason = match wanted {
@@ -397,9 +426,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         Some((keys.generation(), keys.is_confirmed()))
     }
 
+    /// Whether a message has to come again because what its keys are made of is on its way from storage.
+    pub(crate) fn awaits_secret(&mut self, now: Instant, slot: usize, datagram: &[u8]) -> bool {
+        let session = self.session_mut(slot);
+        let security = session.and_then(|session| session.object_security.as_mut());
+        security.is_some_and(|security| security.is_of_other_keys(now, datagram))
+    }
+
     /// Draws the conclusions from a message under or without the keys; `before` is how far they were, `is_verified` whether it
     /// was protected with them.
-    pub(crate) fn heed(&mut self, slot: usize, before: Option<(u32, bool)>, is_verified: bool) {
+    pub(crate) fn heed(&mut self, now: Instant, slot: usize, before: Option<(u32, bool)>, is_verified: bool) {
         let after = self.generation(slot);
         let Some(session) = self.session_mut(slot) else { return };
         let role = session.role;
@@ -407,9 +443,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let (Some((generation, _)), Some((current, is_confirmed))) = (before, after) else { return };
         security.is_answered |= is_verified;
         if is_verified && is_confirmed {
-            security.forget_secret();
-            if before != after {
-                let is_rederived = security.way == Way::Rederived || generation != current;
+            let is_news = before != after;
+            let is_rederived = security.way == Way::Rederived || generation != current;
+            if is_news || security.secret_until <= now {
+                security.forget_secret();
+            }
+            if is_news {
                 self.notice(Notice::Protected { role, is_rederived });
             }
         }
@@ -441,12 +480,14 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
     }
 
-    /// The request got no answer; `None` when it is sent again with other keys, else why that is.
+    /// The request got no answer, or was reset; `None` when it is sent again with other keys, else why that is.
     pub(crate) fn try_other_keys(&mut self, slot: usize, what: Request, reason: Reason) -> Option<Reason> {
         let Some(session) = self.session_mut(slot) else { return Some(reason) };
         let Some(security) = session.object_security.as_mut() else { return Some(reason) };
         let is_unknown = security.made().and_then(Session::hint).is_some_and(|code| code.class() == 4);
-        if reason == Reason::Timeout && what.is_first() && security.try_others() {
+        // Leshan's server resets what comes with an ID Context.
+        let is_unanswered = matches!(reason, Reason::Timeout | Reason::Reset);
+        if is_unanswered && what.is_first() && security.try_others() {
             session.is_asked = false;
             self.is_due = true;
             return None;

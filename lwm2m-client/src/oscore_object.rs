@@ -7,6 +7,7 @@ use heapless::Vec;
 use lwm2m_objects::{At, Change, Error, Object, ObjectDef, Value, defs};
 use oscore::{AeadAlgorithm, HmacAlgorithm, InvalidParameters, KeyId, MasterSecret, Parameters};
 
+use crate::account::{Accounts, Security};
 use crate::core_objects::{bytes_of, next_above};
 use crate::persist::{Key, RecordReader, RecordWriter};
 use crate::staging::{MASTER_SECRETS, Staging};
@@ -122,6 +123,36 @@ impl SecurityContext {
             }
         }
         Some(context)
+    }
+}
+
+impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
+    /// The `/21` instance with this id.
+    pub(crate) fn context(&self, instance: u16) -> Option<&SecurityContext> {
+        self.contexts.iter().find(|context| context.instance == instance)
+    }
+
+    /// The `/21` instance with this id, made empty when there is none; `None` when the table is full.
+    pub(crate) fn context_mut(&mut self, instance: u16) -> Option<&mut SecurityContext> {
+        let at = match self.contexts.iter().position(|context| context.instance >= instance) {
+            Some(at) if self.contexts.get(at).is_some_and(|context| context.instance == instance) => at,
+            found => {
+                let at = found.unwrap_or(self.contexts.len());
+                self.contexts.insert(at, SecurityContext::empty(instance)).ok()?;
+                at
+            }
+        };
+        self.contexts.get_mut(at)
+    }
+
+    /// Whether the link of an account to its Security Context (`/0/x/17`), if it has one, leads to one that is whole and
+    /// no other account's.
+    pub(crate) fn has_context(&self, security: &Security<U>) -> bool {
+        security.oscore.is_none_or(|instance| {
+            let is_shared = |other: &&Security<U>| other.oscore == Some(instance);
+            self.context(instance).is_some_and(SecurityContext::is_whole)
+                && self.securities.iter().filter(is_shared).count() == 1
+        })
     }
 }
 

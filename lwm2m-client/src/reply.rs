@@ -13,8 +13,6 @@ use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Target, Val
 
 use crate::client::Client;
 use crate::event::Role;
-#[cfg(feature = "oscore")]
-use crate::reporting::LARGEST_KEPT;
 use crate::reporting::Observation;
 use crate::requests::is_to_wait;
 use crate::session::{Deferred, Exchange};
@@ -207,7 +205,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                     _ => None,
                 };
                 let head = Head { observe, content_format: Some(ContentFormat(format.0)), max_age: None };
-                let serve = Serve::new(block2, Szx::fitting(self.largest_answer(slot)));
+                let serve = Serve::new(block2, Szx::fitting(self.config.block_size));
                 #[cfg(feature = "composite")]
                 let places = self.selection.places.clone();
                 #[cfg(not(feature = "composite"))]
@@ -256,22 +254,6 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             };
             serve.respond(writer, head, |sink| tree.perform(operation, &context, sink).map(|_| ()))
         })
-    }
-
-    /// The largest block of an answer.
-    #[cfg_attr(
-        not(feature = "oscore"),
-        expect(unused_variables, reason = "what is not kept is produced again")
-    )]
-    fn largest_answer(&self, slot: usize) -> usize {
-        #[cfg(feature = "oscore")]
-        if let Some(Some(session)) = self.sessions.get(slot)
-            && session.object_security.is_some()
-        {
-            // A duplicate is answered from what is kept, or not at all.
-            return self.config.block_size.min(LARGEST_KEPT);
-        }
-        self.config.block_size
     }
 
     fn begin_observation(

@@ -69,12 +69,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     ) -> Option<Range<usize>> {
         self.check_links(slot, objects);
         let what = self.next_request_of(now, slot)?;
-        let mut session = self.sessions.get_mut(slot)?.take()?;
-        let sent = self.send_request(now, slot, &mut session, what, out, objects, rng);
-        if let Some(place) = self.sessions.get_mut(slot) {
-            *place = Some(session);
-        }
-        match sent {
+        match self.send_request(now, slot, what, out, objects, rng) {
             Ok(range) => {
                 if what == Request::Bootstrap && self.echo.is_none() {
                     self.notice(Notice::BootstrapStarted);
@@ -141,17 +136,16 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the session is taken out of its place for the call")]
     fn send_request(
         &mut self,
         now: Instant,
         slot: usize,
-        session: &mut Session<O>,
         what: Request,
         out: &mut [u8],
         objects: &mut [&mut dyn Object],
         rng: &mut Rng<'_>,
     ) -> Result<Range<usize>, SendError> {
+        let session = self.sessions.get(slot).and_then(Option::as_ref).ok_or(SendError::Full)?;
         let has_links = match what {
             Request::Register { .. } => true,
             Request::Update { .. } => {
@@ -168,16 +162,21 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if what == Request::Send {
             tag = self.write_report(&mut writer, objects)?;
         }
+        let session = self.sessions.get(slot).and_then(Option::as_ref).ok_or(SendError::Full)?;
         self.write_parameters(session, what, has_links, &mut writer)?;
         if has_links {
             let room = LARGEST.saturating_sub(REQUEST_OVERHEAD).saturating_sub(self.config.endpoint.len());
             let largest = Szx::fitting(room.min(self.config.block_size));
-            if session.upload.is_none() {
-                session.registration.links = self.links(version, objects);
+            let begun = self.session_mut(slot).and_then(|session| session.upload.take());
+            let links = if begun.is_none() { Some(self.links(version, objects)) } else { None };
+            if let (Some(session), Some(links)) = (self.session_mut(slot), links) {
+                session.registration.links = links;
             }
-            let mut upload = session.upload.take().unwrap_or(Upload::new(largest));
+            let mut upload = begun.unwrap_or(Upload::new(largest));
             tag = self.write_links(version, &mut upload, &mut writer, objects)?;
-            session.upload = Some(upload);
+            if let Some(session) = self.session_mut(slot) {
+                session.upload = Some(upload);
+            }
         }
         if let Some(echo) = self.echo.as_ref().filter(|echo| usize::from(echo.slot) == slot) {
             writer.option(OptionNumber::ECHO, &echo.value)?;
@@ -185,6 +184,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if let Some(tag) = tag {
             writer.option(OptionNumber::REQUEST_TAG, &tag)?;
         }
+        let session = self.sessions.get_mut(slot).and_then(Option::as_mut).ok_or(SendError::Full)?;
         let (peer, mut hook) = session.peer(now, rng).ok_or(SendError::Full)?;
         let token = peer.next_token(rng, |token| self.reporting.is_token(slot, token));
         let (id, range) = peer.request(now, Delivery::Confirmable, token, writer, &mut hook, rng)?;

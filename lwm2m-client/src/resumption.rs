@@ -11,7 +11,7 @@
 //! may be used again after a power loss.
 
 use dtls_psk::Session as Kept;
-use lwm2m_coap::{Rng, TokenPolicy};
+use lwm2m_coap::Rng;
 
 use crate::client::Client;
 use crate::event::Role;
@@ -56,7 +56,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 session.resumption = Resumption { is_doubted: false, made };
             }
         } else if let Some(session) = self.session_mut(slot) {
-            session.open(Link::Resumed, TokenPolicy::SECURED, rng);
+            session.open(Link::Resumed, rng);
         }
         full
     }

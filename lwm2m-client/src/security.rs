@@ -13,7 +13,7 @@ use dtls_psk::ConnectionId;
 use dtls_psk::{Config, Connection, Datagram, Input, Reason as Closed, SetUpError};
 #[cfg(feature = "rpk")]
 use dtls_psk::{Suite, Suites};
-use lwm2m_coap::{Instant, Rng, TokenPolicy};
+use lwm2m_coap::{Instant, Rng};
 use lwm2m_objects::Object;
 #[cfg(feature = "psk")]
 use lwm2m_objects::{Path, defs};
@@ -88,12 +88,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 let Some(session) = self.session_mut(slot) else { return };
                 match mode {
                     Some(SecurityMode::NoSec) => {
-                        #[cfg(feature = "oscore")]
-                        let is_protected = session.object_security.is_some();
-                        #[cfg(not(feature = "oscore"))]
-                        let is_protected = false;
-                        let tokens = if is_protected { TokenPolicy::SECURED } else { TokenPolicy::Random };
-                        session.open(Link::Plain, tokens, rng);
+                        session.open(Link::Plain, rng);
                         self.connected(slot);
                     }
                     #[cfg(feature = "psk")]
@@ -402,7 +397,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if let Some(place) = place {
             let Some(session) = self.session_mut(slot) else { return };
             match place.finish().filter(|_| full) {
-                Some(connection) => session.open(Link::Secured(connection), TokenPolicy::SECURED, rng),
+                Some(connection) => session.open(Link::Secured(connection), rng),
                 // A client's last flight is never the last of a full handshake.
                 None => return self.connection_failed(slot, Reason::AssociationLost),
             }

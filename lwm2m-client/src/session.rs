@@ -32,11 +32,10 @@ const REQUEST_COPY: usize = LARGEST + OBJECT_SECURITY;
 /// code and payload marker, and the tag.
 const OBJECT_SECURITY: usize =
     if cfg!(feature = "oscore") { 4 + (3 + 1 + 5 + 1 + 2 + 40 + 7) + 2 + 16 } else { 0 };
-/// Bytes of an answer that are kept for duplicates; a longer one is produced again. Not under object security, where nothing is
-/// taken twice.
-const ANSWER_COPY: usize = if cfg!(feature = "oscore") { REQUEST_COPY } else { 64 };
+/// Bytes of an answer that are kept for duplicates; a longer one is produced again.
+const ANSWER_COPY: usize = 64;
 /// How many messages of a server are remembered.
-const ANSWERS: usize = if cfg!(feature = "oscore") { 2 } else { 4 };
+const ANSWERS: usize = 4;
 /// How many messages of ours may be unsettled with one server.
 const REQUESTS: usize = 1;
 /// Bytes of a handshake's flight, and of the server's.
@@ -59,13 +58,7 @@ const ROOM: Room = Room::NONE;
 
 /// The CoAP side of a server.
 pub(crate) type ServerPeer<const O: usize> =
-    Peer<Vec<u8, REQUEST_COPY, u16>, REQUESTS, ANSWERS, O, Bound, Vec<u8, ANSWER_COPY, AnswerLength>>;
-
-/// The type of its length.
-#[cfg(feature = "oscore")]
-type AnswerLength = u16;
-#[cfg(not(feature = "oscore"))]
-type AnswerLength = u8;
+    Peer<Vec<u8, REQUEST_COPY, u16>, REQUESTS, ANSWERS, O, Bound, Vec<u8, ANSWER_COPY, u8>>;
 
 /// What ties an answer to its request, if messages are protected.
 #[cfg(feature = "oscore")]
@@ -284,6 +277,15 @@ impl<const O: usize> Session<O> {
         Some((self.peer.as_mut()?, Plain))
     }
 
+    /// How tokens are made. Under object security an answer is tied to its request by more than them.
+    const fn tokens(&self) -> TokenPolicy {
+        #[cfg(feature = "oscore")]
+        if self.object_security.is_some() {
+            return TokenPolicy::SECURED;
+        }
+        if matches!(self.link, Link::Plain) { TokenPolicy::Random } else { TokenPolicy::SECURED }
+    }
+
     /// What a message leaves free around it.
     pub(crate) fn room(&self) -> Room {
         let room = self.record_room();
@@ -371,14 +373,9 @@ impl<const O: usize> Session<O> {
     }
 
     /// The way is made.
-    pub(crate) fn open(&mut self, link: Link, tokens: TokenPolicy, rng: &mut Rng<'_>) {
+    pub(crate) fn open(&mut self, link: Link, rng: &mut Rng<'_>) {
         self.link = link;
-        self.start_peer(tokens, rng);
-    }
-
-    /// Messages start anew on this way.
-    pub(crate) fn start_peer(&mut self, tokens: TokenPolicy, rng: &mut Rng<'_>) {
-        self.peer = Some(Peer::new(&PARAMETERS, tokens, rng));
+        self.peer = Some(Peer::new(&PARAMETERS, self.tokens(), rng));
     }
 }
 

@@ -11,6 +11,8 @@ use lwm2m_client::{
 use lwm2m_client::KEPT_MAX;
 #[cfg(feature = "rpk")]
 use lwm2m_client::RawPublicKey;
+#[cfg(feature = "oscore")]
+use lwm2m_client::SecurityContext;
 #[cfg(feature = "x509")]
 use lwm2m_client::{Certificate, CertificateUsage, MatchingType};
 
@@ -28,6 +30,10 @@ pub const MTU: usize = 576;
 
 /// The pre-shared key of the test, with its identity.
 pub const KEY: PresharedKey<'_> = PresharedKey { identity: b"urn:imei:123456", key: b"0123456789abcdef" };
+
+/// The security context of the test.
+#[cfg(feature = "oscore")]
+pub const CONTEXT: SecurityContext<'_> = SecurityContext::new(b"0123456789abcdef", &[0x01], &[0x02]);
 
 /// The private keys of the device and of its server.
 #[cfg(feature = "rpk")]
@@ -159,10 +165,16 @@ pub struct Application {
 
 impl Application {
     /// A device that left the factory with one server account.
-    pub fn new(uri: &str, credential: Option<Credential<'_>>) -> Option<Self> {
+    pub fn new(
+        uri: &str,
+        credential: Option<Credential<'_>>,
+        #[cfg(feature = "oscore")] context: Option<SecurityContext<'_>>,
+    ) -> Option<Self> {
         let mut storage = Storage::default();
         let server = Server::new(0, ShortServerId::FIRST, 86400);
         let account = FactoryAccount::server(1, uri, server, credential);
+        #[cfg(feature = "oscore")]
+        let account = FactoryAccount { oscore: context, ..account };
         lwm2m_client::provision(&[account], &mut |action| storage.apply(action)).ok()?;
         let config = Config { mtu: MTU, ..Config::new("urn:imei:123456") };
         Some(Self {
@@ -260,6 +272,8 @@ impl Application {
                         self.client.persisted(id, result);
                     }
                     Event::Load { id, key } => self.client.loaded(id, self.storage.load(key)),
+                    #[cfg(feature = "oscore")]
+                    Event::Recall { id, name } => self.client.loaded(id, self.storage.recall(name)),
                     Event::Resolve { account, .. } => {
                         if let Some(socket) = self.accounts.get_mut(account.index()) {
                             *socket = Some(account);

@@ -6,6 +6,8 @@ pub mod application;
 pub mod board;
 #[cfg(target_os = "none")]
 pub mod line;
+#[cfg(all(feature = "oscore", feature = "peer"))]
+pub mod protected;
 #[cfg(feature = "peer")]
 pub mod scenario;
 pub mod storage;

@@ -15,6 +15,9 @@ use crate::application::{Application, KEY, MTU};
 pub enum Security {
     /// In the clear.
     NoSec,
+    /// OSCORE.
+    #[cfg(feature = "oscore")]
+    Oscore,
     /// A pre-shared key.
     Psk,
     /// Raw public keys.
@@ -32,6 +35,8 @@ impl Security {
     /// All that were compiled in.
     pub const ALL: &[Self] = &[
         Self::NoSec,
+        #[cfg(feature = "oscore")]
+        Self::Oscore,
         Self::Psk,
         #[cfg(feature = "rpk")]
         Self::RawPublicKey,
@@ -44,6 +49,8 @@ impl Security {
     fn account(self) -> (&'static str, Option<Credential<'static>>) {
         match self {
             Self::NoSec => ("coap://192.0.2.1", None),
+            #[cfg(feature = "oscore")]
+            Self::Oscore => ("coap://192.0.2.1", None),
             Self::Psk => ("coaps://192.0.2.1", Some(KEY.into())),
             #[cfg(feature = "rpk")]
             Self::RawPublicKey => ("coaps://192.0.2.1", Some(crate::application::RAW_PUBLIC_KEYS.into())),
@@ -82,15 +89,17 @@ pub struct Peer {
 impl Peer {
     /// Waits for the device.
     #[must_use]
-    pub fn new(security: Security) -> Self {
+    pub fn new(security: Security) -> Option<Self> {
         let line = match security {
             Security::NoSec => Line::Plain,
+            #[cfg(feature = "oscore")]
+            Security::Oscore => Line::Protected(crate::protected::Protected::new()?),
             _ => {
                 let jar = CookieJar::new(dtls_psk::Instant::from_millis(0), &mut random);
                 Line::Secured { security, jar, server: None }
             }
         };
-        Self { line, step: Step::Register }
+        Some(Self { line, step: Step::Register })
     }
 
     /// Takes a datagram of the device; `None` when the device did something wrong.
@@ -119,8 +128,15 @@ impl Peer {
 /// Runs all of it in this program; `None` when something did not happen.
 pub fn run(security: Security) -> Option<()> {
     let (uri, credential) = security.account();
-    let mut application = Application::new(uri, credential)?;
-    let mut peer = Peer::new(security);
+    #[cfg(feature = "oscore")]
+    let context = (security == Security::Oscore).then_some(crate::application::CONTEXT);
+    let mut application = Application::new(
+        uri,
+        credential,
+        #[cfg(feature = "oscore")]
+        context,
+    )?;
+    let mut peer = Peer::new(security)?;
     let mut buffer = [0; MTU];
     for time in 0..2000 {
         let now = Instant::from_millis(time * 100);
@@ -207,14 +223,25 @@ fn ask(step: Step) -> Option<Bytes> {
 /// What lies between device and server.
 enum Line {
     Plain,
-    Secured { security: Security, jar: CookieJar, server: Option<Connection<1024>> },
+    #[cfg(feature = "oscore")]
+    Protected(crate::protected::Protected),
+    Secured {
+        security: Security,
+        jar: CookieJar,
+        server: Option<Connection<1024>>,
+    },
 }
 
 impl Line {
     /// Takes a datagram of the device: the message in it, and what the server's side of the handshake sends back.
-    fn receive<'d>(&mut self, datagram: &'d mut Bytes, out: &mut Answers) -> Option<&'d [u8]> {
+    fn receive<'d>(&'d mut self, datagram: &'d mut Bytes, out: &mut Answers) -> Option<&'d [u8]> {
         let now = dtls_psk::Instant::from_millis(0);
-        let Self::Secured { security, jar, server } = self else { return Some(datagram) };
+        let (security, jar, server) = match self {
+            Self::Plain => return Some(datagram),
+            #[cfg(feature = "oscore")]
+            Self::Protected(protected) => return protected.receive(datagram, out),
+            Self::Secured { security, jar, server } => (security, jar, server),
+        };
         let mut space = [0; MTU];
         let mut message = None;
         let connection = match server {
@@ -255,6 +282,11 @@ impl Line {
             return;
         }
         let datagram = match self {
+            #[cfg(feature = "oscore")]
+            Self::Protected(protected) => match protected.send(message) {
+                Some(datagram) => datagram,
+                None => return,
+            },
             Self::Secured { server: Some(server), .. } => {
                 let mut space = [0; MTU + HEADROOM + TAILROOM];
                 let payload = HEADROOM..HEADROOM + message.len();
@@ -334,7 +366,7 @@ fn answer(
 }
 
 /// Randomness that is the same in every run.
-fn random(bytes: &mut [u8]) {
+pub(crate) fn random(bytes: &mut [u8]) {
     static STATE: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(1);
     for byte in bytes {
         let state = STATE

@@ -2,9 +2,11 @@
 
 use heapless::Vec;
 use lwm2m_client::{Action, Key, RECORD_CAPACITY, StoreError, Stored};
+#[cfg(feature = "oscore")]
+use lwm2m_client::{STATE_CAPACITY, StateName};
 
 /// How many records a set can have: an index, two accounts with their credentials.
-const RECORDS: usize = 8;
+const RECORDS: usize = if cfg!(feature = "oscore") { 12 } else { 8 };
 
 #[derive(Default)]
 struct Record {
@@ -37,6 +39,16 @@ struct Roles {
 pub struct Storage {
     sets: [Set; 3],
     roles: Roles,
+    /// What is in no set, the latest last.
+    #[cfg(feature = "oscore")]
+    states: Vec<State, 32>,
+}
+
+/// How far keys were used.
+#[cfg(feature = "oscore")]
+struct State {
+    name: StateName,
+    bytes: Vec<u8, STATE_CAPACITY>,
 }
 
 impl Storage {
@@ -44,6 +56,13 @@ impl Storage {
     pub fn load(&self, key: Key) -> Option<&[u8]> {
         let record = self.sets.get(self.roles.current)?.iter().find(|record| record.key == Some(key))?;
         Some(record.bytes.as_slice())
+    }
+
+    /// What was put away under this name.
+    #[cfg(feature = "oscore")]
+    pub fn recall(&self, name: StateName) -> Option<&[u8]> {
+        let state = self.states.iter().find(|state| state.name == name)?;
+        Some(state.bytes.as_slice())
     }
 
     /// Does what the client asks.
@@ -80,6 +99,15 @@ impl Storage {
             Action::Revert => {
                 self.roles.current = self.roles.previous.take().ok_or(StoreError::NothingToRevert)?;
                 Ok(())
+            }
+            #[cfg(feature = "oscore")]
+            Action::Put { name, bytes } => {
+                let bytes = Vec::from_slice(bytes).map_err(|_| StoreError::Failed)?;
+                self.states.retain(|state| state.name != *name);
+                if self.states.is_full() {
+                    self.states.remove(0);
+                }
+                self.states.push(State { name: *name, bytes }).map_err(|_| StoreError::Failed)
             }
         }
     }

@@ -1,13 +1,13 @@
 //! OSCORE (RFC 8613), alone and inside DTLS, as LwM2M uses it (LwM2M Transport 1.1.1 §5.4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lwm2m_client::objects::{Format, ObjectLink, Operation, Path, Value, mapping};
-use lwm2m_client::{FactoryAccount, Notice, Reason, Rederive, Role, SecurityContext, ShortServerId};
-use lwm2m_coap::{Code, OptionNumber, Options, Writer};
-use oscore::{KeyId, MasterSecret, OscoreOption, Parameters};
+use lwm2m_client::{FactoryAccount, Key, Notice, Reason, Rederive, Role, SecurityContext, ShortServerId};
+use lwm2m_coap::{Code, OptionNumber, Writer};
+use oscore::{KeyId, MasterSecret, Parameters};
 
-use crate::shield::Shield;
+use crate::shield::{Shield, option};
 use crate::world::{OLD, Script, World, account, bootstrap_account, target};
 
 const DM: u16 = 5683;
@@ -46,13 +46,6 @@ fn registered(policy: Rederive) -> World {
     let mut world = world_with(policy, &protected(), script());
     assert!(world.run_until(5, |world| world.is_registered(DM)), "{:?}", world.notices);
     world
-}
-
-/// The OSCORE option of a datagram.
-fn option(datagram: &[u8]) -> Option<OscoreOption<'_>> {
-    let token = usize::from(datagram[0] & 0x0f);
-    let (options, _) = Options::parse(&datagram[4 + token..]).unwrap();
-    options.get(OptionNumber::OSCORE).map(|value| OscoreOption::parse(value).unwrap())
 }
 
 #[test]
@@ -141,6 +134,13 @@ fn a_server_that_does_not_do_so_is_registered_with_under_the_keys_of_the_account
     assert!(world.run_until(5, |world| world.client.is_registered()));
     let first = option(&world.datagrams[sent]).unwrap();
     assert!(first.kid_context.is_none() && first.partial_iv.unwrap().sequence() >= 256);
+}
+
+#[test]
+fn a_server_that_resets_what_has_an_id_context_is_registered_with_at_once() {
+    let mut world = world_with(Rederive::Offered, &protected(), script());
+    world.server(DM).resets_id_contexts = true;
+    assert!(world.run_until(1, |world| world.is_registered(DM)), "{:?}", world.notices);
 }
 
 #[test]
@@ -257,9 +257,13 @@ fn a_duplicate_is_answered_again_and_the_request_not_carried_out_again() {
     assert_eq!((world.objects.device.reboots, &world.last), (1, &answer));
     let read = world.read(DM, "/3", Format::SENML_JSON);
     assert!(read.payload.len() > 64);
+    // A long one is not kept: what changes nothing is read again, under a number of its own.
     let (mut duplicate, answer) = (world.server(DM).posted.clone(), world.last.clone());
     world.deliver(0, &mut duplicate);
-    assert_eq!(world.last, answer);
+    assert!(
+        option(&answer).unwrap().partial_iv.is_none() && option(&world.last).unwrap().partial_iv.is_some()
+    );
+    assert!(world.last.len() > answer.len());
 }
 
 #[test]
@@ -327,6 +331,37 @@ fn no_number_is_used_twice_whenever_the_power_goes() {
     let (used, steps) = lives(usize::MAX / 2);
     assert!(used > 500, "{used}");
     assert!(steps > 6, "{steps}");
+    for cut in 0..=steps {
+        lives(cut);
+    }
+}
+
+#[test]
+fn no_number_of_fresh_keys_is_used_twice_whenever_the_power_goes() {
+    let lives = |cut: usize| {
+        let mut server = script();
+        server.shield.as_mut().unwrap().rederives = true;
+        let mut world = world_with(Rederive::Required, &protected(), server);
+        world.flash.cut_before = Some(world.flash.actions + cut);
+        for _ in 0..3 {
+            assert!(world.run_until(200, |world| world.client.is_registered()), "{cut}: {:?}", world.notices);
+            observe(&mut world);
+            for _ in 0..300 {
+                world.objects.temperature.celsius += 1.0;
+                world.client.changed(Path::resource(3303, 0, 5700));
+                world.run(5);
+            }
+            world.server(DM).shield.as_mut().unwrap().session.renew();
+            world.client.update();
+            world.run(20);
+            world.power_loss();
+        }
+        // The server's end says when one comes twice.
+        (world.server(DM).shield.as_ref().unwrap().numbers.clone(), world.flash.actions)
+    };
+    let (used, steps) = lives(usize::MAX / 2);
+    let keys: BTreeSet<_> = used.iter().map(|(id_context, _)| id_context).collect();
+    assert!(used.len() > 500 && keys.len() == 4, "{} {}", used.len(), keys.len());
     for cut in 0..=steps {
         lives(cut);
     }
@@ -511,4 +546,72 @@ fn accounts_that_come_back_go_on_behind_the_numbers_that_they_have_used() {
         .map(|datagram| option(datagram).unwrap().partial_iv.unwrap().sequence())
         .collect();
     assert!(numbers.is_sorted_by(|one, other| one < other) && numbers.last() >= Some(&256), "{numbers:?}");
+}
+
+/// A device and a server that have used fresh keys, which the server does not want to go on with.
+fn fresh() -> World {
+    let mut server = script();
+    server.shield.as_mut().unwrap().rederives = true;
+    let mut world = world_with(Rederive::Offered, &protected(), server);
+    assert!(world.run_until(5, |world| world.is_registered(DM)));
+    assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
+    world.notices.clear();
+    world
+}
+
+#[test]
+fn a_server_that_wants_new_keys_gets_them_with_the_next_request_of_the_device() {
+    let mut world = fresh();
+    let role = Role::Server(ShortServerId::FIRST);
+    world.server(DM).shield.as_mut().unwrap().session.renew();
+    world.client.update();
+    world.run(20);
+    assert!(world.notices.contains(&Notice::Protected { role, is_rederived: true }), "{:?}", world.notices);
+    assert!(world.notices.contains(&Notice::Updated { server: ShortServerId::FIRST }));
+    assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
+    assert_eq!(world.count_of(DM), 1);
+}
+
+#[test]
+fn a_server_that_lost_its_keys_replaces_them_itself_and_a_restart_of_the_device_goes_on_with_them() {
+    let mut world = fresh();
+    observe(&mut world);
+    world.server(DM).shield.as_mut().unwrap().rederive();
+    let read = |writer: &mut Writer<'_>| {
+        writer.split(OptionNumber::URI_PATH, "3/0/0", '/').unwrap();
+    };
+    let loads = world.flash.loaded.iter().filter(|key| matches!(key, Key::MasterSecret(_))).count();
+    assert_eq!(world.ask_with(DM, read).code, Code::UNAUTHORIZED);
+    assert_eq!(world.ask_with(DM, read).code, Code::CONTENT);
+    let now = world.flash.loaded.iter().filter(|key| matches!(key, Key::MasterSecret(_))).count();
+    assert_eq!(now, loads + 1, "loaded when it was needed");
+    // What was observed under the former keys has ended, the registration goes on.
+    world.objects.temperature.celsius = 30.0;
+    world.client.changed(Path::resource(3303, 0, 5700));
+    world.run(1);
+    assert_eq!((world.notifications(DM), world.count_of(DM)), (0, 1));
+    assert!(world.client.is_registered());
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.client.is_registered()), "{:?}", world.notices);
+    assert_eq!(world.server(DM).shield.as_ref().unwrap().asked, 1, "only at the first use");
+}
+
+#[test]
+fn who_knows_ids_and_no_keys_brings_the_secret_into_memory_and_nothing_else_about() {
+    let mut world = fresh();
+    let mut forged = vec![0x44, Code::POST.as_u8(), 1, 2, 3, 4, 5, 6];
+    // Flags for kid, kid context and a Partial IV of one byte; R1 as a CBOR byte string; the server's id; a payload.
+    forged.extend([0x9d, 0, 0x19, 7, 9, 0x48, 1, 2, 3, 4, 5, 6, 7, 8, 0x02, 0xff]);
+    forged.extend([0xaa; 20]);
+    for id in 0..20 {
+        forged[3] = id;
+        world.deliver(0, &mut forged.clone());
+        world.exchange();
+    }
+    let loads = world.flash.loaded.iter().filter(|key| matches!(key, Key::MasterSecret(_))).count();
+    assert_eq!(loads, 2, "one at the start, one for all of these");
+    assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
+    world.client.update();
+    world.run(100);
+    assert!(world.notices.contains(&Notice::Updated { server: ShortServerId::FIRST }));
 }

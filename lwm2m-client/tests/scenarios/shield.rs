@@ -1,8 +1,10 @@
 //! Object security at the end of a scripted server, which keeps everything in memory.
 
+use std::collections::BTreeSet;
+
 use lwm2m_client::Instant;
 use lwm2m_coap::{Code, Exchange, Message, OptionNumber, Writer};
-use oscore::{Binding, Observation, Parameters, Protection, Rederivation, Session, Standing};
+use oscore::{Binding, Observation, OscoreOption, Parameters, Protection, Rederivation, Session, Standing};
 
 pub type Bound = Option<Binding>;
 
@@ -14,6 +16,8 @@ pub struct Shield {
     pub rederives: bool,
     /// How often a device had its keys replaced.
     pub asked: usize,
+    /// The numbers that came, by the ID Context of their keys.
+    pub numbers: BTreeSet<(Vec<u8>, u64)>,
     /// How often a request had to prove that it is fresh.
     pub challenged: usize,
 }
@@ -27,6 +31,7 @@ impl Shield {
             observations: heapless::Vec::new(),
             rederives: false,
             asked: 0,
+            numbers: BTreeSet::new(),
             challenged: 0,
         };
         shield.reserve();
@@ -38,6 +43,21 @@ impl Shield {
         let known = Session::new(&self.parameters, [0x5f; 16]).wanted().unwrap();
         self.session = Session::restored(&self.parameters, &known, [0x60; 16]);
         self.reserve();
+    }
+
+    /// The server begins to replace the keys, because it has none any more.
+    pub fn rederive(&mut self) {
+        let (parameters, now) = (&self.parameters, Instant::from_millis(0));
+        self.session = Session::new(parameters, [0x61; 16]);
+        self.session.rederive(&Rederivation { parameters, now, random: [0x62; 8], durable: false });
+    }
+
+    /// Notes the number of a message that verified; it never came before.
+    pub fn note(&mut self, number: Option<u64>) {
+        let id_context = self.session.context().id_context().unwrap_or_default().to_vec();
+        if let Some(number) = number {
+            assert!(self.numbers.insert((id_context, number)), "{number} came twice");
+        }
     }
 
     fn reserve(&mut self) {
@@ -104,4 +124,11 @@ pub fn hook<'s>(
     rng(&mut random);
     let rederivation = rederives.then_some(Rederivation { parameters, now, random, durable: false });
     Some(Protection::new(session, observations, rederivation))
+}
+
+/// The OSCORE option of a datagram.
+pub fn option(datagram: &[u8]) -> Option<OscoreOption<'_>> {
+    let token = usize::from(datagram[0] & 0x0f);
+    let (options, _) = lwm2m_coap::Options::parse(&datagram[4 + token..]).unwrap();
+    options.get(OptionNumber::OSCORE).map(|value| OscoreOption::parse(value).unwrap())
 }

@@ -97,6 +97,8 @@ pub struct Script {
     pub keys: BTreeMap<Vec<u8>, Vec<u8>>,
     /// What messages are protected with.
     pub shield: Option<Shield>,
+    /// Resets requests with an ID Context.
+    pub resets_id_contexts: bool,
     /// What the server proves itself with by a signature, and whom it takes.
     pub owner: Owner,
     jar: Option<CookieJar>,
@@ -158,6 +160,7 @@ impl Script {
             responses: Vec::new(),
             keys: BTreeMap::new(),
             shield: None,
+            resets_id_contexts: false,
             owner: Owner::default(),
             jar: None,
             connections: Vec::new(),
@@ -331,9 +334,26 @@ impl Script {
     }
 
     fn handle_message(&mut self, now: Instant, datagram: &mut [u8]) {
+        if self.resets_id_contexts
+            && crate::shield::option(datagram).is_some_and(|option| option.kid_context.is_some())
+        {
+            self.posted = vec![0x70, 0, datagram[2], datagram[3]];
+            return self.deliver.push_back(self.posted.clone());
+        }
         let mut rng = self.rng();
         let mut hook = hook(&mut self.shield, now, &mut rng);
+        let number = crate::shield::option(datagram).and_then(|option| Some(option.partial_iv?.sequence()));
         let input = self.peer.handle(now, datagram, &mut hook);
+        let is_current = match &input {
+            Input::Request { exchange, .. } => {
+                exchange.binding().is_some_and(|binding| binding.standing() != oscore::Standing::Rederiving)
+            }
+            Input::Response { .. } | Input::Unsolicited { .. } => true,
+            _ => false,
+        };
+        if let Some(shield) = self.shield.as_mut().filter(|_| is_current) {
+            shield.note(number);
+        }
         match input {
             Input::Request { mut exchange, message } => {
                 if let Some(shield) = &mut self.shield

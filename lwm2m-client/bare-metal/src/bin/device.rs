@@ -27,7 +27,17 @@ mod program {
         let account = ("coaps://10.0.0.1", Some(lwm2m_bare_metal::application::KEY.into()));
         #[cfg(not(feature = "psk"))]
         let account = ("coap://10.0.0.1", None);
-        let Some(mut application) = Application::new(account.0, account.1) else { board::exit(false) };
+        #[cfg(all(feature = "oscore", not(feature = "psk")))]
+        let context = Some(lwm2m_bare_metal::application::CONTEXT);
+        #[cfg(all(feature = "oscore", feature = "psk"))]
+        let context = None;
+        let application = Application::new(
+            account.0,
+            account.1,
+            #[cfg(feature = "oscore")]
+            context,
+        );
+        let Some(mut application) = application else { board::exit(false) };
         let mut buffer = [0; MTU];
         let mut line = Line::default();
         board::paint_stack();

@@ -23,6 +23,8 @@ extern "C" fn program() -> ! {
             Some(2) => Action::Commit,
             Some(3) => Action::Confirm,
             Some(4) => Action::Discard,
+            #[cfg(feature = "oscore")]
+            Some(5) => Action::Put { name: [what as u8; 8], bytes },
             _ => Action::Revert,
         };
         if storage.apply(&action).is_ok() {

@@ -1,4 +1,4 @@
-//! The server of a device that runs in an emulator, on the developer's machine: `server nosec|psk|rpk|known|path COMMAND…` starts
+//! The server of a device that runs in an emulator, on the developer's machine: `server nosec|oscore|psk|rpk|known|path COMMAND…` starts
 //! the emulator, whose standard input and output are the device's serial line. Ends with success when all of it happened and the
 //! device ended with success as well.
 
@@ -12,6 +12,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let security = match arguments.next().as_deref() {
         Some("nosec") => Security::NoSec,
+        Some("oscore") => Security::Oscore,
         Some("psk") => Security::Psk,
         Some("rpk") => Security::RawPublicKey,
         Some("known") => Security::Known,
@@ -23,7 +24,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (mut to_device, mut from_device) =
         emulator.stdin.take().zip(emulator.stdout.take()).ok_or("no pipe")?;
-    let mut peer = Peer::new(security);
+    let mut peer = Peer::new(security).ok_or("no keys")?;
     while !peer.is_done() {
         let mut head = [0; 3];
         from_device.read_exact(&mut head)?;
