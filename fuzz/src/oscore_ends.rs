@@ -59,7 +59,9 @@ impl End {
     }
 
     fn restart(&mut self) {
-        self.session = Session::restored(&self.parameters, &self.saved, [self.seed.to_le_bytes()[0]; 16]);
+        let mut key = [0; Session::RANDOM];
+        random(self.seed)(&mut key);
+        self.session = Session::restored(&self.parameters, &self.saved, key);
         self.store();
         self.seed = self.seed.wrapping_add(2);
         self.peer = Peer::new(&KNOWN, TokenPolicy::SECURED, &mut random(self.seed));
