@@ -38,8 +38,19 @@ fn server(rederivation: &str) -> Server {
 
 fn device(port: u16, state: &Path, rederivation: &str) -> Client {
     let arguments = [
-        "--lifetime", "300", "--oscore-secret", SECRET, "--oscore-salt", SALT, "--oscore-sender", "64",
-        "--oscore-recipient", "53", "--oscore-rederivation", rederivation, "--state",
+        "--lifetime",
+        "300",
+        "--oscore-secret",
+        SECRET,
+        "--oscore-salt",
+        SALT,
+        "--oscore-sender",
+        "64",
+        "--oscore-recipient",
+        "53",
+        "--oscore-rederivation",
+        rederivation,
+        "--state",
     ];
     let state = state.display().to_string();
     let arguments: Vec<&str> = arguments.into_iter().chain([state.as_str()]).collect();
