@@ -157,7 +157,8 @@ fn the_plan_writes_one_server_account_with_the_stored_key() {
     let identity = subject.identity().unwrap();
     let key = bench.credentials.look_up(Role::Management, identity.bytes()).unwrap().key;
     let writes = plan.writes(&Discovered::default());
-    let [security, server] = &writes[..] else { panic!("{writes:?}") };
+    assert_eq!(writes.len(), 2, "{writes:?}");
+    let (security, server) = (&writes[0], &writes[1]);
     let ids: Vec<u16> = security.resources.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, [0, 1, 2, 3, 4, 5, 10]);
     assert_eq!(security.resources[0].1, Setting::Text("coaps://127.0.0.1:5684".into()));
