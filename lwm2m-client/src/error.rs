@@ -118,6 +118,9 @@ pub enum Reason {
     /// The server does not know the keys of object security: other ids or another Master Secret, or it lost them.
     #[cfg(feature = "oscore")]
     NoSecurityContext,
+    /// Another account has the same keys of object security: numbers would come twice under them.
+    #[cfg(feature = "oscore")]
+    SharedKeys,
     /// The storage failed.
     Storage,
     /// The configuration contradicts itself.
@@ -163,6 +166,10 @@ impl fmt::Display for Reason {
                 f.write_str("the account is incomplete or its security mode is not supported")
             }
             Reason::NoSuite => f.write_str("none of the cipher suites that the account allows is supported"),
+            #[cfg(feature = "oscore")]
+            Reason::SharedKeys => f.write_str(
+                "another account has the same master secret, salt and sender id: give each server its own (/21)",
+            ),
             #[cfg(feature = "oscore")]
             Reason::NoSecurityContext => f.write_str(
                 "the server has no such OSCORE security context: compare ids, Master Secret and salt at both ends, or give it a new one",

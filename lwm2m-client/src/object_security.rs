@@ -321,8 +321,17 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 .and_then(|secret| self.core.accounts.context(instance)?.parameters(secret)?.ok()),
             _ => None,
         };
+        // Two sessions of one sender key would each reserve, and use, the same numbers.
+        let is_shared = parameters.as_ref().is_some_and(|parameters| {
+            let name = parameters.fingerprint();
+            self.sessions.iter().enumerate().any(|(other, session)| {
+                let security = session.as_ref().and_then(|session| session.object_security.as_ref());
+                other != slot && security.is_some_and(|security| security.name == name)
+            })
+        });
         let Some(security) = self.that_wants(slot, wanted) else { return };
         let is_loaded = match (wanted, parameters) {
+            (Wanted::Secret(_), Some(_)) if is_shared => false,
             (Wanted::Secret(_), Some(parameters)) => {
                 security.name = parameters.fingerprint();
                 security.parameters = Some(parameters);
@@ -348,6 +357,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         if !is_loaded {
             security.fail();
             let reason = match wanted {
+                _ if is_shared => Reason::SharedKeys,
                 Wanted::Secret(_) => Reason::NoCredential,
                 _ => Reason::Storage,
             };

@@ -54,7 +54,7 @@ const NOT_DROPPED: &[&str] = &[
 const RESTART: &str = "it_is_told_and_counted_why_who_does_not_go_on";
 
 /// What no endpoint in memory can be brought to: the driver counts it, a session whose numbers are used up takes too long to
-/// make, and a restart has rules of its own. Where it is tested.
+/// make, and a restart has rules of its own, as have devices under OSCORE. Where it is tested.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "oversized",
@@ -68,6 +68,18 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "tickets_too_long",
         "../interop-tests/tests/tickets.rs",
         "a_name_that_is_too_long_for_a_ticket_is_told_by_the_metrics_once_it_is_proven",
+    ),
+    (
+        "contexts_unknown",
+        "tests/oscore.rs",
+        "an_unknown_kid_or_a_wrong_key_is_told_as_rfc_8613_says_and_leaves_nothing",
+    ),
+    ("unverified", "tests/oscore.rs", "a_replayed_request_is_refused_and_carried_out_once"),
+    ("reservations_failed", "tests/oscore.rs", "where_nothing_can_be_reserved_nothing_is_sent"),
+    (
+        "reservations_overtaken",
+        "tests/oscore.rs",
+        "contexts_with_a_sender_key_in_common_have_no_number_in_common",
     ),
     ("not_restored_not_admitted", "tests/restart.rs", RESTART),
     ("not_restored_not_listening", "tests/restart.rs", RESTART),

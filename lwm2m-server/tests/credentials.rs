@@ -585,7 +585,7 @@ impl Store for Failing {
     fn put_model(&self, actor: &str, now: u64, of: (u16, Version), xml: &[u8]) -> Result<(), StoreError> {
         self.inner.put_model(actor, now, of, xml)
     }
-    fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+    fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError> {
         self.inner.reserve(reservations)
     }
     fn reserved(&self, fingerprint: &[u8; 8]) -> Result<Option<oscore::Saved>, StoreError> {

@@ -184,7 +184,7 @@ impl Store for Broken {
         self.0.put_model(actor, now_ms, object, xml)
     }
 
-    fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+    fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError> {
         self.0.reserve(reservations)
     }
 

@@ -612,6 +612,35 @@ fn no_number_comes_twice_over_kills() {
     }
 }
 
+// A group of devices with one secret: the server has one sender key towards all of them.
+#[test]
+fn contexts_with_a_sender_key_in_common_have_no_number_in_common() {
+    let mut world = World::new(false);
+    let mut things = [("a", &b"1"[..], 40_000), ("b", b"2", 40_001)]
+        .map(|(name, kid, port)| (name, Thing::registered(&mut world, port, name, parts(kid)).0));
+    let (mut used, mut returns) = (std::collections::BTreeSet::new(), 0);
+    for round in 0..1200 {
+        world.now = world.now.saturating_add(Duration::from_secs(1));
+        let (name, thing) = &mut things[round % 2];
+        let asked = world.request(name, read("/3/0/0"));
+        let sent = world.sent.iter().find(|(_, to, _)| *to == thing.address).map(|(.., bytes)| bytes.clone());
+        let (Ok(id), Some(sent)) = (asked, sent) else {
+            returns += 1;
+            thing.register(&mut world, name);
+            continue;
+        };
+        let (_, message) = udp::parse(&sent).unwrap();
+        let option = oscore::OscoreOption::parse(message.options.get(OptionNumber::OSCORE).unwrap()).unwrap();
+        assert!(used.insert(option.partial_iv.unwrap()), "{:?} once more", option.partial_iv);
+        let (mut exchange, _) = thing.next(&mut world);
+        let options = [(OptionNumber::CONTENT_FORMAT, &[][..])];
+        thing.answer(&mut world, &mut exchange, Code::CONTENT, &options, "x");
+        world.outcome(id).unwrap();
+    }
+    assert!(returns > 1 && used.len() > 1000, "{returns} returns, {} numbers", used.len());
+    assert!(world.endpoint.counters().reservations_overtaken > 1);
+}
+
 #[test]
 fn nothing_is_answered_before_numbers_are_reserved_and_what_waits_goes_on_then() {
     let mut world = World::new(false);
@@ -647,6 +676,7 @@ fn where_nothing_can_be_reserved_nothing_is_sent() {
         }
         thing.run(&mut world);
         let Some((mut exchange, _)) = thing.asked.pop_front() else {
+            assert!(world.endpoint.counters().reservations_failed > 0);
             // What is reserved at first, less what answered the Register.
             assert!((255..=256).contains(&round), "{round}");
             // Once storage has more it goes on.

@@ -20,6 +20,19 @@ impl Saved {
     /// The bytes of the bound: there are 2^40 numbers, and it may lie behind the last.
     const BOUND: usize = 6;
 
+    /// Whether storage may put this in the place of `former`: it reserves the numbers right behind it, or the first ones of other
+    /// keys. Else another session of the same sender key has reserved them meanwhile, and this one must not use them.
+    #[must_use]
+    pub fn follows(&self, former: Option<&Self>) -> bool {
+        let reserved = match former {
+            Some(former) if former.id_context == self.id_context => former.bound,
+            // Keys that were replaced do not come back.
+            Some(_) if self.id_context.is_none() => return false,
+            _ => 0,
+        };
+        SenderSequence::restored(reserved).wanted() == Some(self.bound)
+    }
+
     /// Writes the bound and the ID Context to the beginning of `out`.
     pub fn emit<'o>(&self, out: &'o mut [u8; Self::MAX_LENGTH]) -> &'o [u8] {
         let [_, _, bound @ ..] = self.bound.to_be_bytes();
@@ -45,6 +58,30 @@ impl Saved {
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_another_session_reserved_are_not_reserved_again() {
+        let saved = |bound, id: &[u8]| {
+            let id_context = Some(Bytes::from_slice(id).unwrap()).filter(|id| !id.is_empty());
+            Saved { id_context, bound }
+        };
+        let step = SenderSequence::STEP;
+        for (next, former, follows) in [
+            (saved(step, b""), None, true),
+            (saved(2 * step, b""), None, false),
+            (saved(2 * step, b""), Some(saved(step, b"")), true),
+            (saved(step, b""), Some(saved(step, b"")), false),
+            (saved(2 * step, b""), Some(saved(2 * step, b"")), false),
+            (saved(step, b"new"), Some(saved(9 * step, b"")), true),
+            (saved(2 * step, b"new"), Some(saved(step, b"")), false),
+            (saved(step, b""), Some(saved(step, b"new")), false),
+            (saved(2 * step, b"new"), Some(saved(step, b"new")), true),
+            (saved(SenderSequence::END, b""), Some(saved(SenderSequence::END - 1, b"")), true),
+            (saved(SenderSequence::END, b""), Some(saved(SenderSequence::END, b"")), false),
+        ] {
+            assert_eq!(next.follows(former.as_ref()), follows, "{next:?} after {former:?}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_again_and_nothing_else() {

@@ -367,6 +367,29 @@ fn no_number_of_fresh_keys_is_used_twice_whenever_the_power_goes() {
     }
 }
 
+// One sender key with two servers: each would have numbers of its own, and so the same ones.
+#[test]
+fn of_two_accounts_with_one_secret_and_sender_id_only_one_is_used() {
+    const OTHER: u16 = 1001;
+    let context = SecurityContext { recipient_id: &[0x03], ..CONTEXT };
+    let accounts = [protected(), account(2, OTHER, None).with_oscore(context)];
+    let other = Script::new(OTHER).shielded(other_end(&context));
+    let mut world = World::durable(&accounts, vec![script(), other]);
+    world.config.rederive = Rederive::Never;
+    world.power_loss();
+    world.run(10);
+    let registered = world.notices.iter().filter(|notice| matches!(notice, Notice::Registered { .. }));
+    assert_eq!(registered.count(), 1, "{:?}", world.notices);
+    let is_told = |notice: &Notice| {
+        matches!(
+            notice,
+            Notice::RegistrationRetry { reason: Reason::SharedKeys, .. }
+                | Notice::RegistrationFailed { reason: Reason::SharedKeys, .. }
+        )
+    };
+    assert!(world.notices.iter().any(is_told), "{:?}", world.notices);
+}
+
 #[test]
 fn a_storage_that_fails_lets_no_message_leave() {
     let mut world = world_with(Rederive::Never, &protected(), script());

@@ -309,11 +309,12 @@ impl Credentials {
         }
     }
 
-    /// Reserves sequence numbers of OSCORE contexts, durably, before it returns: all of them or none.
+    /// Reserves sequence numbers of OSCORE contexts, durably, before it returns. Says which were reserved: others were overtaken by
+    /// a context with the same sender key.
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+    pub fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError> {
         self.store.reserve(reservations)
     }
 

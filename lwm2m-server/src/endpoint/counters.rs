@@ -114,6 +114,8 @@ counters! {
     contexts_unknown,
     /// Sequence numbers of OSCORE contexts that could not be reserved in the store.
     reservations_failed,
+    /// … that another context with the same sender key had reserved: its own keys are looked up again.
+    reservations_overtaken,
     /// Pieces of work that handshakes had done: key agreements, signatures, certificates.
     works,
     /// Answers to a ClientHello without a valid cookie.

@@ -54,6 +54,8 @@ pub(crate) struct LookUps {
     wanted: HashMap<Identity, Wanted>,
     /// Those that wait for their turn, and some that nobody waits for any more.
     queue: VecDeque<Identity>,
+    /// Requests that wait.
+    requests: usize,
     next: u64,
 }
 
@@ -67,11 +69,15 @@ struct Wanted {
 impl LookUps {
     /// At most `most` are asked for at once.
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, asked: HashMap::new(), wanted: HashMap::new(), queue: VecDeque::new(), next: 0 }
+        let (asked, wanted, queue) = (HashMap::new(), HashMap::new(), VecDeque::new());
+        Self { most, asked, wanted, queue, requests: 0, next: 0 }
     }
 
     /// Answers whether it is waited for already.
     fn want(&mut self, identity: Identity, by: Waiting, from: Address) -> bool {
+        if matches!(by, Waiting::Request(..)) {
+            self.requests = self.requests.saturating_add(1);
+        }
         if let Some(wanted) = self.wanted.get_mut(&identity) {
             wanted.by.push(by);
             return true;
@@ -102,15 +108,17 @@ impl LookUps {
     }
 
     /// Whether one more request may wait.
-    fn has_room_for_request(&self) -> bool {
-        let wait = |wanted: &Wanted| wanted.by.iter().filter(|by| matches!(by, Waiting::Request(..))).count();
-        self.wanted.values().map(wait).fold(0, usize::saturating_add) < self.most
+    const fn has_room_for_request(&self) -> bool {
+        self.requests < self.most
     }
 
     /// Who waits for the answer.
     fn answered(&mut self, id: u64) -> Vec<Waiting> {
         let Some(identity) = self.asked.remove(&id) else { return Vec::new() };
-        self.wanted.remove(&identity).map(|wanted| wanted.by).unwrap_or_default()
+        let by = self.wanted.remove(&identity).map(|wanted| wanted.by).unwrap_or_default();
+        let requests = by.iter().filter(|by| matches!(by, Waiting::Request(..))).count();
+        self.requests = self.requests.saturating_sub(requests);
+        by
     }
 
     /// A handshake waits no longer. What nobody waits for is not asked for; if it is already its answer ends it.

@@ -365,9 +365,18 @@ impl Endpoint {
     ) -> Option<Transmit> {
         let oscore = self.associations.get_mut(key)?.oscore.as_deref_mut()?;
         oscore.is_reserving = false;
-        let Done::Reserved(Reservation { saved, .. }) = done else {
-            Counters::add(&mut self.counters.reservations_failed);
-            return None;
+        let saved = match done {
+            Done::Reserved(Reservation { saved, .. }) => saved,
+            Done::Overtaken => {
+                // With the next request its keys are looked up again, and go on behind what is reserved now.
+                Counters::add(&mut self.counters.reservations_overtaken);
+                self.remove(key);
+                return None;
+            }
+            _ => {
+                Counters::add(&mut self.counters.reservations_failed);
+                return None;
+            }
         };
         oscore.session.saved(&saved);
         self.reserve_ahead(key);

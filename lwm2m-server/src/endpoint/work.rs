@@ -96,6 +96,8 @@ pub enum Done {
     Signed(Option<[u8; SIGNATURE]>),
     /// They are reserved.
     Reserved(Reservation),
+    /// Another context with the same sender key has reserved them meanwhile.
+    Overtaken,
     /// Nothing: whoever did it failed. The handshake is given up.
     Lost,
 }
@@ -128,12 +130,15 @@ impl Work {
 
     /// Writes all reservations at once.
     pub(crate) fn reserve(reservations: Vec<Reservation>, credentials: &Credentials) -> Vec<Done> {
-        let written = credentials.reserve(&reservations);
-        if let Err(error) = &written {
+        let written = credentials.reserve(&reservations).inspect_err(|error| {
             tracing::error!(%error, "sequence numbers of OSCORE contexts could not be reserved");
-        }
-        let done = |reservation| if written.is_ok() { Done::Reserved(reservation) } else { Done::Lost };
-        reservations.into_iter().map(done).collect()
+        });
+        let Ok(written) = written else { return Vec::new() };
+        let done = |(reservation, is_written)| match is_written {
+            true => Done::Reserved(reservation),
+            false => Done::Overtaken,
+        };
+        reservations.into_iter().zip(written).map(done).collect()
     }
 }
 
@@ -282,7 +287,7 @@ impl Endpoint {
                 session.provide(dtls(now), pending, Answer::Signature(&signature))
             }
             (Done::Signed(None), _) => session.provide(dtls(now), pending, Answer::Unknown),
-            (Done::Reserved(_), _) => return,
+            (Done::Reserved(_) | Done::Overtaken, _) => return,
             (Done::Lost, _) => return self.remove(key),
         };
         if let Ok(Some(input)) = provided {

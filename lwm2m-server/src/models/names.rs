@@ -27,6 +27,7 @@ const NAMES: &[(u16, &str)] = &[
     (16, "Portfolio"),
     (19, "BinaryAppDataContainer"),
     (20, "Event Log"),
+    (21, "LWM2M OSCORE"),
     (3300, "Generic Sensor"),
     (3301, "Illuminance"),
     (3302, "Presence"),

@@ -205,11 +205,12 @@ pub trait Store: Send + Sync {
         xml: &[u8],
     ) -> Result<(), StoreError>;
 
-    /// Writes how far numbers of OSCORE contexts are reserved, durably, before it returns: all of it or nothing.
+    /// Writes how far numbers of OSCORE contexts are reserved, durably, before it returns, where they follow what was written last
+    /// ([`oscore::Saved::follows`]). Says which do: what does not is another's, and left as it is.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] when one was written by a newer epoch, or when they cannot be written.
-    fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError>;
+    /// [`StoreError::Fenced`] when one was written by a newer epoch, or when they cannot be written: then none is.
+    fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError>;
 
     /// What was written last for the context with this fingerprint.
     ///

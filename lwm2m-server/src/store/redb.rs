@@ -461,7 +461,7 @@ impl Store for RedbStore {
         self.write_model(actor, now_ms, object, xml)
     }
 
-    fn reserve(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+    fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError> {
         self.write_reservations(reservations)
     }
 

@@ -1,10 +1,10 @@
 //! How far the sequence numbers of OSCORE contexts are reserved, and under which keys (RFC 8613 Appendix B.1.1).
 //!
-//! Invariants: a batch is one durable transaction; what is written stays, also of a credential that is gone: should the same keys come
-//! back, no number of theirs comes twice.
+//! Invariants: a batch is one durable transaction; numbers are reserved once, whichever contexts have their sender key in common; what is
+//! written stays, also of a credential that is gone: should the same keys come back, no number of theirs comes twice.
 
 use oscore::{Parameters, Saved};
-use redb::{ReadableDatabase as _, TableDefinition, WriteTransaction};
+use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::StoreError;
 use super::redb::RedbStore;
@@ -30,21 +30,28 @@ impl RedbStore {
         self.fits(transaction.open_table(TABLE)).map(drop)
     }
 
-    pub(super) fn write_reservations(&self, reservations: &[Reservation]) -> Result<(), StoreError> {
+    pub(super) fn write_reservations(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError> {
         let transaction = self.begin()?;
+        let mut are_written = Vec::with_capacity(reservations.len());
         {
             let mut table = self.fits(transaction.open_table(TABLE))?;
             for Reservation { fingerprint, saved } in reservations {
-                let mut out = [0; Saved::MAX_LENGTH];
-                let row = [EPOCH.to_be_bytes().as_slice(), saved.emit(&mut out)].concat();
-                let former = self.fits(table.insert(fingerprint, row.as_slice()))?;
+                let former = self.fits(table.get(fingerprint))?;
                 let former = former.map(|former| self.reservation(former.value())).transpose()?;
-                if former.is_some_and(|(epoch, _)| epoch > EPOCH) {
+                if former.as_ref().is_some_and(|(epoch, _)| *epoch > EPOCH) {
                     return Err(StoreError::Fenced);
                 }
+                let follows = saved.follows(former.as_ref().map(|(_, former)| former));
+                if follows {
+                    let mut out = [0; Saved::MAX_LENGTH];
+                    let row = [EPOCH.to_be_bytes().as_slice(), saved.emit(&mut out)].concat();
+                    self.fits(table.insert(fingerprint, row.as_slice()))?;
+                }
+                are_written.push(follows);
             }
         }
-        self.fits(transaction.commit())
+        self.fits(transaction.commit())?;
+        Ok(are_written)
     }
 
     pub(super) fn read_reservation(
