@@ -1,10 +1,11 @@
-//! Our client and our server as processes under OSCORE (RFC 8613), killed again and again while every message between them is read.
+//! Our client and our server as processes under OSCORE (RFC 8613), end to end: through a proxy that has no keys, and killed again and
+//! again while every message between them is read.
 //!
 //! `LWM2M_KILL_RUNS` asks for more rounds than 25.
 
 #![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use interop_tests::ours::{Client, Server};
 use interop_tests::process::{PATIENCE, local};
+use interop_tests::proxy::Proxy;
 use interop_tests::random::Random;
 use interop_tests::relay::Relay;
 use interop_tests::sniffer::From;
-use lwm2m_coap::{OptionNumber, Token, udp};
+use lwm2m_coap::{Code, OptionNumber, Token, udp};
 use oscore::OscoreOption;
 use serde_json::{Value, json};
 
@@ -68,6 +70,44 @@ fn read(server: &Server, path: &str) -> Value {
     }
 }
 
+// RFC 8613 §10, observations and blocks included.
+#[test]
+fn a_device_is_managed_through_a_proxy_that_has_no_keys() {
+    let mut server = server("offered");
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let told = Arc::clone(&seen);
+    let proxy = Proxy::start(&server.uri(), move |message| {
+        let shown: Vec<_> = message.options.iter().map(|(number, _)| number.0).collect();
+        let is_text = message.payload.windows(6).any(|text| text == b"device");
+        told.lock().unwrap().insert((message.code.as_u8(), shown, is_text));
+    });
+    let state = tempfile::tempdir().unwrap();
+    let _device = device(proxy.address().port(), state.path(), "offered");
+    server.wait_for(&["registered", "device"]);
+    let device = read(&server, "3/0").to_string();
+    assert!(device.contains("Simulated device"), "{device}");
+
+    // A package that takes many blocks, and a list of everything that comes in some.
+    let package = "0123456789abcdef".repeat(400);
+    let before = proxy.passed()[0];
+    server.must("PUT", "/devices/device/objects/5/0/0", &json!({ "type": "opaque", "value": package }));
+    assert!(proxy.passed()[0] > before + 3, "{:?}", proxy.passed());
+    server.must("POST", "/devices/device/observations", &json!({ "path": "/3303/0/5700" }));
+    for _ in 0..3 {
+        server.wait_for(&["notification", "/3303/0/5700"]);
+    }
+    let [requests, responses, notifications] = proxy.passed();
+    assert!(responses <= requests && notifications >= 3, "{:?}", proxy.passed());
+
+    for (code, shown, is_text) in &*seen.lock().unwrap() {
+        let code = Code::from_u8(*code);
+        assert!([Code::POST, Code::FETCH, Code::CHANGED, Code::CONTENT].contains(&code), "{code} {shown:?}");
+        // Uri-Host, Observe, Uri-Port and OSCORE: no path, no format, no block.
+        assert!(shown.contains(&9) && shown.iter().all(|number| [3, 6, 7, 9].contains(number)), "{shown:?}");
+        assert!(!is_text, "the name of the device is nothing for the proxy");
+    }
+}
+
 /// Every protected message between the two: whose it was, under which nonce, and what was sent.
 #[derive(Default)]
 struct Ledger {
@@ -112,20 +152,25 @@ impl Ledger {
     }
 }
 
-/// Keeps requests and notifications on their way, whatever happens to either side meanwhile; how many reads were answered.
+/// Keeps requests, blocks and notifications on their way, whatever happens to either side meanwhile; how many reads were answered.
 fn keep_asking(base: &str, token: &str, answered: &AtomicUsize, is_over: &AtomicBool) {
     let patience = Some(Duration::from_secs(5));
     let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(patience).build());
+    let package = json!({ "type": "opaque", "value": "0123456789abcdef".repeat(100) }).to_string();
     while !is_over.load(Ordering::Relaxed) {
         let bearer = format!("Bearer {token}");
         let devices = format!("{base}/api/v1/devices/device");
         let read = agent.get(format!("{devices}/objects/3/0")).header("Authorization", &bearer).call();
+        let write = agent.put(format!("{devices}/objects/5/0/0")).header("Authorization", &bearer);
+        let write = write.header("Content-Type", "application/json").send(&package);
         let observe = agent.post(format!("{devices}/observations")).header("Authorization", &bearer);
         let observe = observe.header("Content-Type", "application/json").send(r#"{"path":"/3303/0/5700"}"#);
         if read.is_ok() {
             answered.fetch_add(1, Ordering::Relaxed);
+            // A device may send some messages a second, and what is over that is lost.
+            thread::sleep(Duration::from_millis(100));
         }
-        if observe.is_err() {
+        if write.is_err() || observe.is_err() {
             // The server is not there, or the device: both need the processor to come back.
             thread::sleep(Duration::from_millis(5));
         }

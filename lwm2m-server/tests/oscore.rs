@@ -558,6 +558,21 @@ fn the_first_request_from_a_new_address_is_answered_again_when_it_is_repeated() 
     assert_eq!(world.told().iter().filter(|told| *told == "updated a").count(), 1);
 }
 
+#[test]
+fn what_is_over_the_rate_is_carried_out_when_it_comes_again() {
+    let mut world = World::new(false);
+    let (mut thing, location) = Thing::registered(&mut world, 40_000, "a", parts(b"1"));
+    let refused = (0..1000).find_map(|_| {
+        let answer = thing.send(&mut world, Code::POST, &location, "", None);
+        answer.is_none().then(|| thing.last.clone())
+    });
+    assert_eq!(world.endpoint.counters().over_rate, 1);
+    world.now = world.now.saturating_add(Duration::from_secs(1));
+    world.receive(Listener::Coap, thing.address, &refused.unwrap());
+    thing.run(&mut world);
+    assert_eq!(thing.answers.pop_front().map(|answer| answer.code), Some(Code::CHANGED));
+}
+
 // --- After a restart
 
 #[test]

@@ -411,6 +411,13 @@ impl Rate {
 
     /// Whether one more message is within the rate.
     pub(crate) fn take(&mut self, now: Instant, burst: u16, per_second: u16) -> bool {
+        let is_within = self.has_left(now, burst, per_second);
+        self.left = self.left.saturating_sub(1);
+        is_within
+    }
+
+    /// The same of a message that may turn out to be nobody's.
+    pub(crate) fn has_left(&mut self, now: Instant, burst: u16, per_second: u16) -> bool {
         let second = (now.as_millis() / 1000) & u64::from(u32::MAX);
         let passed = second.saturating_sub(u64::from(self.refilled));
         if passed > 0 {
@@ -418,9 +425,7 @@ impl Rate {
             self.left = u16::try_from(refill).unwrap_or(u16::MAX).saturating_add(self.left).min(burst);
             self.refilled = u32::try_from(second).unwrap_or(u32::MAX);
         }
-        let is_within = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_within
+        self.left > 0
     }
 }
 

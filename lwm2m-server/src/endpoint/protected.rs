@@ -110,6 +110,10 @@ impl Endpoint {
             self.reserve_ahead(key);
             return None;
         }
+        if !association.rate.has_left(now, self.config.burst, self.config.rate) {
+            Counters::add(&mut self.counters.over_rate);
+            return None;
+        }
         let generation = oscore.session.generation();
         let mut visitor = CoapPeer::new(&Timing::DEFAULT, TokenPolicy::Random, rng);
         let input = visitor.handle(now, datagram, &mut Some(oscore.protection(now, rng)));
@@ -118,10 +122,7 @@ impl Endpoint {
             let length = visitor.poll_transmit(now, out)?;
             return Some(Transmit { local, to: from, range: 0..length });
         }
-        if !association.rate.take(now, self.config.burst, self.config.rate) {
-            Counters::add(&mut self.counters.over_rate);
-            return None;
-        }
+        association.rate.take(now, self.config.burst, self.config.rate);
         let expiry = now.saturating_add(Timing::DEFAULT.exchange_lifetime);
         // Repeated from there it gets the same answer.
         association.coap.remember(now, &Settled { id: header.id, expiry, reply: Reply::Silence });
@@ -238,14 +239,18 @@ impl Endpoint {
             self.reserve_ahead(key);
             return None;
         }
+        let is_alone = association.session.is_none();
+        // Before it is unprotected, so that it can come again; it counts when it verified.
+        if is_alone && !association.rate.has_left(now, self.config.burst, self.config.rate) {
+            Counters::add(&mut self.counters.over_rate);
+            return None;
+        }
         let generation = oscore.session.generation();
         let input = association.coap.handle(now, datagram, &mut Some(oscore.protection(now, rng)));
         let is_answer = matches!(input, Input::Response { .. } | Input::Unsolicited { .. });
         let is_verified = is_answer || matches!(input, Input::Request { .. } | Input::Unacceptable { .. });
-        let is_alone = association.session.is_none();
-        if is_alone && is_verified && !association.rate.take(now, self.config.burst, self.config.rate) {
-            Counters::add(&mut self.counters.over_rate);
-            return None;
+        if is_alone && is_verified {
+            association.rate.take(now, self.config.burst, self.config.rate);
         }
         if is_alone && is_answer {
             self.mark_heard(now, key);
