@@ -259,7 +259,7 @@ impl Credentials {
     }
 
     /// Finds the OSCORE contexts that a request may be protected with: the one that it names, or, where the kid alone is known of
-    /// one, those with that kid, [`CANDIDATES`] at most.
+    /// one, those with that kid, 4 at most.
     ///
     /// # Errors
     /// Why there is none.

@@ -172,7 +172,7 @@ impl OscoreKey {
         Ok(Self { parameters, master_secret, master_salt, hmac, rederivation })
     }
 
-    /// Draws a Master Secret of 16 bytes and a Master Salt of 8, for a device with this Sender ID; the server's is [`SERVER`].
+    /// Draws a Master Secret of 16 bytes and a Master Salt of 8, for a device with this Sender ID; the server's is 0x00.
     ///
     /// # Errors
     /// When the operating system gives no randomness.
