@@ -243,6 +243,20 @@ impl Server {
         answer
     }
 
+    /// Reads a path of a device until the device answers.
+    pub fn until_read(&self, endpoint: &str, path: &str) -> Value {
+        let began = Instant::now();
+        loop {
+            let (status, answer) =
+                self.ask("GET", &format!("/devices/{endpoint}/objects/{path}"), &Value::Null);
+            if status == 200 {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "{status} {answer}\n{}", self.process.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits for an event in whose data all of `texts` occur, and returns that data.
     pub fn wait_for(&mut self, texts: &[&str]) -> String {
         let began = Instant::now();

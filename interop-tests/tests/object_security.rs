@@ -10,17 +10,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use interop_tests::ours::{Client, Server};
-use interop_tests::process::{PATIENCE, local};
+use interop_tests::process::local;
 use interop_tests::proxy::Proxy;
 use interop_tests::random::Random;
 use interop_tests::relay::Relay;
 use interop_tests::sniffer::From;
 use lwm2m_coap::{Code, OptionNumber, Token, udp};
 use oscore::OscoreOption;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const SECRET: &str = "0102030405060708090a0b0c0d0e0f10";
 const SALT: &str = "9e7ca92223786340";
@@ -57,19 +57,6 @@ fn device(port: u16, state: &Path, rederivation: &str) -> Client {
     Client::run_with("device", &format!("coap://{}", local(port)), &arguments, &[])
 }
 
-/// Reads a value until the device answers.
-fn read(server: &Server, path: &str) -> Value {
-    let began = Instant::now();
-    loop {
-        let (status, answer) = server.ask("GET", &format!("/devices/device/objects/{path}"), &Value::Null);
-        if status == 200 {
-            return answer;
-        }
-        assert!(began.elapsed() < PATIENCE, "{status} {answer}\n{}", server.process.log());
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 // RFC 8613 §10, observations and blocks included.
 #[test]
 fn a_device_is_managed_through_a_proxy_that_has_no_keys() {
@@ -84,7 +71,7 @@ fn a_device_is_managed_through_a_proxy_that_has_no_keys() {
     let state = tempfile::tempdir().unwrap();
     let _device = device(proxy.address().port(), state.path(), "offered");
     server.wait_for(&["registered", "device"]);
-    let device = read(&server, "3/0").to_string();
+    let device = server.until_read("device", "3/0").to_string();
     assert!(device.contains("Simulated device"), "{device}");
 
     // A package that takes many blocks, and a list of everything that comes in some.
@@ -213,7 +200,7 @@ fn no_nonce_comes_twice_under_a_key_however_often_either_side_is_killed() {
         client = start();
         server.wait_for(&["registered", "device"]);
         most = most.max(ledger.lock().unwrap().requests - before);
-        read(&server, "3/0");
+        server.until_read("device", "3/0");
     }
     is_over.store(true, Ordering::Relaxed);
     traffic.join().unwrap();

@@ -9,14 +9,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use interop_tests::ours::{Server, binary};
-use interop_tests::process::{PATIENCE, Process, local};
+use interop_tests::process::{Process, local};
 use interop_tests::random::Random;
 use interop_tests::relay::Relay;
 use interop_tests::sniffer::{From, Sniffer};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
 
@@ -39,19 +39,6 @@ fn device(port: u16, data: &std::path::Path) -> Process {
     ]);
     command.args(["--psk-identity", "device", "--psk-key", KEY, "--state"]).arg(data);
     Process::spawn("lwm2m-client", command)
-}
-
-/// Reads a value until the device answers.
-fn read(server: &Server) {
-    let began = Instant::now();
-    loop {
-        let (status, answer) = server.ask("GET", "/devices/device/objects/3/0", &Value::Null);
-        if status == 200 {
-            return;
-        }
-        assert!(began.elapsed() < PATIENCE, "{status} {answer}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Keeps records on their way, whatever happens to either side meanwhile; how many reads were answered.
@@ -90,7 +77,7 @@ fn no_sequence_number_comes_twice_under_a_key_however_often_either_side_is_kille
     let port = relay.port();
     let folder = tempfile::tempdir().unwrap();
     let mut client = device(port, folder.path());
-    read(&server);
+    server.until_read("device", "3/0");
 
     let (base, token) = server.api();
     let (uri, token) = (format!("{base}/api/v1/devices/device/objects/3/0"), token.to_owned());
@@ -126,7 +113,7 @@ fn no_sequence_number_comes_twice_under_a_key_however_often_either_side_is_kille
             }
         }
         for _ in 0..=random.below(4) {
-            read(&server);
+            server.until_read("device", "3/0");
         }
     }
     is_over.store(true, Ordering::Relaxed);

@@ -278,6 +278,12 @@ impl Thing {
         world.receive(self.local, self.address, &buffer[range]);
     }
 
+    /// Answers the next request of the server with a text.
+    fn answer_next(&mut self, world: &mut World, text: &str) {
+        let (mut exchange, _) = self.next(world);
+        self.answer(world, &mut exchange, Code::CONTENT, &[(OptionNumber::CONTENT_FORMAT, &[])], text);
+    }
+
     /// Notifies the server of what it observes by this request.
     fn notify(&mut self, world: &mut World, exchange: &Exchange<Binding>, payload: &str) {
         let mut buffer = vec![0; 1280];
@@ -534,8 +540,7 @@ fn a_device_that_moves_is_followed_and_its_requests_go_where_it_is() {
     assert_eq!(world.endpoint.device("a").unwrap().address, "192.0.2.1:40001");
     // RFC 9175 §2.4: no more than three times what came from there, until it answers.
     let id = world.request("a", read("/3/0/0")).unwrap();
-    let (mut exchange, _) = thing.next(&mut world);
-    thing.answer(&mut world, &mut exchange, Code::CONTENT, &[(OptionNumber::CONTENT_FORMAT, &[])], "here");
+    thing.answer_next(&mut world, "here");
     assert!(world.outcome(id).is_ok());
     // What was on its way before does not move it back.
     world.receive(Listener::Coap, address(40_000), &old);
@@ -612,14 +617,7 @@ fn no_number_comes_twice_over_kills() {
                 oscore::OscoreOption::parse(message.options.get(OptionNumber::OSCORE).unwrap()).unwrap();
             assert!(option.partial_iv > last, "{last:?}");
             last = option.partial_iv;
-            let (mut exchange, _) = thing.next(&mut world);
-            thing.answer(
-                &mut world,
-                &mut exchange,
-                Code::CONTENT,
-                &[(OptionNumber::CONTENT_FORMAT, &[])],
-                "x",
-            );
+            thing.answer_next(&mut world, "x");
             world.outcome(id).unwrap();
         }
         world.kill();
@@ -647,9 +645,7 @@ fn contexts_with_a_sender_key_in_common_have_no_number_in_common() {
         let (_, message) = udp::parse(&sent).unwrap();
         let option = oscore::OscoreOption::parse(message.options.get(OptionNumber::OSCORE).unwrap()).unwrap();
         assert!(used.insert(option.partial_iv.unwrap()), "{:?} once more", option.partial_iv);
-        let (mut exchange, _) = thing.next(&mut world);
-        let options = [(OptionNumber::CONTENT_FORMAT, &[][..])];
-        thing.answer(&mut world, &mut exchange, Code::CONTENT, &options, "x");
+        thing.answer_next(&mut world, "x");
         world.outcome(id).unwrap();
     }
     assert!(returns > 1 && used.len() > 1000, "{returns} returns, {} numbers", used.len());
@@ -697,14 +693,7 @@ fn where_nothing_can_be_reserved_nothing_is_sent() {
             // Once storage has more it goes on.
             world.receive(Listener::Coap, thing.address, &[0x40, 0, 0, 1]);
             world.settle();
-            let (mut exchange, _) = thing.next(&mut world);
-            thing.answer(
-                &mut world,
-                &mut exchange,
-                Code::CONTENT,
-                &[(OptionNumber::CONTENT_FORMAT, &[])],
-                "x",
-            );
+            thing.answer_next(&mut world, "x");
             world.outcome(id).unwrap();
             return;
         };
@@ -807,8 +796,7 @@ fn a_device_that_lost_its_state_gets_new_keys_where_its_account_allows_that() {
         let location = thing.register(&mut world, "a");
         assert_eq!(thing.request(&mut world, Code::POST, &location, "").code, Code::CHANGED);
         let id = world.request("a", read("/3/0/0")).unwrap();
-        let (mut exchange, _) = thing.next(&mut world);
-        thing.answer(&mut world, &mut exchange, Code::CONTENT, &[(OptionNumber::CONTENT_FORMAT, &[])], "x");
+        thing.answer_next(&mut world, "x");
         assert!(world.outcome(id).is_ok());
     }
     assert_eq!(world.endpoint.associations(), 1);
@@ -901,15 +889,13 @@ fn a_context_is_in_one_part_whatever_part_its_datagrams_come_to() {
     }
     for ((thing, location), name) in &mut things {
         let id = world.request(name, read("/3/0/0")).unwrap();
-        let (mut exchange, _) = thing.next(&mut world);
-        thing.answer(&mut world, &mut exchange, Code::CONTENT, &[(OptionNumber::CONTENT_FORMAT, &[])], "x");
+        thing.answer_next(&mut world, "x");
         assert!(world.outcome(id).is_ok());
         let address = std::net::SocketAddr::from(([192, 0, 2, 9], thing.address.socket_address().port() + 1));
         thing.address = address.into();
         assert_eq!(thing.request(&mut world, Code::POST, location, "").code, Code::CHANGED);
         let id = world.request(name, read("/3/0/0")).unwrap();
-        let (mut exchange, _) = thing.next(&mut world);
-        thing.answer(&mut world, &mut exchange, Code::CONTENT, &[(OptionNumber::CONTENT_FORMAT, &[])], "x");
+        thing.answer_next(&mut world, "x");
         assert!(world.outcome(id).is_ok());
     }
     let parts = (0..3).map(|index| world.part(index).associations()).collect::<Vec<_>>();
@@ -1072,8 +1058,7 @@ fn the_trace_shows_messages_as_they_are_inside() {
     let mut thing = Thing::new(&world, 40_000, &parts(b"1"));
     thing.register(&mut world, "a");
     let id = world.request("a", read("/3/0/0")).unwrap();
-    let (mut exchange, _) = thing.next(&mut world);
-    thing.answer(&mut world, &mut exchange, Code::CONTENT, &[(OptionNumber::CONTENT_FORMAT, &[])], "maker");
+    thing.answer_next(&mut world, "maker");
     world.outcome(id).unwrap();
     let packets: Vec<_> = std::iter::from_fn(|| world.endpoint.poll_packet()).collect();
     let shown: Vec<_> = packets.iter().map(|packet| (packet.operation, packet.path)).collect();
