@@ -178,7 +178,7 @@ pub(crate) fn rename(hello: &mut Vec<u8>, extension: [u8; 4]) {
 }
 
 /// The same with one bit wrong in the byte at `at`.
-fn changed(bytes: &[u8], at: usize) -> Vec<u8> {
+pub(crate) fn changed(bytes: &[u8], at: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if let Some(byte) = bytes.get_mut(at) {
         *byte ^= 1;

@@ -1,4 +1,4 @@
-//! Runs the DTLS engine and the server's look-up of keys under valgrind, with every secret marked as undefined: memcheck
+//! Runs the DTLS engine, OSCORE and the server's look-up of keys under valgrind, with every secret marked as undefined: memcheck
 //! then reports each branch and each index that depends on one.
 //!
 //! What the protocol itself makes public is a branch as well: that a tag, a cookie or a Finished is right. Each case says how
@@ -9,6 +9,7 @@
 
 mod cases;
 mod leaks;
+mod object_security;
 mod parties;
 mod secret;
 #[cfg(feature = "server")]
@@ -65,6 +66,7 @@ fn watch() -> Findings {
     let mut findings = Findings::default();
     cases::run(&mut findings);
     signatures::run(&mut findings);
+    object_security::run(&mut findings);
     #[cfg(feature = "server")]
     server::run(&mut findings);
     leaks::run(&mut findings);
