@@ -113,6 +113,7 @@ fn updates_and_de_registers_that_are_wrong_are_refused_and_change_nothing() {
             assert_eq!(answer.code, Code::NOT_FOUND, "{elsewhere}");
         }
     }
+    assert_eq!(device.request(&mut world, Code::DELETE, "rd", b"").unwrap().code, Code::BAD_REQUEST);
     assert!(world.told().is_empty());
     assert_eq!(device.request(&mut world, Code::DELETE, &location, b"").unwrap().code, Code::DELETED);
     for code in [Code::POST, Code::DELETE] {

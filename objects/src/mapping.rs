@@ -138,6 +138,8 @@ pub fn registration<'a>(message: &Message<'a>) -> Result<Operation<'a>, Error> {
         ([Some("rd"), Some(name), None], Code::DELETE) => {
             Ok(Operation::Deregister { location: Location(name) })
         }
+        // Core 1.1.1 §6.2.3: a De-register without the location that it needs.
+        ([Some("rd"), None, None], Code::DELETE) => Err(Error::BadRequest),
         ([Some("bs"), None, None], Code::POST) => {
             let mut preferred = None;
             for query in queries(message) {
