@@ -18,6 +18,8 @@ fn our_client(arguments: &str) -> String {
 const SECURED: &str = "--psk-identity {identity} --psk-key {key}";
 const CERTIFIED: &str =
     "--certificate {certificate} --private-key {private-key} --trust {trust} --certificate-usage 2";
+const PROTECTED: &str =
+    "--oscore-secret {oscore-secret} --oscore-sender {oscore-sender} --oscore-recipient {oscore-recipient}";
 /// What 205 and 215 want.
 const RESOURCES: &str = "--server-resource 2=1 --server-resource 3=10 --server-resource 5=86400";
 /// What 306, 307 and 311 want, from when the server sets Mute Send to false.
@@ -34,6 +36,7 @@ fn our_client_passes_every_case_that_its_objects_allow() {
         our_client(&format!("{bootstrap} {SECURED}")),
         our_client(&format!("{bootstrap} {CERTIFIED}")),
         our_client(&format!("{both} {SECURED}")),
+        our_client(&format!("{management} {PROTECTED}")),
     ];
     let mut arguments: Vec<&str> = commands.iter().flat_map(|command| ["--client", command]).collect();
     arguments.extend(["--jobs", "24", "--timeout", "60"]);
@@ -42,7 +45,7 @@ fn our_client_passes_every_case_that_its_objects_allow() {
     arguments.extend(firmware.iter().map(String::as_str));
     let found = run_whole("lwm2m-client against the cases, with lwm2m-server", &arguments);
     assert!(failed(&found).is_empty(), "{:?}", failed(&found));
-    assert_eq!((count(&found, "pass"), count(&found, "not applicable")), (162, 92));
+    assert_eq!((count(&found, "pass"), count(&found, "not applicable")), (163, 91));
     assert_eq!(found.2, Some(0));
 }
 

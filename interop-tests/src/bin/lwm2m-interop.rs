@@ -25,9 +25,10 @@ use tokio::sync::Semaphore;
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
     /// The command that starts the client. {uri} {bootstrap-uri} {endpoint} {identity} {key} (hexadecimal) {lifetime} {lwm2m} (1.0
-    /// or 1.1) {binding} (U or UQ) {certificate} {private-key} {trust} (files in PEM) are replaced. May be given several times: with
-    /// {uri} for a client that has a server account, with {bootstrap-uri} for one that has a bootstrap account, with both, and each
-    /// with {certificate} for one that has certificates.
+    /// or 1.1) {binding} (U or UQ) {certificate} {private-key} {trust} (files in PEM) {oscore-secret} {oscore-sender} {oscore-recipient}
+    /// (hexadecimal) are replaced. May be given several times: with {uri} for a client that has a server account, with
+    /// {bootstrap-uri} for one that has a bootstrap account, with both, each with {certificate} for one that has certificates, and
+    /// with {oscore-secret} for one that has an OSCORE context in place of a credential for DTLS.
     #[arg(long = "client", value_name = "COMMAND", required_unless_present_any = ["list", "server"], value_parser = Template::parse)]
     clients: Vec<Template>,
     /// The server to run against, coap://host:port or coaps://host:port.

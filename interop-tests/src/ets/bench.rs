@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lwm2m_server::Server;
 use lwm2m_server::credentials::{
     BootstrapStep, Credentials, DeviceKey, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Mode,
-    OperatorError, Presented, Profile, Role, Settings,
+    OperatorError, OscoreKey, OscoreParts, Presented, Profile, Role, Settings,
 };
 use lwm2m_server::driver::{self, StartError};
 use lwm2m_server::endpoint::{Addresses, Config};
@@ -72,6 +72,8 @@ pub enum BenchError {
     Enrol(OperatorError),
     /// Certificates cannot be made.
     Certificate(String),
+    /// An OSCORE context cannot be made.
+    Context(&'static str),
     /// Files with them cannot be written, or images not be offered.
     Files(std::io::Error),
 }
@@ -84,6 +86,7 @@ impl fmt::Display for BenchError {
             Self::Start(error) => error.fmt(f),
             Self::Enrol(error) => write!(f, "a device cannot be enrolled: {error}"),
             Self::Certificate(error) => write!(f, "a certificate cannot be made: {error}"),
+            Self::Context(error) => write!(f, "an OSCORE context cannot be made: {error}"),
             Self::Files(error) => write!(f, "files and images cannot be offered: {error}"),
         }
     }
@@ -179,16 +182,23 @@ impl Bench {
         let identity = format!("{endpoint}-psk");
         let key = random::<16>()?;
         let site = if case.security == Security::Mismatch { &self.second } else { &self.first };
-        let (mut uri, bootstrap_uri) = site.uris(self.is_secure);
+        let is_protected = case.security == Security::Oscore;
+        let (mut uri, bootstrap_uri) = site.uris(self.is_secure && !is_protected);
         let profile = Profile {
-            server_uri: self.is_secure.then(|| uri.clone()),
+            server_uri: (self.is_secure && !is_protected).then(|| uri.clone()),
             lifetime: Some(case.lifetime),
             ..Profile::default()
         };
         if entry == Entry::Fallback {
             uri = address(if self.is_secure { "coaps" } else { "coap" }, Some(local(free_port())));
         }
+        let mut oscore = Default::default();
         let (accounts, files) = match case.security {
+            Security::Oscore => {
+                let (context, words) = protected()?;
+                oscore = words;
+                (vec![EnrolAccount { role: Role::Management, key: context }], Default::default())
+            }
             _ if !self.is_secure => (Vec::new(), Default::default()),
             Security::Usual => {
                 let roles: &[Role] = match entry {
@@ -200,7 +210,8 @@ impl Bench {
             }
             Security::Certificate | Security::Mismatch => self.certify(&endpoint, entry)?,
         };
-        let enrol = Enrol { accounts, allow_nosec: Some(!self.is_secure), profile: Some(profile) };
+        let allow_nosec = Some(!self.is_secure && !is_protected);
+        let enrol = Enrol { accounts, allow_nosec, profile: Some(profile) };
         site.enrol(&endpoint, &enrol)?;
         let values = Values {
             uri,
@@ -212,6 +223,7 @@ impl Bench {
             version,
             binding: if case.is_queue_mode { "UQ" } else { "U" },
             files,
+            oscore,
         };
         let steps = self.script(case, &values.endpoint)?;
         self.first.credentials.set_bootstrap_steps(&values.endpoint, steps);
@@ -322,6 +334,20 @@ pub(crate) fn plain_value(literal: Literal) -> Option<Value> {
         Literal::Link(object, instance) => Value::ObjectLink(object, instance),
         Literal::Image(_) | Literal::ImageUri(..) => return None,
     })
+}
+
+/// A context of a device, and its Master Secret, Sender ID and Recipient ID as the device has them, in hexadecimal.
+fn protected() -> Result<(KeyMaterial, [String; 3]), BenchError> {
+    let (secret, sender) = (random::<16>()?, random::<4>()?);
+    let words = [hex::encode(secret), hex::encode(sender), "5e".to_owned()];
+    let parts = OscoreParts {
+        master_secret: secret.to_vec().into(),
+        sender_id: vec![0x5e],
+        recipient_id: sender.to_vec(),
+        ..OscoreParts::default()
+    };
+    let context = OscoreKey::new(parts).map_err(BenchError::Context)?;
+    Ok((KeyMaterial::Oscore(context), words))
 }
 
 /// Accounts of one pre-shared key.

@@ -80,6 +80,15 @@ pub enum Security {
     Certificate,
     /// Certificates, and that of the server has another name than its URI.
     Mismatch,
+    /// An OSCORE context, without DTLS.
+    Oscore,
+}
+
+impl Security {
+    /// Whether both prove themselves with certificates.
+    pub(crate) const fn is_by_certificate(self) -> bool {
+        matches!(self, Self::Certificate | Self::Mismatch)
+    }
 }
 
 /// What the bootstrap server does.

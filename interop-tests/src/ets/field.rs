@@ -136,6 +136,7 @@ pub async fn run_client(field: &Field, case: &Case, version: Enabler) -> Outcome
         depot: &depot,
         values,
         client: Client::Device(running),
+        outer: None,
         near: View::of(Source::Field(Box::new(post))),
         far: None,
         trace: Vec::new(),
@@ -161,11 +162,13 @@ fn left_out(field: &Field, case: &Case, version: Enabler) -> Option<String> {
         "judges the client alone"
     } else if !case.script.is_empty() {
         "an operator has no way to change the steps of a bootstrap"
-    } else if case.security != Security::Usual && field.certificate.is_none() {
+    } else if case.security == Security::Oscore {
+        "the runner's device has no OSCORE"
+    } else if case.security.is_by_certificate() && field.certificate.is_none() {
         "needs --server-certificate"
     } else if case.entry == Entry::Bootstrap && field.bootstrap_server.is_none() {
         "needs --bootstrap-server"
-    } else if (case.security != Security::Usual
+    } else if (case.security.is_by_certificate()
         || case.steps.iter().any(|step| matches!(step, Step::CameSecured)))
         && !is_secure(&field.server)
     {
@@ -228,6 +231,7 @@ fn credentials(field: &Field, case: &Case, version: Enabler) -> Result<(Values, 
         version,
         binding: if case.is_queue_mode { "UQ" } else { "U" },
         files: Default::default(),
+        oscore: Default::default(),
     };
     Ok((values, start))
 }

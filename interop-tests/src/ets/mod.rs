@@ -15,6 +15,7 @@ mod management;
 mod message;
 mod operated;
 mod operator;
+mod outer;
 mod registration;
 mod report;
 mod reporting;

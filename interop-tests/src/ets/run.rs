@@ -18,6 +18,7 @@ use super::depot::Depot;
 use super::field::Post;
 use super::message::Seen;
 use super::operated::Running;
+use super::outer::Outer;
 use super::step::Step;
 use super::subject::{Subject, Template, Values};
 
@@ -71,7 +72,11 @@ pub async fn run(bench: &Bench, plan: &Plan, case: &Case, version: Enabler) -> R
         Ok(chosen) => chosen,
         Err(reason) => return Ok(outcome(Verdict::NotApplicable { reason }, Vec::new(), Vec::new())),
     };
-    let values = bench.enrol(case, entry, version)?;
+    let mut values = bench.enrol(case, entry, version)?;
+    let outer = (case.security == Security::Oscore).then(|| Outer::before(&values.uri));
+    if let Some(outer) = &outer {
+        values.uri = outer.uri();
+    }
     let site = if case.security == Security::Mismatch { &bench.second } else { &bench.first };
     let near = View::new(site);
     let is_of_two = case.script.iter().any(|step| matches!(step, Script::SecondAccount(..)));
@@ -93,6 +98,7 @@ pub async fn run(bench: &Bench, plan: &Plan, case: &Case, version: Enabler) -> R
         depot: &bench.depot,
         values,
         client: Client::Process(subject),
+        outer,
         near,
         far,
         trace: Vec::new(),
@@ -124,27 +130,33 @@ fn choose<'p>(
         return Err("its content format is of LwM2M 1.0 alone".to_owned());
     }
     let is_about_security = case.steps.iter().any(|step| matches!(step, Step::CameSecured));
-    if (is_about_security || case.security != Security::Usual) && !bench.is_secure() {
+    let is_certified = case.security.is_by_certificate();
+    if (is_about_security || is_certified) && !bench.is_secure() {
         return Err("the run is without security".to_owned());
     }
-    let is_certified = case.security != Security::Usual;
+    let is_protected = case.security == Security::Oscore;
     let find = |entry: Entry| {
         let wanted = [
             matches!(entry, Entry::Management | Entry::Both | Entry::Fallback),
             matches!(entry, Entry::Bootstrap | Entry::Both | Entry::Fallback),
             is_certified,
+            is_protected,
         ];
         plan.commands.iter().find(|command| command.kind() == wanted)
     };
-    let certified = if is_certified { " and {certificate}" } else { "" };
-    let needs = |what: &str| format!("needs a --client command with {what}{certified}");
+    let proof = match case.security {
+        Security::Usual => "",
+        Security::Certificate | Security::Mismatch => " and {certificate}",
+        Security::Oscore => " and {oscore-secret}",
+    };
+    let needs = |what: &str| format!("needs a --client command with {what}{proof}");
     let (entry, template) = match case.entry {
         Entry::Management => match (find(Entry::Management), find(Entry::Bootstrap)) {
             (Some(template), _) if case.lifetime == DAY || template.has("{lifetime}") => {
                 (Entry::Management, template)
             }
             // The bootstrap server says the lifetime.
-            (_, Some(template)) if !case.is_queue_mode => (Entry::Bootstrap, template),
+            (_, Some(template)) if !case.is_queue_mode && !is_protected => (Entry::Bootstrap, template),
             (Some(_), _) => {
                 return Err(format!("needs a lifetime of {} s: {{lifetime}} in the command", case.lifetime));
             }
@@ -166,6 +178,8 @@ pub(crate) struct Run<'b> {
     pub(crate) depot: &'b Depot,
     pub(crate) values: Values,
     pub(crate) client: Client,
+    /// What stands between device and server in a case under OSCORE.
+    pub(crate) outer: Option<Outer>,
     /// The server that the steps are about.
     pub(crate) near: View,
     /// The second one, if the case has two.
@@ -281,7 +295,7 @@ impl Run<'_> {
         }
         let log = match (&verdict, &self.client) {
             (Verdict::Fail { .. }, Client::Process(subject)) => {
-                subject.log().iter().map(|line| self.values.without_key(line)).collect()
+                subject.log().iter().map(|line| self.values.without_keys(line)).collect()
             }
             _ => Vec::new(),
         };
@@ -361,6 +375,7 @@ impl Run<'_> {
             Step::RefusesFinish => self.finishes_bootstrap(lwm2m_coap::Code::NOT_ACCEPTABLE).await,
             Step::AskedForNoBootstrap => self.asked_for_no_bootstrap().await,
             Step::CameSecured => self.came_secured(),
+            Step::CameProtected => self.outer.as_ref().map_or(Ok(()), Outer::judge),
             Step::RefusesServer => self.refuses_server().await,
             _ => self.server_step(step).await,
         }

@@ -302,6 +302,8 @@ pub enum Step {
     AskedForNoBootstrap,
     /// Everything since the case began came over DTLS.
     CameSecured,
+    /// Everything since the case began, in both directions, was protected by OSCORE.
+    CameProtected,
     /// The device breaks the handshake with the server off, and sends no message.
     RefusesServer,
     /// The step with the second server of the case.
@@ -439,6 +441,7 @@ impl Step {
             Self::RefusesFinish => f.write_str("the client refuses Bootstrap-Finish with 4.06"),
             Self::AskedForNoBootstrap => f.write_str("the client has not asked for a bootstrap"),
             Self::CameSecured => f.write_str("everything came over DTLS"),
+            Self::CameProtected => f.write_str("everything was protected by OSCORE"),
             Self::RefusesServer => f.write_str("the client breaks the handshake off"),
             _ => Ok(()),
         }

@@ -41,6 +41,9 @@ pub struct Values {
     /// `{certificate}`, `{private-key}` and `{trust}`: files with the device's certificate and private key, and the certificate of
     /// the authority of the server's, in PEM; empty where the case is about none.
     pub files: [String; 3],
+    /// `{oscore-secret}`, `{oscore-sender}` and `{oscore-recipient}`: Master Secret, Sender ID and Recipient ID of the client in
+    /// hexadecimal; empty where the case is not about OSCORE.
+    pub oscore: [String; 3],
 }
 
 /// Why a text is no command line.
@@ -72,7 +75,7 @@ impl fmt::Display for TemplateError {
 impl core::error::Error for TemplateError {}
 
 /// The placeholders there are.
-pub const PLACEHOLDERS: [&str; 11] = [
+pub const PLACEHOLDERS: [&str; 14] = [
     "{uri}",
     "{bootstrap-uri}",
     "{endpoint}",
@@ -84,6 +87,9 @@ pub const PLACEHOLDERS: [&str; 11] = [
     "{certificate}",
     "{private-key}",
     "{trust}",
+    "{oscore-secret}",
+    "{oscore-sender}",
+    "{oscore-recipient}",
 ];
 
 impl Template {
@@ -114,22 +120,24 @@ impl Template {
         self.words.iter().any(|word| word.contains(placeholder))
     }
 
-    /// Whether the client has a server account, a bootstrap account, and certificates.
-    pub(crate) fn kind(&self) -> [bool; 3] {
-        ["{uri}", "{bootstrap-uri}", "{certificate}"].map(|placeholder| self.has(placeholder))
+    /// Whether the client has a server account, a bootstrap account, certificates, and an OSCORE context.
+    pub(crate) fn kind(&self) -> [bool; 4] {
+        ["{uri}", "{bootstrap-uri}", "{certificate}", "{oscore-secret}"]
+            .map(|placeholder| self.has(placeholder))
     }
 
     /// What the client has, in words.
     #[must_use]
-    pub fn told(&self) -> &'static str {
-        match self.kind() {
-            [true, true, true] => "both accounts and certificates",
-            [true, true, false] => "both accounts",
-            [false, _, true] => "a bootstrap account and certificates",
-            [false, _, false] => "a bootstrap account",
-            [true, false, true] => "a server account and certificates",
-            [true, false, false] => "a server account",
-        }
+    pub fn told(&self) -> String {
+        let [is_server, is_bootstrap, is_certified, is_protected] = self.kind();
+        let accounts = match (is_server, is_bootstrap) {
+            (true, true) => "both accounts",
+            (true, false) => "a server account",
+            (false, _) => "a bootstrap account",
+        };
+        let certificates = if is_certified { " and certificates" } else { "" };
+        let context = if is_protected { " and an OSCORE context" } else { "" };
+        format!("{accounts}{certificates}{context}")
     }
 
     /// Starts the client in a process group of its own.
@@ -173,6 +181,7 @@ impl Template {
 impl Values {
     fn fill(&self, word: &str) -> String {
         let [certificate, private_key, trust] = &self.files;
+        let [secret, sender, recipient] = &self.oscore;
         word.replace("{uri}", &self.uri)
             .replace("{bootstrap-uri}", &self.bootstrap_uri)
             .replace("{endpoint}", &self.endpoint)
@@ -184,11 +193,16 @@ impl Values {
             .replace("{certificate}", certificate)
             .replace("{private-key}", private_key)
             .replace("{trust}", trust)
+            .replace("{oscore-secret}", secret)
+            .replace("{oscore-sender}", sender)
+            .replace("{oscore-recipient}", recipient)
     }
 
-    /// What the client printed, without its key.
-    pub(crate) fn without_key(&self, line: &str) -> String {
-        if self.key.is_empty() { line.to_owned() } else { line.replace(&self.key, "(key)") }
+    /// What the client printed, without its keys.
+    pub(crate) fn without_keys(&self, line: &str) -> String {
+        let [secret, ..] = &self.oscore;
+        let keys = [&self.key, secret].into_iter().filter(|key| !key.is_empty());
+        keys.fold(line.to_owned(), |line, key| line.replace(key.as_str(), "(key)"))
     }
 }
 
@@ -292,6 +306,7 @@ mod tests {
             version: Enabler::V1_1,
             binding: "U",
             files: ["c", "k", "t"].map(str::to_owned),
+            oscore: ["aa", "01", "02"].map(str::to_owned),
         }
     }
 

@@ -11,6 +11,7 @@
 mod bytes;
 mod children;
 mod machine;
+mod protected;
 mod security;
 mod server;
 mod signatures;
@@ -68,8 +69,10 @@ enum ChildRole {
     Server {
         #[arg(long)]
         devices: usize,
-        #[arg(long)]
+        #[arg(long, conflicts_with = "oscore")]
         secure: bool,
+        #[arg(long)]
+        oscore: bool,
         #[arg(long)]
         observe: bool,
     },
@@ -85,8 +88,13 @@ async fn main() -> std::io::Result<()> {
             signatures::serve().await;
             return Ok(());
         }
-        Some(Role::Child(ChildRole::Server { devices, secure, observe })) => {
-            server::serve(devices, secure, observe).await;
+        Some(Role::Child(ChildRole::Server { devices, secure, oscore, observe })) => {
+            let admission = match (secure, oscore) {
+                (true, _) => server::Admission::Dtls,
+                (_, true) => server::Admission::Oscore,
+                _ => server::Admission::Anybody,
+            };
+            server::serve(devices, admission, observe).await;
             return Ok(());
         }
         None => {}

@@ -18,6 +18,7 @@ use std::num::NonZeroU8;
 
 use crate::children::Child;
 use crate::machine::{cpu_of, resident};
+use crate::protected::{aead, context};
 use crate::security;
 use crate::table::Table;
 use crate::traffic::{SOCKETS, Security, Stage, Target, Traffic};
@@ -27,16 +28,28 @@ pub(crate) const KEY: &[u8; 16] = b"0123456789abcdef";
 /// What the server observes at every device in the memory section.
 const OBSERVED: [Path; 2] = [Path::resource(3303, 0, 5700), Path::resource(3, 0, 9)];
 
-/// Starts a server on loopback that knows `devices` with [`KEY`], or accepts everybody without security.
-pub(crate) async fn start(prefix: &str, devices: usize, is_secure: bool) -> Running {
-    let credentials = nobody(is_secure);
-    if is_secure {
-        for number in 0..devices {
-            let name = name(prefix, number);
-            enrol(&credentials, &name, given(&name));
+/// Whom a server lets in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Anybody,
+    /// Devices with [`KEY`] as the pre-shared key.
+    Dtls,
+    /// Devices with [`KEY`] as the Master Secret.
+    Oscore,
+}
+
+/// Starts a server on loopback that knows so many devices, or lets anybody in.
+pub(crate) async fn start(prefix: &str, devices: usize, admission: Admission) -> Running {
+    let credentials = nobody(admission == Admission::Anybody);
+    for number in 0..devices {
+        let name = name(prefix, number);
+        match admission {
+            Admission::Anybody => break,
+            Admission::Dtls => enrol(&credentials, &name, given(&name)),
+            Admission::Oscore => enrol(&credentials, &name, KeyMaterial::Oscore(context(number))),
         }
     }
-    serve_with(credentials, is_secure, ServerKeys::default()).await
+    serve_with(credentials, admission == Admission::Dtls, ServerKeys::default()).await
 }
 
 /// The pre-shared key of a device whose identity is its name.
@@ -75,7 +88,7 @@ async fn serve_with(credentials: Credentials, is_secure: bool, keys: ServerKeys)
 
 /// A server that knows the one device `endpoint`, in this process.
 pub(crate) async fn start_for(endpoint: &str, is_secure: bool) -> Running {
-    let credentials = nobody(is_secure);
+    let credentials = nobody(!is_secure);
     if is_secure {
         enrol(&credentials, endpoint, given(endpoint));
     }
@@ -84,15 +97,15 @@ pub(crate) async fn start_for(endpoint: &str, is_secure: bool) -> Running {
 
 /// A server with keys of its own that knows one device, in this process.
 pub(crate) async fn start_with(key: KeyMaterial, keys: ServerKeys) -> Running {
-    let credentials = nobody(true);
+    let credentials = nobody(false);
     enrol(&credentials, "device", key);
     serve_with(credentials, true, keys).await
 }
 
-fn nobody(is_secure: bool) -> Credentials {
+fn nobody(allow_nosec: bool) -> Credentials {
     let sealer = Sealer::new(&[1; 32], "figures").expect("a key of the right length");
     let store = RedbStore::in_memory(sealer).expect("a store in memory");
-    let settings = CredentialSettings { allow_nosec: !is_secure, ..CredentialSettings::default() };
+    let settings = CredentialSettings { allow_nosec, ..CredentialSettings::default() };
     Credentials::open(Arc::new(store), settings).expect("an empty store opens")
 }
 
@@ -102,8 +115,8 @@ pub(crate) fn address(running: &Running) -> SocketAddr {
 }
 
 /// The child process: a server that observes two resources of every device when `is_observing`.
-pub(crate) async fn serve(devices: usize, is_secure: bool, is_observing: bool) {
-    let running = start("load", devices, is_secure).await;
+pub(crate) async fn serve(devices: usize, admission: Admission, is_observing: bool) {
+    let running = start("load", devices, admission).await;
     println!("{}", address(&running));
     if !is_observing {
         // Nobody listens to the events, as in a server without a browser in front of it.
@@ -132,16 +145,22 @@ pub(crate) fn requests(effort: u32, devices: usize) -> Table {
     let mut table =
         Table::new("Server, processor time for each request", &["what", "server", "floor", "ratio", "goal"]);
     let mut without_id = None;
-    for (security, size) in
-        [(Security::None, 16), (Security::Dtls(KEY), 42), (Security::ConnectionId(KEY), 49)]
-    {
-        let is_secure = security != Security::None;
+    for (security, size) in [
+        (Security::None, 16),
+        (Security::Dtls(KEY), 42),
+        (Security::ConnectionId(KEY), 49),
+        (Security::Oscore, 29),
+    ] {
         let echo = Child::start(&["echo"]);
-        let server = Child::start(&server_arguments(devices, is_secure, false));
+        let server = Child::start(&server_arguments(devices, security, false));
         let began = cpu_of(server.id());
         let mut traffic = Traffic::begin(server.address(), devices, security, Stage::Registered);
         let registering = cpu_of(server.id()).saturating_sub(began) / u32::try_from(devices).unwrap_or(1);
-        let crypto = if is_secure { security::record(effort, 13) } else { Duration::ZERO };
+        let crypto = match security {
+            Security::None => Duration::ZERO,
+            Security::Dtls(_) | Security::ConnectionId(_) => security::record(effort, 13),
+            Security::Oscore => aead(effort),
+        };
         for at_once in [SOCKETS, 1] {
             let (mut ours, mut floor) = (Duration::MAX, Duration::MAX);
             // The least of several rounds, turn by turn: what else the machine does hits both.
@@ -160,11 +179,13 @@ pub(crate) fn requests(effort: u32, devices: usize) -> Table {
                 Security::None => "Update, NoSec",
                 Security::Dtls(_) => "Update over DTLS-PSK",
                 Security::ConnectionId(_) => "Update over DTLS-PSK with a Connection ID",
+                Security::Oscore => "Update under OSCORE",
             };
-            let goal = match (is_secure, at_once) {
+            let goal = match (security, at_once) {
                 (_, 1) => "–",
-                (false, _) => "≤ 1.18 × echo",
-                (true, _) => "≤ 1.4 × (echo + open + seal)",
+                (Security::None, _) => "≤ 1.18 × echo",
+                (Security::Dtls(_) | Security::ConnectionId(_), _) => "≤ 1.4 × (echo + open + seal)",
+                (Security::Oscore, _) => "≤ 1.6 × (echo + AEAD)",
             };
             let what = format!("{what}, {at_once} under way at once");
             table.row([what, micros(ours), micros(floor), ratio(ours, floor), goal.into()]);
@@ -181,6 +202,7 @@ pub(crate) fn requests(effort: u32, devices: usize) -> Table {
             Security::None => "Register, NoSec",
             Security::Dtls(_) => "handshake and Register",
             Security::ConnectionId(_) => "handshake with a Connection ID, and Register",
+            Security::Oscore => "Register under OSCORE, with keys derived and numbers reserved",
         };
         table.row([name.into(), micros(registering), "–".into(), "–".into(), "–".into()]);
     }
@@ -203,7 +225,7 @@ pub(crate) fn latency(effort: u32, devices: usize) -> Table {
         ("Update over DTLS-PSK with a Connection ID", Security::ConnectionId(KEY), 49),
     ] {
         let echo = Child::start(&["echo"]);
-        let server = Child::start(&server_arguments(devices, security != Security::None, false));
+        let server = Child::start(&server_arguments(devices, security, false));
         let mut traffic = Traffic::begin(server.address(), devices, security, Stage::Registered);
         let count = devices.max(10_000);
         let began = Instant::now();
@@ -254,11 +276,11 @@ pub(crate) fn memory(devices: usize) -> Table {
             observed,
             "≤ 1024 B",
         ),
+        ("device, two observations, OSCORE", Security::Oscore, observed, "–"),
     ] {
-        let is_secure = security != Security::None;
         // More that do not register are not kept.
         let count = if stage == Stage::Connected { devices.min(MOST_UNREGISTERED) } else { devices };
-        let server = Child::start(&server_arguments(count, is_secure, stage != Stage::Connected));
+        let server = Child::start(&server_arguments(count, security, stage != Stage::Connected));
         let before = resident(server.id());
         let traffic = Traffic::begin(server.address(), count, security, stage);
         // Until what is remembered of the exchanges has been given back.
@@ -279,9 +301,13 @@ pub(crate) fn memory(devices: usize) -> Table {
 /// Sessions without a registration that the server keeps for certain.
 const MOST_UNREGISTERED: usize = 9000;
 
-fn server_arguments(devices: usize, is_secure: bool, is_observing: bool) -> Vec<String> {
+fn server_arguments(devices: usize, security: Security<'_>, is_observing: bool) -> Vec<String> {
     let mut arguments = vec!["server".to_owned(), format!("--devices={devices}")];
-    arguments.extend(is_secure.then(|| "--secure".to_owned()));
+    arguments.extend(match security.admission() {
+        Admission::Anybody => None,
+        Admission::Dtls => Some("--secure".to_owned()),
+        Admission::Oscore => Some("--oscore".to_owned()),
+    });
     arguments.extend(is_observing.then(|| "--observe".to_owned()));
     arguments
 }

@@ -15,6 +15,9 @@ use lwm2m_coap::{
 };
 use quinn_udp::{Transmit, UdpSocketState};
 
+use crate::protected::Protected;
+use crate::server::Admission;
+
 /// All devices, each at an address of its own in 127/8.
 pub(crate) struct Traffic {
     devices: Vec<Device>,
@@ -29,6 +32,19 @@ pub(crate) enum Security<'a> {
     Dtls(&'a [u8]),
     /// The same, with the Connection ID that the server gives out.
     ConnectionId(&'a [u8]),
+    /// No session: messages are protected by OSCORE.
+    Oscore,
+}
+
+impl Security<'_> {
+    /// Whom the server lets in.
+    pub(crate) const fn admission(self) -> Admission {
+        match self {
+            Self::None => Admission::Anybody,
+            Self::Dtls(_) | Self::ConnectionId(_) => Admission::Dtls,
+            Self::Oscore => Admission::Oscore,
+        }
+    }
 }
 
 /// How far devices go.
@@ -65,6 +81,7 @@ struct Device {
     number: usize,
     server: SocketAddr,
     session: Option<Connection<384>>,
+    protected: Option<Box<Protected>>,
     id: u16,
     /// The Update, but for the message id.
     update: Vec<u8>,
@@ -80,7 +97,7 @@ impl Traffic {
         let device = |number| {
             let name = name("load", number);
             let (key, config) = match security {
-                Security::None => (None, Config::DEFAULT),
+                Security::None | Security::Oscore => (None, Config::DEFAULT),
                 Security::Dtls(key) => (Some(key), Config::DEFAULT),
                 Security::ConnectionId(key) => {
                     let none = ConnectionId::new(&[]).expect("an empty one");
@@ -92,7 +109,8 @@ impl Traffic {
                 Connection::client(now(), &config, psk, &mut random, Handshake::new())
                     .expect("a possible key")
             });
-            let mut device = Device { number, server, session, id: 0, update: Vec::new() };
+            let protected = (security == Security::Oscore).then(|| Box::new(Protected::new(number)));
+            let mut device = Device { number, server, session, protected, id: 0, update: Vec::new() };
             let socket = &sockets[number % SOCKETS];
             device.connect(socket);
             if stage != Stage::Connected {
@@ -214,6 +232,9 @@ impl Device {
     }
 
     fn send(&mut self, socket: &Socket, message: &[u8]) {
+        if let Some(protected) = &mut self.protected {
+            return socket.send(self.number, self.server, &protected.protect(message));
+        }
         let Some(session) = &mut self.session else {
             return socket.send(self.number, self.server, message);
         };
@@ -228,6 +249,9 @@ impl Device {
         let mut buffer = [0; 512];
         let length = socket.socket.recv(&mut buffer).expect("an answer");
         let bytes = &mut buffer[..length];
+        if let Some(protected) = &mut self.protected {
+            return protected.take(bytes, read).expect("the server has the keys");
+        }
         let Some(session) = &mut self.session else {
             let (header, message) = udp::parse(bytes).expect("a message");
             return read(header, message);

@@ -1,7 +1,7 @@
 //! Chapter 4.5: security, numbers 400 to 499.
 
 use super::super::case::{Case, Enabler, Security};
-use super::super::step::Step::{CameSecured, RefusesServer, Registers};
+use super::super::step::Step::{CameProtected, CameSecured, RefusesServer, Registers};
 use super::{C1, DEVICE, OVER_TCP, TLV, read};
 
 pub(super) const CASES: &[Case] = &[
@@ -26,6 +26,13 @@ pub(super) const CASES: &[Case] = &[
     )
     .with(Security::Mismatch),
     Case::left_out("404", "TCP Channel Security - Certificate Mode", OVER_TCP).since(Enabler::V1_1),
-    Case::left_out("405", "OSCORE", "OSCORE is not there yet").since(Enabler::V1_1),
+    Case::new(
+        "405",
+        "OSCORE",
+        "C.22: as C.1 with an OSCORE context in place of DTLS",
+        &[Registers, read("/3/0", TLV, DEVICE), CameProtected],
+    )
+    .with(Security::Oscore)
+    .since(Enabler::V1_1),
     Case::left_out("406", "TCP Channel Security - PSK Mode", OVER_TCP).since(Enabler::V1_1),
 ];
