@@ -18,7 +18,7 @@ const SERVER: [u8; 1] = *b"s";
 /// What protects the messages of one device.
 pub(crate) struct Protected {
     session: Session,
-    peer: Peer<heapless::Vec<u8, 64>, 1, 4, 0, Binding>,
+    peer: Peer<heapless::Vec<u8, 256>, 1, 4, 0, Binding>,
     observations: heapless::Vec<Observation, 0>,
     /// The request of the server that is not answered yet.
     asked: Option<Exchange<Binding>>,
@@ -80,7 +80,7 @@ impl Protected {
                     &mut protection,
                     &mut random,
                 );
-                sent.expect("the last one was answered").1
+                sent.expect("the last one was answered, and it is short").1
             }
         };
         out.get(range).expect("it was written").to_vec()
