@@ -481,6 +481,7 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
         }
     }
 
+    #[inline(never)]
     pub(crate) fn session_mut(&mut self, slot: usize) -> Option<&mut Session<O>> {
         self.sessions.get_mut(slot)?.as_mut()
     }
