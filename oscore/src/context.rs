@@ -4,10 +4,9 @@
 
 use core::fmt;
 
-use heapless::Vec;
 use zeroize::Zeroize;
 
-use crate::aad::{self, byte_string, unsigned};
+use crate::aad::{self, Cbor};
 use crate::crypto::{self, KEY_LENGTH, NONCE_LENGTH};
 use crate::option::PartialIv;
 use crate::parameters::{AeadAlgorithm, Bytes, KeyId, Parameters};
@@ -108,23 +107,23 @@ impl Context {
 
     /// Encrypts `buffer` but its last [`AeadAlgorithm::tag_length`] bytes, which take the tag, for `request`. `None` when it
     /// is too short.
-    pub(crate) fn seal(&self, request: Request, nonce: &[u8], buffer: &mut [u8]) -> Option<()> {
+    pub(crate) fn seal(&self, request: Request, nonce: &Nonce, buffer: &mut [u8]) -> Option<()> {
         let key = self.sender_key.get(..self.aead.key_length())?;
-        crypto::seal(self.aead, key, nonce, &self.aad(request), buffer)
+        crypto::seal(self.aead, key, self.cut(nonce), &self.aad(request), buffer)
     }
 
     /// Decrypts `buffer` and returns how long the plaintext at its start is; `None` when it does not verify.
-    pub(crate) fn open(&mut self, request: Request, nonce: &[u8], buffer: &mut [u8]) -> Option<usize> {
+    pub(crate) fn open(&mut self, request: Request, nonce: &Nonce, buffer: &mut [u8]) -> Option<usize> {
         let aad = self.aad(request);
         let key = self.recipient_key.get(..self.aead.key_length())?;
-        let opened = crypto::open(self.aead, key, nonce, &aad, buffer);
+        let opened = crypto::open(self.aead, key, self.cut(nonce), &aad, buffer);
         if opened.is_none() {
             self.failures = self.failures.saturating_add(1);
         }
         opened
     }
 
-    pub(crate) fn aad(&self, request: Request) -> aad::Aad {
+    pub(crate) fn aad(&self, request: Request) -> Cbor {
         let kid = match request.by {
             End::Sender => &self.sender_id,
             End::Recipient => &self.recipient_id,
@@ -135,23 +134,32 @@ impl Context {
     /// The AEAD nonce with the number of one end (RFC 8613 §5.2): length of its id, padded id and padded Partial IV, xored
     /// with the Common IV.
     pub(crate) fn nonce(&self, of: End, partial_iv: PartialIv) -> Nonce {
-        let length = self.aead.nonce_length();
-        let mut nonce =
-            Nonce::from_slice(self.common_iv.get(..length).unwrap_or_default()).unwrap_or_default();
         let id = match of {
-            End::Sender => &self.sender_id,
-            End::Recipient => &self.recipient_id,
+            End::Sender => self.sender_id.bytes(),
+            End::Recipient => self.recipient_id.bytes(),
         };
         let [_, _, _, partial_iv @ ..] = partial_iv.sequence().to_be_bytes();
-        let padding =
-            length.saturating_sub(1).saturating_sub(partial_iv.len()).saturating_sub(id.bytes().len());
-        let length = u8::try_from(id.bytes().len()).unwrap_or_default();
-        let rest = core::iter::repeat_n(0, padding).chain(id.bytes().iter().copied()).chain(partial_iv);
-        for (byte, with) in nonce.iter_mut().zip(core::iter::once(length).chain(rest)) {
-            *byte ^= with;
+        let mut nonce = self.common_iv;
+        let used = nonce.get_mut(..self.aead.nonce_length()).unwrap_or_default();
+        if let Some((front, back)) = used.split_last_chunk_mut::<5>() {
+            add(back, &partial_iv);
+            add(front, id);
+            if let Some(first) = front.first_mut() {
+                *first ^= u8::try_from(id.len()).unwrap_or_default();
+            }
         }
         nonce
     }
+
+    /// The bytes of a nonce that the algorithm takes.
+    fn cut<'n>(&self, nonce: &'n Nonce) -> &'n [u8] {
+        nonce.get(..self.aead.nonce_length()).unwrap_or_default()
+    }
+}
+
+/// Adds `with`, padded in front, bit by bit.
+fn add(to: &mut [u8], with: &[u8]) {
+    to.iter_mut().rev().zip(with.iter().rev()).for_each(|(byte, with)| *byte ^= with);
 }
 
 #[cfg(test)]
@@ -203,8 +211,8 @@ pub(crate) struct Request {
     pub(crate) partial_iv: PartialIv,
 }
 
-/// An AEAD nonce.
-pub(crate) type Nonce = Vec<u8, NONCE_LENGTH>;
+/// An AEAD nonce, behind which nothing counts when the algorithm has a shorter one.
+pub(crate) type Nonce = [u8; NONCE_LENGTH];
 
 /// HKDF with the info of a key or of the Common IV (RFC 8613 §3.2.1); fills `out`.
 pub(crate) fn derive(
@@ -214,22 +222,6 @@ pub(crate) fn derive(
     name: &str,
     out: &mut [u8],
 ) {
-    let id_context_head = match id_context {
-        Some(bytes) => byte_string(bytes.len()),
-        None => Vec::from_slice(&[0xf6]).unwrap_or_default(),
-    };
-    let name_head = [0x60 | u8::try_from(name.len()).unwrap_or_default()];
-    let length = unsigned(u8::try_from(out.len()).unwrap_or(u8::MAX));
-    let info: [&[u8]; 9] = [
-        &[0x85],
-        &byte_string(id.len()),
-        id,
-        &id_context_head,
-        id_context.unwrap_or_default(),
-        &unsigned(parameters.aead().cose()),
-        &name_head,
-        name.as_bytes(),
-        &length,
-    ];
+    let info = aad::info(parameters.aead(), id, id_context, name, out.len());
     crypto::derive(parameters, &info, out);
 }

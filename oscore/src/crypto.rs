@@ -8,7 +8,9 @@ use ccm::aead::generic_array::GenericArray;
 use ccm::aead::generic_array::typenum::Unsigned;
 use ccm::aead::{AeadInPlace, KeyInit};
 use ccm::consts::{U8, U13};
-use hkdf::Hkdf;
+use hmac::digest::Output;
+use hmac::{Hmac, Mac};
+use zeroize::Zeroize;
 
 use crate::parameters::{AeadAlgorithm, HmacAlgorithm, Parameters};
 
@@ -111,15 +113,37 @@ fn open_with<A: AeadInPlace + KeyInit>(
     Some(text.len())
 }
 
-/// HKDF of Master Secret and Master Salt with the pieces of `info` (RFC 8613 §3.2.1); fills `out`.
-pub(crate) fn derive(parameters: &Parameters, info: &[&[u8]], out: &mut [u8]) {
-    let (salt, secret) = (Some(parameters.master_salt()), parameters.master_secret().bytes());
-    let expanded = match parameters.hmac() {
-        HmacAlgorithm::Sha256 => Hkdf::<sha2::Sha256>::new(salt, secret).expand_multi_info(info, out),
+/// HKDF (RFC 5869) of Master Secret and Master Salt with `info` (RFC 8613 §3.2.1); fills `out`.
+pub(crate) fn derive(parameters: &Parameters, info: &[u8], out: &mut [u8]) {
+    match parameters.hmac() {
+        HmacAlgorithm::Sha256 => derive_with::<Hmac<sha2::Sha256>>(parameters, info, out),
         #[cfg(feature = "sha512")]
-        HmacAlgorithm::Sha384 => Hkdf::<sha2::Sha384>::new(salt, secret).expand_multi_info(info, out),
+        HmacAlgorithm::Sha384 => derive_with::<Hmac<sha2::Sha384>>(parameters, info, out),
         #[cfg(feature = "sha512")]
-        HmacAlgorithm::Sha512 => Hkdf::<sha2::Sha512>::new(salt, secret).expand_multi_info(info, out),
-    };
-    debug_assert!(expanded.is_ok(), "no key is longer than 255 hashes");
+        HmacAlgorithm::Sha512 => derive_with::<Hmac<sha2::Sha512>>(parameters, info, out),
+    }
+}
+
+/// The first block is enough: no key is longer than a hash.
+fn derive_with<M: Mac + KeyInit>(parameters: &Parameters, info: &[u8], out: &mut [u8]) {
+    let mut key = hmac::<M>(parameters.master_salt(), parameters.master_secret().bytes(), &[]);
+    let mut block = hmac::<M>(&key, info, &[1]);
+    debug_assert!(out.len() <= block.len(), "no key is longer than a hash");
+    out.iter_mut().zip(&block).for_each(|(byte, derived)| *byte = *derived);
+    key.zeroize();
+    block.zeroize();
+}
+
+/// The beginning of a MAC over a purpose and what it is about.
+pub(crate) fn mac(key: &[u8], purpose: &[u8], about: &[u8]) -> [u8; 8] {
+    let mac = hmac::<Hmac<sha2::Sha256>>(key, purpose, about);
+    mac.first_chunk().copied().unwrap_or_default()
+}
+
+/// HMAC of two pieces.
+fn hmac<M: Mac + KeyInit>(key: &[u8], one: &[u8], other: &[u8]) -> Output<M> {
+    let Ok(mut mac) = <M as KeyInit>::new_from_slice(key) else { return Output::<M>::default() };
+    mac.update(one);
+    mac.update(other);
+    mac.finalize().into_bytes()
 }

@@ -8,6 +8,7 @@ use core::fmt;
 use heapless::Vec;
 use zeroize::Zeroize;
 
+use crate::aad::FINGERPRINT;
 use crate::context::derive;
 
 /// A Sender ID or Recipient ID: 0 to 7 bytes with the default AEAD algorithm (RFC 8613 §3.3).
@@ -378,7 +379,7 @@ impl Parameters {
     #[must_use]
     pub fn fingerprint(&self) -> [u8; Self::FINGERPRINT] {
         let mut fingerprint = [0; Self::FINGERPRINT];
-        derive(self, self.sender_id.bytes(), self.id_context(), "Fingerprint", &mut fingerprint);
+        derive(self, self.sender_id.bytes(), self.id_context(), FINGERPRINT, &mut fingerprint);
         fingerprint
     }
 

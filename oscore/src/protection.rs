@@ -15,10 +15,10 @@ use lwm2m_coap::{Code, Draft, Message, OptionNumber, Options, Room, Token, Write
 
 use crate::aad;
 use crate::context::{Context, End, Nonce, Request};
-use crate::option::{MalformedOption, OscoreOption, PartialIv};
-use crate::parameters::{KeyId, Parameters};
+use crate::option::{IdContext, MalformedOption, OscoreOption, PartialIv};
+use crate::parameters::{Bytes, KeyId, Parameters};
 use crate::rederive::Rederivation;
-use crate::session::{Binding, Kind, Observation, Observations, Session, Wrapped};
+use crate::session::{Binding, Kind, Observation, Observations, Session};
 
 /// A [`Session`] for the time of one call of a [`lwm2m_coap::Peer`].
 pub struct Protection<'a, O> {
@@ -57,16 +57,17 @@ impl<'a, O: Observations> Protection<'a, O> {
         };
         let (partial_iv, outer_observes) = (option.partial_iv, outer.observes);
         let other = option.kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
-        let other = other.and_then(|id| Wrapped::bare(id.bytes()));
         let aad = Request { by: End::Sender, partial_iv: request.partial_iv };
         let (datagram, place) = match (other, self.rederivation) {
-            (Some(r2), Some(rederivation)) => {
+            (Some(other), Some(rederivation)) => {
+                let r2 = aad::unwrap(other.bytes()).and_then(|r2| Bytes::from_slice(r2).ok());
+                let r2: Bytes<{ Parameters::ID_CONTEXT_LENGTH }> = r2.ok_or(Refused::Silent)?;
                 let asked = self.session.context.nonce(End::Sender, request.partial_iv);
-                let context = rederivation.second(self.session, r2.bytes());
+                let context = rederivation.second(self.session, &r2);
                 let mut context = context.ok_or(Refused::Silent)?;
                 let nonce = partial_iv.map_or(asked, |number| context.nonce(End::Recipient, number));
                 let opened = open(&mut context, aad, &nonce, incoming)?;
-                rederivation.third(self.session, r2.bytes()).ok_or(Refused::Silent)?;
+                rederivation.third(self.session, &r2).ok_or(Refused::Silent)?;
                 opened
             }
             _ => {
@@ -322,7 +323,7 @@ impl<O: Observations> Protect for Protection<'_, O> {
         let announced = self.session.announcement();
         let option = OscoreOption {
             partial_iv: Some(partial_iv),
-            kid_context: announced.as_ref().and_then(Wrapped::context),
+            kid_context: announced.as_deref().and_then(IdContext::new),
             kid: Some(self.session.context.sender_id()),
         };
         let request = Request { by: End::Sender, partial_iv };
@@ -345,7 +346,7 @@ impl<O: Observations> Protect for Protection<'_, O> {
             let rederivation = self.rederivation.ok_or(Unprotectable::Superseded)?;
             let answering = rederivation.answering(self.session, binding.partial_iv);
             let (context, nonce, r2) = answering.ok_or(Unprotectable::Superseded)?;
-            let option = OscoreOption { kid_context: r2.context(), ..OscoreOption::default() };
+            let option = OscoreOption { kid_context: IdContext::new(&r2), ..OscoreOption::default() };
             return Self::seal(&context, option, (request, &nonce), draft);
         }
         // One response may go under the nonce of its request, which costs no byte. Not a notification; and not what

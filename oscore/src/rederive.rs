@@ -15,13 +15,14 @@
 use lwm2m_coap::Instant;
 use subtle::ConstantTimeEq;
 
-use crate::aad;
+use crate::aad::Cbor;
 use crate::context::{Context, Nonce};
+use crate::crypto::mac;
 use crate::option::PartialIv;
 use crate::parameters::{Bytes, Parameters};
 use crate::replay::ReplayWindow;
 use crate::sequence::SenderSequence;
-use crate::session::{Announce, Answering, Kind, Session, Wrapped, mac};
+use crate::session::{Announce, Answering, Kind, Session};
 
 /// What new keys are made of, for the time of one call.
 #[derive(Clone, Copy, Debug)]
@@ -65,17 +66,17 @@ impl Rederivation<'_> {
     /// How many random bytes it takes.
     pub const RANDOM: usize = 8;
 
-    /// Client: the second keys, of R2 as it came and the ID Context of the request.
+    /// Client: the second keys, of R2 and the ID Context of the request.
     ///
     /// Not rationed, unlike the keys of requests: who spoofs answers could use the ration up before the genuine one comes.
-    pub(crate) fn second(&self, session: &Session, announced: &[u8]) -> Option<Context> {
+    pub(crate) fn second(&self, session: &Session, r2: &[u8]) -> Option<Context> {
         let id1 = session.context.id_context().unwrap_or_default();
-        self.derive(&[aad::unwrap(announced)?, id1], false)
+        self.derive(&[r2, id1], false)
     }
 
     /// Client: the third keys, after the answer verified with the second.
-    pub(crate) fn third(&self, session: &mut Session, announced: &[u8]) -> Option<()> {
-        let context = self.derive(&[aad::unwrap(announced)?, &self.random], self.durable)?;
+    pub(crate) fn third(&self, session: &mut Session, r2: &[u8]) -> Option<()> {
+        let context = self.derive(&[r2, &self.random], self.durable)?;
         session.replace(context, Announce::Wrapped);
         Some(())
     }
@@ -134,9 +135,9 @@ impl Rederivation<'_> {
         &self,
         session: &mut Session,
         request: PartialIv,
-    ) -> Option<(Context, Nonce, Wrapped)> {
+    ) -> Option<(Context, Nonce, Cbor)> {
         let answering = session.answering.take_if(|answering| answering.partial_iv == request)?;
-        let r2 = Wrapped::new(answering.id_context.get(..R2)?)?;
+        let r2 = Cbor::byte_string(answering.id_context.get(..R2)?);
         Some((self.derive(&[&answering.id_context], false)?, answering.nonce, r2))
     }
 

@@ -7,14 +7,14 @@ use core::fmt;
 use core::time::Duration;
 
 use heapless::Vec;
-use hmac::{Hmac, Mac};
 use lwm2m_coap::echo::Challenge;
 use lwm2m_coap::{Code, Instant, Room, Token, WriteError, Writer};
-use sha2::Sha256;
 use zeroize::Zeroize;
 
+use crate::aad::Cbor;
 use crate::context::{Context, Nonce};
-use crate::option::{IdContext, PartialIv};
+use crate::crypto::mac;
+use crate::option::PartialIv;
 use crate::parameters::{Bytes, KeyId, Parameters};
 use crate::replay::ReplayWindow;
 use crate::saved::Saved;
@@ -236,12 +236,12 @@ impl Session {
     }
 
     /// The ID Context as requests carry it.
-    pub(crate) fn announcement(&self) -> Option<Wrapped> {
+    pub(crate) fn announcement(&self) -> Option<Cbor> {
         let id_context = self.context.id_context()?;
         match self.announce {
             Announce::Never => None,
-            Announce::Bare => Wrapped::bare(id_context),
-            Announce::Wrapped => Wrapped::new(id_context),
+            Announce::Bare => Some(Cbor::raw(id_context)),
+            Announce::Wrapped => Some(Cbor::byte_string(id_context)),
         }
     }
 
@@ -284,17 +284,6 @@ impl fmt::Debug for Session {
     }
 }
 
-/// The beginning of a MAC over a purpose and what it is about.
-pub(crate) fn mac(key: &[u8; Session::RANDOM], purpose: &[u8], about: &[u8]) -> [u8; 8] {
-    let mut truncated = [0; 8];
-    if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) {
-        mac.update(purpose);
-        mac.update(about);
-        truncated.iter_mut().zip(mac.finalize().into_bytes()).for_each(|(byte, mac)| *byte = mac);
-    }
-    truncated
-}
-
 /// As long as a request may be sent again (MAX_TRANSMIT_SPAN).
 const ECHO_WINDOW: Duration = Duration::from_secs(45);
 
@@ -306,34 +295,8 @@ const OUTER_OPTIONS: usize = 4 + (3 + 1 + 5 + 1 + KeyId::MAX_LENGTH) + 1 + 1;
 const FAILURES: u32 = 1 << 20;
 const SEALED: u64 = 1 << 20;
 
-/// A kid context as it is on the wire.
-pub(crate) struct Wrapped(Vec<u8, { Parameters::ID_CONTEXT_LENGTH + WRAPPED }>);
-
 /// The longest head of a CBOR byte string of an ID Context.
 const WRAPPED: usize = 2;
-
-impl Wrapped {
-    /// A CBOR byte string of `id`.
-    pub(crate) fn new(id: &[u8]) -> Option<Self> {
-        let mut bytes = Vec::from_slice(&crate::aad::byte_string(id.len())).ok()?;
-        bytes.extend_from_slice(id).ok()?;
-        Some(Self(bytes))
-    }
-
-    /// `bytes` as they are.
-    pub(crate) fn bare(bytes: &[u8]) -> Option<Self> {
-        Vec::from_slice(bytes).ok().map(Self)
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The value for the option.
-    pub(crate) fn context(&self) -> Option<IdContext<'_>> {
-        IdContext::new(&self.0)
-    }
-}
 
 /// What ties a response to its request, and a notification to its registration: the number of the request, and which keys
 /// protected it.
