@@ -318,7 +318,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let parameters = match wanted {
             Wanted::Secret(instance) => record
                 .and_then(MasterSecret::new)
-                .and_then(|secret| self.core.accounts.context(instance)?.parameters(secret)?.ok()),
+                .and_then(|secret| self.core.accounts.context(instance)?.parameters(secret)),
             _ => None,
         };
         // Two sessions of one sender key would each reserve, and use, the same numbers.

@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 use lwm2m_objects::{At, Change, Error, Object, ObjectDef, Value, defs};
-use oscore::{AeadAlgorithm, HmacAlgorithm, InvalidParameters, KeyId, MasterSecret, Parameters};
+use oscore::{AeadAlgorithm, HmacAlgorithm, KeyId, MasterSecret, Parameters};
 
 use crate::account::{Accounts, Security};
 use crate::core_objects::{bytes_of, next_above};
@@ -52,21 +52,20 @@ impl SecurityContext {
         }
     }
 
-    /// What the keys are derived from, with the Master Secret from storage; nothing without both ids.
-    pub(crate) fn parameters(&self, secret: MasterSecret) -> Option<Result<Parameters, InvalidParameters>> {
-        let parameters = Parameters::new(secret, self.sender_id?, self.recipient_id?)
-            .and_then(|parameters| parameters.with_algorithms(self.aead, self.hmac))
-            .and_then(|parameters| parameters.with_salt(&self.master_salt));
+    /// What the keys are derived from, with the Master Secret from storage; nothing unless it fits together.
+    pub(crate) fn parameters(&self, secret: MasterSecret) -> Option<Parameters> {
+        let parameters = Parameters::new(secret, self.sender_id?, self.recipient_id?).ok()?;
+        let parameters = parameters.with_algorithms(self.aead, self.hmac).ok()?;
+        let parameters = parameters.with_salt(&self.master_salt).ok()?;
         if self.id_context.is_empty() {
             return Some(parameters);
         }
-        Some(parameters.and_then(|parameters| parameters.with_id_context(&self.id_context)))
+        parameters.with_id_context(&self.id_context).ok()
     }
 
     /// Whether keys can be derived from it.
     pub(crate) fn is_whole(&self) -> bool {
-        let parameters = MasterSecret::new(&[0]).and_then(|any| self.parameters(any));
-        self.has_secret && matches!(parameters, Some(Ok(_)))
+        self.has_secret && MasterSecret::new(&[0]).and_then(|any| self.parameters(any)).is_some()
     }
 
     /// Sets a resource from its value, or takes it away; `false` for what cannot be used. Any other is ignored.

@@ -315,7 +315,7 @@ impl Parameters {
     /// # Errors
     /// [`InvalidParameters::IdTooLong`]: an id is longer than [`AeadAlgorithm::id_length`].
     pub fn with_algorithms(
-        self,
+        mut self,
         aead: AeadAlgorithm,
         hmac: HmacAlgorithm,
     ) -> Result<Self, InvalidParameters> {
@@ -323,25 +323,27 @@ impl Parameters {
         if longest > aead.id_length() {
             return Err(InvalidParameters::IdTooLong);
         }
-        Ok(Self { aead, hmac, ..self })
+        (self.aead, self.hmac) = (aead, hmac);
+        Ok(self)
     }
 
     /// The same with a Master Salt of at most [`Parameters::SALT_LENGTH`] bytes.
     ///
     /// # Errors
     /// [`InvalidParameters::SaltTooLong`].
-    pub fn with_salt(self, salt: &[u8]) -> Result<Self, InvalidParameters> {
-        let master_salt = Bytes::from_slice(salt).map_err(|_| InvalidParameters::SaltTooLong)?;
-        Ok(Self { master_salt, ..self })
+    pub fn with_salt(mut self, salt: &[u8]) -> Result<Self, InvalidParameters> {
+        self.master_salt = Bytes::from_slice(salt).map_err(|_| InvalidParameters::SaltTooLong)?;
+        Ok(self)
     }
 
     /// The same with an ID Context of at most [`Parameters::ID_CONTEXT_LENGTH`] bytes. One of no bytes is another than none.
     ///
     /// # Errors
     /// [`InvalidParameters::IdContextTooLong`].
-    pub fn with_id_context(self, id_context: &[u8]) -> Result<Self, InvalidParameters> {
+    pub fn with_id_context(mut self, id_context: &[u8]) -> Result<Self, InvalidParameters> {
         let id_context = Bytes::from_slice(id_context).map_err(|_| InvalidParameters::IdContextTooLong)?;
-        Ok(Self { id_context: Some(id_context), ..self })
+        self.id_context = Some(id_context);
+        Ok(self)
     }
 
     /// The AEAD algorithm.
