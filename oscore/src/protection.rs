@@ -15,7 +15,7 @@ use lwm2m_coap::{Code, Draft, Message, OptionNumber, Options, Room, Token, Write
 
 use crate::aad;
 use crate::context::{Context, End, Nonce, Request};
-use crate::option::{IdContext, MalformedOption, OscoreOption, PartialIv};
+use crate::option::{IdContext, OscoreOption, PartialIv};
 use crate::parameters::{Bytes, KeyId, Parameters};
 use crate::rederive::Rederivation;
 use crate::session::{Binding, Kind, Observation, Observations, Session};
@@ -38,55 +38,43 @@ impl<'a, O: Observations> Protection<'a, O> {
         Self { session, observations, rederivation }
     }
 
-    /// The response to a request of this end, or a notification.
-    fn open_response<'m>(&mut self, request: Binding, incoming: Incoming<'m>) -> Result<Opened<'m>, Refused> {
+    /// The response to a request of this end, or a notification; `None` unless it verifies.
+    fn open_response<'m>(&mut self, request: Binding, incoming: Incoming<'m>) -> Option<Opened<'m>> {
         if request.generation != self.session.generation {
-            return Err(Refused::Silent);
+            return None;
         }
-        let outer = Outer::of(&incoming);
-        let option = match outer.option {
-            Some(Ok(option)) => option,
-            Some(Err(_)) => return Err(Refused::Silent),
-            None => {
-                // RFC 8613 §8.4: without protection it is from somebody on the way, or from an end that has no context.
-                if incoming.code().class() >= 4 {
-                    self.session.hint = Some(incoming.code());
-                }
-                return Err(Refused::Silent);
+        let Some(option) = incoming.options().get(OptionNumber::OSCORE) else {
+            // RFC 8613 §8.4: without protection it is from somebody on the way, or from an end that has no context.
+            if incoming.code().class() >= 4 {
+                self.session.hint = Some(incoming.code());
             }
+            return None;
         };
-        let (partial_iv, outer_observes) = (option.partial_iv, outer.observes);
-        let other = option.kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
+        let OscoreOption { partial_iv, kid_context, .. } = OscoreOption::parse(option).ok()?;
+        let observes_outside = incoming.options().observe().is_some();
+        // RFC 8613 Appendix B.2: another ID Context is one of its random numbers.
+        let announced = kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
+        let mut other = None;
+        if let (Some(announced), Some(rederivation)) = (announced, self.rederivation) {
+            let r2: Bytes<{ Parameters::ID_CONTEXT_LENGTH }> =
+                Bytes::from_slice(aad::unwrap(announced.bytes())?).ok()?;
+            let second = rederivation.second(self.session, &r2)?;
+            other = Some((rederivation, r2, second));
+        }
+        let asked = self.session.context.nonce(End::Sender, request.partial_iv);
+        let context = match &mut other {
+            Some((.., second)) => second,
+            None => &mut self.session.context,
+        };
+        let nonce = partial_iv.map_or(asked, |number| context.nonce(End::Recipient, number));
         let aad = Request { by: End::Sender, partial_iv: request.partial_iv };
-        let (datagram, place) = match (other, self.rederivation) {
-            (Some(other), Some(rederivation)) => {
-                let r2 = aad::unwrap(other.bytes()).and_then(|r2| Bytes::from_slice(r2).ok());
-                let r2: Bytes<{ Parameters::ID_CONTEXT_LENGTH }> = r2.ok_or(Refused::Silent)?;
-                let asked = self.session.context.nonce(End::Sender, request.partial_iv);
-                let context = rederivation.second(self.session, &r2);
-                let mut context = context.ok_or(Refused::Silent)?;
-                let nonce = partial_iv.map_or(asked, |number| context.nonce(End::Recipient, number));
-                let opened = open(&mut context, aad, &nonce, incoming)?;
-                rederivation.third(self.session, &r2).ok_or(Refused::Silent)?;
-                opened
-            }
-            _ => {
-                let context = &self.session.context;
-                let nonce = match partial_iv {
-                    Some(partial_iv) => context.nonce(End::Recipient, partial_iv),
-                    None => context.nonce(End::Sender, request.partial_iv),
-                };
-                let opened = open(&mut self.session.context, aad, &nonce, incoming)?;
-                self.session.confirm();
-                opened
-            }
-        };
-        match datagram.get(place.start).map(|code| Code::from_u8(*code)) {
-            Some(code) if code.is_response() => {
-                Ok(Opened { datagram, place, partial_iv, observes_outside: outer_observes })
-            }
-            _ => Err(Refused::Silent),
+        let (datagram, place) = open(context, aad, &nonce, incoming)?;
+        match other {
+            Some((rederivation, r2, _)) => rederivation.third(self.session, &r2)?,
+            None => self.session.confirm(),
         }
+        let is_response = Code::from_u8(*datagram.get(place.start)?).is_response();
+        is_response.then_some(Opened { datagram, place, partial_iv, observes_outside })
     }
 
     /// Gives a notification the number that orders it, in place of the value its Observe option must not have. Without that
@@ -94,7 +82,9 @@ impl<'a, O: Observations> Protection<'a, O> {
     fn number<'m>(&mut self, opened: Opened<'m>, token: Token) -> Result<Message<'m>, Refused> {
         let is_last = !opened.observes();
         let Opened { datagram, place, partial_iv, .. } = opened;
-        let Some(observation) = self.observations.find(token) else { return message(datagram, place, token) };
+        let Some(observation) = self.observations.find(token) else {
+            return message(datagram, place, token).ok_or(Refused::Silent);
+        };
         let value = match (partial_iv, &mut observation.numbers) {
             (None, _) => 0,
             (Some(partial_iv), numbers @ None) => {
@@ -108,88 +98,94 @@ impl<'a, O: Observations> Protection<'a, O> {
                 partial_iv.sequence().saturating_sub(first.sequence()).saturating_add(1)
             }
         };
-        if is_last {
-            return message(datagram, place, token);
-        }
-        let place = set_observe(datagram, place, value).ok_or(Refused::Silent)?;
-        message(datagram, place, token)
+        let place = if is_last { Some(place) } else { set_observe(datagram, place, value) };
+        place.and_then(|place| message(datagram, place, token)).ok_or(Refused::Silent)
     }
 
-    /// Seals a draft.
-    fn seal(
-        context: &Context,
-        option: OscoreOption<'_>,
-        (request, nonce): (Request, &Nonce),
-        draft: &mut Draft<'_>,
-    ) -> Result<(), Unprotectable> {
-        let code = draft.code();
-        let is_response = code.is_response();
-        let (buffer, place) = draft.parts_mut();
-        let text = buffer.get(place.clone()).unwrap_or_default();
-        let (options, payload) = Options::parse(text).map_err(|_| Unprotectable::Full)?;
-        let behind = if payload.is_empty() { 0 } else { payload.len().saturating_add(1) };
-
-        let mut scratch = [0; SCRATCH];
-        let observes = options.observe().is_some();
-        let mut outer = Writer::new(&mut scratch, Room::NONE, code);
-        let mut changes = is_response && observes;
-        let mut pending = Some(option);
-        for (number, value) in options {
-            if number > OptionNumber::OSCORE
-                && let Some(option) = pending.take()
-            {
-                write_option(&mut outer, option)?;
-            }
-            match number {
-                OptionNumber::PROXY_URI => return Err(Unprotectable::Exposed),
-                OptionNumber::OBSERVE => {}
-                // Its own takes the place of one.
-                OptionNumber::OSCORE => {
-                    changes = true;
-                    continue;
-                }
-                number if is_outer(number) => changes = true,
-                _ => continue,
-            }
-            outer.option(number, value).map_err(|_| Unprotectable::Full)?;
+    /// A request of the other end, and what it is; else what it is answered with.
+    #[inline(never)]
+    fn open_request<'m>(
+        &mut self,
+        incoming: Incoming<'m>,
+        repeated: bool,
+    ) -> Result<(Message<'m>, Binding), Code> {
+        let token = incoming.token();
+        // Keys that storage does not know of may be used for the first time only: an answer under the nonce of a request would
+        // leave no trace, and the request could come again after a restart.
+        if !self.session.context.sequence.is_reserved() {
+            return Err(Code::SERVICE_UNAVAILABLE);
         }
-        if let Some(option) = pending {
-            write_option(&mut outer, option)?;
+        let options = incoming.options();
+        if let Some(code) = refused_outside(options) {
+            return Err(code);
         }
-        let outer = outer.finish().map_err(|_| Unprotectable::Full)?;
-
-        // The payload stays where it is; the inner options end right in front of it.
-        let mut start = place.start;
-        if changes {
-            let end = place.end.saturating_sub(behind);
-            let list = buffer.get_mut(place.start..end).ok_or(Unprotectable::Full)?;
-            // RFC 8613 §4.1.3.5.2: the inner Observe of a notification has no value.
-            let length = rewrite(list, |number| match number {
-                OptionNumber::OBSERVE if is_response => Keep::Empty,
-                number if is_outer(number) => Keep::Nothing,
-                _ => Keep::Whole,
-            });
-            let length = length.ok_or(Unprotectable::Full)?;
-            start = end.saturating_sub(length);
-            buffer.copy_within(place.start..place.start.saturating_add(length), start);
-        }
-        let inner = start.checked_sub(1).ok_or(Unprotectable::Full)?;
-        let marker = inner.checked_sub(1).ok_or(Unprotectable::Full)?;
-        let begin = marker.checked_sub(outer.bytes().len()).ok_or(Unprotectable::Full)?;
-        let end = place.end.saturating_add(context.aead().tag_length());
-        *buffer.get_mut(inner).ok_or(Unprotectable::Full)? = code.as_u8();
-        let sealed = buffer.get_mut(inner..end).ok_or(Unprotectable::Full)?;
-        context.seal(request, nonce, sealed).ok_or(Unprotectable::Full)?;
-        *buffer.get_mut(marker).ok_or(Unprotectable::Full)? = PAYLOAD_MARKER;
-        buffer.get_mut(begin..marker).ok_or(Unprotectable::Full)?.copy_from_slice(outer.bytes());
-        // RFC 8613 §4.2: what stays visible says no more than that it is a request or a response, observed or not.
-        let code = match (is_response, observes) {
-            (false, false) => Code::POST,
-            (false, true) => Code::FETCH,
-            (true, false) => Code::CHANGED,
-            (true, true) => Code::CONTENT,
+        // RFC 8613 §8.2: an option that cannot be read, or a request without kid and Partial IV, is a bad option.
+        let option = options.get(OptionNumber::OSCORE).ok_or(Code::UNAUTHORIZED)?;
+        let option = OscoreOption::parse(option).map_err(|_| Code::BAD_OPTION)?;
+        let (Some(kid), Some(partial_iv)) = (option.kid, option.partial_iv) else {
+            return Err(Code::BAD_OPTION);
         };
-        draft.replace(code, begin..end).map_err(|_| Unprotectable::Full)
+        if kid != self.session.context.recipient_id() {
+            return Err(Code::UNAUTHORIZED);
+        }
+        let observes = options.observe().is_some();
+        let announced = option.kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
+        let mut other = None;
+        let mut is_new = true;
+        if let Some(announced) = announced {
+            // RFC 8613 Appendix B.2: another ID Context is one of its random numbers.
+            let (id_context, rederivation) =
+                aad::unwrap(announced.bytes()).zip(self.rederivation).ok_or(Code::UNAUTHORIZED)?;
+            if !self.session.budget.take(rederivation.now) {
+                return Err(Code::SERVICE_UNAVAILABLE);
+            }
+            let asked = rederivation.asked(self.session, id_context).ok_or(Code::UNAUTHORIZED)?;
+            other = Some((rederivation, asked));
+        } else {
+            // The window is asked before the work and told after it.
+            is_new = self.session.context.window.accepts(partial_iv);
+            if !is_new && !repeated {
+                return Err(Code::UNAUTHORIZED);
+            }
+        }
+        let context = match &mut other {
+            Some((_, (context, _))) => context,
+            None => &mut self.session.context,
+        };
+        let nonce = context.nonce(End::Recipient, partial_iv);
+        let request = Request { by: End::Recipient, partial_iv };
+        // RFC 8613 §8.2: what does not verify is a bad request.
+        let (datagram, mut place) = open(context, request, &nonce, incoming).ok_or(Code::BAD_REQUEST)?;
+        context.window.note(partial_iv);
+        let kind = match (other, self.rederivation) {
+            (Some((rederivation, asked)), _) => rederivation.answer(self.session, asked, (partial_iv, nonce)),
+            (None, rederivation) => {
+                self.session.confirm();
+                match rederivation {
+                    _ if !is_new => Some(Kind::Again),
+                    Some(rederivation) if self.session.is_renewing => {
+                        let id1 = self.session.context.id_context.clone().unwrap_or_default();
+                        rederivation.challenge(self.session, &id1, (partial_iv, nonce))
+                    }
+                    _ if self.session.context.window.is_lost() => Some(Kind::Unproven),
+                    _ => Some(Kind::Fresh),
+                }
+            }
+        };
+        let kind = kind.ok_or(Code::UNAUTHORIZED)?;
+        // RFC 8613 §4.1.3.5.1: an observation needs both, because somebody on the way may have taken the outer one off.
+        if !observes {
+            place = replace_observe(datagram, place, Keep::Nothing).ok_or(Code::BAD_REQUEST)?;
+        }
+        let message = message(datagram, place, token).ok_or(Code::BAD_REQUEST)?;
+        if !message.code.is_request() {
+            return Err(Code::BAD_REQUEST);
+        }
+        // What changes something may have been followed by another change.
+        if kind == Kind::Again && !message.code.is_safe() {
+            return Err(Code::UNAUTHORIZED);
+        }
+        Ok((message, Binding { partial_iv, generation: self.session.generation, kind }))
     }
 }
 
@@ -205,85 +201,7 @@ impl<O: Observations> Protect for Protection<'_, O> {
         incoming: Incoming<'m>,
         repeated: bool,
     ) -> Result<(Message<'m>, Binding), Refused> {
-        let token = incoming.token();
-        // Keys that storage does not know of may be used for the first time only: an answer under the nonce of a request would
-        // leave no trace, and the request could come again after a restart.
-        if !self.session.context.sequence.is_reserved() {
-            return Err(Refused::Answer(Code::SERVICE_UNAVAILABLE));
-        }
-        if let Some(code) = refused_outside(incoming.options()) {
-            return Err(Refused::Answer(code));
-        }
-        let outer = Outer::of(&incoming);
-        // RFC 8613 §8.2: an option that cannot be read, or a request without kid and Partial IV, is a bad option.
-        let option = match outer.option {
-            Some(Ok(option)) => option,
-            Some(Err(_)) => return Err(Refused::Answer(Code::BAD_OPTION)),
-            None => return Err(Refused::Answer(Code::UNAUTHORIZED)),
-        };
-        let (Some(kid), Some(partial_iv)) = (option.kid, option.partial_iv) else {
-            return Err(Refused::Answer(Code::BAD_OPTION));
-        };
-        if kid != self.session.context.recipient_id() {
-            return Err(Refused::Answer(Code::UNAUTHORIZED));
-        }
-        let observes = outer.observes;
-        let other = option.kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
-        let request = Request { by: End::Recipient, partial_iv };
-        let (opened, kind) = if let Some(other) = other {
-            // RFC 8613 Appendix B.2: another ID Context is one of its random numbers.
-            let (id_context, rederivation) = aad::unwrap(other.bytes())
-                .zip(self.rederivation)
-                .ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
-            if !self.session.budget.take(rederivation.now) {
-                return Err(Refused::Answer(Code::SERVICE_UNAVAILABLE));
-            }
-            let derived = rederivation.asked(self.session, id_context);
-            let (mut context, made) = derived.ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
-            let nonce = context.nonce(End::Recipient, partial_iv);
-            let opened = open(&mut context, request, &nonce, incoming).map_err(undecryptable)?;
-            context.window.note(partial_iv);
-            let kind = rederivation.answer(self.session, (context, made), (partial_iv, nonce));
-            let kind = kind.ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
-            (opened, kind)
-        } else {
-            // The window is asked before the work and told after it.
-            let is_new = self.session.context.window.accepts(partial_iv);
-            if !is_new && !repeated {
-                return Err(Refused::Answer(Code::UNAUTHORIZED));
-            }
-            let nonce = self.session.context.nonce(End::Recipient, partial_iv);
-            let opened = open(&mut self.session.context, request, &nonce, incoming).map_err(undecryptable)?;
-            self.session.context.window.note(partial_iv);
-            self.session.confirm();
-            let kind = match self.rederivation {
-                _ if !is_new => Kind::Again,
-                Some(rederivation) if self.session.is_renewing => {
-                    let id1 = self.session.context.id_context.clone().unwrap_or_default();
-                    let challenged = rederivation.challenge(self.session, &id1, (partial_iv, nonce));
-                    challenged.ok_or(Refused::Answer(Code::UNAUTHORIZED))?;
-                    Kind::Rederiving
-                }
-                _ if self.session.context.window.is_lost() => Kind::Unproven,
-                _ => Kind::Fresh,
-            };
-            (opened, kind)
-        };
-        let (datagram, mut place) = opened;
-        // RFC 8613 §4.1.3.5.1: an observation needs both, because somebody on the way may have taken the outer one off.
-        if !observes {
-            place =
-                replace_observe(datagram, place, Keep::Nothing).ok_or(Refused::Answer(Code::BAD_REQUEST))?;
-        }
-        let message = message(datagram, place, token).map_err(undecryptable)?;
-        if !message.code.is_request() {
-            return Err(Refused::Answer(Code::BAD_REQUEST));
-        }
-        // What changes something may have been followed by another change.
-        if kind == Kind::Again && !message.code.is_safe() {
-            return Err(Refused::Answer(Code::UNAUTHORIZED));
-        }
-        Ok((message, Binding { partial_iv, generation: self.session.generation, kind }))
+        self.open_request(incoming, repeated).map_err(Refused::Answer)
     }
 
     fn unprotect_response<'m>(
@@ -292,7 +210,7 @@ impl<O: Observations> Protect for Protection<'_, O> {
         incoming: Incoming<'m>,
     ) -> Result<Message<'m>, Refused> {
         let token = incoming.token();
-        let opened = self.open_response(*binding, incoming)?;
+        let opened = self.open_response(*binding, incoming).ok_or(Refused::Silent)?;
         // RFC 8613 §4.1.3.5: only what registered is answered with an observation; and no more of them than are kept.
         let registers = binding.kind == Kind::Own { registers: true };
         let observation = Observation { token, request: *binding, numbers: None };
@@ -300,15 +218,15 @@ impl<O: Observations> Protect for Protection<'_, O> {
             return self.number(opened, token);
         }
         let Opened { datagram, place, .. } = opened;
-        let place = replace_observe(datagram, place, Keep::Nothing).ok_or(Refused::Silent)?;
-        message(datagram, place, token)
+        let place = replace_observe(datagram, place, Keep::Nothing);
+        place.and_then(|place| message(datagram, place, token)).ok_or(Refused::Silent)
     }
 
     fn unprotect_notification<'m>(&mut self, incoming: Incoming<'m>) -> Result<Message<'m>, Refused> {
         let token = incoming.token();
         let observation = self.observations.find(token).ok_or(Refused::Reset)?;
         let request = observation.request;
-        let opened = self.open_response(request, incoming)?;
+        let opened = self.open_response(request, incoming).ok_or(Refused::Silent)?;
         // RFC 8613 §7.4.1: each has a number of its own.
         if opened.partial_iv.is_none() {
             return Err(Refused::Silent);
@@ -317,18 +235,17 @@ impl<O: Observations> Protect for Protection<'_, O> {
     }
 
     fn protect_request(&mut self, draft: &mut Draft<'_>) -> Result<Binding, Unprotectable> {
-        let registers =
-            Options::parse(draft.bytes()).is_ok_and(|(options, _)| options.observe() == Some(REGISTER));
         let partial_iv = self.session.context.sequence.take().ok_or(Unprotectable::NoSequence)?;
         let announced = self.session.announcement();
+        let context = &self.session.context;
         let option = OscoreOption {
             partial_iv: Some(partial_iv),
             kid_context: announced.as_deref().and_then(IdContext::new),
-            kid: Some(self.session.context.sender_id()),
+            kid: Some(context.sender_id()),
         };
         let request = Request { by: End::Sender, partial_iv };
-        let nonce = self.session.context.nonce(End::Sender, partial_iv);
-        Self::seal(&self.session.context, option, (request, &nonce), draft)?;
+        let nonce = context.nonce(End::Sender, partial_iv);
+        let registers = seal(context, option, (request, &nonce), draft)? == Some(REGISTER);
         Ok(Binding { partial_iv, generation: self.session.generation, kind: Kind::Own { registers } })
     }
 
@@ -341,41 +258,108 @@ impl<O: Observations> Protect for Protection<'_, O> {
         if binding.generation != self.session.generation {
             return Err(Unprotectable::Superseded);
         }
-        let request = Request { by: End::Recipient, partial_iv: binding.partial_iv };
-        if binding.kind == Kind::Rederiving {
+        let second;
+        let mut option = OscoreOption::default();
+        let (context, nonce) = if binding.kind == Kind::Rederiving {
             let rederivation = self.rederivation.ok_or(Unprotectable::Superseded)?;
             let answering = rederivation.answering(self.session, binding.partial_iv);
-            let (context, nonce, r2) = answering.ok_or(Unprotectable::Superseded)?;
-            let option = OscoreOption { kid_context: IdContext::new(&r2), ..OscoreOption::default() };
-            return Self::seal(&context, option, (request, &nonce), draft);
-        }
-        // One response may go under the nonce of its request, which costs no byte. Not a notification; and not what
-        // answers a request that may be a replay, because it may have been answered before (RFC 8613 Appendix B.1.2).
-        let (option, nonce) = if notification || binding.kind != Kind::Fresh {
-            let partial_iv = self.session.context.sequence.take().ok_or(Unprotectable::NoSequence)?;
-            let option = OscoreOption { partial_iv: Some(partial_iv), ..OscoreOption::default() };
-            (option, self.session.context.nonce(End::Sender, partial_iv))
+            second = answering.ok_or(Unprotectable::Superseded)?;
+            let (context, nonce, r2) = &second;
+            option.kid_context = IdContext::new(r2);
+            (context, *nonce)
         } else {
-            (OscoreOption::default(), self.session.context.nonce(End::Recipient, binding.partial_iv))
+            // One response may go under the nonce of its request, which costs no byte. Not a notification; and not what
+            // answers a request that may be a replay, because it may have been answered before (RFC 8613 Appendix B.1.2).
+            let mut number = (End::Recipient, binding.partial_iv);
+            if notification || binding.kind != Kind::Fresh {
+                let partial_iv = self.session.context.sequence.take().ok_or(Unprotectable::NoSequence)?;
+                option.partial_iv = Some(partial_iv);
+                number = (End::Sender, partial_iv);
+            }
+            (&self.session.context, self.session.context.nonce(number.0, number.1))
         };
-        Self::seal(&self.session.context, option, (request, &nonce), draft)
+        let request = Request { by: End::Recipient, partial_iv: binding.partial_iv };
+        seal(context, option, (request, &nonce), draft).map(|_| ())
     }
 }
 
-/// What is outside of a protected message.
-struct Outer<'m> {
-    option: Option<Result<OscoreOption<'m>, MalformedOption>>,
-    observes: bool,
-}
+/// Seals a draft; the value of its Observe option.
+fn seal(
+    context: &Context,
+    option: OscoreOption<'_>,
+    (request, nonce): (Request, &Nonce),
+    draft: &mut Draft<'_>,
+) -> Result<Option<u32>, Unprotectable> {
+    let code = draft.code();
+    let is_response = code.is_response();
+    let (buffer, place) = draft.parts_mut();
+    let text = buffer.get(place.clone()).unwrap_or_default();
+    let (options, payload) = Options::parse(text).map_err(|_| Unprotectable::Full)?;
+    let behind = if payload.is_empty() { 0 } else { payload.len().saturating_add(1) };
 
-impl<'m> Outer<'m> {
-    fn of(incoming: &'m Incoming<'_>) -> Self {
-        let options = incoming.options();
-        Self {
-            option: options.get(OptionNumber::OSCORE).map(OscoreOption::parse),
-            observes: options.observe().is_some(),
+    let mut scratch = [0; SCRATCH];
+    let observe = options.observe();
+    let observes = observe.is_some();
+    let mut outer = Writer::new(&mut scratch, Room::NONE, code);
+    let mut changes = is_response && observes;
+    let mut pending = Some(option);
+    for (number, value) in options {
+        if number > OptionNumber::OSCORE
+            && let Some(option) = pending.take()
+        {
+            write_option(&mut outer, option)?;
         }
+        match number {
+            OptionNumber::PROXY_URI => return Err(Unprotectable::Exposed),
+            OptionNumber::OBSERVE => {}
+            // Its own takes the place of one.
+            OptionNumber::OSCORE => {
+                changes = true;
+                continue;
+            }
+            number if is_outer(number) => changes = true,
+            _ => continue,
+        }
+        outer.option(number, value).map_err(|_| Unprotectable::Full)?;
     }
+    if let Some(option) = pending {
+        write_option(&mut outer, option)?;
+    }
+    let outer = outer.finish().map_err(|_| Unprotectable::Full)?;
+
+    // The payload stays where it is; the inner options end right in front of it.
+    let mut start = place.start;
+    if changes {
+        let end = place.end.saturating_sub(behind);
+        let list = buffer.get_mut(place.start..end).ok_or(Unprotectable::Full)?;
+        // RFC 8613 §4.1.3.5.2: the inner Observe of a notification has no value.
+        let length = rewrite(list, &|number| match number {
+            OptionNumber::OBSERVE if is_response => Keep::Empty,
+            number if is_outer(number) => Keep::Nothing,
+            _ => Keep::Whole,
+        });
+        let length = length.ok_or(Unprotectable::Full)?;
+        start = end.saturating_sub(length);
+        buffer.copy_within(place.start..place.start.saturating_add(length), start);
+    }
+    let inner = start.checked_sub(1).ok_or(Unprotectable::Full)?;
+    let marker = inner.checked_sub(1).ok_or(Unprotectable::Full)?;
+    let begin = marker.checked_sub(outer.bytes().len()).ok_or(Unprotectable::Full)?;
+    let end = place.end.saturating_add(context.aead().tag_length());
+    *buffer.get_mut(inner).ok_or(Unprotectable::Full)? = code.as_u8();
+    let sealed = buffer.get_mut(inner..end).ok_or(Unprotectable::Full)?;
+    context.seal(request, nonce, sealed).ok_or(Unprotectable::Full)?;
+    *buffer.get_mut(marker).ok_or(Unprotectable::Full)? = PAYLOAD_MARKER;
+    buffer.get_mut(begin..marker).ok_or(Unprotectable::Full)?.copy_from_slice(outer.bytes());
+    // RFC 8613 §4.2: what stays visible says no more than that it is a request or a response, observed or not.
+    let code = match (is_response, observes) {
+        (false, false) => Code::POST,
+        (false, true) => Code::FETCH,
+        (true, false) => Code::CHANGED,
+        (true, true) => Code::CONTENT,
+    };
+    draft.replace(code, begin..end).map_err(|_| Unprotectable::Full)?;
+    Ok(observe)
 }
 
 /// A response that verified.
@@ -402,24 +386,18 @@ fn open<'m>(
     request: Request,
     nonce: &Nonce,
     incoming: Incoming<'m>,
-) -> Result<(&'m mut [u8], Range<usize>), Refused> {
+) -> Option<(&'m mut [u8], Range<usize>)> {
     let (datagram, _, payload) = incoming.into_parts();
-    let sealed = datagram.get_mut(payload.clone()).ok_or(Refused::Silent)?;
-    let length = context.open(request, nonce, sealed).ok_or(Refused::Silent)?;
+    let length = context.open(request, nonce, datagram.get_mut(payload.clone())?)?;
     let place = payload.start..payload.start.saturating_add(length);
-    Ok((datagram, place))
-}
-
-/// RFC 8613 §8.2: what a request that does not verify is answered with.
-fn undecryptable(_: Refused) -> Refused {
-    Refused::Answer(Code::BAD_REQUEST)
+    Some((datagram, place))
 }
 
 /// The message of code, options and payload at `place`.
-fn message(datagram: &mut [u8], place: Range<usize>, token: Token) -> Result<Message<'_>, Refused> {
-    let (code, rest) = datagram.get(place).and_then(<[u8]>::split_first).ok_or(Refused::Silent)?;
-    let (options, payload) = Options::parse(rest).map_err(|_| Refused::Silent)?;
-    Ok(Message { code: Code::from_u8(*code), token, options, payload })
+fn message(datagram: &mut [u8], place: Range<usize>, token: Token) -> Option<Message<'_>> {
+    let (code, rest) = datagram.get(place)?.split_first()?;
+    let (options, payload) = Options::parse(rest).ok()?;
+    Some(Message { code: Code::from_u8(*code), token, options, payload })
 }
 
 /// Takes the Observe option out, or its value. Code and options then end in front of the payload, which stays.
@@ -432,7 +410,7 @@ fn replace_observe(datagram: &mut [u8], place: Range<usize>, keep: Keep) -> Opti
     }
     let behind = if payload.is_empty() { 0 } else { payload.len().checked_add(1)? };
     let list = place.start.checked_add(1)?..place.end.checked_sub(behind)?;
-    let length = rewrite(datagram.get_mut(list.clone())?, |number| match number {
+    let length = rewrite(datagram.get_mut(list.clone())?, &|number| match number {
         OptionNumber::OBSERVE => keep,
         _ => Keep::Whole,
     })?;

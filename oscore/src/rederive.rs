@@ -100,8 +100,7 @@ impl Rederivation<'_> {
         request: (PartialIv, Nonce),
     ) -> Option<Kind> {
         let Some(made) = made else {
-            self.challenge(session, context.id_context().unwrap_or_default(), request)?;
-            return Some(Kind::Rederiving);
+            return self.challenge(session, context.id_context().unwrap_or_default(), request);
         };
         session.replace(context, Announce::Never);
         session.used = made;
@@ -115,7 +114,7 @@ impl Rederivation<'_> {
         session: &mut Session,
         id1: &[u8],
         (partial_iv, nonce): (PartialIv, Nonce),
-    ) -> Option<()> {
+    ) -> Option<Kind> {
         let [a, b, c, d, ..] = self.random;
         // 44 bits of milliseconds and 20 random ones; R2 ascends, and never comes twice.
         let s2 = self.now.as_millis() << 20 | u64::from(u32::from_le_bytes([a, b, c, d]) >> 12);
@@ -127,7 +126,7 @@ impl Rederivation<'_> {
         }
         session.made = s2;
         session.answering = Some(Answering { id_context, partial_iv, nonce });
-        Some(())
+        Some(Kind::Rederiving)
     }
 
     /// Server: the second keys, the nonce to use with them, and R2 for the option; once for each challenge.

@@ -20,7 +20,7 @@ pub enum Keep {
 /// Rewrites the options that fill `bytes` and returns how many bytes at its start they take then; `None` when they are no
 /// options.
 #[must_use]
-pub fn rewrite(bytes: &mut [u8], keep: impl Fn(OptionNumber) -> Keep) -> Option<usize> {
+pub fn rewrite(bytes: &mut [u8], keep: &dyn Fn(OptionNumber) -> Keep) -> Option<usize> {
     let (mut read, mut written) = (0_usize, 0_usize);
     let (mut number, mut last) = (0_u16, 0_u16);
     while read < bytes.len() {
@@ -97,14 +97,14 @@ mod tests {
                 .map(|(number, value, what)| (*number, if *what == 1 { Vec::new() } else { value.clone() }))
                 .collect();
             let mut bytes = written(&all);
-            let length = rewrite(&mut bytes, what).unwrap();
+            let length = rewrite(&mut bytes, &what).unwrap();
             prop_assert_eq!(&bytes[..length], &written(&stay)[..]);
         }
 
         #[test]
         fn any_bytes_are_options_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let is_options = Options::parse(&bytes).is_ok_and(|(_, payload)| payload.is_empty()) && !bytes.contains(&0xff);
-            let rewritten = rewrite(&mut bytes, |number| if number.0 % 3 == 0 { Keep::Nothing } else { Keep::Whole });
+            let rewritten = rewrite(&mut bytes, &|number| if number.0 % 3 == 0 { Keep::Nothing } else { Keep::Whole });
             prop_assert!(!is_options || rewritten.is_some());
         }
     }
