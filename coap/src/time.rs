@@ -25,7 +25,8 @@ impl Instant {
     }
 
     /// Whole seconds since the owner's epoch, in 32 bits, which are 136 years; and whether there is a fraction beyond.
-    pub(crate) const fn as_secs(self) -> (u32, bool) {
+    #[must_use]
+    pub const fn as_secs(self) -> (u32, bool) {
         // Long division in four steps that a machine of 32 bits has an instruction for.
         let millis = self.as_millis();
         let (mut quotient, mut rest, mut shift) = (0_u64, 0_u64, 48_u32);

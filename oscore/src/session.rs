@@ -67,7 +67,7 @@ pub(crate) struct Answering {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     left: u8,
-    second: u64,
+    second: u32,
 }
 
 impl Budget {
@@ -78,7 +78,7 @@ impl Budget {
 
     /// Whether one more is within the budget.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
-        let second = now.as_millis() / 1000;
+        let (second, _) = now.as_secs();
         let passed = u8::try_from(second.saturating_sub(self.second)).unwrap_or(u8::MAX);
         self.left = self.left.saturating_add(passed).min(Self::MOST);
         self.second = second;
