@@ -145,16 +145,15 @@ impl<'a> SecurityContext<'a> {
         use lwm2m_objects::Value;
         let mut record = crate::oscore_object::SecurityContext::empty(instance);
         record.has_secret = oscore::MasterSecret::new(self.master_secret).is_some();
-        let parts =
-            [(1, self.sender_id), (2, self.recipient_id), (5, self.master_salt), (6, self.id_context)];
-        let are_set =
-            parts.iter().all(|(resource, bytes)| record.set(*resource, Some(&Value::Opaque(bytes))));
-        let numbers = [(3, self.aead), (4, self.hmac)];
-        let is_set = numbers.iter().all(|(resource, number)| {
-            let number = number.map(|number| Value::Integer(number.into()));
-            record.set(*resource, number.as_ref())
-        });
-        (are_set && is_set && record.is_whole()).then_some(record)
+        for (resource, bytes) in
+            [(1, self.sender_id), (2, self.recipient_id), (5, self.master_salt), (6, self.id_context)]
+        {
+            record.set(resource, Some(&Value::Opaque(bytes)))?;
+        }
+        for (resource, number) in [(3, self.aead), (4, self.hmac)] {
+            record.set(resource, number.map(|number| Value::Integer(number.into())).as_ref())?;
+        }
+        record.is_whole().then_some(record)
     }
 }
 

@@ -68,35 +68,35 @@ impl SecurityContext {
         self.has_secret && MasterSecret::new(&[0]).and_then(|any| self.parameters(any)).is_some()
     }
 
-    /// Sets a resource from its value, or takes it away; `false` for what cannot be used. Any other is ignored.
-    pub(crate) fn set(&mut self, resource: u16, value: Option<&Value<'_>>) -> bool {
-        let bytes = value.map(bytes_of);
-        let number = || match value {
+    /// Sets a resource from its value, or takes it away; `None` for what cannot be used. Any other is ignored.
+    pub(crate) fn set(&mut self, resource: u16, value: Option<&Value<'_>>) -> Option<()> {
+        let bytes = value.map(bytes_of).unwrap_or_default();
+        let number = match value {
             Some(Value::Integer(number)) => Some(i32::try_from(*number).unwrap_or(i32::MAX)),
             _ => None,
         };
-        let is_set = match resource {
-            1 => bytes.map(KeyId::new).map_or(Some(None), |id| id.map(Some)).map(|id| self.sender_id = id),
-            2 => bytes.map(KeyId::new).map_or(Some(None), |id| id.map(Some)).map(|id| self.recipient_id = id),
-            3 => number()
-                .map_or(Some(AeadAlgorithm::default()), AeadAlgorithm::from_cose)
-                .map(|aead| self.aead = aead),
-            4 => number()
-                .map_or(Some(HmacAlgorithm::default()), HmacAlgorithm::from_cose)
-                .map(|hmac| self.hmac = hmac),
-            5 => Vec::from_slice(bytes.unwrap_or_default()).ok().map(|salt| self.master_salt = salt),
-            6 => Vec::from_slice(bytes.unwrap_or_default()).ok().map(|id| self.id_context = id),
-            _ => Some(()),
-        };
-        is_set.is_some()
+        match resource {
+            1 | 2 => {
+                let id = KeyId::new(bytes)?;
+                let place = if resource == 1 { &mut self.sender_id } else { &mut self.recipient_id };
+                *place = value.map(|_| id);
+            }
+            3 => self.aead = number.map_or(Some(AeadAlgorithm::default()), AeadAlgorithm::from_cose)?,
+            4 => self.hmac = number.map_or(Some(HmacAlgorithm::default()), HmacAlgorithm::from_cose)?,
+            5 => self.master_salt = Vec::from_slice(bytes).ok()?,
+            6 => self.id_context = Vec::from_slice(bytes).ok()?,
+            _ => {}
+        }
+        Some(())
     }
 
     pub(crate) fn emit(&self, out: &mut RecordWriter<'_>) {
         out.number(0, Some(u32::from(self.has_secret)));
-        for (tag, id) in [(1, &self.sender_id), (2, &self.recipient_id)] {
-            if let Some(id) = id {
-                out.bytes(tag, id.bytes());
-            }
+        if let Some(id) = &self.sender_id {
+            out.bytes(1, id.bytes());
+        }
+        if let Some(id) = &self.recipient_id {
+            out.bytes(2, id.bytes());
         }
         out.number(3, Some(u32::from(self.aead.cose())));
         out.number(4, Some(u32::from(self.hmac.cose())));
@@ -107,19 +107,16 @@ impl SecurityContext {
     pub(crate) fn parse(instance: u16, bytes: &[u8]) -> Option<Self> {
         let mut context = SecurityContext::empty(instance);
         for field in RecordReader::new(bytes) {
-            let (tag, value) = field?;
-            let number = || RecordReader::number(value).map(|number| Value::Integer(number.into()));
-            let is_set = match tag {
+            let (tag, bytes) = field?;
+            let value = match tag {
                 0 => {
-                    context.has_secret = RecordReader::number(value)? != 0;
-                    true
+                    context.has_secret = RecordReader::number(bytes)? != 0;
+                    continue;
                 }
-                3 | 4 => context.set(tag.into(), Some(&number()?)),
-                _ => context.set(tag.into(), Some(&Value::Opaque(value))),
+                3 | 4 => Value::Integer(RecordReader::number(bytes)?.into()),
+                _ => Value::Opaque(bytes),
             };
-            if !is_set {
-                return None;
-            }
+            context.set(tag.into(), Some(&value))?;
         }
         Some(context)
     }
@@ -181,7 +178,7 @@ impl<const SERVERS: usize> Object for OscoreObject<'_, SERVERS> {
             let is_fitting = bytes.len() <= MasterSecret::MAX_LENGTH && self.staging.has_room(bytes.len());
             return if is_fitting { Ok(()) } else { Err(Error::TooLarge) };
         }
-        if SecurityContext::empty(0).set(resource, Some(value)) { Ok(()) } else { Err(Error::BadRequest) }
+        SecurityContext::empty(0).set(resource, Some(value)).ok_or(Error::BadRequest)
     }
 
     fn apply(&mut self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
@@ -192,7 +189,7 @@ impl<const SERVERS: usize> Object for OscoreObject<'_, SERVERS> {
             Change::Reset { resource } | Change::Remove { resource, .. } => (resource, None),
         };
         if resource != MASTER_SECRET {
-            return if context.set(resource, value) { Ok(()) } else { Err(Error::BadRequest) };
+            return context.set(resource, value).ok_or(Error::BadRequest);
         }
         let key = Key::MasterSecret(instance);
         let bytes = value.map(bytes_of).filter(|bytes| !bytes.is_empty());
@@ -215,8 +212,9 @@ impl<const SERVERS: usize> Object for OscoreObject<'_, SERVERS> {
 
     fn delete(&mut self, instance: u16) -> Result<(), Error> {
         self.contexts.retain(|context| context.instance != instance);
-        let keys = [Key::Oscore(instance), Key::MasterSecret(instance)];
-        if keys.into_iter().all(|key| self.staging.remove(key)) { Ok(()) } else { Err(Error::Internal) }
+        let is_staged = self.staging.remove(Key::Oscore(instance))
+            && self.staging.remove(Key::MasterSecret(instance));
+        if is_staged { Ok(()) } else { Err(Error::Internal) }
     }
 }
 
@@ -228,7 +226,7 @@ mod tests {
     fn context() -> SecurityContext {
         let mut context = SecurityContext { has_secret: true, ..SecurityContext::empty(3) };
         for (resource, bytes) in [(1, &[1, 2][..]), (2, &[]), (5, b"salt"), (6, b"context")] {
-            assert!(context.set(resource, Some(&Value::Opaque(bytes))));
+            assert!(context.set(resource, Some(&Value::Opaque(bytes))).is_some());
         }
         context
     }
@@ -250,14 +248,14 @@ mod tests {
     fn algorithms_have_their_cose_numbers_and_the_field_has_two_for_hmac() {
         let mut context = context();
         for number in [5, -10] {
-            assert!(context.set(4, Some(&Value::Integer(number))), "{number}");
+            assert!(context.set(4, Some(&Value::Integer(number))).is_some(), "{number}");
         }
-        assert!(context.set(3, Some(&Value::Integer(10))));
+        assert!(context.set(3, Some(&Value::Integer(10))).is_some());
         for (resource, number) in [(3, 0), (3, 4), (3, i64::MAX), (4, 4), (4, -1), (4, i64::MIN)] {
-            assert!(!context.set(resource, Some(&Value::Integer(number))), "{resource} {number}");
+            assert!(context.set(resource, Some(&Value::Integer(number))).is_none(), "{resource} {number}");
         }
         #[cfg(feature = "oscore-algorithms")]
-        assert!([6, 7, -11].iter().all(|number| context.set(4, Some(&Value::Integer(*number)))));
+        assert!([6, 7, -11].iter().all(|number| context.set(4, Some(&Value::Integer(*number))).is_some()));
     }
 
     #[test]
@@ -268,14 +266,14 @@ mod tests {
         let id = context().sender_id;
         assert!(!SecurityContext { recipient_id: id, ..context() }.is_whole(), "both ends the same");
         let mut long = context();
-        assert!(!long.set(1, Some(&Value::Opaque(&[0; 8]))));
-        assert!(!long.set(5, Some(&Value::Opaque(&[0; 33]))));
-        assert!(!long.set(6, Some(&Value::Opaque(&[0; 41]))));
+        assert!(long.set(1, Some(&Value::Opaque(&[0; 8]))).is_none());
+        assert!(long.set(5, Some(&Value::Opaque(&[0; 33]))).is_none());
+        assert!(long.set(6, Some(&Value::Opaque(&[0; 41]))).is_none());
         assert_eq!(long, context());
         #[cfg(feature = "oscore-algorithms")]
         {
             // Its nonce leaves one byte for ids.
-            assert!(long.set(3, Some(&Value::Integer(12))));
+            assert!(long.set(3, Some(&Value::Integer(12))).is_some());
             assert!(!long.is_whole());
         }
     }
