@@ -21,7 +21,7 @@ use crate::identity::{PRIVATE_CAPACITY, PUBLIC_CAPACITY};
 use crate::oscore_object::OscoreObject;
 use crate::persist::Key;
 use crate::server::{Binding, LAST_BOOTSTRAPPED, Server, TLS_ALERT};
-use crate::staging::{STAGING_CAPACITY, Staged, Staging};
+use crate::staging::{Staged, Staging};
 
 /// What the client keeps of itself: three objects and what they leave to do.
 pub(crate) struct Core<const S: usize, const A: usize, const U: usize> {
@@ -120,7 +120,7 @@ const SUITE: u16 = 16;
 /// The Security object over the account table.
 pub(crate) struct SecurityObject<'a, const SERVERS: usize, const U: usize> {
     pub(crate) securities: &'a mut Vec<Security<U>, SERVERS>,
-    pub(crate) staging: &'a mut Staging<STAGING_CAPACITY>,
+    pub(crate) staging: &'a mut Staging,
 }
 
 impl<const SERVERS: usize, const U: usize> SecurityObject<'_, SERVERS, U> {

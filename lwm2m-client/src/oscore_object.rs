@@ -10,7 +10,7 @@ use oscore::{AeadAlgorithm, HmacAlgorithm, KeyId, MasterSecret, Parameters};
 use crate::account::{Accounts, Security};
 use crate::core_objects::{bytes_of, next_above};
 use crate::persist::{Key, RecordReader, RecordWriter};
-use crate::staging::{MASTER_SECRETS, Staging};
+use crate::staging::Staging;
 
 /// The Master Secret, which is not kept here.
 const MASTER_SECRET: u16 = 0;
@@ -155,7 +155,7 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
 /// The OSCORE object over the account table.
 pub(crate) struct OscoreObject<'a, const SERVERS: usize> {
     pub(crate) contexts: &'a mut Vec<SecurityContext, SERVERS>,
-    pub(crate) staging: &'a mut Staging<MASTER_SECRETS>,
+    pub(crate) staging: &'a mut Staging,
 }
 
 impl<const SERVERS: usize> Object for OscoreObject<'_, SERVERS> {

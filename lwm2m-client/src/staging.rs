@@ -2,7 +2,9 @@
 //!
 //! Invariant: what has left, or is given up, is wiped.
 
-use heapless::Vec;
+use core::ops::{Deref, DerefMut};
+
+use heapless::vec::{OwnedVecStorage, VecInner, VecStorage, ViewVecStorage};
 use zeroize::Zeroize;
 
 use crate::identity::{PRIVATE_CAPACITY, PUBLIC_CAPACITY};
@@ -33,17 +35,17 @@ pub(crate) const MASTER_SECRETS: usize = 2 * (oscore::MasterSecret::MAX_LENGTH +
 
 /// All that is on its way. Each object has a part of its own.
 pub(crate) struct Staged {
-    pub(crate) credentials: Staging<STAGING_CAPACITY>,
+    pub(crate) credentials: Space<STAGING_CAPACITY>,
     #[cfg(feature = "oscore")]
-    pub(crate) master_secrets: Staging<MASTER_SECRETS>,
+    pub(crate) master_secrets: Space<MASTER_SECRETS>,
 }
 
 impl Staged {
     pub(crate) const fn new() -> Self {
         Staged {
-            credentials: Staging::new(),
+            credentials: Space::new(),
             #[cfg(feature = "oscore")]
-            master_secrets: Staging::new(),
+            master_secrets: Space::new(),
         }
     }
 
@@ -79,16 +81,35 @@ impl Staged {
     }
 }
 
-/// Records on their way to storage, in order. Wiped as they leave.
-pub(crate) struct Staging<const N: usize> {
-    bytes: Vec<u8, N>,
+/// Records on their way to storage, in order, whatever the space for them. Wiped as they leave.
+pub(crate) struct Staging<S: VecStorage<u8> + ?Sized = ViewVecStorage<u8>> {
+    bytes: VecInner<u8, usize, S>,
 }
 
-impl<const N: usize> Staging<N> {
-    pub(crate) const fn new() -> Self {
-        Staging { bytes: Vec::new() }
-    }
+/// The same with space for `N` bytes.
+pub(crate) type Space<const N: usize> = Staging<OwnedVecStorage<u8, N>>;
 
+impl<const N: usize> Space<N> {
+    pub(crate) const fn new() -> Self {
+        Staging { bytes: VecInner::new() }
+    }
+}
+
+impl<const N: usize> Deref for Space<N> {
+    type Target = Staging;
+
+    fn deref(&self) -> &Staging {
+        self
+    }
+}
+
+impl<const N: usize> DerefMut for Space<N> {
+    fn deref_mut(&mut self) -> &mut Staging {
+        self
+    }
+}
+
+impl Staging {
     /// Appends a record; `false` when there is no room.
     pub(crate) fn stage(&mut self, key: Key, bytes: &[u8]) -> bool {
         if !self.has_room(bytes.len()) {
@@ -142,7 +163,7 @@ impl<const N: usize> Staging<N> {
     }
 
     fn room(&self) -> usize {
-        N.saturating_sub(self.bytes.len())
+        self.bytes.capacity().saturating_sub(self.bytes.len())
     }
 
     fn push(&mut self, key: Key, size: u16, bytes: &[u8]) -> bool {
@@ -161,9 +182,9 @@ impl<const N: usize> Staging<N> {
     }
 }
 
-impl<const N: usize> Drop for Staging<N> {
+impl<S: VecStorage<u8> + ?Sized> Drop for Staging<S> {
     fn drop(&mut self) {
-        self.clear();
+        self.bytes.as_mut_slice().zeroize();
     }
 }
 
@@ -173,7 +194,7 @@ mod tests {
 
     #[test]
     fn staging_is_first_in_first_out_and_wiped() {
-        let mut staging = Staging::<STAGING_CAPACITY>::new();
+        let mut staging = Space::<STAGING_CAPACITY>::new();
         assert!(staging.stage(Key::Secret(1), b"0123456789abcdef"));
         assert!(staging.remove(Key::Identity(2)));
         assert!(staging.stage(Key::Identity(3), b"name"));
@@ -189,7 +210,7 @@ mod tests {
 
     #[test]
     fn staging_refuses_what_does_not_fit_and_keeps_what_it_has() {
-        let mut staging = Staging::<STAGING_CAPACITY>::new();
+        let mut staging = Space::<STAGING_CAPACITY>::new();
         assert!(staging.stage(Key::Secret(1), &[7; STAGING_CAPACITY - 10 - RESERVE]));
         assert!(!staging.stage(Key::Secret(2), &[7]));
         // Removals have the rest.
