@@ -6,7 +6,7 @@
 use heapless::Vec;
 use lwm2m_objects::{Access, At, Object, Right, Tree, Value};
 
-use crate::account::ShortServerId;
+use crate::account::{Instance, ShortServerId};
 use crate::persist::{RecordReader, RecordWriter};
 
 /// The most entries one instance of `/2` lists.
@@ -61,17 +61,22 @@ pub(crate) struct AccessControl {
     pub(crate) owner: Option<u16>,
 }
 
+impl Instance for AccessControl {
+    fn instance(&self) -> u16 {
+        self.instance
+    }
+
+    fn empty(instance: u16) -> Self {
+        AccessControl { instance, object: None, object_instance: None, list: Vec::new(), owner: None }
+    }
+}
+
 impl AccessControl {
     /// The object instance id that stands for the object as such.
     pub(crate) const OBJECT_LEVEL: u16 = u16::MAX;
 
     /// The owner that stands for the bootstrap interface.
     pub(crate) const BOOTSTRAP: u16 = u16::MAX;
-
-    /// An instance in which nothing is set yet.
-    pub(crate) const fn empty(instance: u16) -> Self {
-        AccessControl { instance, object: None, object_instance: None, list: Vec::new(), owner: None }
-    }
 
     /// Sets or unsets what is a number: `/2/x/0`, `/2/x/1` and `/2/x/3`.
     pub(crate) const fn set(&mut self, resource: u16, number: Option<u16>) {

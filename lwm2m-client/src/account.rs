@@ -4,7 +4,7 @@
 //! storage (module `identity`), this table knows only whether they are present. Values may be missing while a bootstrap
 //! is under way; [`Accounts::check`] says whether the table makes sense as a whole.
 
-use heapless::{String, Vec};
+use heapless::{String, Vec, VecView};
 
 use crate::address::ServerAddress;
 use crate::error::Inconsistent;
@@ -207,34 +207,6 @@ pub(crate) struct Security<const U: usize> {
 }
 
 impl<const U: usize> Security<U> {
-    /// An instance in which nothing is set yet.
-    pub(crate) const fn empty(instance: u16) -> Self {
-        Security {
-            instance,
-            uri: String::new(),
-            is_bootstrap: false,
-            mode_value: None,
-            short_server_id: None,
-            hold_off: 0,
-            account_timeout: 0,
-            #[cfg(feature = "suites")]
-            suites: Vec::new(),
-            identity: Part::Missing,
-            #[cfg(feature = "rpk")]
-            has_server_key: false,
-            secret: Part::Missing,
-            #[cfg(feature = "x509")]
-            matching: None,
-            #[cfg(feature = "x509")]
-            has_server_name: false,
-            #[cfg(feature = "x509")]
-            usage: None,
-            #[cfg(feature = "oscore")]
-            oscore: None,
-            is_touched: false,
-        }
-    }
-
     /// The security mode; `None` when it is missing or unknown.
     pub(crate) fn mode(&self) -> Option<SecurityMode> {
         SecurityMode::from_value(u32::from(self.mode_value?))
@@ -420,6 +392,65 @@ impl<const U: usize> Security<U> {
     }
 }
 
+/// An instance of an object that is a table.
+pub(crate) trait Instance {
+    /// Its id.
+    fn instance(&self) -> u16;
+
+    /// An instance in which nothing is set yet.
+    fn empty(instance: u16) -> Self;
+}
+
+/// The instance with this id of a table, which is in ascending order; made empty when there is none, `None` when the table is
+/// full.
+pub(crate) fn instance_mut<T: Instance>(table: &mut VecView<T>, instance: u16) -> Option<&mut T> {
+    let at = table.iter().position(|known| known.instance() >= instance).unwrap_or(table.len());
+    if table.get(at).is_none_or(|known| known.instance() != instance) {
+        table.insert(at, T::empty(instance)).ok()?;
+    }
+    table.get_mut(at)
+}
+
+/// Takes the instance with this id out of a table, if it is there.
+pub(crate) fn delete_instance<T: Instance>(table: &mut VecView<T>, instance: u16) {
+    if let Some(at) = table.iter().position(|known| known.instance() == instance) {
+        table.remove(at);
+    }
+}
+
+impl<const U: usize> Instance for Security<U> {
+    fn instance(&self) -> u16 {
+        self.instance
+    }
+
+    fn empty(instance: u16) -> Self {
+        Security {
+            instance,
+            uri: String::new(),
+            is_bootstrap: false,
+            mode_value: None,
+            short_server_id: None,
+            hold_off: 0,
+            account_timeout: 0,
+            #[cfg(feature = "suites")]
+            suites: Vec::new(),
+            identity: Part::Missing,
+            #[cfg(feature = "rpk")]
+            has_server_key: false,
+            secret: Part::Missing,
+            #[cfg(feature = "x509")]
+            matching: None,
+            #[cfg(feature = "x509")]
+            has_server_name: false,
+            #[cfg(feature = "x509")]
+            usage: None,
+            #[cfg(feature = "oscore")]
+            oscore: None,
+            is_touched: false,
+        }
+    }
+}
+
 /// What the client believes about its servers.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts<const SERVERS: usize, const U: usize> {
@@ -471,28 +502,12 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
 
     /// The `/0` instance with this id, made empty when there is none; `None` when the table is full.
     pub(crate) fn security_mut(&mut self, instance: u16) -> Option<&mut Security<U>> {
-        let at = match self.securities.iter().position(|security| security.instance >= instance) {
-            Some(at) if self.securities.get(at).is_some_and(|security| security.instance == instance) => at,
-            found => {
-                let at = found.unwrap_or(self.securities.len());
-                self.securities.insert(at, Security::empty(instance)).ok()?;
-                at
-            }
-        };
-        self.securities.get_mut(at)
+        instance_mut(&mut self.securities, instance)
     }
 
     /// The `/1` instance with this id, made empty when there is none; `None` when the table is full.
     pub(crate) fn server_mut(&mut self, instance: u16) -> Option<&mut Server> {
-        let at = match self.servers.iter().position(|server| server.instance >= instance) {
-            Some(at) if self.servers.get(at).is_some_and(|server| server.instance == instance) => at,
-            found => {
-                let at = found.unwrap_or(self.servers.len());
-                self.servers.insert(at, Server::empty(instance)).ok()?;
-                at
-            }
-        };
-        self.servers.get_mut(at)
+        instance_mut(&mut self.servers, instance)
     }
 
     /// Core 1.1.1 appendix E.1: where a bootstrap has deleted the Security instance of a server, its Server instance goes too. What it has

@@ -12,7 +12,7 @@ use lwm2m_objects::{Arguments, At, Change, Completion, Error, Kind, Object, Obje
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
 #[cfg(feature = "oscore")]
 use crate::account::OSCORE;
-use crate::account::{Accounts, Part, Security};
+use crate::account::{Accounts, Part, Security, delete_instance, instance_mut};
 use crate::address::ServerAddress;
 #[cfg(feature = "x509")]
 use crate::address::host_name;
@@ -58,24 +58,50 @@ impl<const S: usize, const A: usize, const U: usize> Core<S, A, U> {
         objects: &mut [&mut dyn Object],
         with: impl FnOnce(&mut Tree<'_, '_, '_>) -> R,
     ) -> R {
+        let mut own = self.objects(is_bootstrap);
+        with(&mut Tree::new(&mut own.list(), objects))
+    }
+
+    /// Apart from what is done with them, of which there are many kinds.
+    #[inline(never)]
+    fn objects(&mut self, is_bootstrap: bool) -> CoreObjects<'_, S, A, U> {
         let Core { accounts, access, staging, executed } = self;
         let is_complete = A > 0 && (is_bootstrap || !access.is_empty());
         let has_bootstrap = accounts.bootstrap().is_some();
-        let mut security =
-            SecurityObject { securities: &mut accounts.securities, staging: &mut staging.credentials };
-        let mut server =
-            ServerObject { servers: &mut accounts.servers, executed, has_bootstrap, is_bootstrap };
-        let mut access = AccessObject { table: access, is_bootstrap };
-        #[cfg(feature = "oscore")]
-        let mut oscore =
-            OscoreObject { contexts: &mut accounts.contexts, staging: &mut staging.master_secrets };
-        let mut core: Vec<&mut dyn Object, CORE> = Vec::from_array([&mut security, &mut server]);
-        if is_complete {
-            let _ = core.push(&mut access);
+        CoreObjects {
+            security: SecurityObject {
+                securities: &mut accounts.securities,
+                staging: &mut staging.credentials,
+            },
+            server: ServerObject { servers: &mut accounts.servers, executed, has_bootstrap, is_bootstrap },
+            access: is_complete.then_some(AccessObject { table: access, is_bootstrap }),
+            #[cfg(feature = "oscore")]
+            oscore: OscoreObject { contexts: &mut accounts.contexts, staging: &mut staging.master_secrets },
+        }
+    }
+}
+
+/// The objects that the client keeps itself.
+struct CoreObjects<'a, const S: usize, const A: usize, const U: usize> {
+    security: SecurityObject<'a, S, U>,
+    server: ServerObject<'a, S>,
+    access: Option<AccessObject<'a, A>>,
+    #[cfg(feature = "oscore")]
+    oscore: OscoreObject<'a, S>,
+}
+
+impl<const S: usize, const A: usize, const U: usize> CoreObjects<'_, S, A, U> {
+    #[inline(never)]
+    fn list(&mut self) -> Vec<&mut dyn Object, CORE> {
+        let mut list: Vec<&mut dyn Object, CORE> = Vec::from_array([&mut self.security, &mut self.server]);
+        if A > 0
+            && let Some(access) = &mut self.access
+        {
+            let _ = list.push(access);
         }
         #[cfg(feature = "oscore")]
-        let _ = core.push(&mut oscore);
-        with(&mut Tree::new(&mut core, objects))
+        let _ = list.push(&mut self.oscore);
+        list
     }
 }
 
@@ -279,13 +305,11 @@ impl<const SERVERS: usize, const U: usize> Object for SecurityObject<'_, SERVERS
     }
 
     fn create(&mut self, instance: u16) -> Result<(), Error> {
-        let at = self.securities.iter().position(|security| security.instance > instance);
-        let at = at.unwrap_or(self.securities.len());
-        self.securities.insert(at, Security::empty(instance)).map_err(|_| Error::Internal)
+        instance_mut(self.securities, instance).map(|_| ()).ok_or(Error::Internal)
     }
 
     fn delete(&mut self, instance: u16) -> Result<(), Error> {
-        self.securities.retain(|security| security.instance != instance);
+        delete_instance(self.securities, instance);
         let parts = CREDENTIAL.iter().filter_map(|part| Some(credential(*part, instance)?.0));
         let session = RESUMES.then_some(Key::Session(instance));
         let mut keys = core::iter::once(Key::Security(instance)).chain(parts).chain(session);
@@ -424,13 +448,11 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
     }
 
     fn create(&mut self, instance: u16) -> Result<(), Error> {
-        let at =
-            self.servers.iter().position(|server| server.instance > instance).unwrap_or(self.servers.len());
-        self.servers.insert(at, Server::empty(instance)).map_err(|_| Error::Internal)
+        instance_mut(self.servers, instance).map(|_| ()).ok_or(Error::Internal)
     }
 
     fn delete(&mut self, instance: u16) -> Result<(), Error> {
-        self.servers.retain(|server| server.instance != instance);
+        delete_instance(self.servers, instance);
         Ok(())
     }
 }
@@ -519,12 +541,11 @@ impl<const ACCESS: usize> Object for AccessObject<'_, ACCESS> {
     }
 
     fn create(&mut self, instance: u16) -> Result<(), Error> {
-        let at = self.table.iter().position(|access| access.instance > instance).unwrap_or(self.table.len());
-        self.table.insert(at, AccessControl::empty(instance)).map_err(|_| Error::Internal)
+        instance_mut(self.table, instance).map(|_| ()).ok_or(Error::Internal)
     }
 
     fn delete(&mut self, instance: u16) -> Result<(), Error> {
-        self.table.retain(|access| access.instance != instance);
+        delete_instance(self.table, instance);
         Ok(())
     }
 }

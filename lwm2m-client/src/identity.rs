@@ -7,7 +7,7 @@ use heapless::Vec;
 
 #[cfg(feature = "x509")]
 use crate::account::MatchingType;
-use crate::account::{Part, Security, SecurityMode};
+use crate::account::{Instance, Part, Security, SecurityMode};
 use crate::persist::{Action, Key, RecordWriter, Stored, TABLE_RECORD_CAPACITY};
 use crate::server::Server;
 
@@ -341,7 +341,7 @@ pub fn provision(accounts: &[FactoryAccount<'_>], apply: &mut dyn FnMut(&Action<
         #[cfg(feature = "resumption")]
         apply(&Action::Remove { key: Key::Session(instance) })?;
         let keys = [Key::Identity(instance), Key::ServerKey(instance), Key::Secret(instance)];
-        for (key, part) in keys.into_iter().zip(parts) {
+        for (&key, part) in keys.iter().zip(&parts) {
             apply(&part.map_or(Action::Remove { key }, |bytes| Action::Stage { key, bytes }))?;
         }
         securities.push(instance).map_err(|_| failed)?;

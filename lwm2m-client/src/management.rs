@@ -11,7 +11,7 @@ use lwm2m_coap::{Code, Input, Instant, Message, Rng, Sent, Sink};
 use lwm2m_objects::{Access, Context, Error, Format, Object, Operation, Outcome, Path, mapping};
 
 use crate::access::{AccessControl, Alone, Guard, Rights};
-use crate::account::ShortServerId;
+use crate::account::{Instance, ShortServerId};
 use crate::assembly::Assembly;
 use crate::bootstrap::Phase;
 use crate::client::Client;

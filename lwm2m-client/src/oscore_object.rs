@@ -7,7 +7,7 @@ use heapless::Vec;
 use lwm2m_objects::{At, Change, Error, Object, ObjectDef, Value, defs};
 use oscore::{AeadAlgorithm, HmacAlgorithm, KeyId, MasterSecret, Parameters};
 
-use crate::account::{Accounts, Security};
+use crate::account::{Accounts, Instance, Security, delete_instance, instance_mut};
 use crate::core_objects::{bytes_of, next_above};
 use crate::persist::{Key, RecordReader, RecordWriter};
 use crate::staging::Staging;
@@ -37,9 +37,12 @@ pub(crate) struct SecurityContext {
     pub(crate) id_context: Vec<u8, { Parameters::ID_CONTEXT_LENGTH }, u8>,
 }
 
-impl SecurityContext {
-    /// An instance in which nothing is set yet.
-    pub(crate) fn empty(instance: u16) -> Self {
+impl Instance for SecurityContext {
+    fn instance(&self) -> u16 {
+        self.instance
+    }
+
+    fn empty(instance: u16) -> Self {
         SecurityContext {
             instance,
             has_secret: false,
@@ -51,7 +54,9 @@ impl SecurityContext {
             id_context: Vec::new(),
         }
     }
+}
 
+impl SecurityContext {
     /// What the keys are derived from, with the Master Secret from storage; nothing unless it fits together.
     pub(crate) fn parameters(&self, secret: MasterSecret) -> Option<Parameters> {
         let parameters = Parameters::new(secret, self.sender_id?, self.recipient_id?).ok()?;
@@ -130,15 +135,7 @@ impl<const SERVERS: usize, const U: usize> Accounts<SERVERS, U> {
 
     /// The `/21` instance with this id, made empty when there is none; `None` when the table is full.
     pub(crate) fn context_mut(&mut self, instance: u16) -> Option<&mut SecurityContext> {
-        let at = match self.contexts.iter().position(|context| context.instance >= instance) {
-            Some(at) if self.contexts.get(at).is_some_and(|context| context.instance == instance) => at,
-            found => {
-                let at = found.unwrap_or(self.contexts.len());
-                self.contexts.insert(at, SecurityContext::empty(instance)).ok()?;
-                at
-            }
-        };
-        self.contexts.get_mut(at)
+        instance_mut(&mut self.contexts, instance)
     }
 
     /// Whether the link of an account to its Security Context (`/0/x/17`), if it has one, leads to one that is whole and
@@ -205,15 +202,13 @@ impl<const SERVERS: usize> Object for OscoreObject<'_, SERVERS> {
     }
 
     fn create(&mut self, instance: u16) -> Result<(), Error> {
-        let at = self.contexts.iter().position(|context| context.instance > instance);
-        let at = at.unwrap_or(self.contexts.len());
-        self.contexts.insert(at, SecurityContext::empty(instance)).map_err(|_| Error::Internal)
+        instance_mut(self.contexts, instance).map(|_| ()).ok_or(Error::Internal)
     }
 
     fn delete(&mut self, instance: u16) -> Result<(), Error> {
-        self.contexts.retain(|context| context.instance != instance);
-        let is_staged = self.staging.remove(Key::Oscore(instance))
-            && self.staging.remove(Key::MasterSecret(instance));
+        delete_instance(self.contexts, instance);
+        let is_staged =
+            self.staging.remove(Key::Oscore(instance)) && self.staging.remove(Key::MasterSecret(instance));
         if is_staged { Ok(()) } else { Err(Error::Internal) }
     }
 }

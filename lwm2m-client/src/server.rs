@@ -2,7 +2,7 @@
 //!
 //! LwM2M Core 1.1.1 appendix E.2. Invariant: a value that was never set is absent, whatever its default.
 
-use crate::account::ShortServerId;
+use crate::account::{Instance, ShortServerId};
 use crate::persist::{RecordReader, RecordWriter};
 
 /// `/1/x/7`: the transport bindings as letters, and in LwM2M 1.0 the queue mode.
@@ -78,6 +78,16 @@ pub struct Server {
     values: [u32; SETTINGS.len()],
     /// Bits in the same order: which values are set.
     present: u32,
+}
+
+impl Instance for Server {
+    fn instance(&self) -> u16 {
+        self.instance
+    }
+
+    fn empty(instance: u16) -> Self {
+        Server::empty(instance)
+    }
 }
 
 impl Server {

@@ -10,7 +10,7 @@
 use heapless::Vec;
 
 use crate::access::AccessControl;
-use crate::account::Security;
+use crate::account::{Instance, Security};
 use crate::client::Client;
 use crate::error::StoreError;
 use crate::event::{Event, Notice};
