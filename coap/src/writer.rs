@@ -83,15 +83,9 @@ impl<'b> Writer<'b> {
     /// [`WriteError::Order`] when a higher number or the payload was written before, [`WriteError::Full`].
     pub fn option(&mut self, number: OptionNumber, value: &[u8]) -> Result<&mut Self, WriteError> {
         let delta = self.last.and_then(|last| number.0.checked_sub(last)).ok_or(WriteError::Order)?;
-        let (delta, delta_extension) = Extension::of(delta);
-        let (length, length_extension) =
-            Extension::of(u16::try_from(value.len()).map_err(|_| WriteError::Full)?);
+        let head = OptionHead::new(delta, u16::try_from(value.len()).map_err(|_| WriteError::Full)?);
         let end = self.end;
-        let written = self
-            .push(&[delta << 4 | length])
-            .and_then(|()| self.push(delta_extension.bytes()))
-            .and_then(|()| self.push(length_extension.bytes()))
-            .and_then(|()| self.push(value));
+        let written = self.push(head.bytes()).and_then(|()| self.push(value));
         if let Err(error) = written {
             self.end = end;
             return Err(error);
@@ -336,24 +330,38 @@ impl From<crate::sink::Full> for WriteError {
     }
 }
 
-/// The bytes that extend a nibble of 13 or 14.
-pub(crate) struct Extension {
-    bytes: [u8; 2],
-    skip: usize,
+/// The head of an option (RFC 7252 §3.1): nibbles for delta and length, and what extends them.
+pub(crate) struct OptionHead {
+    bytes: [u8; 5],
+    length: usize,
 }
 
-impl Extension {
-    /// The nibble of `value` and its extension.
-    pub(crate) const fn of(value: u16) -> (u8, Extension) {
-        match value {
-            0..13 => (value.to_be_bytes()[1], Extension { bytes: [0; 2], skip: 2 }),
-            13..269 => (13, Extension { bytes: value.saturating_sub(13).to_be_bytes(), skip: 1 }),
-            _ => (14, Extension { bytes: value.saturating_sub(269).to_be_bytes(), skip: 0 }),
+impl OptionHead {
+    pub(crate) fn new(delta: u16, length: u16) -> Self {
+        let mut head = Self { bytes: [0; 5], length: 1 };
+        let nibbles = head.extend(delta) << 4 | head.extend(length);
+        let [first, ..] = &mut head.bytes;
+        *first = nibbles;
+        head
+    }
+
+    /// Writes what extends the nibble of `value`, and returns that.
+    fn extend(&mut self, value: u16) -> u8 {
+        let (nibble, extension, skip) = match value {
+            0..13 => (value.to_be_bytes()[1], 0, 2),
+            13..269 => (13, value.saturating_sub(13), 1),
+            _ => (14, value.saturating_sub(269), 0),
+        };
+        let places = self.bytes.iter_mut().skip(self.length);
+        for (place, byte) in places.zip(extension.to_be_bytes().iter().skip(skip)) {
+            *place = *byte;
         }
+        self.length = self.length.saturating_add(2).saturating_sub(skip);
+        nibble
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.bytes.get(self.skip..).unwrap_or_default()
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 

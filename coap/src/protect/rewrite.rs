@@ -4,7 +4,7 @@
 //! least as long as what the next header grows by.
 
 use crate::option::{OptionNumber, take};
-use crate::writer::Extension;
+use crate::writer::OptionHead;
 
 /// What becomes of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +37,11 @@ pub fn rewrite(bytes: &mut [u8], keep: &dyn Fn(OptionNumber) -> Keep) -> Option<
                 continue;
             }
         };
-        let (delta, delta_extension) = Extension::of(number.checked_sub(last)?);
-        let (nibble, length_extension) = Extension::of(u16::try_from(kept).ok()?);
+        let head = OptionHead::new(number.checked_sub(last)?, u16::try_from(kept).ok()?);
         last = number;
-        for part in [&[delta << 4 | nibble][..], delta_extension.bytes(), length_extension.bytes()] {
-            let place = written..written.checked_add(part.len())?;
-            written = place.end;
-            bytes.get_mut(place)?.copy_from_slice(part);
-        }
+        let place = written..written.checked_add(head.bytes().len())?;
+        written = place.end;
+        bytes.get_mut(place)?.copy_from_slice(head.bytes());
         let value = end.checked_sub(length)?;
         if written > value {
             return None;
