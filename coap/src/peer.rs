@@ -258,7 +258,10 @@ impl<B: Stored, const REQUESTS: usize, const ANSWERS: usize, const NOTIFIED: usi
 
     /// Forgets an outstanding request; a response that still comes is unsolicited.
     pub fn cancel(&mut self, request: RequestId) {
-        self.outgoing.retain(|outgoing| outgoing.sent() != Sent::Request(request));
+        if let Some(at) = self.outgoing.iter().position(|outgoing| outgoing.sent() == Sent::Request(request))
+        {
+            self.outgoing.remove(at);
+        }
     }
 
     /// Fails all that is outstanding and forgets all that was answered: the association was replaced, and message ids of

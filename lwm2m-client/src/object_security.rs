@@ -112,6 +112,11 @@ fn drawn<const N: usize>(rng: &mut Rng<'_>) -> [u8; N] {
     random
 }
 
+/// Whether numbers have to be reserved.
+const fn wants_numbers(session: &Session) -> bool {
+    session.context().sequence().wanted().is_some()
+}
+
 impl ObjectSecurity {
     pub(crate) const fn new(context: u16, policy: Rederive) -> Self {
         ObjectSecurity {
@@ -156,7 +161,7 @@ impl ObjectSecurity {
     /// What storage is asked next.
     fn wanted(&self) -> Option<Wanted> {
         match &self.keys {
-            Keys::Made(session) if session.wanted().is_some() => Some(Wanted::Reservation(self.name)),
+            Keys::Made(session) if wants_numbers(session) => Some(Wanted::Reservation(self.name)),
             Keys::Unknown if !self.is_awaited => None,
             _ if self.is_secret_wanted && self.parameters.is_none() => Some(Wanted::Secret(self.context)),
             Keys::Unknown => Some(Wanted::State(self.name)),
@@ -184,7 +189,7 @@ impl ObjectSecurity {
                 self.forget_secret();
             }
         }
-        let is_reserved = self.made().is_some_and(|session| session.wanted().is_none());
+        let is_reserved = self.made().is_some_and(|session| !wants_numbers(session));
         is_reserved && core::mem::take(&mut self.is_awaited)
     }
 

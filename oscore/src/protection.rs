@@ -54,23 +54,20 @@ impl<'a, O: Observations> Protection<'a, O> {
         let observes_outside = incoming.options().observe().is_some();
         // RFC 8613 Appendix B.2: another ID Context is one of its random numbers.
         let announced = kid_context.filter(|id| !self.session.context.is_of(id.bytes()));
-        let mut other = None;
+        let mut r2: Bytes<{ Parameters::ID_CONTEXT_LENGTH }> = Bytes::new();
+        let mut second = None;
         if let (Some(announced), Some(rederivation)) = (announced, self.rederivation) {
-            let r2: Bytes<{ Parameters::ID_CONTEXT_LENGTH }> =
-                Bytes::from_slice(aad::unwrap(announced.bytes())?).ok()?;
-            let second = rederivation.second(self.session, &r2)?;
-            other = Some((rederivation, r2, second));
+            r2.extend_from_slice(aad::unwrap(announced.bytes())?).ok()?;
+            second = rederivation.second(self.session, &r2);
+            second.as_ref()?;
         }
         let asked = self.session.context.nonce(End::Sender, request.partial_iv);
-        let context = match &mut other {
-            Some((.., second)) => second,
-            None => &mut self.session.context,
-        };
+        let context = second.as_mut().unwrap_or(&mut self.session.context);
         let nonce = partial_iv.map_or(asked, |number| context.nonce(End::Recipient, number));
         let aad = Request { by: End::Sender, partial_iv: request.partial_iv };
         let (datagram, place) = open(context, aad, &nonce, incoming)?;
-        match other {
-            Some((rederivation, r2, _)) => rederivation.third(self.session, &r2)?,
+        match self.rederivation.filter(|_| second.is_some()) {
+            Some(rederivation) => rederivation.third(self.session, &r2)?,
             None => self.session.confirm(),
         }
         let is_response = Code::from_u8(*datagram.get(place.start)?).is_response();
@@ -139,8 +136,8 @@ impl<'a, O: Observations> Protection<'a, O> {
             if !self.session.budget.take(rederivation.now) {
                 return Err(Code::SERVICE_UNAVAILABLE);
             }
-            let asked = rederivation.asked(self.session, id_context).ok_or(Code::UNAUTHORIZED)?;
-            other = Some((rederivation, asked));
+            other = rederivation.asked(self.session, id_context);
+            other.as_ref().ok_or(Code::UNAUTHORIZED)?;
         } else {
             // The window is asked before the work and told after it.
             is_new = self.session.context.window.accepts(partial_iv);
@@ -149,7 +146,7 @@ impl<'a, O: Observations> Protection<'a, O> {
             }
         }
         let context = match &mut other {
-            Some((_, (context, _))) => context,
+            Some((context, _)) => context,
             None => &mut self.session.context,
         };
         let nonce = context.nonce(End::Recipient, partial_iv);
@@ -158,14 +155,15 @@ impl<'a, O: Observations> Protection<'a, O> {
         let (datagram, mut place) = open(context, request, &nonce, incoming).ok_or(Code::BAD_REQUEST)?;
         context.window.note(partial_iv);
         let kind = match (other, self.rederivation) {
-            (Some((rederivation, asked)), _) => rederivation.answer(self.session, asked, (partial_iv, nonce)),
-            (None, rederivation) => {
+            (Some((context, made)), Some(rederivation)) => {
+                rederivation.answer(self.session, context, made, (partial_iv, nonce))
+            }
+            (_, rederivation) => {
                 self.session.confirm();
                 match rederivation {
                     _ if !is_new => Some(Kind::Again),
                     Some(rederivation) if self.session.is_renewing => {
-                        let id1 = self.session.context.id_context.clone().unwrap_or_default();
-                        rederivation.challenge(self.session, &id1, (partial_iv, nonce))
+                        rederivation.challenge(self.session, None, (partial_iv, nonce))
                     }
                     _ if self.session.context.window.is_lost() => Some(Kind::Unproven),
                     _ => Some(Kind::Fresh),
@@ -262,9 +260,8 @@ impl<O: Observations> Protect for Protection<'_, O> {
         let mut option = OscoreOption::default();
         let (context, nonce) = if binding.kind == Kind::Rederiving {
             let rederivation = self.rederivation.ok_or(Unprotectable::Superseded)?;
-            let answering = rederivation.answering(self.session, binding.partial_iv);
-            second = answering.ok_or(Unprotectable::Superseded)?;
-            let (context, nonce, r2) = &second;
+            second = rederivation.answering(self.session, binding.partial_iv);
+            let (context, nonce, r2) = second.as_ref().ok_or(Unprotectable::Superseded)?;
             option.kid_context = IdContext::new(r2);
             (context, *nonce)
         } else {

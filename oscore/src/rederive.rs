@@ -96,11 +96,12 @@ impl Rederivation<'_> {
     pub(crate) fn answer(
         &self,
         session: &mut Session,
-        (context, made): (Context, Option<u64>),
+        context: Context,
+        made: Option<u64>,
         request: (PartialIv, Nonce),
     ) -> Option<Kind> {
         let Some(made) = made else {
-            return self.challenge(session, context.id_context().unwrap_or_default(), request);
+            return self.challenge(session, Some(&context), request);
         };
         session.replace(context, Announce::Never);
         session.used = made;
@@ -108,17 +109,19 @@ impl Rederivation<'_> {
         Some(Kind::Fresh)
     }
 
-    /// Server: the answer to this request carries a new R2 and has the keys of R2 ‖ `id1`. `None` when that is too long.
+    /// Server: the answer to this request carries a new R2 and has the keys of R2 ‖ the ID Context of
+    /// `other` keys or the current ones. `None` when that is too long.
     pub(crate) fn challenge(
         &self,
         session: &mut Session,
-        id1: &[u8],
+        other: Option<&Context>,
         (partial_iv, nonce): (PartialIv, Nonce),
     ) -> Option<Kind> {
         let [a, b, c, d, ..] = self.random;
         // 44 bits of milliseconds and 20 random ones; R2 ascends, and never comes twice.
         let s2 = self.now.as_millis() << 20 | u64::from(u32::from_le_bytes([a, b, c, d]) >> 12);
         let s2 = s2.max(session.made.saturating_add(1));
+        let id1 = other.unwrap_or(&session.context).id_context().unwrap_or_default();
         let mut id_context = Bytes::new();
         let bytes = s2.to_be_bytes();
         for part in [&bytes, &mac(&session.key, b"R2", &bytes), id1] {
@@ -135,9 +138,11 @@ impl Rederivation<'_> {
         session: &mut Session,
         request: PartialIv,
     ) -> Option<(Context, Nonce, Cbor)> {
-        let answering = session.answering.take_if(|answering| answering.partial_iv == request)?;
+        let answering = session.answering.as_ref().filter(|answering| answering.partial_iv == request)?;
         let r2 = Cbor::byte_string(answering.id_context.get(..R2)?);
-        Some((self.derive(&[&answering.id_context], false)?, answering.nonce, r2))
+        let (context, nonce) = (self.derive(&[&answering.id_context], false)?, answering.nonce);
+        session.answering = None;
+        Some((context, nonce, r2))
     }
 
     /// Keys with the ID Context of these parts.
