@@ -2,15 +2,16 @@
 //!
 //! Invariant: what does not verify is not decrypted to the caller: [`open`] leaves such a buffer unspecified and says so.
 
-#[cfg(feature = "gcm")]
-use aes_gcm::aead;
-#[cfg(all(feature = "chacha20", not(feature = "gcm")))]
-use chacha20poly1305::aead;
-use hmac::digest::{KeyInit, Output};
+use aes::Aes128;
+use ccm::Ccm;
+use ccm::aead::generic_array::GenericArray;
+use ccm::aead::generic_array::typenum::Unsigned;
+use ccm::aead::{AeadInPlace, KeyInit};
+use ccm::consts::{U8, U13};
+use hmac::digest::Output;
 use hmac::{Hmac, Mac};
 use zeroize::Zeroize;
 
-use crate::ccm;
 use crate::parameters::{AeadAlgorithm, HmacAlgorithm, Parameters};
 
 /// The longest key of this build, in bytes.
@@ -19,20 +20,40 @@ pub(crate) const KEY_LENGTH: usize =
 /// The longest nonce, in bytes.
 pub(crate) const NONCE_LENGTH: usize = 13;
 
+type AesCcm16_64_128 = Ccm<Aes128, U8, U13>;
+
 macro_rules! dispatch {
-    ($algorithm:expr, $ccm:path, $other:ident($($argument:expr),*)) => {
+    ($algorithm:expr, $function:ident($($argument:expr),*)) => {
         match $algorithm {
-            #[cfg(feature = "gcm")]
-            AeadAlgorithm::A128Gcm => $other::<aes_gcm::Aes128Gcm>($($argument),*),
-            #[cfg(feature = "gcm")]
-            AeadAlgorithm::A192Gcm => {
-                $other::<aes_gcm::AesGcm<aes::Aes192, aes_gcm::aead::consts::U12>>($($argument),*)
+            AeadAlgorithm::AesCcm16_64_128 => $function::<AesCcm16_64_128>($($argument),*),
+            #[cfg(feature = "ccm")]
+            AeadAlgorithm::AesCcm16_64_256 => $function::<Ccm<aes::Aes256, U8, U13>>($($argument),*),
+            #[cfg(feature = "ccm")]
+            AeadAlgorithm::AesCcm64_64_128 => $function::<Ccm<Aes128, U8, ccm::consts::U7>>($($argument),*),
+            #[cfg(feature = "ccm")]
+            AeadAlgorithm::AesCcm64_64_256 => $function::<Ccm<aes::Aes256, U8, ccm::consts::U7>>($($argument),*),
+            #[cfg(feature = "ccm")]
+            AeadAlgorithm::AesCcm16_128_128 => $function::<Ccm<Aes128, ccm::consts::U16, U13>>($($argument),*),
+            #[cfg(feature = "ccm")]
+            AeadAlgorithm::AesCcm16_128_256 => $function::<Ccm<aes::Aes256, ccm::consts::U16, U13>>($($argument),*),
+            #[cfg(feature = "ccm")]
+            AeadAlgorithm::AesCcm64_128_128 => {
+                $function::<Ccm<Aes128, ccm::consts::U16, ccm::consts::U7>>($($argument),*)
+            }
+            #[cfg(feature = "ccm")]
+            AeadAlgorithm::AesCcm64_128_256 => {
+                $function::<Ccm<aes::Aes256, ccm::consts::U16, ccm::consts::U7>>($($argument),*)
             }
             #[cfg(feature = "gcm")]
-            AeadAlgorithm::A256Gcm => $other::<aes_gcm::Aes256Gcm>($($argument),*),
+            AeadAlgorithm::A128Gcm => $function::<aes_gcm::Aes128Gcm>($($argument),*),
+            #[cfg(feature = "gcm")]
+            AeadAlgorithm::A192Gcm => {
+                $function::<aes_gcm::AesGcm<aes::Aes192, aes_gcm::aead::consts::U12>>($($argument),*)
+            }
+            #[cfg(feature = "gcm")]
+            AeadAlgorithm::A256Gcm => $function::<aes_gcm::Aes256Gcm>($($argument),*),
             #[cfg(feature = "chacha20")]
-            AeadAlgorithm::ChaCha20Poly1305 => $other::<chacha20poly1305::ChaCha20Poly1305>($($argument),*),
-            _ => $ccm($($argument),*),
+            AeadAlgorithm::ChaCha20Poly1305 => $function::<chacha20poly1305::ChaCha20Poly1305>($($argument),*),
         }
     };
 }
@@ -45,8 +66,7 @@ pub(crate) fn seal(
     aad: &[u8],
     buffer: &mut [u8],
 ) -> Option<()> {
-    let (text, tag) = buffer.split_at_mut_checked(buffer.len().checked_sub(algorithm.tag_length())?)?;
-    dispatch!(algorithm, ccm::seal, seal_with(key, nonce, aad, text, tag))
+    dispatch!(algorithm, seal_with(key, nonce, aad, buffer))
 }
 
 /// Decrypts `buffer`, the tag of which is at its end, and returns how long the plaintext at its start is. `None` when it
@@ -58,44 +78,39 @@ pub(crate) fn open(
     aad: &[u8],
     buffer: &mut [u8],
 ) -> Option<usize> {
-    let (text, tag) = buffer.split_at_mut_checked(buffer.len().checked_sub(algorithm.tag_length())?)?;
-    dispatch!(algorithm, ccm::open, open_with(key, nonce, aad, text, tag))?;
-    Some(text.len())
+    dispatch!(algorithm, open_with(key, nonce, aad, buffer))
 }
 
-#[cfg(any(feature = "gcm", feature = "chacha20"))]
-fn seal_with<A: aead::AeadInPlace + KeyInit>(
+fn seal_with<A: AeadInPlace + KeyInit>(
     key: &[u8],
     nonce: &[u8],
     aad: &[u8],
-    text: &mut [u8],
-    tag: &mut [u8],
+    buffer: &mut [u8],
 ) -> Option<()> {
-    let (cipher, nonce) = cipher::<A>(key, nonce)?;
-    let sealed = cipher.encrypt_in_place_detached(nonce, aad, text).ok()?;
+    let cipher = A::new_from_slice(key).ok()?;
+    let (text, tag) = buffer.split_at_mut_checked(buffer.len().checked_sub(A::TagSize::USIZE)?)?;
+    if nonce.len() != A::NonceSize::USIZE {
+        return None;
+    }
+    let sealed = cipher.encrypt_in_place_detached(GenericArray::from_slice(nonce), aad, text).ok()?;
     tag.copy_from_slice(&sealed);
     Some(())
 }
 
-#[cfg(any(feature = "gcm", feature = "chacha20"))]
-fn open_with<A: aead::AeadInPlace + KeyInit>(
+fn open_with<A: AeadInPlace + KeyInit>(
     key: &[u8],
     nonce: &[u8],
     aad: &[u8],
-    text: &mut [u8],
-    tag: &[u8],
-) -> Option<()> {
-    let (cipher, nonce) = cipher::<A>(key, nonce)?;
-    cipher.decrypt_in_place_detached(nonce, aad, text, aead::Tag::<A>::from_slice(tag)).ok()
-}
-
-#[cfg(any(feature = "gcm", feature = "chacha20"))]
-fn cipher<'n, A: aead::AeadInPlace + KeyInit>(
-    key: &[u8],
-    nonce: &'n [u8],
-) -> Option<(A, &'n aead::Nonce<A>)> {
-    let is_fitting = nonce.len() == aead::Nonce::<A>::default().len();
-    Some((A::new_from_slice(key).ok()?, is_fitting.then(|| aead::Nonce::<A>::from_slice(nonce))?))
+    buffer: &mut [u8],
+) -> Option<usize> {
+    let cipher = A::new_from_slice(key).ok()?;
+    let (text, tag) = buffer.split_at_mut_checked(buffer.len().checked_sub(A::TagSize::USIZE)?)?;
+    if nonce.len() != A::NonceSize::USIZE {
+        return None;
+    }
+    let tag = GenericArray::from_slice(tag);
+    cipher.decrypt_in_place_detached(GenericArray::from_slice(nonce), aad, text, tag).ok()?;
+    Some(text.len())
 }
 
 /// HKDF (RFC 5869) of Master Secret and Master Salt with `info` (RFC 8613 §3.2.1); fills `out`.

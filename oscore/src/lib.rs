@@ -61,7 +61,6 @@ mod aad;
     reason = "tests"
 )]
 mod appendix_b2;
-mod ccm;
 mod context;
 mod crypto;
 mod option;
