@@ -121,6 +121,9 @@ pub enum Reason {
     /// Another account has the same keys of object security: numbers would come twice under them.
     #[cfg(feature = "oscore")]
     SharedKeys,
+    /// The keys of object security have protected, or refused, almost as many messages as their algorithm bears.
+    #[cfg(feature = "oscore")]
+    WornKeys,
     /// The storage failed.
     Storage,
     /// The configuration contradicts itself.
@@ -170,6 +173,8 @@ impl fmt::Display for Reason {
             Reason::SharedKeys => f.write_str(
                 "another account has the same master secret, salt and sender id: give each server its own (/21)",
             ),
+            #[cfg(feature = "oscore")]
+            Reason::WornKeys => f.write_str("the keys of object security have been used long enough: they are replaced"),
             #[cfg(feature = "oscore")]
             Reason::NoSecurityContext => f.write_str(
                 "the server has no such OSCORE security context: compare ids, Master Secret and salt at both ends, or give it a new one",

@@ -162,6 +162,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         self.collect_failures(now, slot, rng);
         let is_free = self.is_table_ready() && !self.bootstrap.is_under_way();
         let is_turn = self.is_turn_of(slot);
+        #[cfg(feature = "oscore")]
+        let are_keys_worn = self.are_keys_worn(slot);
         let Some(session) = self.session_mut(slot) else { return };
         if session.lingers_until.is_some_and(|until| until <= now) {
             session.lingers_until = None;
@@ -177,6 +179,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 self.echo = None;
             }
             State::Registered if session.registration.update_at().is_some_and(|at| at <= now) => {
+                #[cfg(feature = "oscore")]
+                if are_keys_worn {
+                    return self.reconnect(now, slot, Reason::WornKeys);
+                }
                 session.registration.due.refresh = true;
             }
             State::PutOff { until } if until <= now => session.registration.want_update(),

@@ -181,6 +181,9 @@ impl ObjectSecurity {
                 Some(saved) => Session::restored(parameters, saved, drawn(rng)),
                 None => Session::new(parameters, drawn(rng)),
             });
+            if self.way == Way::Known && self.is_worn() {
+                self.way = Way::Rederived;
+            }
             if let (Keys::Made(session), Way::Rederived) = (&mut self.keys, self.way) {
                 let random = drawn(rng);
                 session.rederive(&Rederivation { parameters, now, random, durable: true });
@@ -213,6 +216,11 @@ impl ObjectSecurity {
         !is_own
     }
 
+    /// Whether the keys are near the end of what their algorithm bears, and may be replaced.
+    fn is_worn(&self) -> bool {
+        self.policy != Rederive::Never && self.made().is_some_and(Session::is_worn)
+    }
+
     fn forget_secret(&mut self) {
         self.parameters = None;
         self.is_secret_wanted = false;
@@ -238,7 +246,8 @@ impl ObjectSecurity {
         self.is_answered = false;
         self.way = Way::Known;
         self.forget_secret();
-        if !self.made().is_some_and(|session| session.is_confirmed() && session.hint().is_none()) {
+        let is_kept = self.made().is_some_and(|session| session.is_confirmed() && session.hint().is_none());
+        if !is_kept || self.is_worn() {
             self.restart(Way::Known);
         }
     }
@@ -508,6 +517,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             return None;
         }
         Some(if is_unknown && reason == Reason::Timeout { Reason::NoSecurityContext } else { reason })
+    }
+
+    /// Whether the keys with this server are to be replaced at the next occasion.
+    pub(crate) fn are_keys_worn(&self, slot: usize) -> bool {
+        let session = self.sessions.get(slot).and_then(Option::as_ref);
+        session.and_then(|session| session.object_security.as_ref()).is_some_and(ObjectSecurity::is_worn)
     }
 
     /// Whether new keys are under way, so that 4.01 means to send the request again.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lwm2m_client::objects::{Format, ObjectLink, Operation, Path, Value, mapping};
-use lwm2m_client::{FactoryAccount, Key, Notice, Reason, Rederive, Role, SecurityContext, ShortServerId};
+use lwm2m_client::{
+    Action, FactoryAccount, Key, Notice, Reason, Rederive, Role, SecurityContext, ShortServerId,
+};
 use lwm2m_coap::{Code, OptionNumber, Writer};
 use oscore::{KeyId, MasterSecret, Parameters};
 
@@ -580,6 +582,48 @@ fn fresh() -> World {
     assert_eq!(world.read(DM, "/3/0/0", Format::TEXT).text(), "Acme");
     world.notices.clear();
     world
+}
+
+/// The device has sent almost as many messages under its keys as they bear.
+fn wear(world: &mut World) {
+    let own = SecurityContext { sender_id: CONTEXT.recipient_id, recipient_id: CONTEXT.sender_id, ..CONTEXT };
+    let name = other_end(&own).fingerprint();
+    let mut state = world.flash.store.recall(name).unwrap().to_vec();
+    state[..6].copy_from_slice(&(1_u64 << 20).to_be_bytes()[2..]);
+    world.flash.store.apply(&Action::Put { name, bytes: &state }).unwrap();
+}
+
+#[test]
+fn worn_keys_are_replaced_at_the_next_start() {
+    let mut world = fresh();
+    wear(&mut world);
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.client.is_registered()), "{:?}", world.notices);
+    assert_eq!(world.server(DM).shield.as_ref().unwrap().asked, 2);
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.client.is_registered()), "{:?}", world.notices);
+    assert_eq!(world.server(DM).shield.as_ref().unwrap().asked, 2);
+}
+
+#[test]
+fn worn_keys_are_replaced_in_place_of_the_next_update_and_go_on_where_they_must_not_be() {
+    for (policy, asked) in [(Rederive::Offered, 1), (Rederive::Never, 0)] {
+        let mut world = registered(policy);
+        wear(&mut world);
+        // The server does not replace any now.
+        world.power_loss();
+        assert!(world.run_until(200, |world| world.client.is_registered()), "{:?}", world.notices);
+        world.server(DM).shield.as_mut().unwrap().rederives = true;
+        world.notices.clear();
+        let is_kept = |notice: &Notice| matches!(notice, Notice::Updated { .. } | Notice::Registered { .. });
+        assert!(world.run_until(100_000, |world| world.notices.iter().any(is_kept)), "{:?}", world.notices);
+        assert!(world.client.is_registered());
+        assert_eq!(world.server(DM).shield.as_ref().unwrap().asked, asked);
+        let is_worn =
+            |notice: &Notice| matches!(notice, Notice::RegistrationRetry { reason: Reason::WornKeys, .. });
+        assert_eq!(world.notices.iter().any(is_worn), policy == Rederive::Offered, "{:?}", world.notices);
+        numbers(&world);
+    }
 }
 
 #[test]
