@@ -84,7 +84,6 @@ enum Way {
 }
 
 /// How far the keys are.
-#[expect(clippy::large_enum_variant, reason = "the large one is what there is all the time")]
 enum Keys {
     /// Storage is to say what it knows.
     Unknown,
