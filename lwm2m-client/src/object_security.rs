@@ -327,6 +327,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     }
 
     /// What keys are made of came from storage, or what it knows of them.
+    #[inline(never)]
     pub(crate) fn key_record_loaded(&mut self, slot: usize, wanted: Wanted, record: Option<&[u8]>) {
         let parameters = match wanted {
             Wanted::Secret(instance) => record

@@ -348,6 +348,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
     }
 
+    /// Apart from the credentials of a handshake, which have stack below them of their own.
+    #[inline(never)]
     fn record_loaded(&mut self, record: Option<&[u8]>) {
         let Job::Load { number, then } = self.storage.job else { return };
         let Some(number) = number else {
