@@ -114,17 +114,19 @@ impl Index {
         };
         for role in Role::ALL {
             for credential in device.account(role).into_iter().flat_map(|account| &account.credentials) {
-                if !credential.subject.is_unique() {
-                    continue;
-                }
-                if let Subject::Oscore(id) = &credential.subject {
-                    self.contexts.insert((role, id.clone()));
-                }
-                // A key that a device kept, and uses again, is that of its newest credential.
-                let owner = (Arc::clone(&endpoint), credential.generation);
-                let known = self.subjects.entry((role, credential.subject.clone())).or_insert(owner.clone());
-                if known.0 == owner.0 {
-                    *known = owner;
+                let within = credential.within.clone().map(Subject::Oscore);
+                for subject in
+                    within.iter().chain([&credential.subject]).filter(|subject| subject.is_unique())
+                {
+                    if let Subject::Oscore(id) = subject {
+                        self.contexts.insert((role, id.clone()));
+                    }
+                    // A key that a device kept, and uses again, is that of its newest credential.
+                    let owner = (Arc::clone(&endpoint), credential.generation);
+                    let known = self.subjects.entry((role, subject.clone())).or_insert(owner.clone());
+                    if known.0 == owner.0 {
+                        *known = owner;
+                    }
                 }
             }
         }
@@ -249,12 +251,13 @@ impl Credentials {
             (Arc::clone(endpoint), *generation)
         };
         match self.store.secret(&endpoint, role, generation) {
-            Ok(Some(Kept::Psk(key))) => {
+            Ok(Some(kept)) => {
+                let key = kept.psk().ok_or(Refusal::Store)?.clone();
                 Ok(Secret { key, who: Authenticated::new(endpoint, role, generation) })
             }
             // Retired between the two look-ups.
             Ok(None) => Err(Refusal::Retired),
-            Ok(Some(Kept::Device(_) | Kept::Oscore(_))) | Err(_) => Err(Refusal::Store),
+            Err(_) => Err(Refusal::Store),
         }
     }
 
@@ -297,16 +300,20 @@ impl Credentials {
     fn context(&self, role: Role, subject: &Subject) -> Result<Context, Refusal> {
         let (endpoint, generation) = self.owner(role, subject).ok_or(Refusal::UnknownIdentity)?;
         self.device(&endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(role, generation)?;
-        match self.store.secret(&endpoint, role, generation) {
-            Ok(Some(Kept::Oscore(key))) => {
-                let saved =
-                    self.store.reserved(&key.parameters().fingerprint()).map_err(|_| Refusal::Store)?;
-                Ok(Context { key, who: Authenticated::new(endpoint, role, generation), saved })
-            }
+        self.context_of(Authenticated::new(endpoint, role, generation))
+    }
+
+    /// The OSCORE context that an accepted credential has.
+    fn context_of(&self, who: Authenticated) -> Result<Context, Refusal> {
+        let (key, is_within) = match self.store.secret(&who.endpoint, who.role, who.generation) {
+            Ok(Some(Kept::Oscore(key))) => (key, false),
+            Ok(Some(Kept::Within(_, key))) => (key, true),
             // Retired between the two look-ups.
-            Ok(None) => Err(Refusal::Retired),
-            Ok(Some(Kept::Psk(_) | Kept::Device(_))) | Err(_) => Err(Refusal::Store),
-        }
+            Ok(None) => return Err(Refusal::Retired),
+            Ok(Some(Kept::Psk(_) | Kept::Device(_))) | Err(_) => return Err(Refusal::Store),
+        };
+        let saved = self.store.reserved(&key.parameters().fingerprint()).map_err(|_| Refusal::Store)?;
+        Ok(Context { key, who, saved, is_within })
     }
 
     /// Reserves sequence numbers of OSCORE contexts, durably, before it returns. Says which were reserved: others were overtaken by
@@ -316,6 +323,18 @@ impl Credentials {
     /// When they cannot be written.
     pub fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError> {
         self.store.reserve(reservations)
+    }
+
+    /// The OSCORE context that the sessions of this credential have inside, if it has one.
+    ///
+    /// # Errors
+    /// When it cannot be read: then no session may go on.
+    pub fn context_within(&self, who: &Authenticated) -> Result<Option<Context>, Refusal> {
+        let device = self.device(&who.endpoint).ok_or(Refusal::UnknownEndpoint)?;
+        let credential = device.account(who.role).and_then(|account| account.credential(who.generation));
+        let has_one = credential.is_some_and(|credential| credential.within.is_some());
+        let who = Authenticated::new(Arc::clone(&who.endpoint), who.role, who.generation);
+        has_one.then(|| self.context_of(who)).transpose()
     }
 
     /// Whether a session of this credential may go on: when it was taken up again, at Register, at Bootstrap-Request, and at the

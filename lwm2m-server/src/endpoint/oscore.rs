@@ -3,10 +3,12 @@
 //! Invariant: nothing of a secret shows in it.
 
 use lwm2m_coap::{
-    Exchange, Header, Input, Instant, Message, OptionNumber, Parameters as Timing, Rng, Room, TokenPolicy,
-    WriteError, Writer, udp,
+    Code, Exchange, Header, Input, Instant, Message, OptionNumber, Parameters as Timing, Rng, Room,
+    TokenPolicy, WriteError, Writer, udp,
 };
-use oscore::{Observation, Observations, OscoreOption, Parameters, Protection, SenderSequence, Session};
+use oscore::{
+    Observation, Observations, OscoreOption, Parameters, Protection, Saved, SenderSequence, Session,
+};
 
 use crate::credentials::{Authenticated, Context, ContextId, Named, Rederivation};
 
@@ -24,6 +26,8 @@ pub(crate) struct Oscore {
     /// Whom its keys prove.
     pub(crate) who: Authenticated,
     pub(crate) fingerprint: [u8; Parameters::FINGERPRINT],
+    /// What storage had of it last.
+    pub(crate) reserved: Option<Saved>,
     /// Whether a reservation is on its way to storage.
     pub(crate) is_reserving: bool,
     /// What waits for it.
@@ -91,6 +95,7 @@ impl Oscore {
             id: context.key.context_id(),
             who: context.who.clone(),
             fingerprint: parameters.fingerprint(),
+            reserved: context.saved.clone(),
             is_reserving: false,
             held: None,
         }
@@ -137,10 +142,9 @@ impl Oscore {
 
 /// How a request names its keys; `None` of what is no request under OSCORE, or cannot be read.
 pub(crate) fn named(datagram: &[u8]) -> Option<Named> {
+    // Most messages of a device are none: they need not be read for it.
+    datagram.get(1).filter(|code| Code::from_u8(**code).is_request())?;
     let (_, message) = udp::parse(datagram).ok()?;
-    if !message.code.is_request() {
-        return None;
-    }
     let option = OscoreOption::parse(message.options.get(OptionNumber::OSCORE)?).ok()?;
     Some(Named::new(option.kid?, option.kid_context))
 }

@@ -145,8 +145,10 @@ impl Endpoint {
         length: usize,
         range: Range<usize>,
     ) -> Option<Transmit> {
-        let is_there =
-            self.associations.get(key).is_some_and(|known| known.is_indexed && known.address == from);
+        let is_there = self
+            .associations
+            .get(key)
+            .is_some_and(|known| known.session.is_some() || (known.is_indexed && known.address == from));
         if is_there {
             return self.transmit(key, local, from, range);
         }
@@ -297,11 +299,14 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Transmit> {
         let (contexts, reason) = match verdict {
+            Verdict::Contexts(contexts) if contexts.iter().all(|context| context.is_within) => {
+                (contexts.as_slice(), "its keys are good inside DTLS alone")
+            }
             Verdict::Contexts(contexts) => (contexts.as_slice(), "it does not verify under its keys"),
             Verdict::Refused { reason } => (&[][..], reason.as_str()),
             _ => (&[][..], ""),
         };
-        for context in contexts {
+        for context in contexts.iter().filter(|context| !context.is_within) {
             if !Oscore::verifies(context, now, &datagram, rng) {
                 continue;
             }
@@ -351,7 +356,8 @@ impl Endpoint {
 
     /// Has numbers reserved before they run out.
     pub(crate) fn reserve_ahead(&mut self, key: Key) {
-        let oscore = self.associations.get_mut(key).and_then(|association| association.oscore.as_deref_mut());
+        let association = self.associations.get_mut(key).filter(|known| !known.admission.is_awaited());
+        let oscore = association.and_then(|association| association.oscore.as_deref_mut());
         let Some(oscore) = oscore.filter(|oscore| !oscore.is_reserving) else { return };
         let Some(saved) = oscore.session.wanted() else { return };
         oscore.is_reserving = true;
@@ -373,9 +379,9 @@ impl Endpoint {
         let saved = match done {
             Done::Reserved(Reservation { saved, .. }) => saved,
             Done::Overtaken => {
-                // With the next request its keys are looked up again, and go on behind what is reserved now.
+                // It goes on behind what is reserved now.
                 Counters::add(&mut self.counters.reservations_overtaken);
-                self.remove(key);
+                self.overtaken(key);
                 return None;
             }
             _ => {
@@ -384,6 +390,7 @@ impl Endpoint {
             }
         };
         oscore.session.saved(&saved);
+        oscore.reserved = Some(saved);
         self.reserve_ahead(key);
         self.mark_ready(key);
         self.release(now, key, rng, out)
@@ -399,8 +406,14 @@ impl Endpoint {
     ) -> Option<Transmit> {
         let association = self.associations.get_mut(key)?;
         let (local, address) = (association.local, association.address);
+        let is_alone = association.session.is_none();
         let oscore = association.oscore.as_deref_mut().filter(|oscore| !oscore.is_waiting())?;
         match oscore.held.take()? {
+            Held::Datagram(from, mut datagram) if !is_alone => {
+                let range = self.take_message(now, key, &mut datagram, rng, out);
+                self.mark_ready(key);
+                self.transmit(key, local, from, range?)
+            }
             Held::Datagram(from, mut datagram) if from == address => {
                 self.handle_of(now, key, (local, from), &mut datagram, rng, out)
             }
@@ -431,7 +444,7 @@ impl Endpoint {
     }
 
     /// Ends the observations of the device of an association that its context does not know of: their notifications mean nothing.
-    fn end_observations(&mut self, key: Key, reason: &str) {
+    pub(crate) fn end_observations(&mut self, key: Key, reason: &str) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let Some(oscore) = association.oscore.as_deref_mut() else { return };
         let registered = association.registration.and_then(|registered| self.registry.get_mut(registered));
