@@ -322,12 +322,12 @@ fn after_a_restart_a_device_goes_on_once_it_has_shown_that_it_is_fresh() {
         assert_eq!(world.endpoint.counters().challenged, 1);
         thing.run(&mut world);
 
-        let uri = format!("rd?ep=a&lt=86400&lwm2m=1.1");
-        let first = thing.send(&mut world, Code::POST, &uri, LINKS, None).unwrap();
+        let uri = "rd?ep=a&lt=86400&lwm2m=1.1";
+        let first = thing.send(&mut world, Code::POST, uri, LINKS, None).unwrap();
         let value = first.option(OptionNumber::ECHO).unwrap().to_vec();
         assert_eq!(first.code, Code::UNAUTHORIZED);
         // RFC 8613 Appendix B.1.2
-        let answer = thing.send(&mut world, Code::POST, &uri, LINKS, Some(&value)).unwrap();
+        let answer = thing.send(&mut world, Code::POST, uri, LINKS, Some(&value)).unwrap();
         assert_eq!(answer.code, Code::CREATED);
         let id = world.request("a", read("/3/0/0")).unwrap();
         thing.answer_next(&mut world, "x");

@@ -295,6 +295,24 @@ mod tests {
     }
 
     #[test]
+    fn a_context_inside_dtls_comes_back_with_what_is_beside_it_and_not_when_it_is_cut_short() {
+        let private = PrivateKey::generate().unwrap();
+        let device = DeviceKey::new(Presented::RawPublicKey(private.public_key()), Some(private)).unwrap();
+        let psk = Kept::Psk(Key::new(vec![7; 16]).unwrap());
+        for dtls in [None, Some(psk), Some(Kept::Device(device))] {
+            let context = OscoreKey::generate(&[1]).unwrap().unwrap();
+            let whole = Kept::Within(dtls.clone().map(Box::new), context.clone());
+            assert_eq!((whole.dtls(), whole.oscore()), (dtls.as_ref(), Some(&context)));
+            let bytes = whole.to_bytes();
+            assert_eq!(Kept::within_from_bytes(&bytes), Some(whole));
+            for length in 0..bytes.len() {
+                assert_eq!(Kept::within_from_bytes(bytes.get(..length).unwrap()), None, "{length}");
+            }
+            assert_eq!(Kept::within_from_bytes(&[&bytes[..], &[0; 65]].concat()), None);
+        }
+    }
+
+    #[test]
     fn a_private_key_belongs_to_its_public_key() {
         let (key, other) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
         for presents in [Presented::RawPublicKey(key.public_key()), chain(&key)] {

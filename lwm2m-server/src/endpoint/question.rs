@@ -131,7 +131,8 @@ impl Endpoint {
                     self.end_former(key, former);
                 }
                 (verdict, Admission::Overtaken) => {
-                    self.enter_context(key, &verdict, rng);
+                    let former = self.enter_context(key, &verdict, rng);
+                    former.into_iter().for_each(|former| self.remove(former));
                     self.end_observations(key, "the keys of its device are new");
                 }
                 _ => {}

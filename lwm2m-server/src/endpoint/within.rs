@@ -85,7 +85,8 @@ impl Endpoint {
             let oscore = association.and_then(|association| association.oscore.as_deref());
             *other != key && oscore.is_some_and(|oscore| oscore.who == context.who)
         };
-        let former = self.by_name.get(&context.who.endpoint)?.iter().copied().find(has_it);
+        let known = self.by_name.get(&context.who.endpoint).map(|keys| &**keys).unwrap_or_default();
+        let former = known.iter().copied().find(has_it);
         let taken = former.and_then(|former| self.associations.get_mut(former)?.oscore.take());
         // Else it was somewhere else meanwhile, and what it knows is out of date.
         let taken = taken.filter(|oscore| oscore.reserved == context.saved);

@@ -312,7 +312,9 @@ mod tests {
     fn a_secret_opens_only_for_its_endpoint_role_and_generation() {
         let private = PrivateKey::generate().unwrap();
         let device = DeviceKey::new(Presented::RawPublicKey(private.public_key()), Some(private)).unwrap();
-        for kept in [psk(), Kept::Device(device)] {
+        let context = OscoreKey::generate(&[1]).unwrap().unwrap();
+        let within = Kept::Within(Some(Box::new(psk())), context.clone());
+        for kept in [psk(), Kept::Device(device), Kept::Oscore(context), within] {
             let sealed = sealer(1).seal("a", Role::Management, 2, &kept).unwrap();
             assert_eq!(sealer(1).open("a", Role::Management, 2, &sealed), Some(kept));
             assert_eq!(sealer(1).open("b", Role::Management, 2, &sealed), None);

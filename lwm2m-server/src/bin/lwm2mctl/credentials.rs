@@ -246,10 +246,11 @@ fn accounts(answer: &Value) {
             ));
         }
         all.extend(rows(account, "/credentials", |each| {
+            let within = if each.get("oscore").is_some() { ", oscore" } else { "" };
             vec![
                 role.to_owned(),
                 text(each, "/generation"),
-                text(each, "/mode"),
+                text(each, "/mode") + within,
                 text(each, "/subject"),
                 text(each, "/standing"),
                 time(each, "/created_ms"),
