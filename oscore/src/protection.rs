@@ -210,16 +210,14 @@ impl<O: Observations> Protect for Protection<'_, O> {
         if !self.session.context.sequence.is_reserved() {
             return Err(Refused::Answer(Code::SERVICE_UNAVAILABLE));
         }
+        let outer = Outer::of(&incoming);
+        // Whatever else is in it.
+        let Some(option) = outer.option else { return Err(Refused::Answer(Code::UNAUTHORIZED)) };
         if let Some(code) = refused_outside(incoming.options()) {
             return Err(Refused::Answer(code));
         }
-        let outer = Outer::of(&incoming);
         // RFC 8613 §8.2: an option that cannot be read, or a request without kid and Partial IV, is a bad option.
-        let option = match outer.option {
-            Some(Ok(option)) => option,
-            Some(Err(_)) => return Err(Refused::Answer(Code::BAD_OPTION)),
-            None => return Err(Refused::Answer(Code::UNAUTHORIZED)),
-        };
+        let option = option.map_err(|_| Refused::Answer(Code::BAD_OPTION))?;
         let (Some(kid), Some(partial_iv)) = (option.kid, option.partial_iv) else {
             return Err(Refused::Answer(Code::BAD_OPTION));
         };
