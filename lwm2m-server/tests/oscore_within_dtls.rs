@@ -149,6 +149,8 @@ fn nothing_of_a_session_counts_that_its_context_does_not_protect() {
     ] {
         assert_eq!(thing.request_bare(&mut world, code, uri, payload), Some(Code::UNAUTHORIZED), "{uri}");
     }
+    let block = thing.dtls.as_mut().unwrap().request_block(&mut world, register, &[0x08], &[b'<'; 16]);
+    assert_eq!(block.code, Code::UNAUTHORIZED);
     assert!(world.told().is_empty());
     assert_eq!(world.endpoint.device("a").unwrap().lifetime, 86_400);
 
@@ -255,7 +257,7 @@ fn a_replayed_request_is_refused_and_carried_out_once() {
     thing.run(&mut world);
     assert_eq!(thing.bare, [Code::UNAUTHORIZED; 2]);
     assert!(world.told().is_empty() && world.endpoint.device("a").is_some());
-    assert_eq!(world.endpoint.counters().unverified, 2);
+    assert_eq!((world.endpoint.counters().requests_replayed, world.endpoint.counters().unverified), (2, 0));
 }
 
 // --- Sessions come and go

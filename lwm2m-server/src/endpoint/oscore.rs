@@ -14,6 +14,7 @@ use crate::credentials::{Authenticated, Context, ContextId, Named, Rederivation}
 
 use super::Address;
 use super::association::{Association, Bound, CoapPeer};
+use super::counters::Counters;
 
 /// What is kept of a device's context.
 pub(crate) struct Oscore {
@@ -114,6 +115,24 @@ impl Oscore {
             .wanted()
             .is_some_and(|bound| bound.saturating_sub(SenderSequence::STEP) <= sequence.next());
         is_used_up && (self.session.context().window().is_lost() || !self.is_stored())
+    }
+
+    /// Whether the number of a request under these keys came before.
+    fn is_replay(&self, datagram: &[u8]) -> bool {
+        let number = || {
+            let (_, message) = udp::parse(datagram).ok()?;
+            let option = OscoreOption::parse(message.options.get(OptionNumber::OSCORE)?).ok()?;
+            option.partial_iv.filter(|_| message.code.is_request() && option.kid == Some(self.id.kid))
+        };
+        number().is_some_and(|number| !self.session.context().window().accepts(number))
+    }
+
+    /// Counts a message that was refused. What names its keys is as it came.
+    pub(crate) fn count_refused(&self, counters: &mut Counters, datagram: &[u8]) {
+        Counters::add(match self.is_replay(datagram) {
+            true => &mut counters.requests_replayed,
+            false => &mut counters.unverified,
+        });
     }
 
     /// The hook for one call of the association's peer.

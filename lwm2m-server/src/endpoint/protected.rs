@@ -118,7 +118,7 @@ impl Endpoint {
         let mut visitor = CoapPeer::new(&Timing::DEFAULT, TokenPolicy::Random, rng);
         let input = visitor.handle(now, datagram, &mut Some(oscore.protection(now, rng)));
         if !matches!(input, Input::Request { .. } | Input::Unacceptable { .. }) {
-            Counters::add(&mut self.counters.unverified);
+            oscore.count_refused(&mut self.counters, datagram);
             let length = visitor.poll_transmit(now, out)?;
             return Some(Transmit { local, to: from, range: 0..length });
         }
@@ -263,7 +263,8 @@ impl Endpoint {
                 self.take_request(now, key, (from, length), exchange, (header?, &message), rng, out)
             }
             Input::Ignored(Ignored::Refused) => {
-                Counters::add(&mut self.counters.unverified);
+                let oscore = self.associations.get(key)?.oscore.as_deref()?;
+                oscore.count_refused(&mut self.counters, datagram);
                 None
             }
             input => {
