@@ -247,6 +247,34 @@ fn a_device_that_moves_is_followed_and_its_requests_go_where_it_is() {
 }
 
 #[test]
+fn nobody_takes_the_address_of_another_device_without_being_there() {
+    let mut world = World::new(false);
+    let (mut thing, location) = Thing::registered(&mut world, 40_000, "a", parts(b"1"));
+    let (mut other, _) = Thing::registered(&mut world, 40_001, "b", parts(b"2"));
+    let id =
+        world.request("b", Operation::Observe { path: "/3/0/9".parse().unwrap(), format: None }).unwrap();
+    let (mut observing, _) = other.next(&mut world);
+    let options = [(OptionNumber::OBSERVE, &[][..]), (OptionNumber::CONTENT_FORMAT, &[][..])];
+    other.answer(&mut world, &mut observing, Code::CONTENT, &options, "90");
+    world.outcome(id).unwrap();
+    let before = world.endpoint.counters().challenged;
+    // Somebody on the way sends what the one said from where the other is.
+    let update = thing.protect(&world, Code::POST, &location, "", None);
+    world.receive(Listener::Coap, other.address, &update);
+    world.told();
+    other.notify(&mut world, &observing, "80");
+    assert!(world.told().iter().any(|told| told.contains("Integer(80)")));
+    assert_eq!(world.endpoint.device("a").unwrap().address, "192.0.2.1:40000");
+    assert_eq!(world.endpoint.counters().challenged, before + 1);
+    // Who is there shows it by Echo: both may be behind one proxy.
+    world.sent.clear();
+    thing.forget(&world);
+    thing.address = other.address;
+    assert_eq!(thing.request(&mut world, Code::POST, &location, "").code, Code::CHANGED);
+    assert_eq!(world.endpoint.device("a").unwrap().address, "192.0.2.1:40001");
+}
+
+#[test]
 fn the_first_request_from_a_new_address_is_answered_again_when_it_is_repeated() {
     let mut world = World::new(false);
     let (mut thing, location) = Thing::registered(&mut world, 40_000, "a", parts(b"1"));

@@ -12,6 +12,7 @@
 //! replay window and one sequence of each; who is not proven by a request that counts has no name and no address here.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use lwm2m_coap::{
     Code, Exchange, Header, Ignored, Input, Instant, Kind, Message, OptionNumber, Parameters as Timing, Peer,
@@ -31,6 +32,7 @@ use super::path::Unproven;
 use super::question::Verdict;
 use super::shard::Content;
 use super::slab::Key;
+use super::stranger::challenge as echo_of;
 use super::trace::Direction;
 use super::work::{Done, Work};
 use super::{Address, Candidates, Endpoint, Listener, Transmit};
@@ -178,6 +180,7 @@ impl Endpoint {
         let Some((oscore, binding)) = association.oscore.as_deref_mut().zip(*exchange.binding()) else {
             return self.handle_request(now, key, exchange, message, rng, out);
         };
+        let mut is_shown = false;
         match binding.standing() {
             Standing::Fresh => {}
             Standing::Rederiving => {
@@ -187,7 +190,10 @@ impl Endpoint {
                 });
             }
             Standing::Unproven => match oscore.session.recover(binding, now, message.options.echo()) {
-                Some(proven) => exchange.set_binding(Some(proven)),
+                Some(proven) => {
+                    is_shown = true;
+                    exchange.set_binding(Some(proven));
+                }
                 None => {
                     Counters::add(&mut self.counters.challenged);
                     return self.answer(now, key, &mut exchange, rng, out, |association, writer| {
@@ -204,6 +210,16 @@ impl Endpoint {
             return None;
         }
         if oscore.session.is_newest(&binding) {
+            if !is_shown && self.is_taken(key, from) {
+                // Anybody on the way can send it from the address of another device, which would lose that by it.
+                let shared = Arc::clone(&self.shared);
+                let challenge = echo_of(shared.cookie_root(rng), from);
+                if !challenge.accepts(now, message.options.echo()) {
+                    Counters::add(&mut self.counters.challenged);
+                    let refuse = |_: &Association, writer: &mut Writer<'_>| challenge.refuse(now, writer);
+                    return self.answer(now, key, &mut exchange, rng, out, refuse);
+                }
+            }
             self.locate(key, from, length);
         }
         self.mark_heard(now, key);
@@ -485,6 +501,16 @@ impl Endpoint {
                 None => drop(self.fetch(now, key, &endpoint)),
             }
         }
+    }
+
+    /// Whether somebody else was heard last at an address where an association under OSCORE alone was not proven to be.
+    fn is_taken(&self, key: Key, at: Address) -> bool {
+        let association = self.associations.get(key).filter(|known| known.is_under_oscore_alone());
+        association.is_some_and(|known| {
+            let is_proven = known.address == at && known.unproven.is_none();
+            let newest = self.by_address.get(&(known.local, at)).map(|known| known.newest);
+            !is_proven && newest.is_some_and(|newest| newest != key)
+        })
     }
 
     /// The newest request of an association under OSCORE alone came from an address: it is there now.
