@@ -11,6 +11,7 @@
 //! the moment the revocation is acknowledged.
 
 mod certificate;
+mod contexts;
 mod date;
 mod delivery;
 mod der;
