@@ -20,7 +20,7 @@ use interop_tests::relay::Relay;
 use interop_tests::sniffer::From;
 use lwm2m_coap::{Code, OptionNumber, Token, udp};
 use oscore::OscoreOption;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const SECRET: &str = "0102030405060708090a0b0c0d0e0f10";
 const SALT: &str = "9e7ca92223786340";
@@ -28,15 +28,22 @@ const SALT: &str = "9e7ca92223786340";
 /// A server that knows the device by its keys.
 fn server(rederivation: &str) -> Server {
     let server = Server::start(&[]);
-    let keys = json!({
-        "mode": "oscore", "master_secret": SECRET, "master_salt": SALT, "sender_id": "53", "recipient_id": "64",
-        "rederivation": rederivation,
-    });
-    server.must("PUT", "/devices/device/credentials", &json!({ "management": keys }));
+    server.must("PUT", "/devices/device/credentials", &json!({ "management": context(rederivation) }));
     server
 }
 
+fn context(rederivation: &str) -> Value {
+    json!({
+        "mode": "oscore", "master_secret": SECRET, "master_salt": SALT, "sender_id": "53", "recipient_id": "64",
+        "rederivation": rederivation,
+    })
+}
+
 fn device(port: u16, state: &Path, rederivation: &str) -> Client {
+    start(&format!("coap://{}", local(port)), state, rederivation, &[])
+}
+
+fn start(uri: &str, state: &Path, rederivation: &str, more: &[&str]) -> Client {
     let arguments = [
         "--lifetime",
         "300",
@@ -53,8 +60,51 @@ fn device(port: u16, state: &Path, rederivation: &str) -> Client {
         "--state",
     ];
     let state = state.display().to_string();
-    let arguments: Vec<&str> = arguments.into_iter().chain([state.as_str()]).collect();
-    Client::run_with("device", &format!("coap://{}", local(port)), &arguments, &[])
+    let arguments: Vec<&str> =
+        arguments.into_iter().chain([state.as_str()]).chain(more.iter().copied()).collect();
+    Client::run_with("device", uri, &arguments, &[])
+}
+
+// LwM2M Transport 1.2.1 §5.5
+#[test]
+fn a_device_is_managed_under_oscore_inside_dtls_over_kills_of_either_side() {
+    for rederivation in ["never", "offered", "required"] {
+        let mut server = Server::start(&[]);
+        let account = json!({ "identity": "pair", "key": SECRET, "oscore": context(rederivation) });
+        server.must("PUT", "/devices/device/credentials", &json!({ "management": account }));
+        let relay = Relay::start(&server.secure_uri(), |_, _| {});
+        let uri = format!("coaps://{}", local(relay.port()));
+        let state = tempfile::tempdir().unwrap();
+        let psk = ["--psk-identity", "pair", "--psk-key", SECRET];
+        let run = || start(&uri, state.path(), rederivation, &psk);
+        let mut client = run();
+        server.wait_for(&["registered", "device"]);
+        let shown = server.until_read("device", "3/0").to_string();
+        assert!(shown.contains("Simulated device"), "{shown}");
+        let package = "0123456789abcdef".repeat(400);
+        server.must("PUT", "/devices/device/objects/5/0/0", &json!({ "type": "opaque", "value": package }));
+        server.must("POST", "/devices/device/observations", &json!({ "path": "/3303/0/5700" }));
+        for _ in 0..2 {
+            server.wait_for(&["notification", "/3303/0/5700"]);
+        }
+        client.process.kill();
+        client = run();
+        server.wait_for(&["registered", "device"]);
+        server.until_read("device", "3/0");
+        assert_eq!(server.counted("contexts_unknown"), 0);
+        for is_planned in [true, false] {
+            server.restart(is_planned);
+            client.process.kill();
+            client = run();
+            server.wait_for(&["registered", "device"]);
+            server.until_read("device", "3/0");
+        }
+        // Without its context the same key is good for nothing.
+        client.process.kill();
+        let mut bare = Client::run_with("device", &uri, &[&psk[..], &["--give-up", "5"]].concat(), &[]);
+        assert_eq!(bare.process.wait_for_exit(), Some(3), "{}", bare.process.log());
+        assert!(bare.process.log().contains("4.01"), "{}", bare.process.log());
+    }
 }
 
 // RFC 8613 §10, observations and blocks included.

@@ -74,7 +74,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "tests/oscore.rs",
         "an_unknown_kid_or_a_wrong_key_is_told_as_rfc_8613_says_and_leaves_nothing",
     ),
-    ("unverified", "tests/oscore.rs", "a_replayed_request_is_refused_and_carried_out_once"),
+    ("unverified", "tests/oscore.rs", "who_knows_ids_but_no_keys_changes_nothing"),
+    ("requests_replayed", "tests/oscore.rs", "a_replayed_request_is_refused_and_carried_out_once"),
     ("reservations_failed", "tests/oscore.rs", "where_nothing_can_be_reserved_nothing_is_sent"),
     (
         "reservations_overtaken",

@@ -108,11 +108,11 @@ fn a_newer_schema_is_refused() {
     let transaction = database.begin_write().unwrap();
     {
         let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-        meta.insert("schema", 6_u32.to_be_bytes().as_slice()).unwrap();
+        meta.insert("schema", 7_u32.to_be_bytes().as_slice()).unwrap();
     }
     transaction.commit().unwrap();
     drop(database);
-    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 6, known: 5 })));
+    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 7, known: 6 })));
 }
 
 /// What a server without object definitions and lasting observations wrote.
@@ -140,7 +140,7 @@ fn a_store_of_the_former_schema_goes_on_with_what_it_has() {
     let database = Database::open(folder.path().join("store.redb")).unwrap();
     let meta = database.begin_read().unwrap();
     let meta = meta.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-    assert_eq!(meta.get("schema").unwrap().unwrap().value(), 5_u32.to_be_bytes());
+    assert_eq!(meta.get("schema").unwrap().unwrap().value(), 6_u32.to_be_bytes());
 }
 
 fn intent(path: &str) -> Intent {

@@ -113,11 +113,12 @@ impl<'a, O: Observations> Protection<'a, O> {
             return Err(Code::SERVICE_UNAVAILABLE);
         }
         let options = incoming.options();
+        // Whatever else is in it.
+        let option = options.get(OptionNumber::OSCORE).ok_or(Code::UNAUTHORIZED)?;
         if let Some(code) = refused_outside(options) {
             return Err(code);
         }
         // RFC 8613 §8.2: an option that cannot be read, or a request without kid and Partial IV, is a bad option.
-        let option = options.get(OptionNumber::OSCORE).ok_or(Code::UNAUTHORIZED)?;
         let option = OscoreOption::parse(option).map_err(|_| Code::BAD_OPTION)?;
         let (Some(kid), Some(partial_iv)) = (option.kid, option.partial_iv) else {
             return Err(Code::BAD_OPTION);

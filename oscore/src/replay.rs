@@ -36,7 +36,8 @@ impl ReplayWindow {
     }
 
     /// Whether a request with this number may be new. True for every number while the window is lost.
-    pub(crate) fn accepts(&self, partial_iv: PartialIv) -> bool {
+    #[must_use]
+    pub fn accepts(&self, partial_iv: PartialIv) -> bool {
         let number = partial_iv.sequence();
         match self.end.checked_sub(1).and_then(|highest| highest.checked_sub(number)) {
             Some(below) => {

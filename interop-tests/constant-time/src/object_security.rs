@@ -130,7 +130,7 @@ impl End {
     fn receive(&mut self, mut datagram: Vec<u8>) -> Option<Binding> {
         let mut protection = Protection::new(&mut self.session, &mut self.observations, None);
         match self.peer.handle(NOW, &mut datagram, &mut protection) {
-            Input::Request { exchange, .. } => Some(exchange.binding().clone()),
+            Input::Request { exchange, .. } => Some(*exchange.binding()),
             _ => None,
         }
     }

@@ -33,6 +33,13 @@
 //! its Recipient ID. Algorithms are COSE numbers, that of the HMAC in either notation. `rederivation` is `never`, `offered` or `required`:
 //! whether a device may, or must, get new keys (RFC 8613 Appendix B.2).
 //!
+//! Inside DTLS a context is beside the keys of another mode, and goes with them through their whole life; without it nothing of the
+//! device counts then:
+//! ```json
+//! { "identity": "dev-17", "key": "…", "oscore": { "master_secret": "…", "sender_id": "00", "recipient_id": "0a0b" } }
+//! { "mode": "rpk", "generate": true, "oscore": { "generate": true } }
+//! ```
+//!
 //! Keys and certificates are PEM, or DER in hex digits or base64; private keys PKCS#8 or ECPrivateKey. Without a private key the
 //! device has its own. `binding` is `pinned` (the default), `key` or `name`; `issuer`, the certificate of an authority or the SHA-256
 //! of its public key, is found by path validation where `key` needs it and it is left out.
@@ -102,7 +109,7 @@ fn account(
     for credential in &account.credentials {
         // Of a pre-shared key there is nothing to show.
         let kept = match credential.subject {
-            Subject::Psk(_) => None,
+            Subject::Psk(_) if credential.within.is_none() => None,
             _ => credentials.kept(endpoint, role, credential.generation)?,
         };
         shown.push(material::shown(credential, kept.as_ref()));

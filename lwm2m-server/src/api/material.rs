@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use super::now_ms;
 use super::problem::Problem;
 use crate::credentials::{
-    Binding, Certificate, Created, Credential, DeviceKey, DeviceTrust, Fingerprint, Identity, Kept, Key,
-    KeyMaterial, Mode, OscoreKey, OscoreParts, Presented, PrivateKey, Rederivation, Role, Subject,
+    Binding, Certificate, ContextId, Created, Credential, DeviceKey, DeviceTrust, Fingerprint, Identity,
+    Kept, Key, KeyMaterial, Mode, OscoreKey, OscoreParts, Presented, PrivateKey, Rederivation, Role, Subject,
     certificates, pem, public_key, utc,
 };
 
@@ -43,6 +43,8 @@ pub(super) struct Material {
     aead: Option<i32>,
     hmac: Option<i32>,
     rederivation: Option<Rederivation>,
+    /// The context inside the sessions of a credential of DTLS.
+    oscore: Option<Box<Self>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -56,10 +58,24 @@ enum BindBy {
 impl Material {
     /// What it stands for, or why it stands for nothing.
     pub(super) fn read(&self, role: Role, trust: &DeviceTrust) -> Result<KeyMaterial, Problem> {
-        self.material(trust).map_err(|what| Problem::invalid(format!("{role}: {what}")))
+        self.material(trust, Mode::Psk).map_err(|what| Problem::invalid(format!("{role}: {what}")))
     }
 
-    fn material(&self, trust: &DeviceTrust) -> Result<KeyMaterial, String> {
+    /// A credential, of this mode where nothing says another one.
+    fn material(&self, trust: &DeviceTrust, otherwise: Mode) -> Result<KeyMaterial, String> {
+        let Some(context) = &self.oscore else { return self.alone(trust, otherwise) };
+        let dtls = Box::new(self.alone(trust, otherwise)?);
+        match (&*dtls, context.material(trust, Mode::Oscore).map_err(|what| format!("oscore: {what}"))?) {
+            (KeyMaterial::Oscore(_) | KeyMaterial::Generate(Mode::Oscore), _) => {
+                Err("oscore: it goes inside DTLS, with the mode psk, rpk or x509".to_owned())
+            }
+            (_, KeyMaterial::Oscore(key)) => Ok(KeyMaterial::Within { dtls, context: Some(key) }),
+            (_, KeyMaterial::Generate(Mode::Oscore)) => Ok(KeyMaterial::Within { dtls, context: None }),
+            _ => Err("oscore: no OSCORE context".to_owned()),
+        }
+    }
+
+    fn alone(&self, trust: &DeviceTrust, otherwise: Mode) -> Result<KeyMaterial, String> {
         let of_psk = self.identity.is_some() || self.identity_hex.is_some() || self.key.is_some();
         let of_key = self.public_key.is_some() || self.public_key_sha256.is_some();
         let of_certificate = self.certificate.is_some()
@@ -76,7 +92,8 @@ impl Material {
             (true, ..) => Mode::Certificate,
             (false, true, _) => Mode::RawPublicKey,
             (false, false, true) => Mode::Oscore,
-            (false, false, false) => Mode::Psk,
+            (false, false, false) if of_psk => Mode::Psk,
+            (false, false, false) => otherwise,
         });
         let is_public = of_key || of_certificate || self.private_key.is_some();
         if self.generate {
@@ -282,16 +299,14 @@ pub(super) fn shown(credential: &Credential, kept: Option<&Kept>) -> Value {
             show("binding", json!(binding));
         }
         Subject::Oscore(id) => {
-            show("recipient_id", json!(hex::encode(id.kid.bytes())));
-            show("id_context", json!(id.id_context.as_deref().map(hex::encode)));
-            show("master_secret", json!("masked"));
+            for (name, value) in context(id, kept.and_then(Kept::oscore)) {
+                show(name, value);
+            }
         }
     }
-    if let Some(key) = kept.and_then(Kept::oscore) {
-        show("sender_id", json!(hex::encode(key.parameters().sender_id().bytes())));
-        show("aead", json!(key.aead()));
-        show("hmac", json!(key.hmac()));
-        show("rederivation", json!(key.rederivation()));
+    if let Some(id) = &credential.within {
+        let context = context(id, kept.and_then(Kept::oscore)).into_iter();
+        show("oscore", context.map(|(name, value)| (name.to_owned(), value)).collect());
     }
     if matches!(credential.subject, Subject::RawPublicKey(_) | Subject::Certificate(_)) {
         let is_delivered = kept.and_then(Kept::device).is_some_and(|key| key.private_key().is_some());
@@ -313,6 +328,24 @@ pub(super) fn shown(credential: &Credential, kept: Option<&Kept>) -> Value {
     show("standing", json!(credential.standing));
     show("created_ms", json!(credential.created_ms));
     Value::Object(shown)
+}
+
+/// Everything of an OSCORE context but what is secret.
+fn context(id: &ContextId, kept: Option<&OscoreKey>) -> Vec<(&'static str, Value)> {
+    let mut shown = vec![
+        ("recipient_id", json!(hex::encode(id.kid.bytes()))),
+        ("id_context", json!(id.id_context.as_deref().map(hex::encode))),
+        ("master_secret", json!("masked")),
+    ];
+    if let Some(key) = kept {
+        shown.extend([
+            ("sender_id", json!(hex::encode(key.parameters().sender_id().bytes()))),
+            ("aead", json!(key.aead())),
+            ("hmac", json!(key.hmac())),
+            ("rederivation", json!(key.rederivation())),
+        ]);
+    }
+    shown
 }
 
 fn certificate(certificate: &Certificate) -> Value {
@@ -349,13 +382,16 @@ pub(super) fn created(created: &Created) -> Value {
     }
     if let (Some(key), Some(shown)) = (created.key.as_ref().and_then(Kept::oscore), shown.as_object_mut()) {
         let parameters = key.parameters();
-        for (name, bytes) in [
-            ("master_secret", key.master_secret()),
-            ("master_salt", key.master_salt()),
-            ("sender_id", parameters.sender_id().bytes()),
-            ("recipient_id", parameters.recipient_id().bytes()),
-        ] {
-            shown.insert(name.to_owned(), json!(hex::encode(bytes)));
+        let context = [
+            ("master_secret", hex::encode(key.master_secret())),
+            ("master_salt", hex::encode(key.master_salt())),
+            ("sender_id", hex::encode(parameters.sender_id().bytes())),
+            ("recipient_id", hex::encode(parameters.recipient_id().bytes())),
+        ];
+        let context = context.map(|(name, digits)| (name.to_owned(), json!(digits)));
+        match created.subject.mode() {
+            Mode::Oscore => shown.extend(context),
+            _ => drop(shown.insert("oscore".to_owned(), Value::Object(context.into_iter().collect()))),
         }
     }
     shown

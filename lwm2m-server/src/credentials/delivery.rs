@@ -9,7 +9,8 @@
 //! | 3 | zero length | zero length | zero length |
 //!
 //! An account under OSCORE is one of mode 3 that links an instance of `/21` (`/0/x/17`), with the ids as the device sees them. Algorithms
-//! are written where they are not the defaults.
+//! are written where they are not the defaults. One of another mode links an instance of `/21` in the same way where it has a context
+//! inside DTLS.
 //!
 //! What `/0/x/4` holds of the server in mode 2 goes with the certificate usage, `/0/x/15`.
 //!
@@ -176,7 +177,10 @@ impl Credentials {
                 security.extend(without_dtls(id));
                 oscore = context(key);
             }
-            Some((subject, kept)) => self.write_credential(subject, kept, profile, &mut security)?,
+            Some((subject, kept)) => {
+                self.write_credential(subject, kept.and_then(Kept::dtls), profile, &mut security)?;
+                oscore = kept.and_then(Kept::oscore).map(context).unwrap_or_default();
+            }
             None => security.extend(without_dtls(id)),
         }
         let bootstrap = device.bootstrap.as_ref().and_then(|account| account.credential(account.current));
@@ -189,7 +193,9 @@ impl Credentials {
             server_instance: profile.server_instance.unwrap_or(0),
             security,
             oscore,
-            is_under_oscore: bootstrap.is_some_and(|credential| credential.subject.mode() == Mode::Oscore),
+            is_under_oscore: bootstrap.is_some_and(|credential| {
+                credential.subject.mode() == Mode::Oscore || credential.within.is_some()
+            }),
             server,
             writes_time: false,
             steps: self.bootstrap_steps(endpoint),
@@ -210,10 +216,10 @@ impl Credentials {
             (Subject::Psk(identity), Some(Kept::Psk(key))) => {
                 (0, opaque(identity.bytes()), opaque(key.bytes()))
             }
-            (Subject::Psk(_), _) | (_, Some(Kept::Psk(_))) => return Err(Refusal::Store),
-            (Subject::Oscore(_), _) | (_, Some(Kept::Oscore(_))) => return Err(Refusal::Store),
+            (Subject::Psk(_) | Subject::Oscore(_), _) => return Err(Refusal::Store),
             (_, None) => (mode(subject), opaque(b""), opaque(b"")),
             (_, Some(Kept::Device(key))) => (mode(subject), presented(key), private(key)),
+            (_, Some(Kept::Psk(_) | Kept::Oscore(_) | Kept::Within(..))) => return Err(Refusal::Store),
         };
         security.extend([
             (2, Setting::Integer(mode)),

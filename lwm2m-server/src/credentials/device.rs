@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
+use super::oscore::ContextId;
 use super::subject::{Fingerprint, Subject};
 
 /// How long before its end a certificate is told of, in milliseconds: 30 days.
@@ -142,6 +143,9 @@ pub struct Credential {
     /// What it is known by.
     #[serde(flatten)]
     pub subject: Subject,
+    /// What the OSCORE context is known by that its sessions have inside, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<ContextId>,
     /// Accepted or why not.
     pub standing: Standing,
     /// When it was made or imported, in milliseconds since 1970.
@@ -190,6 +194,7 @@ impl Credential {
         Self {
             generation,
             subject,
+            within: None,
             standing: Standing::Accepted,
             created_ms: now_ms,
             expires_ms: None,
@@ -505,6 +510,7 @@ mod tests {
         ] {
             let mut credential = Credential::new(1, subject, 5);
             credential.expires_ms = Some(7);
+            credential.within = Some(ContextId { kid: oscore::KeyId::new(&[1]).unwrap(), id_context: None });
             credential.pins.push(Pin { of: PinKind::Anchor, sha256: fingerprint });
             let record = serde_json::to_string(&credential).unwrap();
             assert_eq!(serde_json::from_str::<Credential>(&record).unwrap(), credential, "{record}");

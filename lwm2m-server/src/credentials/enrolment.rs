@@ -5,7 +5,7 @@
 
 use super::device::{Account, Device, HoldKind, Profile, Role, State};
 use super::issue::{Issued, KeyMaterial};
-use super::kept::{DeviceKey, Kept};
+use super::kept::Kept;
 use super::lifecycle::Outcome;
 use super::operator::{OperatorError, check_uri};
 use super::subject::{Mode, Subject};
@@ -104,7 +104,8 @@ impl Credentials {
             let bootstrap = device.bootstrap.as_ref().and_then(|account| account.credential(account.current));
             let mode = bootstrap.map(|credential| credential.subject.mode());
             let mode = mode.filter(|mode| *mode == Mode::Oscore).unwrap_or(Mode::Psk);
-            let drawn = EnrolAccount { role: Role::Management, key: KeyMaterial::Generate(mode) };
+            let is_within = bootstrap.is_some_and(|credential| credential.within.is_some());
+            let drawn = EnrolAccount { role: Role::Management, key: KeyMaterial::drawn(mode, is_within) };
             self.enrol_account(now_ms, &mut device, &drawn, &mut outcome, &mut created, &mut keys)?;
             // The bootstrap delivers it; nobody else needs to see it.
             if let Some(drawn) = created.last_mut() {
@@ -171,14 +172,14 @@ impl Credentials {
     ) -> Result<(), OperatorError> {
         let role = account.role;
         let is_live = device.account(role).is_some_and(|account| account.state != State::Revoked);
-        if is_live && matches!(account.key, KeyMaterial::Generate(_)) {
+        if is_live && account.key.is_drawn() {
             return Err(OperatorError::Refused(HAS_ONE));
         }
         let issued = self.issue(now_ms, &device.endpoint, role, &account.key)?;
         if is_live {
             return self.enrol_again(device, role, issued, outcome, keys);
         }
-        self.check_free(device, role, &issued.subject)?;
+        self.check_free(device, role, &issued)?;
         let generation = match device.account_mut(role) {
             Some(account) => {
                 account.current = account.add(issued.subject.clone(), now_ms);
@@ -196,16 +197,16 @@ impl Credentials {
             device.account_mut(role).and_then(|account| account.credential_mut(generation))
         {
             credential.expires_ms = issued.expires_ms;
+            credential.within = issued.within();
         }
         outcome.durable = true;
         outcome.happened.push(Happened {
             role: Some(role),
             generation: Some(generation),
             what: "enrolled",
-            detail: issued.detail.to_owned(),
+            detail: issued.detail(),
         });
-        let shown = issued.kept.clone().filter(|_| issued.is_drawn);
-        created.push(Created { role, generation, subject: issued.subject, key: shown });
+        created.push(Created { role, generation, subject: issued.subject, key: issued.drawn });
         keys.extend(issued.kept.map(|kept| (role, generation, kept)));
         Ok(())
     }
@@ -232,9 +233,15 @@ impl Credentials {
         if kept == issued.kept {
             return Ok(());
         }
-        let Some(Kept::Device(renewed)) = issued.kept else { return Err(OperatorError::Refused(HAS_ONE)) };
-        let has_private_key = |kept: Option<&DeviceKey>| kept.is_some_and(|key| key.private_key().is_some());
-        if has_private_key(kept.as_ref().and_then(Kept::device)) != has_private_key(Some(&renewed)) {
+        let context = |kept: Option<&Kept>| kept.and_then(Kept::oscore).cloned();
+        let Some(renewed) = issued
+            .kept
+            .filter(|renewed| renewed.device().is_some() && context(Some(renewed)) == context(kept.as_ref()))
+        else {
+            return Err(OperatorError::Refused(HAS_ONE));
+        };
+        let has_private_key = |kept: &Kept| kept.device().is_some_and(|key| key.private_key().is_some());
+        if kept.as_ref().is_some_and(has_private_key) != has_private_key(&renewed) {
             return Err(OperatorError::Refused(OTHER_KEEPER));
         }
         credential.expires_ms = issued.expires_ms;
@@ -247,7 +254,7 @@ impl Credentials {
             what: "renewed",
             detail,
         });
-        keys.push((role, generation, Kept::Device(renewed)));
+        keys.push((role, generation, renewed));
         Ok(())
     }
 }

@@ -13,13 +13,13 @@ use super::delivery::ServerPublic;
 use super::device::{Device, Role, Standing, WARN_BEFORE_MS};
 use super::kept::Kept;
 use super::lifecycle::Outcome;
-use super::oscore::{ContextId, Named, Rederivation};
+use super::oscore::ContextId;
 use super::plan::{BootstrapPlan, BootstrapStep};
 use super::secret::Identity;
 use super::subject::Subject;
 use super::trust::DeviceTrust;
-use super::{Authenticated, Command, Context, CredentialEvent, Fact, Happened, Refusal, Secret};
-use crate::store::{AuditRow, Change, Reservation, Store, StoreError};
+use super::{Authenticated, Command, CredentialEvent, Fact, Happened, Refusal, Secret};
+use crate::store::{AuditRow, Change, Store, StoreError};
 use tokio::sync::broadcast;
 
 /// Steps a slow listener may lag behind.
@@ -114,17 +114,19 @@ impl Index {
         };
         for role in Role::ALL {
             for credential in device.account(role).into_iter().flat_map(|account| &account.credentials) {
-                if !credential.subject.is_unique() {
-                    continue;
-                }
-                if let Subject::Oscore(id) = &credential.subject {
-                    self.contexts.insert((role, id.clone()));
-                }
-                // A key that a device kept, and uses again, is that of its newest credential.
-                let owner = (Arc::clone(&endpoint), credential.generation);
-                let known = self.subjects.entry((role, credential.subject.clone())).or_insert(owner.clone());
-                if known.0 == owner.0 {
-                    *known = owner;
+                let within = credential.within.clone().map(Subject::Oscore);
+                for subject in
+                    within.iter().chain([&credential.subject]).filter(|subject| subject.is_unique())
+                {
+                    if let Subject::Oscore(id) = subject {
+                        self.contexts.insert((role, id.clone()));
+                    }
+                    // A key that a device kept, and uses again, is that of its newest credential.
+                    let owner = (Arc::clone(&endpoint), credential.generation);
+                    let known = self.subjects.entry((role, subject.clone())).or_insert(owner.clone());
+                    if known.0 == owner.0 {
+                        *known = owner;
+                    }
                 }
             }
         }
@@ -149,8 +151,7 @@ impl core::fmt::Debug for Credentials {
     }
 }
 
-/// Contexts that are tried for one request, and those of one kid that are looked at: some may be retired.
-const CANDIDATES: usize = 4;
+/// OSCORE contexts of one kid that are looked at: some may be retired.
 const LOOKED_AT: usize = 16;
 
 /// Devices that one tick tells of: each is a write, and a whole fleet may end on the same day.
@@ -249,39 +250,14 @@ impl Credentials {
             (Arc::clone(endpoint), *generation)
         };
         match self.store.secret(&endpoint, role, generation) {
-            Ok(Some(Kept::Psk(key))) => {
+            Ok(Some(kept)) => {
+                let key = kept.psk().ok_or(Refusal::Store)?.clone();
                 Ok(Secret { key, who: Authenticated::new(endpoint, role, generation) })
             }
             // Retired between the two look-ups.
             Ok(None) => Err(Refusal::Retired),
-            Ok(Some(Kept::Device(_) | Kept::Oscore(_))) | Err(_) => Err(Refusal::Store),
+            Err(_) => Err(Refusal::Store),
         }
-    }
-
-    /// Finds the OSCORE contexts that a request may be protected with: the one that it names, or, where the kid alone is known of
-    /// one, those with that kid, 4 at most.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub fn look_up_context(&self, role: Role, named: &Named) -> Result<Vec<Context>, Refusal> {
-        for own in named.context_ids().into_iter().flatten().map(Subject::Oscore) {
-            if self.owner(role, &own).is_some() {
-                return self.context(role, &own).map(|context| vec![context]);
-            }
-        }
-        // RFC 8613 §5.1: a kid context may be left out; Appendix B.2: it may be a random number, wrapped.
-        let mut refusal = Refusal::UnknownIdentity;
-        let mut found = Vec::new();
-        for id in self.contexts_of(role, &named.kid) {
-            match self.context(role, &Subject::Oscore(id)) {
-                Ok(context)
-                    if named.kid_context.is_some() && context.key.rederivation() == Rederivation::Never => {}
-                Ok(context) => found.push(context),
-                Err(why) => refusal = why,
-            }
-        }
-        found.truncate(CANDIDATES);
-        if found.is_empty() { Err(refusal) } else { Ok(found) }
     }
 
     /// The contexts with this kid, the first of them.
@@ -292,30 +268,6 @@ impl Credentials {
             let same = all.take_while(|(of, id)| *of == role && id.kid == *kid);
             same.take(LOOKED_AT).map(|(_, id)| id.clone()).collect()
         })
-    }
-
-    fn context(&self, role: Role, subject: &Subject) -> Result<Context, Refusal> {
-        let (endpoint, generation) = self.owner(role, subject).ok_or(Refusal::UnknownIdentity)?;
-        self.device(&endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(role, generation)?;
-        match self.store.secret(&endpoint, role, generation) {
-            Ok(Some(Kept::Oscore(key))) => {
-                let saved =
-                    self.store.reserved(&key.parameters().fingerprint()).map_err(|_| Refusal::Store)?;
-                Ok(Context { key, who: Authenticated::new(endpoint, role, generation), saved })
-            }
-            // Retired between the two look-ups.
-            Ok(None) => Err(Refusal::Retired),
-            Ok(Some(Kept::Psk(_) | Kept::Device(_))) | Err(_) => Err(Refusal::Store),
-        }
-    }
-
-    /// Reserves sequence numbers of OSCORE contexts, durably, before it returns. Says which were reserved: others were overtaken by
-    /// a context with the same sender key.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError> {
-        self.store.reserve(reservations)
     }
 
     /// Whether a session of this credential may go on: when it was taken up again, at Register, at Bootstrap-Request, and at the

@@ -8,7 +8,7 @@ use super::certificate::Certificate;
 use super::device::{Device, Role, Standing};
 use super::kept::{DeviceKey, Kept};
 use super::operator::OperatorError;
-use super::oscore::OscoreKey;
+use super::oscore::{ContextId, OscoreKey};
 use super::presented::Presented;
 use super::private_key::PrivateKey;
 use super::secret::{Identity, Key};
@@ -37,6 +37,32 @@ pub enum KeyMaterial {
     },
     /// An OSCORE context given by the operator.
     Oscore(OscoreKey),
+    /// A credential of DTLS with an OSCORE context inside its sessions.
+    Within {
+        /// The credential.
+        dtls: Box<Self>,
+        /// The context; one drawn here where it is left out.
+        context: Option<OscoreKey>,
+    },
+}
+
+impl KeyMaterial {
+    /// One drawn here, with an OSCORE context inside its sessions or without.
+    pub(super) fn drawn(mode: Mode, is_within: bool) -> Self {
+        match is_within {
+            true => Self::Within { dtls: Box::new(Self::Generate(mode)), context: None },
+            false => Self::Generate(mode),
+        }
+    }
+
+    /// Whether any of it is drawn here.
+    pub(super) fn is_drawn(&self) -> bool {
+        match self {
+            Self::Generate(_) => true,
+            Self::Within { dtls, context } => context.is_none() || dtls.is_drawn(),
+            Self::Given { .. } | Self::Public { .. } | Self::Oscore(_) => false,
+        }
+    }
 }
 
 /// A credential that is not in any record yet.
@@ -45,10 +71,30 @@ pub(super) struct Issued {
     pub(super) kept: Option<Kept>,
     /// The earliest end of its certificates.
     pub(super) expires_ms: Option<u64>,
+    detail: &'static str,
+    /// What of it was drawn here: nobody else has seen it, and it is shown once.
+    pub(super) drawn: Option<Kept>,
+}
+
+impl Issued {
+    fn drawn(subject: Subject, kept: Kept, detail: &'static str) -> Self {
+        // A certificate that is made here has no end.
+        Self { subject, kept: Some(kept.clone()), expires_ms: None, detail, drawn: Some(kept) }
+    }
+
     /// For the audit log.
-    pub(super) detail: &'static str,
-    /// Nobody else has seen it: it is shown once.
-    pub(super) is_drawn: bool,
+    pub(super) fn detail(&self) -> String {
+        let within = if self.within().is_some() { ", with an oscore context inside dtls" } else { "" };
+        format!("{}{within}", self.detail)
+    }
+
+    /// What the OSCORE context inside its sessions is known by.
+    pub(super) fn within(&self) -> Option<ContextId> {
+        match &self.kept {
+            Some(Kept::Within(_, key)) => Some(key.context_id()),
+            _ => None,
+        }
+    }
 }
 
 impl Credentials {
@@ -65,10 +111,13 @@ impl Credentials {
             kept,
             expires_ms,
             detail,
-            is_drawn: false,
+            drawn: None,
         };
         match material {
             KeyMaterial::Generate(mode) => self.draw(now_ms, endpoint, role, *mode),
+            KeyMaterial::Within { dtls, context } => {
+                self.issue_within(now_ms, endpoint, role, dtls, context.as_ref())
+            }
             KeyMaterial::Given { identity, key } => {
                 let subject = Subject::Psk(identity.clone());
                 Ok(given(&subject, Some(Kept::Psk(key.clone())), None, "key given"))
@@ -103,27 +152,43 @@ impl Credentials {
         }
     }
 
+    /// A credential of DTLS and the context inside its sessions are one: they come and go together.
+    fn issue_within(
+        &self,
+        now_ms: u64,
+        endpoint: &str,
+        role: Role,
+        dtls: &KeyMaterial,
+        context: Option<&OscoreKey>,
+    ) -> Result<Issued, OperatorError> {
+        let issued = self.issue(now_ms, endpoint, role, dtls)?;
+        if issued.within().is_some() || issued.subject.mode() == Mode::Oscore {
+            return Err(OperatorError::Invalid(
+                "an OSCORE context is inside DTLS or alone, and there is one of it",
+            ));
+        }
+        let beside = |kept: Option<Kept>, key| Some(Kept::Within(kept.map(Box::new), key));
+        let (key, drawn) = match context {
+            Some(key) => (key.clone(), issued.drawn),
+            None => {
+                let key = self.new_context(role)?;
+                (key.clone(), beside(issued.drawn, key))
+            }
+        };
+        Ok(Issued { kept: beside(issued.kept, key), drawn, ..issued })
+    }
+
     fn draw(&self, now_ms: u64, endpoint: &str, role: Role, mode: Mode) -> Result<Issued, OperatorError> {
         let random = |_| OperatorError::NoRandomness;
         if mode == Mode::Psk {
             let key = Key::generate().map_err(random)?;
-            return Ok(Issued {
-                subject: Subject::Psk(self.new_identity(role)?),
-                kept: Some(Kept::Psk(key)),
-                expires_ms: None,
-                detail: "key drawn by the server",
-                is_drawn: true,
-            });
+            let subject = Subject::Psk(self.new_identity(role)?);
+            return Ok(Issued::drawn(subject, Kept::Psk(key), "key drawn by the server"));
         }
         if mode == Mode::Oscore {
             let key = self.new_context(role)?;
-            return Ok(Issued {
-                subject: Subject::Oscore(key.context_id()),
-                kept: Some(Kept::Oscore(key)),
-                expires_ms: None,
-                detail: "oscore context drawn by the server",
-                is_drawn: true,
-            });
+            let subject = Subject::Oscore(key.context_id());
+            return Ok(Issued::drawn(subject, Kept::Oscore(key), "oscore context drawn by the server"));
         }
         let private = PrivateKey::generate().map_err(random)?;
         let presents = match mode {
@@ -133,14 +198,7 @@ impl Credentials {
             Mode::Psk | Mode::Oscore | Mode::RawPublicKey => Presented::RawPublicKey(private.public_key()),
         };
         let key = DeviceKey::new(presents, Some(private)).map_err(OperatorError::Invalid)?;
-        Ok(Issued {
-            subject: key.subject(),
-            // One that is made here has no end.
-            expires_ms: None,
-            kept: Some(Kept::Device(key)),
-            detail: "key pair drawn by the server",
-            is_drawn: true,
-        })
+        Ok(Issued::drawn(key.subject(), Kept::Device(key), "key pair drawn by the server"))
     }
 
     fn new_identity(&self, role: Role) -> Result<Identity, OperatorError> {
@@ -166,13 +224,19 @@ impl Credentials {
         }
     }
 
-    /// Whether a subject may become that of a device.
+    /// Whether what a credential is known by may become that of a device.
     pub(super) fn check_free(
         &self,
         device: &Device,
         role: Role,
-        subject: &Subject,
+        issued: &Issued,
     ) -> Result<(), OperatorError> {
+        if let Some(within) = issued.within().map(Subject::Oscore)
+            && let Some((owner, _)) = self.owner(role, &within)
+        {
+            return Err(OperatorError::SubjectTaken(owner));
+        }
+        let subject = &issued.subject;
         // A name has no owner; who has a revoked certificate of it would come in again.
         let revoked_by_name = device.account(role).is_some_and(|account| {
             account.credentials.iter().any(|credential| {

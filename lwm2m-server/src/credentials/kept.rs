@@ -1,5 +1,5 @@
 //! What the store keeps of a credential besides its record, sealed: a pre-shared key, what a device presents with the private
-//! key that the server delivers, or what an OSCORE context is derived from.
+//! key that the server delivers, or what an OSCORE context is derived from, which may be beside one of the others.
 //!
 //! Invariants: a device key is whole: its public key is one of P-256, and the private one, where there is one, is its own.
 
@@ -29,6 +29,8 @@ pub enum Kept {
     Device(DeviceKey),
     /// The parameters of an OSCORE context.
     Oscore(OscoreKey),
+    /// Those of one inside the sessions of a credential of DTLS, and what is kept of that besides.
+    Within(Option<Box<Self>>, OscoreKey),
 }
 
 /// What a device presents, and the private key where the server is to deliver it.
@@ -121,30 +123,84 @@ impl Kept {
     /// The pre-shared key, if it is one.
     #[must_use]
     pub fn psk(&self) -> Option<&Key> {
-        match self {
+        match self.dtls()? {
             Self::Psk(key) => Some(key),
-            Self::Device(_) | Self::Oscore(_) => None,
+            _ => None,
         }
     }
 
     /// What the device presents, if it is that.
     #[must_use]
     pub fn device(&self) -> Option<&DeviceKey> {
-        match self {
-            Self::Psk(_) | Self::Oscore(_) => None,
+        match self.dtls()? {
             Self::Device(key) => Some(key),
+            _ => None,
         }
     }
 
-    /// The parameters of an OSCORE context, if it is one.
+    /// The parameters of an OSCORE context, if there is one.
     #[must_use]
     pub fn oscore(&self) -> Option<&OscoreKey> {
         match self {
-            Self::Oscore(key) => Some(key),
+            Self::Oscore(key) | Self::Within(_, key) => Some(key),
             Self::Psk(_) | Self::Device(_) => None,
         }
     }
+
+    /// Without an OSCORE context.
+    #[must_use]
+    pub fn dtls(&self) -> Option<&Self> {
+        match self {
+            Self::Psk(_) | Self::Device(_) => Some(self),
+            Self::Within(dtls, _) => dtls.as_deref(),
+            Self::Oscore(_) => None,
+        }
+    }
+
+    /// As it is sealed: of a context inside DTLS its parameters with their length, the kind of what is beside it, and that.
+    pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        match self {
+            Self::Psk(key) => Zeroizing::new(key.bytes().to_vec()),
+            Self::Device(key) => key.to_bytes(),
+            Self::Oscore(key) => key.to_bytes(),
+            Self::Within(dtls, key) => {
+                let context = key.to_bytes();
+                let (kind, beside) = match dtls.as_deref() {
+                    Some(Self::Device(key)) => (BESIDE_DEVICE, key.to_bytes()),
+                    Some(Self::Psk(key)) => (BESIDE_PSK, Zeroizing::new(key.bytes().to_vec())),
+                    _ => (BESIDE_NOTHING, Zeroizing::default()),
+                };
+                let length = context.len().saturating_add(beside.len()).saturating_add(2);
+                // All the room at once: what grows leaves a copy behind.
+                let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+                // At most 165.
+                bytes.push(u8::try_from(context.len()).unwrap_or(u8::MAX));
+                bytes.extend_from_slice(&context);
+                bytes.push(kind);
+                bytes.extend_from_slice(&beside);
+                bytes
+            }
+        }
+    }
+
+    /// A context inside DTLS that was sealed; `None` if it is nothing that [`to_bytes`](Self::to_bytes) wrote.
+    pub(crate) fn within_from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (length, rest) = bytes.split_first()?;
+        let (context, rest) = rest.split_at_checked(usize::from(*length))?;
+        let (kind, beside) = rest.split_first()?;
+        let dtls = match (*kind, beside) {
+            (BESIDE_NOTHING, []) => None,
+            (BESIDE_PSK, key) => Some(Self::Psk(Key::new(key.to_vec()).ok()?)),
+            (BESIDE_DEVICE, key) => Some(Self::Device(DeviceKey::from_bytes(key)?)),
+            _ => return None,
+        };
+        Some(Self::Within(dtls.map(Box::new), OscoreKey::from_bytes(context)?))
+    }
 }
+
+const BESIDE_NOTHING: u8 = 0;
+const BESIDE_PSK: u8 = 1;
+const BESIDE_DEVICE: u8 = 2;
 
 impl DeviceKey {
     /// As it is sealed: the private key, the kind, the public parts; each with its length in two bytes.
@@ -235,6 +291,24 @@ mod tests {
                 let cut = DeviceKey::from_bytes(bytes.get(..length).unwrap());
                 assert!(cut.is_none_or(|cut| cut != whole), "{length}");
             }
+        }
+    }
+
+    #[test]
+    fn a_context_inside_dtls_comes_back_with_what_is_beside_it_and_not_when_it_is_cut_short() {
+        let private = PrivateKey::generate().unwrap();
+        let device = DeviceKey::new(Presented::RawPublicKey(private.public_key()), Some(private)).unwrap();
+        let psk = Kept::Psk(Key::new(vec![7; 16]).unwrap());
+        for dtls in [None, Some(psk), Some(Kept::Device(device))] {
+            let context = OscoreKey::generate(&[1]).unwrap().unwrap();
+            let whole = Kept::Within(dtls.clone().map(Box::new), context.clone());
+            assert_eq!((whole.dtls(), whole.oscore()), (dtls.as_ref(), Some(&context)));
+            let bytes = whole.to_bytes();
+            assert_eq!(Kept::within_from_bytes(&bytes), Some(whole));
+            for length in 0..bytes.len() {
+                assert_eq!(Kept::within_from_bytes(bytes.get(..length).unwrap()), None, "{length}");
+            }
+            assert_eq!(Kept::within_from_bytes(&[&bytes[..], &[0; 65]].concat()), None);
         }
     }
 

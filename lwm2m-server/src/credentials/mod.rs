@@ -11,6 +11,7 @@
 //! the moment the revocation is acknowledged.
 
 mod certificate;
+mod contexts;
 mod date;
 mod delivery;
 mod der;
@@ -101,6 +102,8 @@ pub struct Context {
     pub who: Authenticated,
     /// What storage has of it: how far its numbers were reserved, and under which keys.
     pub saved: Option<::oscore::Saved>,
+    /// Whether it is good inside the sessions of its credential alone, and not without DTLS.
+    pub is_within: bool,
 }
 
 /// Why a device is refused: for events and the audit log, never for the wire.

@@ -142,14 +142,16 @@ impl Credentials {
         if let Some(uri) = &rotate.server_uri {
             check_uri(uri, issued.subject.mode())?;
         }
-        self.check_free(&device, Role::Management, &issued.subject)?;
+        self.check_free(&device, Role::Management, &issued)?;
         self.check_server_key(issued.subject.mode(), &device.profile)?;
         let account = device.account_mut(Role::Management).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
         let from = account.current;
+        let within = issued.within();
         let Issued { subject, kept, expires_ms, .. } = issued;
         let to = account.add(subject.clone(), now_ms);
         if let Some(credential) = account.credential_mut(to) {
             credential.expires_ms = expires_ms;
+            credential.within = within;
         }
         let outcome = device.start_rotation(Rotation {
             from,
@@ -293,19 +295,32 @@ impl Credentials {
         let kept = self.store.secret(&device.endpoint, Role::Management, present.generation)?;
         let has_own_key = match (&present.subject, &kept) {
             (Subject::Psk(_) | Subject::Oscore(_), _) => false,
-            (_, Some(Kept::Device(key))) => key.private_key().is_none(),
-            _ => true,
+            (_, kept) => kept.as_ref().and_then(Kept::device).is_none_or(|key| key.private_key().is_none()),
         };
-        let material = rotate.key.clone().unwrap_or_else(|| KeyMaterial::Generate(present.subject.mode()));
-        let brings_private_key = match &material {
+        let material = rotate
+            .key
+            .clone()
+            .unwrap_or_else(|| KeyMaterial::drawn(present.subject.mode(), present.within.is_some()));
+        let (dtls, is_within) = match &material {
+            KeyMaterial::Within { dtls, .. } => (&**dtls, true),
+            material => (material, false),
+        };
+        let brings_private_key = match dtls {
             KeyMaterial::Generate(mode) => matches!(mode, Mode::RawPublicKey | Mode::Certificate),
-            KeyMaterial::Given { .. } | KeyMaterial::Oscore(_) => false,
             KeyMaterial::Public { key, .. } => key.as_ref().is_some_and(|key| key.private_key().is_some()),
+            KeyMaterial::Given { .. } | KeyMaterial::Oscore(_) | KeyMaterial::Within { .. } => false,
         };
         if has_own_key && brings_private_key {
             return Err(OperatorError::Refused(OWN_KEY));
         }
-        match &material {
+        match (present.within.is_some(), is_within) {
+            (true, false) => {
+                warnings.push("the new credential has no OSCORE context, as the present one does".to_owned());
+            }
+            (false, true) => warnings.push("the device must know OSCORE as well".to_owned()),
+            _ => {}
+        }
+        match dtls {
             KeyMaterial::Generate(Mode::Psk) | KeyMaterial::Given { .. } if has_own_key => warnings.push(
                 "the device keeps its private key itself: it must be able to hold a pre-shared key as well"
                     .to_owned(),

@@ -57,14 +57,13 @@ pub fn restore(
             heir.is_some()
         });
         let Some(endpoint) = endpoints.get_mut(usize::from(part)) else { continue };
-        let obstacle = if is_heard {
+        let admitted = if is_heard {
             judge_admission(credentials, endpoint.wall_clock(now), saved.who())
-                .err()
-                .map(|_| NotRestored::NotAdmitted)
+                .map_err(|_| NotRestored::NotAdmitted)
         } else {
-            Some(NotRestored::NotListening)
+            Err(NotRestored::NotListening)
         };
-        match endpoint.restore(now, &saved, last.age, obstacle, rng) {
+        match endpoint.restore(now, &saved, last.age, admitted, rng) {
             Ok(()) => owners.extend(saved.found_by().filter(|_| of > 1).map(|found_by| (found_by, part))),
             Err(why) => tracing::debug!(endpoint = ?saved.who().endpoint(), "has to come again: {why}"),
         }

@@ -5,7 +5,7 @@
 use lwm2m_coap::{Instant, Rng};
 use zeroize::Zeroizing;
 
-use crate::credentials::{Command, Credentials, Fact, Refusal};
+use crate::credentials::{Command, Context, Credentials, Fact, Refusal};
 use crate::endpoint::{Done, Endpoint, Question, Transmit, Verdict, Who, Work, WorkId};
 
 /// Answers what the endpoint asks and reports what it learned, until it has nothing more to say. Every datagram that
@@ -56,7 +56,10 @@ fn judge(credentials: &Credentials, now_ms: u64, question: &Question) -> Verdict
         Question::LookUpContext { role, named, .. } => {
             credentials.look_up_context(*role, named).map(Verdict::Contexts)
         }
-        Question::Admit { who } => judge_admission(credentials, now_ms, who).map(|()| Verdict::Admitted),
+        Question::Admit { who } => judge_admission(credentials, now_ms, who).map(|context| match context {
+            Some(context) => Verdict::Protected(Box::new(context)),
+            None => Verdict::Admitted,
+        }),
         Question::Plan { who } => match who {
             Who::Proven(who) => {
                 credentials.admit(now_ms, who).and_then(|()| credentials.bootstrap_plan(now_ms, who))
@@ -70,11 +73,20 @@ fn judge(credentials: &Credentials, now_ms: u64, question: &Question) -> Verdict
     verdict.unwrap_or_else(|refusal: Refusal| Verdict::Refused { reason: refusal.to_string() })
 }
 
-/// Whether somebody may come in, or stay.
-pub(super) fn judge_admission(credentials: &Credentials, now_ms: u64, who: &Who) -> Result<(), Refusal> {
+/// Whether somebody may come in, or stay, and with which OSCORE context inside DTLS.
+pub(super) fn judge_admission(
+    credentials: &Credentials,
+    now_ms: u64,
+    who: &Who,
+) -> Result<Option<Context>, Refusal> {
     match who {
-        Who::Proven(who) => credentials.admit(now_ms, who),
-        Who::Unsecured { role, endpoint } => credentials.admit_without_security(*role, endpoint),
+        Who::Proven(who) => {
+            credentials.admit(now_ms, who)?;
+            credentials.context_within(who)
+        }
+        Who::Unsecured { role, endpoint } => {
+            credentials.admit_without_security(*role, endpoint).map(|()| None)
+        }
     }
 }
 

@@ -295,12 +295,14 @@ pub(crate) enum Admission {
     },
     /// It goes on, and the owner was asked whether the certificate that opened it is still good.
     Reviewed,
+    /// Numbers of its OSCORE context were reserved elsewhere, and the owner was asked for how it goes on.
+    Overtaken,
 }
 
 impl Admission {
     /// Whether nothing of the session counts before the owner's answer.
     pub(crate) const fn is_awaited(self) -> bool {
-        matches!(self, Self::Asked { .. })
+        matches!(self, Self::Asked { .. } | Self::Overtaken)
     }
 }
 

@@ -108,13 +108,15 @@ counters! {
     look_ups_shared,
     /// Handshakes that were dropped because their address group named too many identities, or presented too many keys.
     look_ups_over_rate,
-    /// Messages under OSCORE that did not verify: forged, replayed, or protected with other keys.
+    /// Messages under OSCORE that did not verify: forged, protected with other keys, or not at all.
     unverified,
+    /// Requests under OSCORE whose number came before, or is too old to tell.
+    requests_replayed,
     /// Requests under OSCORE whose keys nobody has, or that did not verify under them.
     contexts_unknown,
     /// Sequence numbers of OSCORE contexts that could not be reserved in the store.
     reservations_failed,
-    /// … that another context with the same sender key had reserved: its own keys are looked up again.
+    /// … that another context with the same sender key had reserved, or another session of the same: it goes on behind them.
     reservations_overtaken,
     /// Pieces of work that handshakes had done: key agreements, signatures, certificates.
     works,

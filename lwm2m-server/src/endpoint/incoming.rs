@@ -39,7 +39,8 @@ impl Endpoint {
             Counters::add(&mut self.counters.before_admission);
             return None;
         }
-        if self.waits_for_registration(now, key, datagram) {
+        // Under OSCORE it is read first.
+        if association.oscore.is_none() && self.waits_for_registration(now, key, datagram) {
             return None;
         }
         self.take_message(now, key, datagram, rng, out)
@@ -55,7 +56,7 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Range<usize>> {
         let association = self.associations.get_mut(key)?;
-        if association.oscore.is_some() {
+        if association.is_under_oscore_alone() {
             return self.take_protected(now, key, datagram, rng, out);
         }
         if association.last_heard.as_millis() / REVIEW != now.as_millis() / REVIEW {
@@ -63,6 +64,12 @@ impl Endpoint {
         }
         self.mark_heard(now, key);
         let association = self.associations.get_mut(key)?;
+        if association.session.is_some() && association.is_foreign(datagram) {
+            return self.take_foreign(now, key, datagram, rng, out);
+        }
+        if association.oscore.is_some() {
+            return self.take_protected(now, key, datagram, rng, out);
+        }
         let device = association.registration.filter(|_| self.trace.is_on());
         let device = device.and_then(|device| self.registry.get(device));
         self.trace.record(now, association, device, Direction::FromDevice, Some(datagram));

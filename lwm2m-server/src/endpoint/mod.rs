@@ -46,6 +46,7 @@ mod trigger;
 mod uplink;
 mod upload;
 mod wall_clock;
+mod within;
 mod work;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -227,6 +227,7 @@ impl Endpoint {
             Ok(registered) => {
                 if let Some(key) = session {
                     self.set_registration(key, Some(registered));
+                    self.end_observations(key, "the keys of its device are new");
                     self.awoke(key);
                     return self.wait_in(key, waiting);
                 }

@@ -3,15 +3,18 @@
 //! Invariant: nothing of a secret shows in it.
 
 use lwm2m_coap::{
-    Exchange, Header, Input, Instant, Message, OptionNumber, Parameters as Timing, Rng, Room, TokenPolicy,
-    WriteError, Writer, udp,
+    Code, Exchange, Header, Input, Instant, Message, OptionNumber, Parameters as Timing, Rng, Room,
+    TokenPolicy, WriteError, Writer, udp,
 };
-use oscore::{Observation, Observations, OscoreOption, Parameters, Protection, SenderSequence, Session};
+use oscore::{
+    Observation, Observations, OscoreOption, Parameters, Protection, Saved, SenderSequence, Session,
+};
 
 use crate::credentials::{Authenticated, Context, ContextId, Named, Rederivation};
 
 use super::Address;
 use super::association::{Association, Bound, CoapPeer};
+use super::counters::Counters;
 
 /// What is kept of a device's context.
 pub(crate) struct Oscore {
@@ -24,6 +27,8 @@ pub(crate) struct Oscore {
     /// Whom its keys prove.
     pub(crate) who: Authenticated,
     pub(crate) fingerprint: [u8; Parameters::FINGERPRINT],
+    /// What storage had of it last.
+    pub(crate) reserved: Option<Saved>,
     /// Whether a reservation is on its way to storage.
     pub(crate) is_reserving: bool,
     /// What waits for it.
@@ -91,6 +96,7 @@ impl Oscore {
             id: context.key.context_id(),
             who: context.who.clone(),
             fingerprint: parameters.fingerprint(),
+            reserved: context.saved.clone(),
             is_reserving: false,
             held: None,
         }
@@ -109,6 +115,24 @@ impl Oscore {
             .wanted()
             .is_some_and(|bound| bound.saturating_sub(SenderSequence::STEP) <= sequence.next());
         is_used_up && (self.session.context().window().is_lost() || !self.is_stored())
+    }
+
+    /// Whether the number of a request under these keys came before.
+    fn is_replay(&self, datagram: &[u8]) -> bool {
+        let number = || {
+            let (_, message) = udp::parse(datagram).ok()?;
+            let option = OscoreOption::parse(message.options.get(OptionNumber::OSCORE)?).ok()?;
+            option.partial_iv.filter(|_| message.code.is_request() && option.kid == Some(self.id.kid))
+        };
+        number().is_some_and(|number| !self.session.context().window().accepts(number))
+    }
+
+    /// Counts a message that was refused. What names its keys is as it came.
+    pub(crate) fn count_refused(&self, counters: &mut Counters, datagram: &[u8]) {
+        Counters::add(match self.is_replay(datagram) {
+            true => &mut counters.requests_replayed,
+            false => &mut counters.unverified,
+        });
     }
 
     /// The hook for one call of the association's peer.
@@ -137,10 +161,9 @@ impl Oscore {
 
 /// How a request names its keys; `None` of what is no request under OSCORE, or cannot be read.
 pub(crate) fn named(datagram: &[u8]) -> Option<Named> {
+    // Most messages of a device are none: they need not be read for it.
+    datagram.get(1).filter(|code| Code::from_u8(**code).is_request())?;
     let (_, message) = udp::parse(datagram).ok()?;
-    if !message.code.is_request() {
-        return None;
-    }
     let option = OscoreOption::parse(message.options.get(OptionNumber::OSCORE)?).ok()?;
     Some(Named::new(option.kid?, option.kid_context))
 }

@@ -12,6 +12,7 @@
 //! replay window and one sequence of each; who is not proven by a request that counts has no name and no address here.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use lwm2m_coap::{
     Code, Exchange, Header, Ignored, Input, Instant, Kind, Message, OptionNumber, Parameters as Timing, Peer,
@@ -31,6 +32,7 @@ use super::path::Unproven;
 use super::question::Verdict;
 use super::shard::Content;
 use super::slab::Key;
+use super::stranger::challenge as echo_of;
 use super::trace::Direction;
 use super::work::{Done, Work};
 use super::{Address, Candidates, Endpoint, Listener, Transmit};
@@ -118,7 +120,7 @@ impl Endpoint {
         let mut visitor = CoapPeer::new(&Timing::DEFAULT, TokenPolicy::Random, rng);
         let input = visitor.handle(now, datagram, &mut Some(oscore.protection(now, rng)));
         if !matches!(input, Input::Request { .. } | Input::Unacceptable { .. }) {
-            Counters::add(&mut self.counters.unverified);
+            oscore.count_refused(&mut self.counters, datagram);
             let length = visitor.poll_transmit(now, out)?;
             return Some(Transmit { local, to: from, range: 0..length });
         }
@@ -145,8 +147,10 @@ impl Endpoint {
         length: usize,
         range: Range<usize>,
     ) -> Option<Transmit> {
-        let is_there =
-            self.associations.get(key).is_some_and(|known| known.is_indexed && known.address == from);
+        let is_there = self
+            .associations
+            .get(key)
+            .is_some_and(|known| known.session.is_some() || (known.is_indexed && known.address == from));
         if is_there {
             return self.transmit(key, local, from, range);
         }
@@ -176,6 +180,7 @@ impl Endpoint {
         let Some((oscore, binding)) = association.oscore.as_deref_mut().zip(*exchange.binding()) else {
             return self.handle_request(now, key, exchange, message, rng, out);
         };
+        let mut is_shown = false;
         match binding.standing() {
             Standing::Fresh => {}
             Standing::Rederiving => {
@@ -185,7 +190,10 @@ impl Endpoint {
                 });
             }
             Standing::Unproven => match oscore.session.recover(binding, now, message.options.echo()) {
-                Some(proven) => exchange.set_binding(Some(proven)),
+                Some(proven) => {
+                    is_shown = true;
+                    exchange.set_binding(Some(proven));
+                }
                 None => {
                     Counters::add(&mut self.counters.challenged);
                     return self.answer(now, key, &mut exchange, rng, out, |association, writer| {
@@ -202,6 +210,16 @@ impl Endpoint {
             return None;
         }
         if oscore.session.is_newest(&binding) {
+            if !is_shown && self.is_taken(key, from) {
+                // Anybody on the way can send it from the address of another device, which would lose that by it.
+                let shared = Arc::clone(&self.shared);
+                let challenge = echo_of(shared.cookie_root(rng), from);
+                if !challenge.accepts(now, message.options.echo()) {
+                    Counters::add(&mut self.counters.challenged);
+                    let refuse = |_: &Association, writer: &mut Writer<'_>| challenge.refuse(now, writer);
+                    return self.answer(now, key, &mut exchange, rng, out, refuse);
+                }
+            }
             self.locate(key, from, length);
         }
         self.mark_heard(now, key);
@@ -261,7 +279,8 @@ impl Endpoint {
                 self.take_request(now, key, (from, length), exchange, (header?, &message), rng, out)
             }
             Input::Ignored(Ignored::Refused) => {
-                Counters::add(&mut self.counters.unverified);
+                let oscore = self.associations.get(key)?.oscore.as_deref()?;
+                oscore.count_refused(&mut self.counters, datagram);
                 None
             }
             input => {
@@ -297,11 +316,14 @@ impl Endpoint {
         out: &mut [u8],
     ) -> Option<Transmit> {
         let (contexts, reason) = match verdict {
+            Verdict::Contexts(contexts) if contexts.iter().all(|context| context.is_within) => {
+                (contexts.as_slice(), "its keys are good inside DTLS alone")
+            }
             Verdict::Contexts(contexts) => (contexts.as_slice(), "it does not verify under its keys"),
             Verdict::Refused { reason } => (&[][..], reason.as_str()),
             _ => (&[][..], ""),
         };
-        for context in contexts {
+        for context in contexts.iter().filter(|context| !context.is_within) {
             if !Oscore::verifies(context, now, &datagram, rng) {
                 continue;
             }
@@ -351,7 +373,8 @@ impl Endpoint {
 
     /// Has numbers reserved before they run out.
     pub(crate) fn reserve_ahead(&mut self, key: Key) {
-        let oscore = self.associations.get_mut(key).and_then(|association| association.oscore.as_deref_mut());
+        let association = self.associations.get_mut(key).filter(|known| !known.admission.is_awaited());
+        let oscore = association.and_then(|association| association.oscore.as_deref_mut());
         let Some(oscore) = oscore.filter(|oscore| !oscore.is_reserving) else { return };
         let Some(saved) = oscore.session.wanted() else { return };
         oscore.is_reserving = true;
@@ -373,9 +396,9 @@ impl Endpoint {
         let saved = match done {
             Done::Reserved(Reservation { saved, .. }) => saved,
             Done::Overtaken => {
-                // With the next request its keys are looked up again, and go on behind what is reserved now.
+                // It goes on behind what is reserved now.
                 Counters::add(&mut self.counters.reservations_overtaken);
-                self.remove(key);
+                self.overtaken(key);
                 return None;
             }
             _ => {
@@ -384,6 +407,7 @@ impl Endpoint {
             }
         };
         oscore.session.saved(&saved);
+        oscore.reserved = Some(saved);
         self.reserve_ahead(key);
         self.mark_ready(key);
         self.release(now, key, rng, out)
@@ -399,8 +423,14 @@ impl Endpoint {
     ) -> Option<Transmit> {
         let association = self.associations.get_mut(key)?;
         let (local, address) = (association.local, association.address);
+        let is_alone = association.session.is_none();
         let oscore = association.oscore.as_deref_mut().filter(|oscore| !oscore.is_waiting())?;
         match oscore.held.take()? {
+            Held::Datagram(from, mut datagram) if !is_alone => {
+                let range = self.take_message(now, key, &mut datagram, rng, out);
+                self.mark_ready(key);
+                self.transmit(key, local, from, range?)
+            }
             Held::Datagram(from, mut datagram) if from == address => {
                 self.handle_of(now, key, (local, from), &mut datagram, rng, out)
             }
@@ -431,7 +461,7 @@ impl Endpoint {
     }
 
     /// Ends the observations of the device of an association that its context does not know of: their notifications mean nothing.
-    fn end_observations(&mut self, key: Key, reason: &str) {
+    pub(crate) fn end_observations(&mut self, key: Key, reason: &str) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let Some(oscore) = association.oscore.as_deref_mut() else { return };
         let registered = association.registration.and_then(|registered| self.registry.get_mut(registered));
@@ -471,6 +501,16 @@ impl Endpoint {
                 None => drop(self.fetch(now, key, &endpoint)),
             }
         }
+    }
+
+    /// Whether somebody else was heard last at an address where an association under OSCORE alone was not proven to be.
+    fn is_taken(&self, key: Key, at: Address) -> bool {
+        let association = self.associations.get(key).filter(|known| known.is_under_oscore_alone());
+        association.is_some_and(|known| {
+            let is_proven = known.address == at && known.unproven.is_none();
+            let newest = self.by_address.get(&(known.local, at)).map(|known| known.newest);
+            !is_proven && newest.is_some_and(|newest| newest != key)
+        })
     }
 
     /// The newest request of an association under OSCORE alone came from an address: it is there now.

@@ -73,6 +73,8 @@ pub enum Verdict {
     Contexts(Vec<Context>),
     /// It may.
     Admitted,
+    /// It may, with this OSCORE context inside its session, and nothing without it.
+    Protected(Box<Context>),
     /// What to write.
     Plan(Box<BootstrapPlan>),
     /// No; the reason is for events, never for the wire.
@@ -88,6 +90,7 @@ impl fmt::Debug for Verdict {
             Self::Key { who, .. } => f.debug_struct("Key").field("who", who).finish_non_exhaustive(),
             Self::Contexts(contexts) => f.debug_tuple("Contexts").field(contexts).finish(),
             Self::Admitted => f.write_str("Admitted"),
+            Self::Protected(context) => f.debug_tuple("Protected").field(context).finish(),
             Self::Plan(_) => f.write_str("Plan"),
             Self::Refused { reason } => f.debug_struct("Refused").field("reason", reason).finish(),
         }
@@ -122,7 +125,16 @@ impl Endpoint {
                     self.forget_session_of(key);
                     self.close(now, key, &reason);
                 }
-                (_, Admission::Asked { full, named }) => self.adopt(now, key, full, named),
+                (verdict, Admission::Asked { full, named }) => {
+                    let former = self.enter_context(key, &verdict, rng);
+                    self.adopt(now, key, full, named);
+                    self.end_former(key, former);
+                }
+                (verdict, Admission::Overtaken) => {
+                    let former = self.enter_context(key, &verdict, rng);
+                    former.into_iter().for_each(|former| self.remove(former));
+                    self.end_observations(key, "the keys of its device are new");
+                }
                 _ => {}
             }
             self.mark_ready(key);

@@ -21,7 +21,7 @@ use lwm2m_objects::{Format, Version};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::credentials::{Authenticated, Role};
+use crate::credentials::{Authenticated, Context, Role};
 use crate::operation::ObservationId;
 
 use super::association::{Association, Who};
@@ -238,20 +238,19 @@ impl Endpoint {
         })
     }
 
-    /// Goes on with a remote that was saved `age` ago, in the part that [`Saved::part`] names, or counts why it does not: because
-    /// of `obstacle`, which is for the caller to find, or by itself.
+    /// Goes on with a remote that was saved `age` ago, in the part that [`Saved::part`] names, or counts why it does not: it is for
+    /// the caller to find whether it is `admitted`, and with which OSCORE context inside its session.
     pub fn restore(
         &mut self,
         now: Instant,
         saved: &Saved,
         age: Duration,
-        obstacle: Option<NotRestored>,
+        admitted: Result<Option<Context>, NotRestored>,
         rng: &mut Rng<'_>,
     ) -> Result<(), NotRestored> {
-        let restored = match obstacle {
+        let restored = match admitted {
             _ if age > KEPT => Err(NotRestored::TooOld),
-            Some(obstacle) => Err(obstacle),
-            None => self.take_up(now, saved, age, rng),
+            admitted => admitted.and_then(|context| self.take_up(now, saved, age, context.as_ref(), rng)),
         };
         Counters::add(match restored {
             Ok(()) => &mut self.counters.restored,
@@ -265,6 +264,7 @@ impl Endpoint {
         now: Instant,
         saved: &Saved,
         age: Duration,
+        context: Option<&Context>,
         rng: &mut Rng<'_>,
     ) -> Result<(), NotRestored> {
         let milliseconds = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
@@ -283,6 +283,10 @@ impl Endpoint {
             registered.and_then(|registered| self.restore_registration(&saved.who, key, registered, stopped));
         if let Some(key) = key {
             self.set_registration(key, registered);
+            if let Some(context) = context {
+                self.put_context(key, context, rng).into_iter().for_each(|former| self.remove(former));
+                self.end_observations(key, "the keys of its device are new");
+            }
         }
         match association {
             // Its registration goes on all the same, in the next session.
@@ -384,8 +388,8 @@ impl Registration {
 impl Stopped {
     fn save(self, association: Association) -> Option<Remote> {
         let Association { local, address, unproven, session, admission, coap, oscore, .. } = association;
-        // A context is found again by its keys, and has to prove that it is fresh; without them nothing is to go on.
-        if admission.is_awaited() || oscore.is_some() {
+        // A context alone is found again by its keys, and has to prove that it is fresh; without them nothing is to go on.
+        if admission.is_awaited() || (session.is_none() && oscore.is_some()) {
             return None;
         }
         let session = match session {
@@ -521,7 +525,7 @@ mod tests {
     fn a_session_that_cannot_be_read_is_counted_and_its_registration_goes_on() {
         let mut endpoint = Endpoint::new(crate::endpoint::Config::default());
         let now = Instant::from_millis(1_000_000);
-        let mut restore = |saved: &Saved| endpoint.restore(now, saved, Duration::ZERO, None, &mut |_| ());
+        let mut restore = |saved: &Saved| endpoint.restore(now, saved, Duration::ZERO, Ok(None), &mut |_| ());
         assert_eq!(restore(&Saved { registration: None, ..saved() }), Err(NotRestored::Unreadable));
         assert_eq!(restore(&saved()), Err(NotRestored::Unreadable));
         assert_eq!((endpoint.counters().not_restored_unreadable, endpoint.counters().restored), (2, 0));

@@ -314,7 +314,10 @@ impl Endpoint {
         self.forget_oldest_of(&who.endpoint, key);
         if who.role == Role::Management {
             match self.registry.find(&who.endpoint) {
-                Some(registered) => self.rebind(registered, key),
+                Some(registered) => {
+                    self.rebind(registered, key);
+                    self.end_observations(key, "the keys of its device are new");
+                }
                 None => drop(self.fetch(now, key, &who.endpoint)),
             }
         }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use lwm2m_coap::{Instant, Rng};
 use zeroize::Zeroizing;
 
-use crate::credentials::Role;
+use crate::credentials::{Authenticated, Role};
 use crate::event::Event;
 use crate::operation::{Answer, RequestError};
 
@@ -190,6 +190,8 @@ pub(crate) enum Content {
     EndBootstraps { endpoint: Arc<str> },
     /// A device is to be told to bootstrap.
     Trigger { endpoint: Arc<str> },
+    /// The OSCORE context of a credential is in a session elsewhere.
+    EndContexts { who: Authenticated },
 }
 
 impl Parcel {
@@ -231,6 +233,7 @@ impl Endpoint {
             }
             Content::EndBootstraps { endpoint } => self.drop_bootstraps(&endpoint),
             Content::Trigger { endpoint } => self.trigger_bootstrap(now, &endpoint),
+            Content::EndContexts { who } => self.end_contexts(&who),
         }
         None
     }
@@ -319,6 +322,13 @@ impl Endpoint {
     pub(crate) fn end_bootstraps_elsewhere(&mut self, endpoint: &Arc<str>) {
         for other in self.others() {
             self.send_parcel(other, Content::EndBootstraps { endpoint: Arc::clone(endpoint) });
+        }
+    }
+
+    /// Tells the other parts that the OSCORE context of a credential is in a session here.
+    pub(crate) fn end_contexts_elsewhere(&mut self, who: &Authenticated) {
+        for other in self.others() {
+            self.send_parcel(other, Content::EndContexts { who: who.clone() });
         }
     }
 

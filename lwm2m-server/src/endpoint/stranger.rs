@@ -139,7 +139,7 @@ fn challenge_stranger(
 const ECHO_WINDOW: Duration = Duration::from_secs(45);
 
 /// The values for one address.
-fn challenge(key: &[u8; 32], from: Address) -> Challenge<impl Fn(&[u8; 4]) -> [u8; 8]> {
+pub(crate) fn challenge(key: &[u8; 32], from: Address) -> Challenge<impl Fn(&[u8; 4]) -> [u8; 8]> {
     Challenge::new(ECHO_WINDOW, move |time: &[u8; 4]| {
         // The same secret makes the cookies of handshakes, of other words.
         let mut mac = <RustCrypto as Crypto>::Hmac::new(key);

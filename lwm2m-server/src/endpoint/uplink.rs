@@ -15,7 +15,7 @@ use lwm2m_coap::{
 };
 use lwm2m_objects::{Format, Location, Operation, Parameters, Version, mapping};
 
-use crate::credentials::{Fact, Role};
+use crate::credentials::{Fact, Named, Role};
 use crate::event::Event;
 
 use super::association::{Admission, Association, Bound, Who};
@@ -31,15 +31,26 @@ use super::{BOOTSTRAP_LIMIT, Endpoint};
 
 /// A request that waits for the owner's answer.
 pub(crate) struct Parked {
-    exchange: Exchange<Bound>,
-    no_response: NoResponse,
-    who: Who,
-    what: What,
+    pub(crate) exchange: Exchange<Bound>,
+    pub(crate) no_response: NoResponse,
+    pub(crate) who: Who,
+    pub(crate) what: What,
 }
 
-enum What {
-    Register { version: Version, change: Change, block: Option<Block> },
-    Bootstrap { preferred: Option<Format> },
+pub(crate) enum What {
+    Register {
+        version: Version,
+        change: Change,
+        block: Option<Block>,
+    },
+    Bootstrap {
+        preferred: Option<Format>,
+    },
+    /// A request under keys that are not those of its session, as it came.
+    Foreign {
+        named: Named,
+        datagram: Box<[u8]>,
+    },
 }
 
 /// What a request leads to.
@@ -226,7 +237,9 @@ impl Endpoint {
         let mut writer = Writer::new(association.space(out), association.room(), Code::EMPTY);
         write(association, &mut writer).ok()?;
         let Association { coap, oscore, .. } = association;
-        let mut protection = oscore.as_deref_mut().map(|oscore| oscore.protection(now, rng));
+        // What came without protection is refused without.
+        let oscore = oscore.as_deref_mut().filter(|_| exchange.binding().is_some());
+        let mut protection = oscore.map(|oscore| oscore.protection(now, rng));
         let range = coap.respond(now, exchange, writer, &mut protection, rng).ok()?;
         let sent = out.get(range.clone());
         let seen = association.as_seen(sent, self.trace.is_on(), |writer| write(association, writer));
@@ -234,7 +247,7 @@ impl Endpoint {
         association.seal(&mut self.counters, out, range)
     }
 
-    fn park(
+    pub(crate) fn park(
         &mut self,
         now: Instant,
         key: Key,
@@ -252,8 +265,10 @@ impl Endpoint {
             association.admission = Admission::Settled;
         }
         let who = parked.who.clone();
-        let question = match parked.what {
+        let (role, from) = (association.local.role(), association.address);
+        let question = match &parked.what {
             What::Register { .. } => Question::Admit { who },
+            What::Foreign { named, .. } => Question::LookUpContext { role, named: named.clone(), from },
             What::Bootstrap { .. } => {
                 self.end_bootstraps(&who);
                 Question::Plan { who }
@@ -292,7 +307,10 @@ impl Endpoint {
         let parked = *self.associations.get_mut(key)?.passing.take_parked()?;
         let Parked { mut exchange, no_response, who, what } = parked;
         let reply = match (verdict, what) {
-            (Verdict::Admitted, What::Register { version, change, block }) => {
+            (verdict, What::Foreign { datagram, .. }) => {
+                self.judge_foreign(now, key, &who, &verdict, &datagram, rng).into()
+            }
+            (Verdict::Admitted | Verdict::Protected(_), What::Register { version, change, block }) => {
                 Reply { block, ..self.register(now, key, who, version, change) }
             }
             (Verdict::Plan(plan), What::Bootstrap { preferred }) => self.begin_bootstrap(

@@ -25,8 +25,8 @@ use crate::credentials::{Device, Happened, Kept, Role};
 use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 /// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests, since 4 object
-/// definitions and lasting observations, since 5 OSCORE contexts; what a former one wrote is read as it is.
-const SCHEMA: u32 = 5;
+/// definitions and lasting observations, since 5 OSCORE contexts, since 6 such inside DTLS; what a former one wrote is read as it is.
+const SCHEMA: u32 = 6;
 /// Name of the store file in the data folder.
 const FILE: &str = "store.redb";
 

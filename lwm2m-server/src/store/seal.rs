@@ -119,12 +119,13 @@ impl Sealer {
         generation: u32,
         kept: &Kept,
     ) -> Result<Vec<u8>, StoreError> {
-        let aad = |kind| binding(kind, endpoint, role, generation);
-        match kept {
-            Kept::Psk(key) => self.seal_with(&aad(PSK), key.bytes()),
-            Kept::Device(key) => self.seal_with(&aad(DEVICE_KEY), &key.to_bytes()),
-            Kept::Oscore(key) => self.seal_with(&aad(OSCORE), &key.to_bytes()),
-        }
+        let kind = match kept {
+            Kept::Psk(_) => PSK,
+            Kept::Device(_) => DEVICE_KEY,
+            Kept::Oscore(_) => OSCORE,
+            Kept::Within(..) => WITHIN,
+        };
+        self.seal_with(&binding(kind, endpoint, role, generation), &kept.to_bytes())
     }
 
     /// Opens what is kept of one credential; `None` when it was not sealed for this one or under this key.
@@ -137,8 +138,11 @@ impl Sealer {
         if let Some(key) = self.open_with(&aad(DEVICE_KEY), sealed).map(Zeroizing::new) {
             return DeviceKey::from_bytes(&key).map(Kept::Device);
         }
-        let key = Zeroizing::new(self.open_with(&aad(OSCORE), sealed)?);
-        OscoreKey::from_bytes(&key).map(Kept::Oscore)
+        if let Some(key) = self.open_with(&aad(OSCORE), sealed).map(Zeroizing::new) {
+            return OscoreKey::from_bytes(&key).map(Kept::Oscore);
+        }
+        let kept = Zeroizing::new(self.open_with(&aad(WITHIN), sealed)?);
+        Kept::within_from_bytes(&kept)
     }
 
     /// The value that tells at the next start whether the key is right.
@@ -207,6 +211,7 @@ fn named(name: &str) -> Vec<u8> {
 const PSK: &[u8] = b"lwm2m-server secret 1 ";
 const DEVICE_KEY: &[u8] = b"lwm2m-server secret 2 ";
 const OSCORE: &[u8] = b"lwm2m-server secret 3 ";
+const WITHIN: &[u8] = b"lwm2m-server secret 4 ";
 
 /// Associated data: the endpoint comes last, so that no two bindings share an encoding.
 fn binding(kind: &[u8], endpoint: &str, role: Role, generation: u32) -> Vec<u8> {
@@ -307,7 +312,9 @@ mod tests {
     fn a_secret_opens_only_for_its_endpoint_role_and_generation() {
         let private = PrivateKey::generate().unwrap();
         let device = DeviceKey::new(Presented::RawPublicKey(private.public_key()), Some(private)).unwrap();
-        for kept in [psk(), Kept::Device(device)] {
+        let context = OscoreKey::generate(&[1]).unwrap().unwrap();
+        let within = Kept::Within(Some(Box::new(psk())), context.clone());
+        for kept in [psk(), Kept::Device(device), Kept::Oscore(context), within] {
             let sealed = sealer(1).seal("a", Role::Management, 2, &kept).unwrap();
             assert_eq!(sealer(1).open("a", Role::Management, 2, &sealed), Some(kept));
             assert_eq!(sealer(1).open("b", Role::Management, 2, &sealed), None);

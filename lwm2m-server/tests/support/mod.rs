@@ -640,6 +640,17 @@ impl Device {
         }
     }
 
+    /// The CoAP message in a datagram that was sent to it, if there is one.
+    pub(crate) fn opened(&mut self, world: &World, datagram: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = datagram.to_vec();
+        let mut datagram = Datagram::new(&mut bytes);
+        let now = dtls_psk::Instant::from_millis(world.now.as_millis());
+        match self.session.as_mut()?.handle(now, &mut datagram)? {
+            Input::Application(message) => Some(message.to_vec()),
+            _ => None,
+        }
+    }
+
     /// Sends a CoAP message as it is, sealed when there is a session, and takes in what comes back.
     pub(crate) fn send(&mut self, world: &mut World, message: &[u8]) {
         let datagram = self.sealed(message);

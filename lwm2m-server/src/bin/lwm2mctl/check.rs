@@ -91,7 +91,7 @@ fn check_context(file: &Path, json: bool) -> Result<(), Failure> {
     let parameters = key.parameters();
     let (device, server) = (parameters.recipient_id(), parameters.sender_id());
     let resources = json!({
-        "/0/x/2": 3,
+        "/0/x/2": "3, or the mode of the credential whose sessions it is inside",
         "/0/x/17": "the instance of /21",
         "/21/x/0": format!("({} bytes)", key.master_secret().len()),
         "/21/x/1": hex::encode(device.bytes()),

@@ -43,10 +43,22 @@ impl Material {
             let text = encoded(file)?;
             let given: Map<String, Value> = serde_json::from_str(&text)
                 .map_err(|error| Failure::Arguments(format!("{file} is no OSCORE context: {error}")))?;
-            body.extend(given);
-            body.insert("mode".to_owned(), json!("oscore"));
+            if self.is_context_alone() {
+                body.extend(given);
+                body.insert("mode".to_owned(), json!("oscore"));
+            } else {
+                body.insert("oscore".to_owned(), Value::Object(given));
+            }
         }
         Ok(Some(body).filter(|body| !body.is_empty()))
+    }
+
+    /// Whether it is an OSCORE context, beside nothing that is for DTLS.
+    fn is_context_alone(&self) -> bool {
+        let files = [&self.public_key, &self.certificate, &self.private_key];
+        let others = [&self.sha256, &self.binding, &self.issuer];
+        let is_of_dtls = files.into_iter().chain(others).any(Option::is_some);
+        self.oscore.is_some() && !is_of_dtls && self.mode.as_deref().is_none_or(|mode| mode == "oscore")
     }
 }
 
@@ -103,10 +115,17 @@ pub(crate) fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<
                 if generate {
                     given.insert("generate".to_owned(), json!(true));
                 }
-                if body.insert(role.clone(), Value::Object(given)).is_some() {
-                    return Err(Failure::Arguments(format!(
-                        "two credentials are given for the {role} account"
-                    )));
+                match body.get_mut(&role).and_then(Value::as_object_mut) {
+                    // Beside the identity and the key, or what is drawn: inside DTLS.
+                    Some(known) if material.is_context_alone() => {
+                        drop(known.insert("oscore".to_owned(), Value::Object(given)))
+                    }
+                    Some(_) => {
+                        return Err(Failure::Arguments(format!(
+                            "two credentials are given for the {role} account"
+                        )));
+                    }
+                    None => drop(body.insert(role.clone(), Value::Object(given))),
                 }
             } else if generate {
                 return Err(Failure::Arguments("--generate: name the --mode".to_owned()));
@@ -144,8 +163,9 @@ pub(crate) fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<
                             line(pem.trim_end());
                         }
                     }
+                    let context = each.get("oscore").unwrap_or(each);
                     for name in ["master_secret", "master_salt", "sender_id", "recipient_id"] {
-                        if let Some(digits) = each.get(name).and_then(Value::as_str) {
+                        if let Some(digits) = context.get(name).and_then(Value::as_str) {
                             line(&format!("{name} {digits}"));
                         }
                     }
@@ -155,11 +175,16 @@ pub(crate) fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<
         Credentials::Rotate { endpoint, material, deadline, grace, server_uri, reason } => {
             let mut body =
                 json!({ "deadline": deadline, "grace": grace, "server_uri": server_uri, "reason": reason });
-            if let (Some(given), Some(body)) = (material.body()?, body.as_object_mut()) {
+            if let (Some(mut given), Some(body)) = (material.body()?, body.as_object_mut()) {
                 // A mode alone: one that is drawn.
                 match given.get("mode").filter(|_| given.len() == 1) {
                     Some(mode) => body.insert("mode".to_owned(), mode.clone()),
-                    None => body.insert("credential".to_owned(), Value::Object(given)),
+                    None => {
+                        if given.len() == 2 && given.contains_key("mode") && given.contains_key("oscore") {
+                            given.insert("generate".to_owned(), json!(true));
+                        }
+                        body.insert("credential".to_owned(), Value::Object(given))
+                    }
                 };
             }
             let answer = api.post(&route(&endpoint, "/rotate"), &body)?;
@@ -221,10 +246,11 @@ fn accounts(answer: &Value) {
             ));
         }
         all.extend(rows(account, "/credentials", |each| {
+            let within = if each.get("oscore").is_some() { ", oscore" } else { "" };
             vec![
                 role.to_owned(),
                 text(each, "/generation"),
-                text(each, "/mode"),
+                text(each, "/mode") + within,
                 text(each, "/subject"),
                 text(each, "/standing"),
                 time(each, "/created_ms"),

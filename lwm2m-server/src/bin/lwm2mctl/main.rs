@@ -229,8 +229,9 @@ struct Material {
     #[arg(long, value_name = "FILE|HEX")]
     issuer: Option<String>,
     /// OSCORE context as JSON, seen from the server, bytes in hex digits: master_secret, sender_id, recipient_id (the device's
-    /// sender id), and perhaps master_salt, id_context, aead, hmac (COSE numbers), rederivation (never, offered, required)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["public_key", "certificate", "private_key", "sha256", "binding", "issuer"])]
+    /// sender id), and perhaps master_salt, id_context, aead, hmac (COSE numbers), rederivation (never, offered, required); or
+    /// {"generate": true}. With a credential of another mode beside it the context is inside DTLS
+    #[arg(long, value_name = "FILE")]
     oscore: Option<String>,
 }
 
