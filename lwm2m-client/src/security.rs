@@ -291,6 +291,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 
     /// A part of a credential came from storage.
     #[cfg(feature = "psk")]
+    #[inline(never)]
     pub(crate) fn credential_loaded(&mut self, slot: usize, key: Key, record: Option<&[u8]>) {
         // The place may have changed hands since it was asked for.
         if self.wanted_credential() != Some((slot, key)) {

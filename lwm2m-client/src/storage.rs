@@ -348,7 +348,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         }
     }
 
-    /// Apart from the credentials of a handshake, which have stack below them of their own.
+    /// Apart, as all that is loaded: what follows it on the stack is deep.
     #[inline(never)]
     fn record_loaded(&mut self, record: Option<&[u8]>) {
         let Job::Load { number, then } = self.storage.job else { return };
