@@ -27,12 +27,17 @@ pub(crate) struct Protected {
 /// The context of a device, as the server has it.
 pub(crate) fn context(device: usize) -> OscoreKey {
     let parts = OscoreParts {
-        master_secret: KEY.to_vec().into(),
+        master_secret: secret(device).into(),
         sender_id: SERVER.to_vec(),
         recipient_id: id(device).to_vec(),
         ..OscoreParts::default()
     };
     OscoreKey::new(parts).expect("a usual context")
+}
+
+/// With one secret for all of them the server's Sender Keys would be one, and its numbers come twice.
+fn secret(device: usize) -> Vec<u8> {
+    [&KEY[..], &id(device)].concat()
 }
 
 /// Three bytes are enough for all of them.
@@ -44,7 +49,7 @@ fn id(device: usize) -> [u8; 3] {
 impl Protected {
     pub(crate) fn new(device: usize) -> Self {
         let [own, server] = [&id(device)[..], &SERVER].map(|id| KeyId::new(id).expect("a short id"));
-        let secret = MasterSecret::new(KEY).expect("a secret of a possible length");
+        let secret = MasterSecret::new(&secret(device)).expect("a secret of a possible length");
         let parameters = Parameters::new(secret, own, server).expect("two ids");
         let mut drawn = [0; Session::RANDOM];
         random(&mut drawn);
