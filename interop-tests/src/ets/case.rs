@@ -89,6 +89,15 @@ impl Security {
     pub(crate) const fn is_by_certificate(self) -> bool {
         matches!(self, Self::Certificate | Self::Mismatch)
     }
+
+    /// What the command of a client has for it, besides a URI, in words.
+    pub(crate) const fn placeholder(self) -> &'static str {
+        match self {
+            Self::Usual => "",
+            Self::Certificate | Self::Mismatch => " and {certificate}",
+            Self::Oscore => " and {oscore-secret}",
+        }
+    }
 }
 
 /// What the bootstrap server does.

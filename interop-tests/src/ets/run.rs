@@ -144,12 +144,7 @@ fn choose<'p>(
         ];
         plan.commands.iter().find(|command| command.kind() == wanted)
     };
-    let proof = match case.security {
-        Security::Usual => "",
-        Security::Certificate | Security::Mismatch => " and {certificate}",
-        Security::Oscore => " and {oscore-secret}",
-    };
-    let needs = |what: &str| format!("needs a --client command with {what}{proof}");
+    let needs = |what: &str| format!("needs a --client command with {what}{}", case.security.placeholder());
     let (entry, template) = match case.entry {
         Entry::Management => match (find(Entry::Management), find(Entry::Bootstrap)) {
             (Some(template), _) if case.lifetime == DAY || template.has("{lifetime}") => {
