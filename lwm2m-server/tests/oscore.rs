@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use lwm2m_coap::{Code, OptionNumber, udp};
 use lwm2m_server::Operation;
-use lwm2m_server::credentials::{KeyMaterial, OscoreKey, OscoreParts, Rederivation, Role};
-use lwm2m_server::endpoint::Listener;
+use lwm2m_server::credentials::{KeyMaterial, Named, OscoreKey, OscoreParts, Rederivation, Role};
+use lwm2m_server::endpoint::{Done, Listener, Work};
+use lwm2m_server::store::Reservation;
 use support::{World, address};
 use thing::{LINKS, Thing, enrol, parts, read, resources};
 use zeroize::Zeroizing;
@@ -508,15 +509,7 @@ fn a_device_that_lost_its_state_gets_new_keys_where_its_account_allows_that() {
     let (mut thing, _) = Thing::registered(&mut world, 40_000, "a", offered);
     for _ in 0..2 {
         world.now = world.now.saturating_add(Duration::from_secs(10));
-        let now = world.now;
-        let parameters = thing.parameters.clone();
-        let random = [world.now.as_millis() as u8; 8];
-        thing.session.rederive(&oscore::Rederivation {
-            parameters: &parameters,
-            now,
-            random,
-            durable: false,
-        });
+        thing.rederive(&world);
         let answer = thing.send(&mut world, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", LINKS, None).unwrap();
         assert_eq!((answer.code, answer.option(OptionNumber::ECHO)), (Code::UNAUTHORIZED, None));
         let location = thing.register(&mut world, "a");
@@ -538,13 +531,7 @@ fn a_device_may_begin_with_new_keys_at_its_first_contact() {
     let offered = OscoreParts { rederivation: Rederivation::Offered, ..parts(b"1") };
     enrol(&mut world, "a", Role::Management, offered.clone());
     let mut thing = Thing::new(&world, 40_000, &offered);
-    let (now, parameters) = (world.now, thing.parameters.clone());
-    thing.session.rederive(&oscore::Rederivation {
-        parameters: &parameters,
-        now,
-        random: [5; 8],
-        durable: false,
-    });
+    thing.rederive(&world);
     let answer = thing.send(&mut world, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", LINKS, None).unwrap();
     assert_eq!(answer.code, Code::UNAUTHORIZED);
     assert!(world.endpoint.device("a").is_none());
@@ -557,13 +544,7 @@ fn where_new_keys_are_never_wanted_they_are_refused() {
     let mut world = World::new(false);
     let (mut thing, location) = Thing::registered(&mut world, 40_000, "a", parts(b"1"));
     let mut other = Thing::new(&world, 40_001, &parts(b"1"));
-    let (now, parameters) = (world.now, thing.parameters.clone());
-    other.session.rederive(&oscore::Rederivation {
-        parameters: &parameters,
-        now,
-        random: [5; 8],
-        durable: false,
-    });
+    other.rederive(&world);
     assert!(other.send(&mut world, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", LINKS, None).is_none());
     assert_eq!(other.bare, [Code::UNAUTHORIZED]);
     assert_eq!(thing.request(&mut world, Code::POST, &location, "").code, Code::CHANGED);
@@ -582,6 +563,48 @@ fn where_new_keys_are_required_nothing_is_carried_out_before() {
     let location = thing.register(&mut world, "a");
     assert_eq!(thing.request(&mut world, Code::POST, &location, "").code, Code::CHANGED);
     assert_ne!(thing.session.context().id_context(), Some(&[3; 8][..]));
+}
+
+#[test]
+fn worn_keys_are_replaced_where_the_device_knows_how_and_else_their_operator_is_told() {
+    for (knows_how, told) in [(true, "the next request of the device replaces them"), (false, "rotate")] {
+        let mut world = World::new(false);
+        let offered = OscoreParts { rederivation: Rederivation::Offered, ..parts(b"1") };
+        let (mut thing, _) = Thing::registered(&mut world, 40_000, "a", offered);
+        if knows_how {
+            thing.rederive(&world);
+            thing.register(&mut world, "a");
+        }
+        world.kill();
+        reserve_many(&world);
+        let worn = thing.session.context().id_context().map(<[u8]>::to_vec);
+        let location = thing.register(&mut world, "a");
+        for _ in 0..3 {
+            assert_eq!(thing.request(&mut world, Code::POST, &location, "").code, Code::CHANGED);
+        }
+        let id = world.request("a", read("/3/0/0")).unwrap();
+        thing.answer_next(&mut world, "x");
+        assert!(world.outcome(id).is_ok());
+        assert_eq!(thing.session.context().id_context() != worn.as_deref(), knows_how);
+        let rows = world.credentials.audit(Some("a"), Some(0), 100).unwrap();
+        let rows: Vec<_> = rows.iter().filter(|row| row.what == "keys worn").collect();
+        assert!(rows.len() == 1 && rows[0].detail.contains(told), "{rows:?}");
+    }
+}
+
+/// Numbers of the device as if it had been sent a million messages.
+fn reserve_many(world: &World) {
+    let name = Named::new(oscore::KeyId::new(b"1").unwrap(), None);
+    let context = world.credentials.look_up_context(Role::Management, &name).unwrap().remove(0);
+    let mut out = [0; oscore::Saved::MAX_LENGTH];
+    let saved = context.saved.unwrap();
+    let (bound, id_context) = saved.emit(&mut out).split_first_chunk::<6>().unwrap();
+    let bound = u64::from_str_radix(&hex::encode(bound), 16).unwrap();
+    for bound in (bound..1 << 20).step_by(256) {
+        let saved = oscore::Saved::parse(&[&(bound + 256).to_be_bytes()[2..], id_context].concat()).unwrap();
+        let work = Work::Reserve(Reservation { fingerprint: context.key.parameters().fingerprint(), saved });
+        assert!(matches!(work.run(0, &world.credentials), Done::Reserved(_)));
+    }
 }
 
 // --- Credentials

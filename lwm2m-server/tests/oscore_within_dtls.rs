@@ -425,9 +425,7 @@ fn a_device_that_lost_its_state_gets_new_keys_where_its_account_allows_that() {
     enrol_pair(&mut world, "a", Role::Management, offered.clone());
     let mut thing = Thing::connected(&mut world, 40_000, "a-management", &offered);
     thing.register(&mut world, "a");
-    let (now, parameters) = (world.now, thing.parameters.clone());
-    let rederivation = oscore::Rederivation { parameters: &parameters, now, random: [5; 8], durable: false };
-    thing.session.rederive(&rederivation);
+    thing.rederive(&world);
     let answer = thing.send(&mut world, Code::POST, "rd?ep=a&lt=60&lwm2m=1.1", LINKS, None).unwrap();
     assert_eq!((answer.code, answer.option(OptionNumber::ECHO)), (Code::UNAUTHORIZED, None));
     let location = thing.register(&mut world, "a");

@@ -219,6 +219,12 @@ impl Session {
         self.hint
     }
 
+    /// Server: whether the keys came by Appendix B.2, and can be [renewed](Session::renew) so: the other end knows how.
+    #[must_use]
+    pub fn is_renewable(&self) -> bool {
+        self.rederived().is_some_and(|id_context| id_context.len() <= RENEWABLE)
+    }
+
     /// Whether the keys are near the end of what their algorithm bears: new ones should come soon, by Appendix B.2 or from
     /// the bootstrap server. Anybody can forge messages until it says so: act on it once in a long while at most.
     #[must_use]
@@ -294,6 +300,9 @@ const OUTER_OPTIONS: usize = 4 + (3 + 1 + 5 + 1 + KeyId::MAX_LENGTH) + 1 + 1;
 /// Forgeries that AES-CCM with a tag of 8 bytes bears before new keys are due, and messages protected with one key.
 const FAILURES: u32 = 1 << 20;
 const SEALED: u64 = 1 << 20;
+
+/// The longest ID Context behind which there is room for another R2.
+const RENEWABLE: usize = 24;
 
 /// The longest head of a CBOR byte string of an ID Context.
 const WRAPPED: usize = 2;

@@ -78,6 +78,15 @@ impl Device {
             Fact::BootstrapRequested { who } => {
                 self.bootstrap_requested(now_ms, who.generation, &mut outcome)
             }
+            Fact::KeysWorn { who, is_renewed } => {
+                let detail = match is_renewed {
+                    true => "the OSCORE keys have served long: the next request of the device replaces them",
+                    false => {
+                        "the OSCORE keys have served long, and the device is not known to replace them: rotate the credential"
+                    }
+                };
+                outcome.note(who.role, who.generation, "keys worn", detail);
+            }
             Fact::BootstrapDelivered { generation, .. } => self.delivered(now_ms, *generation, &mut outcome),
             Fact::BootstrapFailed { generation, step, code, .. } => {
                 let reason = match code.as_deref() {

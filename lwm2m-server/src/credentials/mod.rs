@@ -195,6 +195,13 @@ pub enum Fact {
         /// Whom the session belongs to.
         who: Authenticated,
     },
+    /// The OSCORE keys of this credential are near the end of what their algorithm bears.
+    KeysWorn {
+        /// Whose they are.
+        who: Authenticated,
+        /// Whether the next request replaces them (RFC 8613 Appendix B.2).
+        is_renewed: bool,
+    },
     /// The device answered Bootstrap-Finish with 2.04.
     BootstrapDelivered {
         /// The device.
@@ -229,9 +236,10 @@ impl Fact {
     #[must_use]
     pub fn endpoint(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Handshake { who, .. } | Self::Registered { who } | Self::BootstrapRequested { who } => {
-                Some(&who.endpoint)
-            }
+            Self::Handshake { who, .. }
+            | Self::Registered { who }
+            | Self::BootstrapRequested { who }
+            | Self::KeysWorn { who, .. } => Some(&who.endpoint),
             Self::BootstrapDelivered { endpoint, .. }
             | Self::BootstrapFailed { endpoint, .. }
             | Self::TriggerAnswered { endpoint, .. } => Some(endpoint),

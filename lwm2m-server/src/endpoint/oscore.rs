@@ -10,7 +10,7 @@ use oscore::{
     Observation, Observations, OscoreOption, Parameters, Protection, Saved, SenderSequence, Session,
 };
 
-use crate::credentials::{Authenticated, Context, ContextId, Named, Rederivation};
+use crate::credentials::{Authenticated, Context, ContextId, Fact, Named, Rederivation};
 
 use super::Address;
 use super::association::{Association, Bound, CoapPeer};
@@ -29,6 +29,8 @@ pub(crate) struct Oscore {
     pub(crate) fingerprint: [u8; Parameters::FINGERPRINT],
     /// What storage had of it last.
     pub(crate) reserved: Option<Saved>,
+    /// Whether it was told that the keys are worn.
+    pub(crate) is_worn_told: bool,
     /// Whether a reservation is on its way to storage.
     pub(crate) is_reserving: bool,
     /// What waits for it.
@@ -97,6 +99,7 @@ impl Oscore {
             who: context.who.clone(),
             fingerprint: parameters.fingerprint(),
             reserved: context.saved.clone(),
+            is_worn_told: false,
             is_reserving: false,
             held: None,
         }
@@ -115,6 +118,20 @@ impl Oscore {
             .wanted()
             .is_some_and(|bound| bound.saturating_sub(SenderSequence::STEP) <= sequence.next());
         is_used_up && (self.session.context().window().is_lost() || !self.is_stored())
+    }
+
+    /// Keys that are near the end of what their algorithm bears: replaced where their device is known to do that (RFC 8613
+    /// Appendix B.2), and told of, once.
+    pub(crate) fn mind_wear(&mut self) -> Option<Fact> {
+        if self.is_worn_told || !self.session.is_worn() {
+            return None;
+        }
+        self.is_worn_told = true;
+        let is_renewed = self.parameters.is_some() && self.session.is_renewable();
+        if is_renewed {
+            self.session.renew();
+        }
+        Some(Fact::KeysWorn { who: self.who.clone(), is_renewed })
     }
 
     /// Whether the number of a request under these keys came before.

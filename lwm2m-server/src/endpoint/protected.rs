@@ -128,7 +128,7 @@ impl Endpoint {
         let expiry = now.saturating_add(Timing::DEFAULT.exchange_lifetime);
         // Repeated from there it gets the same answer.
         association.coap.remember(now, &Settled { id: header.id, expiry, reply: Reply::Silence });
-        self.keys_replaced(now, key, generation);
+        self.mind_keys(now, key, generation);
         let range = match input {
             Input::Request { exchange, message } => {
                 self.take_request(now, key, (from, length), exchange, (header, &message), rng, out)
@@ -273,7 +273,7 @@ impl Endpoint {
         if is_alone && is_answer {
             self.mark_heard(now, key);
         }
-        self.keys_replaced(now, key, generation);
+        self.mind_keys(now, key, generation);
         match input {
             Input::Request { exchange, message } => {
                 self.take_request(now, key, (from, length), exchange, (header?, &message), rng, out)
@@ -446,13 +446,16 @@ impl Endpoint {
         }
     }
 
-    /// Where the keys were replaced (Appendix B.2), what was begun under the former ones has ended.
-    fn keys_replaced(&mut self, now: Instant, key: Key, former: u32) {
+    /// Looks after the keys when they were used. Where they were replaced (Appendix B.2), what was begun under the former ones has
+    /// ended.
+    fn mind_keys(&mut self, now: Instant, key: Key, former: u32) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let Some(oscore) = association.oscore.as_deref_mut() else { return };
+        self.facts.extend(oscore.mind_wear());
         if oscore.session.generation() == former {
             return;
         }
+        oscore.is_worn_told = false;
         oscore.observations.all.clear();
         association.coap.fail_begun();
         self.failures(now, key);

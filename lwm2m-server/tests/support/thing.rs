@@ -351,6 +351,19 @@ pub(crate) fn rederivation<'a>(
     Some(oscore::Rederivation { parameters, now: world.now, random: [0x31; 8], durable: false })
 }
 
+impl Thing {
+    /// Begins Appendix B.2: the next request is its first.
+    pub(crate) fn rederive(&mut self, world: &World) {
+        let random = [world.now.as_millis() as u8; oscore::Rederivation::RANDOM];
+        self.session.rederive(&oscore::Rederivation {
+            parameters: &self.parameters,
+            now: world.now,
+            random,
+            durable: false,
+        });
+    }
+}
+
 pub(crate) fn read(path: &str) -> Operation {
     Operation::Read { path: path.parse().unwrap(), format: None }
 }
