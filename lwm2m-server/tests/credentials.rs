@@ -538,6 +538,14 @@ impl Store for Failing {
     fn verify_audit(&self) -> Result<u64, StoreError> {
         self.inner.verify_audit()
     }
+    fn backup(
+        &self,
+        now_ms: u64,
+        actor: &str,
+    ) -> Result<(std::fs::File, lwm2m_server::store::Backup), StoreError> {
+        self.inner.backup(now_ms, actor)
+    }
+
     fn ticket_root(&self) -> Result<zeroize::Zeroizing<[u8; 32]>, StoreError> {
         self.inner.ticket_root()
     }

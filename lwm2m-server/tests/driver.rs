@@ -113,6 +113,14 @@ impl Store for Broken {
         self.0.verify_audit()
     }
 
+    fn backup(
+        &self,
+        now_ms: u64,
+        actor: &str,
+    ) -> Result<(std::fs::File, lwm2m_server::store::Backup), StoreError> {
+        self.0.backup(now_ms, actor)
+    }
+
     fn ticket_root(&self) -> Result<zeroize::Zeroizing<[u8; 32]>, StoreError> {
         self.0.ticket_root()
     }

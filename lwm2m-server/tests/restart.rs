@@ -300,7 +300,7 @@ fn a_file_is_consumed_once_and_has_everybody_in_it() {
     let (mut world, file) = filed(600, &data);
     let folder = data.folder.path();
     assert_eq!(data.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    std::fs::write(folder.join("sessions.new"), b"a stop that was cut short").unwrap();
+    std::fs::write(folder.join("sessions.sealed.new"), b"a stop that was cut short").unwrap();
     let saved = file.take(world.now.as_millis() + 1500).unwrap().unwrap();
     assert_eq!(saved.age, Duration::from_millis(1500));
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "it is gone before it is used");

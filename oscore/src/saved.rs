@@ -5,7 +5,7 @@ use crate::sequence::SenderSequence;
 
 /// What storage has to have before more can be sent: [`crate::Session::wanted`] makes it, [`crate::Session::saved`] is told
 /// that it is there, and [`crate::Session::restored`] goes on with it. It holds no secret. Keep the latest one for each
-/// [`Parameters::fingerprint`], and never bring an older one back, also not from a backup.
+/// [`Parameters::fingerprint`], and never bring an older one back; from a backup no other way than by [`Saved::leap`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// The ID Context of keys that replaced those of the parameters (Appendix B.2).
@@ -31,6 +31,14 @@ impl Saved {
             _ => 0,
         };
         SenderSequence::restored(reserved).wanted() == Some(self.bound)
+    }
+
+    /// What an older state becomes that is to be used again, because a backup was put back: of each 2^40 numbers 2^32 are left out, which
+    /// is more than were used since.
+    #[must_use]
+    pub fn leap(self) -> Self {
+        const LEAP: u64 = 1 << 32;
+        Self { bound: self.bound.saturating_add(LEAP).min(SenderSequence::END), ..self }
     }
 
     /// Writes the bound and the ID Context to the beginning of `out`.
@@ -81,6 +89,13 @@ mod tests {
         ] {
             assert_eq!(next.follows(former.as_ref()), follows, "{next:?} after {former:?}");
         }
+    }
+
+    #[test]
+    fn what_comes_back_from_a_backup_leaves_numbers_out_and_ends_at_the_last() {
+        let saved = |bound| Saved { id_context: Some(Bytes::from_slice(b"new").unwrap()), bound };
+        assert_eq!(saved(256).leap(), saved(256 + (1 << 32)));
+        assert_eq!(saved(SenderSequence::END - 1).leap(), saved(SenderSequence::END));
     }
 
     #[test]

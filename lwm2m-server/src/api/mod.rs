@@ -24,6 +24,7 @@
 //! | `GET`, `POST /models` | object definitions; add the one that the body has, XML as the OMA registry publishes it |
 //! | `GET /models/{id}?version=` | one object, the newest version if it is not said |
 //! | `GET /audit?after=&limit=` | audit rows |
+//! | `POST /backup` | a backup of the store, as a file for `lwm2m-server restore` |
 //! | `GET /events?endpoint=` | server-sent events |
 //! | `GET /metrics` | what was counted since the start, in the text format of Prometheus |
 //!
@@ -38,6 +39,7 @@
 //! Invariant: an act is acknowledged after it was stored and its sessions were closed, and it runs to its end when the
 //! caller goes away.
 
+mod backup;
 pub mod composite;
 pub mod credentials;
 mod devices;
@@ -184,6 +186,7 @@ pub fn router(api: Api) -> Router {
         .route("/models", get(models::list).post(models::add))
         .route("/models/{id}", get(models::show))
         .route("/audit", get(events::audit))
+        .route("/backup", post(backup::make))
         .route("/events", get(events::stream))
         .route("/metrics", get(metrics));
     Router::new()

@@ -4,6 +4,7 @@
 //! store the new record, and only then make it visible. Keys are not held in memory.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -19,7 +20,7 @@ use super::secret::Identity;
 use super::subject::Subject;
 use super::trust::DeviceTrust;
 use super::{Authenticated, Command, CredentialEvent, Fact, Happened, Refusal, Secret};
-use crate::store::{AuditRow, Change, Store, StoreError};
+use crate::store::{AuditRow, Backup, Change, Store, StoreError};
 use tokio::sync::broadcast;
 
 /// Steps a slow listener may lag behind.
@@ -478,6 +479,14 @@ impl Credentials {
     ) -> Result<(), StoreError> {
         let happened = Happened { role: None, generation: None, what, detail };
         self.store.note(actor, now_ms, Some(endpoint), &happened)
+    }
+
+    /// A copy of all that is stored, as [`Store::backup`] makes it.
+    ///
+    /// # Errors
+    /// When something cannot be read, or the copy cannot be written.
+    pub fn backup(&self, now_ms: u64, actor: &str) -> Result<(File, Backup), StoreError> {
+        self.store.backup(now_ms, actor)
     }
 
     /// Whom a subject belongs to, whatever its standing.

@@ -16,6 +16,8 @@ pub enum StoreError {
         /// What did not fit.
         what: String,
     },
+    /// There is a store where a backup was to be put back.
+    Occupied(PathBuf),
     /// The store was written by a newer server.
     NewerSchema {
         /// Schema version found.
@@ -63,6 +65,13 @@ impl fmt::Display for StoreError {
                 "the store {} is damaged or not a store ({what}): restore a backup, or move the file away to start empty",
                 path.display()
             ),
+            Self::Occupied(path) => {
+                write!(
+                    f,
+                    "there is a store, {}: move it away first, a restore overwrites none",
+                    path.display()
+                )
+            }
             Self::NewerSchema { found, known } => write!(
                 f,
                 "the store has schema version {found} and this server knows {known}: use the newer server that wrote it"

@@ -5,6 +5,7 @@
 //! A write that belongs to a device carries the fencing epoch of its writer and the version it was based on.
 
 mod audit;
+mod backup;
 mod error;
 mod models;
 mod observations;
@@ -13,10 +14,12 @@ mod requests;
 mod reservations;
 mod seal;
 mod sessions;
+mod verify;
 
 use lwm2m_objects::Version;
 use zeroize::Zeroizing;
 
+use std::fs::File;
 use std::sync::Arc;
 
 use crate::ObservationId;
@@ -24,6 +27,7 @@ use crate::credentials::{Device, Happened, Kept, Role};
 use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 pub use audit::AuditRow;
+pub use backup::{Backup, Restored, put as put_backup, restore};
 pub use error::StoreError;
 pub use redb::RedbStore;
 pub use requests::{AuditNote, Heads, QueuedRequest, RequestChange};
@@ -31,6 +35,7 @@ pub use reservations::Reservation;
 pub(crate) use seal::write_private;
 pub use seal::{KeySource, Sealer};
 pub use sessions::{SavedSessions, SessionFile};
+pub use verify::{Verified, verify};
 
 /// One change of one device.
 #[derive(Debug)]
@@ -109,6 +114,13 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Corrupt`] with the first row that does not fit.
     fn verify_audit(&self) -> Result<u64, StoreError>;
+
+    /// A copy of all that is stored now, with an audit row about it: a file that is gone when it is closed, and where it stands. Nobody
+    /// who writes waits for it.
+    ///
+    /// # Errors
+    /// When something cannot be read, or the copy cannot be written.
+    fn backup(&self, now_ms: u64, actor: &str) -> Result<(File, Backup), StoreError>;
 
     /// 32 random bytes that the keys of session tickets come from: made once, and sealed.
     ///

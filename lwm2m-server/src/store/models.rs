@@ -8,7 +8,7 @@ use super::redb::RedbStore;
 use crate::credentials::Happened;
 
 /// (object, major, minor version) → XML.
-const MODELS: TableDefinition<'_, (u16, u8, u8), &[u8]> = TableDefinition::new("models");
+pub(super) const MODELS: TableDefinition<'_, (u16, u8, u8), &[u8]> = TableDefinition::new("models");
 
 impl RedbStore {
     pub(super) fn open_models(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {

@@ -15,9 +15,9 @@ use crate::observations::{Intent, IntentChange, Intents, Wanted};
 use crate::queue::EPOCH;
 
 /// (endpoint, id) → intent.
-const INTENTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("observations");
+pub(super) const INTENTS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("observations");
 /// The entry of [`META`] with the last id that was given out.
-const LAST: &str = "last observation";
+pub(super) const LAST: &str = "last observation";
 
 impl RedbStore {
     pub(super) fn open_observations(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {

@@ -18,29 +18,28 @@ use redb::{
 use zeroize::Zeroizing;
 
 use super::audit::AuditRow;
-use super::seal::Sealer;
+use super::backup::Backup;
+use super::seal::{Sealer, beside, sync_folder};
 use super::{Change, Heads, QueuedRequest, RequestChange, Reservation, Store, StoreError, TokenRecord};
 use crate::ObservationId;
-use crate::credentials::{Device, Happened, Kept, Role};
+use crate::credentials::{Device, Happened, Kept, Role, utc};
 use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 /// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests, since 4 object
 /// definitions and lasting observations, since 5 OSCORE contexts, since 6 such inside DTLS; what a former one wrote is read as it is.
 const SCHEMA: u32 = 6;
 /// Name of the store file in the data folder.
-const FILE: &str = "store.redb";
+pub(super) const FILE: &str = "store.redb";
 
 /// The entry of [`META`] with the root of the tickets.
 const TICKETS: &str = "tickets";
-const SESSIONS: &str = "sessions";
+pub(super) const SESSIONS: &str = "sessions";
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
+pub(super) const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
 /// (endpoint, role, generation) → nonce, ciphertext, tag.
-const SECRETS: TableDefinition<'_, (&str, u8, u32), &[u8]> = TableDefinition::new("secrets");
-const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
-const AUDIT_BY_DEVICE: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("audit_by_device");
+pub(super) const SECRETS: TableDefinition<'_, (&str, u8, u32), &[u8]> = TableDefinition::new("secrets");
 /// SHA-256 of a token → its record.
-const TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tokens");
+pub(super) const TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tokens");
 
 /// The default [`Store`].
 #[derive(Debug)]
@@ -53,6 +52,12 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
+    /// The file of the store of a data folder.
+    #[must_use]
+    pub fn file(data: &Path) -> PathBuf {
+        data.join(FILE)
+    }
+
     /// Whether a store exists in a data folder, whole or damaged.
     #[must_use]
     pub fn exists(data: &Path) -> bool {
@@ -90,34 +95,68 @@ impl RedbStore {
     pub fn open(data: &Path, lock: File, sealer: Sealer) -> Result<Self, StoreError> {
         let path = data.join(FILE);
         if !Self::exists(data) {
-            make(data, &path)?;
+            make(&path)?;
         }
+        let store = Self::open_file(&path, Some(lock), sealer)?;
+        let backup = store.backup_of(&store.fits(store.database.begin_read())?)?;
+        if let Some(backup) = backup {
+            let made = utc(backup.made_ms / 1000);
+            return Err(
+                store.corrupt(format!("it is the backup of {made}: put it back by lwm2m-server restore"))
+            );
+        }
+        Ok(store)
+    }
+
+    /// The same of any file of a store that is there.
+    pub(super) fn open_file(path: &Path, lock: Option<File>, sealer: Sealer) -> Result<Self, StoreError> {
         // A copy that was put back may have been readable by others; one that is not ours cannot be changed, only used.
-        let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o600));
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
+        let database = Self::whole(path, path)?;
+        Self { database, sealer, path: path.to_owned(), _lock: lock }.checked()
+    }
+
+    /// Opens a file after all of its checksums were compared. What is wrong is told of the file called `name`.
+    pub(super) fn whole(path: &Path, name: &Path) -> Result<Database, StoreError> {
+        let corrupt = |what: String| StoreError::Corrupt { path: name.to_owned(), what };
         // redb repairs after an unclean end, but trusts pages after a clean one and panics when they do not fit together:
         // so every checksum is verified before anything is read.
         let opened = std::panic::catch_unwind(|| -> Result<(Database, bool), DatabaseError> {
-            let mut database = Database::builder().set_cache_size(64 << 20).open(&path)?;
+            let mut database = Database::builder().set_cache_size(64 << 20).open(path)?;
             let is_whole = database.check_integrity()?;
             Ok((database, is_whole))
         });
-        let database = match opened {
-            Ok(Ok((database, true))) => database,
-            Ok(Ok((_, false))) => {
-                return Err(StoreError::Corrupt { path, what: "a checksum does not fit".to_owned() });
+        match opened {
+            Ok(Ok((database, true))) => Ok(database),
+            Ok(Ok((_, false))) => Err(corrupt("a checksum does not fit".to_owned())),
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+                Err(StoreError::Locked(name.parent().unwrap_or(name).to_owned()))
             }
-            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(StoreError::Locked(data.to_owned())),
             Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
                 if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
             {
-                return Err(StoreError::Io { path, error });
+                Err(StoreError::Io { path: name.to_owned(), error })
             }
-            Ok(Err(error)) => return Err(StoreError::Corrupt { path, what: error.to_string() }),
-            Err(_) => {
-                return Err(StoreError::Corrupt { path, what: "its pages do not fit together".to_owned() });
-            }
-        };
-        Self { database, sealer, path, _lock: Some(lock) }.checked()
+            Ok(Err(error)) => Err(corrupt(error.to_string())),
+            Err(_) => Err(corrupt("its pages do not fit together".to_owned())),
+        }
+    }
+
+    /// What is in a file, whatever its schema and key.
+    pub(super) fn of(
+        database: Result<Database, redb::Error>,
+        path: &Path,
+        sealer: Sealer,
+    ) -> Result<Self, StoreError> {
+        let damaged =
+            |error: redb::Error| StoreError::Corrupt { path: path.to_owned(), what: error.to_string() };
+        Ok(Self { database: database.map_err(damaged)?, sealer, path: path.to_owned(), _lock: None })
+    }
+
+    /// The folder of the store; of one in memory that for temporary files.
+    pub(super) fn folder(&self) -> PathBuf {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.map_or_else(std::env::temp_dir, Path::to_owned)
     }
 
     /// A store without a file, for tests and simulations.
@@ -150,11 +189,7 @@ impl RedbStore {
                     if found > SCHEMA {
                         return Err(StoreError::NewerSchema { found, known: SCHEMA });
                     }
-                    let check = self
-                        .fits(meta.get("check"))?
-                        .map(|found| found.value().to_vec())
-                        .ok_or_else(|| self.corrupt("it has no check value for the secrets key"))?;
-                    self.sealer.check(&check)?;
+                    self.check_key(&meta)?;
                     if found < SCHEMA {
                         self.fits(meta.insert("schema", SCHEMA.to_be_bytes().as_slice()))?;
                     }
@@ -163,8 +198,7 @@ impl RedbStore {
             // Every table exists from the first transaction on, so that reading one never has to make it.
             self.fits(transaction.open_table(DEVICES))?;
             self.fits(transaction.open_table(SECRETS))?;
-            self.fits(transaction.open_table(AUDIT))?;
-            self.fits(transaction.open_table(AUDIT_BY_DEVICE))?;
+            self.open_audit(&transaction)?;
             self.fits(transaction.open_table(TOKENS))?;
             self.open_requests(&transaction)?;
             self.open_models(&transaction)?;
@@ -173,6 +207,16 @@ impl RedbStore {
         }
         self.fits(transaction.commit())?;
         Ok(self)
+    }
+
+    /// Whether the secrets key is the one that this store was made with.
+    pub(super) fn check_key(
+        &self,
+        meta: &impl redb::ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<(), StoreError> {
+        let check = self.fits(meta.get("check"))?;
+        let check = check.ok_or_else(|| self.corrupt("it has no check value for the secrets key"))?;
+        self.sealer.check(check.value())
     }
 
     pub(super) fn begin(&self) -> Result<WriteTransaction, StoreError> {
@@ -207,35 +251,6 @@ impl RedbStore {
 
     pub(super) fn emit<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, StoreError> {
         serde_json::to_vec(value).map_err(|error| self.corrupt(error.to_string()))
-    }
-
-    pub(super) fn append(
-        &self,
-        transaction: &WriteTransaction,
-        actor: &str,
-        now_ms: u64,
-        endpoint: Option<&str>,
-        happened: &[Happened],
-    ) -> Result<(), StoreError> {
-        let mut audit = self.fits(transaction.open_table(AUDIT))?;
-        let mut by_device = self.fits(transaction.open_table(AUDIT_BY_DEVICE))?;
-        let (mut seq, mut previous) = match self.fits(audit.last())? {
-            None => (0, String::new()),
-            Some((key, value)) => {
-                let row: AuditRow = self.parse("the newest audit row", value.value())?;
-                (key.value(), row.hash)
-            }
-        };
-        for each in happened {
-            seq = seq.saturating_add(1);
-            let row = AuditRow::chained(seq, now_ms, actor, endpoint, each, &previous);
-            self.fits(audit.insert(seq, self.emit(&row)?.as_slice()))?;
-            if let Some(endpoint) = endpoint {
-                self.fits(by_device.insert((endpoint, seq), ()))?;
-            }
-            previous = row.hash;
-        }
-        Ok(())
     }
 }
 
@@ -357,54 +372,16 @@ impl Store for RedbStore {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        let transaction = self.fits(self.database.begin_read())?;
-        let audit = self.fits(transaction.open_table(AUDIT))?;
-        let from = after.map_or(0, |after| after.saturating_add(1));
-        let mut rows = Vec::new();
-        match endpoint {
-            None => {
-                let mut range = self.fits(audit.range(from..))?;
-                let mut next = || if after.is_some() { range.next() } else { range.next_back() };
-                while rows.len() < limit
-                    && let Some(entry) = next()
-                {
-                    rows.push(self.parse("an audit row", self.fits(entry)?.1.value())?);
-                }
-            }
-            Some(endpoint) => {
-                let by_device = self.fits(transaction.open_table(AUDIT_BY_DEVICE))?;
-                let mut range = self.fits(by_device.range((endpoint, from)..=(endpoint, u64::MAX)))?;
-                let mut next = || if after.is_some() { range.next() } else { range.next_back() };
-                while rows.len() < limit
-                    && let Some(entry) = next()
-                {
-                    let seq = self.fits(entry)?.0.value().1;
-                    let row =
-                        self.fits(audit.get(seq))?.ok_or_else(|| self.corrupt("an audit row is missing"))?;
-                    rows.push(self.parse("an audit row", row.value())?);
-                }
-            }
-        }
-        if after.is_none() {
-            rows.reverse();
-        }
-        Ok(rows)
+        self.read_audit(endpoint, after, limit)
     }
 
     fn verify_audit(&self) -> Result<u64, StoreError> {
         let transaction = self.fits(self.database.begin_read())?;
-        let audit = self.fits(transaction.open_table(AUDIT))?;
-        let (mut count, mut previous) = (0_u64, String::new());
-        for entry in self.fits(audit.iter())? {
-            let (seq, row) = self.fits(entry)?;
-            let row: AuditRow = self.parse("an audit row", row.value())?;
-            count = count.saturating_add(1);
-            if seq.value() != count || row.seq != count || !row.follows(&previous) {
-                return Err(self.corrupt(format!("audit row {count} does not follow the one before it")));
-            }
-            previous = row.hash;
-        }
-        Ok(count)
+        self.chain(&transaction, |_| Ok(())).map(|(rows, _)| rows)
+    }
+
+    fn backup(&self, now_ms: u64, actor: &str) -> Result<(File, Backup), StoreError> {
+        self.write_backup(now_ms, actor)
     }
 
     fn requests(&self) -> Result<(u64, Heads), StoreError> {
@@ -503,9 +480,9 @@ impl Store for RedbStore {
 
 /// Makes an empty store that is complete or absent: what is cut short while it is written cannot be opened again, so it is
 /// written beside, synced, then renamed.
-fn make(data: &Path, path: &Path) -> Result<(), StoreError> {
+fn make(path: &Path) -> Result<(), StoreError> {
     let io = |error| StoreError::Io { path: path.to_owned(), error };
-    let beside = data.join("store.new");
+    let beside = beside(path);
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -519,12 +496,12 @@ fn make(data: &Path, path: &Path) -> Result<(), StoreError> {
     let rename = || {
         File::open(&beside)?.sync_all()?;
         fs::rename(&beside, path)?;
-        File::open(data)?.sync_all()
+        sync_folder(path)
     };
     rename().map_err(io)
 }
 
-fn role_byte(role: Role) -> u8 {
+pub(super) fn role_byte(role: Role) -> u8 {
     match role {
         Role::Bootstrap => 0,
         Role::Management => 1,

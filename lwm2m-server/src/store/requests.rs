@@ -13,13 +13,14 @@ use crate::credentials::Happened;
 use crate::queue::{EPOCH, Head};
 
 /// (endpoint, id) → head.
-const HEADS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("requests");
+pub(super) const HEADS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("requests");
 /// (endpoint, id, [`BODY`] or [`OUTCOME`]) → nonce, ciphertext, tag.
-const SEALED: TableDefinition<'_, (&str, u64, u8), &[u8]> = TableDefinition::new("request_contents");
+pub(super) const SEALED: TableDefinition<'_, (&str, u64, u8), &[u8]> =
+    TableDefinition::new("request_contents");
 const BODY: u8 = 0;
 const OUTCOME: u8 = 1;
 /// The entry of [`META`] with the last id that was given out.
-const LAST: &str = "last request";
+pub(super) const LAST: &str = "last request";
 
 /// A queued request as it is stored.
 #[derive(Clone, Debug)]
@@ -160,7 +161,7 @@ impl RedbStore {
         Ok(requests)
     }
 
-    fn head(&self, endpoint: &str, id: u64, bytes: &[u8]) -> Result<Head, StoreError> {
+    pub(super) fn head(&self, endpoint: &str, id: u64, bytes: &[u8]) -> Result<Head, StoreError> {
         self.parse(&format!("the head of request {id} of {endpoint}"), bytes)
     }
 }

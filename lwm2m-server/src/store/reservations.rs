@@ -10,7 +10,8 @@ use super::StoreError;
 use super::redb::RedbStore;
 
 /// Fingerprint → epoch of the writer, state.
-const TABLE: TableDefinition<'_, [u8; Parameters::FINGERPRINT], &[u8]> = TableDefinition::new("oscore");
+pub(super) const RESERVATIONS: TableDefinition<'_, [u8; Parameters::FINGERPRINT], &[u8]> =
+    TableDefinition::new("oscore");
 
 /// The fencing epoch of this server.
 const EPOCH: u64 = 1;
@@ -27,14 +28,14 @@ pub struct Reservation {
 impl RedbStore {
     /// Makes the table, so that reading one never has to.
     pub(super) fn open_reservations(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
-        self.fits(transaction.open_table(TABLE)).map(drop)
+        self.fits(transaction.open_table(RESERVATIONS)).map(drop)
     }
 
     pub(super) fn write_reservations(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError> {
         let transaction = self.begin()?;
         let mut are_written = Vec::with_capacity(reservations.len());
         {
-            let mut table = self.fits(transaction.open_table(TABLE))?;
+            let mut table = self.fits(transaction.open_table(RESERVATIONS))?;
             for Reservation { fingerprint, saved } in reservations {
                 let former = self.fits(table.get(fingerprint))?;
                 let former = former.map(|former| self.reservation(former.value())).transpose()?;
@@ -43,9 +44,7 @@ impl RedbStore {
                 }
                 let follows = saved.follows(former.as_ref().map(|(_, former)| former));
                 if follows {
-                    let mut out = [0; Saved::MAX_LENGTH];
-                    let row = [EPOCH.to_be_bytes().as_slice(), saved.emit(&mut out)].concat();
-                    self.fits(table.insert(fingerprint, row.as_slice()))?;
+                    self.fits(table.insert(fingerprint, row(saved).as_slice()))?;
                 }
                 are_written.push(follows);
             }
@@ -59,15 +58,21 @@ impl RedbStore {
         fingerprint: &[u8; Parameters::FINGERPRINT],
     ) -> Result<Option<Saved>, StoreError> {
         let transaction = self.fits(self.database.begin_read())?;
-        let table = self.fits(transaction.open_table(TABLE))?;
+        let table = self.fits(transaction.open_table(RESERVATIONS))?;
         let row = self.fits(table.get(fingerprint))?;
         row.map(|row| self.reservation(row.value()).map(|(_, saved)| saved)).transpose()
     }
 
-    fn reservation(&self, row: &[u8]) -> Result<(u64, Saved), StoreError> {
+    pub(super) fn reservation(&self, row: &[u8]) -> Result<(u64, Saved), StoreError> {
         let read = row
             .split_first_chunk()
             .and_then(|(epoch, saved)| Some((u64::from_be_bytes(*epoch), Saved::parse(saved)?)));
         read.ok_or_else(|| self.corrupt("the state of an OSCORE context cannot be read"))
     }
+}
+
+/// A state as a row.
+pub(super) fn row(saved: &Saved) -> Vec<u8> {
+    let mut out = [0; Saved::MAX_LENGTH];
+    [EPOCH.to_be_bytes().as_slice(), saved.emit(&mut out)].concat()
 }

@@ -283,7 +283,9 @@ pub(super) fn replace_private(
 
 /// Where a file is written until it is whole.
 pub(super) fn beside(path: &Path) -> PathBuf {
-    path.with_extension("new")
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 /// Makes durable what happened to the name of a file.

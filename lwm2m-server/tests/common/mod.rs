@@ -84,7 +84,7 @@ impl Served {
         Self::spawn(data, command.args(arguments).env("RUST_LOG", "error").stderr(Stdio::inherit()))
     }
 
-    fn spawn(data: &Path, command: &mut Command) -> Self {
+    pub(crate) fn spawn(data: &Path, command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut addresses = HashMap::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {

@@ -1,4 +1,5 @@
-//! The `lwm2m-server` binary: `serve` runs the server, `demo` tells its story on the terminal.
+//! The `lwm2m-server` binary: `serve` runs the server, `demo` tells its story on the terminal, `backup`, `restore` and `verify` are for
+//! its store.
 //!
 //! Results go to standard output, logs to standard error. Exit codes: 0 stopped as asked, 1 failed, 2 bad arguments.
 
@@ -12,6 +13,7 @@ macro_rules! say {
 #[cfg(feature = "demo")]
 mod demo;
 mod serve;
+mod upkeep;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -38,6 +40,12 @@ enum Command {
     /// Run server and simulated devices on loopback and show what they do.
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
+    /// Copy the store to a file, keys sealed: of the server that runs, else of the data folder
+    Backup(upkeep::Backup),
+    /// Put a backup into a data folder without a store
+    Restore(upkeep::Restore),
+    /// Read a backup, or the store of a stopped server, whole: each record, each key, the chain of the audit log
+    Verify(upkeep::Verify),
 }
 
 #[derive(Args)]
@@ -118,12 +126,24 @@ impl Serve {
     }
 }
 
+/// Keys are in the memory of this process: it leaves no core file, and no other process of the same user looks into it.
+fn close_memory() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(error) = close_memory() {
+        eprintln!("lwm2m-server: the memory cannot be kept from other processes: {error}");
+        return ExitCode::FAILURE;
+    }
     let default = match arguments.command {
         Command::Serve(_) => "info",
         #[cfg(feature = "demo")]
         Command::Demo(_) => "off",
+        Command::Backup(_) | Command::Restore(_) | Command::Verify(_) => "warn",
     };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -138,5 +158,8 @@ fn main() -> ExitCode {
         }
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Backup(asked) => upkeep::run(|| upkeep::backup(&asked)),
+        Command::Restore(asked) => upkeep::run(|| upkeep::put_back(&asked)),
+        Command::Verify(asked) => upkeep::run(|| upkeep::check(&asked)),
     }
 }
