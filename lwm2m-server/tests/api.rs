@@ -4,82 +4,23 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
 
 mod common;
+#[path = "common/leak.rs"]
+mod leak;
+#[path = "common/simulated.rs"]
+mod simulated;
 
-use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::Served;
-use lwm2m_client::objects::ready::Held;
-use lwm2m_client::objects::{self, Object, defs, path};
-use lwm2m_client::simulated::{Device, Temperature};
-use lwm2m_client::{AlternatePath, Config, FactoryAccount, PresharedKey, Runner, Store, provision};
+use leak::{Keys, forms};
+use lwm2m_client::{AlternatePath, Config};
 use lwm2m_server::credentials::Role;
 use lwm2m_server::store::{RedbStore, Sealer, Store as _};
 use serde_json::{Value, json};
-
-const KEY: [u8; 16] = [0x42; 16];
-
-/// A device in a thread of its own.
-struct Simulated {
-    is_off: Arc<AtomicBool>,
-    wants_power_cycle: Arc<AtomicBool>,
-}
-
-impl Simulated {
-    /// A device with a bootstrap account.
-    fn start(name: &'static str, addresses: &HashMap<String, String>) -> Self {
-        Self::start_with(Config { mtu: 1280, block_size: 1024, ..Config::new(name) }, addresses)
-    }
-
-    fn start_with(config: Config<'static>, addresses: &HashMap<String, String>) -> Self {
-        let name = config.endpoint;
-        let uri = format!("coaps://{}", addresses.get("bootstrap-coaps").unwrap());
-        let identity = format!("bs-{name}");
-        let is_off = Arc::new(AtomicBool::new(false));
-        let wants_power_cycle = Arc::new(AtomicBool::new(false));
-        let (off, cycle) = (Arc::clone(&is_off), Arc::clone(&wants_power_cycle));
-        std::thread::spawn(move || {
-            let credential = Some(PresharedKey { identity: identity.as_bytes(), key: &KEY }.into());
-            let account = FactoryAccount::bootstrap(0, &uri, credential);
-            let mut store = Store::in_memory();
-            provision(&[account], &mut |action| store.apply(action)).unwrap();
-            let mut runner = Runner::new(config, store);
-            let (mut device, mut temperature) = (Device::new(name), Temperature::new());
-            let mut portfolio = Held::<1, 2, 16>::new(&defs::PORTFOLIO)
-                .with_instance(0)
-                .with(path!("/16/0/0/0"), objects::Value::String("device"))
-                .with(path!("/16/0/0/1"), objects::Value::String("model"));
-            let mut second = 0;
-            while !off.load(Ordering::Relaxed) {
-                second += 1;
-                if let Some(path) = temperature.sample(second, 0) {
-                    runner.client().changed(path);
-                }
-                let mut objects: [&mut dyn Object; 3] = [&mut device, &mut temperature, &mut portfolio];
-                runner.turn(&mut objects, Duration::from_millis(100));
-                if cycle.swap(false, Ordering::Relaxed) {
-                    runner.reboot();
-                }
-            }
-        });
-        Self { is_off, wants_power_cycle }
-    }
-
-    fn power_cycle(&self) {
-        self.wants_power_cycle.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Simulated {
-    fn drop(&mut self) {
-        self.is_off.store(true, Ordering::Relaxed);
-    }
-}
+use simulated::{KEY, Simulated};
 
 fn enrol(served: &Served, name: &str) {
     let body = json!({ "bootstrap": { "identity": format!("bs-{name}"), "key": hex::encode(KEY) } });
@@ -385,13 +326,17 @@ fn no_key_is_in_the_trace_nor_in_the_log_of_a_bootstrap_and_a_rotation() {
         }
     }
     assert!(printed.contains("/5=(withheld)"), "{printed}");
-    for output in [printed.as_bytes(), streamed.as_bytes(), &logged] {
-        for key in [&KEY[..], &given, generated.psk().unwrap().bytes()] {
-            assert_eq!(found(output, key), None);
-            for form in forms(key) {
-                assert!(found(&[b"key=", &*form, b";"].concat(), key).is_some());
-            }
+    let mut keys = Keys::default();
+    for (name, key) in
+        [("bootstrap", &KEY[..]), ("given", &given), ("drawn", generated.psk().unwrap().bytes())]
+    {
+        keys.add(name, key);
+        for form in forms(key) {
+            assert!(keys.found(&[b"key=", &*form, b";"].concat()).is_some());
         }
+    }
+    for output in [printed.as_bytes(), streamed.as_bytes(), &logged] {
+        assert_eq!(keys.found(output), None);
     }
 }
 
@@ -415,34 +360,6 @@ fn a_device_is_given_a_raw_public_key_and_a_pre_shared_key_again_and_the_pinned_
         let (status, read) = served.call("GET", "/devices/modes/objects/3/0/0", None).unwrap();
         assert_eq!(status, 200, "{read}");
     }
-}
-
-/// How six bytes of a key could be written.
-fn forms(key: &[u8]) -> Vec<Vec<u8>> {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut forms = Vec::new();
-    for part in key.windows(6) {
-        let decimal: Vec<String> = part.iter().map(u8::to_string).collect();
-        let base64 = part.chunks_exact(3).flat_map(|three| {
-            let bits = three.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
-            [18, 12, 6, 0].map(|shift| alphabet.get(bits >> shift & 0x3f).copied().unwrap())
-        });
-        let base64 = String::from_utf8(base64.collect()).unwrap();
-        let url = base64.replace('+', "-").replace('/', "_");
-        let (lower, upper) = (hex::encode(part), hex::encode_upper(part));
-        let spaced = part.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
-        forms.push(part.to_vec());
-        forms.extend([lower, upper, base64, url].map(String::into_bytes));
-        forms.extend([", ", ",", " "].map(|between| decimal.join(between).into_bytes()));
-        forms.extend([" ", ":"].map(|between| spaced.join(between).into_bytes()));
-    }
-    forms
-}
-
-/// The part of a key that is in an output, in whatever form.
-fn found(output: &[u8], key: &[u8]) -> Option<String> {
-    let is_in = |form: &Vec<u8>| output.windows(form.len()).any(|window| window == form);
-    forms(key).iter().find(|form| is_in(form)).map(|form| String::from_utf8_lossy(form).into_owned())
 }
 
 #[test]

@@ -120,8 +120,10 @@ pub(super) fn secret_body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Probl
     serde_json::from_slice(bytes).map_err(|error| {
         let text = error.to_string();
         let what = match text.split_once(", expected ") {
-            // `invalid type: string "00112233…", expected …`
-            Some((_, expected)) if text.starts_with("invalid ") => format!("expected {expected}"),
+            // `invalid type: string "00112233…", expected …`, or `unknown variant` and the like
+            Some((_, expected)) if text.starts_with("invalid ") || text.starts_with("unknown variant ") => {
+                format!("expected {expected}")
+            }
             _ => text,
         };
         Problem::invalid(format!("body: {what}"))
