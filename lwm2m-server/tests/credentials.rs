@@ -237,6 +237,49 @@ fn a_device_seen_with_neither_is_unreachable_and_both_stay_accepted() {
 }
 
 #[test]
+fn what_comes_with_the_old_credential_while_a_finish_may_arrive_shows_nothing() {
+    let unanswered = Fact::BootstrapFailed {
+        endpoint: EP.into(),
+        generation: 2,
+        step: "Bootstrap-Finish".into(),
+        code: None,
+    };
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    bench.hand_out();
+    bench.register(1);
+    bench.report(&unanswered);
+    bench.register(1);
+    bench.restart();
+    bench.tick_after(HOUR);
+    assert!(matches!(bench.state(), State::Unreachable(_)), "it may have the new one: {:?}", bench.state());
+    // The same while it is bootstrapped once more.
+    bench.hand_out();
+    bench.register(1);
+    assert_eq!((bench.admit(1), bench.admit(2)), (Ok(()), Ok(())));
+    bench.report(&unanswered);
+    bench.now += 6 * MINUTE;
+    bench.register(1);
+    assert_eq!((bench.state(), bench.admit(2)), (State::InUse, Err(Refusal::RolledBack)));
+}
+
+#[test]
+fn a_bootstrap_that_fails_before_its_finish_leaves_no_doubt() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    bench.hand_out();
+    bench.report(&Fact::BootstrapFailed {
+        endpoint: EP.into(),
+        generation: 2,
+        step: "Bootstrap-Write /0/1".into(),
+        code: None,
+    });
+    bench.register(1);
+    bench.tick_after(HOUR);
+    assert_eq!((bench.state(), bench.admit(2)), (State::InUse, Err(Refusal::RolledBack)));
+}
+
+#[test]
 fn a_device_that_goes_back_within_the_grace_time_withdraws_the_proof() {
     let mut bench = Bench::in_use();
     bench.rotate();

@@ -286,6 +286,10 @@ pub struct Rotation {
     pub handed_out: bool,
     /// A full handshake and a Register with the old one came after the last hand-out.
     pub old_seen: bool,
+    /// Since when a bootstrap that was handed the new one has it, whose Finish may be carried out yet: until that is known, or long over,
+    /// the old one shows nothing. In milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_since_ms: Option<u64>,
     /// The command that makes the device come and fetch it; durable until it did.
     pub trigger: Option<Trigger>,
     /// When the bootstrap that runs got the new credential; a bootstrap does not survive a restart.

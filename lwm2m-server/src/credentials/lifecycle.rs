@@ -12,15 +12,14 @@
 //! 3. *Proven*: a full handshake and a Register came with the new one. The grace time starts.
 //! 4. *OldRetired*: after the grace time the old one is refused and its sessions are closed; *InUse* again.
 //! 5. Deadline missed: *rolled back* when the device cannot hold the new one (never handed out) or came back with the
-//!    old one by a full handshake and a Register after the last hand-out; else *Unreachable*, and both stay accepted.
+//!    old one by a full handshake and a Register after the last hand-out, when no Finish of it could arrive any more; else
+//!    *Unreachable*, and both stay accepted.
 //!
 //! Invariants: a credential that the device was told to use, and may still hold, is accepted; a revoked one never is.
 //! The bootstrap account is never rotated here and never deleted. Time is wall-clock milliseconds since 1970.
 
 use super::date;
-use super::device::{
-    Account, Device, HoldKind, Phase, Pin, Role, Rotation, Standing, State, Trigger, WARN_BEFORE_MS,
-};
+use super::device::{Account, Device, Phase, Pin, Role, Rotation, Standing, State, Trigger, WARN_BEFORE_MS};
 use super::{Command, Fact, Happened, TriggerAnswer};
 
 /// Wait before a trigger that reached no one is sent again, unless the device shows up earlier.
@@ -48,7 +47,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn note(&mut self, role: Role, generation: u32, what: &'static str, detail: impl Into<String>) {
+    pub(super) fn note(
+        &mut self,
+        role: Role,
+        generation: u32,
+        what: &'static str,
+        detail: impl Into<String>,
+    ) {
         self.durable = true;
         self.happened.push(Happened {
             role: Some(role),
@@ -66,7 +71,11 @@ impl Device {
         match fact {
             Fact::Handshake { who, full } => {
                 if *full && let Some(account) = self.account_mut(who.role) {
-                    account.handshake = Some(who.generation);
+                    // One before a Finish shows nothing after it.
+                    let shows_nothing = account.rotation().is_some_and(|rotation| {
+                        who.generation == rotation.from && may_be_committed(rotation, now_ms)
+                    });
+                    account.handshake = Some(who.generation).filter(|_| !shows_nothing);
                 }
             }
             Fact::Registered { who } => {
@@ -99,7 +108,9 @@ impl Device {
                     Some(code) => format!("the device answered {code} to {step}"),
                     None => format!("no answer to {step}"),
                 };
-                self.bootstrap_failed(now_ms, *generation, reason, &mut outcome);
+                // A Finish without an answer may be on its way still.
+                let is_uncertain = code.is_none() && step.starts_with("Bootstrap-Finish");
+                self.bootstrap_failed(now_ms, *generation, (reason, is_uncertain), &mut outcome);
             }
             Fact::TriggerAnswered { answer, .. } => self.trigger_answered(now_ms, answer, &mut outcome),
             Fact::Tick => self.tick(now_ms, &mut outcome),
@@ -134,6 +145,8 @@ impl Device {
             State::Rotating(rotation) | State::Unreachable(rotation) => {
                 // Evidence for the old one counts from the last hand-out on, and from a new handshake.
                 rotation.attempt_ms = Some(now_ms);
+                rotation.open_since_ms = Some(now_ms);
+                outcome.durable = true;
                 account.handshake = None;
                 if !rotation.handed_out || rotation.old_seen {
                     rotation.handed_out = true;
@@ -177,7 +190,7 @@ impl Device {
                 let mut rotation = rotation.clone();
                 rotation.phase = Phase::Proven;
                 rotation.trigger = None;
-                rotation.attempt_ms = None;
+                (rotation.attempt_ms, rotation.open_since_ms) = (None, None);
                 rotation.retire_ms = Some(now_ms.saturating_add(rotation.grace_ms));
                 outcome.note(
                     Role::Management,
@@ -201,7 +214,7 @@ impl Device {
                         "proof withdrawn",
                         "the device registered with the old credential again within the grace time",
                     );
-                } else if rotation.handed_out && !rotation.old_seen && !is_open(rotation, now_ms) {
+                } else if rotation.handed_out && !rotation.old_seen {
                     rotation.old_seen = true;
                     outcome.note(
                         Role::Management,
@@ -254,13 +267,15 @@ impl Device {
                 account.state = State::Provisioned;
             }
             State::Rotating(rotation) if generation == rotation.to => {
-                rotation.attempt_ms = None;
+                (rotation.attempt_ms, rotation.open_since_ms) = (None, None);
                 rotation.trigger = None;
                 if rotation.phase == Phase::Staged {
                     rotation.phase = Phase::Delivered;
                 }
             }
-            State::Unreachable(rotation) if generation == rotation.to => rotation.attempt_ms = None,
+            State::Unreachable(rotation) if generation == rotation.to => {
+                (rotation.attempt_ms, rotation.open_since_ms) = (None, None);
+            }
             _ => {}
         }
         if let Some(credential) = account.credential_mut(generation) {
@@ -271,7 +286,14 @@ impl Device {
         outcome.note(Role::Management, generation, "delivered", "the device acknowledged Bootstrap-Finish");
     }
 
-    fn bootstrap_failed(&mut self, now_ms: u64, generation: u32, reason: String, outcome: &mut Outcome) {
+    fn bootstrap_failed(
+        &mut self,
+        now_ms: u64,
+        generation: u32,
+        (reason, is_uncertain): (String, bool),
+        outcome: &mut Outcome,
+    ) {
+        let open_since_ms = is_uncertain.then_some(now_ms);
         let has_bootstrap = self.bootstrap.is_some();
         let Some(account) = self.management.as_mut().filter(|account| account.state != State::Revoked) else {
             return;
@@ -283,13 +305,16 @@ impl Device {
                 account.state = if has_bootstrap { State::Armed } else { State::Imported };
             }
             State::Rotating(rotation) if generation == rotation.to => {
-                rotation.attempt_ms = None;
                 is_proven = rotation.phase == Phase::Proven;
+                rotation.attempt_ms = None;
+                rotation.open_since_ms = open_since_ms.filter(|_| !is_proven);
                 if let Some(trigger) = rotation.trigger.as_mut() {
                     trigger.back_off(now_ms);
                 }
             }
-            State::Unreachable(rotation) if generation == rotation.to => rotation.attempt_ms = None,
+            State::Unreachable(rotation) if generation == rotation.to => {
+                (rotation.attempt_ms, rotation.open_since_ms) = (None, open_since_ms);
+            }
             _ => {}
         }
         outcome.note(Role::Management, generation, "bootstrap failed", reason.clone());
@@ -436,110 +461,6 @@ impl Device {
         outcome.note(Role::Management, to, "staged", reason);
         outcome
     }
-
-    /// Refuses the credentials of one role, or of both, for good.
-    pub fn revoke(&mut self, now_ms: u64, role: Option<Role>, reason: &str) -> Outcome {
-        let mut outcome = Outcome::default();
-        if role.is_none() {
-            self.hold = Some(super::device::Hold {
-                kind: HoldKind::Revoked,
-                since_ms: now_ms,
-                reason: reason.to_owned(),
-            });
-        }
-        for each in Role::ALL {
-            if role.is_some_and(|only| only != each) {
-                continue;
-            }
-            if let Some(account) = self.account_mut(each) {
-                account.state = State::Revoked;
-                account.note = Some(reason.to_owned());
-                // What was refused before stays refused for its own reason.
-                for credential in &mut account.credentials {
-                    if credential.standing == Standing::Accepted {
-                        credential.standing = Standing::Revoked;
-                    }
-                }
-                let current = account.current;
-                outcome.note(each, current, "revoked", reason);
-            }
-            self.close(each, &mut outcome);
-        }
-        match role {
-            // A bootstrap under way is writing what was just revoked.
-            Some(Role::Management) => self.close(Role::Bootstrap, &mut outcome),
-            Some(Role::Bootstrap) => self.without_bootstrap(&mut outcome),
-            None => {}
-        }
-        if outcome.happened.is_empty() {
-            outcome.happened.push(Happened {
-                role: None,
-                generation: None,
-                what: "revoked",
-                detail: reason.to_owned(),
-            });
-        }
-        outcome.durable = true;
-        outcome
-    }
-
-    /// The bootstrap account was revoked: nothing delivers the new credential of a rotation any more.
-    fn without_bootstrap(&mut self, outcome: &mut Outcome) {
-        let Some(account) = self.management.as_mut() else { return };
-        let State::Rotating(rotation) = &mut account.state else { return };
-        rotation.trigger = None;
-        if !rotation.handed_out {
-            let rotation = rotation.clone();
-            let reason =
-                "the bootstrap account was revoked before a bootstrap fetched the new credential".to_owned();
-            roll_back(account, &rotation, &self.endpoint, reason, outcome);
-        }
-    }
-
-    /// Refuses the device as a whole until it is resumed, or for good.
-    pub fn hold(&mut self, now_ms: u64, kind: HoldKind, reason: &str) -> Outcome {
-        let mut outcome = Outcome { durable: true, ..Outcome::default() };
-        self.hold = Some(super::device::Hold { kind, since_ms: now_ms, reason: reason.to_owned() });
-        let what = match kind {
-            HoldKind::Suspended => "suspended",
-            HoldKind::Revoked => "revoked",
-            HoldKind::Decommissioned => "decommissioned",
-        };
-        outcome.happened.push(Happened { role: None, generation: None, what, detail: reason.to_owned() });
-        for role in Role::ALL {
-            self.close(role, &mut outcome);
-        }
-        outcome
-    }
-
-    /// Lifts a suspension; deadlines move by the time it lasted.
-    pub fn resume(&mut self, now_ms: u64, reason: &str) -> Outcome {
-        let mut outcome = Outcome { durable: true, ..Outcome::default() };
-        let since_ms = self.hold.take().map_or(now_ms, |hold| hold.since_ms);
-        let lasted = now_ms.saturating_sub(since_ms);
-        if let Some(Account { state: State::Rotating(rotation), .. }) = self.management.as_mut() {
-            rotation.deadline_ms = rotation.deadline_ms.saturating_add(lasted);
-            rotation.retire_ms = rotation.retire_ms.map(|at| at.saturating_add(lasted));
-        }
-        outcome.happened.push(Happened {
-            role: None,
-            generation: None,
-            what: "resumed",
-            detail: reason.to_owned(),
-        });
-        outcome
-    }
-
-    fn close(&mut self, role: Role, outcome: &mut Outcome) {
-        if let Some(account) = self.account_mut(role) {
-            account.handshake = None;
-        }
-        outcome.commands.push(Command::CloseSessions {
-            endpoint: self.endpoint.as_str().into(),
-            role,
-            generation: None,
-        });
-    }
 }
 
 impl Trigger {
@@ -569,7 +490,12 @@ fn is_open(rotation: &Rotation, now_ms: u64) -> bool {
     rotation.attempt_ms.is_some_and(|since| now_ms.saturating_sub(since) < ATTEMPT_MS)
 }
 
-fn roll_back(
+/// Whether the device may still take in a Finish of a bootstrap that was handed the new credential.
+fn may_be_committed(rotation: &Rotation, now_ms: u64) -> bool {
+    rotation.open_since_ms.is_some_and(|since| now_ms.saturating_sub(since) < ATTEMPT_MS)
+}
+
+pub(super) fn roll_back(
     account: &mut Account,
     rotation: &Rotation,
     endpoint: &str,

@@ -19,6 +19,7 @@ mod device;
 mod encoding;
 mod enrolment;
 mod facade;
+mod hold;
 mod issue;
 mod kept;
 mod lifecycle;

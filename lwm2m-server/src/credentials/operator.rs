@@ -135,7 +135,7 @@ impl Credentials {
         }
         let turn = self.take_turn();
         let mut device = (*self.device(endpoint).ok_or(OperatorError::UnknownDevice)?).clone();
-        let bootstrap_last_success_ms = preflight(&device)?;
+        let bootstrap_last_success_ms = device.may_rotate().map_err(OperatorError::Refused)?;
         let mut warnings = Vec::new();
         let material = self.material_to_rotate_to(now_ms, &device, rotate, &mut warnings)?;
         let issued = self.issue(now_ms, endpoint, Role::Management, &material)?;
@@ -165,6 +165,7 @@ impl Credentials {
             reason: rotate.reason.clone(),
             handed_out: false,
             old_seen: false,
+            open_since_ms: None,
             trigger: Some(Trigger::new()),
             attempt_ms: None,
         });
@@ -369,30 +370,35 @@ const SAME_CERTIFICATE: &str = "the present credential fits that certificate as 
                                 revocation";
 const NO_ACCOUNT: &str = "the device has no management account: enrol one by PUT credentials";
 
-/// Everything that must hold before a new credential is made; returns when the bootstrap account was last used.
-fn preflight(device: &Device) -> Result<Option<u64>, OperatorError> {
-    let refused = |why| Err(OperatorError::Refused(why));
-    match device.is_held() {
-        Ok(()) => {}
-        Err(Refusal::Suspended) => return refused("the device is suspended: resume it first"),
-        Err(_) => return refused("the device is revoked or decommissioned"),
-    }
-    let Some(bootstrap) = &device.bootstrap else {
-        return refused("the device has no bootstrap account, so nothing could deliver a new credential");
-    };
-    if bootstrap.state == State::Revoked {
-        return refused("the bootstrap account is revoked, so nothing could deliver a new credential");
-    }
-    match device.management.as_ref().map(|account| &account.state) {
-        None => refused(NO_ACCOUNT),
-        Some(State::InUse) => Ok(bootstrap.last_success_ms),
-        Some(State::Rotating(_)) => refused("a rotation is under way: wait until it ends"),
-        Some(State::Unreachable(_)) => refused(
-            "the device is unreachable after a rotation: it must register with either credential first",
-        ),
-        Some(State::Revoked) => refused("the management account is revoked: enrol a new credential"),
-        Some(State::Imported | State::Armed | State::Bootstrapping | State::Provisioned) => {
-            refused("the present credential was never proven: the device must register with it first")
+impl Device {
+    /// Everything that must hold before a new credential is made; answers when the bootstrap account was last used, in milliseconds
+    /// since 1970.
+    ///
+    /// # Errors
+    /// What is in the way, in words.
+    pub fn may_rotate(&self) -> Result<Option<u64>, &'static str> {
+        match self.is_held() {
+            Ok(()) => {}
+            Err(Refusal::Suspended) => return Err("the device is suspended: resume it first"),
+            Err(_) => return Err("the device is revoked or decommissioned"),
+        }
+        let Some(bootstrap) = &self.bootstrap else {
+            return Err("the device has no bootstrap account, so nothing could deliver a new credential");
+        };
+        if bootstrap.state == State::Revoked {
+            return Err("the bootstrap account is revoked, so nothing could deliver a new credential");
+        }
+        match self.management.as_ref().map(|account| &account.state) {
+            None => Err(NO_ACCOUNT),
+            Some(State::InUse) => Ok(bootstrap.last_success_ms),
+            Some(State::Rotating(_)) => Err("a rotation is under way: wait until it ends"),
+            Some(State::Unreachable(_)) => Err(
+                "the device is unreachable after a rotation: it must register with either credential first",
+            ),
+            Some(State::Revoked) => Err("the management account is revoked: enrol a new credential"),
+            Some(State::Imported | State::Armed | State::Bootstrapping | State::Provisioned) => {
+                Err("the present credential was never proven: the device must register with it first")
+            }
         }
     }
 }
