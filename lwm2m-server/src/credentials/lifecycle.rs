@@ -71,9 +71,11 @@ impl Device {
         match fact {
             Fact::Handshake { who, full } => {
                 if *full && let Some(account) = self.account_mut(who.role) {
-                    // One before a Finish shows nothing after it.
+                    // One before a Finish shows nothing after it; but it withdraws a proof.
                     let shows_nothing = account.rotation().is_some_and(|rotation| {
-                        who.generation == rotation.from && may_be_committed(rotation, now_ms)
+                        who.generation == rotation.from
+                            && rotation.phase != Phase::Proven
+                            && may_be_committed(rotation, now_ms)
                     });
                     account.handshake = Some(who.generation).filter(|_| !shows_nothing);
                 }
@@ -207,7 +209,8 @@ impl Device {
                     // The answer to the proving Register may have been lost: the device went back.
                     rotation.phase = Phase::Delivered;
                     rotation.retire_ms = None;
-                    rotation.old_seen = true;
+                    rotation.old_seen = !may_be_committed(rotation, now_ms);
+                    account.handshake = account.handshake.filter(|_| rotation.old_seen);
                     outcome.note(
                         Role::Management,
                         generation,
