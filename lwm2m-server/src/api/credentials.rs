@@ -49,9 +49,9 @@
 //! `POST …/revoke`: `{"role": "management", "reason": "lost"}`; without a role the whole device.
 //! `POST …/suspend`, `/resume`, `/decommission`: `{"reason": "…"}`; the last one leaves a tombstone under the name.
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{MethodRouter, post};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -281,23 +281,50 @@ struct ReasonBody {
 /// An act of an operator on a device: when, by whom, on which and why.
 type Act = fn(&Credentials, u64, &str, &str, &str) -> Result<Vec<Command>, OperatorError>;
 
-/// Suspends a device, lifts that, or revokes the device and leaves a tombstone under its name.
-pub(super) fn act(act: Act) -> MethodRouter<Api> {
-    post(
-        async move |State(api): State<Api>,
-                    Extension(Actor(actor)): Extension<Actor>,
-                    Route(endpoint): Route<String>,
-                    Body(bytes): Body|
-                    -> Result<Json<Value>, Problem> {
-            let ReasonBody { reason } = request::body(&bytes)?;
-            api.act(move |credentials| {
-                let commands = act(credentials, now_ms(), &actor, &endpoint, &reason)?;
-                Ok((credentials.device(&endpoint), commands))
-            })
-            .await
-            .map(|device| Json(json!(device.as_deref().map(summary))))
-        },
-    )
+/// Refuses a device until it is resumed.
+pub(super) async fn suspend(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Route(endpoint): Route<String>,
+    Body(bytes): Body,
+) -> Result<Json<Value>, Problem> {
+    act(&api, Credentials::suspend, actor, endpoint, &bytes).await
+}
+
+/// Lifts a suspension.
+pub(super) async fn resume(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Route(endpoint): Route<String>,
+    Body(bytes): Body,
+) -> Result<Json<Value>, Problem> {
+    act(&api, Credentials::resume, actor, endpoint, &bytes).await
+}
+
+/// Revokes a device and leaves a tombstone under its name.
+pub(super) async fn decommission(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Route(endpoint): Route<String>,
+    Body(bytes): Body,
+) -> Result<Json<Value>, Problem> {
+    act(&api, Credentials::decommission, actor, endpoint, &bytes).await
+}
+
+async fn act(
+    api: &Api,
+    act: Act,
+    Actor(actor): Actor,
+    endpoint: String,
+    bytes: &Bytes,
+) -> Result<Json<Value>, Problem> {
+    let ReasonBody { reason } = request::body(bytes)?;
+    api.act(move |credentials| {
+        let commands = act(credentials, now_ms(), &actor, &endpoint, &reason)?;
+        Ok((credentials.device(&endpoint), commands))
+    })
+    .await
+    .map(|device| Json(json!(device.as_deref().map(summary))))
 }
 
 #[derive(Deserialize)]

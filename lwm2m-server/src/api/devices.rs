@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::guard::Holder;
 use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
 use super::requests::{Asked, Asking, Failed, Manner, Nothing, accepted};
@@ -31,6 +32,7 @@ pub(super) struct ListQuery {
 /// Devices by name: those that are registered and those that are enrolled.
 pub(super) async fn list(
     State(api): State<Api>,
+    Extension(holder): Extension<Holder>,
     Params(query): Params<ListQuery>,
 ) -> Result<Json<Value>, Problem> {
     let limit = query.limit.unwrap_or(LIMIT);
@@ -43,6 +45,7 @@ pub(super) async fn list(
         .iter()
         .map(|device| &*device.endpoint)
         .chain(enrolled.iter().map(|device| device.endpoint.as_str()))
+        .filter(|name| holder.scope().has(name))
         .filter(|name| query.q.as_ref().is_none_or(|part| name.contains(part.as_str())))
         .filter(|name| query.cursor.as_ref().is_none_or(|after| *name > after.as_str()))
         .collect();

@@ -126,11 +126,28 @@ impl Served {
 }
 
 impl Client {
+    /// The same with another token.
+    pub(crate) fn with(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
     /// One request; `None` when the server went away before it answered.
     pub(crate) fn call(&self, method: &str, route: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+        let mut response = self.send(method, &format!("/api/v1{route}"), body)?;
+        let text = response.body_mut().read_to_string().ok()?;
+        Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// The same by the whole path, with the whole answer.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<ureq::http::Response<ureq::Body>> {
         let request = ureq::http::Request::builder()
             .method(method)
-            .uri(format!("http://{}/api/v1{route}", self.http))
+            .uri(format!("http://{}{path}", self.http))
             .header("authorization", format!("Bearer {}", self.token));
         let sent = match body {
             Some(body) => self
@@ -138,9 +155,7 @@ impl Client {
                 .run(request.header("content-type", "application/json").body(body.to_string()).unwrap()),
             None => self.agent.run(request.body(()).unwrap()),
         };
-        let mut response = sent.ok()?;
-        let text = response.body_mut().read_to_string().ok()?;
-        Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        sent.ok()
     }
 
     /// Reads the event stream until `is_so` holds, which is asked once at first and then after every event.
