@@ -5,7 +5,7 @@
 //! | viewer | look: devices, what is read of them, events, audit log, metrics; never a secret |
 //! | operator | look, and change what devices have and do |
 //! | security officer | look, and change credentials |
-//! | administrator | everything, tokens and object definitions too |
+//! | administrator | everything, tokens, object definitions and backups too |
 //!
 //! Invariant: no answer tells whether a device exists that the token is not good for.
 
@@ -28,7 +28,7 @@ pub enum Permission {
     Operate,
     /// Change the credentials of devices.
     Credentials,
-    /// Change tokens and object definitions.
+    /// Change tokens and object definitions, make backups.
     Administer,
 }
 
@@ -57,7 +57,7 @@ impl Permission {
 }
 
 /// What the holder of a token is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenRole {
     /// Only looks.

@@ -10,11 +10,12 @@ use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse::{self, KeepAlive};
 use axum::{Extension, Json};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt as _};
+use utoipa::{IntoParams, ToSchema};
 
 use super::credentials::LIMIT;
 use super::guard::Holder;
@@ -22,17 +23,30 @@ use super::problem::Problem;
 use super::request::Params;
 use super::{Api, values};
 use crate::credentials::CredentialEvent;
+use crate::store::AuditRow;
 use crate::{Event, Report, Reported};
 
 /// What tells a listener that it was too slow.
 const LOST: &str = "lost";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct AuditQuery {
+    /// Rows behind this number; the newest without.
     after: Option<u64>,
+    /// At most so many, 1 to 1000 [default: 100].
     limit: Option<usize>,
+    /// Only of this device.
     endpoint: Option<String>,
+}
+
+/// A page of the audit log, oldest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditPage {
+    rows: Vec<AuditRow>,
+    /// What to go on with as `after`: a token with a scope may have to do so several times until the next of its rows comes.
+    next: u64,
 }
 
 /// Audit rows, oldest first: those after `after`, else the newest.
@@ -40,7 +54,7 @@ pub(super) async fn audit(
     State(api): State<Api>,
     Extension(holder): Extension<Holder>,
     Params(query): Params<AuditQuery>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<AuditPage>, Problem> {
     holder.is_for(query.endpoint.as_deref())?;
     let AuditQuery { after, endpoint, .. } = query;
     let limit = query.limit.unwrap_or(LIMIT).clamp(1, 1000);
@@ -54,12 +68,14 @@ pub(super) async fn audit(
             }
         })
         .await?;
-    Ok(Json(json!({ "rows": rows, "next": next })))
+    Ok(Json(AuditPage { rows, next }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
+    /// Only of this device.
     endpoint: Option<String>,
 }
 

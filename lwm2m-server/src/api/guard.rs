@@ -81,6 +81,17 @@ pub(super) enum Reach {
     Fleet,
 }
 
+impl Reach {
+    /// Its name in the OpenAPI document.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Own => "own",
+            Self::Fleet => "fleet",
+        }
+    }
+}
+
 /// Lets in who may.
 pub(super) async fn admit(
     State((api, access)): State<(Api, Access)>,

@@ -1,6 +1,7 @@
 //! The HTTP interface under `/api/v1`: JSON bodies, bearer tokens, errors as RFC 9457 problem details.
 //!
-//! What there is, and which permission it asks for, is in `routes.rs`. Who has the permission is in [`access`](crate::access).
+//! What there is, what each operation takes and answers, and which permission it asks for, is in `routes.rs`, of which the router and
+//! the OpenAPI document at `/api/openapi.json` are made. Who has the permission is in [`access`](crate::access).
 //!
 //! A request to a device that sleeps is queued and answered with 202, as [`requests`] tells.
 //!
@@ -24,6 +25,7 @@ mod listener;
 mod material;
 mod models;
 pub mod observations;
+mod operation;
 mod problem;
 mod request;
 pub mod requests;
@@ -39,8 +41,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use crate::Server;
 use crate::access::Tokens;
@@ -53,6 +57,7 @@ use crate::store::StoreError;
 use failures::Failures;
 pub use listener::{ListenError, listen};
 use problem::Problem;
+pub use routes::document;
 
 /// A traced message, decoded, as `GET /devices/{ep}/trace` tells it.
 #[must_use]
@@ -130,8 +135,22 @@ pub async fn serve(
 #[derive(Clone, Debug)]
 struct Actor(Arc<str>);
 
-async fn health() -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+/// An OpenAPI document.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "stands for what describes itself")]
+struct OpenApiDocument {
+    openapi: String,
+}
+
+/// The server is there.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    status: &'static str,
+    version: &'static str,
+}
+
+async fn health() -> Json<Health> {
+    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
 async fn metrics(State(api): State<Api>) -> impl axum::response::IntoResponse {

@@ -6,15 +6,17 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::RequestError;
 use crate::access::{Denied, Permission, Scope, TokenError, TokenRole};
 use crate::credentials::{OperatorError, utc};
 use crate::store::StoreError;
 
-/// A problem to answer with.
-#[derive(Debug, Serialize)]
+/// Why a request was not done (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
+    /// The kind of problem.
     title: &'static str,
     /// The status of the answer.
     status: u16,
@@ -28,6 +30,7 @@ pub(crate) struct Problem {
     permission: Option<&'static str>,
     /// The roles that have it.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<TokenRole>)]
     roles: &'static [TokenRole],
     /// What a token would have to be (RFC 6750 §3).
     #[serde(skip)]

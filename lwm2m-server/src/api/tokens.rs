@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::guard::Holder;
 use super::problem::Problem;
@@ -15,8 +16,8 @@ use super::{Api, now_ms};
 use crate::access::{Scope, Token, TokenError, TokenRole, Wanted};
 use crate::store::TokenRecord;
 
-/// Every token that is for no other devices than the own one.
-#[derive(Serialize)]
+/// The tokens that are for no other devices than the own one, by name.
+#[derive(Serialize, ToSchema)]
 pub(super) struct TokenList {
     tokens: Vec<TokenRecord>,
 }
@@ -43,22 +44,24 @@ pub(super) async fn show(
 }
 
 /// A token that is to be made.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MakeToken {
-    /// Its name in the audit log.
+    /// Its name in the audit log: printable characters of ASCII.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]([ -~]*[!-~])?$")]
     name: String,
     /// What it may do.
     role: TokenRole,
     /// The endpoint names that it is for, in which `*` stands for any run of characters; all devices without.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     scope: Scope,
     /// When it ends, in milliseconds since 1970; never without.
     expires_ms: Option<u64>,
 }
 
 /// A token that was made.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct MadeToken<'a> {
     /// What opens the interface; shown this once.
     token: &'a str,

@@ -20,7 +20,7 @@ pub(super) const AUDIT_BY_DEVICE: TableDefinition<'_, (&str, u64), ()> =
 const MOST_LOOKED_AT: usize = 10_000;
 
 /// One row of the audit log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AuditRow {
     /// Counts from 1 without gaps.
     pub seq: u64,

@@ -12,7 +12,7 @@ use crate::credentials::{Happened, utc};
 pub(super) const TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tokens");
 
 /// A bearer token, known by its hash only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TokenRecord {
     /// Its name in the audit log.
     pub name: String,
@@ -20,6 +20,7 @@ pub struct TokenRecord {
     pub role: TokenRole,
     /// The devices it is good for.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     pub scope: Scope,
     /// When it opens nothing any more, in milliseconds since 1970.
     #[serde(default)]
