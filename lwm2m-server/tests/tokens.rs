@@ -113,6 +113,17 @@ fn a_token_with_a_scope_sees_and_acts_on_its_devices_alone() {
     });
     assert!(there.0 == 404 && there == not, "{there:?} {not:?}");
     assert_eq!((enrol(&meters, "meter-3"), enrol(&meters, "pump-2")), (201, 404));
+    // Nor does a refusal tell whose an identity is.
+    let key = "000102030405060708090a0b0c0d0e0f";
+    let account = json!({ "management": { "identity": "taken", "key": key } });
+    let enrol_account = |client: &Client, name: &str| {
+        client.call("PUT", &format!("/devices/{name}/credentials"), Some(&account)).unwrap()
+    };
+    assert_eq!(enrol_account(&served.client, "pump-5").0, 201);
+    let (status, problem) = enrol_account(&meters, "meter-5");
+    assert!(status == 409 && !problem.to_string().contains("pump-5"), "{problem}");
+    let (status, problem) = enrol_account(&served.client, "meter-5");
+    assert!(status == 409 && problem.to_string().contains("pump-5"), "{problem}");
     let (_, audit) = get("/audit");
     let of: Vec<&str> =
         audit["rows"].as_array().unwrap().iter().map(|row| row["endpoint"].as_str().unwrap()).collect();

@@ -56,6 +56,7 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::guard::Holder;
 use super::material::{CreatedCredential, Material, ShownCredential};
 use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
@@ -251,6 +252,7 @@ pub(super) struct Enrolled {
 pub(super) async fn enrol(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
+    Extension(holder): Extension<Holder>,
     Route(endpoint): Route<String>,
     Body(bytes): Body,
 ) -> Result<(StatusCode, Json<Enrolled>), Problem> {
@@ -264,7 +266,9 @@ pub(super) async fn enrol(
     }
     let (created, device) = api
         .act(move |credentials| {
-            let outcome = credentials.enrol(now_ms(), &actor, &endpoint, &enrol)?;
+            let outcome = credentials
+                .enrol(now_ms(), &actor, &endpoint, &enrol)
+                .map_err(|error| error.told_within(holder.scope()))?;
             let device = credentials.device(&endpoint);
             let device = device.map(|device| DeviceCredentials::new(&device, credentials)).transpose()?;
             Ok(((outcome.created, device), outcome.commands))
@@ -313,6 +317,7 @@ pub(super) struct Rotated {
 pub(super) async fn rotate(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
+    Extension(holder): Extension<Holder>,
     Route(endpoint): Route<String>,
     Body(bytes): Body,
 ) -> Result<(StatusCode, Json<Rotated>), Problem> {
@@ -337,7 +342,9 @@ pub(super) async fn rotate(
     };
     let rotated = api
         .act(move |credentials| {
-            let mut rotated = credentials.rotate(now_ms(), &actor, &endpoint, &rotate)?;
+            let mut rotated = credentials
+                .rotate(now_ms(), &actor, &endpoint, &rotate)
+                .map_err(|error| error.told_within(holder.scope()))?;
             let commands = core::mem::take(&mut rotated.commands);
             Ok((rotated, commands))
         })
