@@ -27,8 +27,10 @@ use crate::{Operation, Path};
 #[into_params(parameter_in = Query)]
 pub(super) struct ReadQuery {
     /// Where, separated by commas: `/3/0/9,/1/0/1`.
+    #[param(pattern = "^/[0-9]{1,4}(/[0-9]{1,4}){0,3}(,/[0-9]{1,4}(/[0-9]{1,4}){0,3})*$")]
     paths: String,
     /// Content format to ask for: `text`, `opaque`, `cbor`, `senml-json`, `senml-cbor`, `tlv`, `lwm2m-cbor` or a number of CoAP.
+    #[param(pattern = "^(text|opaque|cbor|senml-json|senml-cbor|tlv|lwm2m-cbor|[0-9]{1,4})$")]
     format: Option<String>,
 }
 

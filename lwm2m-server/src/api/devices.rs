@@ -183,6 +183,7 @@ fn one(api: &Api, endpoint: &str, device: Option<&Device>) -> ShownDevice {
 #[into_params(parameter_in = Query)]
 pub(super) struct ReadQuery {
     /// Content format to ask for: `text`, `opaque`, `cbor`, `senml-json`, `senml-cbor`, `tlv`, `lwm2m-cbor` or a number of CoAP.
+    #[param(pattern = "^(text|opaque|cbor|senml-json|senml-cbor|tlv|lwm2m-cbor|[0-9]{1,4})$")]
     format: Option<String>,
 }
 
@@ -215,6 +216,7 @@ pub(super) struct WriteQuery {
     /// Whether what is left out is removed; that is so below an instance and not so of one, where nothing is said.
     replace: Option<bool>,
     /// Content format to write in: `text`, `opaque`, `cbor`, `senml-json`, `senml-cbor`, `tlv`, `lwm2m-cbor` or a number of CoAP.
+    #[param(pattern = "^(text|opaque|cbor|senml-json|senml-cbor|tlv|lwm2m-cbor|[0-9]{1,4})$")]
     format: Option<String>,
 }
 
@@ -253,6 +255,7 @@ pub(super) struct CreateOrExecute {
     /// Of a Create, by resource id, what a Write to it has as its body.
     resources: Option<HashMap<String, values::Written>>,
     /// Of an Execute, as in `0='on',1`.
+    #[schema(nullable = false)]
     arguments: Option<String>,
 }
 

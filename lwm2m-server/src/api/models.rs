@@ -29,6 +29,7 @@ pub(super) async fn list(State(api): State<Api>) -> Json<ModelList> {
 #[into_params(parameter_in = Query)]
 pub(super) struct ShowQuery {
     /// As in `1.1`; the newest without.
+    #[param(pattern = "^[0-9]{1,2}\\.[0-9]{1,2}$")]
     version: Option<String>,
 }
 

@@ -153,9 +153,12 @@ async fn all(api: &Api, endpoint: &str) -> Result<Vec<Observation>, Problem> {
 #[serde(deny_unknown_fields)]
 #[schema(as = Observe)]
 pub(super) struct ObserveBody {
+    #[schema(pattern = "^/[0-9]{1,4}(/[0-9]{1,4}){0,3}$")]
     path: Option<String>,
+    #[schema(min_items = 1, max_items = 256)]
     paths: Option<Vec<String>>,
     /// Content format to ask for: a name as in the query of a Read, or a number of CoAP as text.
+    #[schema(pattern = "^(text|opaque|cbor|senml-json|senml-cbor|tlv|lwm2m-cbor|[0-9]{1,4})$")]
     format: Option<String>,
     /// What is written to each place before it is observed.
     #[serde(default)]

@@ -54,7 +54,7 @@ pub(super) struct MakeToken {
     role: TokenRole,
     /// The endpoint names that it is for, in which `*` stands for any run of characters; all devices without.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 64)]
     scope: Scope,
     /// When it ends, in milliseconds since 1970; never without.
     expires_ms: Option<u64>,
