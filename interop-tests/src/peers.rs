@@ -74,6 +74,15 @@ pub fn aiocoap() -> Option<Program> {
     present("aiocoap", version.map(|version| (format!("aiocoap {}", version.trim()), vec![python])))
 }
 
+/// The Python that has openapi-spec-validator and schemathesis.
+pub fn openapi() -> Option<Program> {
+    let python = cache().join("openapi/bin/python");
+    let versions = "from importlib.metadata import version as of; \
+         print('openapi-spec-validator', of('openapi-spec-validator'), 'schemathesis', of('schemathesis'))";
+    let version = output(Command::new(&python).args(["-c", versions]));
+    present("openapi", version.map(|version| (version.trim().to_owned(), vec![python])))
+}
+
 /// Java with Leshan's server and client and the programs of `peers/leshan`; takes the name of one next.
 pub fn leshan() -> Option<Program> {
     java("leshan", ("leshan", "leshan-lwm2m-server-"), "leshan")

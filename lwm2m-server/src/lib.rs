@@ -2,6 +2,7 @@
 //!
 //! - [`endpoint`]: the protocol as a state machine without sockets or clocks, for simulations and other transports.
 //! - [`driver`]: the only owner of sockets; runs an endpoint under tokio.
+//! - [`access`]: who may do what over HTTP: tokens, roles, scopes.
 //! - [`credentials`]: who may connect, and the life cycle of every credential; [`store`] keeps it.
 //! - [`keys`]: what the server proves itself with where devices have raw public keys or certificates.
 //! - [`models`]: definitions of objects, built in, from files, or added.
@@ -9,6 +10,7 @@
 //! - [`queue`]: requests that wait, on disk, for devices that sleep.
 //! - [`api`] and [`config`]: REST and the configuration file of the `lwm2m-server` binary.
 
+pub mod access;
 pub mod api;
 pub mod config;
 pub mod credentials;

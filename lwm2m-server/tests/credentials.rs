@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lwm2m_objects::Version;
 use lwm2m_server::ObservationId;
+use lwm2m_server::access::Scope;
 use lwm2m_server::credentials::{
     Authenticated, Command, Credentials, Device, Discovered, Enrol, EnrolAccount, Fact, Happened, Identity,
     Kept, Key, KeyMaterial, Mode, Phase, Refusal, Role, Rotate, Setting, Settings, State, TriggerAnswer,
@@ -645,6 +646,19 @@ impl Store for Failing {
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.inner.tokens()
     }
+    fn remove_token(&self, hash: &[u8; 32], actor: &str, now_ms: u64) -> Result<(), StoreError> {
+        self.inner.remove_token(hash, actor, now_ms)
+    }
+
+    fn audit_within(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<AuditRow>, u64), StoreError> {
+        self.inner.audit_within(scope, after, limit)
+    }
+
     fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<(), StoreError> {
         self.inner.put_token(hash, token)
     }

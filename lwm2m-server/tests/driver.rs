@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dtls_psk::{Connection, ConnectionId, Datagram, Handshake, Input, Psk};
 use lwm2m_coap::{Code, Header, Kind, OptionNumber, Room, Writer, udp};
+use lwm2m_server::access::Scope;
 use lwm2m_server::credentials::{
     self, Credentials, Enrol, EnrolAccount, Identity, Kept, Key, KeyMaterial, Role, Settings,
 };
@@ -202,6 +203,19 @@ impl Store for Broken {
 
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.0.tokens()
+    }
+
+    fn remove_token(&self, hash: &[u8; 32], actor: &str, now_ms: u64) -> Result<(), StoreError> {
+        self.0.remove_token(hash, actor, now_ms)
+    }
+
+    fn audit_within(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<AuditRow>, u64), StoreError> {
+        self.0.audit_within(scope, after, limit)
     }
 
     fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<(), StoreError> {

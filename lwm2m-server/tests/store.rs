@@ -6,10 +6,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use lwm2m_server::access::{Scope, TokenRole};
 use lwm2m_server::credentials::{Device, Happened, HoldKind, Kept, Key, Role};
 use lwm2m_server::observations::{Intent, IntentChange, Places, Wanted};
 use lwm2m_server::queue::{Head, State};
-use lwm2m_server::store::{Change, RedbStore, RequestChange, Sealer, Store, StoreError};
+use lwm2m_server::store::{Change, RedbStore, RequestChange, Sealer, Store, StoreError, TokenRecord};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 fn sealer(byte: u8) -> Sealer {
@@ -108,11 +109,11 @@ fn a_newer_schema_is_refused() {
     let transaction = database.begin_write().unwrap();
     {
         let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-        meta.insert("schema", 7_u32.to_be_bytes().as_slice()).unwrap();
+        meta.insert("schema", 8_u32.to_be_bytes().as_slice()).unwrap();
     }
     transaction.commit().unwrap();
     drop(database);
-    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 7, known: 6 })));
+    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 8, known: 7 })));
 }
 
 /// What a server without object definitions and lasting observations wrote.
@@ -140,7 +141,63 @@ fn a_store_of_the_former_schema_goes_on_with_what_it_has() {
     let database = Database::open(folder.path().join("store.redb")).unwrap();
     let meta = database.begin_read().unwrap();
     let meta = meta.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-    assert_eq!(meta.get("schema").unwrap().unwrap().value(), 6_u32.to_be_bytes());
+    assert_eq!(meta.get("schema").unwrap().unwrap().value(), 7_u32.to_be_bytes());
+}
+
+/// Puts a token as another server wrote it.
+fn put_token_as_written(folder: &Path, record: &str) {
+    let database = Database::open(folder.join("store.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut tokens = transaction.open_table(TableDefinition::<&[u8], &[u8]>::new("tokens")).unwrap();
+        tokens.insert([7; 32].as_slice(), record.as_bytes()).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_token_of_the_former_form_is_for_all_devices_and_does_not_expire() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path(), 1).unwrap());
+    put_token_as_written(folder.path(), r#"{"name":"admin","role":"administrator","created_ms":5}"#);
+    let tokens = open(folder.path(), 1).unwrap().tokens().unwrap();
+    let expected = TokenRecord {
+        name: "admin".to_owned(),
+        role: TokenRole::Administrator,
+        scope: Scope::default(),
+        expires_ms: None,
+        created_ms: 5,
+        made_by: "server".to_owned(),
+    };
+    assert_eq!(tokens, [([7; 32], expected)]);
+}
+
+#[test]
+fn a_role_that_is_not_known_is_told_with_its_token() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path(), 1).unwrap());
+    put_token_as_written(folder.path(), r#"{"name":"ops","role":"landlord","created_ms":5}"#);
+    let error = open(folder.path(), 1).unwrap().tokens().unwrap_err().to_string();
+    assert!(error.contains("'ops'") && error.contains("'landlord'"), "{error}");
+}
+
+#[test]
+fn audit_rows_of_a_scope_are_those_of_its_devices_page_by_page() {
+    let store = RedbStore::in_memory(sealer(1)).unwrap();
+    let happened = Happened { role: None, generation: None, what: "read", detail: String::new() };
+    for (endpoint, now_ms) in [Some("a1"), None, Some("b1"), Some("a2"), Some("a1")].into_iter().zip(1..) {
+        store.note("test", now_ms, endpoint, &happened).unwrap();
+    }
+    let scope = Scope::try_from(Some(vec!["a*".to_owned()])).unwrap();
+    let within = |after, limit| {
+        let (rows, last) = store.audit_within(&scope, after, limit).unwrap();
+        (rows.iter().map(|row| row.seq).collect::<Vec<_>>(), last)
+    };
+    assert_eq!(within(None, 2), (vec![4, 5], 5));
+    assert_eq!(within(None, 9), (vec![1, 4, 5], 5));
+    assert_eq!(within(Some(0), 2), (vec![1, 4], 4));
+    assert_eq!(within(Some(4), 2), (vec![5], 5));
+    assert_eq!(within(Some(5), 2), (vec![], 5));
 }
 
 fn intent(path: &str) -> Intent {

@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
 use super::devices::{change, respond};
 use super::problem::Problem;
@@ -21,10 +22,15 @@ use super::requests::{Asking, Nothing};
 use super::{Actor, Api, values};
 use crate::{Operation, Path};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ReadQuery {
+    /// Where, separated by commas: `/3/0/9,/1/0/1`.
+    #[param(pattern = "^/[0-9]{1,4}(/[0-9]{1,4}){0,3}(,/[0-9]{1,4}(/[0-9]{1,4}){0,3})*$")]
     paths: String,
+    /// Content format to ask for: `text`, `opaque`, `cbor`, `senml-json`, `senml-cbor`, `tlv`, `lwm2m-cbor` or a number of CoAP.
+    #[param(pattern = "^(text|opaque|cbor|senml-json|senml-cbor|tlv|lwm2m-cbor|[0-9]{1,4})$")]
     format: Option<String>,
 }
 
@@ -41,9 +47,13 @@ pub(super) async fn read(
     Ok(respond(&endpoint, Path::ROOT, StatusCode::OK, asked))
 }
 
-#[derive(Deserialize)]
+/// Several writes at once.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WriteBody {
+#[schema(as = WriteComposite)]
+pub(super) struct WriteBody {
+    /// By path, what a Write to it has as its body.
+    #[schema(value_type = std::collections::HashMap<String, values::Written>)]
     values: Map<String, Value>,
 }
 

@@ -1,16 +1,21 @@
 //! Devices and their objects: what a management server is for.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
+use super::credentials::CredentialSummary;
+use super::guard::Holder;
 use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
 use super::requests::{Asked, Asking, Failed, Manner, Nothing, accepted};
-use super::{Actor, Api, credentials, no_such_device, now_ms, values};
+use super::{Actor, Api, no_such_device, now_ms, values};
 use crate::observations::ATTRIBUTES;
 use crate::queue::emit_answer;
 use crate::{Answer, Device, Operation, Path, RequestError, WriteMode};
@@ -20,19 +25,70 @@ const LIMIT: usize = 100;
 /// Most devices in one answer.
 const MAX_LIMIT: usize = 1000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// Only names that contain this.
     q: Option<String>,
+    /// Only names behind this one: `next` of the page before.
     cursor: Option<String>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
+}
+
+/// A page of devices, by name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeviceList {
+    devices: Vec<ShownDevice>,
+    /// The `cursor` of the next page, if there is one.
+    next: Option<String>,
+}
+
+/// A device: its registration, and where its credentials stand.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Device)]
+pub(super) struct ShownDevice {
+    endpoint: String,
+    registered: bool,
+    registration: Option<Registration>,
+    credentials: Option<CredentialSummary>,
+}
+
+/// What a device registered.
+#[derive(Serialize, ToSchema)]
+struct Registration {
+    /// Address and port that it was last heard from.
+    address: String,
+    /// It came over DTLS or under OSCORE.
+    secure: bool,
+    /// Which of its credentials it proved; 0 without security.
+    generation: u32,
+    /// The version of LwM2M.
+    version: String,
+    /// In seconds; 0 never ends.
+    lifetime: u32,
+    binding: String,
+    /// It may sleep.
+    queue: bool,
+    /// It listens now, as far as is known.
+    awake: bool,
+    /// Its objects, in link-format.
+    objects: String,
+    location: String,
+    registered_at_ms: u64,
+    last_heard_ms: u64,
+    /// How many observations stand.
+    observations: usize,
 }
 
 /// Devices by name: those that are registered and those that are enrolled.
 pub(super) async fn list(
     State(api): State<Api>,
+    Extension(holder): Extension<Holder>,
     Params(query): Params<ListQuery>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<DeviceList>, Problem> {
     let limit = query.limit.unwrap_or(LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Problem::invalid(format!("limit: 1 to {MAX_LIMIT}")));
@@ -43,13 +99,15 @@ pub(super) async fn list(
         .iter()
         .map(|device| &*device.endpoint)
         .chain(enrolled.iter().map(|device| device.endpoint.as_str()))
+        .filter(|name| holder.scope().has(name))
         .filter(|name| query.q.as_ref().is_none_or(|part| name.contains(part.as_str())))
         .filter(|name| query.cursor.as_ref().is_none_or(|after| *name > after.as_str()))
         .collect();
     names.sort_unstable();
     names.dedup();
-    let next = names.get(limit).and_then(|_| names.get(limit.saturating_sub(1))).map(|name| json!(name));
-    let devices: Vec<Value> = names
+    let next =
+        names.get(limit).and_then(|_| names.get(limit.saturating_sub(1))).map(|name| (*name).to_owned());
+    let devices = names
         .iter()
         .take(limit)
         .map(|name| {
@@ -57,14 +115,14 @@ pub(super) async fn list(
             one(&api, name, device.and_then(|at| registered.get(at)))
         })
         .collect();
-    Ok(Json(json!({ "devices": devices, "next": next })))
+    Ok(Json(DeviceList { devices, next }))
 }
 
 /// One device: its registration and where its credentials stand.
 pub(super) async fn show(
     State(api): State<Api>,
     Route(endpoint): Route<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ShownDevice>, Problem> {
     let device = api.server.device(&endpoint).await;
     if device.is_none() && api.credentials.device(&endpoint).is_none() {
         return Err(no_such_device(&endpoint));
@@ -96,33 +154,36 @@ pub(super) async fn forget(
     whole.await.unwrap_or_else(|_| Err(Problem::internal()))
 }
 
-fn one(api: &Api, endpoint: &str, device: Option<&Device>) -> Value {
+fn one(api: &Api, endpoint: &str, device: Option<&Device>) -> ShownDevice {
     let record = api.credentials.device(endpoint);
-    json!({
-        "endpoint": endpoint,
-        "registered": device.is_some(),
-        "registration": device.map(|device| json!({
-            "address": device.address,
-            "secure": device.secure,
-            "generation": device.generation,
-            "version": device.version,
-            "lifetime": device.lifetime,
-            "binding": device.binding,
-            "queue": device.queue,
-            "awake": device.is_awake(now_ms()),
-            "objects": &*device.objects,
-            "location": device.location,
-            "registered_at_ms": device.registered_at,
-            "last_heard_ms": device.last_heard,
-            "observations": device.observations,
-        })),
-        "credentials": record.as_deref().map(credentials::summary),
-    })
+    ShownDevice {
+        endpoint: endpoint.to_owned(),
+        registered: device.is_some(),
+        registration: device.map(|device| Registration {
+            address: device.address.clone(),
+            secure: device.secure,
+            generation: device.generation,
+            version: device.version.clone(),
+            lifetime: device.lifetime,
+            binding: device.binding.clone(),
+            queue: device.queue,
+            awake: device.is_awake(now_ms()),
+            objects: device.objects.to_string(),
+            location: device.location.clone(),
+            registered_at_ms: device.registered_at,
+            last_heard_ms: device.last_heard,
+            observations: device.observations,
+        }),
+        credentials: record.as_deref().map(CredentialSummary::new),
+    }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ReadQuery {
+    /// Content format to ask for: `text`, `opaque`, `cbor`, `senml-json`, `senml-cbor`, `tlv`, `lwm2m-cbor` or a number of CoAP.
+    #[param(pattern = "^(text|opaque|cbor|senml-json|senml-cbor|tlv|lwm2m-cbor|[0-9]{1,4})$")]
     format: Option<String>,
 }
 
@@ -148,10 +209,14 @@ pub(super) fn respond(endpoint: &str, path: Path, success: StatusCode, asked: As
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct WriteQuery {
+    /// Whether what is left out is removed; that is so below an instance and not so of one, where nothing is said.
     replace: Option<bool>,
+    /// Content format to write in: `text`, `opaque`, `cbor`, `senml-json`, `senml-cbor`, `tlv`, `lwm2m-cbor` or a number of CoAP.
+    #[param(pattern = "^(text|opaque|cbor|senml-json|senml-cbor|tlv|lwm2m-cbor|[0-9]{1,4})$")]
     format: Option<String>,
 }
 
@@ -180,6 +245,26 @@ struct ExecuteBody {
     arguments: String,
 }
 
+/// The body of a Create, or of an Execute.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "for the document: what is created is read by the types of its object")]
+pub(super) struct CreateOrExecute {
+    /// Of a Create, the id of the instance; the device chooses without.
+    instance: Option<u16>,
+    /// Of a Create, by resource id, what a Write to it has as its body.
+    resources: Option<HashMap<String, values::Written>>,
+    /// Of an Execute, as in `0='on',1`.
+    #[schema(nullable = false)]
+    arguments: Option<String>,
+}
+
+/// What was executed.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Executed {
+    path: String,
+}
+
 /// Create on an object, Execute on a resource.
 pub(super) async fn create_or_execute(
     State(api): State<Api>,
@@ -203,7 +288,7 @@ pub(super) async fn create_or_execute(
             let operation = Operation::Execute { path, arguments };
             match change(&api, actor, &endpoint, "execute", path, operation, manner).await? {
                 Asked::Queued(id) => Ok(accepted(&endpoint, id)),
-                Asked::Answered(_) => Ok(Json(json!({ "path": path.to_string() })).into_response()),
+                Asked::Answered(_) => Ok(Json(Executed { path: path.to_string() }).into_response()),
             }
         }
         _ => Err(Problem::invalid(format!(
@@ -257,9 +342,12 @@ pub(super) async fn delete(
     Ok(respond(&endpoint, path, StatusCode::NO_CONTENT, asked))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct DiscoverQuery {
+    /// How many levels, of LwM2M 1.2.
+    #[param(maximum = 3)]
     depth: Option<u8>,
 }
 

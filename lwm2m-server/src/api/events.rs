@@ -1,56 +1,91 @@
 //! The audit log and the live stream of events.
 
 use core::convert::Infallible;
+use core::pin::Pin;
 use core::sync::atomic::Ordering;
+use core::task::{Context, Poll};
+use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse::{self, KeepAlive};
-use serde::Deserialize;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
-use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tokio_stream::{Stream, StreamExt as _};
+use utoipa::{IntoParams, ToSchema};
 
 use super::credentials::LIMIT;
+use super::guard::Holder;
 use super::problem::Problem;
 use super::request::Params;
 use super::{Api, values};
 use crate::credentials::CredentialEvent;
+use crate::store::AuditRow;
 use crate::{Event, Report, Reported};
 
-#[derive(Deserialize)]
+/// What tells a listener that it was too slow.
+const LOST: &str = "lost";
+
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct AuditQuery {
+    /// Rows behind this number; the newest without.
     after: Option<u64>,
+    /// At most so many, 1 to 1000 [default: 100].
     limit: Option<usize>,
+    /// Only of this device.
     endpoint: Option<String>,
+}
+
+/// A page of the audit log, oldest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditPage {
+    rows: Vec<AuditRow>,
+    /// What to go on with as `after`: a token with a scope may have to do so several times until the next of its rows comes.
+    next: u64,
 }
 
 /// Audit rows, oldest first: those after `after`, else the newest.
 pub(super) async fn audit(
     State(api): State<Api>,
+    Extension(holder): Extension<Holder>,
     Params(query): Params<AuditQuery>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<AuditPage>, Problem> {
+    holder.is_for(query.endpoint.as_deref())?;
+    let AuditQuery { after, endpoint, .. } = query;
     let limit = query.limit.unwrap_or(LIMIT).clamp(1, 1000);
-    let rows = api
-        .read_store(move |credentials| credentials.audit(query.endpoint.as_deref(), query.after, limit))
+    let (rows, next) = api
+        .read_store(move |credentials| match (endpoint, holder.scope()) {
+            (None, scope) if !scope.is_all() => credentials.audit_within(scope, after, limit),
+            (endpoint, _) => {
+                let rows = credentials.audit(endpoint.as_deref(), after, limit)?;
+                let last = rows.last().map_or(after.unwrap_or_default(), |row| row.seq);
+                Ok((rows, last))
+            }
+        })
         .await?;
-    Ok(Json(json!({ "rows": rows })))
+    Ok(Json(AuditPage { rows, next }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
+    /// Only of this device.
     endpoint: Option<String>,
 }
 
-/// Events from now on, as server-sent events; ends when the server stops.
+/// Events from now on, as server-sent events; ends when the server stops or the token is good no more.
 pub(super) async fn stream(
     State(api): State<Api>,
+    Extension(holder): Extension<Holder>,
     Params(query): Params<EventsQuery>,
-) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
+    holder.is_for(query.endpoint.as_deref())?;
     let lost = api.clone();
     let device = BroadcastStream::new(api.server.events()).map(move |event| match event {
         Ok(event) => emit(&event),
@@ -61,29 +96,55 @@ pub(super) async fn stream(
         Ok(event) => emit_step(&event),
         Err(lagged) => lost.lagged(lagged),
     });
-    let events = device.merge(lifecycle).filter(move |(_, body)| {
-        let about = body.get("endpoint").and_then(Value::as_str);
-        query.endpoint.as_deref().is_none_or(|only| about.is_none_or(|about| about == only))
+    let scope = holder.scope().clone();
+    let events = device.merge(lifecycle).filter(move |(name, body)| {
+        match body.get("endpoint").and_then(Value::as_str) {
+            Some(about) => scope.has(about) && query.endpoint.as_deref().is_none_or(|only| about == only),
+            // Who is no device may be a device of others.
+            None => scope.is_all() || *name == LOST,
+        }
     });
-    until_stopped(&api, events)
+    Ok(until_over(&api, &holder, events))
 }
 
-/// Names and bodies as server-sent events until the server stops.
-pub(super) fn until_stopped<S>(
+/// Names and bodies as server-sent events, until the server stops or the token is good no more.
+pub(super) fn until_over<S>(
     api: &Api,
+    Holder(token): &Holder,
     events: S,
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>> + use<S>>
 where
     S: Stream<Item = (&'static str, Value)> + Send + 'static,
 {
-    let stop = WatchStream::new(api.stopping.clone()).filter(|is_stopping| *is_stopping).map(|_| None);
-    let events = events
-        .map(Some)
-        .merge(stop)
-        .take_while(Option::is_some)
-        .filter_map(|event| event)
-        .map(|(name, body)| Ok(sse::Event::default().event(name).data(body.to_string())));
-    Sse::new(events).keep_alive(KeepAlive::default())
+    let (mut stopping, ended) = (api.stopping.clone(), api.tokens.ended(Arc::clone(token)));
+    let over = async move {
+        tokio::select! {
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => {}
+            () = ended => {}
+        }
+    };
+    let events = events.map(|(name, body)| Ok(sse::Event::default().event(name).data(body.to_string())));
+    Sse::new(Until { items: Box::pin(events), over: Some(Box::pin(over)) }).keep_alive(KeepAlive::default())
+}
+
+/// A stream that ends when something is over.
+struct Until<S> {
+    items: Pin<Box<S>>,
+    /// None when it was.
+    over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl<S: Stream> Stream for Until<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        let Some(over) = &mut self.over else { return Poll::Ready(None) };
+        if over.as_mut().poll(context).is_ready() {
+            self.over = None;
+            return Poll::Ready(None);
+        }
+        self.items.as_mut().poll_next(context)
+    }
 }
 
 impl Api {
@@ -93,7 +154,7 @@ impl Api {
         BroadcastStreamRecvError::Lagged(lost): BroadcastStreamRecvError,
     ) -> (&'static str, Value) {
         self.lost.fetch_add(lost, Ordering::Relaxed);
-        ("lost", json!({ "events": lost, "reason": "the listener was too slow" }))
+        (LOST, json!({ "events": lost, "reason": "the listener was too slow" }))
     }
 }
 
@@ -183,6 +244,7 @@ mod tests {
     use super::super::Services;
     use super::*;
     use crate::Server;
+    use crate::access::Tokens;
     use crate::credentials::{Credentials, Settings};
     use crate::endpoint::Shared;
     use crate::models::Catalog;
@@ -194,7 +256,9 @@ mod tests {
     async fn what_a_listener_is_too_slow_for_is_told_and_counted() {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap());
-        let tokens = super::super::tokens(&*store, folder.path()).unwrap();
+        let tokens = Tokens::open(store.clone(), folder.path(), 1).unwrap();
+        let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
+        let holder = Holder(tokens.check(Some(&format!("Bearer {token}")), 1).unwrap());
         let events = broadcast::channel(4).0;
         let server = Server::new([].into(), Arc::new(Shared::new()), events.clone(), broadcast::channel(1).0);
         let queue = Queue::start(server.clone(), store.clone(), Limits::default()).unwrap();
@@ -206,8 +270,10 @@ mod tests {
             credentials: Arc::new(Credentials::open(store, Settings::default()).unwrap()),
             tokens,
         };
-        let api = Api::new(services, watch::channel(false).1);
-        let listener = stream(State(api.clone()), Params(EventsQuery { endpoint: None })).await;
+        let (_running, stopping) = watch::channel(false);
+        let api = Api::new(services, stopping);
+        let query = Params(EventsQuery { endpoint: None });
+        let listener = stream(State(api.clone()), Extension(holder), query).await.unwrap();
         for _ in 0..10 {
             events.send(Event::Updated { endpoint: "a".into() }).unwrap();
         }

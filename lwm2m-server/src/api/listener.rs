@@ -11,12 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+
+use super::guard::Origin;
 
 /// Connections that may be open at a time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 512;
@@ -75,10 +80,10 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
             let permit = Arc::clone(&free).acquire_owned().await;
             (permit, listener.accept().await)
         };
-        let (permit, stream) = tokio::select! {
+        let (permit, stream, address) = tokio::select! {
             () = &mut stop => break,
             accepted = accepted => match accepted {
-                (permit, Ok((stream, _))) => (permit, stream),
+                (permit, Ok((stream, address))) => (permit, stream, address),
                 (_, Err(error)) => {
                     tracing::warn!(%error, "HTTP: a connection cannot be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -86,7 +91,11 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
                 }
             },
         };
-        let service = TowerToHyperService::new(router.clone());
+        let routed = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Origin(address.ip()));
+            routed.call(request)
+        });
         let connection = under_way.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             // A connection that broke off concerns its client only.

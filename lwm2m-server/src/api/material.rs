@@ -3,51 +3,73 @@
 //! shown, and once.
 
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::now_ms;
 use super::problem::Problem;
 use crate::credentials::{
     Binding, Certificate, ContextId, Created, Credential, DeviceKey, DeviceTrust, Fingerprint, Identity,
-    Kept, Key, KeyMaterial, Mode, OscoreKey, OscoreParts, Presented, PrivateKey, Rederivation, Role, Subject,
-    certificates, pem, public_key, utc,
+    Kept, Key, KeyMaterial, Mode, OscoreKey, OscoreParts, Pin, Presented, PrivateKey, Rederivation, Role,
+    Standing, Subject, certificates, pem, public_key, utc,
 };
 
-/// A new credential.
-#[derive(Deserialize)]
+/// A new credential: one that is given, or `generate` for one that is drawn here.
+#[derive(Deserialize, ToSchema)]
 #[serde(
     deny_unknown_fields,
     expecting = "{\"identity\": …, \"key\": …}, {\"generate\": true} or {\"mode\": \"rpk\", \"x509\" or \"oscore\", …}"
 )]
 pub(super) struct Material {
+    /// `psk` where nothing says another one.
     mode: Option<Mode>,
+    /// Identity of a pre-shared key.
     identity: Option<String>,
+    /// The same in hex digits.
     identity_hex: Option<String>,
+    /// Pre-shared key, 16 to 64 bytes in hex digits.
+    #[schema(value_type = Option<String>)]
     key: Option<Zeroizing<String>>,
+    /// Draw it here, and show it once.
     #[serde(default)]
     generate: bool,
+    /// Raw public key: PEM, or DER in hex digits or base64.
     public_key: Option<String>,
     public_key_sha256: Option<Fingerprint>,
+    /// Certificate, and those between it and an anchor behind it.
     certificate: Option<String>,
     certificate_sha256: Option<Fingerprint>,
+    /// Private key to deliver: PKCS#8 or ECPrivateKey.
+    #[schema(value_type = Option<String>)]
     private_key: Option<Zeroizing<String>>,
+    /// What makes a certificate the device's.
     binding: Option<BindBy>,
+    /// The authority of the certificate, or the SHA-256 of its public key.
     issuer: Option<String>,
+    /// Master Secret of an OSCORE context, in hex digits as its other parts.
+    #[schema(value_type = Option<String>)]
     master_secret: Option<Zeroizing<String>>,
+    #[schema(value_type = Option<String>)]
     master_salt: Option<Zeroizing<String>>,
+    /// The Sender ID of the server.
     sender_id: Option<String>,
+    /// The Sender ID of the device.
     recipient_id: Option<String>,
     id_context: Option<String>,
+    /// COSE number of the AEAD algorithm.
     aead: Option<i32>,
+    /// COSE number of the HMAC algorithm.
     hmac: Option<i32>,
+    /// Whether the keys may be replaced (RFC 8613 Appendix B.2).
     rederivation: Option<Rederivation>,
     /// The context inside the sessions of a credential of DTLS.
+    #[schema(no_recursion)]
     oscore: Option<Box<Self>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+/// What makes a certificate that of a device: it is this one, or it has this key, or its name is the endpoint name.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum BindBy {
     Pinned,
@@ -279,120 +301,241 @@ fn bytes_of(what: &str, text: &str, kind: SectionKind) -> Result<Zeroizing<Vec<u
         .map_err(|_| format!("{what}: neither PEM nor DER in hex digits or base64"))
 }
 
-/// Everything of a credential but what is secret.
-pub(super) fn shown(credential: &Credential, kept: Option<&Kept>) -> Value {
-    let mut shown = Map::new();
-    let mut show = |name: &str, value: Value| shown.insert(name.to_owned(), value);
-    show("generation", json!(credential.generation));
-    show("mode", json!(credential.subject.mode()));
-    show("subject", json!(credential.subject.to_string()));
-    match &credential.subject {
-        Subject::Psk(identity) => {
-            show("identity", json!(identity.to_string()));
-            show("identity_hex", json!(hex::encode(identity.bytes())));
-            show("key", json!("masked"));
-        }
-        Subject::RawPublicKey(key) => {
-            show("public_key_sha256", json!(key));
-        }
-        Subject::Certificate(binding) => {
-            show("binding", json!(binding));
-        }
-        Subject::Oscore(id) => {
-            for (name, value) in context(id, kept.and_then(Kept::oscore)) {
-                show(name, value);
-            }
-        }
-    }
-    if let Some(id) = &credential.within {
-        let context = context(id, kept.and_then(Kept::oscore)).into_iter();
-        show("oscore", context.map(|(name, value)| (name.to_owned(), value)).collect());
-    }
-    if matches!(credential.subject, Subject::RawPublicKey(_) | Subject::Certificate(_)) {
-        let is_delivered = kept.and_then(Kept::device).is_some_and(|key| key.private_key().is_some());
-        show("private_key", json!(if is_delivered { "masked" } else { "in the device" }));
-    }
-    if let Some(key) = kept.and_then(Kept::device) {
-        match key.presents() {
-            Presented::RawPublicKey(public) => show("public_key", json!(hex::encode(public))),
-            Presented::Certificates(_) => {
-                let certificates: Vec<Value> = key.certificates().iter().map(certificate).collect();
-                show("certificates", json!(certificates))
-            }
+/// What is shown for what is secret and known here.
+const MASKED: &str = "masked";
+
+/// A credential: everything but what is secret.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Credential)]
+pub(super) struct ShownCredential {
+    /// Counts the credentials of the account.
+    generation: u32,
+    mode: Mode,
+    /// What it is known by.
+    subject: String,
+    /// Identity of a pre-shared key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity_hex: Option<String>,
+    /// `masked`, of a pre-shared key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key_sha256: Option<Fingerprint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binding: Option<Binding>,
+    /// Of an OSCORE context.
+    #[serde(flatten)]
+    #[schema(value_type = ShownContext)]
+    context: Option<ShownContext>,
+    /// The OSCORE context inside its sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oscore: Option<ShownContext>,
+    /// `masked`, or `in the device`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private_key: Option<&'static str>,
+    /// Raw public key in hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificates: Option<Vec<ShownCertificate>>,
+    /// The earliest end of its certificates, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_ms: Option<u64>,
+    /// What the device was told to expect of the server with it.
+    server_keys: Vec<Pin>,
+    standing: Standing,
+    created_ms: u64,
+}
+
+impl ShownCredential {
+    pub(super) fn new(credential: &Credential, kept: Option<&Kept>) -> Self {
+        let device_key = kept.and_then(Kept::device);
+        let context = |id| ShownContext::new(id, kept.and_then(Kept::oscore));
+        let subject = &credential.subject;
+        let identity = match subject {
+            Subject::Psk(identity) => Some(identity),
+            _ => None,
         };
+        let is_public = matches!(subject, Subject::RawPublicKey(_) | Subject::Certificate(_));
+        let is_delivered = device_key.is_some_and(|key| key.private_key().is_some());
+        Self {
+            generation: credential.generation,
+            mode: subject.mode(),
+            subject: subject.to_string(),
+            identity: identity.map(ToString::to_string),
+            identity_hex: identity.map(|identity| hex::encode(identity.bytes())),
+            key: identity.map(|_| MASKED),
+            public_key_sha256: match subject {
+                Subject::RawPublicKey(key) => Some(*key),
+                _ => None,
+            },
+            binding: match subject {
+                Subject::Certificate(binding) => Some(binding.clone()),
+                _ => None,
+            },
+            context: match subject {
+                Subject::Oscore(id) => Some(context(id)),
+                _ => None,
+            },
+            oscore: credential.within.as_ref().map(context),
+            private_key: is_public.then_some(if is_delivered { MASKED } else { "in the device" }),
+            public_key: device_key.and_then(|key| match key.presents() {
+                Presented::RawPublicKey(public) => Some(hex::encode(public)),
+                Presented::Certificates(_) => None,
+            }),
+            certificates: device_key.and_then(|key| match key.presents() {
+                Presented::RawPublicKey(_) => None,
+                Presented::Certificates(_) => {
+                    Some(key.certificates().iter().map(ShownCertificate::new).collect())
+                }
+            }),
+            expires_ms: credential.expires_ms,
+            server_keys: credential.pins.clone(),
+            standing: credential.standing,
+            created_ms: credential.created_ms,
+        }
     }
-    if let Some(expires_ms) = credential.expires_ms {
-        show("expires_ms", json!(expires_ms));
-    }
-    show("server_keys", json!(credential.pins));
-    show("standing", json!(credential.standing));
-    show("created_ms", json!(credential.created_ms));
-    Value::Object(shown)
 }
 
-/// Everything of an OSCORE context but what is secret.
-fn context(id: &ContextId, kept: Option<&OscoreKey>) -> Vec<(&'static str, Value)> {
-    let mut shown = vec![
-        ("recipient_id", json!(hex::encode(id.kid.bytes()))),
-        ("id_context", json!(id.id_context.as_deref().map(hex::encode))),
-        ("master_secret", json!("masked")),
-    ];
-    if let Some(key) = kept {
-        shown.extend([
-            ("sender_id", json!(hex::encode(key.parameters().sender_id().bytes()))),
-            ("aead", json!(key.aead())),
-            ("hmac", json!(key.hmac())),
-            ("rederivation", json!(key.rederivation())),
-        ]);
-    }
-    shown
+/// An OSCORE context: everything but what is secret.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Context)]
+struct ShownContext {
+    // Required of none, because it stands among the members of a credential that may have none.
+    #[schema(required = false)]
+    recipient_id: String,
+    id_context: Option<String>,
+    /// `masked`.
+    #[schema(required = false)]
+    master_secret: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aead: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hmac: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rederivation: Option<Rederivation>,
 }
 
-fn certificate(certificate: &Certificate) -> Value {
-    json!({
-        "subject": certificate.subject,
-        "issuer": certificate.issuer,
-        "serial": certificate.serial,
-        "names": certificate.bindable_names(),
-        "not_before": utc(certificate.not_before),
-        "not_after": utc(certificate.not_after),
-        "sha256": certificate.fingerprint,
-        "public_key_sha256": certificate.key,
-    })
+impl ShownContext {
+    fn new(id: &ContextId, kept: Option<&OscoreKey>) -> Self {
+        Self {
+            recipient_id: hex::encode(id.kid.bytes()),
+            id_context: id.id_context.as_deref().map(hex::encode),
+            master_secret: MASKED,
+            sender_id: kept.map(|key| hex::encode(key.parameters().sender_id().bytes())),
+            aead: kept.map(OscoreKey::aead),
+            hmac: kept.map(OscoreKey::hmac),
+            rederivation: kept.map(OscoreKey::rederivation),
+        }
+    }
+}
+
+/// A certificate of a device.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Certificate)]
+struct ShownCertificate {
+    subject: String,
+    issuer: String,
+    serial: String,
+    /// What it could be bound by.
+    names: Vec<String>,
+    not_before: String,
+    not_after: String,
+    sha256: Fingerprint,
+    public_key_sha256: Fingerprint,
+}
+
+impl ShownCertificate {
+    fn new(certificate: &Certificate) -> Self {
+        Self {
+            subject: certificate.subject.clone(),
+            issuer: certificate.issuer.clone(),
+            serial: certificate.serial.clone(),
+            names: certificate.bindable_names().into_iter().map(str::to_owned).collect(),
+            not_before: utc(certificate.not_before),
+            not_after: utc(certificate.not_after),
+            sha256: certificate.fingerprint,
+            public_key_sha256: certificate.key,
+        }
+    }
 }
 
 /// A credential that was made, with what was drawn for it: the one answer that shows it.
-pub(super) fn created(created: &Created) -> Value {
-    let mut shown = json!({
-        "role": created.role,
-        "generation": created.generation,
-        "mode": created.subject.mode(),
-        "identity": created.subject.to_string(),
-        "key": created.key.as_ref().and_then(Kept::psk).map(|key| hex::encode(key.bytes())),
-    });
-    if let (Some(key), Some(shown)) = (created.key.as_ref().and_then(Kept::device), shown.as_object_mut()) {
-        if let Some(private) = key.private_key() {
-            shown.insert("private_key".to_owned(), json!(*pem("PRIVATE KEY", &private.pkcs8())));
-            shown.insert("public_key".to_owned(), json!(*pem("PUBLIC KEY", &private.public_key())));
-        }
-        if let Presented::Certificates(chain) = key.presents() {
-            let chain: String = chain.iter().map(|der| pem("CERTIFICATE", der).as_str().to_owned()).collect();
-            shown.insert("certificate".to_owned(), json!(chain));
+#[derive(Serialize, ToSchema)]
+pub(super) struct CreatedCredential {
+    role: Role,
+    generation: u32,
+    mode: Mode,
+    /// What it is known by.
+    identity: String,
+    /// Pre-shared key in hex digits.
+    key: Option<String>,
+    /// PEM, as public key and certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    /// Of an OSCORE context.
+    #[serde(flatten)]
+    #[schema(value_type = CreatedContext)]
+    context: Option<CreatedContext>,
+    /// The OSCORE context inside its sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oscore: Option<CreatedContext>,
+}
+
+/// What was drawn for an OSCORE context, in hex digits.
+#[derive(Serialize, ToSchema)]
+struct CreatedContext {
+    #[schema(required = false)]
+    master_secret: String,
+    #[schema(required = false)]
+    master_salt: String,
+    #[schema(required = false)]
+    sender_id: String,
+    #[schema(required = false)]
+    recipient_id: String,
+}
+
+impl CreatedCredential {
+    pub(super) fn new(created: &Created) -> Self {
+        let device_key = created.key.as_ref().and_then(Kept::device);
+        let private = device_key.and_then(DeviceKey::private_key);
+        let context = created.key.as_ref().and_then(Kept::oscore).map(|key| {
+            let parameters = key.parameters();
+            CreatedContext {
+                master_secret: hex::encode(key.master_secret()),
+                master_salt: hex::encode(key.master_salt()),
+                sender_id: hex::encode(parameters.sender_id().bytes()),
+                recipient_id: hex::encode(parameters.recipient_id().bytes()),
+            }
+        });
+        let (context, oscore) = match created.subject.mode() {
+            Mode::Oscore => (context, None),
+            _ => (None, context),
+        };
+        Self {
+            role: created.role,
+            generation: created.generation,
+            mode: created.subject.mode(),
+            identity: created.subject.to_string(),
+            key: created.key.as_ref().and_then(Kept::psk).map(|key| hex::encode(key.bytes())),
+            private_key: private.map(|private| pem("PRIVATE KEY", &private.pkcs8()).as_str().to_owned()),
+            public_key: private.map(|private| pem("PUBLIC KEY", &private.public_key()).as_str().to_owned()),
+            certificate: device_key.and_then(|key| match key.presents() {
+                Presented::Certificates(chain) => {
+                    Some(chain.iter().map(|der| pem("CERTIFICATE", der).as_str().to_owned()).collect())
+                }
+                Presented::RawPublicKey(_) => None,
+            }),
+            context,
+            oscore,
         }
     }
-    if let (Some(key), Some(shown)) = (created.key.as_ref().and_then(Kept::oscore), shown.as_object_mut()) {
-        let parameters = key.parameters();
-        let context = [
-            ("master_secret", hex::encode(key.master_secret())),
-            ("master_salt", hex::encode(key.master_salt())),
-            ("sender_id", hex::encode(parameters.sender_id().bytes())),
-            ("recipient_id", hex::encode(parameters.recipient_id().bytes())),
-        ];
-        let context = context.map(|(name, digits)| (name.to_owned(), json!(digits)));
-        match created.subject.mode() {
-            Mode::Oscore => shown.extend(context),
-            _ => drop(shown.insert("oscore".to_owned(), Value::Object(context.into_iter().collect()))),
-        }
-    }
-    shown
 }

@@ -4,24 +4,32 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use lwm2m_objects::{Operations, Version};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
 use super::request::{Params, Route, Xml};
 use super::{Actor, Api, values};
 use crate::models::{Entry, Model, NotAdded, Source};
 
-/// All definitions, without their resources.
-pub(super) async fn list(State(api): State<Api>) -> Json<Value> {
-    let models: Vec<Value> =
-        api.catalog.current().iter().map(|entry| summary(&entry.model, &entry.source)).collect();
-    Json(json!({ "models": models }))
+/// All definitions.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModelList {
+    models: Vec<Listed>,
 }
 
-#[derive(Deserialize)]
+/// All definitions, without their resources.
+pub(super) async fn list(State(api): State<Api>) -> Json<ModelList> {
+    let current = api.catalog.current();
+    Json(ModelList { models: current.iter().map(|entry| Listed::new(&entry.model, &entry.source)).collect() })
+}
+
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ShowQuery {
+    /// As in `1.1`; the newest without.
+    #[param(pattern = "^[0-9]{1,2}\\.[0-9]{1,2}$")]
     version: Option<String>,
 }
 
@@ -30,7 +38,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     Route(object): Route<u16>,
     Params(query): Params<ShowQuery>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Defined>, Problem> {
     let models = api.catalog.current();
     let versions = models.versions(object);
     let Some(newest) = versions.last() else {
@@ -52,7 +60,7 @@ pub(super) async fn show(
             })?
         }
     };
-    Ok(Json(emit(found)))
+    Ok(Json(Defined::new(found)))
 }
 
 /// Adds a definition; from then on values have its types.
@@ -60,12 +68,12 @@ pub(super) async fn add(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
     Xml(bytes): Xml,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Listed>), Problem> {
     // To its end, also when the caller goes away: it is stored before it is used.
     let whole = tokio::spawn(async move { api.catalog.add(actor, bytes.to_vec()).await });
     let (model, is_replaced) = whole.await.map_err(|_| Problem::internal())?.map_err(Problem::from)?;
     let status = if is_replaced { StatusCode::OK } else { StatusCode::CREATED };
-    Ok((status, Json(summary(&model, &Source::Added))))
+    Ok((status, Json(Listed::new(&model, &Source::Added))))
 }
 
 impl From<NotAdded> for Problem {
@@ -84,44 +92,93 @@ fn dotted(Version { major, minor }: Version) -> String {
     format!("{major}.{minor}")
 }
 
-fn summary(model: &Model, source: &Source) -> Value {
-    let (source, file) = match source {
-        Source::BuiltIn => ("built-in", None),
-        Source::Added => ("added", None),
-        Source::File(path) => ("file", Some(path.display().to_string())),
-    };
-    json!({
-        "id": model.id,
-        "version": dotted(model.version),
-        "lwm2m": dotted(model.enabler),
-        "name": &*model.name,
-        "multiple": model.multiple,
-        "mandatory": model.mandatory,
-        "resources": model.resources.len(),
-        "source": source,
-        "file": file,
-    })
+/// The definition of an object.
+#[derive(Serialize, ToSchema)]
+struct Definition {
+    id: u16,
+    version: String,
+    /// The version of LwM2M that it needs.
+    lwm2m: String,
+    name: String,
+    multiple: bool,
+    mandatory: bool,
+    /// `built-in`, `added` or `file`.
+    source: &'static str,
+    file: Option<String>,
 }
 
-fn emit(entry: &Entry) -> Value {
-    let resources = entry.model.resources.iter().map(|resource| {
-        json!({
-            "id": resource.id,
-            "name": &*resource.name,
-            "operations": operations(resource.operations),
-            "multiple": resource.multiple,
-            "mandatory": resource.mandatory,
-            "type": values::name(resource.kind),
-            "range": &*resource.range,
-            "units": &*resource.units,
-        })
-    });
-    let resources: Vec<Value> = resources.collect();
-    let mut emitted = summary(&entry.model, &entry.source);
-    if let Some(emitted) = emitted.as_object_mut() {
-        emitted.insert("resources".to_owned(), json!(resources));
+impl Definition {
+    fn new(model: &Model, source: &Source) -> Self {
+        let (source, file) = match source {
+            Source::BuiltIn => ("built-in", None),
+            Source::Added => ("added", None),
+            Source::File(path) => ("file", Some(path.display().to_string())),
+        };
+        Self {
+            id: model.id,
+            version: dotted(model.version),
+            lwm2m: dotted(model.enabler),
+            name: model.name.to_string(),
+            multiple: model.multiple,
+            mandatory: model.mandatory,
+            source,
+            file,
+        }
     }
-    emitted
+}
+
+/// A definition, and how many resources it has.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Listed {
+    #[serde(flatten)]
+    definition: Definition,
+    resources: usize,
+}
+
+impl Listed {
+    fn new(model: &Model, source: &Source) -> Self {
+        Self { definition: Definition::new(model, source), resources: model.resources.len() }
+    }
+}
+
+/// A definition with its resources.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Defined {
+    #[serde(flatten)]
+    definition: Definition,
+    resources: Vec<DefinedResource>,
+}
+
+/// The definition of a resource.
+#[derive(Serialize, ToSchema)]
+struct DefinedResource {
+    id: u16,
+    name: String,
+    /// Of `R`, `W` and `E`.
+    operations: String,
+    multiple: bool,
+    mandatory: bool,
+    /// The type of its values, if it has any.
+    #[serde(rename = "type")]
+    kind: Option<&'static str>,
+    range: String,
+    units: String,
+}
+
+impl Defined {
+    fn new(entry: &Entry) -> Self {
+        let resources = entry.model.resources.iter().map(|resource| DefinedResource {
+            id: resource.id,
+            name: resource.name.to_string(),
+            operations: operations(resource.operations),
+            multiple: resource.multiple,
+            mandatory: resource.mandatory,
+            kind: values::name(resource.kind),
+            range: resource.range.to_string(),
+            units: resource.units.to_string(),
+        });
+        Self { definition: Definition::new(&entry.model, &entry.source), resources: resources.collect() }
+    }
 }
 
 fn operations(operations: Operations) -> String {

@@ -19,17 +19,18 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
 use super::devices::respond;
 use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
 use super::requests::{Asking, Manner, Nothing, escaped};
-use super::{Actor, Api, no_such_device, now_ms};
+use super::{Actor, Api, no_such_device, now_ms, values};
 use crate::observations::{ATTRIBUTES, Added, Intent, NotAdded, Places, What};
-use crate::queue::emit_answer;
-use crate::{Answer, ObservationId, Operation, Path, RequestError};
+use crate::queue::Observing;
+use crate::{ObservationId, Operation, Path, RequestError};
 
 /// The most places of one observation.
 const MOST_PLACES: usize = 256;
@@ -38,7 +39,7 @@ const MOST_PLACES: usize = 256;
 pub(super) async fn list(
     State(api): State<Api>,
     Route(endpoint): Route<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ObservationList>, Problem> {
     let observations = all(&api, &endpoint).await?;
     let is_known = !observations.is_empty()
         || api.server.device(&endpoint).await.is_some()
@@ -46,21 +47,87 @@ pub(super) async fn list(
     if !is_known {
         return Err(no_such_device(&endpoint));
     }
-    Ok(Json(json!({ "observations": observations })))
+    Ok(Json(ObservationList { observations }))
 }
 
 /// One observation.
 pub(super) async fn show(
     State(api): State<Api>,
     Route((endpoint, id)): Route<(String, u64)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Observation>, Problem> {
     let mut observations = all(&api, &endpoint).await?;
-    observations.retain(|observation| observation.get("id") == Some(&json!(id)));
+    observations.retain(|observation| observation.id == id);
     observations.pop().map(Json).ok_or_else(|| RequestError::UnknownObservation.into())
 }
 
+/// What is observed of a device.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ObservationList {
+    observations: Vec<Observation>,
+}
+
+/// What is observed, or to be observed.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Observation {
+    id: u64,
+    lasting: bool,
+    /// `standing`, `waiting` for the device, or `refused`.
+    state: &'static str,
+    /// Why the device refused it.
+    reason: Option<String>,
+    /// The place, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    /// The places, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths: Option<Vec<String>>,
+    /// Of one that lasts: what is written to each place before it is observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<values::Attributes>)]
+    attributes: Option<Map<String, Value>>,
+    /// Of one that lasts: the content format that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<u16>,
+    /// Of one that lasts: when it was asked for, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since_ms: Option<u64>,
+}
+
+impl Observation {
+    fn lasting(ObservationId(id): ObservationId, intent: &Intent, state: &'static str) -> Self {
+        let (path, paths) = match &intent.what {
+            What::Path(path) => (Some(path.clone()), None),
+            What::Paths(paths) => (None, Some(paths.clone())),
+        };
+        Self {
+            id,
+            lasting: true,
+            state,
+            reason: intent.refused.clone().filter(|_| state == REFUSED),
+            path,
+            paths,
+            attributes: Some(intent.attributes.clone()),
+            format: intent.format,
+            since_ms: Some(intent.since_ms),
+        }
+    }
+
+    fn passing(ObservationId(id): ObservationId, paths: &[Path]) -> Self {
+        let (path, paths) = match paths {
+            [path] => (Some(path.to_string()), None),
+            paths => (None, Some(paths.iter().map(Path::to_string).collect())),
+        };
+        let (attributes, format, since_ms) = (None, None, None);
+        Self { id, lasting: false, state: STANDING, reason: None, path, paths, attributes, format, since_ms }
+    }
+}
+
+const STANDING: &str = "standing";
+const WAITING: &str = "waiting";
+const REFUSED: &str = "refused";
+
 /// Those that last, then the others.
-async fn all(api: &Api, endpoint: &str) -> Result<Vec<Value>, Problem> {
+async fn all(api: &Api, endpoint: &str) -> Result<Vec<Observation>, Problem> {
     let intents = api.observations.intents(endpoint).await?;
     let mut standing = api.server.observations(endpoint).await;
     let mut observations = Vec::new();
@@ -69,56 +136,47 @@ async fn all(api: &Api, endpoint: &str) -> Result<Vec<Value>, Problem> {
         if let Some(at) = stands {
             standing.remove(at);
         }
-        let (state, reason) = match (stands, &intent.refused) {
+        let state = match (stands, &intent.refused) {
             // What stands may be the former one still.
-            (Some(_), _) if intent.unset.is_none() => ("standing", None),
-            (_, Some(reason)) => ("refused", Some(reason)),
-            (_, None) => ("waiting", None),
+            (Some(_), _) if intent.unset.is_none() => STANDING,
+            (_, Some(_)) => REFUSED,
+            (_, None) => WAITING,
         };
-        observations.push(emit(*id, intent, state, reason));
+        observations.push(Observation::lasting(*id, intent, state));
     }
-    for (ObservationId(id), paths) in standing {
-        let mut passing = json!({ "id": id, "lasting": false, "state": "standing", "reason": null });
-        if let Some(passing) = passing.as_object_mut() {
-            match paths.as_slice() {
-                [path] => passing.insert("path".to_owned(), json!(path.to_string())),
-                paths => passing.insert("paths".to_owned(), paths.iter().map(Path::to_string).collect()),
-            };
-        }
-        observations.push(passing);
-    }
+    observations.extend(standing.iter().map(|(id, paths)| Observation::passing(*id, paths)));
     Ok(observations)
 }
 
-fn emit(ObservationId(id): ObservationId, intent: &Intent, state: &str, reason: Option<&String>) -> Value {
-    let mut emitted = json!({
-        "id": id,
-        "lasting": true,
-        "state": state,
-        "reason": reason,
-        "attributes": intent.attributes,
-        "format": intent.format,
-        "since_ms": intent.since_ms,
-    });
-    if let Some(emitted) = emitted.as_object_mut() {
-        match &intent.what {
-            What::Path(path) => emitted.insert("path".to_owned(), json!(path)),
-            What::Paths(paths) => emitted.insert("paths".to_owned(), json!(paths)),
-        };
-    }
-    emitted
-}
-
-#[derive(Deserialize)]
+/// What is to be observed: one `path`, or several `paths` whose values come together.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ObserveBody {
+#[schema(as = Observe)]
+pub(super) struct ObserveBody {
+    #[schema(pattern = "^/[0-9]{1,4}(/[0-9]{1,4}){0,3}$")]
     path: Option<String>,
+    #[schema(min_items = 1, max_items = 256)]
     paths: Option<Vec<String>>,
+    /// Content format to ask for: a name as in the query of a Read, or a number of CoAP as text.
+    #[schema(pattern = "^(text|opaque|cbor|senml-json|senml-cbor|tlv|lwm2m-cbor|[0-9]{1,4})$")]
     format: Option<String>,
+    /// What is written to each place before it is observed.
     #[serde(default)]
+    #[schema(value_type = values::Attributes)]
     attributes: Map<String, Value>,
+    /// It stands until it is ended, whatever becomes of registrations.
     #[serde(default = "yes")]
     lasting: bool,
+}
+
+/// An observation that stands.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Stands {
+    #[serde(flatten)]
+    observing: Observing,
+    /// It stands until it is ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lasting: Option<bool>,
 }
 
 const fn yes() -> bool {
@@ -211,15 +269,12 @@ async fn last(api: &Api, endpoint: &str, intent: Intent, manner: Manner) -> Resu
     let (added, intent) = whole.await.map_err(|_| Problem::internal())?;
     match added? {
         Added::Stands(id, content) => {
-            let mut answer = emit_answer(path, &Answer::Observing(id, content));
-            if let Some(answer) = answer.as_object_mut() {
-                answer.insert("lasting".to_owned(), json!(true));
-            }
-            Ok((StatusCode::CREATED, Json(answer)).into_response())
+            let stands = Stands { observing: Observing::new(path, id, &content), lasting: Some(true) };
+            Ok((StatusCode::CREATED, Json(stands)).into_response())
         }
         Added::Waits(id) => {
             let location = format!("/api/v1/devices/{}/observations/{}", escaped(endpoint), id.0);
-            let answer = Json(emit(id, &intent, "waiting", None));
+            let answer = Json(Observation::lasting(id, &intent, WAITING));
             Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], answer).into_response())
         }
     }
@@ -235,10 +290,14 @@ impl From<NotAdded> for Problem {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct CancelQuery {
+    /// Which one.
     id: u64,
+    /// Seconds that the device may take.
+    #[param(minimum = 1, maximum = 590, default = 93)]
     timeout: Option<u64>,
 }
 

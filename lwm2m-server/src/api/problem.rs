@@ -1,38 +1,103 @@
 //! Errors as problem details (RFC 9457): a title that names the kind, a detail that says what was wrong and what to do.
 
-use axum::http::{StatusCode, header};
+use core::net::IpAddr;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::RequestError;
-use crate::credentials::OperatorError;
+use crate::access::{Denied, Permission, Scope, TokenError, TokenRole};
+use crate::credentials::{OperatorError, utc};
 use crate::store::StoreError;
 
-/// A problem to answer with.
-#[derive(Debug)]
+/// Why a request was not done (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    status: u16,
+    /// The kind of problem.
     title: &'static str,
+    /// The status of the answer.
+    status: u16,
+    /// What was wrong, and what to do.
     detail: String,
     /// The CoAP code a device answered with, as `4.04`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     device_code: Option<String>,
+    /// The permission that is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permission: Option<&'static str>,
+    /// The roles that have it.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<TokenRole>)]
+    roles: &'static [TokenRole],
+    /// What a token would have to be (RFC 6750 §3).
+    #[serde(skip)]
+    challenge: Option<&'static str>,
 }
 
 impl Problem {
     pub(crate) fn new(status: u16, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into(), device_code: None }
+        Self {
+            title,
+            status,
+            detail: detail.into(),
+            device_code: None,
+            permission: None,
+            roles: &[],
+            challenge: None,
+        }
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(400, "Invalid request", detail)
     }
 
-    pub(crate) fn unauthorized() -> Self {
-        Self::new(
-            401,
-            "No valid token",
-            "send 'Authorization: Bearer TOKEN'; the first token is in admin.token in the data folder",
-        )
+    pub(crate) fn unauthorized(denied: Denied) -> Self {
+        let detail = match denied {
+            Denied::Missing => {
+                "send 'Authorization: Bearer TOKEN'; the first token is in admin.token in the data folder"
+                    .to_owned()
+            }
+            Denied::Unknown => "the token is none of this server, or was revoked".to_owned(),
+            Denied::Expired(at) => {
+                format!("the token expired at {}: an administrator makes another one", utc(at / 1000))
+            }
+        };
+        // RFC 6750 §3.1: no error where no token was sent.
+        let challenge = match denied {
+            Denied::Missing => "Bearer",
+            Denied::Unknown | Denied::Expired(_) => "Bearer error=\"invalid_token\"",
+        };
+        Self { challenge: Some(challenge), ..Self::new(401, "No valid token", detail) }
+    }
+
+    pub(crate) fn too_many_tokens(address: IpAddr) -> Self {
+        let detail = format!("{address} has sent many tokens that are none of this server: wait a second");
+        Self::new(429, "Too many wrong tokens", detail)
+    }
+
+    pub(crate) fn not_permitted(role: TokenRole, permission: Permission) -> Self {
+        let (roles, permission) = (permission.roles(), permission.as_str());
+        let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+        let detail = format!(
+            "it takes the permission '{permission}', which the role {} has; the token is of a {role}",
+            names.join(" or ")
+        );
+        Self { permission: Some(permission), roles, ..Self::insufficient(detail) }
+    }
+
+    /// What concerns all devices is not for a token that is for some.
+    pub(crate) fn for_all_devices(scope: &Scope) -> Self {
+        Self::insufficient(format!(
+            "it concerns all devices: it takes a token without a scope, and this one is for {scope}"
+        ))
+    }
+
+    fn insufficient(detail: String) -> Self {
+        let challenge = Some("Bearer error=\"insufficient_scope\"");
+        Self { challenge, ..Self::new(403, "Not permitted", detail) }
     }
 
     pub(crate) fn internal() -> Self {
@@ -66,7 +131,7 @@ impl From<RequestError> for Problem {
             RequestError::Refused((class, detail), _) => Some(format!("{class}.{detail:02}")),
             _ => None,
         };
-        Self { status, title, detail, device_code }
+        Self { device_code, ..Self::new(status, title, detail) }
     }
 }
 
@@ -97,19 +162,32 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        let detail = error.to_string();
+        match error {
+            TokenError::Name | TokenError::Past => Self::invalid(detail),
+            TokenError::Taken(_) | TokenError::Last | TokenError::Full => Self::new(409, "Refused", detail),
+            TokenError::Wider(_) | TokenError::Longer(_) => Self::insufficient(detail),
+            TokenError::Unknown(_) => Self::new(404, "No such token", detail),
+            TokenError::Gone => Self::unauthorized(Denied::Unknown),
+            TokenError::NoRandomness => Self::internal(),
+            TokenError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({ "title": self.title, "status": self.status, "detail": self.detail });
-        if let (Some(code), Some(body)) = (self.device_code, body.as_object_mut()) {
-            body.insert("device_code".to_owned(), Value::String(code));
-        }
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response =
-            (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response();
-        if self.status == 401 {
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        let mut response = (status, Json(&self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if self.status == 429 {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

@@ -15,14 +15,15 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
 use super::request::{self, Route};
 use super::{Actor, Api, no_such_device, now_ms};
-use crate::queue::{Body, Full, NotCancelled, NotQueued, Queued};
+use crate::queue::{self, Body, Full, NotCancelled, NotQueued, Queued};
 use crate::store::QueuedRequest;
 use crate::{Answer, Operation, RequestError};
 
@@ -31,8 +32,8 @@ const LONGEST_WAIT: u64 = 30 * 86_400;
 /// The time it may wait if it is not said: a week.
 const WAIT: u64 = 7 * 86_400;
 
-/// When a request is queued.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// When a request is queued: to a device that sleeps, never, or in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum When {
     #[default]
@@ -79,11 +80,20 @@ pub(super) struct Manner {
 }
 
 /// What a query says of it.
-#[derive(Deserialize)]
-struct Said {
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Said {
+    /// Seconds that the device may take, the wait for requests before it included.
+    #[param(minimum = 1, maximum = 590, default = 93)]
     timeout: Option<u64>,
+    /// When it is queued.
+    #[param(inline)]
     queue: Option<When>,
+    /// Priority in the queue, 0 to 255, the higher one goes first; or `low`, `normal`, `high`.
+    #[param(value_type = Option<String>, pattern = "^(low|normal|high|[0-9]{1,2}|1[0-9]{2}|2[0-4][0-9]|25[0-5])$")]
     priority: Option<Priority>,
+    /// Seconds after which it is given up if it has not left the queue.
+    #[param(minimum = 1, maximum = 2592000, default = 604800)]
     expires: Option<u64>,
 }
 
@@ -229,10 +239,17 @@ impl From<Failed> for Problem {
     }
 }
 
+/// A request that waits.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Accepted {
+    /// Its id, as in its `Location`.
+    id: u64,
+}
+
 /// The answer to a request that waits.
 pub(super) fn accepted(endpoint: &str, id: u64) -> Response {
     let location = format!("/api/v1/devices/{}/requests/{id}", escaped(endpoint));
-    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(json!({ "id": id }))).into_response()
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(Accepted { id })).into_response()
 }
 
 /// An endpoint name as a segment of a path.
@@ -250,11 +267,60 @@ pub(super) fn escaped(endpoint: &str) -> String {
     name
 }
 
+/// The queued requests of a device, oldest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RequestList {
+    requests: Vec<ShownRequest>,
+}
+
+/// A queued request with its state and outcome; times in milliseconds since 1970. Of one that is damaged what does not open is
+/// missing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QueuedRequest)]
+pub(super) struct ShownRequest {
+    id: u64,
+    state: queue::State,
+    /// As `read`, `write`.
+    operation: Option<&'static str>,
+    path: Option<String>,
+    priority: u8,
+    /// How often it was sent.
+    attempts: u8,
+    queued_at_ms: u64,
+    expires_at_ms: u64,
+    ended_at_ms: Option<u64>,
+    damaged: bool,
+    /// `code` and `answer` of the device as of a request that did not wait, or the `reason` why there are none.
+    outcome: Option<Value>,
+}
+
+impl ShownRequest {
+    fn new(request: &QueuedRequest) -> Self {
+        let QueuedRequest { id, head, .. } = request;
+        let body = Body::parse(&request.body);
+        let (operation, path) = body.as_ref().map(Body::what).unzip();
+        let outcome = request.outcome.as_ref();
+        Self {
+            id: *id,
+            state: head.state,
+            operation,
+            path,
+            priority: head.priority,
+            attempts: head.attempts,
+            queued_at_ms: head.queued_ms,
+            expires_at_ms: head.expires_ms,
+            ended_at_ms: head.ended_ms,
+            damaged: request.is_damaged,
+            outcome: outcome.and_then(|outcome| serde_json::from_slice(outcome).ok()),
+        }
+    }
+}
+
 /// The queued requests of a device, oldest first: those that wait, and those that ended lately.
 pub(super) async fn list(
     State(api): State<Api>,
     Route(endpoint): Route<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RequestList>, Problem> {
     let requests = api.queue.requests(&endpoint).await?;
     if requests.is_empty()
         && api.server.device(&endpoint).await.is_none()
@@ -262,16 +328,16 @@ pub(super) async fn list(
     {
         return Err(no_such_device(&endpoint));
     }
-    Ok(Json(json!({ "requests": requests.iter().map(emit).collect::<Vec<_>>() })))
+    Ok(Json(RequestList { requests: requests.iter().map(ShownRequest::new).collect() }))
 }
 
 /// One queued request.
 pub(super) async fn show(
     State(api): State<Api>,
     Route((endpoint, id)): Route<(String, u64)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ShownRequest>, Problem> {
     let request = api.queue.request(&endpoint, id).await?;
-    request.as_ref().map(emit).map(Json).ok_or_else(|| no_such_request(&endpoint, id))
+    request.as_ref().map(ShownRequest::new).map(Json).ok_or_else(|| no_such_request(&endpoint, id))
 }
 
 /// Cancels a request that is not on its way; one that left before ends as `unknown`.
@@ -298,25 +364,4 @@ fn no_such_request(endpoint: &str, id: u64) -> Problem {
         "No such request",
         format!("'{endpoint}' has no request {id}, or it ended too long ago"),
     )
-}
-
-/// A request with its state and outcome; the values of a write are not told. Of one that is damaged what does not open is missing.
-fn emit(request: &QueuedRequest) -> Value {
-    let QueuedRequest { id, head, .. } = request;
-    let body = Body::parse(&request.body);
-    let (operation, path) = body.as_ref().map(Body::what).unzip();
-    let outcome = request.outcome.as_ref();
-    json!({
-        "id": id,
-        "state": head.state,
-        "operation": operation,
-        "path": path,
-        "priority": head.priority,
-        "attempts": head.attempts,
-        "queued_at_ms": head.queued_ms,
-        "expires_at_ms": head.expires_ms,
-        "ended_at_ms": head.ended_ms,
-        "damaged": request.is_damaged,
-        "outcome": outcome.and_then(|outcome| serde_json::from_slice::<Value>(outcome).ok()),
-    })
 }

@@ -1,102 +1,108 @@
-//! Bearer tokens (RFC 6750): 32 random bytes, of which only the SHA-256 is kept.
-//!
-//! Invariants: every token is compared, in constant time, so that timing shows nothing about any of them; a token is
-//! written to a file with mode 0600 once and appears nowhere else.
+//! Tokens over HTTP: made, listed and revoked by administrators.
 
-use std::path::Path;
+use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::store::{Store, StoreError, TokenRecord, write_private};
+use super::guard::Holder;
+use super::problem::Problem;
+use super::request::{self, Body, Route};
+use super::{Api, now_ms};
+use crate::access::{Scope, Token, TokenError, TokenRole, Wanted};
+use crate::store::TokenRecord;
 
-/// The tokens that open the interface.
-pub struct Tokens {
-    known: Vec<([u8; 32], TokenRecord)>,
-    /// Set when the first administrator token was made just now.
-    made: bool,
+/// The tokens that are for no other devices than the own one, by name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TokenList {
+    tokens: Vec<TokenRecord>,
 }
 
-impl core::fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Tokens({})", self.known.len())
-    }
+/// All tokens; of none the text is kept.
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(Holder(holder)): Extension<Holder>,
+) -> Json<TokenList> {
+    let tokens = api.tokens.list(&holder);
+    Json(TokenList { tokens: tokens.iter().map(|token| token.record.clone()).collect() })
 }
 
-impl Tokens {
-    /// Reads the tokens, and makes the first one, in `DIR/admin.token`, when there is none.
-    ///
-    /// # Errors
-    /// When the store or the file cannot be read or written.
-    pub fn open(store: &dyn Store, data: &Path, now_ms: u64) -> Result<Self, StoreError> {
-        let known = store.tokens()?;
-        if !known.is_empty() {
-            return Ok(Self { known, made: false });
-        }
-        let path = data.join("admin.token");
-        let io = |error| StoreError::Io { path: path.clone(), error };
-        let mut bytes = Zeroizing::new([0_u8; 32]);
-        getrandom::fill(bytes.as_mut_slice())
-            .map_err(|error| io(std::io::Error::other(error.to_string())))?;
-        let text = Zeroizing::new(hex::encode(bytes.as_slice()));
-        // The file first: a crash in between leaves a token that opens nothing, and the next start makes another.
-        write_private(&path, text.as_bytes()).map_err(io)?;
-        let record =
-            TokenRecord { name: "admin".to_owned(), role: "administrator".to_owned(), created_ms: now_ms };
-        let hash = digest(&text);
-        store.put_token(&hash, &record)?;
-        Ok(Self { known: vec![(hash, record)], made: true })
-    }
-
-    /// Whether the first administrator token was made by this start.
-    #[must_use]
-    pub fn is_first_start(&self) -> bool {
-        self.made
-    }
-
-    /// The name of the token in an `Authorization` header, if it is one of ours.
-    #[must_use]
-    pub fn check(&self, header: &str) -> Option<&str> {
-        let (scheme, token) = header.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let hash = digest(token.trim());
-        let mut found = None;
-        for (known, record) in &self.known {
-            if bool::from(known.ct_eq(&hash)) {
-                found = Some(record.name.as_str());
-            }
-        }
-        found
-    }
+/// One token.
+pub(super) async fn show(
+    State(api): State<Api>,
+    Extension(Holder(holder)): Extension<Holder>,
+    Route(name): Route<String>,
+) -> Result<Json<TokenRecord>, Problem> {
+    let tokens = api.tokens.list(&holder);
+    let found = tokens.iter().find(|token| token.record.name == name);
+    let found = found.ok_or_else(|| Problem::from(TokenError::Unknown(name)))?;
+    Ok(Json(found.record.clone()))
 }
 
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
+/// A token that is to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MakeToken {
+    /// Its name in the audit log: printable characters of ASCII.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]([ -~]*[!-~])?$")]
+    name: String,
+    /// What it may do.
+    role: TokenRole,
+    /// The endpoint names that it is for, in which `*` stands for any run of characters; all devices without.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 64)]
+    scope: Scope,
+    /// When it ends, in milliseconds since 1970; never without.
+    expires_ms: Option<u64>,
 }
 
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
-mod tests {
-    use super::*;
-    use crate::store::{RedbStore, Sealer};
+/// A token that was made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MadeToken<'a> {
+    /// What opens the interface; shown this once.
+    token: &'a str,
+    #[serde(flatten)]
+    record: &'a TokenRecord,
+}
 
-    #[test]
-    fn the_first_token_is_written_once_and_opens_the_interface() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap();
-        let first = Tokens::open(&store, folder.path(), 1).unwrap();
-        assert!(first.is_first_start());
-        let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
-        let header = format!("Bearer {}", token.trim());
-        assert_eq!(first.check(&header), Some("admin"));
-        let second = Tokens::open(&store, folder.path(), 2).unwrap();
-        assert!(!second.is_first_start());
-        assert_eq!(second.check(&header), Some("admin"));
-        assert_eq!(second.check("Bearer 00"), None);
-        assert_eq!(second.check(token.trim()), None);
-        assert_eq!(second.check(&format!("Basic {}", token.trim())), None);
-    }
+/// Makes a token; the answer shows it, once.
+pub(super) async fn make(
+    State(api): State<Api>,
+    Extension(Holder(holder)): Extension<Holder>,
+    Body(bytes): Body,
+) -> Result<Response, Problem> {
+    let MakeToken { name, role, scope, expires_ms } = request::body(&bytes)?;
+    let wanted = Wanted { name, role, scope, expires_ms };
+    let (text, token) =
+        change(&api, holder, move |api, holder| api.tokens.make(holder, wanted, now_ms())).await?;
+    let made = Json(MadeToken { token: &text, record: &token.record });
+    let mut response = (StatusCode::CREATED, made).into_response();
+    // RFC 6750 §5.3: no cache keeps it.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Revokes a token: the next request with it is refused, and streams that it opened end.
+pub(super) async fn revoke(
+    State(api): State<Api>,
+    Extension(Holder(holder)): Extension<Holder>,
+    Route(name): Route<String>,
+) -> Result<StatusCode, Problem> {
+    change(&api, holder, move |api, holder| api.tokens.revoke(holder, &name, now_ms())).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Waits for the store without holding up the runtime; to its end also when the caller goes away.
+async fn change<T: Send + 'static>(
+    api: &Api,
+    holder: Arc<Token>,
+    change: impl FnOnce(&Api, &Arc<Token>) -> Result<T, TokenError> + Send + 'static,
+) -> Result<T, Problem> {
+    let api = api.clone();
+    let whole = tokio::task::spawn_blocking(move || change(&api, &holder));
+    whole.await.map_err(|_| Problem::internal())?.map_err(Problem::from)
 }

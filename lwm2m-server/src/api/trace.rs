@@ -10,6 +10,7 @@
 use core::convert::Infallible;
 use core::fmt::Write as _;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse;
@@ -19,15 +20,18 @@ use serde_json::{Value, json};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::events::until_stopped;
+use super::events::until_over;
+use super::guard::Holder;
 use super::problem::Problem;
 use super::request::Route;
 use super::{Api, no_such_device, values};
 use crate::{Direction, Packet, Payload};
 
-/// Every message to and from a device from now on, as server-sent events; ends when the server stops.
+/// Every message to and from a device from now on, as server-sent events; ends when the server stops or the token
+/// is good no more.
 pub(super) async fn stream(
     State(api): State<Api>,
+    Extension(holder): Extension<Holder>,
     Route(endpoint): Route<String>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
     if api.credentials.device(&endpoint).is_none() && api.server.device(&endpoint).await.is_none() {
@@ -41,7 +45,7 @@ pub(super) async fn stream(
         }
         Err(lagged) => Some(lost.lagged(lagged)),
     });
-    Ok(until_stopped(&api, packets))
+    Ok(until_over(&api, &holder, packets))
 }
 
 pub(super) fn emit(packet: &Packet) -> Value {

@@ -24,10 +24,13 @@
 //!
 //! A Read answers `{"format": 110, "values": [{"path": "/3303/0/5700", "type": "float", "value": 21.5}]}`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use lwm2m_objects::{Kind, Registered, Version};
+use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::models::{Models, Versions};
@@ -53,17 +56,105 @@ pub fn emit(value: &Value) -> (&'static str, Json) {
     }
 }
 
+/// What was read.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Values {
+    /// The content format that it came in, a number of CoAP.
+    format: u16,
+    values: Vec<ValueAt>,
+}
+
+/// A value with its path.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ValueAt {
+    /// As `/3303/0/5700`.
+    path: String,
+    /// `string`, `integer`, `unsigned`, `float`, `boolean`, `opaque`, `time`, `objlink` or `corelnk`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    value: Json,
+}
+
+impl Values {
+    pub(crate) fn new(content: &Content) -> Self {
+        let values = content.items.iter().map(|(path, value)| ValueAt::new(path, value)).collect();
+        Self { format: content.format, values }
+    }
+}
+
+impl ValueAt {
+    fn new(path: &Path, value: &Value) -> Self {
+        let (kind, value) = emit(value);
+        Self { path: path.to_string(), kind, value }
+    }
+}
+
+/// The body of a Write.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "for the document: a value is read by the type of its resource")]
+pub(super) enum Written {
+    Text(String),
+    Number(f64),
+    Boolean(bool),
+    Typed(TypedValue),
+    Instances(Instances),
+    Resources(Resources),
+}
+
+/// A value with its type.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "for the document")]
+pub(super) struct TypedValue {
+    /// `string`, `integer`, `unsigned`, `float`, `boolean`, `opaque`, `time`, `objlink` or `corelnk`; that of the resource without.
+    #[schema(rename = "type")]
+    kind: Option<String>,
+    value: Json,
+}
+
+/// Of a resource: values of its instances.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "for the document")]
+pub(super) struct Instances {
+    /// By instance id.
+    values: HashMap<String, Json>,
+}
+
+/// Of an instance: values of its resources.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "for the document")]
+pub(super) struct Resources {
+    /// By resource id.
+    resources: HashMap<String, Json>,
+}
+
+/// Notification attributes; `null` unsets one.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "for the document")]
+pub(super) struct Attributes {
+    /// Seconds, as the other periods.
+    pmin: Option<u32>,
+    pmax: Option<u32>,
+    epmin: Option<u32>,
+    epmax: Option<u32>,
+    gt: Option<f64>,
+    lt: Option<f64>,
+    st: Option<f64>,
+}
+
 /// What was read, as JSON.
 #[must_use]
 pub fn emit_content(content: &Content) -> Json {
-    let values: Vec<Json> = content.items.iter().map(|(path, value)| emit_at(path, value)).collect();
-    json!({ "format": content.format, "values": values })
+    json!(Values::new(content))
 }
 
 /// One value with its path, as JSON.
 pub(crate) fn emit_at(path: &Path, value: &Value) -> Json {
-    let (kind, value) = emit(value);
-    json!({ "path": path.to_string(), "type": kind, "value": value })
+    json!(ValueAt::new(path, value))
 }
 
 /// Reads what [`emit_at`] wrote.

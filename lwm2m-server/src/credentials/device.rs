@@ -12,7 +12,9 @@ use super::subject::{Fingerprint, Subject};
 pub(super) const WARN_BEFORE_MS: u64 = 30 * 86_400_000;
 
 /// Which interface an account opens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// The bootstrap server.
@@ -64,7 +66,7 @@ pub struct Device {
 }
 
 /// Why a device as a whole is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Hold {
     /// What was done to it.
     pub kind: HoldKind,
@@ -75,7 +77,7 @@ pub struct Hold {
 }
 
 /// The side states of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HoldKind {
     /// Refused until resumed.
@@ -87,7 +89,7 @@ pub enum HoldKind {
 }
 
 /// Departures of one device from what the server writes at bootstrap.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// LwM2M Server URI, `/0/x/0`.
@@ -162,7 +164,7 @@ pub struct Credential {
 }
 
 /// What a device was told to expect of its server: the SHA-256 of what was written into `/0/x/4`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Pin {
     /// What it is.
     pub of: PinKind,
@@ -171,7 +173,7 @@ pub struct Pin {
 }
 
 /// What `/0/x/4` holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PinKind {
     /// The server's raw public key.
@@ -205,7 +207,7 @@ impl Credential {
 }
 
 /// Whether a credential opens a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// It does.
@@ -298,7 +300,7 @@ pub struct Rotation {
 }
 
 /// How far a rotation came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Stored, both accepted.

@@ -20,6 +20,7 @@ use super::secret::Identity;
 use super::subject::Subject;
 use super::trust::DeviceTrust;
 use super::{Authenticated, Command, CredentialEvent, Fact, Happened, Refusal, Secret};
+use crate::access::Scope;
 use crate::store::{AuditRow, Backup, Change, Store, StoreError};
 use tokio::sync::broadcast;
 
@@ -463,6 +464,19 @@ impl Credentials {
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
         self.store.audit(endpoint, after, limit)
+    }
+
+    /// The same of the devices of a scope, and the number of the last row that was looked at.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn audit_within(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<AuditRow>, u64), StoreError> {
+        self.store.audit_within(scope, after, limit)
     }
 
     /// Appends an audit row about what an operator did with a device.

@@ -13,6 +13,7 @@ use super::lifecycle::Outcome;
 use super::presented::Presented;
 use super::subject::{Binding, Mode, Subject};
 use super::{Command, Credentials, Refusal};
+use crate::access::Scope;
 use crate::store::StoreError;
 
 /// Longest reason in bytes.
@@ -83,6 +84,18 @@ pub enum OperatorError {
     Store(StoreError),
     /// The operating system gives no randomness.
     NoRandomness,
+}
+
+impl OperatorError {
+    /// The same for who is told of the devices of a scope alone.
+    pub(crate) fn told_within(self, scope: &Scope) -> Self {
+        match self {
+            Self::SubjectTaken(owner) if !scope.has(&owner) => Self::Refused(
+                "the identity, public key or certificate belongs, or belonged, to another device: none is ever used twice",
+            ),
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for OperatorError {

@@ -63,7 +63,7 @@ impl fmt::Debug for ContextId {
 }
 
 /// Whether the keys of a context may be replaced by Appendix B.2 of RFC 8613.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rederivation {
     /// Not at all: a device that asks for it is refused.

@@ -38,6 +38,15 @@ impl Fingerprint {
     }
 }
 
+impl utoipa::PartialSchema for Fingerprint {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let digits = utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::String);
+        digits.description(Some("64 hex digits of a SHA-256")).pattern(Some("^[0-9a-fA-F]{64}$")).into()
+    }
+}
+
+impl utoipa::ToSchema for Fingerprint {}
+
 /// 64 hex digits.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,7 +96,7 @@ pub enum Subject {
 }
 
 /// What makes a certificate that of a device.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Binding {
     /// It is this one, by its SHA-256. Its dates count; who issued it does not.
@@ -108,7 +117,7 @@ pub enum Binding {
 }
 
 /// The kind of security that a credential is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum Mode {
     /// Pre-shared keys.
     #[default]

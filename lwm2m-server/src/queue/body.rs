@@ -2,17 +2,19 @@
 //!
 //! Invariant: what is read back is what was asked; nothing but the store has values of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::LONGEST;
 use crate::Path;
 use crate::api::values;
 use crate::credentials::Happened;
-use crate::operation::{Answer, ObservationId, Operation, RequestError, WriteMode};
+use crate::operation::{Answer, Content, ObservationId, Operation, RequestError, WriteMode};
 use crate::store::AuditNote;
 
 /// Who asks for what.
@@ -271,28 +273,57 @@ pub(super) fn emit_outcome(mut told: Json) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(told.to_string().into_bytes())
 }
 
+/// Where something was created.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedAt {
+    /// Where the device says so.
+    path: Option<String>,
+}
+
+/// What a device has.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Links {
+    links: Vec<LinkTo>,
+}
+
+/// One thing that a device has, as its link-format says.
+#[derive(Serialize, ToSchema)]
+struct LinkTo {
+    target: String,
+    /// Names and values of its attributes.
+    attributes: BTreeMap<String, Option<String>>,
+}
+
+/// An observation that stands, with its first values.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Observing {
+    id: u64,
+    /// The place; `/` for several.
+    path: String,
+    #[serde(flatten)]
+    values: values::Values,
+}
+
+impl Observing {
+    pub(crate) fn new(path: Path, ObservationId(id): ObservationId, content: &Content) -> Self {
+        Self { id, path: path.to_string(), values: values::Values::new(content) }
+    }
+}
+
 /// What a device answered, as the HTTP interface tells it; `null` where there is nothing to tell.
 pub(crate) fn emit_answer(path: Path, answer: &Answer) -> Json {
     match answer {
         Answer::Done => Json::Null,
         Answer::Content(content) => values::emit_content(content),
-        Answer::Created(created) => json!({ "path": created.map(|path| path.to_string()) }),
+        Answer::Created(created) => json!(CreatedAt { path: created.map(|path| path.to_string()) }),
         Answer::Discovered(found) => {
-            let links = found.links.iter().map(|link| {
-                let attributes: serde_json::Map<String, Json> =
-                    link.attributes.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-                json!({ "target": link.target, "attributes": attributes })
+            let links = found.links.iter().map(|link| LinkTo {
+                target: link.target.clone(),
+                attributes: link.attributes.iter().cloned().collect(),
             });
-            json!({ "links": links.collect::<Vec<_>>() })
+            json!(Links { links: links.collect() })
         }
-        Answer::Observing(ObservationId(id), content) => {
-            let mut answer = values::emit_content(content);
-            if let Some(answer) = answer.as_object_mut() {
-                answer.insert("id".to_owned(), json!(id));
-                answer.insert("path".to_owned(), json!(path.to_string()));
-            }
-            answer
-        }
+        Answer::Observing(id, content) => json!(Observing::new(path, *id, content)),
     }
 }
 

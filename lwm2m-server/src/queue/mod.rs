@@ -28,14 +28,15 @@ use crate::operation::Operation;
 use crate::server::Server;
 use crate::store::{QueuedRequest, Store, StoreError};
 
-pub(crate) use body::{Body, emit_answer};
+pub(crate) use body::{Body, CreatedAt, Links, Observing, emit_answer};
 use machine::Machine;
 pub use machine::{Full, NotCancelled};
 use run::{Call, Run};
 
 /// Where a queued request stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = RequestState)]
 pub enum State {
     /// It waits for its device.
     Queued,

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::StoreError;
 use super::redb::RedbStore;
+use crate::access::Scope;
 use crate::credentials::{Happened, Role};
 
 /// Sequence number → row.
@@ -15,9 +16,11 @@ pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("
 /// (endpoint, sequence number) of rows about a device.
 pub(super) const AUDIT_BY_DEVICE: TableDefinition<'_, (&str, u64), ()> =
     TableDefinition::new("audit_by_device");
+/// The most rows that are looked at for those of some devices.
+const MOST_LOOKED_AT: usize = 10_000;
 
 /// One row of the audit log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AuditRow {
     /// Counts from 1 without gaps.
     pub seq: u64,
@@ -137,6 +140,35 @@ impl RedbStore {
             rows.reverse();
         }
         Ok(rows)
+    }
+
+    pub(super) fn read_audit_within(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<AuditRow>, u64), StoreError> {
+        let transaction = self.fits(self.database.begin_read())?;
+        let audit = self.fits(transaction.open_table(AUDIT))?;
+        let mut range = self.fits(audit.range(after.map_or(0, |after| after.saturating_add(1))..))?;
+        let mut next = || if after.is_some() { range.next() } else { range.next_back() };
+        let (mut rows, mut last) = (Vec::new(), after.unwrap_or_default());
+        for _ in 0..MOST_LOOKED_AT {
+            if rows.len() >= limit {
+                break;
+            }
+            let Some(entry) = next() else { break };
+            let (seq, row) = self.fits(entry)?;
+            last = last.max(seq.value());
+            let row: AuditRow = self.parse("an audit row", row.value())?;
+            if row.endpoint.as_deref().is_some_and(|endpoint| scope.has(endpoint)) {
+                rows.push(row);
+            }
+        }
+        if after.is_none() {
+            rows.reverse();
+        }
+        Ok((rows, last))
     }
 
     /// Follows the audit log row by row, and answers the number and hash of the last one.

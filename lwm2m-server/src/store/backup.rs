@@ -19,8 +19,9 @@ use redb::{
 };
 
 use super::audit::{AUDIT, AUDIT_BY_DEVICE};
-use super::redb::{DEVICES, FILE, META, RedbStore, SECRETS, SESSIONS, TOKENS};
+use super::redb::{DEVICES, FILE, META, RedbStore, SECRETS, SESSIONS};
 use super::seal::{Sealer, beside, replace_private, sync_folder};
+use super::tokens::TOKENS;
 use super::{StoreError, models, observations, requests, reservations};
 use crate::credentials::{Happened, utc};
 use crate::queue::{Head, State};

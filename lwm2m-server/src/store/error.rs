@@ -25,6 +25,13 @@ pub enum StoreError {
         /// Newest one this server knows.
         known: u32,
     },
+    /// A token has a role that this server does not know.
+    UnknownRole {
+        /// The token's name.
+        token: String,
+        /// Its role.
+        role: String,
+    },
     /// The secrets key does not open this store.
     WrongKey {
         /// Where the key came from.
@@ -75,6 +82,10 @@ impl fmt::Display for StoreError {
             Self::NewerSchema { found, known } => write!(
                 f,
                 "the store has schema version {found} and this server knows {known}: use the newer server that wrote it"
+            ),
+            Self::UnknownRole { token, role } => write!(
+                f,
+                "the token '{token}' has the role '{role}', which this server does not know: use the server that made it"
             ),
             Self::WrongKey { source } => write!(
                 f,

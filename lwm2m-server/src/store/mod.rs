@@ -14,6 +14,7 @@ mod requests;
 mod reservations;
 mod seal;
 mod sessions;
+mod tokens;
 mod verify;
 
 use lwm2m_objects::Version;
@@ -23,6 +24,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::ObservationId;
+use crate::access::Scope;
 use crate::credentials::{Device, Happened, Kept, Role};
 use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
@@ -35,6 +37,7 @@ pub use reservations::Reservation;
 pub(crate) use seal::write_private;
 pub use seal::{KeySource, Sealer};
 pub use sessions::{SavedSessions, SessionFile};
+pub use tokens::TokenRecord;
 pub use verify::{Verified, verify};
 
 /// One change of one device.
@@ -52,17 +55,6 @@ pub struct Change<'a> {
     pub now_ms: u64,
     /// Audit rows to append.
     pub happened: &'a [Happened],
-}
-
-/// A bearer token, known by its hash only.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct TokenRecord {
-    /// Its name in the audit log.
-    pub name: String,
-    /// What it may do; `administrator` so far.
-    pub role: String,
-    /// When it was made, in milliseconds since 1970.
-    pub created_ms: u64,
 }
 
 /// Durable storage of the server.
@@ -108,6 +100,18 @@ pub trait Store: Send + Sync {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError>;
+
+    /// The same of the devices of a scope, and the number of the last row that was looked at; of many others in between only so many
+    /// are looked at once.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn audit_within(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<AuditRow>, u64), StoreError>;
 
     /// Follows the hash chain of the audit log and returns the number of rows.
     ///
@@ -236,12 +240,18 @@ pub trait Store: Send + Sync {
     /// Every token with its SHA-256.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// When they cannot be read; [`StoreError::UnknownRole`] when one has a role that this server does not know.
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError>;
 
-    /// Stores a token by its SHA-256.
+    /// Stores a token by its SHA-256, with an audit row, durably, before it returns.
     ///
     /// # Errors
     /// When it cannot be written.
     fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<(), StoreError>;
+
+    /// Removes a token, with an audit row, durably, before it returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn remove_token(&self, hash: &[u8; 32], actor: &str, now_ms: u64) -> Result<(), StoreError>;
 }

@@ -22,12 +22,14 @@ use super::backup::Backup;
 use super::seal::{Sealer, beside, sync_folder};
 use super::{Change, Heads, QueuedRequest, RequestChange, Reservation, Store, StoreError, TokenRecord};
 use crate::ObservationId;
+use crate::access::Scope;
 use crate::credentials::{Device, Happened, Kept, Role, utc};
 use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 /// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests, since 4 object
-/// definitions and lasting observations, since 5 OSCORE contexts, since 6 such inside DTLS; what a former one wrote is read as it is.
-const SCHEMA: u32 = 6;
+/// definitions and lasting observations, since 5 OSCORE contexts, since 6 such inside DTLS, since 7 tokens of several roles, with scope and expiry; what a
+/// former one wrote is read as it is.
+const SCHEMA: u32 = 7;
 /// Name of the store file in the data folder.
 pub(super) const FILE: &str = "store.redb";
 
@@ -38,8 +40,6 @@ pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(super) const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
 /// (endpoint, role, generation) → nonce, ciphertext, tag.
 pub(super) const SECRETS: TableDefinition<'_, (&str, u8, u32), &[u8]> = TableDefinition::new("secrets");
-/// SHA-256 of a token → its record.
-pub(super) const TOKENS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tokens");
 
 /// The default [`Store`].
 #[derive(Debug)]
@@ -199,7 +199,7 @@ impl RedbStore {
             self.fits(transaction.open_table(DEVICES))?;
             self.fits(transaction.open_table(SECRETS))?;
             self.open_audit(&transaction)?;
-            self.fits(transaction.open_table(TOKENS))?;
+            self.open_tokens(&transaction)?;
             self.open_requests(&transaction)?;
             self.open_models(&transaction)?;
             self.open_observations(&transaction)?;
@@ -375,6 +375,15 @@ impl Store for RedbStore {
         self.read_audit(endpoint, after, limit)
     }
 
+    fn audit_within(
+        &self,
+        scope: &Scope,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<AuditRow>, u64), StoreError> {
+        self.read_audit_within(scope, after, limit)
+    }
+
     fn verify_audit(&self) -> Result<u64, StoreError> {
         let transaction = self.fits(self.database.begin_read())?;
         self.chain(&transaction, |_| Ok(())).map(|(rows, _)| rows)
@@ -450,31 +459,15 @@ impl Store for RedbStore {
     }
 
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
-        let transaction = self.fits(self.database.begin_read())?;
-        let table = self.fits(transaction.open_table(TOKENS))?;
-        let mut tokens = Vec::new();
-        for entry in self.fits(table.iter())? {
-            let (hash, record) = self.fits(entry)?;
-            let hash = <[u8; 32]>::try_from(hash.value())
-                .map_err(|_| self.corrupt("a token hash is not 32 bytes"))?;
-            tokens.push((hash, self.parse("a token", record.value())?));
-        }
-        Ok(tokens)
+        self.read_tokens()
     }
 
     fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<(), StoreError> {
-        let transaction = self.begin()?;
-        self.fits(
-            self.fits(transaction.open_table(TOKENS))?.insert(hash.as_slice(), self.emit(token)?.as_slice()),
-        )?;
-        let made = Happened {
-            role: None,
-            generation: None,
-            what: "token made",
-            detail: format!("{} ({})", token.name, token.role),
-        };
-        self.append(&transaction, "server", token.created_ms, None, &[made])?;
-        self.fits(transaction.commit())
+        self.insert_token(hash, token)
+    }
+
+    fn remove_token(&self, hash: &[u8; 32], actor: &str, now_ms: u64) -> Result<(), StoreError> {
+        self.delete_token(hash, actor, now_ms)
     }
 }
 

@@ -126,21 +126,33 @@ impl Served {
 }
 
 impl Client {
+    /// The same with another token.
+    pub(crate) fn with(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
     /// One request; `None` when the server went away before it answered.
     pub(crate) fn call(&self, method: &str, route: &str, body: Option<&Value>) -> Option<(u16, Value)> {
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("http://{}/api/v1{route}", self.http))
-            .header("authorization", format!("Bearer {}", self.token));
-        let sent = match body {
-            Some(body) => self
-                .agent
-                .run(request.header("content-type", "application/json").body(body.to_string()).unwrap()),
-            None => self.agent.run(request.body(()).unwrap()),
-        };
-        let mut response = sent.ok()?;
+        let mut response = self.send(method, &format!("/api/v1{route}"), body)?;
         let text = response.body_mut().read_to_string().ok()?;
         Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// The same by the whole path, with the whole answer.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<ureq::http::Response<ureq::Body>> {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.http))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json");
+        // Empty, but of known length: what is refused before its end has come costs the connection.
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.agent.run(request.body(body).unwrap()).ok()
     }
 
     /// Reads the event stream until `is_so` holds, which is asked once at first and then after every event.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use lwm2m_server::access::Tokens;
 use lwm2m_server::api::{self, Services};
 use lwm2m_server::config::local_uri;
 use lwm2m_server::credentials::{
@@ -363,7 +364,8 @@ impl Demo {
         count: u16,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), String> {
-        let tokens = api::tokens(&*self.store, folder).map_err(words("the token"))?;
+        let tokens =
+            Tokens::open(Arc::clone(&self.store), folder, api::now_ms()).map_err(words("the token"))?;
         let http =
             api::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false).await.map_err(words("HTTP"))?;
         let address = http.local_addr().map_err(words("HTTP"))?;

@@ -1,5 +1,5 @@
-//! The `lwm2m-server` binary: `serve` runs the server, `demo` tells its story on the terminal, `backup`, `restore` and `verify` are for
-//! its store.
+//! The `lwm2m-server` binary: `serve` runs the server, `demo` tells its story on the terminal, `openapi` prints what there is over HTTP,
+//! `backup`, `restore` and `verify` are for its store.
 //!
 //! Results go to standard output, logs to standard error. Exit codes: 0 stopped as asked, 1 failed, 2 bad arguments.
 
@@ -37,6 +37,8 @@ struct Arguments {
 enum Command {
     /// Run the server until SIGINT or SIGTERM. Its sessions go on in the next run; a second signal ends it at once, without them.
     Serve(Box<Serve>),
+    /// Print the OpenAPI document of the HTTP interface.
+    Openapi,
     /// Run server and simulated devices on loopback and show what they do.
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
@@ -141,6 +143,7 @@ fn main() -> ExitCode {
     }
     let default = match arguments.command {
         Command::Serve(_) => "info",
+        Command::Openapi => "off",
         #[cfg(feature = "demo")]
         Command::Demo(_) => "off",
         Command::Backup(_) | Command::Restore(_) | Command::Verify(_) => "warn",
@@ -156,6 +159,16 @@ fn main() -> ExitCode {
             let (file, flags) = serve.config();
             serve::run(file, flags)
         }
+        Command::Openapi => match lwm2m_server::api::document().to_pretty_json() {
+            Ok(document) => {
+                say!("{document}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("lwm2m-server: the document cannot be written: {error}");
+                ExitCode::FAILURE
+            }
+        },
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Backup(asked) => upkeep::run(|| upkeep::backup(&asked)),

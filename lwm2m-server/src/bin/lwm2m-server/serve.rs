@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lwm2m_server::access::Tokens;
 use lwm2m_server::api::{self, Services, now_ms};
 use lwm2m_server::config::{Config, Settled, TrustConfig, local_uri};
 use lwm2m_server::credentials::{Credentials, DeviceTrust, Role};
@@ -120,7 +121,7 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
         Some(folder) => models.with_folder(folder)?,
         None => models,
     });
-    let tokens = api::tokens(&*store, data)?;
+    let tokens = Tokens::open(Arc::clone(&store), data, now_ms())?;
     if tokens.is_first_start() {
         tracing::info!("the administrator token is in {}", data.join("admin.token").display());
     }

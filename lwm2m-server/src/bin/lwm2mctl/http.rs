@@ -140,11 +140,11 @@ impl Api {
         let detail = problem.get("detail").and_then(Value::as_str);
         let title = problem.get("title").and_then(Value::as_str).unwrap_or("refused");
         let what = match (status, detail) {
-            (401, _) => {
-                "the token is not valid: pass --token or set LWM2M_TOKEN; the first one is in admin.token in \
-                         the server's data folder"
-                    .to_owned()
-            }
+            (401, detail) => format!(
+                "the token is not valid{}: pass --token or set LWM2M_TOKEN; the first one is in admin.token in the server's \
+                 data folder",
+                detail.map_or_else(String::new, |detail| format!(" ({detail})"))
+            ),
             (_, Some(detail)) => format!("{title}: {detail}"),
             (_, None) => {
                 format!("{} answered {status} without a reason: is --url an lwm2m-server?", self.url)

@@ -12,6 +12,7 @@ mod observe;
 mod requests;
 mod run;
 mod show;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -173,6 +174,9 @@ enum Command {
     /// Credentials and their lifecycle
     #[command(subcommand)]
     Credentials(Credentials),
+    /// Tokens that open the HTTP API
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
     /// Print the messages to and from a device as they come and go, decoded and without secrets
     Trace {
         /// Endpoint name

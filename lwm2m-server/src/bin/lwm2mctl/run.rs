@@ -7,7 +7,7 @@ use super::http::{Api, escape};
 use super::requests::{self, Manner};
 use super::show::{line, table, text, time};
 use super::{
-    Arguments, Command, Credentials, Failure, Page, check, credentials::credentials, models, observe,
+    Arguments, Command, Credentials, Failure, Page, check, credentials::credentials, models, observe, tokens,
 };
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -109,6 +109,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Composite(command) => composite(&api, &out, &manner, command),
         Command::Models(command) => models::models(&api, &out, command),
         Command::Credentials(command) => credentials(&api, &out, command),
+        Command::Tokens(command) => tokens::tokens(&api, &out, command),
         Command::Trace { endpoint } => {
             api.listen(&format!("/devices/{}/trace", escape(&endpoint)))?.each(|name, body| {
                 if out.json || name != "packet" {
