@@ -5,17 +5,16 @@
 
 #![expect(clippy::unwrap_used, reason = "test")]
 
-use std::collections::HashSet;
-use std::num::NonZeroU8;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod fleet;
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fleet::{KEY, PATIENCE, count, devices, enrolled, settings, until};
 use interop_tests::load::{Objects, Plan, name};
 use interop_tests::swarm::{Course, Phase, Swarm};
 use lwm2m_server::api::now_ms;
-use lwm2m_server::credentials::{
-    Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
-};
 use lwm2m_server::driver::{self, LastRun, Running};
 use lwm2m_server::endpoint::{Addresses, Saved};
 use lwm2m_server::store::{RedbStore, Sealer, SessionFile};
@@ -23,42 +22,7 @@ use lwm2m_server::{Event, Server};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
-const KEY: [u8; 16] = [7; 16];
 const PREFIX: &str = "restart";
-const PATIENCE: Duration = Duration::from_secs(180);
-
-fn devices() -> usize {
-    std::env::var("LWM2M_DEVICES").map_or(10_000, |number| number.parse().unwrap())
-}
-
-fn enrolled(devices: usize) -> Credentials {
-    let store = RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap();
-    let credentials = Credentials::open(Arc::new(store), Settings::default()).unwrap();
-    for number in 0..devices {
-        let endpoint = name(PREFIX, number);
-        let key = KeyMaterial::Given {
-            identity: Identity::new(endpoint.as_bytes()).unwrap(),
-            key: Key::new(KEY.to_vec()).unwrap(),
-        };
-        let accounts = vec![EnrolAccount { role: Role::Management, key }];
-        credentials.enrol(now_ms(), "test", &endpoint, &Enrol { accounts, ..Enrol::default() }).unwrap();
-    }
-    credentials
-}
-
-fn settings(addresses: Addresses, connection_ids: bool) -> driver::Settings {
-    let mut settings = driver::Settings { addresses, threads: NonZeroU8::new(2), ..Default::default() };
-    settings.endpoint.connection_ids = connection_ids;
-    settings
-}
-
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// Observes the measurement of every device.
 async fn observe(server: &Server, devices: usize) {
@@ -91,11 +55,6 @@ async fn all_notify(events: &mut broadcast::Receiver<Event>, devices: usize) {
     assert_eq!(heard.len(), devices, "so many devices still notify");
 }
 
-async fn count(server: &Server, what: &str) -> u64 {
-    let counters = server.counters().await;
-    counters.into_iter().find(|(name, _)| *name == what).unwrap().1
-}
-
 /// Stops the server as `lwm2m-server` does.
 async fn stop(running: Running, file: SessionFile) -> u64 {
     let addresses = running.addresses;
@@ -110,7 +69,8 @@ async fn stop(running: Running, file: SessionFile) -> u64 {
 }
 
 async fn restart(devices: usize, connection_ids: bool) {
-    let credentials = Arc::new(enrolled(devices));
+    let store = RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap();
+    let credentials = Arc::new(enrolled(Arc::new(store), PREFIX, devices));
     let any = Some("127.0.0.1:0".parse().unwrap());
     let addresses = Addresses { coaps: any, ..Addresses::default() };
     let running = driver::start(settings(addresses, connection_ids), Arc::clone(&credentials)).await.unwrap();
@@ -172,10 +132,10 @@ async fn restart(devices: usize, connection_ids: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_sessions_go_on_over_a_planned_restart() {
-    restart(devices(), true).await;
+    restart(devices(10_000), true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_without_connection_ids_go_on_too() {
-    restart(devices().div_ceil(10), false).await;
+    restart(devices(10_000).div_ceil(10), false).await;
 }
