@@ -1,7 +1,7 @@
 //! The server and `lwm2mctl` as an operator uses them, with a device of this project over UDP on loopback.
 
 #![cfg(feature = "demo")]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
 mod common;
 #[path = "common/leak.rs"]

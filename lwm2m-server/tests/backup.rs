@@ -1,6 +1,6 @@
 //! Backups: made while the server writes, put back with what must not happen again changed, and read whole.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
 mod common;
 

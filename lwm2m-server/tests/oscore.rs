@@ -600,8 +600,8 @@ fn reserve_many(world: &World) {
     let saved = context.saved.unwrap();
     let (bound, id_context) = saved.emit(&mut out).split_first_chunk::<6>().unwrap();
     let bound = u64::from_str_radix(&hex::encode(bound), 16).unwrap();
-    for bound in (bound..1 << 20).step_by(256) {
-        let saved = oscore::Saved::parse(&[&(bound + 256).to_be_bytes()[2..], id_context].concat()).unwrap();
+    for bound in (bound..=1 << 20).step_by(256).skip(1) {
+        let saved = oscore::Saved::parse(&[&bound.to_be_bytes()[2..], id_context].concat()).unwrap();
         let work = Work::Reserve(Reservation { fingerprint: context.key.parameters().fingerprint(), saved });
         assert!(matches!(work.run(0, &world.credentials), Done::Reserved(_)));
     }

@@ -31,7 +31,7 @@ fn known(number: u8) -> [u8; 16] {
 fn scalar(key: &PrivateKey) -> Vec<u8> {
     let pkcs8 = key.pkcs8();
     let at = pkcs8.windows(2).position(|head| head == [4, 32]).unwrap();
-    pkcs8[at + 2..at + 34].to_vec()
+    pkcs8[at..][2..34].to_vec()
 }
 
 /// Everything in a folder but what holds a key on purpose.
