@@ -11,9 +11,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fleet::{KEY, PATIENCE, count, devices, enrolled, settings, until};
-use interop_tests::load::{Objects, Plan, name};
-use interop_tests::swarm::{Course, Phase, Swarm};
+use fleet::{PATIENCE, count, devices, enrolled, settings, until};
+use interop_tests::load::name;
+use interop_tests::swarm::Phase;
 use lwm2m_server::api::now_ms;
 use lwm2m_server::driver::{self, LastRun, Running};
 use lwm2m_server::endpoint::{Addresses, Saved};
@@ -76,23 +76,7 @@ async fn restart(devices: usize, connection_ids: bool) {
     let running = driver::start(settings(addresses, connection_ids), Arc::clone(&credentials)).await.unwrap();
     let addresses = running.addresses;
 
-    let plan = Plan {
-        server: addresses.coaps.unwrap(),
-        key: Some(KEY.to_vec()),
-        lifetime: 3600,
-        objects: Objects::Sensor,
-    };
-    let swarm = Swarm::start(&Course {
-        plan,
-        prefix: PREFIX.to_owned(),
-        devices,
-        threads: 2,
-        arrivals: None,
-        at_once: 64,
-        updates: Some(500.0),
-        measurements: 1000.0,
-    })
-    .unwrap();
+    let swarm = fleet::swarm(&addresses, PREFIX, devices, 1000.0);
     until("all devices register", || swarm.progress().0 == devices).await;
     swarm.enter(Phase::Rest);
     observe(&running.server, devices).await;

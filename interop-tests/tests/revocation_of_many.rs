@@ -10,9 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fleet::{KEY, count, devices, enrolled, settings, until};
-use interop_tests::load::{Objects, Plan, name};
-use interop_tests::swarm::{Course, Phase, Swarm};
+use fleet::{count, devices, enrolled, settings, until};
+use interop_tests::load::name;
+use interop_tests::swarm::Phase;
 use lwm2m_server::Event;
 use lwm2m_server::access::Tokens;
 use lwm2m_server::api::{self, Services, now_ms};
@@ -25,8 +25,6 @@ use lwm2m_server::store::{RedbStore, Sealer, Store};
 
 const PREFIX: &str = "fleet";
 const REVOKED: usize = 200;
-/// Updates of all devices in a second.
-const UPDATES: f64 = 500.0;
 
 /// What the server tells of its devices.
 #[derive(Default)]
@@ -76,23 +74,7 @@ async fn who_is_revoked_is_refused_within_a_second_and_nobody_else_notices() {
             }
         }
     });
-    let plan = Plan {
-        server: running.addresses.coaps.unwrap(),
-        key: Some(KEY.to_vec()),
-        lifetime: 3600,
-        objects: Objects::Sensor,
-    };
-    let swarm = Swarm::start(&Course {
-        plan,
-        prefix: PREFIX.to_owned(),
-        devices,
-        threads: 2,
-        arrivals: None,
-        at_once: 64,
-        updates: Some(UPDATES),
-        measurements: 0.0,
-    })
-    .unwrap();
+    let swarm = fleet::swarm(&running.addresses, PREFIX, devices, 0.0);
     until("all devices register", || swarm.progress().0 == devices).await;
     let handshakes = count(&server, "handshakes_finished").await;
     swarm.enter(Phase::Work);

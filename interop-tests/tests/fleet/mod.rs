@@ -6,7 +6,8 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use interop_tests::load::name;
+use interop_tests::load::{Objects, Plan, name};
+use interop_tests::swarm::{Course, Swarm};
 use lwm2m_server::api::now_ms;
 use lwm2m_server::credentials::{
     Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Role, Settings,
@@ -16,7 +17,7 @@ use lwm2m_server::endpoint::Addresses;
 use lwm2m_server::store::Store;
 
 /// The key of each device; its identity is its name.
-pub(crate) const KEY: [u8; 16] = [7; 16];
+const KEY: [u8; 16] = [7; 16];
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -45,6 +46,27 @@ pub(crate) fn settings(addresses: Addresses, connection_ids: bool) -> driver::Se
     let mut settings = driver::Settings { addresses, threads: NonZeroU8::new(2), ..Default::default() };
     settings.endpoint.connection_ids = connection_ids;
     settings
+}
+
+/// The devices, which begin to register: over two sockets, 64 of them at once, later with 500 Updates in a second.
+pub(crate) fn swarm(addresses: &Addresses, prefix: &str, devices: usize, measurements: f64) -> Swarm {
+    let plan = Plan {
+        server: addresses.coaps.unwrap(),
+        key: Some(KEY.to_vec()),
+        lifetime: 3600,
+        objects: Objects::Sensor,
+    };
+    let course = Course {
+        plan,
+        prefix: prefix.to_owned(),
+        devices,
+        threads: 2,
+        arrivals: None,
+        at_once: 64,
+        updates: Some(500.0),
+        measurements,
+    };
+    Swarm::start(&course).unwrap()
 }
 
 /// Waits until something is so.
