@@ -28,7 +28,7 @@ pub fn binary(package: &str, name: &str) -> PathBuf {
     let binary = profile.join(name);
     let built = modified(&binary);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let folders = ["coap", "objects", "dtls-psk", "lwm2m-client", "lwm2m-server"];
+    let folders = ["coap", "objects", "oscore", "dtls-psk", "lwm2m-client", "lwm2m-server"];
     let newest = folders.iter().filter_map(|folder| newest(&root.join(folder).join("src"))).max();
     if built.is_none() || built < newest {
         let mut command = Command::new(env!("CARGO"));
