@@ -387,6 +387,9 @@ impl Server {
                 Command::CloseSessions { endpoint, role, generation } => {
                     self.close_sessions(endpoint, role, generation, RETIRED).await;
                 }
+                Command::ForgetRegistration { endpoint } => {
+                    self.forget(&endpoint).await;
+                }
                 Command::TriggerBootstrap { endpoint } => {
                     let name = Arc::clone(&endpoint);
                     self.ask(&name, |answer| Call::Trigger { endpoint, answer }).await;

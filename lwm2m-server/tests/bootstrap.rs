@@ -9,7 +9,7 @@ use std::time::Duration;
 use lwm2m_coap::{Code, Instant, OptionNumber};
 use lwm2m_objects::format::Items;
 use lwm2m_objects::{Content, Format, Path};
-use lwm2m_server::credentials::{BootstrapStep, Enrol, Profile, Role, Rotate, Settings, State};
+use lwm2m_server::credentials::{BootstrapStep, Enrol, Fetch, Profile, Role, Rotate, Settings, State};
 use lwm2m_server::endpoint::Listener;
 use support::{Device, KEY, World};
 
@@ -630,4 +630,37 @@ fn a_rotation_triggers_the_device_and_its_refusal_is_kept() {
     let asked = device.asked(&mut world);
     device.answer(&mut world, &asked, Code::CHANGED, &[], b"");
     assert!(device.got.is_empty());
+}
+
+#[test]
+fn a_device_without_a_trigger_is_told_by_4_03_to_bootstrap_and_registers_with_what_it_fetched() {
+    let mut world = World::new(false);
+    let identity = world.enrol("a", Role::Management);
+    let bootstrap = world.enrol("a", Role::Bootstrap);
+    let mut device = Device::secure(&mut world, Listener::Coaps, 40_000, &identity, &KEY);
+    device.register(&mut world, "ep=a&lt=600", "</1/0>,</3/0>");
+    let rotate = Rotate { fetch: Fetch::Withhold, ..Rotate::default() };
+    world.credentials.rotate(world.now.as_millis(), "test", "a", &rotate).unwrap();
+    world.pass(Duration::from_secs(1));
+    let asked = device.asked(&mut world);
+    assert_eq!((asked.code, asked.uri().as_str()), (Code::POST, "/1/0/9"));
+    device.answer(&mut world, &asked, Code::METHOD_NOT_ALLOWED, &[], b"");
+    world.told();
+    assert!(world.endpoint.device("a").is_none());
+    let register = "rd?ep=a&lt=600";
+    for _ in 0..2 {
+        let answer = device.request(&mut world, Code::POST, register, b"</1/0>,</3/0>");
+        assert_eq!(answer.unwrap().code, Code::FORBIDDEN, "its session stands");
+    }
+    let told = world.told();
+    assert!(
+        told.iter().all(|told| told.contains("it has to bootstrap first")) && told.len() == 2,
+        "{told:?}"
+    );
+
+    let mut booting = Device::secure(&mut world, Listener::BootstrapCoaps, 40_001, &bootstrap, &KEY);
+    booting.request(&mut world, Code::POST, "bs?ep=a", b"").unwrap();
+    run(&mut world, &mut booting, usize::MAX, None);
+    let answer = device.request(&mut world, Code::POST, register, b"</1/0>,</3/0>");
+    assert_eq!(answer.unwrap().code, Code::CREATED);
 }

@@ -13,7 +13,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use lwm2m_server::credentials::{
-    Account, Authenticated, Command, Device, Fact, HoldKind, Identity, Outcome, Phase, Role, Rotation,
+    Account, Authenticated, Command, Device, Fact, Fetch, HoldKind, Identity, Outcome, Phase, Role, Rotation,
     Standing, State, Subject, Trigger, TriggerAnswer,
 };
 
@@ -206,6 +206,8 @@ impl World {
         for command in outcome.commands {
             match command {
                 Command::TriggerBootstrap { .. } => self.is_triggered = self.session.is_some(),
+                // It registers anew, or tries to, in any case.
+                Command::ForgetRegistration { .. } => {}
                 Command::CloseSessions { .. } if self.has(Fault::SessionsStay) => {}
                 Command::CloseSessions { role: Role::Bootstrap, .. } => self.delivering = None,
                 Command::CloseSessions { generation, .. } => {
@@ -265,8 +267,11 @@ impl World {
     fn register(&mut self, generation: u32) {
         self.session = Some(generation);
         self.kept_session = Some(generation);
-        self.last_seen = Some(generation);
         self.step(&Fact::Handshake { who: Self::who(generation), full: true });
+        if self.record.is_withheld() {
+            return;
+        }
+        self.last_seen = Some(generation);
         self.step(&Fact::Registered { who: Self::who(generation) });
     }
 
@@ -298,6 +303,9 @@ impl World {
             handed_out: false,
             old_seen: false,
             open_since_ms: None,
+            // Of the second one the operator agrees that a device without a trigger has no service meanwhile.
+            fetch: if self.rotations == 2 { Fetch::Withhold } else { Fetch::Trigger },
+            is_withheld: false,
             trigger: Some(Trigger::new()),
             attempt_ms: None,
         });
@@ -443,12 +451,13 @@ impl World {
                 go("register, its answer lost", &|world| world.register(generation));
             }
             // Seen in the field: a new key was written and the device goes on with the session it has, or takes up its last one.
-            if let Some(session) = self.session {
+            if let Some(session) = self.session.filter(|_| !self.record.is_withheld()) {
                 go("register over the session there is", &|world| {
                     world.step(&Fact::Registered { who: Self::who(session) });
                 });
             }
-            let kept = self.kept_session.filter(|kept| self.record.accepts(Role::Management, *kept).is_ok());
+            let kept = self.kept_session.filter(|_| !self.record.is_withheld());
+            let kept = kept.filter(|kept| self.record.accepts(Role::Management, *kept).is_ok());
             if let Some(kept) = kept {
                 go("register over a session taken up", &|world| {
                     world.session = Some(kept);

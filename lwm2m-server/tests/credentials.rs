@@ -9,8 +9,9 @@ use lwm2m_objects::Version;
 use lwm2m_server::ObservationId;
 use lwm2m_server::access::Scope;
 use lwm2m_server::credentials::{
-    Authenticated, Command, Credentials, Device, Discovered, Enrol, EnrolAccount, Fact, Happened, Identity,
-    Kept, Key, KeyMaterial, Mode, Phase, Refusal, Role, Rotate, Setting, Settings, State, TriggerAnswer,
+    Authenticated, Command, Credentials, Device, Discovered, Enrol, EnrolAccount, Fact, Fetch, Happened,
+    Identity, Kept, Key, KeyMaterial, Mode, Phase, Refusal, Role, Rotate, Setting, Settings, State,
+    TriggerAnswer,
 };
 use lwm2m_server::observations::{Intent, IntentChange, Intents, Wanted};
 use lwm2m_server::store::{
@@ -82,7 +83,11 @@ impl Bench {
     }
 
     fn rotate(&mut self) {
-        let rotate = Rotate { deadline_ms: HOUR, grace_ms: 5 * MINUTE, ..Rotate::default() };
+        self.rotate_with(Fetch::Trigger);
+    }
+
+    fn rotate_with(&mut self, fetch: Fetch) {
+        let rotate = Rotate { deadline_ms: HOUR, grace_ms: 5 * MINUTE, fetch, ..Rotate::default() };
         self.credentials.rotate(self.now, "test", EP, &rotate).unwrap();
     }
 
@@ -97,6 +102,10 @@ impl Bench {
 
     fn note(&self) -> String {
         self.credentials.device(EP).unwrap().management.clone().unwrap().note.unwrap_or_default()
+    }
+
+    fn may_register(&self, generation: u32) -> Result<(), Refusal> {
+        self.credentials.may_register(self.now, &self.who(Role::Management, generation))
     }
 
     fn admit(&self, generation: u32) -> Result<(), Refusal> {
@@ -340,6 +349,51 @@ fn a_refused_trigger_rolls_back_at_once() {
     bench.report(&Fact::TriggerAnswered { endpoint: EP.into(), answer });
     assert_eq!(bench.state(), State::InUse);
     assert!(bench.note().contains("/1/x/9, with 4.05"), "{}", bench.note());
+}
+
+#[test]
+fn a_device_that_knows_no_trigger_is_withheld_until_it_bootstraps_where_its_operator_agreed() {
+    let refused = || Fact::TriggerAnswered {
+        endpoint: EP.into(),
+        answer: TriggerAnswer::Refused { code: "4.05".into(), after: None },
+    };
+    let mut bench = Bench::in_use();
+    bench.rotate_with(Fetch::Withhold);
+    assert_eq!(bench.tick_after(1), [Command::TriggerBootstrap { endpoint: EP.into() }]);
+    assert_eq!(bench.may_register(1), Ok(()), "it may know the trigger");
+    assert_eq!(bench.report(&refused()), [Command::ForgetRegistration { endpoint: EP.into() }]);
+    assert!(bench.note().contains("/1/x/9 with 4.05"), "{}", bench.note());
+    bench.restart();
+    assert_eq!(bench.may_register(1), Err(Refusal::Withheld));
+    assert_eq!(bench.admit(1), Ok(()), "its session stands, so that it is told by 4.03");
+    assert!(bench.tick_after(10 * MINUTE).is_empty());
+    let generation = bench.hand_out();
+    assert_eq!(bench.may_register(1), Ok(()), "it may have lost the bootstrap");
+    bench.report(&Fact::BootstrapDelivered { endpoint: EP.into(), generation });
+    bench.register(generation);
+    assert!(matches!(bench.state(), State::Rotating(rotation) if rotation.phase == Phase::Proven));
+
+    // One that does not bootstrap either is let in again at the deadline.
+    let mut bench = Bench::in_use();
+    bench.rotate_with(Fetch::Withhold);
+    bench.tick_after(1);
+    bench.report(&refused());
+    bench.tick_after(HOUR - MINUTE);
+    assert_eq!(bench.may_register(1), Err(Refusal::Withheld));
+    bench.tick_after(MINUTE);
+    assert_eq!((bench.state(), bench.may_register(1)), (State::InUse, Ok(())));
+    assert!(bench.note().contains("no bootstrap fetched"), "{}", bench.note());
+}
+
+#[test]
+fn a_device_that_is_waited_for_is_not_triggered_and_proves_what_it_fetches_by_itself() {
+    let mut bench = Bench::in_use();
+    bench.rotate_with(Fetch::Wait);
+    assert!(bench.tick_after(30 * MINUTE).is_empty());
+    assert!(bench.register(1).is_empty());
+    bench.bootstrap();
+    bench.register(2);
+    assert!(matches!(bench.state(), State::Rotating(rotation) if rotation.phase == Phase::Proven));
 }
 
 #[test]

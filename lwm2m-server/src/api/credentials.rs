@@ -62,7 +62,7 @@ use super::problem::Problem;
 use super::request::{self, Body, Params, Route};
 use super::{Actor, Api, now_ms};
 use crate::credentials::{
-    Account, Command, Credentials, Device, Enrol, EnrolAccount, Hold, HoldKind, KeyMaterial, Mode,
+    Account, Command, Credentials, Device, Enrol, EnrolAccount, Fetch, Hold, HoldKind, KeyMaterial, Mode,
     OperatorError, Phase, Pin, Profile, Role, Rotate, Rotation, Subject,
 };
 use crate::store::{AuditRow, StoreError};
@@ -192,8 +192,12 @@ struct ShownRotation {
     handed_out: bool,
     /// The old credential was seen after that.
     old_seen: bool,
+    /// What brings the device to fetch it.
+    fetch: Fetch,
     /// The device is still to be told to come and fetch it.
     trigger_pending: bool,
+    /// It is refused at Register until it bootstraps.
+    is_withheld: bool,
 }
 
 impl ShownRotation {
@@ -209,7 +213,9 @@ impl ShownRotation {
             reason: rotation.reason.clone(),
             handed_out: rotation.handed_out,
             old_seen: rotation.old_seen,
+            fetch: rotation.fetch,
             trigger_pending: rotation.trigger.is_some(),
+            is_withheld: rotation.is_withheld && !rotation.handed_out,
         }
     }
 }
@@ -295,6 +301,9 @@ pub(super) struct RotateBody {
     grace: Option<u64>,
     /// LwM2M Server URI to write instead of the configured one.
     server_uri: Option<String>,
+    /// What brings the device to fetch the new one.
+    #[serde(default)]
+    fetch: Fetch,
     #[serde(default)]
     reason: String,
 }
@@ -338,6 +347,7 @@ pub(super) async fn rotate(
         deadline_ms: body.deadline.map_or(default.deadline_ms, |seconds| seconds.saturating_mul(1000)),
         grace_ms: body.grace.map_or(default.grace_ms, |seconds| seconds.saturating_mul(1000)),
         server_uri: body.server_uri,
+        fetch: body.fetch,
         reason: body.reason,
     };
     let rotated = api

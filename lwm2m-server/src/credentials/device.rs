@@ -284,6 +284,12 @@ pub struct Rotation {
     pub server_uri: Option<String>,
     /// Why the operator asked for it.
     pub reason: String,
+    /// What brings the device to fetch the new credential.
+    #[serde(default)]
+    pub fetch: Fetch,
+    /// The device has no trigger, and the operator agreed that it is refused at Register until it comes to bootstrap.
+    #[serde(default)]
+    pub is_withheld: bool,
     /// A bootstrap got the new credential to write: the device may hold it.
     pub handed_out: bool,
     /// A full handshake and a Register with the old one came after the last hand-out.
@@ -297,6 +303,20 @@ pub struct Rotation {
     /// When the bootstrap that runs got the new credential; a bootstrap does not survive a restart.
     #[serde(skip)]
     pub attempt_ms: Option<u64>,
+}
+
+/// What brings a device to the bootstrap that a rotation needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fetch {
+    /// Execute `/1/x/9`; a device that refuses it keeps what it has.
+    #[default]
+    Trigger,
+    /// The device alone: it bootstraps when it starts, or whenever its maker had it do so.
+    Wait,
+    /// Execute `/1/x/9`; where the device does not know it, as those of LwM2M 1.0, registrations are refused until it bootstraps, as
+    /// devices do that cannot register. One that does not is without service until the deadline.
+    Withhold,
 }
 
 /// How far a rotation came.
@@ -382,6 +402,13 @@ impl Device {
             Standing::RolledBack => Err(Refusal::RolledBack),
             Standing::Revoked => Err(Refusal::Revoked),
         }
+    }
+
+    /// Whether it is refused at Register so that it bootstraps.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        let rotation = self.management.as_ref().and_then(Account::rotation);
+        rotation.is_some_and(|rotation| rotation.is_withheld && !rotation.handed_out)
     }
 
     /// Whether it is gone for good.

@@ -272,14 +272,26 @@ impl Credentials {
         })
     }
 
-    /// Whether a session of this credential may go on: when it was taken up again, at Register, at Bootstrap-Request, and at the
-    /// first message of a minute if a certificate opened it.
+    /// Whether a session of this credential may go on: when it was taken up again, at Bootstrap-Request, and at the first message of a
+    /// minute if a certificate opened it.
     ///
     /// # Errors
     /// Why not.
     pub fn admit(&self, now_ms: u64, who: &Authenticated) -> Result<(), Refusal> {
         self.device(&who.endpoint).ok_or(Refusal::UnknownEndpoint)?.accepts(who.role, who.generation)?;
         who.validity.as_ref().map_or(Ok(()), |validity| self.trust().still_holds(now_ms, validity))
+    }
+
+    /// Whether a device may register over a session of this credential.
+    ///
+    /// # Errors
+    /// Why not; [`Refusal::Withheld`] leaves the session as it is.
+    pub fn may_register(&self, now_ms: u64, who: &Authenticated) -> Result<(), Refusal> {
+        self.admit(now_ms, who)?;
+        match self.device(&who.endpoint) {
+            Some(device) if device.is_withheld() => Err(Refusal::Withheld),
+            _ => Ok(()),
+        }
     }
 
     /// Whether an endpoint may come without security.

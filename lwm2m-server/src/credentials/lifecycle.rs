@@ -19,7 +19,9 @@
 //! The bootstrap account is never rotated here and never deleted. Time is wall-clock milliseconds since 1970.
 
 use super::date;
-use super::device::{Account, Device, Phase, Pin, Role, Rotation, Standing, State, Trigger, WARN_BEFORE_MS};
+use super::device::{
+    Account, Device, Fetch, Phase, Pin, Role, Rotation, Standing, State, Trigger, WARN_BEFORE_MS,
+};
 use super::{Command, Fact, Happened, TriggerAnswer};
 
 /// Wait before a trigger that reached no one is sent again, unless the device shows up earlier.
@@ -343,9 +345,26 @@ impl Device {
                 trigger.on_contact = true;
                 account.note = Some("the device did not answer the bootstrap trigger".to_owned());
             }
+            TriggerAnswer::Refused { code, .. }
+                if code.starts_with("4.") && !rotation.handed_out && rotation.fetch == Fetch::Withhold =>
+            {
+                rotation.trigger = None;
+                rotation.is_withheld = true;
+                let reason = format!(
+                    "the device refused Execute /1/x/9 with {code}: it is refused at Register until it bootstraps, or until the deadline"
+                );
+                outcome.note(Role::Management, to, "withheld", reason.clone());
+                account.note = Some(reason);
+                outcome
+                    .commands
+                    .push(Command::ForgetRegistration { endpoint: self.endpoint.as_str().into() });
+            }
             TriggerAnswer::Refused { code, .. } if code.starts_with("4.") && !rotation.handed_out => {
                 let rotation = rotation.clone();
-                let reason = format!("the device refused the bootstrap trigger, Execute /1/x/9, with {code}");
+                let reason = format!(
+                    "the device refused the bootstrap trigger, Execute /1/x/9, with {code}; for one that does not know it, rotate with \
+                     fetch \"wait\" or \"withhold\""
+                );
                 roll_back(account, &rotation, &self.endpoint, reason, outcome);
             }
             TriggerAnswer::Refused { code, after } => {

@@ -41,8 +41,8 @@ pub use certificate::Certificate;
 pub use date::utc;
 pub use delivery::ServerPublic;
 pub use device::{
-    Account, Credential, Device, Hold, HoldKind, Phase, Pin, PinKind, Profile, Role, Rotation, Standing,
-    State, Trigger,
+    Account, Credential, Device, Fetch, Hold, HoldKind, Phase, Pin, PinKind, Profile, Role, Rotation,
+    Standing, State, Trigger,
 };
 pub use encoding::{certificates, pem};
 pub use enrolment::{Created, Enrol, EnrolAccount, EnrolOutcome};
@@ -125,6 +125,8 @@ pub enum Refusal {
     Suspended,
     /// The device was decommissioned.
     Decommissioned,
+    /// It has to bootstrap before it may register.
+    Withheld,
     /// Plain coap is closed for this device.
     NoSecClosed,
     /// The device has a credential and has to use it.
@@ -155,6 +157,7 @@ impl fmt::Display for Refusal {
             Self::Revoked => "revoked",
             Self::Suspended => "suspended",
             Self::Decommissioned => "decommissioned",
+            Self::Withheld => "it has to bootstrap first: a rotation waits for that, as its operator agreed",
             Self::NoSecClosed => "plain coap is not allowed for it",
             Self::HasCredential => "it has a credential and came without",
             Self::NothingToDeliver => "it has no management account to deliver",
@@ -270,6 +273,11 @@ pub enum TriggerAnswer {
 pub enum Command {
     /// Execute `/1/x/9` on the device, queued until it is awake; report [`Fact::TriggerAnswered`].
     TriggerBootstrap {
+        /// The device.
+        endpoint: Arc<str>,
+    },
+    /// Forget the registration of a device, so that its next Update is answered with 4.04.
+    ForgetRegistration {
         /// The device.
         endpoint: Arc<str>,
     },

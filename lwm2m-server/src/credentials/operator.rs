@@ -6,7 +6,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use super::device::{Device, HoldKind, Phase, Role, Rotation, State, Trigger};
+use super::device::{Device, Fetch, HoldKind, Phase, Role, Rotation, State, Trigger};
 use super::issue::{Issued, KeyMaterial};
 use super::kept::{DeviceKey, Kept};
 use super::lifecycle::Outcome;
@@ -34,6 +34,8 @@ pub struct Rotate {
     pub grace_ms: u64,
     /// LwM2M Server URI to write instead of the configured one.
     pub server_uri: Option<String>,
+    /// What brings the device to fetch the new one.
+    pub fetch: Fetch,
     /// Why.
     pub reason: String,
 }
@@ -46,6 +48,7 @@ impl Default for Rotate {
             deadline_ms: 24 * 60 * 60 * 1000,
             grace_ms: 10 * 60 * 1000,
             server_uri: None,
+            fetch: Fetch::default(),
             reason: String::new(),
         }
     }
@@ -176,10 +179,12 @@ impl Credentials {
             retire_ms: None,
             server_uri: rotate.server_uri.clone(),
             reason: rotate.reason.clone(),
+            fetch: rotate.fetch,
+            is_withheld: false,
             handed_out: false,
             old_seen: false,
             open_since_ms: None,
-            trigger: Some(Trigger::new()),
+            trigger: (rotate.fetch != Fetch::Wait).then(Trigger::new),
             attempt_ms: None,
         });
         let secrets: Vec<(Role, u32, &Kept)> = kept.iter().map(|kept| (Role::Management, to, kept)).collect();
@@ -192,6 +197,17 @@ impl Credentials {
                 "a grace time below 247 s may end before the device knows that its Register was answered"
                     .to_owned(),
             );
+        }
+        match rotate.fetch {
+            Fetch::Trigger => {}
+            Fetch::Wait => warnings.push(
+                "the device is not told: the rotation goes on when it bootstraps by itself, as long as the deadline lets it"
+                    .to_owned(),
+            ),
+            Fetch::Withhold => warnings.push(
+                "a device that does not know the bootstrap trigger is without service until it bootstraps, at most until the deadline"
+                    .to_owned(),
+            ),
         }
         Ok(Rotated { generation: to, subject, bootstrap_last_success_ms, warnings, commands })
     }

@@ -60,6 +60,11 @@ fn judge(credentials: &Credentials, now_ms: u64, question: &Question) -> Verdict
             Some(context) => Verdict::Protected(Box::new(context)),
             None => Verdict::Admitted,
         }),
+        Question::Register { who } => match who {
+            Who::Proven(who) => credentials.may_register(now_ms, who),
+            Who::Unsecured { role, endpoint } => credentials.admit_without_security(*role, endpoint),
+        }
+        .map(|()| Verdict::Admitted),
         Question::Plan { who } => match who {
             Who::Proven(who) => {
                 credentials.admit(now_ms, who).and_then(|()| credentials.bootstrap_plan(now_ms, who))
@@ -70,7 +75,10 @@ fn judge(credentials: &Credentials, now_ms: u64, question: &Question) -> Verdict
         }
         .map(|plan| Verdict::Plan(Box::new(plan))),
     };
-    verdict.unwrap_or_else(|refusal: Refusal| Verdict::Refused { reason: refusal.to_string() })
+    verdict.unwrap_or_else(|refusal: Refusal| match refusal {
+        Refusal::Withheld => Verdict::Withheld { reason: refusal.to_string() },
+        _ => Verdict::Refused { reason: refusal.to_string() },
+    })
 }
 
 /// Whether somebody may come in, or stay, and with which OSCORE context inside DTLS.
@@ -108,6 +116,9 @@ fn report(endpoint: &mut Endpoint, credentials: &Credentials, now: Instant, fact
 pub fn execute(endpoint: &mut Endpoint, now: Instant, command: Command) {
     match command {
         Command::TriggerBootstrap { endpoint: name } => endpoint.trigger_bootstrap(now, &name),
+        Command::ForgetRegistration { endpoint: name } => {
+            endpoint.forget(now, &name);
+        }
         Command::CloseSessions { endpoint: name, role, generation } => {
             endpoint.close_sessions(now, &name, role, generation, RETIRED);
             endpoint.close_sessions_elsewhere(&name, role, generation, RETIRED);

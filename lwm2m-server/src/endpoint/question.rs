@@ -47,8 +47,13 @@ pub enum Question {
         /// Where it came from.
         from: Address,
     },
-    /// May this device register?
+    /// May this device come in, or stay?
     Admit {
+        /// Who it is, or says it is.
+        who: Who,
+    },
+    /// May this device register?
+    Register {
         /// Who it is, or says it is.
         who: Who,
     },
@@ -77,6 +82,11 @@ pub enum Verdict {
     Protected(Box<Context>),
     /// What to write.
     Plan(Box<BootstrapPlan>),
+    /// It may stay, but not register: told by 4.03, so that it bootstraps.
+    Withheld {
+        /// Why, in words.
+        reason: String,
+    },
     /// No; the reason is for events, never for the wire.
     Refused {
         /// Why, in words.
@@ -92,6 +102,7 @@ impl fmt::Debug for Verdict {
             Self::Admitted => f.write_str("Admitted"),
             Self::Protected(context) => f.debug_tuple("Protected").field(context).finish(),
             Self::Plan(_) => f.write_str("Plan"),
+            Self::Withheld { reason } => f.debug_struct("Withheld").field("reason", reason).finish(),
             Self::Refused { reason } => f.debug_struct("Refused").field("reason", reason).finish(),
         }
     }

@@ -267,7 +267,7 @@ impl Endpoint {
         let who = parked.who.clone();
         let (role, from) = (association.local.role(), association.address);
         let question = match &parked.what {
-            What::Register { .. } => Question::Admit { who },
+            What::Register { .. } => Question::Register { who },
             What::Foreign { named, .. } => Question::LookUpContext { role, named: named.clone(), from },
             What::Bootstrap { .. } => {
                 self.end_bootstraps(&who);
@@ -310,7 +310,7 @@ impl Endpoint {
             (verdict, What::Foreign { datagram, .. }) => {
                 self.judge_foreign(now, key, &who, &verdict, &datagram, rng).into()
             }
-            (Verdict::Admitted | Verdict::Protected(_), What::Register { version, change, block }) => {
+            (Verdict::Admitted, What::Register { version, change, block }) => {
                 Reply { block, ..self.register(now, key, who, version, change) }
             }
             (Verdict::Plan(plan), What::Bootstrap { preferred }) => self.begin_bootstrap(
@@ -324,6 +324,10 @@ impl Endpoint {
                     now.saturating_add(BOOTSTRAP_LIMIT),
                 ),
             ),
+            (Verdict::Withheld { reason }, _) => {
+                self.registration_refused(now, key, Some(who.endpoint()), reason);
+                Code::FORBIDDEN.into()
+            }
             (Verdict::Refused { reason }, _) => {
                 return self.refuse(now, key, &mut exchange, &who, reason, rng, out);
             }

@@ -172,9 +172,10 @@ pub(crate) fn credentials(api: &Api, out: &Out, command: Credentials) -> Result<
                 }
             })
         }
-        Credentials::Rotate { endpoint, material, deadline, grace, server_uri, reason } => {
-            let mut body =
-                json!({ "deadline": deadline, "grace": grace, "server_uri": server_uri, "reason": reason });
+        Credentials::Rotate { endpoint, material, deadline, grace, server_uri, fetch, reason } => {
+            let mut body = json!({
+                "deadline": deadline, "grace": grace, "server_uri": server_uri, "fetch": fetch, "reason": reason
+            });
             if let (Some(mut given), Some(body)) = (material.body()?, body.as_object_mut()) {
                 // A mode alone: one that is drawn.
                 match given.get("mode").filter(|_| given.len() == 1) {

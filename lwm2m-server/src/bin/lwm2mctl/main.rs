@@ -326,6 +326,10 @@ enum Credentials {
         /// Server URI to write instead of the configured one
         #[arg(long, value_name = "URI")]
         server_uri: Option<String>,
+        /// What brings the device to fetch it: the trigger /1/x/9; its own next bootstrap (wait); or, where it does not know the trigger,
+        /// that it is refused at Register until it bootstraps, without service meanwhile (withhold)
+        #[arg(long, value_name = "HOW", default_value = "trigger", value_parser = ["trigger", "wait", "withhold"])]
+        fetch: String,
         /// Why
         #[arg(long, default_value = "")]
         reason: String,
