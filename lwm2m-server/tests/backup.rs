@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Served, binary, serve_arguments, server};
 use lwm2m_server::credentials::{Account, Device, Happened, Identity, Kept, Key, OscoreKey, Role, Subject};
+use lwm2m_server::observations::{Intent, Places};
 use lwm2m_server::queue::{Head, State};
 use lwm2m_server::store::{
     Change, RedbStore, RequestChange, Reservation, Sealer, Store, StoreError, put_backup, restore, verify,
@@ -147,11 +148,15 @@ fn a_backup_is_made_of_a_stopped_store_too_and_overwrites_nothing() {
     let data = folder.path().join("data");
     Served::start(&data).kill();
     let file = folder.path().join("meters.backup");
-    let words = arguments(&["backup", file.to_str().unwrap(), "--data", data.to_str().unwrap()]);
-    let made = server(&words);
+    // By its name in the folder where one is, as the README does it.
+    let words = arguments(&["backup", "meters.backup", "--data", "data"]);
+    let server_there = |words: &[String]| {
+        binary(env!("CARGO_BIN_EXE_lwm2m-server")).args(words).current_dir(folder.path()).output().unwrap()
+    };
+    let made = server_there(&words);
     assert!(made.status.success() && text(&made).contains("tokens: 1"), "{}", text(&made));
     let before = fs::read(&file).unwrap();
-    let again = server(&words);
+    let again = server_there(&words);
     assert!(!again.status.success() && text(&again).contains("name another file"), "{}", text(&again));
     assert!(fs::read(&file).unwrap() == before);
     let whole = server(&arguments(&["verify", file.to_str().unwrap(), "--data", data.to_str().unwrap()]));
@@ -185,11 +190,12 @@ const QUEUED: Head = Head {
 fn what_must_not_happen_again_does_not_after_a_restore() {
     let store = RedbStore::in_memory(sealer(1)).unwrap();
     commit(&store, "a");
-    for (id, is_repeatable) in [(1, false), (2, true)] {
+    let states = [State::Queued, State::Queued, State::Sent, State::Done];
+    for (id, (state, is_repeatable)) in (1..).zip(states.into_iter().zip([false, true, true, false])) {
         let change = RequestChange {
             endpoint: "a".into(),
             id,
-            head: Some(Head { is_repeatable, ..QUEUED }),
+            head: Some(Head { state, is_repeatable, ..QUEUED }),
             body: Some(b"{}".to_vec().into()),
             outcome: None,
             audit: None,
@@ -202,24 +208,55 @@ fn what_must_not_happen_again_does_not_after_a_restore() {
     let saved = oscore::Saved::parse(&256_u64.to_be_bytes()[2..]).unwrap();
     assert_eq!(store.reserve(&[Reservation { fingerprint, saved: saved.clone() }]).unwrap(), [true]);
 
+    // One that was not used yet: whatever is done with it until the restore, the backup does not know.
+    let unused = OscoreKey::generate(&[2]).unwrap().unwrap();
+    let mut device = store.devices().unwrap().remove(0);
+    device.version = 2;
+    let generation = device.management.as_mut().unwrap().add(Subject::Oscore(unused.context_id()), 2);
+    store
+        .commit(&Change {
+            device: &device,
+            secrets: &[(Role::Management, generation, &Kept::Oscore(unused.clone()))],
+            forget: &[],
+            actor: "test",
+            now_ms: 2,
+            happened: &[],
+        })
+        .unwrap();
+    let place = |path: &str| Intent::new(Places::One(path.parse().unwrap()), None, "test".into(), 1);
+    let first = store.add_observation("a", &place("/3/0/9"), 8).unwrap().unwrap();
+
     let (other, path) = backed_up(&store);
     let data = other.path().join("data");
     let lock = RedbStore::lock(&data).unwrap();
     let restored = restore(&path, &data, lock, sealer(1), 7).unwrap();
-    assert_eq!((restored.contexts, restored.requests), (1, 1));
+    assert_eq!((restored.contexts, restored.requests), (2, 3));
     assert_eq!(restored.backup.map(|backup| backup.made_ms), Some(5));
     let store = open(&data).unwrap();
     let (last, heads) = store.requests().unwrap();
     assert!(last > 1 << 32, "ids that were given out since the backup are not given out again");
-    let states: Vec<_> = heads.iter().map(|(_, id, head)| (*id, head.state, head.attempts)).collect();
-    assert_eq!(states, [(1, State::Sent, 1), (2, State::Queued, 0)]);
+    let states: Vec<_> =
+        heads.iter().map(|(_, id, head)| (*id, head.state, head.is_repeatable, head.attempts)).collect();
+    assert_eq!(
+        states,
+        [
+            (1, State::Sent, false, 1),
+            (2, State::Sent, false, 1),
+            (3, State::Sent, false, 1),
+            (4, State::Done, false, 0),
+        ]
+    );
+    let next = store.add_observation("a", &place("/3/0/10"), 8).unwrap().unwrap();
+    assert!(next.id.is_lasting() && next.id.0 > first.id.0.saturating_add(1000), "{next:?}");
+    let of_unused = unused.parameters().fingerprint();
+    assert_eq!(store.reserved(&of_unused).unwrap(), Some(oscore::Saved::unknown()));
     assert_eq!(store.reserved(&fingerprint).unwrap(), Some(saved.clone().leap()));
     assert_ne!(saved.clone().leap(), saved);
     assert!(!store.consume_sessions(Some(&[9; 16])).unwrap());
     assert!(store.secret("a", Role::Management, 1).unwrap().is_some());
     let rows = store.audit(None, Some(0), 10).unwrap();
     let what: Vec<&str> = rows.iter().map(|row| row.what.as_str()).collect();
-    assert_eq!(what, ["enrolled", "backup made", "restored"]);
+    assert_eq!(what, ["enrolled", "observation added", "backup made", "restored", "observation added"]);
 }
 
 #[test]

@@ -352,6 +352,22 @@ fn a_refused_trigger_rolls_back_at_once() {
 }
 
 #[test]
+fn a_credential_that_was_proven_without_a_bootstrap_outlives_the_bootstrap_account() {
+    let mut bench = Bench::in_use();
+    bench.rotate();
+    // As a device does that brings its own new key.
+    bench.register(2);
+    let is_proven =
+        |bench: &Bench| matches!(bench.state(), State::Rotating(rotation) if rotation.phase == Phase::Proven);
+    assert!(is_proven(&bench));
+    bench.credentials.revoke(bench.now, "test", EP, Some(Role::Bootstrap), "lost").unwrap();
+    assert!(is_proven(&bench));
+    assert_eq!(bench.admit(2), Ok(()));
+    bench.tick_after(5 * MINUTE);
+    assert_eq!((bench.state(), bench.admit(2)), (State::InUse, Ok(())));
+}
+
+#[test]
 fn a_device_that_knows_no_trigger_is_withheld_until_it_bootstraps_where_its_operator_agreed() {
     let refused = || Fact::TriggerAnswered {
         endpoint: EP.into(),

@@ -61,7 +61,7 @@ fn another_name_than_that_of_the_credential_is_refused() {
     let mut thing = Thing::new(&world, 40_000, &parts(b"1"));
     let answer = thing.request(&mut world, Code::POST, "rd?ep=b&lt=60&lwm2m=1.1", LINKS);
     assert_eq!(answer.code, Code::BAD_REQUEST);
-    assert_eq!(world.told(), ["refused b: a proved its name and claimed b"]);
+    assert_eq!(world.told(), ["refused a: a proved its name and claimed b"]);
     // LwM2M Core 1.2.1 §6.2.1: without a name it is that of the credential.
     assert_eq!(thing.request(&mut world, Code::POST, "rd?lt=60&lwm2m=1.1", LINKS).code, Code::CREATED);
     assert!(world.endpoint.device("a").is_some());

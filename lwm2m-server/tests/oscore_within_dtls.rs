@@ -169,7 +169,7 @@ fn another_name_than_that_of_the_credential_is_refused() {
     world.told();
     let answer = thing.request(&mut world, Code::POST, "rd?ep=b&lt=60&lwm2m=1.1", LINKS);
     assert_eq!(answer.code, Code::BAD_REQUEST);
-    assert_eq!(world.told(), ["refused b: a proved its name and claimed b"]);
+    assert_eq!(world.told(), ["refused a: a proved its name and claimed b"]);
 }
 
 // --- Keys that are not those of the session

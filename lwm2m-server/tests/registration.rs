@@ -181,7 +181,7 @@ fn over_dtls_the_name_must_be_the_proven_one_or_may_be_left_out() {
     assert_eq!(seen.generation, 1);
     assert_eq!(
         world.told(),
-        ["established a management", "refused b: a proved its name and claimed b", "registered a"]
+        ["established a management", "refused a: a proved its name and claimed b", "registered a"]
     );
 }
 

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::{Client, Served};
@@ -185,6 +187,39 @@ fn a_stream_ends_when_its_token_is_revoked_or_expires() {
     let (status, challenge, problem) = refused(&passing, "GET", "/devices");
     assert_eq!((status, challenge.as_str()), (401, "Bearer error=\"invalid_token\""));
     assert!(problem["detail"].as_str().unwrap().contains("expired at"), "{problem}");
+}
+
+#[test]
+fn a_token_that_is_revoked_while_the_body_of_its_request_is_on_its_way_does_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    let officer = made(&served, &json!({ "name": "keys", "role": "security-officer" }));
+    let body = json!({ "bootstrap": { "generate": true } }).to_string();
+    let mut connection = TcpStream::connect(&served.client.http).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (first, rest) = body.split_at(3);
+    write!(
+        connection,
+        "PUT /api/v1/devices/late/credentials HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: \
+         application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        officer.token,
+        body.len()
+    )
+    .unwrap();
+    // The server asks for the body: the token was good.
+    let mut answers = BufReader::new(connection.try_clone().unwrap());
+    let mut line = String::new();
+    answers.read_line(&mut line).unwrap();
+    assert!(line.starts_with("HTTP/1.1 100"), "{line}");
+    connection.write_all(first.as_bytes()).unwrap();
+    assert_eq!(served.call("DELETE", "/tokens/keys", None).unwrap().0, 204);
+    connection.write_all(rest.as_bytes()).unwrap();
+    line.clear();
+    answers.read_line(&mut line).unwrap();
+    line.clear();
+    answers.read_line(&mut line).unwrap();
+    assert!(line.starts_with("HTTP/1.1 401"), "{line}");
+    assert_eq!(served.call("GET", "/devices/late", None).unwrap().0, 404);
 }
 
 #[test]

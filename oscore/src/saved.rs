@@ -17,6 +17,9 @@ impl Saved {
     /// The bytes of [`Saved::emit`] at most.
     pub const MAX_LENGTH: usize = Self::BOUND + Parameters::ID_CONTEXT_LENGTH;
 
+    /// Numbers that are left out where it is not known which were used.
+    const LEAP: u64 = 1 << 32;
+
     /// The bytes of the bound: there are 2^40 numbers, and it may lie behind the last.
     const BOUND: usize = 6;
 
@@ -33,12 +36,18 @@ impl Saved {
         SenderSequence::restored(reserved).wanted() == Some(self.bound)
     }
 
+    /// What storage has to have of a context of which it has nothing, though it may have been used: a backup has its keys, and none of what
+    /// was done with them since.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self { id_context: None, bound: Self::LEAP }
+    }
+
     /// What an older state becomes that is to be used again, because a backup was put back: of each 2^40 numbers 2^32 are left out, which
     /// is more than were used since.
     #[must_use]
     pub fn leap(self) -> Self {
-        const LEAP: u64 = 1 << 32;
-        Self { bound: self.bound.saturating_add(LEAP).min(SenderSequence::END), ..self }
+        Self { bound: self.bound.saturating_add(Self::LEAP).min(SenderSequence::END), ..self }
     }
 
     /// Writes the bound and the ID Context to the beginning of `out`.

@@ -204,6 +204,14 @@ impl Tokens {
         }
     }
 
+    /// Whether a token that was good is so still.
+    pub(crate) fn is_still_good(&self, token: &Arc<Token>, now_ms: u64) -> Result<(), Denied> {
+        match token.record.expires_ms {
+            Some(at) if at <= now_ms => Err(Denied::Expired(at)),
+            _ => self.known_to(token, now_ms).map(drop).map_err(|_| Denied::Unknown),
+        }
+    }
+
     /// Completes when a token is good no more.
     pub(crate) fn ended(&self, token: Arc<Token>) -> impl Future<Output = ()> + Send + use<> {
         let mut known = self.known.subscribe();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -24,6 +25,10 @@ pub(super) async fn make(
     State(api): State<Api>,
     Extension(Actor(actor)): Extension<Actor>,
 ) -> Result<Response, Problem> {
+    // One at a time: each holds a file as large as the store until it was read.
+    let Ok(turn) = Arc::clone(&api.backups).try_acquire_owned() else {
+        return Err(Problem::new(503, "Busy", "another backup is being made, or read: wait until it was"));
+    };
     let (file, backup) = api.read_store(move |credentials| credentials.backup(now_ms(), &actor)).await?;
     let length = file.metadata().map_err(|_| Problem::internal())?.len();
     let (pieces, sent) = mpsc::channel(PIECES);
@@ -33,6 +38,7 @@ pub(super) async fn make(
             tracing::error!(%error, "a backup could not be read");
             let _ = pieces.blocking_send(Err(error));
         }
+        drop(turn);
     });
     let name =
         format!("attachment; filename=\"lwm2m-{}.backup\"", utc(backup.made_ms / 1000).replace(':', ""));

@@ -43,7 +43,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use utoipa::ToSchema;
 
 use crate::Server;
@@ -102,6 +102,8 @@ pub struct Api {
     stopping: watch::Receiver<bool>,
     /// Events and traced messages that a listener was too slow for.
     lost: Arc<AtomicU64>,
+    /// Whose turn it is to make a backup.
+    backups: Arc<Semaphore>,
 }
 
 /// Serves the interface until `stop` completes; then open event streams end and requests have a few seconds left.
@@ -172,7 +174,8 @@ impl Api {
         let Services { server, credentials, queue, observations, catalog, tokens } = services;
         let (catalog, tokens) = (Arc::new(catalog), Arc::new(tokens));
         let (failures, lost) = (Arc::default(), Arc::default());
-        Self { server, credentials, queue, observations, catalog, tokens, failures, stopping, lost }
+        let backups = Arc::new(Semaphore::new(1));
+        Self { server, credentials, queue, observations, catalog, tokens, failures, stopping, lost, backups }
     }
 
     /// Runs an operator's act to its end, even when the caller goes away, and closes the sessions it ends.

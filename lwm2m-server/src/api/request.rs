@@ -9,8 +9,9 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use serde::de::DeserializeOwned;
 
-use super::MAX_BODY;
+use super::guard::Holder;
 use super::problem::Problem;
+use super::{Api, MAX_BODY, now_ms};
 use crate::{DEFAULT_TIMEOUT, Path};
 
 /// How long a body may take to arrive.
@@ -52,29 +53,30 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
 /// The body, within the limit: JSON.
 pub(super) struct Body(pub(super) Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl FromRequest<Api> for Body {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        arrived(request, state, is_json, ("Not JSON", "send JSON, as application/json")).await.map(Self)
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        arrived(request, api, is_json, ("Not JSON", "send JSON, as application/json")).await.map(Self)
     }
 }
 
 /// The body, within the limit: XML.
 pub(super) struct Xml(pub(super) Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Xml {
+impl FromRequest<Api> for Xml {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        arrived(request, state, is_xml, ("Not XML", "send XML, as application/xml")).await.map(Self)
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        arrived(request, api, is_xml, ("Not XML", "send XML, as application/xml")).await.map(Self)
     }
 }
 
-/// Waits for a body of a type; one without a type is taken for it.
-async fn arrived<S: Send + Sync>(
+/// Waits for a body of a type; one without a type is taken for it. The token must be good still when it is there: a slow body is no
+/// way around its end.
+async fn arrived(
     request: Request,
-    state: &S,
+    api: &Api,
     is_wanted: fn(&[u8]) -> bool,
     (title, what): (&'static str, &str),
 ) -> Result<Bytes, Problem> {
@@ -84,7 +86,12 @@ async fn arrived<S: Send + Sync>(
         return Err(too_long());
     }
     let other = request.headers().get(CONTENT_TYPE).filter(|name| !is_wanted(name.as_bytes())).cloned();
-    match tokio::time::timeout(PATIENCE, Bytes::from_request(request, state)).await {
+    let holder = request.extensions().get::<Holder>().cloned();
+    let arrived = tokio::time::timeout(PATIENCE, Bytes::from_request(request, api)).await;
+    if let Some(Holder(token)) = holder {
+        api.tokens.is_still_good(&token, now_ms()).map_err(Problem::unauthorized)?;
+    }
+    match arrived {
         Ok(Ok(bytes)) => match other.filter(|_| !bytes.is_empty()) {
             None => Ok(bytes),
             Some(other) => Err(Problem::new(415, title, format!("the body is {other:?}: {what}"))),

@@ -231,7 +231,8 @@ fn server() -> Vec<Operation> {
         post("/v1/backup", Administer, "Make a backup", backup::make)
             .about("A copy of the store, keys sealed, for `lwm2m-server restore`.")
             .of_the_fleet()
-            .answers_text("application/octet-stream", "The backup."),
+            .answers_text("application/octet-stream", "The backup.")
+            .refuses(&[503]),
         get("/v1/events", View, "Listen to events", events::stream)
             .about("Everything that happens from now on to the devices of the token, until it ends.")
             .query::<events::EventsQuery>()

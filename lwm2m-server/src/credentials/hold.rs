@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is refused keeps no session, and no bootstrap that writes it.
 
-use super::device::{Account, Device, Hold, HoldKind, Role, Standing, State};
+use super::device::{Account, Device, Hold, HoldKind, Phase, Role, Standing, State};
 use super::lifecycle::{Outcome, roll_back};
 use super::{Command, Happened};
 
@@ -54,7 +54,8 @@ impl Device {
         let Some(account) = self.management.as_mut() else { return };
         let State::Rotating(rotation) = &mut account.state else { return };
         rotation.trigger = None;
-        if !rotation.handed_out {
+        // A device that brings its own key may prove it without a bootstrap.
+        if !rotation.handed_out && rotation.phase == Phase::Staged {
             let rotation = rotation.clone();
             let reason =
                 "the bootstrap account was revoked before a bootstrap fetched the new credential".to_owned();

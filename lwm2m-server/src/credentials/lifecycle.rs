@@ -93,9 +93,12 @@ impl Device {
             }
             Fact::KeysWorn { who, is_renewed } => {
                 let detail = match is_renewed {
-                    true => "the OSCORE keys have served long: the next request of the device replaces them",
+                    true => {
+                        "the OSCORE keys have served long, or come from a backup: the next request of the device replaces them"
+                    }
                     false => {
-                        "the OSCORE keys have served long, and the device is not known to replace them: rotate the credential"
+                        "the OSCORE keys have served long, or come from a backup, and the device is not known to replace them: rotate \
+                         the credential"
                     }
                 };
                 outcome.note(who.role, who.generation, "keys worn", detail);

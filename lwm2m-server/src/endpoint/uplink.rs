@@ -7,7 +7,6 @@
 //! Invariant: a name that is neither proven nor admitted changes nothing.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use lwm2m_coap::block::Block;
 use lwm2m_coap::{
@@ -176,7 +175,10 @@ impl Endpoint {
         let Some(association) = self.associations.get(key) else { return };
         let (role, who) = (association.local.role(), association.who.as_ref());
         let is_known = who.is_some_and(|who| who.proven().is_some());
-        let endpoint = claimed.map(Arc::from).or_else(|| who.map(Who::endpoint).cloned()).unwrap_or_default();
+        // Who proved to be one device is not told of as another, whatever it claims.
+        let proven = who.filter(|who| who.proven().is_some()).map(Who::endpoint).cloned();
+        let endpoint = proven.or_else(|| Some(claimed?.into())).or_else(|| who.map(Who::endpoint).cloned());
+        let endpoint = endpoint.unwrap_or_default();
         if self.refusals.is_told(now, is_known) {
             self.events.push_back(Event::RegistrationRefused { endpoint, role, reason });
         } else {

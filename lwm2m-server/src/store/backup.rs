@@ -2,15 +2,16 @@
 //!
 //! A backup is a store file of its own, with every key sealed and without the key that opens them. It is older than what happened since;
 //! so [`restore`] changes what must not happen again:
-//! - numbers of OSCORE contexts go on far behind those that were reserved ([`oscore::Saved::leap`]), and ids far behind those that were given out;
-//! - a request that must not be sent twice counts as sent, so that it ends as unknown;
+//! - numbers of OSCORE contexts go on far behind those that were reserved ([`oscore::Saved::leap`]), also of those of which none was
+//!   yet, and ids far behind those that were given out;
+//! - a request that waited, or was on its way, counts as sent and not repeatable, so that it ends as unknown;
 //! - the sessions of the last stop are not expected any more.
 //!
 //! Invariants: nobody who writes waits for a backup; no server runs on a backup before it was put back; a restore that is cut short
 //! leaves no store.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use redb::{
@@ -19,24 +20,25 @@ use redb::{
 };
 
 use super::audit::{AUDIT, AUDIT_BY_DEVICE};
-use super::redb::{DEVICES, FILE, META, RedbStore, SECRETS, SESSIONS};
+use super::redb::{DEVICES, FILE, META, RedbStore, SECRETS, SESSIONS, role_byte};
 use super::seal::{Sealer, beside, replace_private, sync_folder};
 use super::tokens::TOKENS;
 use super::{StoreError, models, observations, requests, reservations};
-use crate::credentials::{Happened, utc};
+use crate::credentials::{Happened, Role, utc};
 use crate::queue::{Head, State};
 
 /// The entry of [`META`] that makes a store a backup.
 const BACKUP: &str = "backup";
-/// So many ids are left out when a backup is put back: more than were given out since.
-const LEAP: u64 = 1 << 32;
+/// So many ids are left out when a backup is put back, more than were given out since: of requests, and of lasting observations, which
+/// have 2^32.
+const LEAPS: [(&str, u64); 2] = [(requests::LAST, 1 << 32), (observations::LAST, 1 << 20)];
 
 /// When a backup was made, and where the audit log stood.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Backup {
     /// In milliseconds since 1970.
     pub made_ms: u64,
-    /// The number of the last audit row, that of the backup itself.
+    /// The number of the last audit row: that of the backup itself, or one that came right behind it.
     pub audit: u64,
     /// Its hash: who keeps it elsewhere can tell later that nothing before it was changed.
     pub hash: String,
@@ -110,11 +112,11 @@ impl RedbStore {
                 restored.backup = Some(self.parse("what makes it a backup", found.value())?);
             }
             self.fits(meta.remove(SESSIONS))?;
-            for last in [requests::LAST, observations::LAST] {
+            for (last, leap) in LEAPS {
                 let known = self.fits(meta.get(last))?.map(|known| known.value().try_into());
                 if let Some(known) = known {
                     let known = known.map_err(|_| self.corrupt(format!("the {last} is no number")))?;
-                    let next = u64::from_be_bytes(known).saturating_add(LEAP);
+                    let next = u64::from_be_bytes(known).saturating_add(leap);
                     self.fits(meta.insert(last, next.to_be_bytes().as_slice()))?;
                 }
             }
@@ -124,15 +126,34 @@ impl RedbStore {
                 self.fits(contexts.insert(fingerprint, reservations::row(&saved.leap()).as_slice()))?;
                 restored.contexts = restored.contexts.saturating_add(1);
             }
+            // Those that had not been used by then may have been since.
+            let secrets = self.fits(transaction.open_table(SECRETS))?;
+            for entry in self.fits(secrets.iter())? {
+                let (key, sealed) = self.fits(entry)?;
+                let (endpoint, byte, generation) = key.value();
+                let Some(role) = Role::ALL.into_iter().find(|role| role_byte(*role) == byte) else {
+                    continue;
+                };
+                let kept = self.opened((endpoint, role, generation), sealed.value())?;
+                let Some(key) = kept.oscore() else { continue };
+                let fingerprint = key.parameters().fingerprint();
+                if self.fits(contexts.get(&fingerprint))?.is_none() {
+                    let row = reservations::row(&oscore::Saved::unknown());
+                    self.fits(contexts.insert(&fingerprint, row.as_slice()))?;
+                    restored.contexts = restored.contexts.saturating_add(1);
+                }
+            }
             let mut heads = self.fits(transaction.open_table(requests::HEADS))?;
             let read = rows(&heads, |(endpoint, id)| (endpoint.to_owned(), id), <[u8]>::to_vec);
             for ((endpoint, id), head) in self.fits(read)? {
                 let head = self.head(&endpoint, id, &head)?;
-                if head.state != State::Queued || head.is_repeatable {
+                if !matches!(head.state, State::Queued | State::Sent) {
                     continue;
                 }
-                // The next start ends it as it ends what was on its way.
-                let head = Head { state: State::Sent, attempts: head.attempts.max(1), ..head };
+                // The next start ends it as it ends what was on its way. What is harmless twice in a row is not so after all that came
+                // since: a Delete would take what was created again.
+                let (state, is_repeatable) = (State::Sent, false);
+                let head = Head { state, is_repeatable, attempts: head.attempts.max(1), ..head };
                 self.fits(heads.insert((endpoint.as_str(), id), self.emit(&head)?.as_slice()))?;
                 restored.requests = restored.requests.saturating_add(1);
             }
@@ -172,8 +193,10 @@ pub fn restore(
     super::verify(backup, Some(&sealer), None)?;
     let new = beside(&path);
     let io = |error| StoreError::Io { path: new.clone(), error };
+    // What a restore left that was cut short.
+    let _ = fs::remove_file(&new);
     copy_private(backup, &new)?;
-    let put_back = RedbStore::open_file(&new, Some(lock), sealer).and_then(|store| store.put_back(now_ms));
+    let put_back = RedbStore::open_file(&new, None, sealer).and_then(|store| store.put_back(now_ms));
     let restored = put_back.and_then(|restored| {
         let named = File::open(&new).and_then(|file| file.sync_all());
         named
@@ -186,6 +209,8 @@ pub fn restore(
         // It is of no use to anybody.
         let _ = fs::remove_file(&new);
     }
+    // Until the store has its name no server may make another one.
+    drop(lock);
     restored
 }
 
@@ -205,16 +230,14 @@ pub fn put(mut backup: impl std::io::Read, to: &Path) -> std::io::Result<Option<
     Ok(Some(length))
 }
 
-/// Copies a file for its owner alone, in the place of another.
+/// Copies a file for its owner alone, to where there is none.
 pub(super) fn copy_private(from: &Path, to: &Path) -> Result<(), StoreError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |error| StoreError::Io { path, error }
     };
     let mut source = File::open(from).map_err(io(from))?;
-    let mut target =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to).map_err(io(to))?;
-    target.set_permissions(fs::Permissions::from_mode(0o600)).map_err(io(to))?;
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(io(to))?;
     std::io::copy(&mut source, &mut target).map(|_| ()).map_err(io(to))
 }
 

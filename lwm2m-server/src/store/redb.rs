@@ -34,7 +34,7 @@ const SCHEMA: u32 = 7;
 pub(super) const FILE: &str = "store.redb";
 
 /// The entry of [`META`] with the root of the tickets.
-const TICKETS: &str = "tickets";
+pub(super) const TICKETS: &str = "tickets";
 pub(super) const SESSIONS: &str = "sessions";
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
@@ -176,37 +176,67 @@ impl RedbStore {
         let transaction = self.begin()?;
         {
             let mut meta = self.fits(transaction.open_table(META))?;
-            let schema = self.fits(meta.get("schema"))?.map(|found| found.value().to_vec());
-            match schema {
+            match self.schema(&meta)? {
                 None => {
                     self.fits(meta.insert("schema", SCHEMA.to_be_bytes().as_slice()))?;
                     self.fits(meta.insert("check", self.sealer.check_value()?.as_slice()))?;
                 }
-                Some(bytes) => {
-                    let found = <[u8; 4]>::try_from(bytes.as_slice())
-                        .map(u32::from_be_bytes)
-                        .map_err(|_| self.corrupt("its schema version is no number"))?;
-                    if found > SCHEMA {
-                        return Err(StoreError::NewerSchema { found, known: SCHEMA });
-                    }
+                Some(found) => {
                     self.check_key(&meta)?;
                     if found < SCHEMA {
                         self.fits(meta.insert("schema", SCHEMA.to_be_bytes().as_slice()))?;
                     }
                 }
             }
-            // Every table exists from the first transaction on, so that reading one never has to make it.
-            self.fits(transaction.open_table(DEVICES))?;
-            self.fits(transaction.open_table(SECRETS))?;
-            self.open_audit(&transaction)?;
-            self.open_tokens(&transaction)?;
-            self.open_requests(&transaction)?;
-            self.open_models(&transaction)?;
-            self.open_observations(&transaction)?;
-            self.open_reservations(&transaction)?;
+            self.make_tables(&transaction)?;
         }
         self.fits(transaction.commit())?;
         Ok(self)
+    }
+
+    /// Makes the tables, so that reading one never has to.
+    fn make_tables(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        self.fits(transaction.open_table(DEVICES))?;
+        self.fits(transaction.open_table(SECRETS))?;
+        self.open_audit(transaction)?;
+        self.open_tokens(transaction)?;
+        self.open_requests(transaction)?;
+        self.open_models(transaction)?;
+        self.open_observations(transaction)?;
+        self.open_reservations(transaction)
+    }
+
+    /// Adds the tables that a former schema does not have, to a copy that is only read otherwise.
+    pub(super) fn complete(&self) -> Result<(), StoreError> {
+        let found = {
+            let transaction = self.fits(self.database.begin_read())?;
+            let meta = self.fits(transaction.open_table(META))?;
+            self.schema(&meta)?
+        };
+        match found {
+            None => Err(self.corrupt("it has no schema version")),
+            Some(SCHEMA) => Ok(()),
+            Some(_) => {
+                let transaction = self.begin()?;
+                self.make_tables(&transaction)?;
+                self.fits(transaction.commit())
+            }
+        }
+    }
+
+    /// The version of its tables; `None` of a new store.
+    fn schema(
+        &self,
+        meta: &impl redb::ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<Option<u32>, StoreError> {
+        let Some(bytes) = self.fits(meta.get("schema"))? else { return Ok(None) };
+        let found = <[u8; 4]>::try_from(bytes.value())
+            .map(u32::from_be_bytes)
+            .map_err(|_| self.corrupt("its schema version is no number"))?;
+        if found > SCHEMA {
+            return Err(StoreError::NewerSchema { found, known: SCHEMA });
+        }
+        Ok(Some(found))
     }
 
     /// Whether the secrets key is the one that this store was made with.
@@ -217,6 +247,24 @@ impl RedbStore {
         let check = self.fits(meta.get("check"))?;
         let check = check.ok_or_else(|| self.corrupt("it has no check value for the secrets key"))?;
         self.sealer.check(check.value())
+    }
+
+    /// The root of the tickets.
+    pub(super) fn opened_root(&self, sealed: &[u8]) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+        let opened = self.sealer.open_named(TICKETS, sealed);
+        opened.ok_or_else(|| self.corrupt("the sealed root of the tickets does not open"))
+    }
+
+    /// What is kept of a credential.
+    pub(super) fn opened(
+        &self,
+        (endpoint, role, generation): (&str, Role, u32),
+        sealed: &[u8],
+    ) -> Result<Kept, StoreError> {
+        let kept = self.sealer.open(endpoint, role, generation, sealed);
+        kept.ok_or_else(|| {
+            self.corrupt(format!("the sealed {role} key {generation} of {endpoint} does not open"))
+        })
     }
 
     pub(super) fn begin(&self) -> Result<WriteTransaction, StoreError> {
@@ -307,12 +355,7 @@ impl Store for RedbStore {
         let Some(sealed) = self.fits(table.get((endpoint, role_byte(role), generation)))? else {
             return Ok(None);
         };
-        match self.sealer.open(endpoint, role, generation, sealed.value()) {
-            Some(kept) => Ok(Some(kept)),
-            None => {
-                Err(self.corrupt(format!("the sealed {role} key {generation} of {endpoint} does not open")))
-            }
-        }
+        self.opened((endpoint, role, generation), sealed.value()).map(Some)
     }
 
     fn ticket_root(&self) -> Result<Zeroizing<[u8; 32]>, StoreError> {
@@ -321,10 +364,7 @@ impl Store for RedbStore {
             let mut meta = self.fits(transaction.open_table(META))?;
             let sealed = self.fits(meta.get(TICKETS))?.map(|found| found.value().to_vec());
             match sealed {
-                Some(sealed) => {
-                    let opened = self.sealer.open_named(TICKETS, &sealed);
-                    opened.ok_or_else(|| self.corrupt("the sealed root of the tickets does not open"))?
-                }
+                Some(sealed) => self.opened_root(&sealed)?,
                 None => {
                     let root = self.sealer.random()?;
                     let sealed = self.sealer.seal_named(TICKETS, &root)?;

@@ -13,11 +13,11 @@ use redb::{
 
 use super::audit::AUDIT_BY_DEVICE;
 use super::backup::{Backup, copy_private};
-use super::redb::{DEVICES, META, RedbStore, SECRETS, role_byte};
-use super::requests;
+use super::redb::{DEVICES, META, RedbStore, SECRETS, TICKETS, role_byte};
 use super::reservations::RESERVATIONS;
 use super::seal::Sealer;
 use super::{Store as _, StoreError};
+use super::{observations, requests};
 use crate::credentials::{Device, Mode, Role, Standing};
 
 /// What was found to be whole.
@@ -48,6 +48,9 @@ pub struct Verified {
 /// Reads the file of a store or of a backup. Without the secrets key nothing sealed is opened. Who wrote down the number and hash of an
 /// audit row, as a backup has them, is told whether the log still has it.
 ///
+/// What was written last before a crash and is damaged cannot be told from what was not written to its end: like a start of the server
+/// this reads what was there before. A row that was written down shows it.
+///
 /// # Errors
 /// [`StoreError::Corrupt`] with the first thing that is not as it was written; a key that does not fit; a file that cannot be read, or
 /// copied beside itself.
@@ -62,7 +65,10 @@ pub fn verify(
         let database = Database::builder().set_cache_size(64 << 20).open(&copy.0).map_err(redb::Error::from);
         let opens = sealer.is_some();
         let sealer = sealer.cloned().map_or_else(|| Sealer::new(&[0; 32], "nowhere"), Ok)?;
-        RedbStore::of(database, path, sealer)?.walk(opens, written_down)
+        let store = RedbStore::of(database, path, sealer)?;
+        // What a former schema does not have is no damage.
+        store.complete()?;
+        store.walk(opens, written_down)
     });
     let walked = walked.unwrap_or_else(|_| {
         Err(StoreError::Corrupt { path: path.to_owned(), what: "its pages do not fit together".to_owned() })
@@ -76,7 +82,7 @@ struct Copy(PathBuf);
 impl Copy {
     fn of(path: &Path) -> Result<Self, StoreError> {
         let mut name = path.as_os_str().to_owned();
-        name.push(".verify");
+        name.push(format!(".{}.verify", std::process::id()));
         let copy = Self(name.into());
         copy_private(path, &copy.0)?;
         Ok(copy)
@@ -93,9 +99,7 @@ impl RedbStore {
     fn walk(&self, opens: bool, written_down: Option<(u64, &str)>) -> Result<Verified, StoreError> {
         let transaction = self.fits(self.database.begin_read())?;
         let mut verified = Verified { backup: self.backup_of(&transaction)?, ..Verified::default() };
-        if opens {
-            self.check_key(&self.fits(transaction.open_table(META))?)?;
-        }
+        self.walk_meta(&transaction, opens)?;
         let devices: BTreeMap<String, Device> =
             self.devices()?.into_iter().map(|device| (device.endpoint.clone(), device)).collect();
         for entry in self.fits(self.fits(transaction.open_table(DEVICES))?.iter())? {
@@ -113,6 +117,23 @@ impl RedbStore {
         verified.contexts = self.walk_reservations(&transaction)?;
         (verified.audit, verified.hash) = self.walk_audit(&transaction, written_down)?;
         Ok(verified)
+    }
+
+    fn walk_meta(&self, transaction: &ReadTransaction, opens: bool) -> Result<(), StoreError> {
+        let meta = self.fits(transaction.open_table(META))?;
+        if opens {
+            self.check_key(&meta)?;
+            if let Some(sealed) = self.fits(meta.get(TICKETS))? {
+                self.opened_root(sealed.value())?;
+            }
+        }
+        for last in [requests::LAST, observations::LAST] {
+            let known = self.fits(meta.get(last))?;
+            if known.is_some_and(|known| known.value().len() != size_of::<u64>()) {
+                return Err(self.corrupt(format!("the {last} is no number")));
+            }
+        }
+        Ok(())
     }
 
     fn walk_secrets(

@@ -189,6 +189,11 @@ pub(crate) fn put_back(asked: &Restore) -> Outcome {
         restored.requests
     );
     say!(
+        "a backup has no server.key and no admin.token: put those of the former data folder into {}, else devices that know the raw \
+         public key of the server do not take it for theirs",
+        data.display()
+    );
+    say!(
         "what was revoked, rotated or enrolled since then stands as it stood then: do it again before devices come"
     );
     Ok(())

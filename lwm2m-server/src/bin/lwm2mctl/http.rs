@@ -173,7 +173,9 @@ impl Events {
                 }
             }
         }
-        Err(Failure::Refused("the server ended the event stream: it may be stopping".to_owned()))
+        Err(Failure::Refused(
+            "the server ended the event stream: it is stopping, or the token is good no more".to_owned(),
+        ))
     }
 }
 
