@@ -500,3 +500,53 @@ fn a_rotation_survives_kill_9_and_a_revocation_cuts_the_session() {
         assert!(text.contains(step), "{step}: {text}");
     }
 }
+
+#[test]
+fn a_listener_that_was_cut_off_goes_on_behind_the_event_that_it_got_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    let listen = |behind: &[&str]| {
+        let url = format!("http://{}", served.client.http);
+        let mut ctl = common::binary(env!("CARGO_BIN_EXE_lwm2mctl"));
+        ctl.args(["--url", &url, "--token", &served.client.token, "--json", "events"]).args(behind);
+        let mut ctl = ctl.stdout(Stdio::piped()).spawn().unwrap();
+        let (sender, events) = std::sync::mpsc::channel();
+        let stdout = BufReader::new(ctl.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            let events = stdout
+                .lines()
+                .map_while(Result::ok)
+                .map(|line| serde_json::from_str::<Value>(&line).unwrap());
+            events.into_iter().try_for_each(|event| sender.send(event))
+        });
+        (ctl, events)
+    };
+    let (mut ctl, events) = listen(&[]);
+    let first = (0..10).find_map(|number| {
+        // Again when the listener was not there yet.
+        enrol(&served, &format!("before-{number}"));
+        events.recv_timeout(Duration::from_secs(2)).ok()
+    });
+    let first = first.unwrap()["id"].as_str().unwrap().to_owned();
+    ctl.kill().unwrap();
+    ctl.wait().unwrap();
+    enrol(&served, "meanwhile");
+    let (mut ctl, events) = listen(&["--behind", &first]);
+    let mut ids = Vec::new();
+    loop {
+        let event = events.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_ne!(event["event"], "lost", "{event}");
+        ids.push(event["id"].as_str().unwrap().to_owned());
+        if event["data"]["endpoint"] == "meanwhile" {
+            break;
+        }
+    }
+    ctl.kill().unwrap();
+    ctl.wait().unwrap();
+    let numbers = ids.iter().map(|id| id.rsplit_once('-').unwrap().1.parse::<u64>().unwrap());
+    let before = first.rsplit_once('-').unwrap().1.parse::<u64>().unwrap();
+    assert!(
+        numbers.zip(before..).all(|(number, before)| number == before.saturating_add(1)),
+        "{first} {ids:?}"
+    );
+}

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Served, serve_arguments, server};
+use common::{Served, binary, serve_arguments, server};
 
 /// Exit code and the last line on standard error.
 fn failed(output: &Output) -> (Option<i32>, String) {
@@ -275,11 +275,33 @@ fn a_second_signal_ends_a_stop_that_takes_its_time_at_once() {
 }
 
 #[test]
+fn a_shell_reads_what_completes_the_commands_of_lwm2mctl() {
+    let completion = |shell: &str| {
+        let output = binary(env!("CARGO_BIN_EXE_lwm2mctl")).args(["completion", shell]).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let (is_done, script) = completion(shell);
+        assert!(
+            is_done && script.contains("credentials") && script.contains("--behind"),
+            "{shell}: {script}"
+        );
+    }
+    let mut bash = std::process::Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+    bash.stdin.take().unwrap().write_all(completion("bash").1.as_bytes()).unwrap();
+    assert!(bash.wait().unwrap().success());
+    assert!(!completion("csh").0);
+}
+
+#[test]
 fn only_health_answers_without_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let mut served = Served::start(folder.path());
     served.client.token = "wrong".to_owned();
-    assert_eq!(served.call("GET", "/health", None).unwrap().0, 200);
+    for (route, status) in [("/health", "ok"), ("/health/ready", "ready")] {
+        let answer = served.call("GET", route, None).unwrap();
+        assert_eq!((answer.0, &answer.1["status"]), (200, &serde_json::json!(status)));
+    }
     for route in ["/devices", "/audit", "/events", "/nothing", "/devices/a/credentials"] {
         assert_eq!(served.call("GET", route, None).unwrap().0, 401, "{route}");
     }

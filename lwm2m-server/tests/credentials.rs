@@ -640,6 +640,9 @@ impl Store for Failing {
             self.inner.commit(change)
         }
     }
+    fn is_writable(&self) -> Result<(), StoreError> {
+        self.inner.is_writable()
+    }
     fn secret(&self, endpoint: &str, role: Role, generation: u32) -> Result<Option<Kept>, StoreError> {
         self.inner.secret(endpoint, role, generation)
     }

@@ -114,6 +114,10 @@ impl Store for Broken {
         self.0.verify_audit()
     }
 
+    fn is_writable(&self) -> Result<(), StoreError> {
+        self.0.is_writable()
+    }
+
     fn backup(
         &self,
         now_ms: u64,

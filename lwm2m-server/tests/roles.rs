@@ -100,7 +100,7 @@ fn each_operation_answers_each_caller_as_documented() {
     for operation in &operations {
         let Operation { method, path, .. } = operation;
         if operation.is_open() {
-            assert_eq!(path, "/api/v1/health");
+            assert!(path.starts_with("/api/v1/health"), "{path}");
             assert_eq!(ask(&none, operation, "no token").status, 200);
             continue;
         }

@@ -2,18 +2,17 @@
 
 use core::convert::Infallible;
 use core::pin::Pin;
-use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{self, KeepAlive};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use utoipa::{IntoParams, ToSchema};
 
@@ -27,7 +26,7 @@ use crate::store::AuditRow;
 use crate::{Event, Report, Reported};
 
 /// What tells a listener that it was too slow.
-const LOST: &str = "lost";
+pub(super) const LOST: &str = "lost";
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -79,42 +78,44 @@ pub(super) struct EventsQuery {
     endpoint: Option<String>,
 }
 
-/// Events from now on, as server-sent events; ends when the server stops or the token is good no more.
+/// The header by which a listener names the last event that it got.
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Events from now on, or behind the one that `Last-Event-ID` names, as server-sent events; ends when the server stops or the token is
+/// good no more.
 pub(super) async fn stream(
     State(api): State<Api>,
     Extension(holder): Extension<Holder>,
+    headers: HeaderMap,
     Params(query): Params<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
     holder.is_for(query.endpoint.as_deref())?;
-    let lost = api.clone();
-    let device = BroadcastStream::new(api.server.events()).map(move |event| match event {
-        Ok(event) => emit(&event),
-        Err(lagged) => lost.lagged(lagged),
-    });
-    let lost = api.clone();
-    let lifecycle = BroadcastStream::new(api.credentials.subscribe()).map(move |event| match event {
-        Ok(event) => emit_step(&event),
-        Err(lagged) => lost.lagged(lagged),
-    });
+    // One that is no text is none that was given here.
+    let behind = headers.get(LAST_EVENT_ID).map(|named| named.to_str().unwrap_or_default());
     let scope = holder.scope().clone();
-    let events = device.merge(lifecycle).filter(move |(name, body)| {
+    let told = ReceiverStream::new(api.journal.listen(behind)).filter(move |(_, name, body)| {
         match body.get("endpoint").and_then(Value::as_str) {
             Some(about) => scope.has(about) && query.endpoint.as_deref().is_none_or(|only| about == only),
             // Who is no device may be a device of others.
             None => scope.is_all() || *name == LOST,
         }
     });
+    let events = told.map(|(number, name, body)| {
+        let event = sse::Event::default().event(name);
+        let event = if let Some(number) = number { event.id(number) } else { event };
+        event.data(body.to_string())
+    });
     Ok(until_over(&api, &holder, events))
 }
 
-/// Names and bodies as server-sent events, until the server stops or the token is good no more.
+/// Server-sent events, until the server stops or the token is good no more.
 pub(super) fn until_over<S>(
     api: &Api,
     Holder(token): &Holder,
     events: S,
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>> + use<S>>
 where
-    S: Stream<Item = (&'static str, Value)> + Send + 'static,
+    S: Stream<Item = sse::Event> + Send + 'static,
 {
     let (mut stopping, ended) = (api.stopping.clone(), api.tokens.ended(Arc::clone(token)));
     let over = async move {
@@ -123,8 +124,8 @@ where
             () = ended => {}
         }
     };
-    let events = events.map(|(name, body)| Ok(sse::Event::default().event(name).data(body.to_string())));
-    Sse::new(Until { items: Box::pin(events), over: Some(Box::pin(over)) }).keep_alive(KeepAlive::default())
+    let events = Box::pin(events.map(Ok));
+    Sse::new(Until { items: events, over: Some(Box::pin(over)) }).keep_alive(KeepAlive::default())
 }
 
 /// A stream that ends when something is over.
@@ -147,17 +148,6 @@ impl<S: Stream> Stream for Until<S> {
     }
 }
 
-impl Api {
-    /// Counts and tells that a listener was too slow.
-    pub(super) fn lagged(
-        &self,
-        BroadcastStreamRecvError::Lagged(lost): BroadcastStreamRecvError,
-    ) -> (&'static str, Value) {
-        self.lost.fetch_add(lost, Ordering::Relaxed);
-        (LOST, json!({ "events": lost, "reason": "the listener was too slow" }))
-    }
-}
-
 fn emit_report(endpoint: &str, report: &Report) -> Value {
     let values: Vec<Value> = report.values.iter().map(emit_reported).collect();
     json!({ "endpoint": endpoint, "format": report.format, "values": values })
@@ -169,11 +159,11 @@ fn emit_reported(reported: &Reported) -> Value {
     json!({ "path": path, "type": kind, "value": value, "time_ms": reported.time })
 }
 
-fn emit_step(event: &CredentialEvent) -> (&'static str, Value) {
+pub(super) fn emit_step(event: &CredentialEvent) -> (&'static str, Value) {
     ("credential", json!(event))
 }
 
-fn emit(event: &Event) -> (&'static str, Value) {
+pub(super) fn emit(event: &Event) -> (&'static str, Value) {
     match event {
         Event::Registered { endpoint } => ("registered", json!({ "endpoint": endpoint })),
         Event::Updated { endpoint } => ("updated", json!({ "endpoint": endpoint })),
@@ -236,50 +226,25 @@ fn emit(event: &Event) -> (&'static str, Value) {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
-    use std::sync::Arc;
-
     use axum::response::IntoResponse as _;
-    use tokio::sync::{broadcast, watch};
+    use tokio::sync::broadcast;
 
-    use super::super::Services;
+    use super::super::testing;
     use super::*;
-    use crate::Server;
-    use crate::access::Tokens;
-    use crate::credentials::{Credentials, Settings};
-    use crate::endpoint::Shared;
-    use crate::models::Catalog;
-    use crate::observations::Observations;
-    use crate::queue::{Limits, Queue};
-    use crate::store::{RedbStore, Sealer};
 
     #[tokio::test]
     async fn what_a_listener_is_too_slow_for_is_told_and_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(RedbStore::in_memory(Sealer::new(&[1; 32], "test").unwrap()).unwrap());
-        let tokens = Tokens::open(store.clone(), folder.path(), 1).unwrap();
-        let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
-        let holder = Holder(tokens.check(Some(&format!("Bearer {token}")), 1).unwrap());
         let events = broadcast::channel(4).0;
-        let server = Server::new([].into(), Arc::new(Shared::new()), events.clone(), broadcast::channel(1).0);
-        let queue = Queue::start(server.clone(), store.clone(), Limits::default()).unwrap();
-        let services = Services {
-            catalog: Catalog::new(Arc::default(), store.clone(), server.clone()),
-            observations: Observations::start(server.clone(), store.clone(), Default::default()).unwrap(),
-            server,
-            queue,
-            credentials: Arc::new(Credentials::open(store, Settings::default()).unwrap()),
-            tokens,
-        };
-        let (_running, stopping) = watch::channel(false);
-        let api = Api::new(services, stopping);
+        let (api, holder, _running) = testing::without_driver(&events);
         let query = Params(EventsQuery { endpoint: None });
-        let listener = stream(State(api.clone()), Extension(holder), query).await.unwrap();
+        let listener = stream(State(api.clone()), Extension(holder), HeaderMap::new(), query).await.unwrap();
         for _ in 0..10 {
             events.send(Event::Updated { endpoint: "a".into() }).unwrap();
         }
         let mut told = listener.into_response().into_body().into_data_stream();
         let first = told.next().await.unwrap().unwrap();
-        assert!(first.starts_with(b"event: lost\ndata: {\"events\":6,"), "{first:?}");
+        assert!(first.starts_with(b"event: lost\nid: "), "{first:?}");
+        assert!(first.windows(11).any(|text| text == b"\"events\":6,"), "{first:?}");
         let metrics = super::super::metrics(State(api)).await.into_response().into_body();
         let metrics = axum::body::to_bytes(metrics, usize::MAX).await.unwrap();
         assert!(metrics.ends_with(b"lwm2m_events_lost_total 6\n"), "{metrics:?}");

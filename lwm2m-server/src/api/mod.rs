@@ -21,6 +21,8 @@ mod devices;
 mod events;
 mod failures;
 mod guard;
+mod health;
+mod journal;
 mod listener;
 mod material;
 mod models;
@@ -30,18 +32,17 @@ mod problem;
 mod request;
 pub mod requests;
 mod routes;
+#[cfg(test)]
+mod testing;
 mod tokens;
 mod trace;
 pub mod values;
 
 use core::future::Future;
-use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use utoipa::ToSchema;
@@ -55,6 +56,8 @@ use crate::queue::Queue;
 use crate::store::StoreError;
 
 use failures::Failures;
+use health::Readiness;
+use journal::Journal;
 pub use listener::{ListenError, listen};
 use problem::Problem;
 pub use routes::document;
@@ -100,8 +103,8 @@ pub struct Api {
     tokens: Arc<Tokens>,
     failures: Arc<Failures>,
     stopping: watch::Receiver<bool>,
-    /// Events and traced messages that a listener was too slow for.
-    lost: Arc<AtomicU64>,
+    journal: Arc<Journal>,
+    readiness: Arc<Readiness>,
     /// Whose turn it is to make a backup.
     backups: Arc<Semaphore>,
 }
@@ -144,21 +147,10 @@ struct OpenApiDocument {
     openapi: String,
 }
 
-/// The server is there.
-#[derive(Serialize, ToSchema)]
-struct Health {
-    status: &'static str,
-    version: &'static str,
-}
-
-async fn health() -> Json<Health> {
-    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
-}
-
 async fn metrics(State(api): State<Api>) -> impl axum::response::IntoResponse {
     let mut text = String::new();
     let wrong = ("wrong_tokens", api.failures.count());
-    let lost = ("events_lost", api.lost.load(Ordering::Relaxed));
+    let lost = ("events_lost", api.journal.lost());
     for (name, value) in api.server.counters().await.into_iter().chain([wrong, lost]) {
         text.push_str(&format!("# TYPE lwm2m_{name}_total counter\nlwm2m_{name}_total {value}\n"));
     }
@@ -173,9 +165,21 @@ impl Api {
     fn new(services: Services, stopping: watch::Receiver<bool>) -> Self {
         let Services { server, credentials, queue, observations, catalog, tokens } = services;
         let (catalog, tokens) = (Arc::new(catalog), Arc::new(tokens));
-        let (failures, lost) = (Arc::default(), Arc::default());
-        let backups = Arc::new(Semaphore::new(1));
-        Self { server, credentials, queue, observations, catalog, tokens, failures, stopping, lost, backups }
+        let (failures, readiness, backups) = (Arc::default(), Arc::default(), Arc::new(Semaphore::new(1)));
+        let journal = Journal::start(now_ms(), &server, &credentials);
+        Self {
+            server,
+            credentials,
+            queue,
+            observations,
+            catalog,
+            tokens,
+            failures,
+            stopping,
+            journal,
+            readiness,
+            backups,
+        }
     }
 
     /// Runs an operator's act to its end, even when the caller goes away, and closes the sessions it ends.

@@ -193,6 +193,17 @@ impl Operation {
         self.answer(202, answer.header("Location", location))
     }
 
+    /// It goes on behind the event that a header names.
+    pub(super) fn resumes(mut self) -> Self {
+        let header = ParameterBuilder::new()
+            .name("Last-Event-ID")
+            .parameter_in(ParameterIn::Header)
+            .description(Some("The last event that came."))
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
+        self.described = self.described.parameter(header);
+        self
+    }
+
     /// It may be refused with a problem of these statuses.
     pub(super) fn refuses(mut self, statuses: &[u16]) -> Self {
         for status in statuses {

@@ -9,9 +9,10 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{Components, Info, OpenApi, Paths};
 
 use super::guard::Holder;
+use super::health::{Health, health, ready};
 use super::operation::{BEARER, Operation, delete, get, post, put};
 use super::problem::Problem;
-use super::{Api, Health, MAX_BODY, MAX_REQUEST, health, metrics};
+use super::{Api, MAX_BODY, MAX_REQUEST, metrics};
 use super::{
     backup, composite, credentials, devices, events, models, observations, requests, tokens, trace, values,
 };
@@ -224,6 +225,11 @@ fn server() -> Vec<Operation> {
         get("/v1/health", View, "Ask whether the server is there", health)
             .open()
             .answers::<Health>(200, "It is."),
+        get("/v1/health/ready", View, "Ask whether the server can do its work", ready)
+            .about("Its threads answer, its store takes changes, and it does not stop.")
+            .open()
+            .answers::<Health>(200, "It can.")
+            .refuses(&[503]),
         get("/v1/audit", View, "Read the audit log", events::audit)
             .query::<events::AuditQuery>()
             .answers::<events::AuditPage>(200, "Rows, oldest first.")
@@ -234,7 +240,11 @@ fn server() -> Vec<Operation> {
             .answers_text("application/octet-stream", "The backup.")
             .refuses(&[503]),
         get("/v1/events", View, "Listen to events", events::stream)
-            .about("Everything that happens from now on to the devices of the token, until it ends.")
+            .about(
+                "Everything that happens to the devices of the token, until it ends: from now on, or behind the event that `Last-Event-ID` \
+                 names, if it is kept still; what is not is told by the event `lost`.",
+            )
+            .resumes()
             .query::<events::EventsQuery>()
             .answers_text("text/event-stream", "Events by their names.")
             .refuses(&[404]),

@@ -9,6 +9,7 @@
 
 use core::convert::Infallible;
 use core::fmt::Write as _;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -18,9 +19,10 @@ use lwm2m_coap::{Code, Kind, OptionNumber, udp};
 use lwm2m_objects::{Format, Path};
 use serde_json::{Value, json};
 use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::events::until_over;
+use super::events::{LOST, until_over};
 use super::guard::Holder;
 use super::problem::Problem;
 use super::request::Route;
@@ -37,15 +39,19 @@ pub(super) async fn stream(
     if api.credentials.device(&endpoint).is_none() && api.server.device(&endpoint).await.is_none() {
         return Err(no_such_device(&endpoint));
     }
-    let lost = api.clone();
+    let journal = Arc::clone(&api.journal);
     let packets = BroadcastStream::new(api.server.packets()).filter_map(move |packet| match packet {
         Ok(packet) => {
             let is_meant = packet.endpoint.as_deref() == Some(endpoint.as_str());
             is_meant.then(|| ("packet", emit(&packet)))
         }
-        Err(lagged) => Some(lost.lagged(lagged)),
+        Err(BroadcastStreamRecvError::Lagged(packets)) => {
+            journal.lose(packets);
+            Some((LOST, json!({ "events": packets, "reason": "the listener was too slow" })))
+        }
     });
-    Ok(until_over(&api, &holder, packets))
+    let events = packets.map(|(name, body)| sse::Event::default().event(name).data(body.to_string()));
+    Ok(until_over(&api, &holder, events))
 }
 
 pub(super) fn emit(packet: &Packet) -> Value {

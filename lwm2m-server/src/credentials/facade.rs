@@ -507,6 +507,14 @@ impl Credentials {
         self.store.note(actor, now_ms, Some(endpoint), &happened)
     }
 
+    /// Whether the store takes changes.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn is_writable(&self) -> Result<(), StoreError> {
+        self.store.is_writable()
+    }
+
     /// A copy of all that is stored, as [`Store::backup`] makes it.
     ///
     /// # Errors

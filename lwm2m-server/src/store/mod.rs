@@ -119,6 +119,12 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Corrupt`] with the first row that does not fit.
     fn verify_audit(&self) -> Result<u64, StoreError>;
 
+    /// Whether it takes changes: after a failure of the disk it does not.
+    ///
+    /// # Errors
+    /// What is in the way.
+    fn is_writable(&self) -> Result<(), StoreError>;
+
     /// A copy of all that is stored now, with an audit row about it: a file that is gone when it is closed, and where it stands. Nobody
     /// who writes waits for it.
     ///

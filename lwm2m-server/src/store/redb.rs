@@ -358,6 +358,10 @@ impl Store for RedbStore {
         self.opened((endpoint, role, generation), sealed.value()).map(Some)
     }
 
+    fn is_writable(&self) -> Result<(), StoreError> {
+        self.fits(self.begin()?.abort())
+    }
+
     fn ticket_root(&self) -> Result<Zeroizing<[u8; 32]>, StoreError> {
         let transaction = self.begin()?;
         let root = {

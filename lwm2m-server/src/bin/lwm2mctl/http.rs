@@ -53,7 +53,7 @@ impl Api {
     }
 
     pub(crate) fn post_xml(&self, route: &str, xml: Vec<u8>) -> Result<Value, Failure> {
-        self.answered(self.send("POST", route, Some(("application/xml", xml)), Some(TIMEOUT))?)
+        self.answered(self.send("POST", route, None, Some(("application/xml", xml)), Some(TIMEOUT))?)
             .map(|(_, answer)| answer)
     }
 
@@ -61,9 +61,10 @@ impl Api {
         self.call("PUT", route, Some(body))
     }
 
-    /// Opens a stream of server-sent events; what happens from now on comes through it.
-    pub(crate) fn listen(&self, route: &str) -> Result<Events, Failure> {
-        Ok(Events(self.send("GET", route, None, None)?.into_body()))
+    /// Opens a stream of server-sent events: what happens from now on, or behind an event.
+    pub(crate) fn listen(&self, route: &str, behind: Option<&str>) -> Result<Events, Failure> {
+        let header = behind.map(|event| ("last-event-id", event));
+        Ok(Events(self.send("GET", route, header, None, None)?.into_body()))
     }
 
     /// Asks a device something: the answer, or the id of what is queued.
@@ -86,7 +87,7 @@ impl Api {
         body: Option<&Value>,
     ) -> Result<(u16, Value), Failure> {
         let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
-        self.answered(self.send(method, route, body, Some(TIMEOUT))?)
+        self.answered(self.send(method, route, None, body, Some(TIMEOUT))?)
     }
 
     fn answered(&self, mut response: ureq::http::Response<Body>) -> Result<(u16, Value), Failure> {
@@ -107,13 +108,17 @@ impl Api {
         &self,
         method: &str,
         route: &str,
+        header: Option<(&str, &str)>,
         body: Option<(&str, Vec<u8>)>,
         timeout: Option<Duration>,
     ) -> Result<ureq::http::Response<Body>, Failure> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{route}", self.url))
             .header("authorization", &self.authorization);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
         let unusable = |error: ureq::http::Error| Failure::Arguments(format!("--url or --token: {error}"));
         let sent = match body {
             Some((kind, body)) => {
@@ -158,24 +163,32 @@ impl Api {
 pub(crate) struct Events(Body);
 
 impl Events {
-    /// Calls `each` with name and body of every event until it says stop or the stream ends.
-    pub(crate) fn each(self, mut each: impl FnMut(&str, &Value) -> bool) -> Result<(), Failure> {
-        let mut name = String::new();
+    /// Calls `each` with name, number and body of every event until it says stop or the stream ends.
+    pub(crate) fn each(self, mut each: impl FnMut(&str, &str, &Value) -> bool) -> Result<(), Failure> {
+        let (mut name, mut last) = (String::new(), String::new());
+        let behind = |last: &str| match last {
+            "" => String::new(),
+            last => format!("; lwm2mctl events --behind {last} goes on"),
+        };
         for line in BufReader::new(self.0.into_reader()).lines() {
-            let line =
-                line.map_err(|error| Failure::Refused(format!("the event stream broke off: {error}")))?;
+            let line = line.map_err(|error| {
+                Failure::Refused(format!("the event stream broke off: {error}{}", behind(&last)))
+            })?;
             if let Some(event) = line.strip_prefix("event:") {
                 event.trim().clone_into(&mut name);
+            } else if let Some(number) = line.strip_prefix("id:") {
+                number.trim().clone_into(&mut last);
             } else if let Some(data) = line.strip_prefix("data:") {
                 let body = serde_json::from_str(data.trim()).unwrap_or(Value::Null);
-                if !each(&name, &body) {
+                if !each(&name, &last, &body) {
                     return Ok(());
                 }
             }
         }
-        Err(Failure::Refused(
-            "the server ended the event stream: it is stopping, or the token is good no more".to_owned(),
-        ))
+        Err(Failure::Refused(format!(
+            "the server ended the event stream: it is stopping, or the token is good no more{}",
+            behind(&last)
+        )))
     }
 }
 

@@ -187,6 +187,14 @@ enum Command {
         /// Only of this device
         #[arg(long)]
         endpoint: Option<String>,
+        /// Go on behind this event, which another run named when it was cut off
+        #[arg(long, value_name = "EVENT")]
+        behind: Option<String>,
+    },
+    /// Print what completes these commands in a shell: source it, or put it where the shell looks
+    Completion {
+        /// bash, elvish, fish, powershell or zsh
+        shell: clap_complete::Shell,
     },
     /// Print the audit log
     Audit {

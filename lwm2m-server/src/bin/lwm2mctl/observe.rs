@@ -72,8 +72,9 @@ pub(crate) fn observe(
     let route = format!("/devices/{}/observations?{}", escape(endpoint), manner.query);
     let is_followed = !how.no_follow || manner.wait;
     // Listening first: a device may notify at once.
-    let events =
-        is_followed.then(|| api.listen(&format!("/events?endpoint={}", escape(endpoint)))).transpose()?;
+    let events = is_followed
+        .then(|| api.listen(&format!("/events?endpoint={}", escape(endpoint)), None))
+        .transpose()?;
     let answer = if how.not_lasting {
         match manner.ask(api, out, endpoint, ("POST", &route, Some(&body)))? {
             Some(answer) => answer,
@@ -97,7 +98,7 @@ pub(crate) fn observe(
     }
     let id = answer.get("id").cloned();
     let mut ended = None;
-    events.each(|name, body| {
+    events.each(|name, _, body| {
         if body.get("observation") != id.as_ref() || id.is_none() {
             return true;
         }

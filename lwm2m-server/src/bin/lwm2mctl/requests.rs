@@ -72,7 +72,7 @@ pub(crate) fn route(endpoint: &str, id: u64) -> String {
 /// A request once it has ended.
 fn wait(api: &Api, endpoint: &str, id: u64) -> Result<Value, Failure> {
     // Listening first: it may end at once.
-    let events = api.listen(&format!("/events?endpoint={}", escape(endpoint)))?;
+    let events = api.listen(&format!("/events?endpoint={}", escape(endpoint)), None)?;
     let ended = || {
         let request = api.get(&route(endpoint, id))?;
         let is_open = matches!(request.get("state").and_then(Value::as_str), Some("queued" | "sent"));
@@ -80,7 +80,7 @@ fn wait(api: &Api, endpoint: &str, id: u64) -> Result<Value, Failure> {
     };
     let mut found = ended();
     if let Ok(None) = found {
-        events.each(|name, body| {
+        events.each(|name, _, body| {
             let is_meant = name.starts_with("request-") && body.get("id") == Some(&json!(id));
             if is_meant || name == "lost" {
                 found = ended();

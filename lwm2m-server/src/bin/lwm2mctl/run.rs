@@ -1,5 +1,7 @@
 //! What each command asks and how its answer is shown.
 
+use clap::CommandFactory as _;
+use clap_complete::Shell;
 use serde_json::{Map, Value, json};
 
 use super::composite::composite;
@@ -11,8 +13,11 @@ use super::{
 };
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    if let Command::Credentials(Credentials::Check(files)) = &arguments.command {
-        return check::check(files, arguments.json);
+    // What needs no server.
+    match &arguments.command {
+        Command::Credentials(Credentials::Check(files)) => return check::check(files, arguments.json),
+        Command::Completion { shell } => return completion(*shell),
+        _ => {}
     }
     let manner = Manner::new(&arguments);
     let url = arguments
@@ -111,20 +116,21 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Credentials(command) => credentials(&api, &out, command),
         Command::Tokens(command) => tokens::tokens(&api, &out, command),
         Command::Trace { endpoint } => {
-            api.listen(&format!("/devices/{}/trace", escape(&endpoint)))?.each(|name, body| {
+            api.listen(&format!("/devices/{}/trace", escape(&endpoint)), None)?.each(|name, number, body| {
                 if out.json || name != "packet" {
-                    out.event(name, body);
+                    out.event(name, number, body);
                 } else {
                     packet(body);
                 }
                 true
             })
         }
-        Command::Events { endpoint } => {
+        Command::Completion { shell } => completion(shell),
+        Command::Events { endpoint, behind } => {
             let query =
                 endpoint.map_or_else(String::new, |endpoint| format!("?endpoint={}", escape(&endpoint)));
-            api.listen(&format!("/events{query}"))?.each(|name, body| {
-                out.event(name, body);
+            api.listen(&format!("/events{query}"), behind.as_deref())?.each(|name, number, body| {
+                out.event(name, number, body);
                 true
             })
         }
@@ -134,6 +140,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             out.show(&api.get(&format!("/audit?{}{only}", query(&page)))?, audit)
         }
     }
+}
+
+fn completion(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "lwm2mctl", &mut script);
+    line(&String::from_utf8_lossy(&script));
+    Ok(())
 }
 
 /// Where results go.
@@ -156,9 +169,10 @@ impl Out {
         self.show(&json!({ "done": true }), |_| line(what))
     }
 
-    fn event(&self, name: &str, body: &Value) {
+    fn event(&self, name: &str, number: &str, body: &Value) {
         if self.json {
-            line(&format!("{}", json!({ "event": name, "data": body })));
+            let number = Some(number).filter(|number| !number.is_empty());
+            line(&format!("{}", json!({ "event": name, "id": number, "data": body })));
             return;
         }
         let mut rest = body.clone();
