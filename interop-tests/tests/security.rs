@@ -1,4 +1,4 @@
-//! The tables of attack classes and of verification steps in SECURITY.md name tests that exist.
+//! The tables of attack classes, of failures in the field and of verification steps in SECURITY.md name tests that exist.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test")]
 
 use std::collections::BTreeMap;
@@ -88,6 +88,20 @@ fn every_class_of_attack_names_tests_that_exist_or_why_it_has_none() {
         }
     }
     assert_eq!(next, ROWS + 1, "each class has a row");
+}
+
+#[test]
+fn whatever_fails_in_the_field_names_tests_that_exist() {
+    let tests = tests();
+    let rows = rows("| field |");
+    assert!(rows.len() > 10, "{}", rows.len());
+    for [_, what, cell] in rows {
+        let named: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "{what}");
+        for name in named {
+            assert!(tests.contains_key(name), "{what}: there is no test {name}");
+        }
+    }
 }
 
 #[test]
