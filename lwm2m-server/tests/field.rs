@@ -302,7 +302,8 @@ fn a_device_whose_discover_cannot_be_used_is_told_of_and_written_blind_where_its
 
 #[test]
 fn a_fleet_that_comes_to_bootstrap_at_once_gets_in_device_by_device() {
-    let config = Config { handshake_rate: 8, ..Config::default() };
+    let mut config = Config::default();
+    config.handshake_rate = 8;
     let mut world = World::with(config, false);
     let mut devices: Vec<(Device, String)> = (0..48_u16)
         .map(|number| {
