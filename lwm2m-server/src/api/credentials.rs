@@ -339,6 +339,7 @@ pub(super) async fn rotate(
         grace_ms: body.grace.map_or(default.grace_ms, |seconds| seconds.saturating_mul(1000)),
         server_uri: body.server_uri,
         reason: body.reason,
+        campaign: None,
     };
     let rotated = api
         .act(move |credentials| {

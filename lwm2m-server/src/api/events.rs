@@ -21,13 +21,15 @@ use super::credentials::LIMIT;
 use super::guard::Holder;
 use super::problem::Problem;
 use super::request::Params;
-use super::{Api, values};
+use super::{Api, campaigns, values};
 use crate::credentials::CredentialEvent;
 use crate::store::AuditRow;
 use crate::{Event, Report, Reported};
 
 /// What tells a listener that it was too slow.
 const LOST: &str = "lost";
+/// What tells of a campaign; those of others are left out before.
+const CAMPAIGN: &str = "campaign";
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -86,10 +88,11 @@ pub(super) async fn stream(
     Params(query): Params<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
     holder.is_for(query.endpoint.as_deref())?;
-    let lost = api.clone();
-    let device = BroadcastStream::new(api.server.events()).map(move |event| match event {
-        Ok(event) => emit(&event),
-        Err(lagged) => lost.lagged(lagged),
+    let (lost, scope) = (api.clone(), holder.scope().clone());
+    let device = BroadcastStream::new(api.server.events()).filter_map(move |event| match event {
+        Ok(Event::Campaign { campaign, .. }) if !scope.covers(&campaign.scope) => None,
+        Ok(event) => Some(emit(&event)),
+        Err(lagged) => Some(lost.lagged(lagged)),
     });
     let lost = api.clone();
     let lifecycle = BroadcastStream::new(api.credentials.subscribe()).map(move |event| match event {
@@ -101,7 +104,7 @@ pub(super) async fn stream(
         match body.get("endpoint").and_then(Value::as_str) {
             Some(about) => scope.has(about) && query.endpoint.as_deref().is_none_or(|only| about == only),
             // Who is no device may be a device of others.
-            None => scope.is_all() || *name == LOST,
+            None => scope.is_all() || matches!(*name, LOST | CAMPAIGN),
         }
     });
     Ok(until_over(&api, &holder, events))
@@ -183,6 +186,7 @@ fn emit(event: &Event) -> (&'static str, Value) {
         Event::Request { endpoint, id, state } => {
             (state.event(), json!({ "endpoint": endpoint, "id": id, "state": state }))
         }
+        Event::Campaign { id, campaign } => (CAMPAIGN, json!(campaigns::ShownCampaign::new(*id, campaign))),
         Event::RegistrationRefused { endpoint, role, reason } => {
             ("registration-refused", json!({ "endpoint": endpoint, "role": role, "reason": reason }))
         }
@@ -245,6 +249,7 @@ mod tests {
     use super::*;
     use crate::Server;
     use crate::access::Tokens;
+    use crate::campaigns::Campaigns;
     use crate::credentials::{Credentials, Settings};
     use crate::endpoint::Shared;
     use crate::models::Catalog;
@@ -262,12 +267,21 @@ mod tests {
         let events = broadcast::channel(4).0;
         let server = Server::new([].into(), Arc::new(Shared::new()), events.clone(), broadcast::channel(1).0);
         let queue = Queue::start(server.clone(), store.clone(), Limits::default()).unwrap();
+        let credentials = Arc::new(Credentials::open(store.clone(), Settings::default()).unwrap());
+        let campaigns = Campaigns::start(
+            server.clone(),
+            credentials.clone(),
+            queue.clone(),
+            store.clone(),
+            Default::default(),
+        );
         let services = Services {
+            campaigns: campaigns.unwrap(),
             catalog: Catalog::new(Arc::default(), store.clone(), server.clone()),
-            observations: Observations::start(server.clone(), store.clone(), Default::default()).unwrap(),
+            observations: Observations::start(server.clone(), store, Default::default()).unwrap(),
             server,
             queue,
-            credentials: Arc::new(Credentials::open(store, Settings::default()).unwrap()),
+            credentials,
             tokens,
         };
         let (_running, stopping) = watch::channel(false);

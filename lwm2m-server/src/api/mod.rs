@@ -15,11 +15,13 @@
 //! caller goes away.
 
 mod backup;
+pub mod campaigns;
 pub mod composite;
 pub mod credentials;
 mod devices;
 mod events;
 mod failures;
+mod groups;
 mod guard;
 mod listener;
 mod material;
@@ -48,6 +50,7 @@ use utoipa::ToSchema;
 
 use crate::Server;
 use crate::access::Tokens;
+use crate::campaigns::Campaigns;
 use crate::credentials::{Command, Credentials, OperatorError};
 use crate::models::Catalog;
 use crate::observations::Observations;
@@ -83,6 +86,8 @@ pub struct Services {
     pub queue: Queue,
     /// What is observed of them.
     pub observations: Observations,
+    /// What is done with many of them.
+    pub campaigns: Campaigns,
     /// What their objects are.
     pub catalog: Catalog,
     /// Who may ask.
@@ -96,6 +101,7 @@ pub struct Api {
     credentials: Arc<Credentials>,
     queue: Queue,
     observations: Observations,
+    campaigns: Campaigns,
     catalog: Arc<Catalog>,
     tokens: Arc<Tokens>,
     failures: Arc<Failures>,
@@ -169,10 +175,21 @@ fn no_such_device(endpoint: &str) -> Problem {
 
 impl Api {
     fn new(services: Services, stopping: watch::Receiver<bool>) -> Self {
-        let Services { server, credentials, queue, observations, catalog, tokens } = services;
+        let Services { server, credentials, queue, observations, campaigns, catalog, tokens } = services;
         let (catalog, tokens) = (Arc::new(catalog), Arc::new(tokens));
         let (failures, lost) = (Arc::default(), Arc::default());
-        Self { server, credentials, queue, observations, catalog, tokens, failures, stopping, lost }
+        Self {
+            server,
+            credentials,
+            queue,
+            observations,
+            campaigns,
+            catalog,
+            tokens,
+            failures,
+            stopping,
+            lost,
+        }
     }
 
     /// Runs an operator's act to its end, even when the caller goes away, and closes the sessions it ends.

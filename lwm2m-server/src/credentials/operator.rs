@@ -6,7 +6,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use super::device::{Device, HoldKind, Phase, Role, Rotation, State, Trigger};
+use super::device::{CampaignRound, Device, HoldKind, Phase, Role, Rotation, State, Trigger};
 use super::issue::{Issued, KeyMaterial};
 use super::kept::{DeviceKey, Kept};
 use super::lifecycle::Outcome;
@@ -36,6 +36,8 @@ pub struct Rotate {
     pub server_uri: Option<String>,
     /// Why.
     pub reason: String,
+    /// The campaign that wants it, by which the new credential is known.
+    pub campaign: Option<CampaignRound>,
 }
 
 impl Default for Rotate {
@@ -47,6 +49,7 @@ impl Default for Rotate {
             grace_ms: 10 * 60 * 1000,
             server_uri: None,
             reason: String::new(),
+            campaign: None,
         }
     }
 }
@@ -165,6 +168,7 @@ impl Credentials {
         if let Some(credential) = account.credential_mut(to) {
             credential.expires_ms = expires_ms;
             credential.within = within;
+            credential.campaign = rotate.campaign;
         }
         let outcome = device.start_rotation(Rotation {
             from,

@@ -4,6 +4,7 @@
 //! so [`restore`] changes what must not happen again:
 //! - numbers of OSCORE contexts go on far behind those that were reserved ([`oscore::Saved::leap`]), and ids far behind those that were given out;
 //! - a request that must not be sent twice counts as sent, so that it ends as unknown;
+//! - campaigns that ran are paused, and what they had asked of a device and no answer was kept of counts as failed;
 //! - the sessions of the last stop are not expected any more.
 //!
 //! Invariants: nobody who writes waits for a backup; no server runs on a backup before it was put back; a restore that is cut short
@@ -22,7 +23,7 @@ use super::audit::{AUDIT, AUDIT_BY_DEVICE};
 use super::redb::{DEVICES, FILE, META, RedbStore, SECRETS, SESSIONS};
 use super::seal::{Sealer, beside, replace_private, sync_folder};
 use super::tokens::TOKENS;
-use super::{StoreError, models, observations, requests, reservations};
+use super::{StoreError, campaigns, models, observations, requests, reservations};
 use crate::credentials::{Happened, utc};
 use crate::queue::{Head, State};
 
@@ -51,6 +52,8 @@ pub struct Restored {
     pub contexts: u64,
     /// Requests that may have been carried out since, and are not sent again.
     pub requests: u64,
+    /// Campaigns that ran, and are paused.
+    pub campaigns: u64,
 }
 
 /// Copies the tables, and answers their names.
@@ -103,14 +106,14 @@ impl RedbStore {
     /// Changes what must not happen again.
     fn put_back(&self, now_ms: u64) -> Result<Restored, StoreError> {
         let transaction = self.begin()?;
-        let mut restored = Restored { backup: None, contexts: 0, requests: 0 };
+        let mut restored = Restored { backup: None, contexts: 0, requests: 0, campaigns: 0 };
         {
             let mut meta = self.fits(transaction.open_table(META))?;
             if let Some(found) = self.fits(meta.remove(BACKUP))? {
                 restored.backup = Some(self.parse("what makes it a backup", found.value())?);
             }
             self.fits(meta.remove(SESSIONS))?;
-            for last in [requests::LAST, observations::LAST] {
+            for last in [requests::LAST, observations::LAST, campaigns::LAST] {
                 let known = self.fits(meta.get(last))?.map(|known| known.value().try_into());
                 if let Some(known) = known {
                     let known = known.map_err(|_| self.corrupt(format!("the {last} is no number")))?;
@@ -137,14 +140,15 @@ impl RedbStore {
                 restored.requests = restored.requests.saturating_add(1);
             }
         }
+        restored.campaigns = self.put_back_campaigns(&transaction, now_ms)?;
         let age = restored.backup.as_ref().map_or_else(
             || "a copy of a store file".to_owned(),
             |backup| format!("the backup of {}", utc(backup.made_ms / 1000)),
         );
         let detail = format!(
             "{age}: what was revoked or rotated since stands as it stood then; {} OSCORE contexts leave numbers out, {} \
-             requests are not sent again",
-            restored.contexts, restored.requests
+             requests are not sent again, {} campaigns are paused",
+            restored.contexts, restored.requests, restored.campaigns
         );
         let happened = Happened { role: None, generation: None, what: "restored", detail };
         self.append(&transaction, "server", now_ms, None, &[happened])?;
@@ -218,7 +222,7 @@ pub(super) fn copy_private(from: &Path, to: &Path) -> Result<(), StoreError> {
     std::io::copy(&mut source, &mut target).map(|_| ()).map_err(io(to))
 }
 
-fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static str; 11], redb::Error> {
+fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static str; 15], redb::Error> {
     Ok(copied!(
         from,
         to,
@@ -234,6 +238,10 @@ fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static s
             observations::INTENTS,
             models::MODELS,
             reservations::RESERVATIONS,
+            campaigns::CAMPAIGNS,
+            campaigns::CONTENTS,
+            campaigns::CAMPAIGN_DEVICES,
+            campaigns::GROUPS,
         ]
     ))
 }

@@ -35,6 +35,10 @@ pub struct Verified {
     pub observations: u64,
     /// Object definitions.
     pub models: u64,
+    /// Campaigns, ended ones too.
+    pub campaigns: u64,
+    /// Groups.
+    pub groups: u64,
     /// Tokens.
     pub tokens: u64,
     /// Reservations of OSCORE contexts.
@@ -109,6 +113,7 @@ impl RedbStore {
         verified.requests = self.walk_requests(&transaction, opens)?;
         verified.observations = self.walk_intents()?;
         verified.models = count(self.read_models()?.len());
+        (verified.campaigns, verified.groups) = self.walk_campaigns(opens)?;
         verified.tokens = count(self.tokens()?.len());
         verified.contexts = self.walk_reservations(&transaction)?;
         (verified.audit, verified.hash) = self.walk_audit(&transaction, written_down)?;

@@ -188,6 +188,7 @@ pub(crate) fn put_back(asked: &Restore) -> Outcome {
         "queued requests that end as unknown, because they may have been carried out since: {}",
         restored.requests
     );
+    say!("campaigns that ran, and are paused: {}", restored.campaigns);
     say!(
         "what was revoked, rotated or enrolled since then stands as it stood then: do it again before devices come"
     );
@@ -226,6 +227,8 @@ fn tell(verified: &Verified) {
         ("queued requests", verified.requests),
         ("lasting observations", verified.observations),
         ("object definitions", verified.models),
+        ("campaigns", verified.campaigns),
+        ("groups", verified.groups),
         ("tokens", verified.tokens),
         ("OSCORE contexts", verified.contexts),
     ] {
