@@ -13,6 +13,7 @@
 
 mod act;
 pub(crate) mod config;
+mod course;
 mod groups;
 mod machine;
 mod record;
