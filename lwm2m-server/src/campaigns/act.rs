@@ -19,7 +19,7 @@ use crate::store::{QueuedRequest, StoreError};
 
 /// Where a device stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stands {
+pub enum Stands {
     /// It is under way; by which request.
     UnderWay(Option<u64>),
     /// It came to an end.
@@ -35,7 +35,8 @@ impl Stands {
         Self::Ended(DeviceState::Skipped, Some(why.into()))
     }
 
-    const SUCCEEDED: Self = Self::Ended(DeviceState::Succeeded, None);
+    /// What was to be done is done.
+    pub const SUCCEEDED: Self = Self::Ended(DeviceState::Succeeded, None);
 }
 
 /// Priority of what campaigns ask: what somebody waits for goes first.
@@ -47,7 +48,8 @@ pub(super) fn actor(by: CampaignRound) -> Arc<str> {
 }
 
 /// Where the rotation of a device stands that a campaign began; `None` where it has begun none, or one of a former round was rolled back.
-pub(super) fn rotation(device: &Device, by: CampaignRound) -> Option<Stands> {
+#[must_use]
+pub fn rotation(device: &Device, by: CampaignRound) -> Option<Stands> {
     let account = device.account(Role::Management)?;
     let is_of = |campaign: Option<CampaignRound>| campaign.is_some_and(|of| of.id == by.id);
     let credential = account.credentials.iter().rev().find(|each| is_of(each.campaign))?;
@@ -78,7 +80,10 @@ pub(super) fn rotation(device: &Device, by: CampaignRound) -> Option<Stands> {
 }
 
 /// Begins a rotation, unless this campaign has, and answers what has to be done then. Waits for the store.
-pub(super) fn rotate(
+///
+/// # Errors
+/// When the store fails: then nothing was begun.
+pub fn rotate(
     credentials: &Credentials,
     now_ms: u64,
     endpoint: &str,

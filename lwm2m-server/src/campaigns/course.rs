@@ -40,11 +40,27 @@ pub(super) enum Review {
 
 /// What is to be done once the changes are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Do it, or go on with what was begun; then call [`ended`](super::machine::Machine::ended).
-    Start { id: u64, number: u32, round: u32, request: Option<u64> },
+    Start {
+        /// Which campaign.
+        id: u64,
+        /// Which of its devices.
+        number: u32,
+        /// In which round.
+        round: u32,
+        /// By which request it was asked before.
+        request: Option<u64>,
+    },
     /// See whether devices that were done are well; then call [`reviewed`](super::machine::Machine::reviewed).
-    Review { id: u64, round: u32, numbers: Vec<u32> },
+    Review {
+        /// Which campaign.
+        id: u64,
+        /// In which round.
+        round: u32,
+        /// Which of its devices.
+        numbers: Vec<u32>,
+    },
     /// Tell where a campaign stands now.
     Tell(u64, Box<Campaign>),
 }

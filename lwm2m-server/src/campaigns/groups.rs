@@ -83,14 +83,17 @@ impl fmt::Display for Selection {
 
 /// What is taken of a selection, and what is left out, and why.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Selected {
-    pub(crate) taken: Vec<Arc<str>>,
-    pub(crate) skipped: Vec<(Arc<str>, String)>,
+pub struct Selected {
+    /// Those that take part.
+    pub taken: Vec<Arc<str>>,
+    /// Those that are left out, and why.
+    pub skipped: Vec<(Arc<str>, String)>,
 }
 
 impl Selected {
     /// Chooses among the devices of `scope`. `registered` is by name.
-    pub(crate) fn choose(
+    #[must_use]
+    pub fn choose(
         group: &Group,
         scope: &Scope,
         action: &Action,
@@ -133,7 +136,8 @@ impl Selected {
     }
 
     /// The devices of a campaign, those that take part first.
-    pub(crate) fn devices(self, now_ms: u64) -> Vec<CampaignDevice> {
+    #[must_use]
+    pub fn devices(self, now_ms: u64) -> Vec<CampaignDevice> {
         let taken = self.taken.into_iter().map(|endpoint| CampaignDevice { endpoint, outcomes: Vec::new() });
         let skipped = self.skipped.into_iter().map(|(endpoint, reason)| CampaignDevice {
             endpoint,

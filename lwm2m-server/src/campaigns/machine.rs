@@ -15,14 +15,14 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Limits;
-pub(crate) use super::course::Effect;
+use super::course::Effect;
 use super::course::{Course, Out, Review};
 use super::record::{Campaign, CampaignDevice, Counts, DeviceState, Outcome, Progress, State};
 use crate::store::CampaignChanges;
 
 /// The campaigns that have not ended, or whose last devices are under way.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
     limits: Limits,
     courses: HashMap<u64, Course>,
     last_id: u64,
@@ -31,12 +31,13 @@ pub(crate) struct Machine {
 
 /// A campaign that is to be made.
 #[derive(Debug)]
-pub(crate) struct New {
-    pub(crate) campaign: Campaign,
+pub struct New {
+    /// Its record, with how many devices take part and how many do not.
+    pub campaign: Campaign,
     /// Those that take part, then those that are left out with an outcome that says why.
-    pub(crate) devices: Vec<CampaignDevice>,
+    pub devices: Vec<CampaignDevice>,
     /// What is to be kept sealed.
-    pub(crate) content: Option<Zeroizing<Vec<u8>>>,
+    pub content: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// What somebody does with a campaign.
@@ -103,12 +104,14 @@ impl core::error::Error for Refused {}
 const MOST_ROUNDS: u32 = 100;
 
 impl Machine {
-    pub(crate) fn new(limits: Limits, last_id: u64) -> Self {
+    /// One without campaigns.
+    #[must_use]
+    pub fn new(limits: Limits, last_id: u64) -> Self {
         Self { limits, courses: HashMap::new(), last_id, out: Out::default() }
     }
 
     /// Goes on with a campaign that has not ended, or has devices under way: what is known of those of its round, by number.
-    pub(crate) fn restore(
+    pub fn restore(
         &mut self,
         now: u64,
         id: u64,
@@ -136,7 +139,10 @@ impl Machine {
     }
 
     /// Makes a campaign; its id is good once the changes are written.
-    pub(crate) fn add(&mut self, now: u64, new: New) -> Result<u64, Refused> {
+    ///
+    /// # Errors
+    /// Why it is not made.
+    pub fn add(&mut self, now: u64, new: New) -> Result<u64, Refused> {
         let New { mut campaign, devices, content } = new;
         if campaign.progress.size == 0 {
             return Err(Refused::Nobody);
@@ -162,7 +168,10 @@ impl Machine {
     }
 
     /// Does what somebody wants.
-    pub(crate) fn act(&mut self, now: u64, id: u64, act: Act, actor: &str) -> Result<(), Refused> {
+    ///
+    /// # Errors
+    /// Why it is not done.
+    pub fn act(&mut self, now: u64, id: u64, act: Act, actor: &str) -> Result<(), Refused> {
         let state = self.courses.get(&id).map(|course| course.campaign.state).ok_or(Refused::Unknown(id))?;
         let is_so = match act {
             Act::Approve => state == State::Unapproved,
@@ -213,7 +222,10 @@ impl Machine {
     }
 
     /// Takes those again that failed: `numbers`, in a campaign that is finished.
-    pub(crate) fn retry(
+    ///
+    /// # Errors
+    /// Why it is not done.
+    pub fn retry(
         &mut self,
         now: u64,
         id: u64,
@@ -252,7 +264,7 @@ impl Machine {
     }
 
     /// A device is asked by this request.
-    pub(crate) fn asked(&mut self, id: u64, number: u32, request: u64) {
+    pub fn asked(&mut self, id: u64, number: u32, request: u64) {
         let Some(course) = self.courses.get_mut(&id) else { return };
         let Some((started_ms, known)) = course.under_way.get_mut(&number) else { return };
         *known = Some(request);
@@ -268,13 +280,7 @@ impl Machine {
     }
 
     /// A device came to an end.
-    pub(crate) fn ended(
-        &mut self,
-        now: u64,
-        id: u64,
-        number: u32,
-        (state, reason): (DeviceState, Option<String>),
-    ) {
+    pub fn ended(&mut self, now: u64, id: u64, number: u32, (state, reason): (DeviceState, Option<String>)) {
         let Some(course) = self.courses.get_mut(&id) else { return };
         let Some((started_ms, request)) = course.under_way.remove(&number) else { return };
         let round = course.campaign.round;
@@ -289,7 +295,7 @@ impl Machine {
     }
 
     /// The devices of a step that were done, and are not well any more: the answer to [`Effect::Review`].
-    pub(crate) fn reviewed(&mut self, now: u64, id: u64, not_well: Vec<(u32, Outcome)>) {
+    pub fn reviewed(&mut self, now: u64, id: u64, not_well: Vec<(u32, Outcome)>) {
         let Some(course) = self.courses.get_mut(&id) else { return };
         if course.review != Review::Asked {
             return;
@@ -308,7 +314,7 @@ impl Machine {
     }
 
     /// Does what is due.
-    pub(crate) fn tick(&mut self, now: u64) {
+    pub fn tick(&mut self, now: u64) {
         for course in self.courses.values_mut() {
             course.go(now, &mut self.out);
         }
@@ -317,22 +323,24 @@ impl Machine {
     }
 
     /// When to call [`tick`](Self::tick), in milliseconds since 1970.
-    pub(crate) fn next_deadline(&self) -> Option<u64> {
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
         self.courses.values().filter_map(Course::next_deadline).min()
     }
 
     /// What is to be written now.
-    pub(crate) fn take_changes(&mut self) -> CampaignChanges {
+    pub fn take_changes(&mut self) -> CampaignChanges {
         core::mem::take(&mut self.out.changes)
     }
 
     /// What is to be done once it is written.
-    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+    pub fn take_effects(&mut self) -> Vec<Effect> {
         core::mem::take(&mut self.out.effects)
     }
 
     /// What is done with the devices of a campaign, and for how many seconds each may take.
-    pub(crate) fn campaign(&self, id: u64) -> Option<&Campaign> {
+    #[must_use]
+    pub fn campaign(&self, id: u64) -> Option<&Campaign> {
         self.courses.get(&id).map(|course| &course.campaign)
     }
 

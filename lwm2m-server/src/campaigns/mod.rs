@@ -8,12 +8,17 @@
 //! A rotation goes on by the lifecycle of the [credentials](crate::credentials), a write or an execution by the [queue](crate::queue),
 //! whatever becomes of the campaign: cancelling starts no further device.
 //!
+//! [`Machine`], [`rotate`] and [`rotation`] are for simulations; a server has [`Campaigns`].
+//!
 //! Invariants: what is done with a device is on disk before it is done, and is found again by its mark after a kill, so that nothing is
 //! done twice; of a device that is not under way nothing is in memory but, where it is taken again, its number.
 
 mod act;
 pub(crate) mod config;
 mod course;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
+mod exploration;
 mod groups;
 mod machine;
 mod record;
@@ -26,13 +31,12 @@ use tokio::sync::{mpsc, oneshot};
 use crate::credentials::Credentials;
 use crate::queue::Queue;
 use crate::server::Server;
-use crate::store::{Store, StoreError, to_go_on_with};
+use crate::store::{CampaignStore, Store, StoreError};
 
-pub use groups::Group;
-pub(crate) use groups::Selected;
-use machine::Machine;
-pub(crate) use machine::New;
-pub use machine::{Act, Refused};
+pub use act::{Stands, rotate, rotation};
+pub use course::Effect;
+pub use groups::{Group, Selected};
+pub use machine::{Act, Machine, New, Refused};
 pub use record::{
     Action, Campaign, CampaignDevice, Counts, DeviceState, Outcome, Plan, Progress, Rotation, Selection,
     Share, State, Step,
@@ -55,6 +59,29 @@ impl Default for Limits {
     fn default() -> Self {
         Self { running: 8, open: 100, approval_above: 1000 }
     }
+}
+
+/// The machine of the campaigns that a store has, those that go on.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn open(store: &dyn CampaignStore, limits: Limits, now_ms: u64) -> Result<Machine, StoreError> {
+    let (last, all) = store.all()?;
+    let mut machine = Machine::new(limits, last);
+    for (id, campaign) in all {
+        if campaign.state.is_end() && campaign.counts.started == 0 {
+            continue;
+        }
+        let round = campaign.round;
+        let is_wanted = |device: &CampaignDevice| {
+            device.state(round) == DeviceState::Started || (round > 1 && device.is_in(round))
+        };
+        // Of one that was never retried, and has nobody under way, nothing but its record is needed.
+        let is_read = round > 1 || campaign.counts.started > 0;
+        let devices = store.devices(id, 0, if is_read { usize::MAX } else { 0 }, &is_wanted)?;
+        machine.restore(now_ms, id, campaign, devices);
+    }
+    Ok(machine)
 }
 
 /// The campaigns of a running server. Clones share them.
@@ -82,14 +109,7 @@ impl Campaigns {
     ) -> Result<Self, StoreError> {
         // What happens from now on is heard.
         let (events, steps) = (server.events(), credentials.subscribe());
-        let (last, all) = store.campaigns().all()?;
-        let mut machine = Machine::new(limits, last);
-        for (id, campaign) in all {
-            if !campaign.state.is_end() || campaign.counts.started > 0 {
-                let devices = to_go_on_with(store.campaigns(), id, &campaign)?;
-                machine.restore(crate::api::now_ms(), id, campaign, devices);
-            }
-        }
+        let machine = open(store.campaigns(), limits, crate::api::now_ms())?;
         let (calls, called) = mpsc::channel(CALLS);
         let run = Run::new(machine, server, credentials, queue, Arc::clone(&store));
         tokio::spawn(run.run(called, events, steps));

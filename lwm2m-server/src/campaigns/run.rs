@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use super::act::{self, Stands};
-use super::machine::{Act, Effect, Machine, New, Refused};
+use super::course::Effect;
+use super::machine::{Act, Machine, New, Refused};
 use super::record::{Action, Campaign, CampaignDevice, DeviceState, Outcome};
 use crate::Event;
 use crate::api::now_ms;

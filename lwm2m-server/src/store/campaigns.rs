@@ -346,28 +346,11 @@ pub(crate) fn is_within(
 }
 
 /// The numbers of the devices that a retry takes.
-pub(crate) fn failed(
-    store: &dyn CampaignStore,
-    id: u64,
-    campaign: &Campaign,
-) -> Result<Vec<u32>, StoreError> {
+///
+/// # Errors
+/// When one cannot be read.
+pub fn failed(store: &dyn CampaignStore, id: u64, campaign: &Campaign) -> Result<Vec<u32>, StoreError> {
     let is_failure = |device: &CampaignDevice| device.state(campaign.round).is_failure();
     let failed = store.devices(id, 0, usize::MAX, &is_failure)?;
     Ok(failed.into_iter().map(|(number, _)| number).collect())
-}
-
-/// A campaign's devices that are left to go on with: those under way, and in a later round those that it takes.
-pub(crate) fn to_go_on_with(
-    store: &dyn CampaignStore,
-    id: u64,
-    campaign: &Campaign,
-) -> Result<Vec<(u32, CampaignDevice)>, StoreError> {
-    let round = campaign.round;
-    if round == 1 && campaign.counts.started == 0 {
-        return Ok(Vec::new());
-    }
-    let is_wanted = |device: &CampaignDevice| {
-        device.state(round) == DeviceState::Started || (round > 1 && device.is_in(round))
-    };
-    store.devices(id, 0, usize::MAX, &is_wanted)
 }

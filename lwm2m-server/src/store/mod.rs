@@ -31,8 +31,9 @@ use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 pub use audit::AuditRow;
 pub use backup::{Backup, Restored, put as put_backup, restore};
+pub use campaigns::failed;
+pub(crate) use campaigns::is_within;
 pub use campaigns::{CampaignChanges, CampaignStore};
-pub(crate) use campaigns::{failed, is_within, to_go_on_with};
 pub use error::StoreError;
 pub use redb::RedbStore;
 pub use requests::{AuditNote, Heads, QueuedRequest, RequestChange};
