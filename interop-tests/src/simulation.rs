@@ -15,11 +15,12 @@ use lwm2m_client::{
 };
 use lwm2m_coap::Instant;
 use lwm2m_server::credentials::{
-    Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Mode, Role, Rotate, Settings, State,
+    Command, Credentials, Enrol, EnrolAccount, Identity, Key, KeyMaterial, Mode, Role, Rotate, Settings,
+    State,
 };
 use lwm2m_server::driver::{execute, settle, tick};
 use lwm2m_server::endpoint::{Address, Config, Endpoint, Listener, RequestId};
-use lwm2m_server::store::{RedbStore, Sealer};
+use lwm2m_server::store::{RedbStore, Sealer, Store};
 use lwm2m_server::{Answer, Event, Operation, Path, RequestError, Value, WriteMode};
 
 use crate::link::{Conditions, Host, Link};
@@ -137,6 +138,8 @@ pub struct World {
     pub link: Link,
     /// The server.
     pub endpoint: Endpoint,
+    /// What outlives a kill of the server.
+    pub store: Arc<dyn Store>,
     /// Who may connect.
     pub credentials: Credentials,
     /// The devices, by number.
@@ -165,13 +168,14 @@ impl World {
         config: Config,
     ) -> Self {
         let sealer = Sealer::new(&[1; 32], "simulation").expect("32 bytes are a key");
-        let store = RedbStore::in_memory(sealer).expect("a store in memory opens");
+        let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory(sealer).expect("a store in memory opens"));
         let settings = Settings { server_uri: "coaps://server:5684".to_owned(), ..settings };
         let credentials =
-            Credentials::open(Arc::new(store), settings).expect("an empty store has no bad record");
+            Credentials::open(Arc::clone(&store), settings).expect("an empty store has no bad record");
         let mut world = Self {
             link: Link::new(seed, conditions),
             endpoint: Endpoint::new(config),
+            store,
             credentials,
             devices: Vec::new(),
             events: Vec::new(),
@@ -246,9 +250,20 @@ impl World {
             .credentials
             .rotate(now.as_millis(), "simulation", &device.name, rotate)
             .expect("a registered device can be rotated");
-        for command in rotated.commands {
+        self.carry_out(rotated.commands);
+    }
+
+    /// Does what follows from a change of credentials.
+    pub fn carry_out(&mut self, commands: Vec<Command>) {
+        let now = self.server_now();
+        for command in commands {
             execute(&mut self.endpoint, now, command);
         }
+    }
+
+    /// The time on the server's clock, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.server_now().as_millis()
     }
 
     /// Gives a device another address, as a translator does that forgot it: nothing sent to the former one arrives.
@@ -277,6 +292,18 @@ impl World {
     pub fn restart_server(&mut self, config: Config) {
         self.endpoint = Endpoint::new(config);
         self.outcomes.clear();
+    }
+
+    /// The same, and what is in its store is all that is left of the credentials.
+    pub fn kill_server(&mut self, config: Config) {
+        let settings = (*self.credentials.settings()).clone();
+        let keys = Role::ALL.map(|role| (role, self.credentials.server_keys(role)));
+        self.credentials =
+            Credentials::open(Arc::clone(&self.store), settings).expect("what was written is read");
+        for (role, keys) in keys {
+            self.credentials.set_server_keys(role, (*keys).clone());
+        }
+        self.restart_server(config);
     }
 
     /// The ledger's state changes by itself.

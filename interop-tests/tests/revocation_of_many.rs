@@ -16,6 +16,7 @@ use interop_tests::swarm::Phase;
 use lwm2m_server::Event;
 use lwm2m_server::access::Tokens;
 use lwm2m_server::api::{self, Services, now_ms};
+use lwm2m_server::campaigns::Campaigns;
 use lwm2m_server::driver;
 use lwm2m_server::endpoint::Addresses;
 use lwm2m_server::models::{Catalog, Models};
@@ -45,10 +46,19 @@ async fn who_is_revoked_is_refused_within_a_second_and_nobody_else_notices() {
     let running = driver::start(settings(addresses, true), Arc::clone(&credentials)).await.unwrap();
     let server = running.server.clone();
     let tokens = Tokens::open(Arc::clone(&store), folder.path(), now_ms()).unwrap();
+    let queue = Queue::start(server.clone(), Arc::clone(&store), Limits::default()).unwrap();
+    let campaigns = Campaigns::start(
+        server.clone(),
+        Arc::clone(&credentials),
+        queue.clone(),
+        Arc::clone(&store),
+        Default::default(),
+    );
     let services = Services {
         server: server.clone(),
         credentials,
-        queue: Queue::start(server.clone(), Arc::clone(&store), Limits::default()).unwrap(),
+        campaigns: campaigns.unwrap(),
+        queue,
         observations: Observations::start(server.clone(), Arc::clone(&store), Default::default()).unwrap(),
         catalog: Catalog::new(Arc::new(Models::built_in()), store, server.clone()),
         tokens,

@@ -65,6 +65,10 @@
 //! per_device = 64                 # requests that may wait for one; beyond it they are answered with 429
 //! total = 100000                  # requests that may wait for all; beyond it they are answered with 503
 //!
+//! [campaigns]
+//! running = 8                     # that run at once
+//! approval_above = 1000           # devices; beyond it somebody else has to approve of a campaign
+//!
 //! [bootstrap]                     # what a bootstrap writes into /0 and /1
 //! server_uri = "coaps://lwm2m.example:5684"
 //! short_server_id = 1
@@ -93,6 +97,7 @@ use std::path::{Path, PathBuf};
 use dtls_psk::{Suite, Suites};
 use serde::Deserialize;
 
+pub use crate::campaigns::config::CampaignsConfig;
 use crate::credentials::{Retry, Role, Settings};
 pub use crate::queue::config::QueueConfig;
 
@@ -177,6 +182,9 @@ pub struct Config {
     /// How devices in queue mode are treated.
     #[serde(default)]
     pub queue: QueueConfig,
+    /// How campaigns are bounded.
+    #[serde(default)]
+    pub campaigns: CampaignsConfig,
     /// What a bootstrap writes.
     #[serde(default)]
     pub bootstrap: BootstrapConfig,
@@ -351,6 +359,8 @@ pub struct Settled {
     pub admission: AdmissionConfig,
     /// How devices in queue mode are treated.
     pub queue: QueueConfig,
+    /// How campaigns are bounded.
+    pub campaigns: CampaignsConfig,
     /// What the credentials façade is opened with.
     pub credentials: Settings,
     /// Whether a bootstrap ends with a Discover that must show the account written.
@@ -465,6 +475,10 @@ impl Config {
                 awake: queue.awake.or(self.queue.awake),
                 per_device: queue.per_device.or(self.queue.per_device),
                 total: queue.total.or(self.queue.total),
+            },
+            campaigns: CampaignsConfig {
+                running: over.campaigns.running.or(self.campaigns.running),
+                approval_above: over.campaigns.approval_above.or(self.campaigns.approval_above),
             },
             bootstrap: BootstrapConfig {
                 server_uri: bootstrap.server_uri.or(self.bootstrap.server_uri),
@@ -581,6 +595,7 @@ impl Config {
             connection_ids: self.dtls.connection_ids.unwrap_or(true),
             admission: self.admission,
             queue: self.queue,
+            campaigns: self.campaigns,
             credentials,
             verify_bootstrap,
             has_server_uri,

@@ -1,6 +1,7 @@
 //! What happened, as facts in words: the stream an application, the REST interface and the terminal listen to.
 
 use crate::Path;
+use crate::campaigns::Campaign;
 use crate::credentials::Role;
 use crate::operation::{ObservationId, Report};
 use crate::queue::State;
@@ -45,6 +46,13 @@ pub enum Event {
         id: u64,
         /// Where it stands now.
         state: State,
+    },
+    /// A campaign came to another state, or to its next step; told once that is on disk.
+    Campaign {
+        /// Which campaign.
+        id: u64,
+        /// Where it stands now.
+        campaign: Arc<Campaign>,
     },
     /// A Register or Bootstrap-Request was answered with an error.
     RegistrationRefused {

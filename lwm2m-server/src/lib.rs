@@ -7,11 +7,13 @@
 //! - [`keys`]: what the server proves itself with where devices have raw public keys or certificates.
 //! - [`models`]: definitions of objects, built in, from files, or added.
 //! - [`observations`]: observations that outlive registrations and restarts.
+//! - [`campaigns`]: what is done with many devices, step by step, and groups of them.
 //! - [`queue`]: requests that wait, on disk, for devices that sleep.
 //! - [`api`] and [`config`]: REST and the configuration file of the `lwm2m-server` binary.
 
 pub mod access;
 pub mod api;
+pub mod campaigns;
 pub mod config;
 pub mod credentials;
 mod crypto;

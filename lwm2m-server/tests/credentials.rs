@@ -716,6 +716,9 @@ impl Store for Failing {
     fn reserved(&self, fingerprint: &[u8; 8]) -> Result<Option<oscore::Saved>, StoreError> {
         self.inner.reserved(fingerprint)
     }
+    fn campaigns(&self) -> &dyn lwm2m_server::store::CampaignStore {
+        self.inner.campaigns()
+    }
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.inner.tokens()
     }

@@ -205,6 +205,10 @@ impl Store for Broken {
         self.0.reserved(fingerprint)
     }
 
+    fn campaigns(&self) -> &dyn lwm2m_server::store::CampaignStore {
+        self.0.campaigns()
+    }
+
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {
         self.0.tokens()
     }

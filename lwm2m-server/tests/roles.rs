@@ -120,6 +120,7 @@ fn each_operation_answers_each_caller_as_documented() {
                 "view" => true,
                 "operate" => matches!(role, TokenRole::Operator | TokenRole::Administrator),
                 "credentials" => matches!(role, TokenRole::SecurityOfficer | TokenRole::Administrator),
+                "campaigns" => *role != TokenRole::Viewer,
                 "administer" => *role == TokenRole::Administrator,
                 other => unreachable!("{other}"),
             };
@@ -160,6 +161,9 @@ fn what_changes_something_is_not_for_viewers_and_what_is_shown_is_for_everybody_
         assert_eq!(is_view || described["security"] == json!([]), is_look, "{method} {path}");
         let is_of_credentials = method != "GET" && path.contains("/credentials");
         assert_eq!(described["x-permission"] == "credentials", is_of_credentials, "{method} {path}");
+        let is_of_many = path.contains("/campaigns") || path.contains("/groups");
+        let is_of_campaigns = method != "GET" && is_of_many;
+        assert_eq!(described["x-permission"] == "campaigns", is_of_campaigns, "{method} {path}");
         let is_of_all = path.contains("/tokens")
             || (method != "GET" && ["/models", "/backup"].iter().any(|end| path.ends_with(end)));
         assert_eq!(described["x-permission"] == "administer", is_of_all, "{method} {path}");

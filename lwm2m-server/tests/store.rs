@@ -109,11 +109,11 @@ fn a_newer_schema_is_refused() {
     let transaction = database.begin_write().unwrap();
     {
         let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-        meta.insert("schema", 8_u32.to_be_bytes().as_slice()).unwrap();
+        meta.insert("schema", 9_u32.to_be_bytes().as_slice()).unwrap();
     }
     transaction.commit().unwrap();
     drop(database);
-    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 8, known: 7 })));
+    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 9, known: 8 })));
 }
 
 /// What a server without object definitions and lasting observations wrote.
@@ -141,7 +141,7 @@ fn a_store_of_the_former_schema_goes_on_with_what_it_has() {
     let database = Database::open(folder.path().join("store.redb")).unwrap();
     let meta = database.begin_read().unwrap();
     let meta = meta.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-    assert_eq!(meta.get("schema").unwrap().unwrap().value(), 7_u32.to_be_bytes());
+    assert_eq!(meta.get("schema").unwrap().unwrap().value(), 8_u32.to_be_bytes());
 }
 
 /// Puts a token as another server wrote it.

@@ -3,8 +3,8 @@
 //! | role | may |
 //! |---|---|
 //! | viewer | look: devices, what is read of them, events, audit log, metrics; never a secret |
-//! | operator | look, and change what devices have and do |
-//! | security officer | look, and change credentials |
+//! | operator | look, and change what devices have and do, by campaigns too |
+//! | security officer | look, and change credentials, by campaigns too |
 //! | administrator | everything, tokens, object definitions and backups too |
 //!
 //! Invariant: no answer tells whether a device exists that the token is not good for.
@@ -15,6 +15,7 @@ use core::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Type};
 
 pub use tokens::Tokens;
 pub(crate) use tokens::{Denied, Token, TokenError, Wanted};
@@ -28,6 +29,8 @@ pub enum Permission {
     Operate,
     /// Change the credentials of devices.
     Credentials,
+    /// Make campaigns, decide over them, and change groups: what a campaign does takes its own permission besides.
+    Campaigns,
     /// Change tokens and object definitions, make backups.
     Administer,
 }
@@ -40,6 +43,7 @@ impl Permission {
             Self::View => "view",
             Self::Operate => "operate",
             Self::Credentials => "credentials",
+            Self::Campaigns => "campaigns",
             Self::Administer => "administer",
         }
     }
@@ -51,6 +55,7 @@ impl Permission {
             Self::View => &TokenRole::ALL,
             Self::Operate => &[TokenRole::Operator, TokenRole::Administrator],
             Self::Credentials => &[TokenRole::SecurityOfficer, TokenRole::Administrator],
+            Self::Campaigns => &[TokenRole::Operator, TokenRole::SecurityOfficer, TokenRole::Administrator],
             Self::Administer => &[TokenRole::Administrator],
         }
     }
@@ -138,6 +143,19 @@ impl Scope {
         }
     }
 }
+
+impl utoipa::PartialSchema for Scope {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let pattern =
+            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
+        let patterns = ArrayBuilder::new().items(pattern).min_items(Some(1)).max_items(Some(64));
+        patterns
+            .description(Some("Patterns of endpoint names, in which `*` stands for any run of characters."))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Scope {}
 
 impl TryFrom<Option<Vec<String>>> for Scope {
     type Error = String;
@@ -258,13 +276,13 @@ mod tests {
 
     #[test]
     fn roles_have_what_their_work_takes_and_no_more() {
-        use Permission::{Administer, Credentials, Operate, View};
-        let permissions = [View, Operate, Credentials, Administer];
+        use Permission::{Administer, Campaigns, Credentials, Operate, View};
+        let permissions = [View, Operate, Credentials, Campaigns, Administer];
         for (role, may) in [
-            (TokenRole::Viewer, [true, false, false, false]),
-            (TokenRole::Operator, [true, true, false, false]),
-            (TokenRole::SecurityOfficer, [true, false, true, false]),
-            (TokenRole::Administrator, [true; 4]),
+            (TokenRole::Viewer, [true, false, false, false, false]),
+            (TokenRole::Operator, [true, true, false, true, false]),
+            (TokenRole::SecurityOfficer, [true, false, true, true, false]),
+            (TokenRole::Administrator, [true; 5]),
         ] {
             assert_eq!(permissions.map(|permission| role.may(permission)), may, "{role}");
             assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());

@@ -349,6 +349,7 @@ pub(super) async fn rotate(
         server_uri: body.server_uri,
         fetch: body.fetch,
         reason: body.reason,
+        campaign: None,
     };
     let rotated = api
         .act(move |credentials| {

@@ -20,13 +20,15 @@ use super::credentials::LIMIT;
 use super::guard::Holder;
 use super::problem::Problem;
 use super::request::Params;
-use super::{Api, values};
+use super::{Api, campaigns, values};
 use crate::credentials::CredentialEvent;
 use crate::store::AuditRow;
 use crate::{Event, Report, Reported};
 
 /// What tells a listener that it was too slow.
 pub(super) const LOST: &str = "lost";
+/// What tells of a campaign; those of others are left out before.
+const CAMPAIGN: &str = "campaign";
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -93,11 +95,11 @@ pub(super) async fn stream(
     // One that is no text is none that was given here.
     let behind = headers.get(LAST_EVENT_ID).map(|named| named.to_str().unwrap_or_default());
     let scope = holder.scope().clone();
-    let told = ReceiverStream::new(api.journal.listen(behind)).filter(move |(_, name, body)| {
+    let told = ReceiverStream::new(api.journal.listen(behind, &scope)).filter(move |(_, name, body)| {
         match body.get("endpoint").and_then(Value::as_str) {
             Some(about) => scope.has(about) && query.endpoint.as_deref().is_none_or(|only| about == only),
             // Who is no device may be a device of others.
-            None => scope.is_all() || *name == LOST,
+            None => scope.is_all() || matches!(*name, LOST | CAMPAIGN),
         }
     });
     let events = told.map(|(number, name, body)| {
@@ -173,6 +175,7 @@ pub(super) fn emit(event: &Event) -> (&'static str, Value) {
         Event::Request { endpoint, id, state } => {
             (state.event(), json!({ "endpoint": endpoint, "id": id, "state": state }))
         }
+        Event::Campaign { id, campaign } => (CAMPAIGN, json!(campaigns::ShownCampaign::new(*id, campaign))),
         Event::RegistrationRefused { endpoint, role, reason } => {
             ("registration-refused", json!({ "endpoint": endpoint, "role": role, "reason": reason }))
         }

@@ -15,6 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 
 use super::events::{LOST, emit, emit_step};
+use crate::access::Scope;
 use crate::credentials::{CredentialEvent, Credentials};
 use crate::{Event, Reported, Server};
 
@@ -40,6 +41,14 @@ impl Told {
             Self::Device(event) => emit(event),
             Self::Step(event) => emit_step(event),
             Self::Lost(events) => lost(Some(*events), "the server was too busy"),
+        }
+    }
+
+    /// Whether who has these devices is told: of a campaign only who has all of its devices.
+    fn is_for(&self, scope: &Scope) -> bool {
+        match self {
+            Self::Device(Event::Campaign { campaign, .. }) => scope.covers(&campaign.scope),
+            _ => true,
         }
     }
 
@@ -136,8 +145,9 @@ impl Journal {
         self.last.send_replace(last);
     }
 
-    /// What happens from now on, or happened behind the event of this number. Nothing comes any more once the receiver is gone.
-    pub(super) fn listen(self: &Arc<Self>, behind: Option<&str>) -> mpsc::Receiver<Numbered> {
+    /// What happens from now on to who has these devices, or happened behind the event of this number. Nothing comes any more once the receiver is gone.
+    pub(super) fn listen(self: &Arc<Self>, behind: Option<&str>, scope: &Scope) -> mpsc::Receiver<Numbered> {
+        let scope = scope.clone();
         let (sender, receiver) = mpsc::channel(BATCH);
         let present = self.kept().last;
         let behind = behind.map(|number| self.number(number).filter(|number| *number <= present));
@@ -156,7 +166,7 @@ impl Journal {
                     return;
                 }
             }
-            journal.tell(at, &sender).await;
+            journal.tell(at, &scope, &sender).await;
         });
         receiver
     }
@@ -167,7 +177,7 @@ impl Journal {
         (u64::from_str_radix(run, 16) == Ok(self.run)).then(|| number.parse().ok()).flatten()
     }
 
-    async fn tell(&self, mut at: u64, listener: &mpsc::Sender<Numbered>) {
+    async fn tell(&self, mut at: u64, scope: &Scope, listener: &mpsc::Sender<Numbered>) {
         let mut last = self.last.subscribe();
         loop {
             let (missed, batch) = self.behind(at);
@@ -182,6 +192,9 @@ impl Journal {
             let is_empty = batch.is_empty();
             for told in batch {
                 at = at.saturating_add(1);
+                if !told.is_for(scope) {
+                    continue;
+                }
                 let (name, body) = told.emit();
                 let number = format!("{:x}-{at}", self.run);
                 if listener.send((Some(number), name, body)).await.is_err() {
@@ -246,17 +259,17 @@ mod tests {
     #[tokio::test]
     async fn a_listener_that_was_cut_off_goes_on_behind_what_it_got() {
         let journal = journal();
-        let mut first = journal.listen(None);
+        let mut first = journal.listen(None, &Scope::default());
         happen(&journal, 1..4);
         assert_eq!(next(&mut first).await, ("ab-1".to_owned(), json!("1")));
         assert_eq!(next(&mut first).await, ("ab-2".to_owned(), json!("2")));
         drop(first);
-        let mut again = journal.listen(Some("ab-2"));
+        let mut again = journal.listen(Some("ab-2"), &Scope::default());
         happen(&journal, 4..5);
         assert_eq!(next(&mut again).await, ("ab-3".to_owned(), json!("3")));
         assert_eq!(next(&mut again).await, ("ab-4".to_owned(), json!("4")));
         assert_eq!(journal.lost(), 0);
-        let mut from_now = journal.listen(None);
+        let mut from_now = journal.listen(None, &Scope::default());
         happen(&journal, 5..6);
         assert_eq!(next(&mut from_now).await.0, "ab-5");
     }
@@ -266,7 +279,7 @@ mod tests {
         let journal = journal();
         happen(&journal, 1..3);
         for named in ["ac-1", "ab-3", "ab", "", "ab-x", "zz-1", "ab-99999999999999999999"] {
-            let mut listener = journal.listen(Some(named));
+            let mut listener = journal.listen(Some(named), &Scope::default());
             assert_eq!(next(&mut listener).await, ("lost".to_owned(), Value::Null), "{named}");
             assert_eq!(next(&mut listener).await.0, "ab-1", "{named}");
         }
@@ -276,7 +289,7 @@ mod tests {
     async fn what_is_kept_is_bounded_and_what_is_gone_is_told_and_counted() {
         let journal = journal();
         happen(&journal, 1..MOST + 11);
-        let mut listener = journal.listen(Some("ab-4"));
+        let mut listener = journal.listen(Some("ab-4"), &Scope::default());
         assert_eq!(next(&mut listener).await, ("lost".to_owned(), json!(6)));
         assert_eq!(next(&mut listener).await.0, "ab-11");
         assert_eq!(journal.lost(), 6);
@@ -293,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn a_listener_that_went_away_is_forgotten() {
         let journal = journal();
-        let listener = journal.listen(None);
+        let listener = journal.listen(None, &Scope::default());
         drop(listener);
         // It notices without that anything happens.
         while Arc::strong_count(&journal) > 1 {

@@ -15,11 +15,13 @@
 //! caller goes away.
 
 mod backup;
+pub mod campaigns;
 pub mod composite;
 pub mod credentials;
 mod devices;
 mod events;
 mod failures;
+mod groups;
 mod guard;
 mod health;
 mod journal;
@@ -49,6 +51,7 @@ use utoipa::ToSchema;
 
 use crate::Server;
 use crate::access::Tokens;
+use crate::campaigns::Campaigns;
 use crate::credentials::{Command, Credentials, OperatorError};
 use crate::models::Catalog;
 use crate::observations::Observations;
@@ -86,6 +89,8 @@ pub struct Services {
     pub queue: Queue,
     /// What is observed of them.
     pub observations: Observations,
+    /// What is done with many of them.
+    pub campaigns: Campaigns,
     /// What their objects are.
     pub catalog: Catalog,
     /// Who may ask.
@@ -99,6 +104,7 @@ pub struct Api {
     credentials: Arc<Credentials>,
     queue: Queue,
     observations: Observations,
+    campaigns: Campaigns,
     catalog: Arc<Catalog>,
     tokens: Arc<Tokens>,
     failures: Arc<Failures>,
@@ -163,7 +169,7 @@ fn no_such_device(endpoint: &str) -> Problem {
 
 impl Api {
     fn new(services: Services, stopping: watch::Receiver<bool>) -> Self {
-        let Services { server, credentials, queue, observations, catalog, tokens } = services;
+        let Services { server, credentials, queue, observations, campaigns, catalog, tokens } = services;
         let (catalog, tokens) = (Arc::new(catalog), Arc::new(tokens));
         let (failures, readiness, backups) = (Arc::default(), Arc::default(), Arc::new(Semaphore::new(1)));
         let journal = Journal::start(now_ms(), &server, &credentials);
@@ -172,6 +178,7 @@ impl Api {
             credentials,
             queue,
             observations,
+            campaigns,
             catalog,
             tokens,
             failures,

@@ -287,7 +287,10 @@ fn segment(path: &str, name: &str) -> ObjectBuilder {
             number.description(Some("Object id")).maximum(Some(usize::from(u16::MAX)))
         }
         "id" => number.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64))),
-        _ => text.description(Some("Name of the token")).min_length(Some(1)).max_length(Some(64)),
+        _ => {
+            let what = if path.contains("/groups/") { "Name of the group" } else { "Name of the token" };
+            text.description(Some(what)).min_length(Some(1)).max_length(Some(64))
+        }
     }
 }
 

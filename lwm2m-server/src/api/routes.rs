@@ -14,9 +14,10 @@ use super::operation::{BEARER, Operation, delete, get, post, put};
 use super::problem::Problem;
 use super::{Api, MAX_BODY, MAX_REQUEST, metrics};
 use super::{
-    backup, composite, credentials, devices, events, models, observations, requests, tokens, trace, values,
+    backup, campaigns, composite, credentials, devices, events, groups, models, observations, requests,
+    tokens, trace, values,
 };
-use crate::access::Permission::{Administer, Credentials, Operate, View};
+use crate::access::Permission::{Administer, Campaigns, Credentials, Operate, View};
 use crate::queue::{CreatedAt, Links};
 use crate::store::TokenRecord;
 
@@ -28,6 +29,8 @@ fn table() -> Vec<(&'static str, Vec<Operation>)> {
         ("Observations", observations()),
         ("Requests that wait", requests()),
         ("Credentials", credentials()),
+        ("Campaigns", campaigns()),
+        ("Groups", groups()),
         ("Definitions of objects", models()),
         ("Tokens", tokens()),
         ("Server", server()),
@@ -180,6 +183,72 @@ fn credentials() -> Vec<Operation> {
             .of_the_fleet()
             .query::<credentials::ServerKeysQuery>()
             .answers::<credentials::ServerKeyList>(200, "Those of now, and those that devices were told of."),
+    ]
+}
+
+fn campaigns() -> Vec<Operation> {
+    let decides = |operation: Operation| {
+        let decided = operation.answers::<campaigns::ShownCampaign>(200, "Where it stands now.");
+        decided.refuses(&[400, 404, 409, 503])
+    };
+    vec![
+        get("/v1/campaigns", View, "List campaigns", campaigns::list)
+            .about("Those that have no devices but those of the token, the newest first.")
+            .query::<campaigns::ListQuery>()
+            .answers::<campaigns::CampaignList>(200, "A page of them."),
+        post("/v1/campaigns", Campaigns, "Make a campaign", campaigns::make)
+            .about("It takes the permission of what is done besides: `credentials` to rotate, `operate` for the rest.")
+            .query::<campaigns::MakeQuery>()
+            .body::<campaigns::MakeCampaign>()
+            .answers::<campaigns::DryRun>(200, "What would be done, with `dry_run`.")
+            .answers::<campaigns::ShownCampaign>(201, "It is made; its devices are fixed.")
+            .refuses(&[404, 409, 503]),
+        get("/v1/campaigns/{id}", View, "Show a campaign", campaigns::show)
+            .answers::<campaigns::ShownCampaign>(200, "Where it stands.")
+            .refuses(&[400, 404]),
+        get("/v1/campaigns/{id}/devices", View, "List the devices of a campaign", campaigns::devices)
+            .query::<campaigns::DevicesQuery>()
+            .answers::<campaigns::DeviceList>(200, "A page of them, in the order in which they are started.")
+            .refuses(&[404]),
+        decides(
+            post("/v1/campaigns/{id}/approve", Campaigns, "Approve a campaign", campaigns::approve)
+                .about("By a token of another name than who made it."),
+        ),
+        decides(
+            post("/v1/campaigns/{id}/pause", Campaigns, "Pause a campaign", campaigns::pause)
+                .about("No further device is started until it is resumed."),
+        ),
+        decides(
+            post("/v1/campaigns/{id}/resume", Campaigns, "Resume a campaign", campaigns::resume)
+                .about("What failed so far does not stop it again."),
+        ),
+        decides(
+            post("/v1/campaigns/{id}/cancel", Campaigns, "Cancel a campaign", campaigns::cancel)
+                .about("No further device is started; what is under way comes to its end."),
+        ),
+        decides(
+            post("/v1/campaigns/{id}/retry", Campaigns, "Retry a campaign", campaigns::retry)
+                .about("Takes the devices of a finished one again that failed, were rolled back or unreachable."),
+        ),
+    ]
+}
+
+fn groups() -> Vec<Operation> {
+    vec![
+        get("/v1/groups", View, "List groups", groups::list)
+            .answers::<groups::GroupList>(200, "Those that have no devices but those of the token, by name."),
+        get("/v1/groups/{name}", View, "Show a group", groups::show)
+            .answers::<groups::ShownGroup>(200, "The group.")
+            .refuses(&[400, 404]),
+        put("/v1/groups/{name}", Campaigns, "Put a group", groups::put)
+            .about("Campaigns that were made of it keep their devices.")
+            .body::<crate::campaigns::Group>()
+            .answers::<groups::ShownGroup>(200, "It takes the place of a former one.")
+            .answers::<groups::ShownGroup>(201, "It is new.")
+            .refuses(&[409]),
+        delete("/v1/groups/{name}", Campaigns, "Remove a group", groups::remove)
+            .done("It is gone.")
+            .refuses(&[400, 404]),
     ]
 }
 

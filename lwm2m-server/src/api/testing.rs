@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::guard::Holder;
 use super::{Api, Services};
 use crate::access::Tokens;
+use crate::campaigns::Campaigns;
 use crate::credentials::{Credentials, Settings};
 use crate::endpoint::Shared;
 use crate::models::Catalog;
@@ -26,12 +27,21 @@ pub(super) fn without_driver(events: &broadcast::Sender<Event>) -> (Api, Holder,
     let holder = Holder(tokens.check(Some(&format!("Bearer {token}")), 1).unwrap());
     let server = Server::new([].into(), Arc::new(Shared::new()), events.clone(), broadcast::channel(1).0);
     let queue = Queue::start(server.clone(), store.clone(), Limits::default()).unwrap();
+    let credentials = Arc::new(Credentials::open(store.clone(), Settings::default()).unwrap());
+    let campaigns = Campaigns::start(
+        server.clone(),
+        credentials.clone(),
+        queue.clone(),
+        store.clone(),
+        Default::default(),
+    );
     let services = Services {
+        campaigns: campaigns.unwrap(),
         catalog: Catalog::new(Arc::default(), store.clone(), server.clone()),
-        observations: Observations::start(server.clone(), store.clone(), Default::default()).unwrap(),
+        observations: Observations::start(server.clone(), store, Default::default()).unwrap(),
         server,
         queue,
-        credentials: Arc::new(Credentials::open(store, Settings::default()).unwrap()),
+        credentials,
         tokens,
     };
     let (running, stopping) = watch::channel(false);

@@ -158,9 +158,21 @@ pub struct Credential {
     /// It was told that this end comes near.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub is_warned: bool,
+    /// The campaign that it was made by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<CampaignRound>,
     /// What bootstraps wrote of the server's own key with it; more than one while nobody knows which of them the device took.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<Pin>,
+}
+
+/// A round of a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CampaignRound {
+    /// Which campaign.
+    pub id: u64,
+    /// Which round, from 1.
+    pub round: u32,
 }
 
 /// What a device was told to expect of its server: the SHA-256 of what was written into `/0/x/4`.
@@ -201,6 +213,7 @@ impl Credential {
             created_ms: now_ms,
             expires_ms: None,
             is_warned: false,
+            campaign: None,
             pins: Vec::new(),
         }
     }

@@ -41,8 +41,8 @@ pub use certificate::Certificate;
 pub use date::utc;
 pub use delivery::ServerPublic;
 pub use device::{
-    Account, Credential, Device, Fetch, Hold, HoldKind, Phase, Pin, PinKind, Profile, Role, Rotation,
-    Standing, State, Trigger,
+    Account, CampaignRound, Credential, Device, Fetch, Hold, HoldKind, Phase, Pin, PinKind, Profile, Role,
+    Rotation, Standing, State, Trigger,
 };
 pub use encoding::{certificates, pem};
 pub use enrolment::{Created, Enrol, EnrolAccount, EnrolOutcome};

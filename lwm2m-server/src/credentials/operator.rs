@@ -6,7 +6,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use super::device::{Device, Fetch, HoldKind, Phase, Role, Rotation, State, Trigger};
+use super::device::{CampaignRound, Device, Fetch, HoldKind, Phase, Role, Rotation, State, Trigger};
 use super::issue::{Issued, KeyMaterial};
 use super::kept::{DeviceKey, Kept};
 use super::lifecycle::Outcome;
@@ -38,6 +38,8 @@ pub struct Rotate {
     pub fetch: Fetch,
     /// Why.
     pub reason: String,
+    /// The campaign that wants it, by which the new credential is known.
+    pub campaign: Option<CampaignRound>,
 }
 
 impl Default for Rotate {
@@ -50,6 +52,7 @@ impl Default for Rotate {
             server_uri: None,
             fetch: Fetch::default(),
             reason: String::new(),
+            campaign: None,
         }
     }
 }
@@ -168,6 +171,7 @@ impl Credentials {
         if let Some(credential) = account.credential_mut(to) {
             credential.expires_ms = expires_ms;
             credential.within = within;
+            credential.campaign = rotate.campaign;
         }
         let outcome = device.start_rotation(Rotation {
             from,

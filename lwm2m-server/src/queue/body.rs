@@ -100,7 +100,7 @@ pub(super) const fn is_repeatable(operation: &Operation) -> bool {
 
 impl Body {
     /// `None` for what the next run of the server could not ask: an observation has its id for one run.
-    pub(super) fn new(operation: &Operation, actor: &Arc<str>) -> Option<Self> {
+    pub(crate) fn new(operation: &Operation, actor: &Arc<str>) -> Option<Self> {
         let asked = match operation.clone() {
             Operation::Read { path, format } => Asked::Read { path: path.to_string(), format },
             Operation::Discover { path, depth } => Asked::Discover { path: path.to_string(), depth },
@@ -145,7 +145,7 @@ impl Body {
         Some(Self { actor: Arc::clone(actor), asked })
     }
 
-    pub(super) fn emit(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn emit(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(serde_json::to_vec(self).unwrap_or_default())
     }
 
@@ -155,7 +155,7 @@ impl Body {
     }
 
     /// The operation to ask; `None` when no version of the server wrote this.
-    pub(super) fn operation(&self) -> Option<Operation> {
+    pub(crate) fn operation(&self) -> Option<Operation> {
         Some(match self.asked.clone() {
             Asked::Read { path, format } => Operation::Read { path: path.parse().ok()?, format },
             Asked::Discover { path, depth } => Operation::Discover { path: path.parse().ok()?, depth },
@@ -188,6 +188,11 @@ impl Body {
                 values: values.iter().map(values::parse_at).collect::<Option<_>>()?,
             },
         })
+    }
+
+    /// Who asks.
+    pub(crate) fn actor(&self) -> &Arc<str> {
+        &self.actor
     }
 
     /// Name and path of the operation; of one on several places all their paths.

@@ -5,6 +5,7 @@
 //! - numbers of OSCORE contexts go on far behind those that were reserved ([`oscore::Saved::leap`]), also of those of which none was
 //!   yet, and ids far behind those that were given out;
 //! - a request that waited, or was on its way, counts as sent and not repeatable, so that it ends as unknown;
+//! - campaigns that ran are paused, and what they had asked of a device and no answer was kept of counts as failed;
 //! - the sessions of the last stop are not expected any more.
 //!
 //! Invariants: nobody who writes waits for a backup; no server runs on a backup before it was put back; a restore that is cut short
@@ -23,7 +24,7 @@ use super::audit::{AUDIT, AUDIT_BY_DEVICE};
 use super::redb::{DEVICES, FILE, META, RedbStore, SECRETS, SESSIONS, role_byte};
 use super::seal::{Sealer, beside, replace_private, sync_folder};
 use super::tokens::TOKENS;
-use super::{StoreError, models, observations, requests, reservations};
+use super::{StoreError, campaigns, models, observations, requests, reservations};
 use crate::credentials::{Happened, Role, utc};
 use crate::queue::{Head, State};
 
@@ -31,7 +32,8 @@ use crate::queue::{Head, State};
 const BACKUP: &str = "backup";
 /// So many ids are left out when a backup is put back, more than were given out since: of requests, and of lasting observations, which
 /// have 2^32.
-const LEAPS: [(&str, u64); 2] = [(requests::LAST, 1 << 32), (observations::LAST, 1 << 20)];
+const LEAPS: [(&str, u64); 3] =
+    [(requests::LAST, 1 << 32), (observations::LAST, 1 << 20), (campaigns::LAST, 1 << 32)];
 
 /// When a backup was made, and where the audit log stood.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -53,6 +55,8 @@ pub struct Restored {
     pub contexts: u64,
     /// Requests that may have been carried out since, and are not sent again.
     pub requests: u64,
+    /// Campaigns that ran, and are paused.
+    pub campaigns: u64,
 }
 
 /// Copies the tables, and answers their names.
@@ -105,7 +109,7 @@ impl RedbStore {
     /// Changes what must not happen again.
     fn put_back(&self, now_ms: u64) -> Result<Restored, StoreError> {
         let transaction = self.begin()?;
-        let mut restored = Restored { backup: None, contexts: 0, requests: 0 };
+        let mut restored = Restored { backup: None, contexts: 0, requests: 0, campaigns: 0 };
         {
             let mut meta = self.fits(transaction.open_table(META))?;
             if let Some(found) = self.fits(meta.remove(BACKUP))? {
@@ -158,14 +162,15 @@ impl RedbStore {
                 restored.requests = restored.requests.saturating_add(1);
             }
         }
+        restored.campaigns = self.put_back_campaigns(&transaction, now_ms)?;
         let age = restored.backup.as_ref().map_or_else(
             || "a copy of a store file".to_owned(),
             |backup| format!("the backup of {}", utc(backup.made_ms / 1000)),
         );
         let detail = format!(
             "{age}: what was revoked or rotated since stands as it stood then; {} OSCORE contexts leave numbers out, {} \
-             requests are not sent again",
-            restored.contexts, restored.requests
+             requests are not sent again, {} campaigns are paused",
+            restored.contexts, restored.requests, restored.campaigns
         );
         let happened = Happened { role: None, generation: None, what: "restored", detail };
         self.append(&transaction, "server", now_ms, None, &[happened])?;
@@ -241,7 +246,7 @@ pub(super) fn copy_private(from: &Path, to: &Path) -> Result<(), StoreError> {
     std::io::copy(&mut source, &mut target).map(|_| ()).map_err(io(to))
 }
 
-fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static str; 11], redb::Error> {
+fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static str; 15], redb::Error> {
     Ok(copied!(
         from,
         to,
@@ -257,6 +262,10 @@ fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static s
             observations::INTENTS,
             models::MODELS,
             reservations::RESERVATIONS,
+            campaigns::CAMPAIGNS,
+            campaigns::CONTENTS,
+            campaigns::CAMPAIGN_DEVICES,
+            campaigns::GROUPS,
         ]
     ))
 }

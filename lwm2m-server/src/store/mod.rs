@@ -1,4 +1,4 @@
-//! What must outlive a crash: devices with their credentials, requests that wait for them, the audit log, API tokens.
+//! What must outlive a crash: devices with their credentials, requests that wait for them, campaigns, the audit log, API tokens.
 //!
 //! Invariants: [`Store::commit`] is one durable transaction, so a credential change, its lifecycle step, its audit rows
 //! and the command it leaves pending are all there after `kill -9`, or none is. Keys are sealed before they are written.
@@ -6,6 +6,7 @@
 
 mod audit;
 mod backup;
+mod campaigns;
 mod error;
 mod models;
 mod observations;
@@ -30,6 +31,9 @@ use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 pub use audit::AuditRow;
 pub use backup::{Backup, Restored, put as put_backup, restore};
+pub use campaigns::failed;
+pub(crate) use campaigns::is_within;
+pub use campaigns::{CampaignChanges, CampaignStore};
 pub use error::StoreError;
 pub use redb::RedbStore;
 pub use requests::{AuditNote, Heads, QueuedRequest, RequestChange};
@@ -242,6 +246,9 @@ pub trait Store: Send + Sync {
         &self,
         fingerprint: &[u8; oscore::Parameters::FINGERPRINT],
     ) -> Result<Option<oscore::Saved>, StoreError>;
+
+    /// What it keeps of campaigns and groups.
+    fn campaigns(&self) -> &dyn CampaignStore;
 
     /// Every token with its SHA-256.
     ///

@@ -20,16 +20,18 @@ use zeroize::Zeroizing;
 use super::audit::AuditRow;
 use super::backup::Backup;
 use super::seal::{Sealer, beside, sync_folder};
-use super::{Change, Heads, QueuedRequest, RequestChange, Reservation, Store, StoreError, TokenRecord};
+use super::{
+    CampaignStore, Change, Heads, QueuedRequest, RequestChange, Reservation, Store, StoreError, TokenRecord,
+};
 use crate::ObservationId;
 use crate::access::Scope;
 use crate::credentials::{Device, Happened, Kept, Role, utc};
 use crate::observations::{Intent, IntentChange, Intents, Wanted};
 
 /// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests, since 4 object
-/// definitions and lasting observations, since 5 OSCORE contexts, since 6 such inside DTLS, since 7 tokens of several roles, with scope and expiry; what a
-/// former one wrote is read as it is.
-const SCHEMA: u32 = 7;
+/// definitions and lasting observations, since 5 OSCORE contexts, since 6 such inside DTLS, since 7 tokens of several roles, with scope and expiry, since 8
+/// campaigns and groups; what a former one wrote is read as it is.
+const SCHEMA: u32 = 8;
 /// Name of the store file in the data folder.
 pub(super) const FILE: &str = "store.redb";
 
@@ -203,7 +205,8 @@ impl RedbStore {
         self.open_requests(transaction)?;
         self.open_models(transaction)?;
         self.open_observations(transaction)?;
-        self.open_reservations(transaction)
+        self.open_reservations(transaction)?;
+        self.open_campaigns(transaction)
     }
 
     /// Adds the tables that a former schema does not have, to a copy that is only read otherwise.
@@ -500,6 +503,10 @@ impl Store for RedbStore {
         fingerprint: &[u8; oscore::Parameters::FINGERPRINT],
     ) -> Result<Option<oscore::Saved>, StoreError> {
         self.read_reservation(fingerprint)
+    }
+
+    fn campaigns(&self) -> &dyn CampaignStore {
+        self
     }
 
     fn tokens(&self) -> Result<Vec<([u8; 32], TokenRecord)>, StoreError> {

@@ -17,7 +17,7 @@ use super::redb::{DEVICES, META, RedbStore, SECRETS, TICKETS, role_byte};
 use super::reservations::RESERVATIONS;
 use super::seal::Sealer;
 use super::{Store as _, StoreError};
-use super::{observations, requests};
+use super::{campaigns, observations, requests};
 use crate::credentials::{Device, Mode, Role, Standing};
 
 /// What was found to be whole.
@@ -35,6 +35,10 @@ pub struct Verified {
     pub observations: u64,
     /// Object definitions.
     pub models: u64,
+    /// Campaigns, ended ones too.
+    pub campaigns: u64,
+    /// Groups.
+    pub groups: u64,
     /// Tokens.
     pub tokens: u64,
     /// Reservations of OSCORE contexts.
@@ -113,6 +117,7 @@ impl RedbStore {
         verified.requests = self.walk_requests(&transaction, opens)?;
         verified.observations = self.walk_intents()?;
         verified.models = count(self.read_models()?.len());
+        (verified.campaigns, verified.groups) = self.walk_campaigns(opens)?;
         verified.tokens = count(self.tokens()?.len());
         verified.contexts = self.walk_reservations(&transaction)?;
         (verified.audit, verified.hash) = self.walk_audit(&transaction, written_down)?;
@@ -127,7 +132,7 @@ impl RedbStore {
                 self.opened_root(sealed.value())?;
             }
         }
-        for last in [requests::LAST, observations::LAST] {
+        for last in [requests::LAST, observations::LAST, campaigns::LAST] {
             let known = self.fits(meta.get(last))?;
             if known.is_some_and(|known| known.value().len() != size_of::<u64>()) {
                 return Err(self.corrupt(format!("the {last} is no number")));

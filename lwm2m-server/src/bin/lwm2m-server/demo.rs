@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use lwm2m_server::access::Tokens;
 use lwm2m_server::api::{self, Services};
+use lwm2m_server::campaigns::{self, Campaigns};
 use lwm2m_server::config::local_uri;
 use lwm2m_server::credentials::{
     CredentialEvent, Credentials, Enrol, EnrolAccount, Happened, Identity, Key, KeyMaterial, Refusal, Retry,
@@ -384,9 +385,17 @@ impl Demo {
         let limits = observations::Limits::default();
         let observations = Observations::start(self.server.clone(), Arc::clone(&self.store), limits)
             .map_err(words("the observations"))?;
+        let campaigns = Campaigns::start(
+            self.server.clone(),
+            Arc::clone(&self.credentials),
+            queue.clone(),
+            Arc::clone(&self.store),
+            campaigns::Limits::default(),
+        )
+        .map_err(words("the campaigns"))?;
         let catalog = Catalog::new(Arc::default(), self.store, self.server.clone());
         let (server, credentials) = (self.server, self.credentials);
-        let services = Services { server, credentials, queue, observations, catalog, tokens };
+        let services = Services { server, credentials, queue, observations, campaigns, catalog, tokens };
         api::serve(http, services, stop).await;
         Ok(())
     }

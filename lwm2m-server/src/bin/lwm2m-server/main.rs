@@ -21,7 +21,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use lwm2m_server::config::{
-    AdmissionConfig, BootstrapConfig, Config, DtlsConfig, Listen, ListenConfig, QueueConfig, TrustConfig,
+    AdmissionConfig, BootstrapConfig, CampaignsConfig, Config, DtlsConfig, Listen, ListenConfig, QueueConfig,
+    TrustConfig,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -122,6 +123,7 @@ impl Serve {
             trust: TrustConfig::default(),
             admission: AdmissionConfig::default(),
             queue: QueueConfig { awake: self.awake, ..QueueConfig::default() },
+            campaigns: CampaignsConfig::default(),
             bootstrap: BootstrapConfig { server_uri: self.server_uri, ..BootstrapConfig::default() },
         };
         (self.config, flags)

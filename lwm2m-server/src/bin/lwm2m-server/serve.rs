@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lwm2m_server::access::Tokens;
 use lwm2m_server::api::{self, Services, now_ms};
+use lwm2m_server::campaigns::Campaigns;
 use lwm2m_server::config::{Config, Settled, TrustConfig, local_uri};
 use lwm2m_server::credentials::{Credentials, DeviceTrust, Role};
 use lwm2m_server::driver::{self, LastRun};
@@ -238,12 +239,20 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     let queue = Queue::start(server.clone(), Arc::clone(&store), limits)?;
     let observations =
         Observations::start(server.clone(), Arc::clone(&store), observations::Limits::default())?;
+    let campaigns = Campaigns::start(
+        server.clone(),
+        Arc::clone(&credentials),
+        queue.clone(),
+        Arc::clone(&store),
+        settled.campaigns.limits(),
+    )?;
     let catalog = Catalog::new(models, store, server.clone());
     let services = Services {
         server: server.clone(),
         credentials,
         queue: queue.clone(),
         observations: observations.clone(),
+        campaigns: campaigns.clone(),
         catalog,
         tokens,
     };
@@ -267,7 +276,8 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     });
     server.stop(keep).await;
     // What was on its way has ended by now, or is gone on with by the next run.
-    let _ = tokio::time::timeout(STOP, async { tokio::join!(queue.stop(), observations.stop()) }).await;
+    let ended = async { tokio::join!(queue.stop(), observations.stop(), campaigns.stop()) };
+    let _ = tokio::time::timeout(STOP, ended).await;
     match writing.await? {
         Ok(saved) => {
             // What is left takes no longer than `STOP`.

@@ -188,6 +188,7 @@ pub(crate) fn put_back(asked: &Restore) -> Outcome {
         "queued requests that end as unknown, because they may have been carried out since: {}",
         restored.requests
     );
+    say!("campaigns that ran, and are paused: {}", restored.campaigns);
     say!(
         "a backup has no server.key and no admin.token: put those of the former data folder into {}, else devices that know the raw \
          public key of the server do not take it for theirs",
@@ -231,6 +232,8 @@ fn tell(verified: &Verified) {
         ("queued requests", verified.requests),
         ("lasting observations", verified.observations),
         ("object definitions", verified.models),
+        ("campaigns", verified.campaigns),
+        ("groups", verified.groups),
         ("tokens", verified.tokens),
         ("OSCORE contexts", verified.contexts),
     ] {

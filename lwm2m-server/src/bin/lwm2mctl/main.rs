@@ -3,9 +3,11 @@
 //! Results go to standard output, as tables or with `--json` as the server's JSON; failures to standard error with the
 //! reason and the next step. Exit codes: 0 done, 1 the server or the device refused, 2 bad arguments.
 
+mod campaigns;
 mod check;
 mod composite;
 mod credentials;
+mod groups;
 mod http;
 mod models;
 mod observe;
@@ -174,6 +176,12 @@ enum Command {
     /// Credentials and their lifecycle
     #[command(subcommand)]
     Credentials(Credentials),
+    /// The same for many devices, step by step
+    #[command(subcommand)]
+    Campaigns(campaigns::Campaigns),
+    /// Groups of devices, for campaigns
+    #[command(subcommand)]
+    Groups(groups::Groups),
     /// Tokens that open the HTTP API
     #[command(subcommand)]
     Tokens(tokens::Tokens),

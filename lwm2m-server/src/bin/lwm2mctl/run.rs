@@ -9,7 +9,8 @@ use super::http::{Api, escape};
 use super::requests::{self, Manner};
 use super::show::{line, table, text, time};
 use super::{
-    Arguments, Command, Credentials, Failure, Page, check, credentials::credentials, models, observe, tokens,
+    Arguments, Command, Credentials, Failure, Page, campaigns, check, credentials::credentials, groups,
+    models, observe, tokens,
 };
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -114,6 +115,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Composite(command) => composite(&api, &out, &manner, command),
         Command::Models(command) => models::models(&api, &out, command),
         Command::Credentials(command) => credentials(&api, &out, command),
+        Command::Campaigns(command) => campaigns::campaigns(&api, &out, command),
+        Command::Groups(command) => groups::groups(&api, &out, command),
         Command::Tokens(command) => tokens::tokens(&api, &out, command),
         Command::Trace { endpoint } => {
             api.listen(&format!("/devices/{}/trace", escape(&endpoint)), None)?.each(|name, number, body| {
@@ -197,24 +200,23 @@ pub(crate) fn attribute(text: &str) -> Result<(String, Value), Failure> {
     found.ok_or_else(|| Failure::Arguments(format!("'{text}' is not NAME=NUMBER as in pmin=10")))
 }
 
-fn devices(api: &Api, out: &Out, filter: Option<&str>) -> Result<(), Failure> {
-    let mut all = Vec::new();
-    let mut cursor = String::new();
+/// Every page of a list.
+pub(crate) fn pages(api: &Api, route: &str, of: &str) -> Result<Vec<Value>, Failure> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
-        let mut route = "/devices?limit=1000".to_owned();
-        if let Some(filter) = filter {
-            route.push_str(&format!("&q={}", escape(filter)));
-        }
-        if !cursor.is_empty() {
-            route.push_str(&format!("&cursor={}", escape(&cursor)));
-        }
-        let page = api.get(&route)?;
-        all.extend(page.get("devices").and_then(Value::as_array).into_iter().flatten().cloned());
-        match page.get("next").and_then(Value::as_str) {
-            Some(next) => next.clone_into(&mut cursor),
-            None => break,
-        }
+        let page = api.get(&format!("{route}limit=1000{cursor}"))?;
+        all.extend(page.get(of).and_then(Value::as_array).into_iter().flatten().cloned());
+        cursor = match page.get("next") {
+            Some(Value::String(next)) => format!("&cursor={}", escape(next)),
+            Some(Value::Number(next)) => format!("&cursor={next}"),
+            _ => return Ok(all),
+        };
     }
+}
+
+fn devices(api: &Api, out: &Out, filter: Option<&str>) -> Result<(), Failure> {
+    let filter = filter.map_or_else(String::new, |filter| format!("q={}&", escape(filter)));
+    let all = pages(api, &format!("/devices?{filter}"), "devices")?;
     out.show(&json!({ "devices": all }), |answer| {
         let rows = rows(answer, "/devices", |device| {
             let state = match text(device, "/credentials/hold").as_str() {
@@ -360,7 +362,7 @@ pub(crate) fn query(page: &Page) -> String {
     format!("{after}limit={}", page.limit)
 }
 
-fn write_body(path: &str, values: &[String], kind: Option<&str>) -> Result<Value, Failure> {
+pub(crate) fn write_body(path: &str, values: &[String], kind: Option<&str>) -> Result<Value, Failure> {
     if path.split('/').filter(|id| !id.is_empty()).count() == 2 {
         return Ok(json!({ "resources": resources(values, kind)? }));
     }
