@@ -7,6 +7,7 @@
 //! - [`keys`]: what the server proves itself with where devices have raw public keys or certificates.
 //! - [`models`]: definitions of objects, built in, from files, or added.
 //! - [`observations`]: observations that outlive registrations and restarts.
+//! - [`profiles`]: what bootstraps write beside, and otherwise than, what the server is configured to.
 //! - [`queue`]: requests that wait, on disk, for devices that sleep.
 //! - [`api`] and [`config`]: REST and the configuration file of the `lwm2m-server` binary.
 
@@ -22,6 +23,7 @@ pub mod keys;
 pub mod models;
 pub mod observations;
 mod operation;
+pub mod profiles;
 pub mod queue;
 mod server;
 pub mod store;

@@ -41,6 +41,7 @@ fn commit(store: &dyn Store, name: &str) {
             device: &device,
             secrets: &[(Role::Management, 1, &key)],
             forget: &[],
+            variables: None,
             actor: "test",
             now_ms: 1,
             happened: &[Happened { role: None, generation: None, what: "enrolled", detail }],

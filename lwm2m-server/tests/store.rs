@@ -32,6 +32,7 @@ fn commit(store: &dyn Store, device: &mut Device, what: &'static str) -> Result<
         device,
         secrets: &[(Role::Management, 1, &key)],
         forget: &[],
+        variables: None,
         actor: "test",
         now_ms: 1,
         happened: &[happened(what)],
@@ -109,7 +110,7 @@ fn a_newer_schema_is_refused() {
     let transaction = database.begin_write().unwrap();
     {
         let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-        meta.insert("schema", 8_u32.to_be_bytes().as_slice()).unwrap();
+        meta.insert("schema", 9_u32.to_be_bytes().as_slice()).unwrap();
     }
     transaction.commit().unwrap();
     drop(database);
@@ -141,7 +142,7 @@ fn a_store_of_the_former_schema_goes_on_with_what_it_has() {
     let database = Database::open(folder.path().join("store.redb")).unwrap();
     let meta = database.begin_read().unwrap();
     let meta = meta.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-    assert_eq!(meta.get("schema").unwrap().unwrap().value(), 7_u32.to_be_bytes());
+    assert_eq!(meta.get("schema").unwrap().unwrap().value(), 8_u32.to_be_bytes());
 }
 
 /// Puts a token as another server wrote it.

@@ -10,6 +10,7 @@ use super::lifecycle::Outcome;
 use super::operator::{OperatorError, check_uri};
 use super::subject::{Mode, Subject};
 use super::{Command, Credentials, Happened};
+use crate::profiles::is_binding;
 
 /// Longest endpoint name in bytes.
 const MAX_ENDPOINT: usize = 255;
@@ -74,7 +75,7 @@ impl Credentials {
         check_endpoint(endpoint)?;
         if let Some(profile) = &enrol.profile {
             check_profile(profile)?;
-            self.check_usage(profile)?;
+            self.check_usage(profile.certificate_usage)?;
         }
         let turn = self.take_turn();
         let known = self.device(endpoint);
@@ -280,11 +281,7 @@ fn check_profile(profile: &Profile) -> Result<(), OperatorError> {
     if let Some(uri) = &profile.server_uri {
         check_uri(uri, Mode::Psk)?;
     }
-    if let Some(binding) = &profile.binding
-        && (binding.is_empty()
-            || binding.len() > 8
-            || !binding.bytes().all(|letter| b"UQTSNMH".contains(&letter)))
-    {
+    if profile.binding.as_deref().is_some_and(|binding| !is_binding(binding)) {
         return Err(OperatorError::Invalid("binding: letters of U, Q, T, S, N, M, H"));
     }
     if [profile.security_instance, profile.server_instance].contains(&Some(u16::MAX)) {

@@ -10,6 +10,7 @@
 //! Invariants: a credential that a device was told to use, and may still hold, is accepted; a revoked one never is, from
 //! the moment the revocation is acknowledged.
 
+mod assignment;
 mod certificate;
 mod contexts;
 mod date;
@@ -23,6 +24,7 @@ mod hold;
 mod issue;
 mod kept;
 mod lifecycle;
+mod merge;
 mod operator;
 mod oscore;
 mod plan;
@@ -37,12 +39,13 @@ mod validity;
 use core::fmt;
 use std::sync::Arc;
 
+pub use assignment::{Assign, Preview};
 pub use certificate::Certificate;
 pub use date::utc;
 pub use delivery::ServerPublic;
 pub use device::{
-    Account, Credential, Device, Hold, HoldKind, Phase, Pin, PinKind, Profile, Role, Rotation, Standing,
-    State, Trigger,
+    Account, Applied, Assigned, Credential, Device, Hold, HoldKind, Phase, Pin, PinKind, Profile, Role,
+    Rotation, Standing, State, Trigger,
 };
 pub use encoding::{certificates, pem};
 pub use enrolment::{Created, Enrol, EnrolAccount, EnrolOutcome};
@@ -52,7 +55,7 @@ pub use kept::{DeviceKey, Kept, public_key};
 pub use lifecycle::Outcome;
 pub use operator::{OperatorError, Rotate, Rotated};
 pub use oscore::{ContextId, Named, OscoreKey, OscoreParts, Rederivation};
-pub use plan::{BootstrapPlan, BootstrapStep, Discovered, Setting, Write};
+pub use plan::{AccountInstance, BootstrapPlan, BootstrapStep, Discovered, ServerAccount, Setting};
 pub use presented::{Presented, Untrusted};
 pub use private_key::PrivateKey;
 pub use secret::{Identity, Key, MAX_IDENTITY, MAX_KEY, MIN_KEY};
@@ -141,6 +144,8 @@ pub enum Refusal {
     DeliversExpired,
     /// The server has no key of its own that a device of this mode could be told of.
     NoServerKey,
+    /// Its bootstrap profile cannot be followed as things stand.
+    Profile,
     /// The store could not be read or written.
     Store,
 }
@@ -168,6 +173,9 @@ impl fmt::Display for Refusal {
             }
             Self::NoServerKey => {
                 "the server has no key, certificate or anchor of its own for what is to be delivered"
+            }
+            Self::Profile => {
+                "its bootstrap profile cannot be followed: GET /devices/ENDPOINT/bootstrap says why"
             }
             Self::Store => "the store failed",
         })

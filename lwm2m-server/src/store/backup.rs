@@ -22,7 +22,7 @@ use super::audit::{AUDIT, AUDIT_BY_DEVICE};
 use super::redb::{DEVICES, FILE, META, RedbStore, SECRETS, SESSIONS};
 use super::seal::{Sealer, beside, replace_private, sync_folder};
 use super::tokens::TOKENS;
-use super::{StoreError, models, observations, requests, reservations};
+use super::{StoreError, models, observations, profiles, requests, reservations};
 use crate::credentials::{Happened, utc};
 use crate::queue::{Head, State};
 
@@ -218,7 +218,7 @@ pub(super) fn copy_private(from: &Path, to: &Path) -> Result<(), StoreError> {
     std::io::copy(&mut source, &mut target).map(|_| ()).map_err(io(to))
 }
 
-fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static str; 11], redb::Error> {
+fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static str; 13], redb::Error> {
     Ok(copied!(
         from,
         to,
@@ -233,6 +233,8 @@ fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static s
             requests::SEALED,
             observations::INTENTS,
             models::MODELS,
+            profiles::PROFILES,
+            profiles::VARIABLES,
             reservations::RESERVATIONS,
         ]
     ))

@@ -226,6 +226,7 @@ fn tell(verified: &Verified) {
         ("queued requests", verified.requests),
         ("lasting observations", verified.observations),
         ("object definitions", verified.models),
+        ("bootstrap profiles, with their versions", verified.profiles),
         ("tokens", verified.tokens),
         ("OSCORE contexts", verified.contexts),
     ] {

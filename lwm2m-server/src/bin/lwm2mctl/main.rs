@@ -3,6 +3,7 @@
 //! Results go to standard output, as tables or with `--json` as the server's JSON; failures to standard error with the
 //! reason and the next step. Exit codes: 0 done, 1 the server or the device refused, 2 bad arguments.
 
+mod bootstrap;
 mod check;
 mod composite;
 mod credentials;
@@ -171,6 +172,9 @@ enum Command {
     /// Definitions of objects
     #[command(subcommand)]
     Models(models::Models),
+    /// What bootstraps write: profiles, and the devices that follow them
+    #[command(subcommand)]
+    Bootstrap(bootstrap::Bootstrap),
     /// Credentials and their lifecycle
     #[command(subcommand)]
     Credentials(Credentials),

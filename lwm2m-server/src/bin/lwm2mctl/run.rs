@@ -7,7 +7,8 @@ use super::http::{Api, escape};
 use super::requests::{self, Manner};
 use super::show::{line, table, text, time};
 use super::{
-    Arguments, Command, Credentials, Failure, Page, check, credentials::credentials, models, observe, tokens,
+    Arguments, Command, Credentials, Failure, Page, bootstrap, check, credentials::credentials, models,
+    observe, tokens,
 };
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -108,6 +109,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Requests { endpoint, id, .. } => manner.show(&api, &out, &endpoint, id),
         Command::Composite(command) => composite(&api, &out, &manner, command),
         Command::Models(command) => models::models(&api, &out, command),
+        Command::Bootstrap(command) => bootstrap::bootstrap(&api, &out, command),
         Command::Credentials(command) => credentials(&api, &out, command),
         Command::Tokens(command) => tokens::tokens(&api, &out, command),
         Command::Trace { endpoint } => {
