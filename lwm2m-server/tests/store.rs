@@ -114,7 +114,7 @@ fn a_newer_schema_is_refused() {
     }
     transaction.commit().unwrap();
     drop(database);
-    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 8, known: 7 })));
+    assert!(matches!(open(folder.path(), 1), Err(StoreError::NewerSchema { found: 9, known: 8 })));
 }
 
 /// What a server without object definitions and lasting observations wrote.

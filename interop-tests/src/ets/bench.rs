@@ -211,7 +211,7 @@ impl Bench {
             Security::Certificate | Security::Mismatch => self.certify(&endpoint, entry)?,
         };
         let allow_nosec = Some(!self.is_secure && !is_protected);
-        let enrol = Enrol { accounts, allow_nosec, profile: Some(profile) };
+        let enrol = Enrol { accounts, allow_nosec, profile: Some(profile), ..Enrol::default() };
         site.enrol(&endpoint, &enrol)?;
         let values = Values {
             uri,
@@ -292,7 +292,7 @@ impl Bench {
     ) -> Result<[BootstrapStep; 2], BenchError> {
         let (identity, key) = (format!("{endpoint}-second"), random::<16>()?);
         let accounts = if self.is_secure { psk(&identity, &key, &[Role::Management]) } else { Vec::new() };
-        let enrol = Enrol { accounts, allow_nosec: Some(!self.is_secure), profile: None };
+        let enrol = Enrol { accounts, allow_nosec: Some(!self.is_secure), ..Enrol::default() };
         self.second.enrol(endpoint, &enrol)?;
         let (uri, _) = self.second.uris(self.is_secure);
         let (mode, identity, key) = match self.is_secure {

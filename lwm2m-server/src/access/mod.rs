@@ -4,7 +4,7 @@
 //! |---|---|
 //! | viewer | look: devices, what is read of them, events, audit log, metrics; never a secret |
 //! | operator | look, and change what devices have and do |
-//! | security officer | look, and change credentials |
+//! | security officer | look, and change credentials and what bootstraps write |
 //! | administrator | everything, tokens, object definitions and backups too |
 //!
 //! Invariant: no answer tells whether a device exists that the token is not good for.
@@ -26,7 +26,7 @@ pub enum Permission {
     View,
     /// Change what devices have and do.
     Operate,
-    /// Change the credentials of devices.
+    /// Change the credentials of devices, and what bootstraps write.
     Credentials,
     /// Change tokens and object definitions, make backups.
     Administer,

@@ -73,6 +73,7 @@ pub(super) struct ShowQuery {
 
 /// A version of a profile.
 #[derive(Serialize, ToSchema)]
+#[schema(as = NamedProfile)]
 pub(super) struct Profile {
     name: String,
     version: u32,
@@ -208,7 +209,7 @@ pub(super) struct AssignBody {
 }
 
 impl AssignBody {
-    fn read(self) -> Result<Assign, Problem> {
+    pub(super) fn read(self) -> Result<Assign, Problem> {
         let Self { name, version, variables, secrets: digits } = self;
         let mut secrets = Secrets::default();
         let mut faults = Vec::new();

@@ -148,7 +148,7 @@ fn credentials() -> Vec<Operation> {
             .body::<credentials::EnrolBody>()
             .answers::<credentials::Enrolled>(200, "They were there already.")
             .answers::<credentials::Enrolled>(201, "There are new ones.")
-            .refuses(&[409]),
+            .refuses(&[409, 422]),
         post("/v1/devices/{endpoint}/credentials/rotate", Credentials, "Rotate", credentials::rotate)
             .about("Replaces the management credential by way of a bootstrap, with proof and rollback.")
             .body::<credentials::RotateBody>()

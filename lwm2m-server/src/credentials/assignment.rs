@@ -12,7 +12,7 @@ use super::lifecycle::Outcome;
 use super::merge::is_blind;
 use super::operator::OperatorError;
 use super::plan::{BootstrapPlan, BootstrapStep, ServerAccount};
-use super::{Credentials, Happened, Role};
+use super::{Credentials, Role};
 use crate::access::Scope;
 use crate::api::values::Types;
 use crate::endpoint;
@@ -132,14 +132,29 @@ impl Credentials {
         if device.is_decommissioned() {
             return Err(OperatorError::Refused("the device was decommissioned"));
         }
+        let mut outcome = Outcome::default();
+        if let Some(secrets) = self.follow(&mut device, assign, &mut outcome)? {
+            self.keep_with(&turn, now_ms, actor, device, outcome, (&[], Some(&secrets)))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a record follow a profile; answers all secret variables that go with it, `None` where it does so already.
+    pub(super) fn follow(
+        &self,
+        device: &mut Device,
+        assign: &Assign,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Secrets>, OperatorError> {
         let version = self.version(&assign.name, assign.version)?;
+        let endpoint = device.endpoint.as_str();
         let kept = self.store.variables(endpoint)?;
         let mut secrets = kept.clone();
         secrets.retain(|name| version.has_secret(name));
         secrets.extend(assign.secrets.clone());
         let given = Given { endpoint, variables: &assign.variables, secrets: &secrets };
         let filled = self.fill(&version, &given)?;
-        check_device(&device, &filled)?;
+        check_device(device, &filled)?;
         self.check_usage(device.profile.certificate_usage.or(version.body.certificate_usage))?;
         let assigned = Assigned {
             name: assign.name.clone(),
@@ -148,13 +163,11 @@ impl Credentials {
             secrets: secrets.names().map(str::to_owned).collect(),
         };
         if device.assigned.as_deref() == Some(&assigned) && kept == secrets {
-            return Ok(());
+            return Ok(None);
         }
-        let detail = format!("{} version {}", assigned.name, assigned.version);
+        outcome.act("profile assigned", &format!("{} version {}", assigned.name, assigned.version));
         device.assigned = Some(Box::new(assigned));
-        let outcome = happened("profile assigned", detail);
-        self.keep_with(&turn, now_ms, actor, device, outcome, (&[], Some(&secrets)))?;
-        Ok(())
+        Ok(Some(secrets))
     }
 
     /// Has the bootstraps of a device follow no profile; its secret variables are forgotten.
@@ -165,7 +178,8 @@ impl Credentials {
         let turn = self.take_turn();
         let mut device = (*self.device(endpoint).ok_or(OperatorError::UnknownDevice)?).clone();
         let Some(former) = device.assigned.take() else { return Ok(()) };
-        let outcome = happened("profile taken away", format!("{} version {}", former.name, former.version));
+        let mut outcome = Outcome::default();
+        outcome.act("profile taken away", &format!("{} version {}", former.name, former.version));
         self.keep_with(&turn, now_ms, actor, device, outcome, (&[], Some(&Secrets::default())))?;
         Ok(())
     }
@@ -318,9 +332,4 @@ fn check_device(device: &Device, filled: &Filled) -> Result<(), OperatorError> {
         ));
     }
     Ok(())
-}
-
-fn happened(what: &'static str, detail: String) -> Outcome {
-    let happened = vec![Happened { role: None, generation: None, what, detail }];
-    Outcome { durable: true, happened, commands: Vec::new() }
 }

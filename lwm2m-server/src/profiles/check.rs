@@ -90,20 +90,16 @@ pub(super) fn compile(body: Body, types: &Types) -> Result<Version, Vec<Fault>> 
 fn parse(mut body: Body, types: &Types) -> (Version, Vec<Fault>) {
     let mut faults = Faults::default();
     let mut names = Names::default();
-    let deletes = body.delete.iter().enumerate().filter_map(|(at, path)| {
-        let parsed = path.parse::<Path>().ok().filter(|path| (1..=2).contains(&path.ids().len()));
-        faults.unless(
-            parsed.is_some(),
-            format!("delete[{at}]"),
-            "the path of an object or instance, as /3303 or /3303/0",
-        );
-        parsed
-    });
-    let deletes: Vec<Path> = deletes.collect();
-    for (at, path) in deletes.iter().enumerate() {
-        let is_again =
-            deletes.iter().take(at).any(|other| path.starts_with(*other) || other.starts_with(*path));
-        faults.unless(!is_again, format!("delete[{at}]"), format!("{path} is deleted twice"));
+    let mut deletes: Vec<Path> = Vec::new();
+    for (at, path) in body.delete.iter().enumerate() {
+        let at = format!("delete[{at}]");
+        let Some(path) = path.parse().ok().filter(|path: &Path| (1..=2).contains(&path.ids().len())) else {
+            faults.add(at, "the path of an object or instance, as /3303 or /3303/0");
+            continue;
+        };
+        let is_again = |other: &Path| path.starts_with(*other) || other.starts_with(path);
+        faults.unless(!deletes.iter().any(is_again), at, format!("{path} is deleted twice"));
+        deletes.push(path);
     }
     let mut writes: Vec<Written> = Vec::new();
     for (at, item) in body.write.iter_mut().enumerate() {
@@ -501,4 +497,51 @@ pub(super) fn uri_form(scheme: &str) -> String {
 /// Whether a text is a binding: letters of all versions.
 pub(crate) fn is_binding(binding: &str) -> bool {
     (1..=8).contains(&binding.len()) && binding.bytes().all(|letter| b"UQTSNMH".contains(&letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_has_the_scheme_that_is_wanted_and_a_host() {
+        for (uri, scheme, is_good) in [
+            ("coaps://a.example", "coaps", true),
+            ("coaps://a.example:5684", "coaps", true),
+            ("coaps://[2001:db8::1]:5684", "coaps", true),
+            ("coaps://[2001:db8::1]", "coaps", true),
+            ("coap://192.0.2.1:5683/path", "coap", true),
+            ("coaps://a.example", "coap", false),
+            ("coap://a.example", "coaps", false),
+            ("coaps://", "coaps", false),
+            ("coaps://:5684", "coaps", false),
+            ("coaps:///path", "coaps", false),
+            ("coaps://a.example:", "coaps", false),
+            ("coaps://a.example:65536", "coaps", false),
+            ("coaps://[]:1", "coaps", false),
+            ("coaps://[::1]5684", "coaps", false),
+            ("coaps://a example", "coaps", false),
+            ("a.example", "coaps", false),
+        ] {
+            assert_eq!(is_uri(uri, scheme), is_good, "{uri}");
+        }
+        assert!(!is_uri(&format!("coaps://{}", "a".repeat(250)), "coaps"));
+    }
+
+    #[test]
+    fn a_range_of_the_registry_bounds_numbers_and_what_is_no_range_bounds_nothing() {
+        for (range, value, is_good) in [
+            ("0..100", Value::Integer(100), true),
+            ("0..100", Value::Integer(101), false),
+            ("0-100", Value::Unsigned(101), false),
+            ("-1.5..1.5", Value::Float(-2.0), false),
+            ("-1.5..1.5", Value::Float(1.0), true),
+            ("1...5", Value::Integer(6), false),
+            ("", Value::Integer(7), true),
+            ("any text - or none", Value::Integer(7), true),
+            ("0..1", Value::String("long".to_owned()), true),
+        ] {
+            assert_eq!(is_within(range, &value), is_good, "{range} {value:?}");
+        }
+    }
 }

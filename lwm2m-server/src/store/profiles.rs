@@ -1,6 +1,6 @@
 //! Bootstrap profiles, a row for each version, and the secret variables of devices, sealed.
 
-use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError, WriteTransaction};
 
 use super::StoreError;
 use super::redb::RedbStore;
@@ -20,8 +20,12 @@ impl RedbStore {
 
     pub(super) fn read_profiles(&self) -> Result<Profiles, StoreError> {
         let transaction = self.fits(self.database.begin_read())?;
-        let table = self.fits(transaction.open_table(PROFILES))?;
         let mut profiles = Profiles::default();
+        let table = match transaction.open_table(PROFILES) {
+            // A store or backup of a server that had none.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(profiles),
+            table => self.fits(table)?,
+        };
         for entry in self.fits(table.iter())? {
             let (key, record) = self.fits(entry)?;
             let (name, number) = key.value();

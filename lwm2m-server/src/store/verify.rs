@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableError,
 };
 
 use super::audit::AUDIT_BY_DEVICE;
@@ -187,7 +188,10 @@ impl RedbStore {
         opens: bool,
     ) -> Result<u64, StoreError> {
         let profiles = self.read_profiles()?;
-        let table = self.fits(transaction.open_table(VARIABLES))?;
+        let table = match transaction.open_table(VARIABLES) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+            table => self.fits(table)?,
+        };
         for (endpoint, assigned) in
             devices.iter().filter_map(|(name, device)| Some((name, device.assigned.as_ref()?)))
         {
