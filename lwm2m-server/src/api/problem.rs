@@ -61,7 +61,7 @@ impl Problem {
 
     /// A body that can be read, and not be used.
     pub(crate) fn faulty(faults: Vec<Fault>) -> Self {
-        Self { faults: faults.clone(), ..Self::new(422, "Not a profile", in_words(&faults)) }
+        Self { faults: faults.clone(), ..Self::new(422, "Not usable", in_words(&faults)) }
     }
 
     pub(crate) fn unauthorized(denied: Denied) -> Self {

@@ -201,7 +201,7 @@ fn profiles() -> Vec<Operation> {
             .answers::<profiles::Made>(201, "It is a new version.")
             .refuses(&[422, 507]),
         delete("/v1/bootstrap/profiles/{name}", Credentials, "Remove a profile", profiles::remove)
-            .about("With all of its versions.")
+            .about("With all of its versions; made again, it begins with 1. None that a device follows.")
             .of_the_fleet()
             .done("It is gone.")
             .refuses(&[400, 404, 409]),

@@ -1,7 +1,8 @@
 //! Who may connect, and the lifecycle of every credential.
 //!
 //! Three parts: [`Device`] is the record, with its lifecycle as a pure machine; [`Credentials`] is the thread-safe façade
-//! that stores every step before anything follows from it; [`BootstrapPlan`] is what a bootstrap writes.
+//! that stores every step before anything follows from it; [`BootstrapPlan`] is what a bootstrap writes, by the configuration, the
+//! [profile](crate::profiles) that the device follows, and its own departures.
 //!
 //! The driver asks [`Credentials::look_up`] when a handshake needs a key, [`Credentials::identify`] when one presents a public
 //! key, [`Credentials::admit`] at Register and Bootstrap-Request, [`Credentials::bootstrap_plan`] for the writes, and tells what happened by

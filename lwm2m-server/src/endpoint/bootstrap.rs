@@ -45,6 +45,8 @@ pub(crate) struct Bootstrap {
     found: Option<Discovered>,
     /// Whether what is missing in `found` is missing on the device.
     is_found_whole: bool,
+    /// Where the accounts go by what was found first: what is deleted then moves none that may be written already.
+    places: Option<Vec<Vec<AccountInstance>>>,
     /// What was done about a 4.06, in words.
     correction: Option<String>,
     /// The request whose answer is awaited.
@@ -129,6 +131,7 @@ impl Bootstrap {
             plan,
             found: None,
             is_found_whole: false,
+            places: None,
             correction: None,
             current: Coming::new(Step::Discover),
             rest: VecDeque::new(),
@@ -179,6 +182,7 @@ impl Bootstrap {
                 };
                 self.found = Some(found);
                 self.is_found_whole = is_whole;
+                self.places = None;
                 self.arrange()
             }
             // A device without Bootstrap-Discover, or without link-format, is written blind, to the instances the plan
@@ -329,15 +333,15 @@ impl Bootstrap {
     fn arrange(&mut self) -> Result<(), &'static str> {
         let none = Discovered::default();
         let found = self.found.as_ref().unwrap_or(&none);
-        let accounts = self.plan.place(found);
+        let accounts = self.places.get_or_insert_with(|| self.plan.place(found)).as_slice();
         // What is corrected is the account of this server.
         let steps = match self.correction {
             None => self.plan.steps(),
             Some(_) => &[BootstrapStep::Account],
         };
         let is_further = steps.contains(&BootstrapStep::Further);
-        let written = if is_further { accounts.as_slice() } else { accounts.get(..1).unwrap_or_default() };
-        let mut doomed = self.doubles(found, written);
+        let written = if is_further { accounts } else { accounts.get(..1).unwrap_or_default() };
+        let mut doomed = doubles(&self.plan, found, written);
         if self.correction.is_some() {
             if self.is_found_whole {
                 doomed.extend(halves(found, self.plan.account.short_server_id));
@@ -389,23 +393,6 @@ impl Bootstrap {
         rest.push(Coming::new(Step::Finish));
         self.rest = rest.into();
         Ok(())
-    }
-
-    /// Other instances with the Short Server ID of an account that is written: each would be a second account of its server.
-    fn doubles(&self, found: &Discovered, written: &[Vec<AccountInstance>]) -> Vec<Path> {
-        let mut doubles = Vec::new();
-        for (account, instances) in self.plan.accounts().zip(written) {
-            for (object, known) in [(0, &found.security), (1, &found.server), (21, &found.oscore)] {
-                let place = instances.iter().find(|at| at.object == object).map(|at| at.instance);
-                doubles.extend(known.iter().filter_map(|(instance, id)| {
-                    let is_double = *id == Some(account.short_server_id)
-                        && Some(*instance) != place
-                        && !known.contains(&(*instance, None));
-                    is_double.then_some(Path::instance(object, *instance))
-                }));
-            }
-        }
-        doubles
     }
 
     /// The same requests with as much in each of them as the plan says.
@@ -462,6 +449,21 @@ fn resource(path: Path) -> Path {
     path.parent().filter(|_| path.resource_instance_id().is_some()).unwrap_or(path)
 }
 
+/// Other instances with the Short Server ID of an account that is written: each would be a second account of its server.
+fn doubles(plan: &BootstrapPlan, found: &Discovered, written: &[Vec<AccountInstance>]) -> Vec<Path> {
+    let mut doubles = Vec::new();
+    for (account, instances) in plan.accounts().zip(written) {
+        for (object, known) in [(0, &found.security), (1, &found.server), (21, &found.oscore)] {
+            let place = instances.iter().find(|at| at.object == object).map(|at| at.instance);
+            doubles.extend(known.iter().filter_map(|(instance, id)| {
+                (*id == Some(account.short_server_id) && Some(*instance) != place)
+                    .then_some(Path::instance(object, *instance))
+            }));
+        }
+    }
+    doubles
+}
+
 /// Instances of `/0` without their counterpart in `/1` and the other way round: no account can be made of them. The
 /// bootstrap account has no Short Server ID and never is one.
 fn halves(found: &Discovered, ours: u16) -> Vec<Path> {
@@ -503,6 +505,11 @@ fn discovered(body: &[u8]) -> Option<(Discovered, bool)> {
         }
     }
     found.is_cut = !is_readable;
+    // What is shown with and without an id may be the bootstrap account.
+    for known in [&mut found.security, &mut found.oscore] {
+        let nameless: Vec<_> = known.iter().filter(|(_, id)| id.is_none()).copied().collect();
+        known.retain(|(instance, id)| id.is_none() || !nameless.contains(&(*instance, None)));
+    }
     let nameless = |accounts: &[(u16, Option<u16>)]| accounts.iter().filter(|(_, id)| id.is_none()).count();
     // Some devices list instances without their Short Server IDs, or only those of one of the objects.
     let is_whole = is_readable
@@ -511,4 +518,148 @@ fn discovered(body: &[u8]) -> Option<(Discovered, bool)> {
         && nameless(&found.security) <= 1
         && nameless(&found.server) == 0;
     (is_readable || nameless(&found.security) > 0).then_some((found, is_whole))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lwm2m_objects::format::Items;
+    use lwm2m_objects::{Content, Kind};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::credentials::{Role, ServerAccount};
+
+    /// The accounts of a device: object and instance with the Short Server ID.
+    type Accounts = BTreeMap<(u16, u16), Option<u16>>;
+
+    fn account(short_server_id: u16) -> ServerAccount {
+        let id = Setting::Integer(i64::from(short_server_id));
+        ServerAccount {
+            short_server_id,
+            security_instance: (short_server_id == 7).then_some(1),
+            server_instance: (short_server_id == 7).then_some(0),
+            security: vec![(10, id.clone())],
+            oscore: Vec::new(),
+            server: vec![(0, id)],
+        }
+    }
+
+    fn plan(clear: &[&str], write_by: WriteBy) -> BootstrapPlan {
+        let mut steps: Vec<_> =
+            clear.iter().map(|path| BootstrapStep::Clear(path.parse().unwrap())).collect();
+        let value = (Path::resource(3303, 0, 5750), Value::String("x".to_owned()));
+        let write = BootstrapStep::Write(Path::instance(3303, 0), [value].into());
+        steps.extend([BootstrapStep::Account, BootstrapStep::Further, write]);
+        BootstrapPlan {
+            endpoint: "a".into(),
+            generation: 1,
+            is_blind: false,
+            account: account(7),
+            further: vec![account(8), account(9)],
+            is_under_oscore: false,
+            writes_time: false,
+            is_verified: true,
+            write_by,
+            format: None,
+            steps,
+        }
+    }
+
+    fn shown(accounts: &Accounts) -> Vec<u8> {
+        let link = |((object, instance), id): (&(u16, u16), &Option<u16>)| match id {
+            Some(id) => format!("</{object}/{instance}>;ssid={id}"),
+            None => format!("</{object}/{instance}>"),
+        };
+        accounts.iter().map(link).collect::<Vec<_>>().join(",").into_bytes()
+    }
+
+    /// Takes in what is written, as a device does.
+    fn write(accounts: &mut Accounts, path: Path, outgoing: &Outgoing) {
+        let content = Content { format: outgoing.format.unwrap(), payload: &outgoing.body };
+        for item in Items::new(&path.into(), content).unwrap().map(Result::unwrap) {
+            let [object @ (0 | 1), instance, resource] = *item.path.ids() else { continue };
+            if (object, resource) == (0, 10) || (object, resource) == (1, 0) {
+                let mut scratch = vec![0; item.raw.scratch_len()];
+                let lwm2m_objects::Value::Integer(id) = item.raw.value(Kind::Integer, &mut scratch).unwrap()
+                else {
+                    unreachable!()
+                };
+                accounts.insert((object, instance), Some(u16::try_from(id).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_shown_with_and_without_an_id_may_be_the_bootstrap_account() {
+        let (found, _) = discovered(b"</0/1>;ssid=7,</0/1>,</0/2>;ssid=8,</21/1>,</21/1>;ssid=7").unwrap();
+        assert_eq!(found.security, [(1, None), (2, Some(8))]);
+        assert_eq!(found.oscore, [(1, None)]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_device_has_and_refuses_its_bootstrap_account_stays_and_each_server_has_one_account(
+            accounts in prop::collection::btree_map(
+                (0_u16..2, 0_u16..6),
+                prop::option::of(prop::sample::select(vec![1_u16, 7, 8, 9])),
+                0..10,
+            ),
+            bootstrap in 0_u16..6,
+            clear in prop::sample::subsequence(vec!["/0", "/1", "/21", "/3303"], 0..=4),
+            write_by in prop::sample::select(vec![WriteBy::Instance, WriteBy::Object, WriteBy::Resource]),
+            refused in 0_usize..20, inconsistent in any::<bool>(),
+        ) {
+            let mut accounts: Accounts = accounts;
+            // Of /1 every instance has one.
+            accounts.retain(|(object, _), id| *object == 0 || id.is_some());
+            accounts.insert((0, bootstrap), None);
+            let nameless: Vec<_> = accounts.iter().filter(|(_, id)| id.is_none()).map(|(at, _)| *at).collect();
+            let who = Who::Unsecured { role: Role::Bootstrap, endpoint: "a".into() };
+            let plan = Box::new(plan(&clear, write_by));
+            let mut run = Bootstrap::new(who, plan, None, Instant::from_millis(u64::MAX));
+            let mut outgoing = run.start(0).unwrap();
+            let (mut writes, mut finishes) = (0, 0);
+            loop {
+                let step = run.current().step;
+                let code = match step {
+                    Step::Delete(path) => {
+                        accounts.retain(|(object, instance), _| !Path::instance(*object, *instance).starts_with(path));
+                        Code::DELETED
+                    }
+                    Step::Write(path) => {
+                        writes += 1;
+                        if writes == refused {
+                            Code::UNSUPPORTED_CONTENT_FORMAT
+                        } else {
+                            write(&mut accounts, path, &outgoing);
+                            Code::CHANGED
+                        }
+                    }
+                    Step::Finish => {
+                        finishes += 1;
+                        if finishes == 1 && inconsistent { Code::NOT_ACCEPTABLE } else { Code::CHANGED }
+                    }
+                    _ => Code::CONTENT,
+                };
+                for at in &nameless {
+                    prop_assert_eq!(accounts.get(at), Some(&None), "{:?}", step);
+                }
+                let body = shown(&accounts);
+                let (format, location) = (None, String::new());
+                let reply = Reply { code, format, observe: None, max_age: None, location, body };
+                match run.answer(0, &reply) {
+                    Next::Send(next) => outgoing = next,
+                    Next::Finished => break,
+                    other => prop_assert!(false, "{other:?} at {}", run.step()),
+                }
+            }
+            for (object, id) in [(0, 7), (0, 8), (0, 9), (1, 7), (1, 8), (1, 9)] {
+                let count = accounts.iter().filter(|((of, _), known)| *of == object && **known == Some(id)).count();
+                prop_assert_eq!(count, 1, "/{} of server {}", object, id);
+            }
+        }
+    }
 }

@@ -310,7 +310,7 @@ enum Credentials {
         /// Whether plain coap is accepted while there is no account
         #[arg(long, value_name = "BOOL")]
         allow_nosec: Option<bool>,
-        /// What its bootstrap writes otherwise than configured, as JSON or @FILE: server_uri, lifetime, binding,
+        /// What its bootstrap writes otherwise than configured, or than the profile says that it follows, as JSON or @FILE: server_uri, lifetime, binding,
         /// notification_storing, write_blind, security_instance, server_instance, certificate_usage
         #[arg(long, value_name = "JSON")]
         profile: Option<String>,
