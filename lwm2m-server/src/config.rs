@@ -363,8 +363,6 @@ pub struct Settled {
     pub campaigns: CampaignsConfig,
     /// What the credentials façade is opened with.
     pub credentials: Settings,
-    /// Whether a bootstrap ends with a Discover that must show the account written.
-    pub verify_bootstrap: bool,
     /// Whether the server URI was named; else it is a guess that only works on this machine.
     pub has_server_uri: bool,
 }
@@ -557,7 +555,6 @@ impl Config {
             });
         }
         let has_server_uri = bootstrap.server_uri.is_some();
-        let verify_bootstrap = bootstrap.verify.unwrap_or_default();
         let credentials = Settings {
             server_uri: bootstrap.server_uri.unwrap_or_else(|| local_uri("coaps", coaps, default.server_uri)),
             server_uri_nosec: local_uri("coap", coap, default.server_uri_nosec),
@@ -566,6 +563,7 @@ impl Config {
             binding: bootstrap.binding.unwrap_or(default.binding),
             notification_storing: bootstrap.notification_storing.unwrap_or(default.notification_storing),
             write_time: bootstrap.write_time.unwrap_or(default.write_time),
+            verify: bootstrap.verify.unwrap_or(default.verify),
             retry: Retry {
                 count: bootstrap.retry_count,
                 timer: bootstrap.retry_timer,
@@ -597,7 +595,6 @@ impl Config {
             queue: self.queue,
             campaigns: self.campaigns,
             credentials,
-            verify_bootstrap,
             has_server_uri,
         })
     }
@@ -638,8 +635,8 @@ mod tests {
         let settled = parse(&example).unwrap().settle().unwrap();
         assert_eq!(settled.credentials.server_uri, "coaps://lwm2m.example:5684");
         assert_eq!(settled.http, Some("127.0.0.1:8080".parse().unwrap()));
-        assert!(!settled.verify_bootstrap);
-        assert!(parse("[bootstrap]\nverify = true\n").unwrap().settle().unwrap().verify_bootstrap);
+        assert!(!settled.credentials.verify);
+        assert!(parse("[bootstrap]\nverify = true\n").unwrap().settle().unwrap().credentials.verify);
     }
 
     #[test]

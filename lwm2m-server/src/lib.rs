@@ -8,6 +8,7 @@
 //! - [`models`]: definitions of objects, built in, from files, or added.
 //! - [`observations`]: observations that outlive registrations and restarts.
 //! - [`campaigns`]: what is done with many devices, step by step, and groups of them.
+//! - [`profiles`]: what bootstraps write beside, and otherwise than, what the server is configured to.
 //! - [`queue`]: requests that wait, on disk, for devices that sleep.
 //! - [`api`] and [`config`]: REST and the configuration file of the `lwm2m-server` binary.
 
@@ -24,6 +25,7 @@ pub mod keys;
 pub mod models;
 pub mod observations;
 mod operation;
+pub mod profiles;
 pub mod queue;
 mod server;
 pub mod store;

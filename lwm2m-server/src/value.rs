@@ -1,5 +1,7 @@
 //! An owned value of a resource (LwM2M Core 1.2.1 §C data types), for callers that outlive the datagram it came in.
 
+use lwm2m_objects::ObjectLink;
+
 /// The value of one resource or resource instance.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -22,4 +24,23 @@ pub enum Value {
     ObjectLink(u16, u16),
     /// CoRE link-format text (LwM2M 1.1).
     CoreLink(String),
+}
+
+impl Value {
+    /// The same as a format encodes it.
+    pub(crate) fn borrowed(&self) -> lwm2m_objects::Value<'_> {
+        match self {
+            Self::String(text) => lwm2m_objects::Value::String(text),
+            Self::Integer(value) => lwm2m_objects::Value::Integer(*value),
+            Self::Unsigned(value) => lwm2m_objects::Value::Unsigned(*value),
+            Self::Float(value) => lwm2m_objects::Value::Float(*value),
+            Self::Boolean(value) => lwm2m_objects::Value::Boolean(*value),
+            Self::Opaque(bytes) => lwm2m_objects::Value::Opaque(bytes),
+            Self::Time(value) => lwm2m_objects::Value::Time(*value),
+            Self::ObjectLink(object, instance) => {
+                lwm2m_objects::Value::ObjectLink(ObjectLink { object: *object, instance: *instance })
+            }
+            Self::CoreLink(text) => lwm2m_objects::Value::CoreLink(text),
+        }
+    }
 }

@@ -13,8 +13,12 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Served, binary, serve_arguments, server};
-use lwm2m_server::credentials::{Account, Device, Happened, Identity, Kept, Key, OscoreKey, Role, Subject};
+use lwm2m_server::credentials::{
+    Account, Assign, Credentials, Device, Enrol, EnrolAccount, Happened, Identity, Kept, Key, KeyMaterial,
+    Mode, OscoreKey, Role, Settings, Subject,
+};
 use lwm2m_server::observations::{Intent, Places};
+use lwm2m_server::profiles::Secrets;
 use lwm2m_server::queue::{Head, State};
 use lwm2m_server::store::{
     Change, RedbStore, RequestChange, Reservation, Sealer, Store, StoreError, put_backup, restore, verify,
@@ -42,6 +46,7 @@ fn commit(store: &dyn Store, name: &str) {
             device: &device,
             secrets: &[(Role::Management, 1, &key)],
             forget: &[],
+            variables: None,
             actor: "test",
             now_ms: 1,
             happened: &[Happened { role: None, generation: None, what: "enrolled", detail }],
@@ -257,6 +262,61 @@ fn what_must_not_happen_again_does_not_after_a_restore() {
     let rows = store.audit(None, Some(0), 10).unwrap();
     let what: Vec<&str> = rows.iter().map(|row| row.what.as_str()).collect();
     assert_eq!(what, ["enrolled", "observation added", "backup made", "restored", "observation added"]);
+}
+
+#[test]
+fn profiles_and_secret_variables_are_in_a_backup_and_what_is_missing_of_them_is_found() {
+    let store = std::sync::Arc::new(RedbStore::in_memory(sealer(1)).unwrap());
+    let credentials = Credentials::open(store.clone(), Settings::default()).unwrap();
+    let server = json!({ "short_server_id": 2, "uri": "coaps://b.example", "security": "psk", "identity": "b", "key": "${key}" });
+    let body = serde_json::from_value(json!({ "servers": [server] })).unwrap();
+    credentials.put_profile(1, "test", "two", body, Default::default()).unwrap();
+    let bootstrap = EnrolAccount { role: Role::Bootstrap, key: KeyMaterial::Generate(Mode::Psk) };
+    let enrol = Enrol { accounts: vec![bootstrap], ..Enrol::default() };
+    credentials.enrol(1, "test", "a", &enrol).unwrap();
+    let mut secrets = Secrets::default();
+    secrets.insert("key".to_owned(), Key::new(vec![9; 16]).unwrap());
+    let assign = Assign { name: "two".to_owned(), secrets: secrets.clone(), ..Assign::default() };
+    credentials.assign(2, "test", "a", &assign).unwrap();
+
+    let (other, path) = backed_up(&store);
+    assert_eq!(verify(&path, Some(&sealer(1)), None).unwrap().profiles, 1);
+    let data = other.path().join("data");
+    restore(&path, &data, RedbStore::lock(&data).unwrap(), sealer(1), 7).unwrap();
+    let restored = open(&data).unwrap();
+    assert_eq!(restored.variables("a").unwrap(), secrets);
+    assert!(restored.profiles().unwrap().find("two", Some(1)).is_some());
+    drop(restored);
+
+    let file = RedbStore::file(&data);
+    let whole = fs::read(&file).unwrap();
+    let damaged = |change: &dyn Fn(&redb::WriteTransaction)| {
+        fs::write(&file, &whole).unwrap();
+        let database = redb::Database::open(&file).unwrap();
+        let transaction = database.begin_write().unwrap();
+        change(&transaction);
+        transaction.commit().unwrap();
+        drop(database);
+        verify(&file, Some(&sealer(1)), None).unwrap_err().to_string()
+    };
+    let variables = redb::TableDefinition::<&str, &[u8]>::new("variables");
+    let profiles = redb::TableDefinition::<(&str, u32), &[u8]>::new("profiles");
+    let missing = damaged(&|transaction| {
+        transaction.open_table(variables).unwrap().remove("a").unwrap();
+    });
+    assert!(missing.contains("the secret variables of a are not those of its record"), "{missing}");
+    let missing = damaged(&|transaction| {
+        transaction.open_table(profiles).unwrap().remove(("two", 1)).unwrap();
+    });
+    assert!(missing.contains("the profile two version 1 of a is missing"), "{missing}");
+    let strange = damaged(&|transaction| {
+        transaction.open_table(variables).unwrap().insert("b", &b"x"[..]).unwrap();
+    });
+    assert!(strange.contains("there are secret variables of b that no profile has"), "{strange}");
+    let garbled = damaged(&|transaction| {
+        transaction.open_table(profiles).unwrap().insert(("two", 2), &b"{}"[..]).unwrap();
+    });
+    assert!(garbled.contains("version 2 of the profile two"), "{garbled}");
 }
 
 #[test]

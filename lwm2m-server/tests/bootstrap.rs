@@ -158,7 +158,7 @@ fn a_bootstrap_with_steps_of_its_own_reads_deletes_and_writes_in_their_order() {
         BootstrapStep::Read(at("/1")),
         BootstrapStep::Delete(at("/1")),
         BootstrapStep::Discover,
-        BootstrapStep::Write(at("/2/0"), further),
+        BootstrapStep::Write(at("/2/0"), further.into()),
         BootstrapStep::Account,
     ];
     world.credentials.set_bootstrap_steps("a", steps);

@@ -166,15 +166,15 @@ fn the_plan_writes_one_server_account_with_the_stored_key() {
         bench.credentials.device(EP).unwrap().management.clone().unwrap().credentials[0].subject.clone();
     let identity = subject.identity().unwrap();
     let key = bench.credentials.look_up(Role::Management, identity.bytes()).unwrap().key;
-    let writes = plan.writes(&Discovered::default());
-    assert_eq!(writes.len(), 2, "{writes:?}");
-    let (security, server) = (&writes[0], &writes[1]);
-    let ids: Vec<u16> = security.resources.iter().map(|(id, _)| *id).collect();
+    let places = plan.place(&Discovered::default()).concat();
+    assert_eq!(places.iter().map(|at| at.object).collect::<Vec<_>>(), [0, 1]);
+    let (security, server) = (plan.resources(&places[0]), plan.resources(&places[1]));
+    let ids: Vec<u16> = security.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, [0, 1, 2, 3, 4, 5, 10]);
-    assert_eq!(security.resources[0].1, Setting::Text("coaps://127.0.0.1:5684".into()));
-    assert_eq!(security.resources[1].1, Setting::Boolean(false));
-    assert!(matches!(&security.resources[5].1, Setting::Opaque(bytes) if bytes.as_slice() == key.bytes()));
-    let ids: Vec<u16> = server.resources.iter().map(|(id, _)| *id).collect();
+    assert_eq!(security[0].1, Setting::Text("coaps://127.0.0.1:5684".into()));
+    assert_eq!(security[1].1, Setting::Boolean(false));
+    assert!(matches!(&security[5].1, Setting::Opaque(bytes) if bytes.as_slice() == key.bytes()));
+    let ids: Vec<u16> = server.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, [0, 1, 6, 7]);
 }
 
@@ -308,8 +308,9 @@ fn an_overridden_server_uri_is_written_only_while_it_is_rotated_in() {
     let rotate = Rotate { server_uri: Some("coaps://127.0.0.1:9".into()), ..Rotate::default() };
     bench.credentials.rotate(bench.now, "test", EP, &rotate).unwrap();
     let who = bench.who(Role::Bootstrap, 1);
-    let uri =
-        |bench: &Bench| bench.credentials.bootstrap_plan(bench.now, &who).unwrap().security[0].1.clone();
+    let uri = |bench: &Bench| {
+        bench.credentials.bootstrap_plan(bench.now, &who).unwrap().account.security[0].1.clone()
+    };
     assert_eq!(uri(&bench), Setting::Text("coaps://127.0.0.1:9".into()));
     bench.register(1);
     bench.tick_after(24 * HOUR);
@@ -568,7 +569,7 @@ fn a_proven_server_uri_stays_for_the_bootstraps_that_follow() {
     assert_eq!(bench.state(), State::InUse);
     bench.restart();
     let plan = bench.credentials.bootstrap_plan(bench.now, &bench.who(Role::Bootstrap, 1)).unwrap();
-    assert_eq!(plan.security[0].1, Setting::Text(uri.into()));
+    assert_eq!(plan.account.security[0].1, Setting::Text(uri.into()));
 }
 
 #[test]
@@ -580,7 +581,10 @@ fn a_server_uri_that_was_not_proven_in_time_is_not_written_again() {
     bench.tick_after(25 * HOUR);
     assert!(matches!(bench.state(), State::Unreachable(_)));
     let plan = bench.credentials.bootstrap_plan(bench.now, &bench.who(Role::Bootstrap, 1)).unwrap();
-    assert_eq!((plan.generation, &plan.security[0].1), (2, &Setting::Text("coaps://127.0.0.1:5684".into())));
+    assert_eq!(
+        (plan.generation, &plan.account.security[0].1),
+        (2, &Setting::Text("coaps://127.0.0.1:5684".into()))
+    );
     bench.register(2);
     bench.tick_after(HOUR);
     assert_eq!(bench.state(), State::InUse);
@@ -704,6 +708,22 @@ impl Store for Failing {
     fn observed(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<str>>, StoreError> {
         self.inner.observed(after, limit)
     }
+    fn profiles(&self) -> Result<lwm2m_server::profiles::Profiles, StoreError> {
+        self.inner.profiles()
+    }
+
+    fn put_profile(&self, actor: &str, now: u64, name: &str, of: u32, body: &[u8]) -> Result<(), StoreError> {
+        self.inner.put_profile(actor, now, name, of, body)
+    }
+
+    fn remove_profile(&self, actor: &str, now: u64, name: &str) -> Result<(), StoreError> {
+        self.inner.remove_profile(actor, now, name)
+    }
+
+    fn variables(&self, endpoint: &str) -> Result<lwm2m_server::profiles::Secrets, StoreError> {
+        self.inner.variables(endpoint)
+    }
+
     fn models(&self) -> Result<Vec<Vec<u8>>, StoreError> {
         self.inner.models()
     }
@@ -882,7 +902,7 @@ fn plain_coap_is_closed_unless_opened_and_always_for_devices_with_a_credential()
     bench.credentials.enrol(1, "test", "x", &open).unwrap();
     assert_eq!(bench.credentials.admit_without_security(Role::Management, "x"), Ok(()));
     let plan = bench.credentials.bootstrap_plan_without_security("x").unwrap();
-    assert_eq!(plan.security[2].1, Setting::Integer(3));
+    assert_eq!(plan.account.security[2].1, Setting::Integer(3));
     let secure = Enrol { accounts: vec![given(Role::Management, "x", 1)], ..Enrol::default() };
     bench.credentials.enrol(2, "test", "x", &secure).unwrap();
     assert_eq!(bench.credentials.admit_without_security(Role::Management, "x"), Err(Refusal::HasCredential));

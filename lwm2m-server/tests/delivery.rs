@@ -84,7 +84,7 @@ impl Bench {
         let who = Authenticated::new(EP.into(), Role::Bootstrap, 1);
         self.report(&Fact::Handshake { who: who.clone(), full: true });
         self.report(&Fact::BootstrapRequested { who: who.clone() });
-        self.credentials.bootstrap_plan(self.now, &who).map(|plan| plan.security)
+        self.credentials.bootstrap_plan(self.now, &who).map(|plan| plan.account.security)
     }
 
     fn delivered(&mut self, generation: u32) {

@@ -183,6 +183,22 @@ impl Store for Broken {
         self.0.observed(after, limit)
     }
 
+    fn profiles(&self) -> Result<lwm2m_server::profiles::Profiles, StoreError> {
+        self.0.profiles()
+    }
+
+    fn put_profile(&self, actor: &str, now: u64, name: &str, of: u32, body: &[u8]) -> Result<(), StoreError> {
+        self.0.put_profile(actor, now, name, of, body)
+    }
+
+    fn remove_profile(&self, actor: &str, now: u64, name: &str) -> Result<(), StoreError> {
+        self.0.remove_profile(actor, now, name)
+    }
+
+    fn variables(&self, endpoint: &str) -> Result<lwm2m_server::profiles::Secrets, StoreError> {
+        self.0.variables(endpoint)
+    }
+
     fn models(&self) -> Result<Vec<Vec<u8>>, StoreError> {
         self.0.models()
     }

@@ -159,7 +159,8 @@ fn what_changes_something_is_not_for_viewers_and_what_is_shown_is_for_everybody_
         let is_view = described["x-permission"] == "view";
         let is_look = method == "GET" && !path.contains("/tokens");
         assert_eq!(is_view || described["security"] == json!([]), is_look, "{method} {path}");
-        let is_of_credentials = method != "GET" && path.contains("/credentials");
+        let is_of_credentials = method != "GET"
+            && (path.contains("/credentials") || path.contains("/bootstrap/") || path.ends_with("/profile"));
         assert_eq!(described["x-permission"] == "credentials", is_of_credentials, "{method} {path}");
         let is_of_many = path.contains("/campaigns") || path.contains("/groups");
         let is_of_campaigns = method != "GET" && is_of_many;

@@ -95,6 +95,30 @@ fn no_key_is_found_where_the_server_writes() {
         assert_eq!(status, 201, "{answer}");
         outputs.push((format!("the answer about {name}"), answer.to_string().into_bytes()));
     }
+    // The key of another server, as a secret variable.
+    keys.add("variable", &known(6));
+    let second = json!({ "short_server_id": 2, "uri": "coaps://second.example", "security": "psk", "identity": "${endpoint}",
+                         "key": "${second}" });
+    for (route, body, status) in [
+        ("/bootstrap/profiles/two", json!({ "servers": [second] }), 201),
+        ("/devices/rpk/profile", json!({ "name": "two", "secrets": { "second": hex_of(6) } }), 200),
+        (
+            "/devices/rpk/profile",
+            json!({ "name": "two", "secrets": { "second": hex_of(6), "third": hex_of(6) } }),
+            422,
+        ),
+        ("/devices/rpk/profile", json!({ "name": "two", "secrets": hex_of(6) }), 400),
+        ("/devices/rpk/profile", json!({ "name": "two", "secrets": { "second": hex_of(6)[1..] } }), 422),
+        (
+            "/bootstrap/profiles/three",
+            json!({ "servers": [{ "key": hex_of(6), "short_server_id": hex_of(6) }] }),
+            422,
+        ),
+    ] {
+        let answer = served.call("PUT", route, Some(&body)).unwrap();
+        assert_eq!(answer.0, status, "{route}: {}", answer.1);
+        outputs.push((format!("the answer about {route}"), answer.1.to_string().into_bytes()));
+    }
     // Refused in many ways.
     for wrong in [
         json!({ "management": { "identity": "psk", "key": format!("{}0", hex_of(5)) } }),
@@ -123,11 +147,16 @@ fn no_key_is_found_where_the_server_writes() {
     assert_eq!(written.0, 204, "{}", written.1);
 
     let all = ["psk", "rpk", "x509", "oscore", "within"];
-    let of_devices = ["", "/credentials", "/credentials/history", "/requests", "/observations"];
+    let of_devices = ["", "/credentials", "/credentials/history", "/requests", "/observations", "/profile"];
     let routes = all.iter().flat_map(|name| of_devices.map(|tail| format!("/devices/{name}{tail}")));
     let fleet =
         ["/devices", "/server-keys", "/models", "/audit?limit=1000", "/metrics", "/health"].map(String::from);
-    for route in routes.chain(fleet) {
+    let profiles =
+        ["/bootstrap/profiles", "/bootstrap/profiles/two", "/bootstrap/profiles/two/preview?endpoint=rpk"];
+    // The server has no certificate that the other one could be told of.
+    let delivered = ["psk", "rpk", "oscore", "within"];
+    let previews = delivered.map(|name| format!("/devices/{name}/bootstrap"));
+    for route in routes.chain(fleet).chain(profiles.map(String::from)).chain(previews) {
         let (status, answer) = served.call("GET", &route, None).unwrap();
         assert_eq!(status, 200, "{route}: {answer}");
         outputs.push((route, answer.to_string().into_bytes()));
@@ -136,6 +165,11 @@ fn no_key_is_found_where_the_server_writes() {
         let shown = served.ctl(&["credentials", "list", name]);
         assert!(shown.status.success());
         outputs.push((format!("lwm2mctl about {name}"), [shown.stdout, shown.stderr].concat()));
+    }
+    for name in delivered {
+        let shown = served.ctl(&["bootstrap", "preview", name]);
+        assert!(shown.status.success());
+        outputs.push((format!("a preview of {name}"), [shown.stdout, shown.stderr].concat()));
     }
     let backup = folder.path().join("meters.backup");
     let words = ["backup", backup.to_str().unwrap(), "--data", data.to_str().unwrap(), "--url"];

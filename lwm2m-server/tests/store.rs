@@ -32,6 +32,7 @@ fn commit(store: &dyn Store, device: &mut Device, what: &'static str) -> Result<
         device,
         secrets: &[(Role::Management, 1, &key)],
         forget: &[],
+        variables: None,
         actor: "test",
         now_ms: 1,
         happened: &[happened(what)],

@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 
 use lwm2m_coap::{Code, Header, Kind, MessageId, OptionNumber, udp};
-use lwm2m_server::credentials::Role;
+use lwm2m_server::credentials::{Role, Settings};
 use lwm2m_server::endpoint::{Config, Listener};
 use lwm2m_server::models::Models;
 use lwm2m_server::{Answer, Direction, Operation, Packet, Path, Payload, Value, WriteMode};
@@ -227,13 +227,13 @@ fn a_notification_is_shown_and_what_answers_nothing_known_is_not() {
 
 #[test]
 fn a_verified_bootstrap_fails_when_the_account_does_not_show() {
-    let mut config = Config::default();
-    config.verify_bootstrap = true;
     for (shown, told) in [
         ("</>;lwm2m=1.1,</0/0>,</0/1>;ssid=1,</1/0>;ssid=1,</3/0>", "bootstrap finished a"),
         ("</>;lwm2m=1.1,</0/0>,</3/0>", "bootstrap failed a: Bootstrap-Discover / after the writes 2.05"),
     ] {
-        let mut world = World::with(config.clone(), false);
+        let mut world = World::new(false);
+        let settings = Settings { verify: true, ..world.credentials.settings().as_ref().clone() };
+        world.credentials.set_settings(settings);
         let identity = world.enrol("a", Role::Bootstrap);
         bootstrap(&mut world, &identity, shown.as_bytes(), 11542);
         assert_eq!(world.told().last().unwrap(), told);

@@ -107,6 +107,8 @@ impl Site {
             allow_nosec: !is_secure,
             server_uri_nosec: format!("coap://{coap}"),
             short_server_id,
+            // Case 0 asks for a Discover after the writes.
+            verify: true,
             ..Settings::default()
         };
         let store: Arc<dyn Store> = Arc::new(store);
@@ -123,9 +125,7 @@ impl Site {
             bootstrap_coaps: any,
             ..Addresses::default()
         };
-        // Case 0 asks for a Discover after the writes.
         let mut endpoint = Config::default();
-        endpoint.verify_bootstrap = true;
         endpoint.awake = AWAKE;
         endpoint.short_server_id = short_server_id;
         endpoint.keys = keys;
@@ -211,7 +211,7 @@ impl Bench {
             Security::Certificate | Security::Mismatch => self.certify(&endpoint, entry)?,
         };
         let allow_nosec = Some(!self.is_secure && !is_protected);
-        let enrol = Enrol { accounts, allow_nosec, profile: Some(profile) };
+        let enrol = Enrol { accounts, allow_nosec, profile: Some(profile), ..Enrol::default() };
         site.enrol(&endpoint, &enrol)?;
         let values = Values {
             uri,
@@ -267,13 +267,13 @@ impl Bench {
                 Script::Read(at) => steps.push(BootstrapStep::Read(path(at))),
                 Script::Delete(at) => steps.push(BootstrapStep::Delete(path(at))),
                 Script::Write(at, values) => {
-                    let values = values
+                    let values: Vec<_> = values
                         .iter()
                         .filter_map(|(below, value)| {
                             Some((path(&format!("{at}{below}")), plain_value(*value)?))
                         })
                         .collect();
-                    steps.push(BootstrapStep::Write(path(at), values));
+                    steps.push(BootstrapStep::Write(path(at), values.into()));
                 }
                 Script::SecondAccount(security, server) => {
                     steps.extend(self.second_account(case, endpoint, security, server)?);
@@ -292,7 +292,7 @@ impl Bench {
     ) -> Result<[BootstrapStep; 2], BenchError> {
         let (identity, key) = (format!("{endpoint}-second"), random::<16>()?);
         let accounts = if self.is_secure { psk(&identity, &key, &[Role::Management]) } else { Vec::new() };
-        let enrol = Enrol { accounts, allow_nosec: Some(!self.is_secure), profile: None };
+        let enrol = Enrol { accounts, allow_nosec: Some(!self.is_secure), ..Enrol::default() };
         self.second.enrol(endpoint, &enrol)?;
         let (uri, _) = self.second.uris(self.is_secure);
         let (mode, identity, key) = match self.is_secure {
@@ -317,8 +317,8 @@ impl Bench {
             (at(7), Value::String("U".to_owned())),
         ];
         Ok([
-            BootstrapStep::Write(Path::instance(0, security), account),
-            BootstrapStep::Write(Path::instance(1, server), registration),
+            BootstrapStep::Write(Path::instance(0, security), account.into()),
+            BootstrapStep::Write(Path::instance(1, server), registration.into()),
         ])
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | viewer | look: devices, what is read of them, events, audit log, metrics; never a secret |
 //! | operator | look, and change what devices have and do, by campaigns too |
-//! | security officer | look, and change credentials, by campaigns too |
+//! | security officer | look, and change credentials, by campaigns too, and what bootstraps write |
 //! | administrator | everything, tokens, object definitions and backups too |
 //!
 //! Invariant: no answer tells whether a device exists that the token is not good for.
@@ -27,7 +27,7 @@ pub enum Permission {
     View,
     /// Change what devices have and do.
     Operate,
-    /// Change the credentials of devices.
+    /// Change the credentials of devices, and what bootstraps write.
     Credentials,
     /// Make campaigns, decide over them, and change groups: what a campaign does takes its own permission besides.
     Campaigns,

@@ -11,7 +11,8 @@
 //! An identity is text, or `"identity_hex"`; a key is hex digits of 16 to 64 bytes. With a bootstrap account and no
 //! management account, a management credential is drawn for the bootstrap to deliver; that one is never shown.
 //!
-//! A profile may have besides `write_blind`, `security_instance`, `server_instance`, and `certificate_usage`, 0 to 3: with 0 and 2 the
+//! `"follow"` has the device follow a bootstrap profile, as `PUT /devices/{ep}/profile` does; `"profile"` is where it departs from that.
+//! It may have besides `write_blind`, `security_instance`, `server_instance`, and `certificate_usage`, 0 to 3: with 0 and 2 the
 //! device is told to expect the anchor of the server's key, with 1 and 3 the server's certificate. 0 and 1 are for devices that have
 //! anchors of their own.
 //!
@@ -59,6 +60,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::guard::Holder;
 use super::material::{CreatedCredential, Material, ShownCredential};
 use super::problem::Problem;
+use super::profiles::AssignBody;
 use super::request::{self, Body, Params, Route};
 use super::{Actor, Api, now_ms};
 use crate::credentials::{
@@ -235,7 +237,7 @@ pub(super) async fn show(
 #[derive(Deserialize, ToSchema)]
 #[serde(
     deny_unknown_fields,
-    expecting = "{\"bootstrap\": …, \"management\": …, \"allow_nosec\": …, \"profile\": …}"
+    expecting = "{\"bootstrap\": …, \"management\": …, \"allow_nosec\": …, \"profile\": …, \"follow\": …}"
 )]
 #[schema(as = Enrolment)]
 pub(super) struct EnrolBody {
@@ -243,7 +245,10 @@ pub(super) struct EnrolBody {
     management: Option<Material>,
     /// Plain coap is accepted as long as there is no account.
     allow_nosec: Option<bool>,
+    /// Where it departs from the profile that it follows, and from the server's configuration.
     profile: Option<Profile>,
+    /// The profile that it is to follow.
+    follow: Option<AssignBody>,
 }
 
 /// What came of an enrolment.
@@ -263,7 +268,9 @@ pub(super) async fn enrol(
     Body(bytes): Body,
 ) -> Result<(StatusCode, Json<Enrolled>), Problem> {
     let body: EnrolBody = request::secret_body(&bytes)?;
-    let mut enrol = Enrol { allow_nosec: body.allow_nosec, profile: body.profile, ..Enrol::default() };
+    let follow = body.follow.map(AssignBody::read).transpose()?;
+    let mut enrol =
+        Enrol { allow_nosec: body.allow_nosec, profile: body.profile, follow, ..Enrol::default() };
     for (role, account) in [(Role::Bootstrap, &body.bootstrap), (Role::Management, &body.management)] {
         if let Some(account) = account {
             let key = account.read(role, &api.credentials.trust())?;

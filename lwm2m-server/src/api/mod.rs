@@ -31,6 +31,7 @@ mod models;
 pub mod observations;
 mod operation;
 mod problem;
+mod profiles;
 mod request;
 pub mod requests;
 mod routes;

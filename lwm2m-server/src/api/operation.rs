@@ -287,6 +287,9 @@ fn segment(path: &str, name: &str) -> ObjectBuilder {
             number.description(Some("Object id")).maximum(Some(usize::from(u16::MAX)))
         }
         "id" => number.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64))),
+        _ if path.contains("/profiles/") => {
+            text.description(Some("Name of the profile")).pattern(Some("^[A-Za-z0-9._-]{1,64}$"))
+        }
         _ => {
             let what = if path.contains("/groups/") { "Name of the group" } else { "Name of the token" };
             text.description(Some(what)).min_length(Some(1)).max_length(Some(64))
@@ -307,13 +310,13 @@ fn reason(status: u16) -> &'static str {
         409 => "It cannot be done as things stand.",
         413 => "The body is too long.",
         415 => "The content format, or that of the body, is not understood.",
-        422 => "The body is no definition.",
+        422 => "The body is no definition, or no profile that can be carried out.",
         429 => "Too much is waiting already, or too many wrong tokens came from the address.",
         500 => "The server failed; its log says more.",
         502 => "The answer of the device cannot be used.",
         503 => "The device has no session, too much is waiting, or the server stops.",
         504 => "It took too long.",
-        507 => "There are too many definitions.",
+        507 => "There are too many definitions, or too many profiles.",
         _ => http::StatusCode::from_u16(status)
             .ok()
             .and_then(|status| status.canonical_reason())

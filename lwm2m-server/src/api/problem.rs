@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::RequestError;
 use crate::access::{Denied, Permission, Scope, TokenError, TokenRole};
 use crate::credentials::{OperatorError, utc};
+use crate::profiles::{Fault, in_words};
 use crate::store::StoreError;
 
 /// Why a request was not done (RFC 9457).
@@ -32,6 +33,9 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<TokenRole>)]
     roles: &'static [TokenRole],
+    /// Everything that is wrong with what was given, and where.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    faults: Vec<Fault>,
     /// What a token would have to be (RFC 6750 §3).
     #[serde(skip)]
     challenge: Option<&'static str>,
@@ -46,12 +50,18 @@ impl Problem {
             device_code: None,
             permission: None,
             roles: &[],
+            faults: Vec::new(),
             challenge: None,
         }
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(400, "Invalid request", detail)
+    }
+
+    /// A body that can be read, and not be used.
+    pub(crate) fn faulty(faults: Vec<Fault>) -> Self {
+        Self { faults: faults.clone(), ..Self::new(422, "Not usable", in_words(&faults)) }
     }
 
     pub(crate) fn unauthorized(denied: Denied) -> Self {
@@ -100,6 +110,11 @@ impl Problem {
         Self { challenge, ..Self::new(403, "Not permitted", detail) }
     }
 
+    /// What was wrong, in words.
+    pub(crate) fn into_detail(self) -> String {
+        self.detail
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(500, "Internal error", "the request failed inside the server; its log says more")
     }
@@ -140,10 +155,16 @@ impl From<OperatorError> for Problem {
         let detail = error.to_string();
         match error {
             OperatorError::UnknownDevice => Self::new(404, "No such device", detail),
+            OperatorError::UnknownProfile(..) => Self::new(404, "No such profile", detail),
+            OperatorError::Faults(faults) => Self::faulty(faults),
+            OperatorError::Full => Self::new(507, "Too many profiles", detail),
             OperatorError::Invalid(_) | OperatorError::Unusable(_) => {
                 Self::new(400, "Invalid request", detail)
             }
-            OperatorError::Refused(_) | OperatorError::SubjectTaken(_) => Self::new(409, "Refused", detail),
+            OperatorError::Refused(_)
+            | OperatorError::SubjectTaken(_)
+            | OperatorError::ProfileInUse(_)
+            | OperatorError::NoPlan(_) => Self::new(409, "Refused", detail),
             OperatorError::Store(error) => error.into(),
             OperatorError::NoRandomness => Self::internal(),
         }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::guard::Holder;
 use super::problem::Problem;
 use super::{Api, MAX_BODY, now_ms};
+use crate::profiles::Fault;
 use crate::{DEFAULT_TIMEOUT, Path};
 
 /// How long a body may take to arrive.
@@ -124,17 +125,32 @@ fn is_xml(name: &[u8]) -> bool {
 /// A JSON body that may hold secrets: what is wrong is told without the value found.
 pub(super) fn secret_body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
     let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
-    serde_json::from_slice(bytes).map_err(|error| {
-        let text = error.to_string();
-        let what = match text.split_once(", expected ") {
-            // `invalid type: string "00112233…", expected …`, or `unknown variant` and the like
-            Some((_, expected)) if text.starts_with("invalid ") || text.starts_with("unknown variant ") => {
-                format!("expected {expected}")
-            }
-            _ => text,
-        };
-        Problem::invalid(format!("body: {what}"))
-    })
+    serde_json::from_slice(bytes)
+        .map_err(|error| Problem::invalid(format!("body: {}", without_value(error.to_string()))))
+}
+
+/// The same; where something is of another type, that is told with its place.
+pub(super) fn placed_body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
+    let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let at = error.path().to_string();
+        let what = without_value(error.into_inner().to_string());
+        Problem::faulty(vec![Fault::new(if at == "." { "" } else { &at }, what)])
+    })?;
+    reader.end().map_err(|error| Problem::invalid(format!("body: {error}")))?;
+    Ok(read)
+}
+
+/// What is wrong with JSON, without the value found.
+fn without_value(text: String) -> String {
+    match text.split_once(", expected ") {
+        // `invalid type: string "00112233…", expected …`, or `unknown variant` and the like
+        Some((_, expected)) if text.starts_with("invalid ") || text.starts_with("unknown variant ") => {
+            format!("expected {expected}")
+        }
+        _ => text,
+    }
 }
 
 /// A JSON body; an empty one counts as `{}`.

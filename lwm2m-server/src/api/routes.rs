@@ -14,10 +14,11 @@ use super::operation::{BEARER, Operation, delete, get, post, put};
 use super::problem::Problem;
 use super::{Api, MAX_BODY, MAX_REQUEST, metrics};
 use super::{
-    backup, campaigns, composite, credentials, devices, events, groups, models, observations, requests,
-    tokens, trace, values,
+    backup, campaigns, composite, credentials, devices, events, groups, models, observations, profiles,
+    requests, tokens, trace, values,
 };
 use crate::access::Permission::{Administer, Campaigns, Credentials, Operate, View};
+use crate::profiles::Body;
 use crate::queue::{CreatedAt, Links};
 use crate::store::TokenRecord;
 
@@ -31,6 +32,7 @@ fn table() -> Vec<(&'static str, Vec<Operation>)> {
         ("Credentials", credentials()),
         ("Campaigns", campaigns()),
         ("Groups", groups()),
+        ("Bootstrap profiles", profiles()),
         ("Definitions of objects", models()),
         ("Tokens", tokens()),
         ("Server", server()),
@@ -149,7 +151,7 @@ fn credentials() -> Vec<Operation> {
             .body::<credentials::EnrolBody>()
             .answers::<credentials::Enrolled>(200, "They were there already.")
             .answers::<credentials::Enrolled>(201, "There are new ones.")
-            .refuses(&[409]),
+            .refuses(&[409, 422]),
         post("/v1/devices/{endpoint}/credentials/rotate", Credentials, "Rotate", credentials::rotate)
             .about("Replaces the management credential by way of a bootstrap, with proof and rollback.")
             .body::<credentials::RotateBody>()
@@ -249,6 +251,48 @@ fn groups() -> Vec<Operation> {
         delete("/v1/groups/{name}", Campaigns, "Remove a group", groups::remove)
             .done("It is gone.")
             .refuses(&[400, 404]),
+    ]
+}
+
+fn profiles() -> Vec<Operation> {
+    vec![
+        get("/v1/bootstrap/profiles", View, "List profiles", profiles::list)
+            .answers::<profiles::ProfileList>(200, "By name, without what they say."),
+        get("/v1/bootstrap/profiles/{name}", View, "Show a profile", profiles::show)
+            .query::<profiles::ShowQuery>()
+            .answers::<profiles::Profile>(200, "One version, and which others there are.")
+            .refuses(&[404]),
+        put("/v1/bootstrap/profiles/{name}", Credentials, "Make a version of a profile", profiles::put)
+            .about("A version never changes, and devices stay with theirs; what is said already makes no new one.")
+            .of_the_fleet()
+            .body::<Body>()
+            .answers::<profiles::Made>(200, "The newest version says so already.")
+            .answers::<profiles::Made>(201, "It is a new version.")
+            .refuses(&[422, 507]),
+        delete("/v1/bootstrap/profiles/{name}", Credentials, "Remove a profile", profiles::remove)
+            .about("With all of its versions; made again, it begins with 1. None that a device follows.")
+            .of_the_fleet()
+            .done("It is gone.")
+            .refuses(&[400, 404, 409]),
+        get("/v1/bootstrap/profiles/{name}/preview", View, "Preview a profile", profiles::preview_of)
+            .about("What a device would be asked if it followed the profile.")
+            .query::<profiles::PreviewOfQuery>()
+            .answers::<profiles::Previewed>(200, "The requests in their order, secrets hidden.")
+            .refuses(&[404, 409, 422]),
+        get("/v1/devices/{endpoint}/bootstrap", View, "Preview a bootstrap", profiles::preview)
+            .about("What the device is asked at its next bootstrap, as things stand.")
+            .query::<profiles::PreviewQuery>()
+            .answers::<profiles::Previewed>(200, "The requests in their order, secrets hidden.")
+            .refuses(&[409, 422]),
+        get("/v1/devices/{endpoint}/profile", View, "Show the profile of a device", profiles::of_device)
+            .answers::<profiles::DeviceProfile>(200, "What it follows, and what it followed last."),
+        put("/v1/devices/{endpoint}/profile", Credentials, "Assign a profile", profiles::assign)
+            .about("Secret variables stay what they are where they are left out, and are told by nobody.")
+            .body::<profiles::AssignBody>()
+            .answers::<profiles::DeviceProfile>(200, "The next bootstrap follows it.")
+            .refuses(&[409, 422]),
+        delete("/v1/devices/{endpoint}/profile", Credentials, "Take a profile away", profiles::unassign)
+            .done("Bootstraps are as the server is configured."),
     ]
 }
 

@@ -33,7 +33,7 @@ use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
-use crate::models::{Models, Versions};
+use crate::models::{Model, Models, Versions};
 use crate::{Content, Device, Path, Value};
 
 /// A value as JSON with its type.
@@ -163,27 +163,38 @@ pub(crate) fn parse_at(json: &Json) -> Option<(Path, Value)> {
     Some((path, parse_as(json.get("type")?.as_str()?, json.get("value")?).ok()?))
 }
 
-/// What types the resources of a device have, by the versions of its objects.
-pub(super) struct Types {
+/// What types the resources of a device have, by the versions of its objects; without a device those of the newest versions.
+#[derive(Default)]
+pub(crate) struct Types {
     models: Arc<Models>,
-    enabler: Version,
-    versions: Versions,
+    device: Option<(Version, Versions)>,
 }
 
 impl Types {
     /// Those of a registered device; of one that is not, as if it had the oldest versions.
     pub(super) fn new(models: Arc<Models>, device: Option<&Device>) -> Self {
         let list = device.and_then(|device| Registered::parse(device.objects.as_bytes()).ok());
-        Self {
-            models,
-            enabler: device.and_then(|device| Version::parse(&device.version)).unwrap_or(Version::new(1, 0)),
-            versions: list.map(|list| Versions::of(&list)).unwrap_or_default(),
-        }
+        let enabler = device.and_then(|device| Version::parse(&device.version)).unwrap_or(Version::new(1, 0));
+        Self { models, device: Some((enabler, list.map(|list| Versions::of(&list)).unwrap_or_default())) }
+    }
+
+    /// Those of no certain device.
+    pub(crate) fn newest(models: Arc<Models>) -> Self {
+        Self { models, device: None }
+    }
+
+    /// The definition of an object.
+    pub(crate) fn model(&self, object: u16) -> Option<&Model> {
+        let entry = match &self.device {
+            Some((enabler, versions)) => self.models.find(object, versions.version(*enabler, object)),
+            None => self.models.versions(object).last(),
+        };
+        Some(&entry?.model)
     }
 
     /// The type of a resource of an object this server knows.
     fn known(&self, object: u16, resource: u16) -> Option<&'static str> {
-        name(self.models.kind(object, self.versions.version(self.enabler, object), resource)?)
+        name(self.model(object)?.resource(resource)?.kind)
     }
 
     fn at(&self, path: &Path) -> Option<&'static str> {
@@ -192,7 +203,7 @@ impl Types {
 }
 
 /// The name of a type; there is none for what has no value.
-pub(super) const fn name(kind: Kind) -> Option<&'static str> {
+pub(crate) const fn name(kind: Kind) -> Option<&'static str> {
     Some(match kind {
         Kind::String => "string",
         Kind::Integer => "integer",
@@ -274,7 +285,7 @@ fn parse_as(kind: &str, json: &Json) -> Result<Value, Problem> {
 }
 
 /// The values of a Write to `path`, which is an instance or lies below one.
-pub(super) fn parse_write(types: &Types, path: &Path, json: &Json) -> Result<Vec<(Path, Value)>, Problem> {
+pub(crate) fn parse_write(types: &Types, path: &Path, json: &Json) -> Result<Vec<(Path, Value)>, Problem> {
     match depth(path) {
         2 => {
             let resources = json
@@ -293,6 +304,31 @@ pub(super) fn parse_write(types: &Types, path: &Path, json: &Json) -> Result<Vec
             "{path} cannot be written: an instance, resource or resource instance can"
         ))),
     }
+}
+
+/// The body of a Write to `path` of these values, each with its type: what [`parse_write`] reads.
+pub(crate) fn emit_write(path: &Path, values: &[(Path, Value)]) -> Json {
+    let typed = |value: &Value| {
+        let (kind, value) = emit(value);
+        json!({ "type": kind, "value": value })
+    };
+    // At a resource, one value or those of its instances.
+    let at_resource = |of: &[(Path, Value)]| match of {
+        [(at, value)] if at.resource_instance_id().is_none() || at == path => typed(value),
+        of => {
+            let several = of
+                .iter()
+                .filter_map(|(at, value)| Some((at.resource_instance_id()?.to_string(), typed(value))));
+            json!({ "values": several.collect::<Map<_, _>>() })
+        }
+    };
+    if depth(path) != 2 {
+        return at_resource(values);
+    }
+    let resources = values.chunk_by(|(one, _), (other, _)| one.resource_id() == other.resource_id());
+    let resources =
+        resources.filter_map(|of| Some((of.first()?.0.resource_id()?.to_string(), at_resource(of))));
+    json!({ "resources": resources.collect::<Map<_, _>>() })
 }
 
 /// Instance id, if one is asked for, and resources of a Create.
@@ -358,7 +394,7 @@ fn below(path: &Path, id: &str) -> Result<Path, Problem> {
 }
 
 /// How many ids a path has.
-pub(super) fn depth(path: &Path) -> usize {
+pub(crate) fn depth(path: &Path) -> usize {
     path.to_string().split('/').filter(|id| !id.is_empty()).count()
 }
 
@@ -417,6 +453,24 @@ mod tests {
                 (path("/3/0/11/1"), Value::Integer(2)),
             ]
         );
+    }
+
+    #[test]
+    fn a_write_with_all_its_types_is_read_as_it_was() {
+        for (at, body) in [
+            ("/3303/0/5700", json!(21)),
+            ("/16/0/0/3", json!("a")),
+            ("/16/0/0", json!({ "values": { "3": "a" } })),
+            ("/3/0", json!({ "resources": { "15": "x", "13": 5, "11": { "values": { "0": 1, "1": 2 } } } })),
+            (
+                "/99/0",
+                json!({ "resources": { "1": { "values": { "0": { "type": "opaque", "value": "0a" } } } } }),
+            ),
+        ] {
+            let values = parse_write(&types(), &path(at), &body).unwrap();
+            let typed = emit_write(&path(at), &values);
+            assert_eq!(parse_write(&Types::default(), &path(at), &typed).unwrap(), values, "{typed}");
+        }
     }
 
     #[test]

@@ -20,21 +20,24 @@
 //! Invariant: an account is written whole or not at all; what is missing of the server's own key refuses the bootstrap.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
+use lwm2m_objects::Format;
 use oscore::{AeadAlgorithm, HmacAlgorithm};
 use zeroize::Zeroizing;
 
-use super::Refusal;
-use super::device::{Device, Pin, PinKind, Profile, Role, State};
+use super::device::{Device, Pin, PinKind, Role, State};
 use super::facade::Credentials;
 use super::kept::{DeviceKey, Kept};
+use super::merge::{Merged, usage};
 use super::operator::OperatorError;
 use super::oscore::OscoreKey;
-use super::plan::{BootstrapPlan, Setting};
+use super::plan::{BootstrapPlan, BootstrapStep, ServerAccount, Setting};
 use super::presented::Presented;
 use super::private_key::PrivateKey;
 use super::subject::{Fingerprint, Mode, Subject};
+use super::{Authenticated, Refusal};
+use crate::profiles::Filled;
 
 /// The public parts of the server's own key, which devices are told to expect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,19 +95,28 @@ impl ServerPublic {
 }
 
 impl Credentials {
-    /// Whether the management server has a key of its own that a device of this mode can be told of.
-    pub(super) fn check_server_key(&self, mode: Mode, profile: &Profile) -> Result<(), OperatorError> {
-        self.check_usage(profile)?;
-        match self.server_keys(Role::Management).expected(mode, profile.certificate_usage) {
+    /// Whether the management server has a key of its own that a device can be told of when it gets a credential of this mode.
+    pub(super) fn check_server_key(&self, mode: Mode, device: &Device) -> Result<(), OperatorError> {
+        let usage = self.usage(device);
+        self.check_usage(usage)?;
+        match self.server_keys(Role::Management).expected(mode, usage) {
             Some(_) => Ok(()),
             None => Err(OperatorError::Refused(NO_SERVER_KEY)),
         }
     }
 
-    /// Whether the management server has what devices are to expect with the certificate usage of this profile.
-    pub(super) fn check_usage(&self, profile: &Profile) -> Result<(), OperatorError> {
+    /// The certificate usage that bootstraps of a device write, if it is to be a certain one.
+    fn usage(&self, device: &Device) -> Option<u8> {
+        let profiles = self.profiles();
+        let assigned = device.assigned.as_ref();
+        let version = assigned.and_then(|assigned| profiles.find(&assigned.name, Some(assigned.version)));
+        usage(&device.profile, version.map(|version| &version.body))
+    }
+
+    /// Whether the management server has what devices are to expect with this certificate usage.
+    pub(super) fn check_usage(&self, usage: Option<u8>) -> Result<(), OperatorError> {
         let has_anchor = self.server_keys(Role::Management).anchor.is_some();
-        match profile.certificate_usage {
+        match usage {
             Some(0 | 2) if !has_anchor => Err(OperatorError::Refused(NO_ANCHOR)),
             Some(4..) => Err(OperatorError::Invalid("certificate_usage: 0 to 3")),
             _ => Ok(()),
@@ -112,11 +124,26 @@ impl Credentials {
     }
 
     /// What a bootstrap with this credential writes of the server's own key.
-    pub(super) fn pin(&self, subject: &Subject, profile: &Profile) -> Result<Option<Pin>, Refusal> {
+    fn pin(&self, subject: &Subject, usage: Option<u8>) -> Result<Option<Pin>, Refusal> {
         let server = self.server_keys(Role::Management);
-        let expected =
-            server.expected(subject.mode(), profile.certificate_usage).ok_or(Refusal::NoServerKey)?;
+        let expected = server.expected(subject.mode(), usage).ok_or(Refusal::NoServerKey)?;
         Ok(expected.pin.map(|(of, der)| Pin { of, sha256: Fingerprint::of(der) }))
+    }
+
+    /// Has the bootstraps of a device do these steps after their first Discover, in this order, until the server ends, whatever their profile
+    /// says; without any they do as that says. What an application adds to an account in this way, Access Control or the account of another server,
+    /// it adds for devices that it knows.
+    pub fn set_bootstrap_steps(&self, endpoint: &str, steps: Vec<BootstrapStep>) {
+        let mut all = self.steps.write().unwrap_or_else(PoisonError::into_inner);
+        match steps.is_empty() {
+            true => drop(all.remove(endpoint)),
+            false => drop(all.insert(endpoint.to_owned(), steps)),
+        }
+    }
+
+    pub(super) fn bootstrap_steps(&self, endpoint: &str) -> Vec<BootstrapStep> {
+        let all = self.steps.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(endpoint).cloned().unwrap_or_default()
     }
 
     /// What devices were told to expect of the management server, and who was: those whose credential is accepted, by name. Only what
@@ -137,6 +164,71 @@ impl Credentials {
         pinned
     }
 
+    /// The writes of a bootstrap. From here on the device may hold the credential in it.
+    ///
+    /// # Errors
+    /// When the device is refused, there is nothing to deliver, or the step cannot be stored.
+    pub fn bootstrap_plan(&self, now_ms: u64, who: &Authenticated) -> Result<BootstrapPlan, Refusal> {
+        if who.role != Role::Bootstrap {
+            return Err(Refusal::NothingToDeliver);
+        }
+        let turn = self.take_turn();
+        let device = self.device(&who.endpoint).ok_or(Refusal::UnknownEndpoint)?;
+        device.accepts(Role::Bootstrap, who.generation)?;
+        let filled = self.filled(&device).map_err(|_| Refusal::Profile)?;
+        let (plan, pin) = self.draft(now_ms, &who.endpoint, &device, filled.as_ref())?;
+        let mut changed = (*device).clone();
+        let outcome = changed.hand_out(now_ms, pin);
+        changed.handed = device.assigned.as_ref().map(|of| Box::new((of.name.clone(), of.version)));
+        self.keep(&turn, now_ms, "device", changed, outcome, &[]).map_err(|_| Refusal::Store)?;
+        Ok(plan)
+    }
+
+    /// The writes of a bootstrap without security: accounts without security.
+    ///
+    /// # Errors
+    /// When plain coap is closed for the device, or its profile has keys, which would be seen by everybody.
+    pub fn bootstrap_plan_without_security(&self, endpoint: &str) -> Result<BootstrapPlan, Refusal> {
+        self.admit_without_security(Role::Bootstrap, endpoint)?;
+        let device = self.device(endpoint).unwrap_or_else(|| Arc::new(Device::new(endpoint)));
+        let filled = self.filled(&device).map_err(|_| Refusal::Profile)?;
+        self.plan_without_security(&endpoint.into(), &device, filled.as_ref())
+    }
+
+    pub(super) fn plan_without_security(
+        &self,
+        endpoint: &Arc<str>,
+        device: &Device,
+        filled: Option<&Filled>,
+    ) -> Result<BootstrapPlan, Refusal> {
+        if filled.is_some_and(|filled| filled.version.secrets().next().is_some()) {
+            return Err(Refusal::Profile);
+        }
+        self.plan(endpoint, device, 0, None, filled)
+    }
+
+    /// What a bootstrap of a device delivers now, and what it tells of the server's key. Nothing is changed by it.
+    pub(super) fn draft(
+        &self,
+        now_ms: u64,
+        endpoint: &Arc<str>,
+        device: &Device,
+        filled: Option<&Filled>,
+    ) -> Result<(BootstrapPlan, Option<Pin>), Refusal> {
+        let account = device.account(Role::Management).ok_or(Refusal::NothingToDeliver)?;
+        let generation = account.deliverable();
+        device.accepts(Role::Management, generation)?;
+        let credential = account.credential(generation).ok_or(Refusal::NothingToDeliver)?;
+        if credential.expires_ms.is_some_and(|end| end < now_ms) {
+            return Err(Refusal::DeliversExpired);
+        }
+        let kept = self.store.secret(endpoint, Role::Management, generation).map_err(|_| Refusal::Store)?;
+        let usage = usage(&device.profile, filled.map(|filled| &filled.version.body));
+        let pin = self.pin(&credential.subject, usage)?;
+        let credential = Some((&credential.subject, kept.as_ref()));
+        Ok((self.plan(endpoint, device, generation, credential, filled)?, pin))
+    }
+
     /// The writes for a credential, or for an account without security.
     pub(super) fn plan(
         &self,
@@ -144,27 +236,27 @@ impl Credentials {
         device: &Device,
         generation: u32,
         credential: Option<(&Subject, Option<&Kept>)>,
+        filled: Option<&Filled>,
     ) -> Result<BootstrapPlan, Refusal> {
-        let (profile, settings) = (&device.profile, self.settings());
+        let settings = self.settings();
+        let merged = Merged::of(&device.profile, filled, &settings);
         let overridden = device.account(Role::Management).and_then(|account| match &account.state {
             State::Rotating(rotation) => rotation.server_uri.clone(),
             _ => None,
         });
         let uri = match credential {
-            Some((Subject::Oscore(_), _)) => overridden.unwrap_or_else(|| settings.server_uri_nosec.clone()),
-            Some(_) => overridden
-                .or_else(|| profile.server_uri.clone())
-                .unwrap_or_else(|| settings.server_uri.clone()),
-            None => settings.server_uri_nosec.clone(),
+            Some((Subject::Oscore(_), _)) => overridden.unwrap_or(merged.server_uri_nosec),
+            Some(_) => overridden.unwrap_or(merged.server_uri),
+            None => merged.server_uri_nosec,
         };
         let id = i64::from(settings.short_server_id);
         let mut server = vec![
             (0, Setting::Integer(id)),
-            (1, Setting::Integer(i64::from(profile.lifetime.unwrap_or(settings.lifetime)))),
-            (6, Setting::Boolean(profile.notification_storing.unwrap_or(settings.notification_storing))),
-            (7, Setting::Text(profile.binding.clone().unwrap_or_else(|| settings.binding.clone()))),
+            (1, Setting::Integer(i64::from(merged.lifetime))),
+            (6, Setting::Boolean(merged.notification_storing)),
+            (7, Setting::Text(merged.binding)),
         ];
-        let retry = settings.retry;
+        let retry = merged.retry;
         for (resource, value) in
             [(17, retry.count), (18, retry.timer), (19, retry.sequence_delay), (20, retry.sequence_count)]
         {
@@ -178,27 +270,45 @@ impl Credentials {
                 oscore = context(key);
             }
             Some((subject, kept)) => {
-                self.write_credential(subject, kept.and_then(Kept::dtls), profile, &mut security)?;
+                let dtls = kept.and_then(Kept::dtls);
+                self.write_credential(subject, dtls, merged.certificate_usage, &mut security)?;
                 oscore = kept.and_then(Kept::oscore).map(context).unwrap_or_default();
             }
             None => security.extend(without_dtls(id)),
         }
         let bootstrap = device.bootstrap.as_ref().and_then(|account| account.credential(account.current));
+        let mut account = ServerAccount {
+            short_server_id: settings.short_server_id,
+            security_instance: Some(merged.security_instance),
+            server_instance: Some(merged.server_instance),
+            security,
+            oscore,
+            server,
+        };
+        let body = filled.map(|filled| &filled.version.body);
+        if let Some(body) = body {
+            body.quirks.apply(&mut account);
+        }
+        let mut steps = self.bootstrap_steps(endpoint);
+        if steps.is_empty() {
+            steps = filled.map(|filled| filled.steps.clone()).unwrap_or_default();
+        }
         Ok(BootstrapPlan {
             endpoint: Arc::clone(endpoint),
             generation,
-            short_server_id: settings.short_server_id,
-            is_blind: profile.write_blind.unwrap_or(false),
-            security_instance: profile.security_instance.unwrap_or(1),
-            server_instance: profile.server_instance.unwrap_or(0),
-            security,
-            oscore,
+            is_blind: merged.is_blind,
+            account,
+            further: filled.map(|filled| filled.further.clone()).unwrap_or_default(),
             is_under_oscore: bootstrap.is_some_and(|credential| {
                 credential.subject.mode() == Mode::Oscore || credential.within.is_some()
             }),
-            server,
-            writes_time: false,
-            steps: self.bootstrap_steps(endpoint),
+            // The configuration wants it for certificates, a profile for whatever it wants it for.
+            writes_time: merged.write_time
+                && (credential.is_some() || body.is_some_and(|body| body.quirks.write_time.is_some())),
+            is_verified: merged.verify,
+            write_by: body.map(|body| body.write_by).unwrap_or_default(),
+            format: body.and_then(|body| body.quirks.format).map(Format::from),
+            steps,
         })
     }
 
@@ -206,12 +316,11 @@ impl Credentials {
         &self,
         subject: &Subject,
         kept: Option<&Kept>,
-        profile: &Profile,
+        usage: Option<u8>,
         security: &mut Vec<(u16, Setting)>,
     ) -> Result<(), Refusal> {
         let server = self.server_keys(Role::Management);
-        let expected =
-            server.expected(subject.mode(), profile.certificate_usage).ok_or(Refusal::NoServerKey)?;
+        let expected = server.expected(subject.mode(), usage).ok_or(Refusal::NoServerKey)?;
         let (mode, own, secret) = match (subject, kept) {
             (Subject::Psk(identity), Some(Kept::Psk(key))) => {
                 (0, opaque(identity.bytes()), opaque(key.bytes()))

@@ -2,11 +2,14 @@
 //!
 //! Invariant: a record holds no key bytes; fields marked `skip` are what a restart may forget.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
 use super::oscore::ContextId;
 use super::subject::{Fingerprint, Subject};
+use crate::profiles::Variables;
 
 /// How long before its end a certificate is told of, in milliseconds: 30 days.
 pub(super) const WARN_BEFORE_MS: u64 = 30 * 86_400_000;
@@ -60,9 +63,43 @@ pub struct Device {
     pub bootstrap: Option<Account>,
     /// The account at the management server.
     pub management: Option<Account>,
-    /// What its bootstrap writes where it departs from the server's configuration.
+    /// What its bootstrap writes where it departs from the profile that it follows, and from the server's configuration.
     #[serde(default)]
     pub profile: Profile,
+    /// The profile that its bootstraps follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<Box<Assigned>>,
+    /// The profile of the last bootstrap that followed one and was acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Box<Applied>>,
+    /// The profile of the bootstrap that runs; a bootstrap does not survive a restart.
+    #[serde(skip)]
+    pub handed: Option<Box<(String, u32)>>,
+}
+
+/// The version of a profile that a device follows, and what stands for its variables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// The name of the profile.
+    pub name: String,
+    /// The version.
+    pub version: u32,
+    /// The variables of the device.
+    pub variables: Variables,
+    /// The names of its secret variables, whose values are sealed beside the record.
+    pub secrets: BTreeSet<String>,
+}
+
+/// The version of a profile that a bootstrap followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = AppliedProfile)]
+pub struct Applied {
+    /// The name of the profile.
+    pub name: String,
+    /// The version.
+    pub version: u32,
+    /// When the device acknowledged it, in milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 /// Why a device as a whole is refused.
@@ -371,6 +408,9 @@ impl Device {
             bootstrap: None,
             management: None,
             profile: Profile::default(),
+            assigned: None,
+            applied: None,
+            handed: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Invariants: an enrolment is one durable transaction with its audit rows; the same again changes nothing, and a credential in use is
 //! never replaced by it.
 
+use super::assignment::Assign;
 use super::device::{Account, Device, HoldKind, Profile, Role, State};
 use super::issue::{Issued, KeyMaterial};
 use super::kept::Kept;
@@ -10,6 +11,7 @@ use super::lifecycle::Outcome;
 use super::operator::{OperatorError, check_uri};
 use super::subject::{Mode, Subject};
 use super::{Command, Credentials, Happened};
+use crate::profiles::is_binding;
 
 /// Longest endpoint name in bytes.
 const MAX_ENDPOINT: usize = 255;
@@ -30,8 +32,10 @@ pub struct Enrol {
     pub accounts: Vec<EnrolAccount>,
     /// Plain coap, as long as there is no account.
     pub allow_nosec: Option<bool>,
-    /// Departures from the server's bootstrap settings.
+    /// Departures from the server's bootstrap settings, and from the profile that it follows.
     pub profile: Option<Profile>,
+    /// The profile that it is to follow.
+    pub follow: Option<Assign>,
 }
 
 /// A credential that was made; the only moment its key is shown.
@@ -74,7 +78,7 @@ impl Credentials {
         check_endpoint(endpoint)?;
         if let Some(profile) = &enrol.profile {
             check_profile(profile)?;
-            self.check_usage(profile)?;
+            self.check_usage(profile.certificate_usage)?;
         }
         let turn = self.take_turn();
         let known = self.device(endpoint);
@@ -148,13 +152,16 @@ impl Credentials {
             device.profile = profile.clone();
             outcome.act("profile", "bootstrap settings changed");
         }
+        let follow = enrol.follow.as_ref();
+        let variables = follow.map(|assign| self.follow(&mut device, assign, &mut outcome)).transpose()?;
+        let variables = variables.flatten();
         if known.is_none() && outcome.happened.is_empty() {
             outcome.act("enrolled", "without a credential");
         }
         let secrets: Vec<(Role, u32, &Kept)> =
             keys.iter().map(|(role, generation, key)| (*role, *generation, key)).collect();
         let commands = if outcome.durable {
-            self.keep(&turn, now_ms, actor, device, outcome, &secrets)?
+            self.keep_with(&turn, now_ms, actor, device, outcome, (&secrets, variables.as_ref()))?
         } else {
             Vec::new()
         };
@@ -260,7 +267,7 @@ impl Credentials {
 }
 
 impl Outcome {
-    fn act(&mut self, what: &'static str, detail: &str) {
+    pub(super) fn act(&mut self, what: &'static str, detail: &str) {
         self.durable = true;
         self.happened.push(Happened { role: None, generation: None, what, detail: detail.to_owned() });
     }
@@ -280,11 +287,7 @@ fn check_profile(profile: &Profile) -> Result<(), OperatorError> {
     if let Some(uri) = &profile.server_uri {
         check_uri(uri, Mode::Psk)?;
     }
-    if let Some(binding) = &profile.binding
-        && (binding.is_empty()
-            || binding.len() > 8
-            || !binding.bytes().all(|letter| b"UQTSNMH".contains(&letter)))
-    {
+    if profile.binding.as_deref().is_some_and(|binding| !is_binding(binding)) {
         return Err(OperatorError::Invalid("binding: letters of U, Q, T, S, N, M, H"));
     }
     if [profile.security_instance, profile.server_instance].contains(&Some(u16::MAX)) {

@@ -15,12 +15,13 @@ use super::device::{Device, Role, Standing, WARN_BEFORE_MS};
 use super::kept::Kept;
 use super::lifecycle::Outcome;
 use super::oscore::ContextId;
-use super::plan::{BootstrapPlan, BootstrapStep};
+use super::plan::BootstrapStep;
 use super::secret::Identity;
 use super::subject::Subject;
 use super::trust::DeviceTrust;
 use super::{Authenticated, Command, CredentialEvent, Fact, Happened, Refusal, Secret};
 use crate::access::Scope;
+use crate::profiles::{Profiles, Secrets};
 use crate::store::{AuditRow, Backup, Change, Store, StoreError};
 use tokio::sync::broadcast;
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub notification_storing: bool,
     /// The time is written to `/3/0/13`, by which a device without a clock judges certificates.
     pub write_time: bool,
+    /// A bootstrap ends with a second Discover that must show the account written; a round trip more.
+    pub verify: bool,
     /// How often and how long a device tries to register.
     pub retry: Retry,
     /// Plain coap is accepted for every device that has no credential.
@@ -51,15 +54,22 @@ pub struct Settings {
 }
 
 /// Registration retries, `/1/x/17` to `/1/x/20`; the device's defaults hold for what is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// Communication Retry Count, `/1/x/17`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
     /// Communication Retry Timer in seconds, `/1/x/18`; doubles with each attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timer: Option<u32>,
     /// Communication Sequence Delay Timer in seconds, `/1/x/19`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence_delay: Option<u32>,
     /// Communication Sequence Retry Count, `/1/x/20`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence_count: Option<u32>,
 }
 
@@ -73,6 +83,7 @@ impl Default for Settings {
             binding: "U".to_owned(),
             notification_storing: true,
             write_time: false,
+            verify: false,
             retry: Retry::default(),
             allow_nosec: false,
         }
@@ -91,14 +102,15 @@ pub struct Credentials {
     /// Held from reading a record to showing the changed one.
     turn: Mutex<()>,
     events: broadcast::Sender<CredentialEvent>,
-    /// Of devices whose bootstraps do more than to write the account.
-    steps: RwLock<HashMap<String, Vec<BootstrapStep>>>,
+    /// Of devices whose bootstraps do what an application says.
+    pub(super) steps: RwLock<HashMap<String, Vec<BootstrapStep>>>,
+    pub(super) profiles: RwLock<Arc<Profiles>>,
 }
 
 /// What is known without reading the store.
 #[derive(Default)]
-struct Index {
-    devices: HashMap<Arc<str>, Arc<Device>>,
+pub(super) struct Index {
+    pub(super) devices: HashMap<Arc<str>, Arc<Device>>,
     subjects: HashMap<(Role, Subject), (Arc<str>, u32)>,
     /// The OSCORE contexts among them, in order: those of one kid stand together.
     contexts: BTreeSet<(Role, ContextId)>,
@@ -174,6 +186,7 @@ impl Credentials {
         for device in store.devices()? {
             index.show(device);
         }
+        let profiles = store.profiles()?;
         Ok(Self {
             store,
             settings: RwLock::new(Arc::new(settings)),
@@ -184,6 +197,7 @@ impl Credentials {
             turn: Mutex::new(()),
             events: broadcast::channel(EVENTS).0,
             steps: RwLock::default(),
+            profiles: RwLock::new(Arc::new(profiles)),
         })
     }
 
@@ -191,22 +205,6 @@ impl Credentials {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Has the bootstraps of a device do these steps after their first Discover, in this order, until the server ends; without any
-    /// they write the account. What an application adds to an account in this way, Access Control or the account of another server,
-    /// it adds for devices that it knows.
-    pub fn set_bootstrap_steps(&self, endpoint: &str, steps: Vec<BootstrapStep>) {
-        let mut all = self.steps.write().unwrap_or_else(PoisonError::into_inner);
-        match steps.is_empty() {
-            true => drop(all.remove(endpoint)),
-            false => drop(all.insert(endpoint.to_owned(), steps)),
-        }
-    }
-
-    pub(super) fn bootstrap_steps(&self, endpoint: &str) -> Vec<BootstrapStep> {
-        let all = self.steps.read().unwrap_or_else(PoisonError::into_inner);
-        all.get(endpoint).cloned().unwrap_or_default()
     }
 
     /// Changes what bootstraps write from now on: a server may know its port only after it was bound.
@@ -315,46 +313,6 @@ impl Credentials {
                 }
             }
         }
-    }
-
-    /// The writes of a bootstrap. From here on the device may hold the credential in it.
-    ///
-    /// # Errors
-    /// When the device is refused, there is nothing to deliver, or the step cannot be stored.
-    pub fn bootstrap_plan(&self, now_ms: u64, who: &Authenticated) -> Result<BootstrapPlan, Refusal> {
-        if who.role != Role::Bootstrap {
-            return Err(Refusal::NothingToDeliver);
-        }
-        let turn = self.take_turn();
-        let device = self.device(&who.endpoint).ok_or(Refusal::UnknownEndpoint)?;
-        device.accepts(Role::Bootstrap, who.generation)?;
-        let account = device.account(Role::Management).ok_or(Refusal::NothingToDeliver)?;
-        let generation = account.deliverable();
-        device.accepts(Role::Management, generation)?;
-        let credential = account.credential(generation).ok_or(Refusal::NothingToDeliver)?;
-        if credential.expires_ms.is_some_and(|end| end < now_ms) {
-            return Err(Refusal::DeliversExpired);
-        }
-        let subject = credential.subject.clone();
-        let kept =
-            self.store.secret(&who.endpoint, Role::Management, generation).map_err(|_| Refusal::Store)?;
-        let pin = self.pin(&subject, &device.profile)?;
-        let plan = self.plan(&who.endpoint, &device, generation, Some((&subject, kept.as_ref())))?;
-        let plan = BootstrapPlan { writes_time: self.settings().write_time, ..plan };
-        let mut changed = (*device).clone();
-        let outcome = changed.hand_out(now_ms, pin);
-        self.keep(&turn, now_ms, "device", changed, outcome, &[]).map_err(|_| Refusal::Store)?;
-        Ok(plan)
-    }
-
-    /// The writes of a bootstrap without security: an account without security.
-    ///
-    /// # Errors
-    /// When plain coap is closed for the device.
-    pub fn bootstrap_plan_without_security(&self, endpoint: &str) -> Result<BootstrapPlan, Refusal> {
-        self.admit_without_security(Role::Bootstrap, endpoint)?;
-        let device = self.device(endpoint).unwrap_or_else(|| Arc::new(Device::new(endpoint)));
-        self.plan(&endpoint.into(), &device, 0, None)
     }
 
     /// Takes in what happened and returns what has to be done now that it is stored.
@@ -535,12 +493,25 @@ impl Credentials {
     /// Stores a changed record if that is called for, shows it, and turns the outcome into commands.
     pub(super) fn keep(
         &self,
+        turn: &MutexGuard<'_, ()>,
+        now_ms: u64,
+        actor: &str,
+        changed: Device,
+        outcome: Outcome,
+        secrets: &[(Role, u32, &Kept)],
+    ) -> Result<Vec<Command>, StoreError> {
+        self.keep_with(turn, now_ms, actor, changed, outcome, (secrets, None))
+    }
+
+    /// The same with the secret variables of its profile, where they change.
+    pub(super) fn keep_with(
+        &self,
         _turn: &MutexGuard<'_, ()>,
         now_ms: u64,
         actor: &str,
         mut changed: Device,
         outcome: Outcome,
-        secrets: &[(Role, u32, &Kept)],
+        (secrets, variables): (&[(Role, u32, &Kept)], Option<&Secrets>),
     ) -> Result<Vec<Command>, StoreError> {
         if outcome.durable {
             changed.version = changed.version.saturating_add(1);
@@ -557,6 +528,7 @@ impl Credentials {
                 device: &changed,
                 secrets,
                 forget: &forget,
+                variables,
                 actor,
                 now_ms,
                 happened: &outcome.happened,
@@ -571,7 +543,7 @@ impl Credentials {
         Ok(outcome.commands)
     }
 
-    fn read_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
+    pub(super) fn read_index<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
         read(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

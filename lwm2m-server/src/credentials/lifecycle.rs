@@ -20,7 +20,7 @@
 
 use super::date;
 use super::device::{
-    Account, Device, Fetch, Phase, Pin, Role, Rotation, Standing, State, Trigger, WARN_BEFORE_MS,
+    Account, Applied, Device, Fetch, Phase, Pin, Role, Rotation, Standing, State, Trigger, WARN_BEFORE_MS,
 };
 use super::{Command, Fact, Happened, TriggerAnswer};
 
@@ -264,6 +264,11 @@ impl Device {
     }
 
     fn delivered(&mut self, now_ms: u64, generation: u32, outcome: &mut Outcome) {
+        let mut detail = "the device acknowledged Bootstrap-Finish".to_owned();
+        if let Some((name, version)) = self.handed.take().map(|handed| *handed) {
+            detail.push_str(&format!(", by the profile {name}, version {version}"));
+            self.applied = Some(Box::new(Applied { name, version, at_ms: now_ms }));
+        }
         if let Some(bootstrap) = self.bootstrap.as_mut() {
             bootstrap.last_success_ms = Some(now_ms);
         }
@@ -291,7 +296,7 @@ impl Device {
             credential.pins.drain(..former);
         }
         account.note = None;
-        outcome.note(Role::Management, generation, "delivered", "the device acknowledged Bootstrap-Finish");
+        outcome.note(Role::Management, generation, "delivered", detail);
     }
 
     fn bootstrap_failed(
@@ -301,6 +306,7 @@ impl Device {
         (reason, is_uncertain): (String, bool),
         outcome: &mut Outcome,
     ) {
+        self.handed = None;
         let open_since_ms = is_uncertain.then_some(now_ms);
         let has_bootstrap = self.bootstrap.is_some();
         let Some(account) = self.management.as_mut().filter(|account| account.state != State::Revoked) else {

@@ -1,7 +1,8 @@
 //! Who may connect, and the lifecycle of every credential.
 //!
 //! Three parts: [`Device`] is the record, with its lifecycle as a pure machine; [`Credentials`] is the thread-safe façade
-//! that stores every step before anything follows from it; [`BootstrapPlan`] is what a bootstrap writes.
+//! that stores every step before anything follows from it; [`BootstrapPlan`] is what a bootstrap writes, by the configuration, the
+//! [profile](crate::profiles) that the device follows, and its own departures.
 //!
 //! The driver asks [`Credentials::look_up`] when a handshake needs a key, [`Credentials::identify`] when one presents a public
 //! key, [`Credentials::admit`] at Register and Bootstrap-Request, [`Credentials::bootstrap_plan`] for the writes, and tells what happened by
@@ -10,6 +11,7 @@
 //! Invariants: a credential that a device was told to use, and may still hold, is accepted; a revoked one never is, from
 //! the moment the revocation is acknowledged.
 
+mod assignment;
 mod certificate;
 mod contexts;
 mod date;
@@ -23,6 +25,7 @@ mod hold;
 mod issue;
 mod kept;
 mod lifecycle;
+mod merge;
 mod operator;
 mod oscore;
 mod plan;
@@ -37,12 +40,13 @@ mod validity;
 use core::fmt;
 use std::sync::Arc;
 
+pub use assignment::{Assign, Preview};
 pub use certificate::Certificate;
 pub use date::utc;
 pub use delivery::ServerPublic;
 pub use device::{
-    Account, CampaignRound, Credential, Device, Fetch, Hold, HoldKind, Phase, Pin, PinKind, Profile, Role,
-    Rotation, Standing, State, Trigger,
+    Account, Applied, Assigned, CampaignRound, Credential, Device, Fetch, Hold, HoldKind, Phase, Pin,
+    PinKind, Profile, Role, Rotation, Standing, State, Trigger,
 };
 pub use encoding::{certificates, pem};
 pub use enrolment::{Created, Enrol, EnrolAccount, EnrolOutcome};
@@ -52,7 +56,7 @@ pub use kept::{DeviceKey, Kept, public_key};
 pub use lifecycle::Outcome;
 pub use operator::{OperatorError, Rotate, Rotated};
 pub use oscore::{ContextId, Named, OscoreKey, OscoreParts, Rederivation};
-pub use plan::{BootstrapPlan, BootstrapStep, Discovered, Setting, Write};
+pub use plan::{AccountInstance, BootstrapPlan, BootstrapStep, Discovered, ServerAccount, Setting};
 pub use presented::{Presented, Untrusted};
 pub use private_key::PrivateKey;
 pub use secret::{Identity, Key, MAX_IDENTITY, MAX_KEY, MIN_KEY};
@@ -143,6 +147,8 @@ pub enum Refusal {
     DeliversExpired,
     /// The server has no key of its own that a device of this mode could be told of.
     NoServerKey,
+    /// Its bootstrap profile cannot be followed as things stand.
+    Profile,
     /// The store could not be read or written.
     Store,
 }
@@ -171,6 +177,9 @@ impl fmt::Display for Refusal {
             }
             Self::NoServerKey => {
                 "the server has no key, certificate or anchor of its own for what is to be delivered"
+            }
+            Self::Profile => {
+                "its bootstrap profile cannot be followed: GET /devices/ENDPOINT/bootstrap says why"
             }
             Self::Store => "the store failed",
         })

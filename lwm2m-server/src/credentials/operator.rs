@@ -14,6 +14,7 @@ use super::presented::Presented;
 use super::subject::{Binding, Mode, Subject};
 use super::{Command, Credentials, Refusal};
 use crate::access::Scope;
+use crate::profiles::{Fault, in_words, is_uri};
 use crate::store::StoreError;
 
 /// Longest reason in bytes.
@@ -86,6 +87,16 @@ pub enum OperatorError {
     Refused(&'static str),
     /// The identity, public key or certificate belongs, or belonged, to a credential of this device.
     SubjectTaken(Arc<str>),
+    /// There is no profile of this name, or not this version of it.
+    UnknownProfile(String, Option<u32>),
+    /// Everything that is wrong with a profile, or with what a device has for it.
+    Faults(Vec<Fault>),
+    /// So many devices follow the profile.
+    ProfileInUse(usize),
+    /// There is nothing that a bootstrap could do, and why.
+    NoPlan(Refusal),
+    /// There are as many profiles as there may be, or they take as much as they may.
+    Full,
     /// The store failed; nothing changed.
     Store(StoreError),
     /// The operating system gives no randomness.
@@ -113,6 +124,18 @@ impl fmt::Display for OperatorError {
             Self::SubjectTaken(endpoint) => write!(
                 f,
                 "the identity, public key or certificate belongs, or belonged, to {endpoint}: none is ever used twice"
+            ),
+            Self::UnknownProfile(name, None) => write!(f, "there is no profile '{name}'"),
+            Self::UnknownProfile(name, Some(version)) => {
+                write!(f, "there is no version {version} of a profile '{name}'")
+            }
+            Self::Faults(faults) => f.write_str(&in_words(faults)),
+            Self::ProfileInUse(devices) => {
+                write!(f, "{devices} devices follow it: give them another one, or none, first")
+            }
+            Self::NoPlan(refusal) => write!(f, "a bootstrap would be refused: {refusal}"),
+            Self::Full => f.write_str(
+                "there are as many profiles as there may be, or they take as much as they may: remove one that no device follows",
             ),
             Self::Store(error) => error.fmt(f),
             Self::NoRandomness => f.write_str("the operating system gives no randomness"),
@@ -162,7 +185,7 @@ impl Credentials {
             check_uri(uri, issued.subject.mode())?;
         }
         self.check_free(&device, Role::Management, &issued)?;
-        self.check_server_key(issued.subject.mode(), &device.profile)?;
+        self.check_server_key(issued.subject.mode(), &device)?;
         let account = device.account_mut(Role::Management).ok_or(OperatorError::Refused(NO_ACCOUNT))?;
         let from = account.current;
         let within = issued.within();
@@ -295,6 +318,7 @@ impl Credentials {
                 return Ok(Outcome::default());
             }
             let revoked = device.revoke(now_ms, None, reason);
+            device.assigned = None;
             let mut outcome = device.hold(now_ms, HoldKind::Decommissioned, reason);
             outcome.happened.splice(0..0, revoked.happened);
             Ok(outcome)
@@ -444,9 +468,7 @@ fn check_reason(reason: &str) -> Result<(), OperatorError> {
 }
 
 pub(super) fn check_uri(uri: &str, mode: Mode) -> Result<(), OperatorError> {
-    let scheme = if mode == Mode::Oscore { "coap://" } else { "coaps://" };
-    let host = uri.strip_prefix(scheme).unwrap_or_default();
-    if host.is_empty() || uri.len() > 255 || uri.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    if !is_uri(uri, if mode == Mode::Oscore { "coap" } else { "coaps" }) {
         return Err(OperatorError::Invalid(
             "server_uri: coaps://HOST[:PORT], with OSCORE coap://HOST[:PORT], at most 255 bytes",
         ));

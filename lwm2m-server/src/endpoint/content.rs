@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use lwm2m_coap::{Full, Sink};
 use lwm2m_objects::format::{self, Item, Items};
-use lwm2m_objects::{Content, Format, Kind, ObjectLink, Path, Target, UNASSIGNED};
+use lwm2m_objects::{Content, Format, Kind, Path, Target, UNASSIGNED};
 
 use super::Endpoint;
 use crate::Value;
-use crate::credentials::Setting;
 use crate::models::Models;
 use crate::operation::Reported;
 
@@ -86,9 +85,20 @@ pub(crate) fn encode(
     if values.iter().any(|(path, _)| !path.starts_with(target.path)) {
         return Err("a value lies outside of what is written");
     }
-    let mut values: Vec<_> = values.iter().map(|(path, value)| (*path, borrowed(value))).collect();
+    let mut values: Vec<_> = values.iter().map(|(path, value)| (*path, value.borrowed())).collect();
     values.sort_by_key(|(path, _)| *path);
     emit(format, target, &values)
+}
+
+/// The same of a bootstrap, which may be an object, an instance or a resource.
+pub(crate) fn encode_borrowed(
+    format: Format,
+    path: Path,
+    values: &[(Path, lwm2m_objects::Value<'_>)],
+) -> Result<Vec<u8>, &'static str> {
+    let mut values = values.to_vec();
+    values.sort_by_key(|(path, _)| *path);
+    emit(format, &path.into(), &values)
 }
 
 /// Encodes the places of a composite operation.
@@ -126,33 +136,10 @@ pub(crate) fn encode_created(
     let mut pairs = Vec::with_capacity(values.len());
     for (resource, several, value) in values {
         let path = at.child(*resource).and_then(|path| several.map_or(Some(path), |one| path.child(one)));
-        pairs.push((path.ok_or("no such resource")?, borrowed(value)));
+        pairs.push((path.ok_or("no such resource")?, value.borrowed()));
     }
     pairs.sort_by_key(|(path, _)| *path);
     Ok((format, emit(format, &Target { prefix, path: target }, &pairs)?))
-}
-
-/// Encodes one object instance of a bootstrap.
-pub(crate) fn encode_settings(
-    format: Format,
-    path: Path,
-    settings: &[(u16, Setting)],
-) -> Result<Vec<u8>, &'static str> {
-    let mut values = Vec::with_capacity(settings.len());
-    for (resource, setting) in settings {
-        let value = match setting {
-            Setting::Text(text) => lwm2m_objects::Value::String(text),
-            Setting::Integer(value) => lwm2m_objects::Value::Integer(*value),
-            Setting::Boolean(value) => lwm2m_objects::Value::Boolean(*value),
-            Setting::Link(object, instance) => {
-                lwm2m_objects::Value::ObjectLink(ObjectLink { object: *object, instance: *instance })
-            }
-            Setting::Opaque(bytes) => lwm2m_objects::Value::Opaque(bytes),
-        };
-        values.push((path.child(*resource).ok_or("no such resource")?, value));
-    }
-    values.sort_by_key(|(path, _)| *path);
-    emit(format, &path.into(), &values)
 }
 
 fn emit(
@@ -186,21 +173,5 @@ fn owned(value: lwm2m_objects::Value<'_>) -> Value {
         lwm2m_objects::Value::Time(value) => Value::Time(value),
         lwm2m_objects::Value::ObjectLink(link) => Value::ObjectLink(link.object, link.instance),
         lwm2m_objects::Value::CoreLink(text) => Value::CoreLink(text.to_owned()),
-    }
-}
-
-fn borrowed(value: &Value) -> lwm2m_objects::Value<'_> {
-    match value {
-        Value::String(text) => lwm2m_objects::Value::String(text),
-        Value::Integer(value) => lwm2m_objects::Value::Integer(*value),
-        Value::Unsigned(value) => lwm2m_objects::Value::Unsigned(*value),
-        Value::Float(value) => lwm2m_objects::Value::Float(*value),
-        Value::Boolean(value) => lwm2m_objects::Value::Boolean(*value),
-        Value::Opaque(bytes) => lwm2m_objects::Value::Opaque(bytes),
-        Value::Time(value) => lwm2m_objects::Value::Time(*value),
-        Value::ObjectLink(object, instance) => {
-            lwm2m_objects::Value::ObjectLink(ObjectLink { object: *object, instance: *instance })
-        }
-        Value::CoreLink(text) => lwm2m_objects::Value::CoreLink(text),
     }
 }

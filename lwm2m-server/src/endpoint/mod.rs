@@ -27,6 +27,7 @@ mod notification;
 mod observation;
 mod oscore;
 mod path;
+mod preview;
 mod protected;
 mod question;
 mod refusal;
@@ -69,6 +70,7 @@ pub use address::{Address, Addresses, Listener};
 pub use association::Who;
 pub use counters::Counters;
 pub use location::VirtualShard;
+pub use preview::{Previewed, Shown, preview};
 pub use question::{Question, QuestionId, Verdict};
 pub use resumption::Sessions;
 pub use saved::{NotRestored, Saved};
@@ -121,8 +123,6 @@ pub struct Config {
     pub burst: u16,
     /// Messages that one device may send in a second in the long run.
     pub rate: u16,
-    /// Whether a bootstrap ends with a second Discover that must show the account written; a round trip more.
-    pub verify_bootstrap: bool,
     /// Handshakes that may be under way at once; beyond it one makes room whose address group has most.
     pub handshakes: usize,
     /// Handshakes that may begin in a second, and at once after a second without any, 1 or more; others are dropped, those
@@ -163,7 +163,6 @@ impl Default for Config {
             object_lists: 512 << 20,
             burst: 200,
             rate: 50,
-            verify_bootstrap: false,
             handshakes: 10_000,
             handshake_rate: 10_000,
             look_ups: 256,

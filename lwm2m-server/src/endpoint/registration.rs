@@ -337,8 +337,8 @@ impl Endpoint {
                 self.events.push_back(Event::BootstrapFinished { endpoint });
             }
             Next::Failed => self.bootstrap_failed(&bootstrap, Some(code_text(reply.code))),
-            Next::Malformed => {
-                self.bootstrap_failed(&bootstrap, Some(format!("{}, malformed", code_text(reply.code))));
+            Next::Unusable(why) => {
+                self.bootstrap_failed(&bootstrap, Some(format!("{}, {why}", code_text(reply.code))));
             }
         }
         self.mark_ready(key);

@@ -318,13 +318,7 @@ impl Endpoint {
             (Verdict::Plan(plan), What::Bootstrap { preferred }) => self.begin_bootstrap(
                 now,
                 key,
-                Bootstrap::new(
-                    who,
-                    plan,
-                    preferred,
-                    self.config.verify_bootstrap,
-                    now.saturating_add(BOOTSTRAP_LIMIT),
-                ),
+                Bootstrap::new(who, plan, preferred, now.saturating_add(BOOTSTRAP_LIMIT)),
             ),
             (Verdict::Withheld { reason }, _) => {
                 self.registration_refused(now, key, Some(who.endpoint()), reason);

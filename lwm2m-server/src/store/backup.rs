@@ -24,7 +24,7 @@ use super::audit::{AUDIT, AUDIT_BY_DEVICE};
 use super::redb::{DEVICES, FILE, META, RedbStore, SECRETS, SESSIONS, role_byte};
 use super::seal::{Sealer, beside, replace_private, sync_folder};
 use super::tokens::TOKENS;
-use super::{StoreError, campaigns, models, observations, requests, reservations};
+use super::{StoreError, campaigns, models, observations, profiles, requests, reservations};
 use crate::credentials::{Happened, Role, utc};
 use crate::queue::{Head, State};
 
@@ -246,7 +246,7 @@ pub(super) fn copy_private(from: &Path, to: &Path) -> Result<(), StoreError> {
     std::io::copy(&mut source, &mut target).map(|_| ()).map_err(io(to))
 }
 
-fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static str; 15], redb::Error> {
+fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static str; 17], redb::Error> {
     Ok(copied!(
         from,
         to,
@@ -261,6 +261,8 @@ fn copy_all(from: &ReadTransaction, to: &WriteTransaction) -> Result<[&'static s
             requests::SEALED,
             observations::INTENTS,
             models::MODELS,
+            profiles::PROFILES,
+            profiles::VARIABLES,
             reservations::RESERVATIONS,
             campaigns::CAMPAIGNS,
             campaigns::CONTENTS,

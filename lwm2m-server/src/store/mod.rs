@@ -10,6 +10,7 @@ mod campaigns;
 mod error;
 mod models;
 mod observations;
+mod profiles;
 mod redb;
 mod requests;
 mod reservations;
@@ -28,6 +29,7 @@ use crate::ObservationId;
 use crate::access::Scope;
 use crate::credentials::{Device, Happened, Kept, Role};
 use crate::observations::{Intent, IntentChange, Intents, Wanted};
+use crate::profiles::{Profiles, Secrets};
 
 pub use audit::AuditRow;
 pub use backup::{Backup, Restored, put as put_backup, restore};
@@ -53,6 +55,8 @@ pub struct Change<'a> {
     pub secrets: &'a [(Role, u32, &'a Kept)],
     /// Credentials whose keys are not needed any more.
     pub forget: &'a [(Role, u32)],
+    /// The secret variables of its profile, in the place of the former ones; these stay without.
+    pub variables: Option<&'a Secrets>,
     /// Who caused it: `token:NAME`, `device` or `server`.
     pub actor: &'a str,
     /// When, in milliseconds since 1970.
@@ -69,7 +73,8 @@ pub trait Store: Send + Sync {
     /// When a record cannot be read.
     fn devices(&self) -> Result<Vec<Device>, StoreError>;
 
-    /// Writes one change, durably, before it returns. A device that is decommissioned loses its lasting observations with it.
+    /// Writes one change, durably, before it returns. A device that is decommissioned loses its lasting observations with it, and the
+    /// secret variables of its profile.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when another version is stored, [`StoreError::Fenced`] when a newer epoch is; in both
@@ -230,6 +235,37 @@ pub trait Store: Send + Sync {
         object: (u16, Version),
         xml: &[u8],
     ) -> Result<(), StoreError>;
+
+    /// Every version of every profile.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    fn profiles(&self) -> Result<Profiles, StoreError>;
+
+    /// Stores a version of a profile, with its audit row, durably, before it returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn put_profile(
+        &self,
+        actor: &str,
+        now_ms: u64,
+        name: &str,
+        version: u32,
+        record: &[u8],
+    ) -> Result<(), StoreError>;
+
+    /// Removes all versions of a profile, with an audit row, durably, before it returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn remove_profile(&self, actor: &str, now_ms: u64, name: &str) -> Result<(), StoreError>;
+
+    /// Opens the secret variables of the profile of a device; none where there are none.
+    ///
+    /// # Errors
+    /// When they cannot be read or do not open.
+    fn variables(&self, endpoint: &str) -> Result<Secrets, StoreError>;
 
     /// Writes how far numbers of OSCORE contexts are reserved, durably, before it returns, where they follow what was written last
     /// ([`oscore::Saved::follows`]). Says which do: what does not is another's, and left as it is.

@@ -27,10 +27,11 @@ use crate::ObservationId;
 use crate::access::Scope;
 use crate::credentials::{Device, Happened, Kept, Role, utc};
 use crate::observations::{Intent, IntentChange, Intents, Wanted};
+use crate::profiles::{Profiles, Secrets};
 
 /// Version of the tables. Since 2 there are credentials that are no pre-shared keys, since 3 queued requests, since 4 object
 /// definitions and lasting observations, since 5 OSCORE contexts, since 6 such inside DTLS, since 7 tokens of several roles, with scope and expiry, since 8
-/// campaigns and groups; what a former one wrote is read as it is.
+/// campaigns, groups and bootstrap profiles; what a former one wrote is read as it is.
 const SCHEMA: u32 = 8;
 /// Name of the store file in the data folder.
 pub(super) const FILE: &str = "store.redb";
@@ -204,6 +205,7 @@ impl RedbStore {
         self.open_tokens(transaction)?;
         self.open_requests(transaction)?;
         self.open_models(transaction)?;
+        self.open_profiles(transaction)?;
         self.open_observations(transaction)?;
         self.open_reservations(transaction)?;
         self.open_campaigns(transaction)
@@ -346,6 +348,11 @@ impl Store for RedbStore {
             }
         }
         self.append(&transaction, change.actor, change.now_ms, Some(endpoint), change.happened)?;
+        let none = Secrets::default();
+        let variables = change.variables.or(device.is_decommissioned().then_some(&none));
+        if let Some(variables) = variables {
+            self.write_variables(&transaction, endpoint, variables)?;
+        }
         if device.is_decommissioned() {
             self.remove_intents(&transaction, change.actor, change.now_ms, endpoint)?;
         }
@@ -492,6 +499,29 @@ impl Store for RedbStore {
         xml: &[u8],
     ) -> Result<(), StoreError> {
         self.write_model(actor, now_ms, object, xml)
+    }
+
+    fn profiles(&self) -> Result<Profiles, StoreError> {
+        self.read_profiles()
+    }
+
+    fn put_profile(
+        &self,
+        actor: &str,
+        now_ms: u64,
+        name: &str,
+        version: u32,
+        record: &[u8],
+    ) -> Result<(), StoreError> {
+        self.write_profile(actor, now_ms, (name, version), record)
+    }
+
+    fn remove_profile(&self, actor: &str, now_ms: u64, name: &str) -> Result<(), StoreError> {
+        self.delete_profile(actor, now_ms, name)
+    }
+
+    fn variables(&self, endpoint: &str) -> Result<Secrets, StoreError> {
+        self.read_variables(endpoint)
     }
 
     fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<bool>, StoreError> {

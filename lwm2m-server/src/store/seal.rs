@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::StoreError;
 use crate::credentials::{DeviceKey, Kept, Key, OscoreKey, Role};
+use crate::profiles::Secrets;
 
 /// Length of a nonce in bytes.
 const NONCE: usize = 24;
@@ -145,6 +146,17 @@ impl Sealer {
         Kept::within_from_bytes(&kept)
     }
 
+    /// Seals the secret variables of the profile of a device.
+    pub(super) fn seal_variables(&self, endpoint: &str, secrets: &Secrets) -> Result<Vec<u8>, StoreError> {
+        self.seal_with(&[VARIABLES, endpoint.as_bytes()].concat(), &secrets.to_bytes())
+    }
+
+    /// Opens them again.
+    pub(super) fn open_variables(&self, endpoint: &str, sealed: &[u8]) -> Option<Secrets> {
+        let plain = Zeroizing::new(self.open_with(&[VARIABLES, endpoint.as_bytes()].concat(), sealed)?);
+        Secrets::from_bytes(&plain)
+    }
+
     /// The value that tells at the next start whether the key is right.
     ///
     /// # Errors
@@ -212,6 +224,7 @@ const PSK: &[u8] = b"lwm2m-server secret 1 ";
 const DEVICE_KEY: &[u8] = b"lwm2m-server secret 2 ";
 const OSCORE: &[u8] = b"lwm2m-server secret 3 ";
 const WITHIN: &[u8] = b"lwm2m-server secret 4 ";
+const VARIABLES: &[u8] = b"lwm2m-server variables 1 ";
 
 /// Associated data: the endpoint comes last, so that no two bindings share an encoding.
 fn binding(kind: &[u8], endpoint: &str, role: Role, generation: u32) -> Vec<u8> {
@@ -330,6 +343,19 @@ mod tests {
         let aad = [&b"lwm2m-server secret 1 "[..], &[1], &2_u32.to_be_bytes(), b"a"].concat();
         let sealed = sealer(1).seal_with(&aad, &[7; 16]).unwrap();
         assert_eq!(sealer(1).open("a", Role::Management, 2, &sealed), Some(psk()));
+    }
+
+    #[test]
+    fn secret_variables_open_only_for_their_endpoint_and_as_nothing_else() {
+        let mut secrets = Secrets::default();
+        secrets.insert("key".to_owned(), Key::new(vec![7; 16]).unwrap());
+        let sealed = sealer(1).seal_variables("a", &secrets).unwrap();
+        assert_eq!(sealer(1).open_variables("a", &sealed), Some(secrets));
+        assert_eq!(sealer(1).open_variables("b", &sealed), None);
+        assert_eq!(sealer(2).open_variables("a", &sealed), None);
+        assert_eq!(sealer(1).open("a", Role::Management, 1, &sealed), None);
+        let key = sealer(1).seal("a", Role::Management, 1, &psk()).unwrap();
+        assert_eq!(sealer(1).open_variables("a", &key), None);
     }
 
     #[test]

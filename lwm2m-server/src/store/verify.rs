@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableError,
 };
 
 use super::audit::AUDIT_BY_DEVICE;
 use super::backup::{Backup, copy_private};
+use super::profiles::VARIABLES;
 use super::redb::{DEVICES, META, RedbStore, SECRETS, TICKETS, role_byte};
 use super::reservations::RESERVATIONS;
 use super::seal::Sealer;
@@ -39,6 +41,8 @@ pub struct Verified {
     pub campaigns: u64,
     /// Groups.
     pub groups: u64,
+    /// Versions of bootstrap profiles.
+    pub profiles: u64,
     /// Tokens.
     pub tokens: u64,
     /// Reservations of OSCORE contexts.
@@ -118,6 +122,7 @@ impl RedbStore {
         verified.observations = self.walk_intents()?;
         verified.models = count(self.read_models()?.len());
         (verified.campaigns, verified.groups) = self.walk_campaigns(opens)?;
+        verified.profiles = self.walk_profiles(&transaction, &devices, opens)?;
         verified.tokens = count(self.tokens()?.len());
         verified.contexts = self.walk_reservations(&transaction)?;
         (verified.audit, verified.hash) = self.walk_audit(&transaction, written_down)?;
@@ -199,6 +204,46 @@ impl RedbStore {
             requests = requests.saturating_add(1);
         }
         Ok(requests)
+    }
+
+    /// Each version, and that each device has what the one that it follows needs.
+    fn walk_profiles(
+        &self,
+        transaction: &ReadTransaction,
+        devices: &BTreeMap<String, Device>,
+        opens: bool,
+    ) -> Result<u64, StoreError> {
+        let profiles = self.read_profiles()?;
+        let table = match transaction.open_table(VARIABLES) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+            table => self.fits(table)?,
+        };
+        for (endpoint, assigned) in
+            devices.iter().filter_map(|(name, device)| Some((name, device.assigned.as_ref()?)))
+        {
+            if profiles.find(&assigned.name, Some(assigned.version)).is_none() {
+                let (name, version) = (&assigned.name, assigned.version);
+                return Err(
+                    self.corrupt(format!("the profile {name} version {version} of {endpoint} is missing"))
+                );
+            }
+            let is_sealed = self.fits(table.get(endpoint.as_str()))?.is_some();
+            let is_same = !opens || self.variables(endpoint)?.names().eq(&assigned.secrets);
+            if is_sealed == assigned.secrets.is_empty() || !is_same {
+                return Err(
+                    self.corrupt(format!("the secret variables of {endpoint} are not those of its record"))
+                );
+            }
+        }
+        for entry in self.fits(table.iter())? {
+            let (endpoint, _) = self.fits(entry)?;
+            let owner = devices.get(endpoint.value()).and_then(|device| device.assigned.as_ref());
+            if owner.is_none() {
+                let name = endpoint.value();
+                return Err(self.corrupt(format!("there are secret variables of {name} that no profile has")));
+            }
+        }
+        Ok(count(profiles.iter().map(|(_, versions)| versions.len()).sum()))
     }
 
     fn walk_reservations(&self, transaction: &ReadTransaction) -> Result<u64, StoreError> {

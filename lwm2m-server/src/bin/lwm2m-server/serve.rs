@@ -168,7 +168,6 @@ async fn serve(settled: Settled) -> Result<(), Box<dyn core::error::Error>> {
     settings.endpoint.keys = keys;
     settings.endpoint.short_server_id = settled.credentials.short_server_id;
     settings.endpoint.connection_ids = settled.connection_ids;
-    settings.endpoint.verify_bootstrap = settled.verify_bootstrap;
     settings.endpoint.challenge = settled.challenge;
     settings.endpoint.models = Arc::clone(&models);
     settled.admission.apply(&mut settings.endpoint);

@@ -234,6 +234,7 @@ fn tell(verified: &Verified) {
         ("object definitions", verified.models),
         ("campaigns", verified.campaigns),
         ("groups", verified.groups),
+        ("bootstrap profiles, with their versions", verified.profiles),
         ("tokens", verified.tokens),
         ("OSCORE contexts", verified.contexts),
     ] {

@@ -3,6 +3,7 @@
 //! Results go to standard output, as tables or with `--json` as the server's JSON; failures to standard error with the
 //! reason and the next step. Exit codes: 0 done, 1 the server or the device refused, 2 bad arguments.
 
+mod bootstrap;
 mod campaigns;
 mod check;
 mod composite;
@@ -173,6 +174,9 @@ enum Command {
     /// Definitions of objects
     #[command(subcommand)]
     Models(models::Models),
+    /// What bootstraps write: profiles, and the devices that follow them
+    #[command(subcommand)]
+    Bootstrap(bootstrap::Bootstrap),
     /// Credentials and their lifecycle
     #[command(subcommand)]
     Credentials(Credentials),
@@ -322,7 +326,7 @@ enum Credentials {
         /// Whether plain coap is accepted while there is no account
         #[arg(long, value_name = "BOOL")]
         allow_nosec: Option<bool>,
-        /// What its bootstrap writes otherwise than configured, as JSON or @FILE: server_uri, lifetime, binding,
+        /// What its bootstrap writes otherwise than configured, or than the profile says that it follows, as JSON or @FILE: server_uri, lifetime, binding,
         /// notification_storing, write_blind, security_instance, server_instance, certificate_usage
         #[arg(long, value_name = "JSON")]
         profile: Option<String>,

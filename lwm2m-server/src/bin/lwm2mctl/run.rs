@@ -9,8 +9,8 @@ use super::http::{Api, escape};
 use super::requests::{self, Manner};
 use super::show::{line, table, text, time};
 use super::{
-    Arguments, Command, Credentials, Failure, Page, campaigns, check, credentials::credentials, groups,
-    models, observe, tokens,
+    Arguments, Command, Credentials, Failure, Page, bootstrap, campaigns, check, credentials::credentials,
+    groups, models, observe, tokens,
 };
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -114,6 +114,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Requests { endpoint, id, .. } => manner.show(&api, &out, &endpoint, id),
         Command::Composite(command) => composite(&api, &out, &manner, command),
         Command::Models(command) => models::models(&api, &out, command),
+        Command::Bootstrap(command) => bootstrap::bootstrap(&api, &out, command),
         Command::Credentials(command) => credentials(&api, &out, command),
         Command::Campaigns(command) => campaigns::campaigns(&api, &out, command),
         Command::Groups(command) => groups::groups(&api, &out, command),
