@@ -222,6 +222,7 @@ fn what_must_not_happen_again_does_not_after_a_restore() {
         .commit(&Change {
             device: &device,
             secrets: &[(Role::Management, generation, &Kept::Oscore(unused.clone()))],
+            variables: None,
             forget: &[],
             actor: "test",
             now_ms: 2,

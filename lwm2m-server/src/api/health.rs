@@ -73,7 +73,7 @@ async fn look(api: &Api) -> Result<(), &'static str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 mod tests {
     use tokio::sync::broadcast;
 

@@ -473,6 +473,9 @@ pub enum Selection {
 }
 
 #[cfg(test)]
+pub(super) use tests::plan;
+
+#[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
@@ -542,5 +545,3 @@ mod tests {
         }
     }
 }
-#[cfg(test)]
-pub(super) use tests::plan;
