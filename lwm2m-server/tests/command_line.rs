@@ -282,10 +282,7 @@ fn a_shell_reads_what_completes_the_commands_of_lwm2mctl() {
     };
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let (is_done, script) = completion(shell);
-        assert!(
-            is_done && script.contains("credentials") && script.contains("--behind"),
-            "{shell}: {script}"
-        );
+        assert!(is_done && script.contains("credentials") && script.contains("behind"), "{shell}: {script}");
     }
     let mut bash = std::process::Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
     bash.stdin.take().unwrap().write_all(completion("bash").1.as_bytes()).unwrap();
