@@ -192,7 +192,7 @@ fn is_due(attributes: &Attributes, values: &[f64], notified: usize, now: usize) 
 fn notifications(attributes: &Attributes, values: &[f64]) -> Vec<usize> {
     let at = |second: usize| Instant::from_millis(second as u64 * 1000);
     let mut progress = Progress { notified: at(0), evaluated: at(0), changed: false, due: false };
-    let (mut notified, mut previous) = (values[0], values[0]);
+    let (mut notified, mut sides) = (values[0], attributes.sides(values[0]));
     let mut wake = match attributes.decide(at(0), &progress) {
         Decision::Wait(until) => Some(until),
         _ => None,
@@ -208,14 +208,14 @@ fn notifications(attributes: &Attributes, values: &[f64]) -> Vec<usize> {
             match attributes.decide(at(second), &progress) {
                 Decision::Notify => {
                     sent.push(second);
-                    (notified, previous) = (values[second], values[second]);
+                    (notified, sides) = (values[second], attributes.sides(values[second]));
                     progress =
                         Progress { notified: at(second), evaluated: at(second), changed: false, due: false };
                 }
                 Decision::Evaluate => {
                     let current = values[second];
-                    progress.due |= attributes.is_met(Samples { notified, previous, current });
-                    previous = current;
+                    progress.due |= attributes.is_met(Samples { notified, sides, current });
+                    sides = attributes.sides(current);
                     (progress.evaluated, progress.changed) = (at(second), false);
                 }
                 Decision::Wait(until) => {
