@@ -172,8 +172,9 @@ const TABLES: usize = if cfg!(feature = "oscore") { 3 } else { 2 };
 const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 512, 255>>() <= 6144 + 1792);
 
 /// An LwM2M client for `S` accounts (the bootstrap account among them), `O` observations, `T` paths with notification
-/// attributes, `A` instances of Access Control, structured bodies of up to `B` bytes, and server URIs of up to `U` bytes,
-/// which the specification wants to be 255. `B` must be at least `U` + 48, 88, and four times 2 `S` + `A`.
+/// attributes and as many numbers that are compared with thresholds below what is observed, `A` instances of Access Control,
+/// structured bodies of up to `B` bytes, and server URIs of up to `U` bytes, which the specification wants to be 255. `B` must be
+/// at least `U` + 48, 104, and four times 2 `S` + `A`.
 ///
 /// Everything is inside: there is no allocation. Sockets, clock, randomness, objects and storage are the owner's.
 pub struct Client<
@@ -239,7 +240,7 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
     /// A client at rest. The first [`Client::handle_timeout`] makes it ask for its accounts.
     pub fn new(config: Config<'a>) -> Self {
         const { assert!(B >= U + RECORD_OVERHEAD, "the body buffer also carries records to storage") };
-        const { assert!(B >= 88 && B >= 4 * (TABLES * S + A), "and that of a server, and the index") };
+        const { assert!(B >= 104 && B >= 4 * (TABLES * S + A), "and that of a server, and the index") };
         const { assert!(S >= 1 && S <= 32, "1 to 32 accounts") };
         Client {
             config,
