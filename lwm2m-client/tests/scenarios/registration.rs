@@ -88,9 +88,7 @@ fn the_update_trigger_takes_the_binding_as_an_argument_or_a_query() {
         let response = world.ask_with(PORT, |writer| {
             writer.set_code(Code::POST);
             writer.split(OptionNumber::URI_PATH, "1/1/8", '/').unwrap();
-            if let Some(query) = query {
-                writer.option(OptionNumber::URI_QUERY, query.as_bytes()).unwrap();
-            } else {
+            if !payload.is_empty() || query.is_none() {
                 // Text is format 0, an option without bytes; it stands before any query.
                 writer.option(OptionNumber::CONTENT_FORMAT, b"").unwrap();
             }
@@ -113,7 +111,11 @@ fn new_instances_are_told_with_the_whole_list() {
     let update = world.server(PORT).requests.last().unwrap().clone();
     assert_eq!(update.text(), "</1/1>,</3/0>,</3303>;ver=1.1,</3303/0>,</42800/7>");
     assert!(update.query.is_empty());
+        ("", Some("0=T"), Code::BAD_REQUEST),
 }
+        ("", Some("pmin=5"), Code::BAD_REQUEST),
+        // Two lists of arguments.
+        ("0='U'", Some("0=U"), Code::BAD_REQUEST),
 
 #[test]
 fn what_changes_within_an_instance_sends_no_update() {
@@ -126,6 +128,9 @@ fn what_changes_within_an_instance_sends_no_update() {
 }
 
 #[test]
+            if let Some(query) = query {
+                writer.option(OptionNumber::URI_QUERY, query.as_bytes()).unwrap();
+            }
 fn without_bootstrap_on_failure_a_failed_registration_begins_anew_some_day() {
     let mut server = server_instance(1, 300);
     assert!(server.set(16, Some(0)));
