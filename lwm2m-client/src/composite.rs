@@ -38,6 +38,8 @@ impl Selection {
 /// [`Error::TooLarge`] for more than [`PLACES`].
 fn places(paths: &Paths<'_>) -> Result<Places, Error> {
     let mut places = Places::new();
+    // Departure: LwM2M Transport 1.1.1 §6.4.4 has no code for a Read-Composite of too many places; 4.13 (RFC 7252 §5.9.2.9)
+    // tells the server to ask in parts.
     paths.try_for_each(&mut |path| places.push(path).map_err(|_| Error::TooLarge))?;
     Ok(places)
 }
