@@ -126,6 +126,10 @@ fn read(format: Format, path: Path, payload: &[u8], kinds: &[(Path, Kind)]) -> V
     items.collect()
 }
 
+/// The formats of a Write-Composite.
+const PACKS: [Format; 4] =
+    [Format::SENML_CBOR, Format::SENML_JSON, Format::SENML_ETCH_CBOR, Format::SENML_ETCH_JSON];
+
 proptest! {
     #[test]
     fn values_mean_the_same_in_every_format(
@@ -142,6 +146,11 @@ proptest! {
                 prop_assert_eq!(&read(format, path, &payload, &kinds), values, "{:?} at {}", format, path);
             }
         }
+        // Records that name their places from the root.
+        for format in PACKS {
+            let payload = written(format, Path::ROOT, &values);
+            prop_assert_eq!(&read(format, Path::ROOT, &payload, &kinds), &values, "{:?}", format);
+        }
     }
 
     #[test]
@@ -156,6 +165,11 @@ proptest! {
             let values = [(path, value.clone())];
             let payload = written(format, path, &values);
             prop_assert_eq!(&read(format, path, &payload, &[(path, kind)])[..], &values[..], "{:?}", format);
+        }
+        for format in PACKS {
+            let values = [(path, value.clone())];
+            let payload = written(format, Path::ROOT, &values);
+            prop_assert_eq!(&read(format, Path::ROOT, &payload, &[(path, kind)])[..], &values[..], "{:?}", format);
         }
     }
 }
