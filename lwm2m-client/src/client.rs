@@ -30,6 +30,9 @@ const NOTICES: usize = 8;
 pub struct Config<'a> {
     /// The endpoint client name, at most 128 bytes.
     pub endpoint: &'a str,
+    /// Whether the name is told to a server that can know it from the credential of the device: from LwM2M 1.1 on it may be left out
+    /// there.
+    pub names_itself: bool,
     /// The enabler version that is announced: 1.0 or 1.1.
     pub version: Version,
     /// Whether the device sleeps between its messages (queue mode).
@@ -75,11 +78,12 @@ pub struct Config<'a> {
 pub type Tap = fn(Role, bool, &[u8]);
 
 impl<'a> Config<'a> {
-    /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
+    /// A device that tells its name, LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
     /// limit for their records, objects at the root, no secure element, no trust anchors.
     pub const fn new(endpoint: &'a str) -> Self {
         Config {
             endpoint,
+            names_itself: true,
             version: Version { major: 1, minor: 1 },
             is_queue_mode: false,
             mtu: 576,
