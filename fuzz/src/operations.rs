@@ -115,7 +115,8 @@ fn attributes(attributes: &Attributes) {
         }
     }
     for (notified, previous, current) in [(1.0, 2.0, 9.0), (9.0, 9.0, 1.0), (1.0, 1.0, 1.0)] {
-        let _ = attributes.is_met(Samples { notified, previous, current });
+        let sides = attributes.sides(previous);
+        let _ = attributes.is_met(Samples { notified, sides, current });
     }
 }
 

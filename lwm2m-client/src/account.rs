@@ -212,6 +212,15 @@ impl<const U: usize> Security<U> {
         SecurityMode::from_value(u32::from(self.mode_value?))
     }
 
+    /// Whether the server knows the client by the credential.
+    pub(crate) fn is_proving_name(&self) -> bool {
+        #[cfg(feature = "oscore")]
+        if self.oscore.is_some() {
+            return true;
+        }
+        self.mode().is_some_and(|mode| mode != SecurityMode::NoSec)
+    }
+
     /// Scheme, host and port of the URI.
     pub(crate) fn address(&self) -> Option<ServerAddress<'_>> {
         ServerAddress::parse(&self.uri)

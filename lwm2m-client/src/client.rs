@@ -30,6 +30,9 @@ const NOTICES: usize = 8;
 pub struct Config<'a> {
     /// The endpoint client name, at most 128 bytes.
     pub endpoint: &'a str,
+    /// Whether the name is told to a server that can know it from the credential of the device: from LwM2M 1.1 on it may be left out
+    /// there.
+    pub names_itself: bool,
     /// The enabler version that is announced: 1.0 or 1.1.
     pub version: Version,
     /// Whether the device sleeps between its messages (queue mode).
@@ -75,11 +78,12 @@ pub struct Config<'a> {
 pub type Tap = fn(Role, bool, &[u8]);
 
 impl<'a> Config<'a> {
-    /// LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
+    /// A device that tells its name, LwM2M 1.1, always awake, datagrams of 576 bytes, blocks of 256 bytes, Connection IDs towards the servers, no
     /// limit for their records, objects at the root, no secure element, no trust anchors.
     pub const fn new(endpoint: &'a str) -> Self {
         Config {
             endpoint,
+            names_itself: true,
             version: Version { major: 1, minor: 1 },
             is_queue_mode: false,
             mtu: 576,
@@ -172,8 +176,9 @@ const TABLES: usize = if cfg!(feature = "oscore") { 3 } else { 2 };
 const _: () = assert!(size_of::<Client<'static, 2, 4, 4, 0, 512, 255>>() <= 6144 + 1792);
 
 /// An LwM2M client for `S` accounts (the bootstrap account among them), `O` observations, `T` paths with notification
-/// attributes, `A` instances of Access Control, structured bodies of up to `B` bytes, and server URIs of up to `U` bytes,
-/// which the specification wants to be 255. `B` must be at least `U` + 48, 88, and four times 2 `S` + `A`.
+/// attributes and as many numbers that are compared with thresholds below what is observed, `A` instances of Access Control,
+/// structured bodies of up to `B` bytes, and server URIs of up to `U` bytes, which the specification wants to be 255. `B` must be
+/// at least `U` + 48, 104, and four times 2 `S` + `A`.
 ///
 /// Everything is inside: there is no allocation. Sockets, clock, randomness, objects and storage are the owner's.
 pub struct Client<
@@ -239,7 +244,7 @@ impl<'a, const S: usize, const O: usize, const T: usize, const A: usize, const B
     /// A client at rest. The first [`Client::handle_timeout`] makes it ask for its accounts.
     pub fn new(config: Config<'a>) -> Self {
         const { assert!(B >= U + RECORD_OVERHEAD, "the body buffer also carries records to storage") };
-        const { assert!(B >= 88 && B >= 4 * (TABLES * S + A), "and that of a server, and the index") };
+        const { assert!(B >= 104 && B >= 4 * (TABLES * S + A), "and that of a server, and the index") };
         const { assert!(S >= 1 && S <= 32, "1 to 32 accounts") };
         Client {
             config,

@@ -12,8 +12,9 @@ use lwm2m_objects::{Content as Payload, Error, Format, Object, Path, Paths, Targ
 
 use crate::client::Client;
 use crate::event::Role;
+use crate::observation::Observation;
 use crate::reply::Reply;
-use crate::reporting::{Observation, Reporting};
+use crate::reporting::Reporting;
 use crate::session::Observer;
 
 /// How many places one request may name.
@@ -37,6 +38,8 @@ impl Selection {
 /// [`Error::TooLarge`] for more than [`PLACES`].
 fn places(paths: &Paths<'_>) -> Result<Places, Error> {
     let mut places = Places::new();
+    // Departure: LwM2M Transport 1.1.1 §6.4.4 has no code for a Read-Composite of too many places; 4.13 (RFC 7252 §5.9.2.9)
+    // tells the server to ask in parts.
     paths.try_for_each(&mut |path| places.push(path).map_err(|_| Error::TooLarge))?;
     Ok(places)
 }
@@ -82,11 +85,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         let mut is_whole = true;
         for index in 0..self.selection.places.len() {
             let place = self.selection.places.get(index).copied()?;
-            let number = self.number_at(place, objects);
             let slot = u8::try_from(slot).ok()?;
-            let mut part = Observation::new(now, slot, id, observer.clone(), (place, format), number);
+            let mut part = Observation::new(now, slot, id, observer.clone(), (place, format));
             part.is_part = true;
-            is_whole &= self.reporting.begin(part);
+            is_whole &= self.begin(part, objects);
         }
         if !is_whole {
             self.reporting.cancel(slot, observer.token);

@@ -5,9 +5,10 @@
 //! [`Staged`] into storage and are never readable.
 
 use heapless::Vec;
-#[cfg(feature = "oscore")]
-use lwm2m_objects::ObjectLink;
-use lwm2m_objects::{Arguments, At, Change, Completion, Error, Kind, Object, ObjectDef, Tree, Value, defs};
+use lwm2m_objects::{
+    Arguments, At, Change, Completion, Error, Kind, Object, ObjectDef, ObjectLink, ResourceDef, Tree, Value,
+    Version, defs,
+};
 
 use crate::access::{ACL_CAPACITY, AccessControl, Rights};
 #[cfg(feature = "oscore")]
@@ -20,7 +21,7 @@ use crate::identity::{PRIVATE_CAPACITY, PUBLIC_CAPACITY};
 #[cfg(feature = "oscore")]
 use crate::oscore_object::OscoreObject;
 use crate::persist::Key;
-use crate::server::{Binding, LAST_BOOTSTRAPPED, Server, TLS_ALERT};
+use crate::server::{Binding, LAST_BOOTSTRAPPED, PREFERRED_TRANSPORT, Server, TLS_ALERT};
 use crate::staging::{Staged, Staging};
 
 /// What the client keeps of itself: three objects and what they leave to do.
@@ -115,12 +116,13 @@ pub(crate) fn clock(objects: &[&mut dyn Object]) -> Option<u32> {
     number(&device.read(At { instance: 0, resource: 13, resource_instance: 0 })?).filter(|time| *time > 0)
 }
 
-/// A number or a boolean of the tables.
+/// What the tables keep as a number.
 fn number(value: &Value<'_>) -> Option<u32> {
     match *value {
         Value::Integer(value) | Value::Time(value) => u32::try_from(value).ok(),
         Value::Unsigned(value) => u32::try_from(value).ok(),
         Value::Boolean(value) => Some(u32::from(value)),
+        Value::ObjectLink(link) => Some(u32::from(link.object) << 16 | u32::from(link.instance)),
         _ => None,
     }
 }
@@ -135,6 +137,11 @@ fn value(definition: &ObjectDef, resource: u16, number: u32) -> Option<Value<'st
         Kind::Boolean => Value::Boolean(number != 0),
         Kind::Unsigned => Value::Unsigned(u64::from(number)),
         Kind::Time => Value::Time(i64::from(number)),
+        Kind::ObjectLink => {
+            let [object, instance] =
+                [number >> 16, number & 0xffff].map(|id| u16::try_from(id).unwrap_or_default());
+            Value::ObjectLink(ObjectLink { object, instance })
+        }
         _ => Value::Integer(i64::from(number)),
     })
 }
@@ -361,6 +368,23 @@ pub(crate) enum Executed {
     Bootstrap,
 }
 
+/// The Server object as LwM2M 1.1 has it: what 1.2 added is not there.
+static SERVER: ObjectDef = ObjectDef {
+    version: Version::new(1, 1),
+    resources: until_1_2(defs::SERVER.resources),
+    id: defs::SERVER.id,
+    multiple: defs::SERVER.multiple,
+    mandatory: defs::SERVER.mandatory,
+};
+
+/// The resources up to 23, Mute Send.
+const fn until_1_2(all: &'static [ResourceDef]) -> &'static [ResourceDef] {
+    match all.split_at_checked(24) {
+        Some((those, _)) => those,
+        None => all,
+    }
+}
+
 /// The Server object over the account table.
 pub(crate) struct ServerObject<'a, const SERVERS: usize> {
     pub(crate) servers: &'a mut Vec<Server, SERVERS>,
@@ -379,7 +403,7 @@ impl<const SERVERS: usize> ServerObject<'_, SERVERS> {
 
 impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
     fn definition(&self) -> &'static ObjectDef {
-        &defs::SERVER
+        &SERVER
     }
 
     fn next_instance(&self, after: Option<u16>) -> Option<u16> {
@@ -391,8 +415,9 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
         match at.resource {
             6 => Some(Value::Boolean(server.is_storing())),
             7 => server.binding.as_ref().map(|binding| Value::String(binding.as_str())),
+            PREFERRED_TRANSPORT => server.preferred_transport().map(Value::String),
             LAST_BOOTSTRAPPED if server.value(LAST_BOOTSTRAPPED) == Some(0) => None,
-            resource => value(&defs::SERVER, resource, server.value(resource)?),
+            resource => value(&SERVER, resource, server.value(resource)?),
         }
     }
 
@@ -401,12 +426,12 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
             || self.read(At { instance, resource, resource_instance: 0 }).is_some()
     }
 
-    fn validate(&self, instance: u16, change: &Change<'_>) -> Result<(), Error> {
-        let Change::Set { resource, ref value, .. } = *change else { return Ok(()) };
-        let is_known = Server::empty(instance).set(resource, None);
+    fn validate(&self, _: u16, change: &Change<'_>) -> Result<(), Error> {
+        let Change::Set { ref value, .. } = *change else { return Ok(()) };
         let is_valid = match *value {
-            Value::String(text) if resource == 7 => Binding::parse(text).is_some(),
-            ref value => !is_known || number(value).is_some(),
+            // Of the Preferred Transport the definition says that it is one letter.
+            Value::String(text) => Binding::parse(text).is_some(),
+            ref value => number(value).is_some(),
         };
         if is_valid { Ok(()) } else { Err(Error::BadRequest) }
     }
@@ -425,7 +450,8 @@ impl<const SERVERS: usize> Object for ServerObject<'_, SERVERS> {
             None if resource == 7 => server.binding = None,
             // Core 1.1.1 appendix E.2: these are the client's to say. An account that is written anew has seen no alert.
             Some(_) if matches!(resource, TLS_ALERT | LAST_BOOTSTRAPPED) => {}
-            // Resources that this client does not keep are ignored.
+            // Departure: the client has one transport; another one that is preferred is kept for whoever reads it.
+            Some(Value::String(letter)) => _ = server.set(resource, letter.bytes().next().map(u32::from)),
             value => _ = server.set(resource, value.and_then(number)),
         }
         if self.is_bootstrap {

@@ -119,6 +119,7 @@ mod address;
 #[cfg(feature = "alternate-path")]
 mod alternate_path;
 mod assembly;
+mod attached;
 mod bootstrap;
 mod client;
 #[cfg(feature = "composite")]
@@ -133,6 +134,7 @@ mod lifecycle;
 mod management;
 #[cfg(feature = "oscore")]
 mod object_security;
+mod observation;
 #[cfg(feature = "offline")]
 mod offline;
 #[cfg(feature = "oscore")]

@@ -363,7 +363,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             tree.perform(operation, &context, &mut NoBody)
         })?;
         match (role, operation) {
-            (Role::Server(id), _) => self.note_change(id, operation, outcome)?,
+            (Role::Server(id), _) => self.note_change(id, operation, outcome, objects)?,
             (Role::Bootstrap, Operation::BootstrapDelete { .. }) => {
                 let reporting = &mut self.reporting;
                 self.core.with_tree(true, objects, |tree| reporting.forget_deleted(tree));
@@ -395,6 +395,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         server: ShortServerId,
         operation: &Operation<'_>,
         outcome: Outcome,
+        objects: &mut [&mut dyn Object],
     ) -> Result<(), Error> {
         match *operation {
             Operation::Write { target, .. } => {
@@ -405,7 +406,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             Operation::WriteComposite { prefix, content } => self.note_composite(prefix, content),
             Operation::Execute { target, .. } => self.reporting.changed(target.path),
             Operation::WriteAttributes { ref target, ref change } => {
-                self.reporting.write_attributes(server, target.path, change)?;
+                self.attach(server, target.path, change, objects)?;
             }
             Operation::Create { .. } => {
                 if let Outcome::Created(Some(path)) = outcome {

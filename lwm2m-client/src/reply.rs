@@ -9,11 +9,11 @@ use lwm2m_coap::block::{Block, Head, Refusal, Serve, ServeError, Served, Szx};
 use lwm2m_coap::{Code, ContentFormat, Delivery, Instant, OptionNumber, Rng, Writer};
 #[cfg(feature = "composite")]
 use lwm2m_objects::Paths;
-use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Target, Value, decimal, mapping};
+use lwm2m_objects::{Context, Error, Format, Object, Operation, Path, Target, decimal, mapping};
 
 use crate::client::Client;
 use crate::event::Role;
-use crate::reporting::Observation;
+use crate::observation::Observation;
 use crate::requests::is_to_wait;
 use crate::session::{Deferred, Exchange};
 
@@ -267,16 +267,10 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
     ) -> Option<u32> {
         let Some(Role::Server(id)) = self.role_of(slot) else { return None };
         let observer = reply.exchange.observer();
-        let number = self.number_at(path, objects);
         let slot = u8::try_from(slot).ok()?;
-        let mut observation = Observation::new(now, slot, id, observer, (path, format), number);
+        let mut observation = Observation::new(now, slot, id, observer, (path, format));
         self.reporting.replace(&mut observation);
-        self.reporting.begin(observation).then(|| self.reporting.advance())
-    }
-
-    /// The number at a path, when it names a single numeric value.
-    pub(crate) fn number_at(&mut self, path: Path, objects: &mut [&mut dyn Object]) -> Option<f64> {
-        self.core.with_tree(false, objects, |tree| tree.value(path).as_ref().and_then(Value::number))
+        self.begin(observation, objects).then(|| self.reporting.advance())
     }
 
     pub(crate) fn role_of(&self, slot: usize) -> Option<Role> {

@@ -3,6 +3,7 @@
 //! LwM2M Core 1.1.1 §5.1.2 and §6.4. Invariant: attributes belong to the server that wrote them; an observation belongs
 //! to the session it came by and ends with it.
 
+use core::num::NonZeroU8;
 use core::ops::Range;
 
 use heapless::Vec;
@@ -12,17 +13,17 @@ use lwm2m_coap::{Code, ContentFormat, Delivery, Instant, Rng, SendError, Token, 
 #[cfg(feature = "composite")]
 use lwm2m_objects::Paths;
 use lwm2m_objects::{
-    Attributes, AttributesChange, Decision, Error, Format, Object, Operation, Path, Progress, Samples,
-    Target, Tree, mapping,
+    Attributes, AttributesChange, Decision, Error, Format, Object, Operation, Path, Target, Tree, mapping,
 };
 
 use crate::account::ShortServerId;
+use crate::attached::{Attached, Attachments};
 use crate::client::Client;
+use crate::observation::{Numbers, Observation};
 use crate::requests::is_to_wait;
-use crate::session::{LARGEST, Observer};
-
-/// A Confirmable notification is sent at least every so many seconds, so that a vanished observer is noticed (RFC 7641 §4.5).
-const CONFIRMED_EVERY: u32 = 24 * 3600;
+use crate::session::LARGEST;
+#[cfg(feature = "offline")]
+use crate::session::Observer;
 
 /// The largest block of a Confirmable notification, which is kept with its header, token and options.
 pub(crate) const LARGEST_KEPT: usize = LARGEST - 48;
@@ -49,120 +50,6 @@ impl Pace {
     }
 }
 
-/// One observation.
-pub(crate) struct Observation {
-    slot: u8,
-    server: ShortServerId,
-    observer: Observer,
-    path: Path,
-    format: Format,
-    progress: Progress,
-    /// The number as last notified and as last evaluated; not a number for anything else.
-    notified: f64,
-    previous: f64,
-    confirmed_at: Instant,
-    /// When it began; renewed, it goes on.
-    #[cfg(feature = "offline")]
-    began_at: Instant,
-    /// It is one place of several that are notified together.
-    #[cfg(feature = "composite")]
-    pub(crate) is_part: bool,
-}
-
-impl Observation {
-    /// Of a place whose number is this, which is told to the observer now.
-    pub(crate) fn new(
-        now: Instant,
-        slot: u8,
-        server: ShortServerId,
-        observer: Observer,
-        (path, format): (Path, Format),
-        number: Option<f64>,
-    ) -> Self {
-        let number = number.unwrap_or(f64::NAN);
-        Observation {
-            slot,
-            server,
-            observer,
-            path,
-            format,
-            progress: Progress { notified: now, evaluated: now, changed: false, due: false },
-            notified: number,
-            previous: number,
-            confirmed_at: now,
-            #[cfg(feature = "offline")]
-            began_at: now,
-            #[cfg(feature = "composite")]
-            is_part: false,
-        }
-    }
-
-    /// Whether it has this token of a session.
-    pub(crate) fn is(&self, slot: usize, token: Token) -> bool {
-        usize::from(self.slot) == slot && self.observer.token == token
-    }
-
-    /// The place of a part, or nothing.
-    #[cfg(feature = "composite")]
-    pub(crate) fn part(&self) -> Option<(usize, Token, Path)> {
-        self.is_part.then_some((usize::from(self.slot), self.observer.token, self.path))
-    }
-
-    #[cfg(not(feature = "composite"))]
-    fn part(&self) -> Option<(usize, Token, Path)> {
-        None
-    }
-
-    /// It was notified, of this number.
-    fn notified(&mut self, now: Instant, number: Option<f64>, delivery: Delivery) {
-        self.progress = Progress { notified: now, evaluated: now, changed: false, due: false };
-        self.notified = number.unwrap_or(f64::NAN);
-        self.previous = self.notified;
-        if delivery == Delivery::Confirmable {
-            self.confirmed_at = now;
-        }
-    }
-}
-
-/// The attributes that a server attached to one path, in half the memory of [`Attributes`].
-struct Attached {
-    thresholds: [f64; 3],
-    periods: [u32; 4],
-    /// Bits: which periods are set, then which thresholds.
-    present: u8,
-    server: ShortServerId,
-    path: Path,
-}
-
-impl Attached {
-    fn new(server: ShortServerId, path: Path, attributes: &Attributes) -> Self {
-        let Attributes { pmin, pmax, gt, lt, st, epmin, epmax } = *attributes;
-        let (periods, thresholds) = ([pmin, pmax, epmin, epmax], [gt, lt, st]);
-        let is_set = periods.iter().map(Option::is_some).chain(thresholds.iter().map(Option::is_some));
-        Attached {
-            present: is_set.rev().fold(0, |bits, is_set| bits << 1 | u8::from(is_set)),
-            thresholds: thresholds.map(Option::unwrap_or_default),
-            periods: periods.map(Option::unwrap_or_default),
-            server,
-            path,
-        }
-    }
-
-    fn attributes(&self) -> Attributes {
-        let ([pmin, pmax, epmin, epmax], [gt, lt, st]) = (self.periods, self.thresholds);
-        let is_set = |bit: u8| self.present & 1 << bit != 0;
-        Attributes {
-            pmin: is_set(0).then_some(pmin),
-            pmax: is_set(1).then_some(pmax),
-            epmin: is_set(2).then_some(epmin),
-            epmax: is_set(3).then_some(epmax),
-            gt: is_set(4).then_some(gt),
-            lt: is_set(5).then_some(lt),
-            st: is_set(6).then_some(st),
-        }
-    }
-}
-
 /// The operation that an observation repeats: of one place, or of those of a composite observation.
 fn read<'p>(target: Target<'p>, places: &'p [Path], format: Format) -> Operation<'p> {
     #[cfg(feature = "composite")]
@@ -178,18 +65,25 @@ fn read<'p>(target: Target<'p>, places: &'p [Path], format: Format) -> Operation
 pub(crate) struct Reporting<const O: usize, const T: usize> {
     /// Who was notified longest ago comes first.
     observations: Vec<Observation, O>,
-    attached: Vec<Attached, T>,
+    attached: Attachments<T>,
+    numbers: Numbers<T>,
     sequence: Sequence,
 }
 
 impl<const O: usize, const T: usize> Reporting<O, T> {
     pub(crate) const fn new() -> Self {
-        Reporting { observations: Vec::new(), attached: Vec::new(), sequence: Sequence::after(0) }
+        Reporting {
+            observations: Vec::new(),
+            attached: Attachments::new(),
+            numbers: Numbers::new(),
+            sequence: Sequence::after(0),
+        }
     }
 
-    /// Begins an observation with the answer that goes out now. `false` when there is no room (RFC 7641 §4.1: it is then an
-    /// ordinary answer). One with the same token must have been ended.
-    pub(crate) fn begin(&mut self, observation: Observation) -> bool {
+    /// `false` when there is no room.
+    fn begin(&mut self, mut observation: Observation) -> bool {
+        let is_free = |id: &NonZeroU8| !self.observations.iter().any(|other| other.id == *id);
+        observation.id = (1..=u8::MAX).filter_map(NonZeroU8::new).find(is_free).unwrap_or(NonZeroU8::MIN);
         self.observations.push(observation).is_ok()
     }
 
@@ -253,17 +147,19 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     fn end(&mut self, slot: usize, is_meant: &dyn Fn(&Observation) -> bool) {
         self.observations
             .retain(|observation| usize::from(observation.slot) != slot || !is_meant(observation));
+        let observations = &self.observations;
+        self.numbers.forget(|of| !observations.iter().any(|observation| observation.id == of));
     }
 
     /// Ends what lies below an instance that was deleted, and drops the attributes there.
     pub(crate) fn forget_instance(&mut self, path: Path) {
-        self.detach(&|attached| attached.path.starts_with(path));
+        self.attached.detach(&|attached| attached.path.starts_with(path));
         self.changed(path);
     }
 
     /// Drops the attributes of instances that are no more.
     pub(crate) fn forget_deleted(&mut self, tree: &Tree<'_, '_, '_>) {
-        self.detach(&|Attached { path, .. }| match *path.ids() {
+        self.attached.detach(&|Attached { path, .. }| match *path.ids() {
             [object, instance, ..] => !tree.has_instance(object, instance),
             _ => false,
         });
@@ -271,7 +167,7 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
 
     /// Drops the attributes of servers that are no more.
     pub(crate) fn forget_servers(&mut self, is_known: impl Fn(ShortServerId) -> bool) {
-        self.detach(&|attached| !is_known(attached.server));
+        self.attached.detach(&|attached| !is_known(attached.server));
     }
 
     /// Whether a living observation of this session has the token.
@@ -282,50 +178,19 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     /// Something changed at, above or below this path.
     pub(crate) fn changed(&mut self, path: Path) {
         for observation in &mut self.observations {
-            if observation.path.starts_with(path) || path.starts_with(observation.path) {
-                observation.progress.changed = true;
-            }
+            let nearest = match observation.path {
+                observed if path.starts_with(observed) => path,
+                observed if observed.starts_with(path) => observed,
+                _ => continue,
+            };
+            let attributes = self.attached.inherited(observation.server, nearest);
+            observation.note_change(attributes.has_thresholds());
         }
     }
 
     /// The attributes that a server attached to exactly this path.
     pub(crate) fn attributes_at(&self, server: ShortServerId, path: Path) -> Attributes {
-        let found = self.attached.iter().find(|attached| attached.server == server && attached.path == path);
-        found.map(Attached::attributes).unwrap_or_default()
-    }
-
-    /// The attributes that count for a path: its own, then those of the levels above.
-    pub(crate) fn inherited(&self, server: ShortServerId, path: Path) -> Attributes {
-        let mut attributes = self.attributes_at(server, path);
-        let mut place = path;
-        while let Some(parent) = place.parent() {
-            place = parent;
-            attributes = attributes.or(&self.attributes_at(server, place));
-        }
-        attributes
-    }
-
-    /// Executes Write-Attributes, Core 1.1.1 §6.3.4.
-    pub(crate) fn write_attributes(
-        &mut self,
-        server: ShortServerId,
-        path: Path,
-        change: &AttributesChange,
-    ) -> Result<(), Error> {
-        let attributes = change.apply(&self.attributes_at(server, path));
-        attributes.check()?;
-        let found =
-            self.attached.iter_mut().find(|attached| attached.server == server && attached.path == path);
-        match found {
-            Some(attached) => *attached = Attached::new(server, path, &attributes),
-            None if attributes.is_empty() => {}
-            None => {
-                let attached = Attached::new(server, path, &attributes);
-                self.attached.push(attached).map_err(|_| Error::Internal)?;
-            }
-        }
-        self.detach(&|attached| attached.present == 0);
-        Ok(())
+        self.attached.at(server, path)
     }
 
     /// Session and server of an observation, by its place.
@@ -372,12 +237,8 @@ impl<const O: usize, const T: usize> Reporting<O, T> {
     #[cfg(feature = "offline")]
     pub(crate) fn repeat(&mut self, slot: usize, token: Token) {
         for observation in self.observations.iter_mut().filter(|observation| observation.is(slot, token)) {
-            observation.progress.due = true;
+            observation.is_due = true;
         }
-    }
-
-    fn detach(&mut self, is_meant: &dyn Fn(&Attached) -> bool) {
-        self.attached.retain(|attached| !is_meant(attached));
     }
 }
 
@@ -386,7 +247,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
 {
     /// The attributes that count for an observation, the defaults of the Server object at the end.
     fn attributes_of(&self, observation: &Observation) -> Attributes {
-        let attributes = self.reporting.inherited(observation.server, observation.path);
+        let attributes = self.reporting.attached.inherited(observation.server, observation.path);
         match self.core.accounts.server_of(observation.server) {
             Some(server) => {
                 let defaults =
@@ -411,7 +272,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             if waits {
                 return None;
             }
-            match self.attributes_of(observation).decide(self.now, &observation.progress) {
+            match self.attributes_of(observation).decide(self.now, &observation.progress()) {
                 Decision::Notify | Decision::Evaluate => Some(self.now),
                 Decision::Wait(at) => Some(at),
                 Decision::Idle => None,
@@ -450,8 +311,7 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
                 // What cannot be sent at all is not tried for ever.
                 Err(_) => {
                     if let Some(observation) = self.reporting.observations.get_mut(index) {
-                        observation.progress =
-                            Progress { notified: now, evaluated: now, changed: false, due: false };
+                        observation.told(now);
                     }
                 }
             }
@@ -471,29 +331,61 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
             if usize::from(observation.slot) != slot {
                 return false;
             }
-            let attributes = self.attributes_of(observation);
-            match attributes.decide(now, &observation.progress) {
+            match self.attributes_of(observation).decide(now, &observation.progress()) {
                 Decision::Notify => return true,
                 Decision::Wait(_) | Decision::Idle => return false,
                 Decision::Evaluate => {
-                    let path = observation.path;
-                    let number = self.number_at(path, objects);
-                    let Some(observation) = self.reporting.observations.get_mut(index) else { return false };
-                    let is_met = match number {
-                        Some(current) if !observation.notified.is_nan() => {
-                            let Observation { notified, previous, .. } = *observation;
-                            attributes.is_met(Samples { notified, previous, current })
-                        }
-                        // Departure: an array is not compared with thresholds, every change of it counts.
-                        _ => observation.progress.changed,
-                    };
-                    observation.previous = number.unwrap_or(f64::NAN);
-                    observation.progress.evaluated = now;
-                    observation.progress.changed = false;
-                    observation.progress.due |= is_met;
+                    let Reporting { observations, attached, numbers, .. } = &mut self.reporting;
+                    let Some(observation) = observations.get_mut(index) else { return false };
+                    self.core.with_tree(false, objects, |tree| {
+                        observation.evaluate(now, attached, numbers, tree);
+                    });
                 }
             }
         }
+    }
+
+    /// Begins an observation with the answer that goes out now. `false` when there is no room (RFC 7641 §4.1: it is then an
+    /// ordinary answer). One with the same token must have been ended.
+    pub(crate) fn begin(&mut self, observation: Observation, objects: &mut [&mut dyn Object]) -> bool {
+        let is_begun = self.reporting.begin(observation);
+        if is_begun {
+            self.note_last(objects);
+        }
+        is_begun
+    }
+
+    /// Notes the numbers of the observation behind all others, which is told of them now.
+    fn note_last(&mut self, objects: &mut [&mut dyn Object]) {
+        let Reporting { observations, attached, numbers, .. } = &mut self.reporting;
+        let Some(observation) = observations.last_mut() else { return };
+        self.core.with_tree(false, objects, |tree| observation.note(true, attached, numbers, tree));
+    }
+
+    /// Executes Write-Attributes, Core 1.1.1 §6.3.4. Numbers that are observed are compared with the new thresholds from now on.
+    pub(crate) fn attach(
+        &mut self,
+        server: ShortServerId,
+        path: Path,
+        change: &AttributesChange,
+        objects: &mut [&mut dyn Object],
+    ) -> Result<(), Error> {
+        let Reporting { observations, attached, numbers, .. } = &mut self.reporting;
+        let thresholds = |Attributes { gt, lt, st, .. }: Attributes| [gt, lt, st];
+        let former = thresholds(attached.at(server, path));
+        attached.write(server, path, change)?;
+        if thresholds(attached.at(server, path)) == former {
+            return Ok(());
+        }
+        let is_concerned = |it: &&mut Observation| {
+            it.server == server && (it.path.starts_with(path) || path.starts_with(it.path))
+        };
+        self.core.with_tree(false, objects, |tree| {
+            for observation in observations.iter_mut().filter(is_concerned) {
+                observation.note(false, attached, numbers, tree);
+            }
+        });
+        Ok(())
     }
 
     fn notify(
@@ -505,12 +397,12 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         rng: &mut Rng<'_>,
     ) -> Result<Range<usize>, SendError> {
         let Some(observation) = self.reporting.observations.get(index) else { return Err(SendError::Full) };
-        let Observation { slot, path, format, confirmed_at, .. } = *observation;
-        let slot = usize::from(slot);
+        let Observation { slot, path, format, .. } = *observation;
+        let (slot, is_to_confirm) = (usize::from(slot), observation.is_to_confirm(now));
         let observer = observation.observer.clone();
         let session = self.session_mut(slot).ok_or(SendError::Full)?;
         let (room, has_room) = (session.room(), session.pace.has_room(now));
-        let (delivery, largest) = if has_room && now < confirmed_at.after_secs(CONFIRMED_EVERY) {
+        let (delivery, largest) = if has_room && !is_to_confirm {
             (Delivery::NonConfirmable, usize::MAX)
         } else {
             (Delivery::Confirmable, LARGEST_KEPT)
@@ -565,34 +457,9 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         for _ in 0..self.reporting.observations.iter().filter(|told| is_told(told)).count() {
             let index = self.reporting.observations.iter().position(is_told).unwrap_or_default();
             let mut observation = self.reporting.observations.remove(index);
-            let number = self.number_at(observation.path, objects);
-            observation.notified(now, number, delivery);
+            observation.notified(now, delivery);
             let _ = self.reporting.observations.push(observation);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attached_attributes_are_those_that_were_written() {
-        let all = Attributes {
-            pmin: Some(0),
-            pmax: Some(60),
-            gt: Some(21.5),
-            lt: Some(-3.0),
-            st: Some(0.0),
-            epmin: Some(1),
-            epmax: Some(u32::MAX),
-        };
-        let some = Attributes { pmax: Some(60), lt: Some(-3.0), epmax: Some(2), ..Attributes::default() };
-        let others = Attributes { pmax: None, lt: None, epmax: None, ..all };
-        for attributes in [all, some, others, Attributes::default()] {
-            let attached = Attached::new(ShortServerId::FIRST, Path::ROOT, &attributes);
-            assert_eq!(attached.attributes(), attributes);
-            assert_eq!(attached.present == 0, attributes.is_empty());
+            self.note_last(objects);
         }
     }
 }

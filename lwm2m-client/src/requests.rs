@@ -13,7 +13,7 @@ use lwm2m_coap::{
 };
 use lwm2m_objects::{Error, Format, Location, Object, Operation, Parameters, Root, Tree, Version, mapping};
 
-use crate::account::ShortServerId;
+use crate::account::{Security, ShortServerId};
 use crate::bootstrap::{BootstrapFormat, LONGEST_PAUSE, Phase, spread};
 use crate::client::Client;
 use crate::error::Reason;
@@ -204,6 +204,13 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         Ok(range)
     }
 
+    /// The endpoint client name, unless the server knows it by whom it talks to (LwM2M Core 1.1.1 §6.2.1; LwM2M 1.0 wants it).
+    fn told_name(&self, session: &Session<O>, version: Version) -> Option<&str> {
+        let security = self.core.accounts.security(session.security);
+        let is_known = version >= Version::new(1, 1) && security.is_some_and(Security::is_proving_name);
+        (self.config.names_itself || !is_known).then_some(self.config.endpoint)
+    }
+
     /// Code, path and queries.
     fn write_parameters(
         &self,
@@ -212,8 +219,8 @@ impl<const S: usize, const O: usize, const T: usize, const A: usize, const B: us
         has_links: bool,
         writer: &mut Writer<'_>,
     ) -> Result<(), WriteError> {
-        let endpoint = Some(self.config.endpoint);
         let version = session.registration.version(self.config.version);
+        let endpoint = self.told_name(session, version);
         let location = Location(&session.registration.location);
         let operation = match &what {
             Request::Bootstrap => {

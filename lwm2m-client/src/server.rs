@@ -18,6 +18,9 @@ impl Binding {
     /// UDP with queue mode as LwM2M 1.0 writes it, `UQ`.
     pub const UDP_QUEUE: Binding = Binding { letters: *b"UQ\0\0\0\0\0", length: 2 };
 
+    /// The letters of the transports.
+    const TRANSPORTS: &'static str = "UTSNMH";
+
     /// Reads the letters U, T, S, N, M, H and Q; each at most once, at least one transport.
     pub fn parse(text: &str) -> Option<Self> {
         let mut binding = Binding { letters: [0; 7], length: u8::try_from(text.len()).ok()? };
@@ -26,7 +29,7 @@ impl Binding {
             *place = letter;
             is_transport |= letter != b'Q';
         }
-        let is_known = text.bytes().all(|letter| b"UTSNMHQ".contains(&letter));
+        let is_known = text.chars().all(|letter| letter == 'Q' || Binding::TRANSPORTS.contains(letter));
         let is_unique = text
             .bytes()
             .enumerate()
@@ -58,14 +61,20 @@ impl Default for Binding {
     }
 }
 
-/// The numbers and booleans of `/1`, in the order they are kept.
-const SETTINGS: [u8; 18] = [0, 1, 2, 3, 5, 6, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23];
+/// What of `/1` is kept as a number, and the booleans behind, in the order they are kept.
+const SETTINGS: [u8; 20] = [0, 1, 2, 3, 5, 10, 11, 12, 13, 14, 17, 18, 19, 20, 22, 6, 15, 16, 21, 23];
+
+/// How many of them are no booleans.
+const NUMBERS: usize = 15;
 
 /// The last alert of a server's DTLS, which is not kept over a restart.
 pub(crate) const TLS_ALERT: u16 = 11;
 
 /// When a bootstrap server changed the account for the last time, in seconds since 1970; 0 while it is at work on it.
 pub(crate) const LAST_BOOTSTRAPPED: u16 = 12;
+
+/// Preferred Transport, kept as the code of its letter.
+pub(crate) const PREFERRED_TRANSPORT: u16 = 22;
 
 /// One instance of the Server object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,9 +84,10 @@ pub struct Server {
     /// `/1/x/7`.
     pub binding: Option<Binding>,
     /// In the order of [`SETTINGS`].
-    values: [u32; SETTINGS.len()],
-    /// Bits in the same order: which values are set.
+    values: [u32; NUMBERS],
+    /// Bits in the same order: which are set, and of the booleans which are true.
     present: u32,
+    truths: u32,
 }
 
 impl Instance for Server {
@@ -103,20 +113,23 @@ impl Server {
 
     /// An instance in which nothing is set yet.
     pub const fn empty(instance: u16) -> Self {
-        Server { instance, binding: None, values: [0; SETTINGS.len()], present: 0 }
+        Server { instance, binding: None, values: [0; NUMBERS], present: 0, truths: 0 }
     }
 
-    /// A number or a boolean, which is false when it is 0; `None` where nothing is set, and for any other resource.
+    /// A number, a boolean as 0 or 1, a link as its object in the upper 16 bits and its instance below; `None` where nothing is
+    /// set, and for any other resource.
     pub fn value(&self, resource: u16) -> Option<u32> {
         let at = place(resource)?;
-        if self.present & 1 << at != 0 { self.values.get(at).copied() } else { None }
+        let is_set = self.present & 1 << at != 0;
+        is_set.then(|| self.values.get(at).copied().unwrap_or(self.truths >> at & 1))
     }
 
-    /// Sets or unsets a number or a boolean; whether `/1` has such a resource here.
+    /// Sets or unsets what [`Server::value`] gives, a boolean by any number but 0; whether `/1` has such a resource here.
     pub fn set(&mut self, resource: u16, value: Option<u32>) -> bool {
         let Some(at) = place(resource) else { return false };
-        if let Some(place) = self.values.get_mut(at) {
-            *place = value.unwrap_or(0);
+        match self.values.get_mut(at) {
+            Some(place) => *place = value.unwrap_or(0),
+            None => self.truths = self.truths & !(1 << at) | u32::from(value.is_some_and(|it| it != 0)) << at,
         }
         self.present = self.present & !(1 << at) | u32::from(value.is_some()) << at;
         true
@@ -150,6 +163,13 @@ impl Server {
     /// `/1/x/14` in seconds, default 0.
     pub fn initial_delay(&self) -> u32 {
         self.value(14).unwrap_or(0)
+    }
+
+    /// `/1/x/22`, the letter of the transport that is to be used where it can be.
+    pub fn preferred_transport(&self) -> Option<&'static str> {
+        let letter = self.value(PREFERRED_TRANSPORT)?;
+        let at = Binding::TRANSPORTS.bytes().position(|known| u32::from(known) == letter)?;
+        Binding::TRANSPORTS.get(at..=at)
     }
 
     /// `/1/x/15`, default false: a failure here stops the servers behind it in the order.
@@ -205,6 +225,41 @@ mod tests {
         for bad in ["", "Q", "UU", "X", "u", "UTSNMHQU"] {
             assert_eq!(Binding::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_set_and_survives_storage() {
+        let mut server = Server::empty(9);
+        for (resource, value) in SETTINGS.iter().zip(1..) {
+            assert!(server.set(u16::from(*resource), Some(value)), "{resource}");
+        }
+        let stored = |server: &Server| {
+            let mut buffer = [0; 104];
+            let mut out = RecordWriter::new(&mut buffer);
+            server.emit(&mut out);
+            Server::parse(9, out.finish().unwrap()).unwrap()
+        };
+        for (at, (resource, value)) in SETTINGS.iter().zip(1..).enumerate() {
+            let expected = if at < NUMBERS { value } else { 1 };
+            assert_eq!(server.value(u16::from(*resource)), Some(expected), "{resource}");
+            let kept = stored(&server).value(u16::from(*resource));
+            assert_eq!(kept, Some(expected).filter(|_| u16::from(*resource) != TLS_ALERT), "{resource}");
+        }
+        for resource in SETTINGS {
+            server.set(u16::from(resource), None);
+        }
+        assert_eq!(server, Server::empty(9));
+        // The longest there can be finds room.
+        for resource in SETTINGS {
+            server.set(u16::from(resource), Some(u32::MAX));
+        }
+        server.binding = Binding::parse("UTSNMHQ");
+        server.set(0, Some(65_534));
+        server.set(PREFERRED_TRANSPORT, Some(u32::from(b'N')));
+        assert_eq!(server.preferred_transport(), Some("N"));
+        let kept = stored(&server);
+        server.set(TLS_ALERT, None);
+        assert_eq!(kept, server);
     }
 
     #[test]

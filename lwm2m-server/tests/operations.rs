@@ -828,19 +828,23 @@ fn the_alternate_path_stands_in_front_of_every_path() {
 
 #[test]
 fn what_is_written_is_in_a_format_that_the_device_announced() {
-    for (announced, several, one) in [
-        ("", &[112_u8][..], &[112_u8][..]),
-        (";ct=112", &[112], &[112]),
-        (";ct=\"110 11542\"", &[0x2d, 0x16], &[0x2d, 0x16]),
+    for (version, announced, several, one) in [
+        ("1.1", "", &[112_u8][..], &[112_u8][..]),
+        ("1.1", ";ct=112", &[112], &[112]),
+        ("1.1", ";ct=\"110 11542\"", &[0x2d, 0x16], &[0x2d, 0x16]),
         // Text is what every device takes.
-        (";ct=110", &[110], &[]),
-        (";ct=11543", &[0x2d, 0x17], &[]),
+        ("1.1", ";ct=110", &[110], &[]),
+        ("1.0", "", &[0x2d, 0x16], &[0x2d, 0x16]),
+        ("1.0", ";ct=11543", &[0x2d, 0x17], &[]),
+        // The JSON of 1.0 is of 1.0 alone.
+        ("1.1", ";ct=11543", &[0x2d, 0x16], &[0x2d, 0x16]),
+        ("1.1", ";ct=\"110 11543\"", &[110], &[]),
     ] {
         let mut world = World::new(true);
         let mut device = Device::plain(Listener::Coap, 40_000);
         device.register(
             &mut world,
-            "ep=a&lt=60&lwm2m=1.1",
+            &format!("ep=a&lt=60&lwm2m={version}"),
             &format!("</>;rt=\"oma.lwm2m\"{announced},</3/0>"),
         );
         for (at, format) in [("/3/0", several), ("/3/0/14", one)] {
@@ -848,7 +852,11 @@ fn what_is_written_is_in_a_format_that_the_device_announced() {
             let write = Operation::Write { path: path(at), mode: WriteMode::Replace, values, format: None };
             let id = world.request("a", write).unwrap();
             let asked = device.asked(&mut world);
-            assert_eq!(asked.option(OptionNumber::CONTENT_FORMAT), Some(format), "{announced} {at}");
+            assert_eq!(
+                asked.option(OptionNumber::CONTENT_FORMAT),
+                Some(format),
+                "{version} {announced} {at}"
+            );
             device.answer(&mut world, &asked, Code::CHANGED, &[], b"");
             assert_eq!(world.outcome(id), Ok(Answer::Done));
         }

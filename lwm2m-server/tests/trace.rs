@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use lwm2m_coap::{Code, Header, Kind, MessageId, OptionNumber, udp};
 use lwm2m_server::credentials::{Role, Settings};
-use lwm2m_server::endpoint::{Config, Listener};
+use lwm2m_server::endpoint::{Config, Listener, Watcher};
 use lwm2m_server::models::Models;
 use lwm2m_server::{Answer, Direction, Operation, Packet, Path, Payload, Value, WriteMode};
 use support::{Device, KEY, World};
@@ -200,6 +200,66 @@ fn secrets_of_other_objects_are_withheld_wherever_they_come() {
     let text = (Path::resource(42769, 0, 1), None);
     assert_eq!(read("/42769/0", Code::CONTENT, &[SENML], records), Payload::Values([number, text].into()));
     assert_eq!(read("/42769/0", Code::BAD_REQUEST, &[], b"pin"), Payload::Withheld);
+}
+
+fn paths(places: &[&str]) -> Vec<Path> {
+    places.iter().map(|path| path.parse().unwrap()).collect()
+}
+
+#[test]
+fn the_places_of_a_composite_operation_are_shown_as_paths() {
+    let places = paths(&["/3/0/9", "/1/0", "/12/0/18"]);
+    for operation in [
+        Operation::ReadComposite { paths: places.clone(), format: None },
+        Operation::ObserveComposite { paths: places.clone(), format: None },
+    ] {
+        let (asked, _) = exchanged(operation, Code::CONTENT, &[SENML], b"\x80");
+        assert_eq!(asked.payload, Payload::Paths(places.clone().into()));
+    }
+}
+
+#[test]
+fn the_text_of_an_error_is_shown_unless_it_may_quote_a_secret() {
+    let shown = |text: &str| Payload::Bytes(text.as_bytes().into());
+    let refused =
+        |operation| exchanged(operation, Code::BAD_REQUEST, &[], b"bad \x1b[2J\xc3\xbcnd \"x\"\n").1.payload;
+    let read = |places: &[&str]| Operation::ReadComposite { paths: paths(places), format: None };
+    let text = "bad  [2J\u{fc}nd \"x\" ";
+    assert_eq!(refused(read(&["/3", "/1/0/1"])), shown(text));
+    // A WLAN phrase is below it, or may be, or nobody knows.
+    for places in [["/3", "/12"], ["/3", "/12/0/18"], ["/3", "/42769/0"]] {
+        assert_eq!(refused(read(&places)), Payload::Withheld, "{places:?}");
+    }
+    let write = |path: &str, value| {
+        let values = vec![(path.parse().unwrap(), value)];
+        Operation::WriteComposite { values }
+    };
+    assert_eq!(refused(write("/3/0/14", Value::String("+01:00".to_owned()))), shown(text));
+    assert_eq!(refused(write("/12/0/18", Value::String("phrase".to_owned()))), Payload::Withheld);
+    // It has an end, and what is no text is not shown.
+    let read = || Operation::Read { path: Path::instance(3, 0), format: None };
+    let long = exchanged(read(), Code::BAD_REQUEST, &[], &[b'a'; 300]).1.payload;
+    assert_eq!(long, shown(&"a".repeat(256)));
+    assert_eq!(exchanged(read(), Code::BAD_REQUEST, &[TLV], b"text").1.payload, Payload::Withheld);
+    assert_eq!(exchanged(read(), Code::BAD_REQUEST, &[], b"\xff").1.payload, Payload::Withheld);
+}
+
+#[test]
+fn what_a_bootstrap_wrote_is_not_quoted() {
+    let mut watcher = Watcher::new("a", true);
+    let header = Header { kind: Kind::Confirmable, id: MessageId(7) };
+    let token = lwm2m_coap::Token::new(b"t").unwrap();
+    let write = |path: &str, payload: &[u8]| {
+        let path = path.split('/').map(|part| (OptionNumber::URI_PATH, part.as_bytes()));
+        let options: Vec<(OptionNumber, &[u8])> = path.chain([TLV]).collect();
+        support::build(header, Code::PUT, token, &options, payload)
+    };
+    for (path, payload) in [("0/1", &b"\xc3\x05key"[..]), ("1/1", b"\xc1\x01\x3c")] {
+        watcher.see(1, Role::Bootstrap, Direction::ToDevice, &write(path, payload));
+        let answer = support::build(header, Code::BAD_REQUEST, token, &[], b"key");
+        let seen = watcher.see(2, Role::Bootstrap, Direction::FromDevice, &answer);
+        assert_eq!((seen.operation, seen.payload), (Some("Bootstrap-Write"), Payload::Withheld), "{path}");
+    }
 }
 
 #[test]

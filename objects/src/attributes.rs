@@ -42,16 +42,20 @@ pub struct Progress {
     pub due: bool,
 }
 
-/// Three samples of an observed number.
+/// What is known of an observed number.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Samples {
     /// As last notified.
     pub notified: f64,
-    /// As last evaluated.
-    pub previous: f64,
+    /// On which sides of the thresholds it was when it was last evaluated ([`Attributes::sides`]).
+    pub sides: Sides,
     /// As it is now.
     pub current: f64,
 }
+
+/// On which sides of the thresholds a number lies: above `gt`, below `lt`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sides(u8);
 
 /// What to do about an observed path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,15 +124,21 @@ impl Attributes {
         if self.has_thresholds() && !numeric { Err(Error::BadRequest) } else { Ok(()) }
     }
 
+    /// Returns on which sides of the thresholds a number lies.
+    pub fn sides(&self, number: f64) -> Sides {
+        let is_above = self.gt.is_some_and(|gt| is(number, Ordering::is_gt, gt));
+        let is_below = self.lt.is_some_and(|lt| is(number, Ordering::is_lt, lt));
+        Sides(u8::from(is_above) | u8::from(is_below) << 1)
+    }
+
     /// Tells whether a number changed so that it is to be notified. Thresholds count in one direction: `gt` upwards, `lt`
     /// downwards.
     pub fn is_met(&self, samples: Samples) -> bool {
-        let Samples { notified, previous, current } = samples;
+        let Samples { notified, sides, current } = samples;
         if !self.has_thresholds() {
-            return !is(current, Ordering::is_eq, notified) || !is(current, Ordering::is_eq, previous);
+            return !is(current, Ordering::is_eq, notified);
         }
-        self.gt.is_some_and(|gt| is(previous, Ordering::is_le, gt) && is(current, Ordering::is_gt, gt))
-            || self.lt.is_some_and(|lt| is(previous, Ordering::is_ge, lt) && is(current, Ordering::is_lt, lt))
+        self.sides(current).0 & !sides.0 != 0
             || self.st.is_some_and(|st| distance(current, notified, st, 0).is_some_and(Ordering::is_ge))
     }
 
@@ -447,8 +457,10 @@ mod tests {
     #[test]
     fn a_value_that_came_back_between_evaluations_crosses_again() {
         let attributes = Attributes { gt: Some(45.0), ..Attributes::default() };
-        assert!(attributes.is_met(Samples { notified: 50.0, previous: 40.0, current: 50.0 }));
-        assert!(!attributes.is_met(Samples { notified: 50.0, previous: 50.0, current: 51.0 }));
+        let samples =
+            |previous, current| Samples { notified: 50.0, sides: attributes.sides(previous), current };
+        assert!(attributes.is_met(samples(40.0, 50.0)));
+        assert!(!attributes.is_met(samples(50.0, 51.0)));
     }
 
     proptest! {

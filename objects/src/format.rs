@@ -45,8 +45,15 @@ pub enum Leaf<'a> {
     Chunks(Chunks<'a>),
     /// A value as it was at a time in seconds since 1970, of which there may be several at one path. Only SenML can tell.
     Dated(i64, Value<'a>),
-    /// A resource that has no resource instance.
+    /// A resource that has no resource instance; in a patch, a resource instance that is to go.
     Empty,
+}
+
+impl Leaf<'_> {
+    /// Whether it has a record in a pack.
+    fn has_record(&self, path: Path) -> bool {
+        !matches!(self, Self::Empty) || path.level() == crate::Level::ResourceInstance
+    }
 }
 
 /// An opaque that an object hands out in chunks.

@@ -105,7 +105,7 @@ mod tree;
 mod value;
 
 pub use arguments::Arguments;
-pub use attributes::{Attributes, AttributesChange, Decision, Progress, Samples};
+pub use attributes::{Attributes, AttributesChange, Decision, Progress, Samples, Sides};
 pub use bootstrap::{Discovered, DiscoveredEntry};
 pub use definition::{ObjectDef, Operations, ResourceDef, Version};
 pub use object::{At, Change, Completion, Object};

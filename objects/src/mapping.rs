@@ -56,7 +56,7 @@ pub fn management<'a>(message: &Message<'a>, alternate: &'a str) -> Result<Opera
             }
             (Level::Instance, None) => Err(Error::BadRequest),
             (Level::Resource, content) if content.is_none_or(|content| content.format == Format::TEXT) => {
-                Ok(Operation::Execute { target, arguments: Arguments::parse(message.payload)? })
+                Ok(Operation::Execute { target, arguments: arguments(message)? })
             }
             (Level::Instance | Level::Resource, Some(content)) => {
                 Ok(Operation::Write { target, mode: WriteMode::Partial, content })
@@ -204,6 +204,10 @@ pub fn emit(operation: &Operation<'_>, writer: &mut Writer<'_>) -> Result<(), Wr
             managed(Code::PUT, None, &target, None, writer)?;
             Ok(change.try_for_each_query(&mut |query| push_query(writer, query))?)
         }
+        Operation::Execute { target, arguments } if arguments.is_bare() => {
+            managed(Code::POST, None, &target, None, writer)?;
+            Ok(push_query(writer, arguments.as_str().as_bytes())?)
+        }
         Operation::Execute { target, arguments } => {
             let format = (arguments != Arguments::NONE).then_some(Format::TEXT);
             managed(Code::POST, None, &target, format, writer)
@@ -292,7 +296,7 @@ pub fn payload<'a>(operation: &Operation<'a>) -> &'a [u8] {
         },
         Operation::Register { links, .. } => links,
         Operation::Update { links, .. } => links.unwrap_or_default(),
-        Operation::Execute { arguments, .. } => arguments.as_str().as_bytes(),
+        Operation::Execute { arguments, .. } if !arguments.is_bare() => arguments.as_str().as_bytes(),
         _ => &[],
     }
 }
@@ -440,11 +444,13 @@ impl<'a> Head<'a> {
         if !prefix.is_empty() && !is_composite {
             return Err(Error::NotFound);
         }
-        // LwM2M Core 1.2.1 §7.4: a payload has its format.
-        if head.content.is_none() && !message.payload.is_empty() {
-            return Err(Error::UnsupportedFormat);
-        }
         head.path = segments.path;
+        // LwM2M Core 1.2.1 §7.4: a payload has its format. Of an Execute it is an argument that is not understood, because
+        // LwM2M Transport 1.2.1 §6.4.4 knows no 4.15 for it.
+        if head.content.is_none() && !message.payload.is_empty() {
+            let is_execute = message.code == Code::POST && head.path.level() == Level::Resource;
+            return Err(if is_execute { Error::BadRequest } else { Error::UnsupportedFormat });
+        }
         Ok(head)
     }
 
@@ -482,6 +488,17 @@ impl Segments {
 
 fn queries<'a>(message: &Message<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     message.options.iter().filter(|(number, _)| *number == OptionNumber::URI_QUERY).map(|(_, query)| query)
+}
+
+/// The arguments of an Execute: the payload, or one query, as the examples of LwM2M Core 1.1.1 appendix E.2 have them. What has
+/// both has two lists of them, of which neither is the one that is meant.
+fn arguments<'a>(message: &Message<'a>) -> Result<Arguments<'a>, Error> {
+    let mut queries = queries(message);
+    match (queries.next(), queries.next()) {
+        (None, _) => Arguments::parse(message.payload),
+        (Some(query), None) if message.payload.is_empty() => Arguments::parse_query(query),
+        _ => Err(Error::BadRequest),
+    }
 }
 
 /// Numbers that were in use before the registration of the formats.

@@ -1,7 +1,7 @@
 //! The TLV examples of LwM2M Core 1.2 and the value sets of the ETS, as corrected where printed lengths are wrong.
 #![expect(clippy::unwrap_used, reason = "test")]
 
-use lwm2m_objects::format::{Items, Raw, encode};
+use lwm2m_objects::format::{Items, Leaf, Raw, Source, Visitor, encode};
 use lwm2m_objects::{Content, Error, Format, Kind, ObjectLink, Path, Target, Value, path};
 
 const DEVICE: &str = "c800144f70656e204d6f62696c6520416c6c69616e6365c801164c69676874776569676874204d324d20436c69656e74\
@@ -180,6 +180,47 @@ fn a_multiple_resource_without_instances() {
     let item = items.next().unwrap().unwrap();
     assert!(item.path == path!("/3/0/6") && item.raw == Raw::Empty);
     assert!(items.next().is_none());
+    let mut written = heapless::Vec::<u8, 4>::new();
+    encode(Format::TLV, &path!("/3/0/6").into(), &Nothing(path!("/3/0/6")), &mut written).unwrap();
+    assert_eq!(written.as_slice(), payload);
+}
+
+/// What has no value.
+struct Nothing(Path);
+
+impl Source for Nothing {
+    fn visit(&self, _: Path, each: Visitor<'_>) -> Result<(), Error> {
+        each(self.0, Leaf::Empty)
+    }
+}
+
+#[test]
+fn what_is_printed_with_wrong_lengths_is_refused() {
+    // "Lightweigt" with the length of what is meant, in an instance and in its wrapper; instances of 13 for 15 and of 35 for 38
+    // bytes; an array without a length.
+    let misspelt = DEVICE.replace("4c69676874776569676874", "4c696768747765696774");
+    assert_eq!(misspelt.len(), DEVICE.len() - 2);
+    for (path, hex) in [
+        (path!("/3/0"), misspelt.clone()),
+        (path!("/3"), format!("080079{misspelt}")),
+        (path!("/1"), "08000dc10001c40100015180c10601c10755".to_owned()),
+        (
+            path!("/66"),
+            "080023c8000b6d79536572766963652031c8010f496e7465726e65742e31352e323334c40200430000\
+             080123c8000b6d79536572766963652032c8010f496e7465726e65742e31352e323335c402ffffffff"
+                .to_owned(),
+        ),
+        (
+            path!("/16"),
+            "08012e80002b480011486f737420446576696365204944202332480114486f737420446576696365204d6f64656c202332"
+                .to_owned(),
+        ),
+    ] {
+        let payload = bytes(&hex);
+        let content = Content { format: Format::TLV, payload: &payload };
+        let read: Result<Vec<_>, _> = Items::new(&path.into(), content).and_then(Iterator::collect);
+        assert_eq!(read.err(), Some(Error::BadRequest), "{path}");
+    }
 }
 
 #[test]

@@ -126,6 +126,10 @@ fn read(format: Format, path: Path, payload: &[u8], kinds: &[(Path, Kind)]) -> V
     items.collect()
 }
 
+/// The formats of a Write-Composite.
+const PACKS: [Format; 4] =
+    [Format::SENML_CBOR, Format::SENML_JSON, Format::SENML_ETCH_CBOR, Format::SENML_ETCH_JSON];
+
 proptest! {
     #[test]
     fn values_mean_the_same_in_every_format(
@@ -142,6 +146,11 @@ proptest! {
                 prop_assert_eq!(&read(format, path, &payload, &kinds), values, "{:?} at {}", format, path);
             }
         }
+        // Records that name their places from the root.
+        for format in PACKS {
+            let payload = written(format, Path::ROOT, &values);
+            prop_assert_eq!(&read(format, Path::ROOT, &payload, &kinds), &values, "{:?}", format);
+        }
     }
 
     #[test]
@@ -156,6 +165,11 @@ proptest! {
             let values = [(path, value.clone())];
             let payload = written(format, path, &values);
             prop_assert_eq!(&read(format, path, &payload, &[(path, kind)])[..], &values[..], "{:?}", format);
+        }
+        for format in PACKS {
+            let values = [(path, value.clone())];
+            let payload = written(format, Path::ROOT, &values);
+            prop_assert_eq!(&read(format, Path::ROOT, &payload, &[(path, kind)])[..], &values[..], "{:?}", format);
         }
     }
 }
@@ -192,7 +206,7 @@ fn is_due(attributes: &Attributes, values: &[f64], notified: usize, now: usize) 
 fn notifications(attributes: &Attributes, values: &[f64]) -> Vec<usize> {
     let at = |second: usize| Instant::from_millis(second as u64 * 1000);
     let mut progress = Progress { notified: at(0), evaluated: at(0), changed: false, due: false };
-    let (mut notified, mut previous) = (values[0], values[0]);
+    let (mut notified, mut sides) = (values[0], attributes.sides(values[0]));
     let mut wake = match attributes.decide(at(0), &progress) {
         Decision::Wait(until) => Some(until),
         _ => None,
@@ -208,14 +222,14 @@ fn notifications(attributes: &Attributes, values: &[f64]) -> Vec<usize> {
             match attributes.decide(at(second), &progress) {
                 Decision::Notify => {
                     sent.push(second);
-                    (notified, previous) = (values[second], values[second]);
+                    (notified, sides) = (values[second], attributes.sides(values[second]));
                     progress =
                         Progress { notified: at(second), evaluated: at(second), changed: false, due: false };
                 }
                 Decision::Evaluate => {
                     let current = values[second];
-                    progress.due |= attributes.is_met(Samples { notified, previous, current });
-                    previous = current;
+                    progress.due |= attributes.is_met(Samples { notified, sides, current });
+                    sides = attributes.sides(current);
                     (progress.evaluated, progress.changed) = (at(second), false);
                 }
                 Decision::Wait(until) => {

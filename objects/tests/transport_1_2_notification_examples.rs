@@ -17,7 +17,7 @@ fn thresholds_notify_as_printed() {
         (both, 17.0, 24.0, false),
     ] {
         assert_eq!(attributes.check(), Ok(()));
-        let samples = Samples { notified: old, previous: old, current: new };
+        let samples = Samples { notified: old, sides: attributes.sides(old), current: new };
         assert_eq!(attributes.is_met(samples), notify, "{old} to {new}");
     }
 }

@@ -108,6 +108,13 @@ fn managed() -> Vec<(Operation<'static>, &'static str)> {
             },
             "POST /1/0/8 ct=0",
         ),
+        (
+            Operation::Execute {
+                target: target(path!("/1/0/8")),
+                arguments: Arguments::parse_query(b"0=U").unwrap(),
+            },
+            "POST /1/0/8?0=U",
+        ),
         (Operation::Create { target: target(path!("/16")), content: TLV }, "POST /16 ct=11542"),
         (Operation::Delete { target: target(path!("/16/1")) }, "DELETE /16/1"),
         (
@@ -279,6 +286,10 @@ fn requests_that_are_no_operation_are_refused() {
         (Code::POST, "3/0", &[], b"", Error::BadRequest),
         (Code::POST, "3/0/6/0", &[], b"", Error::MethodNotAllowed),
         (Code::POST, "3/0/4", &[(12, b"")], b"10", Error::BadRequest),
+        (Code::POST, "3/0/4", &[], b"1", Error::BadRequest),
+        (Code::POST, "3/0/4", &[(12, b""), (15, b"1")], b"1", Error::BadRequest),
+        (Code::POST, "3/0/4", &[(15, b"1"), (15, b"2")], b"", Error::BadRequest),
+        (Code::POST, "3/0/4", &[(15, b"one")], b"", Error::BadRequest),
         (Code::FETCH, "", &[], b"", Error::UnsupportedFormat),
         (Code::IPATCH, "", &[], b"", Error::UnsupportedFormat),
         (Code::FETCH, "3", &[(12, b"\x70")], b"x", Error::MethodNotAllowed),

@@ -108,6 +108,9 @@ fn body(json: &Value) -> Vec<String> {
         });
         return shown.collect();
     }
+    if let Some(paths) = json.pointer("/paths").and_then(Value::as_array) {
+        return paths.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    }
     match (json.pointer("/payload"), json.pointer("/withheld")) {
         (Some(Value::String(text)), _) => vec![text.clone()],
         (_, Some(_)) => vec!["payload withheld".to_owned()],

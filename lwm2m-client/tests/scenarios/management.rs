@@ -83,6 +83,39 @@ fn a_replaced_server_instance_keeps_what_it_cannot_be_without() {
 }
 
 #[test]
+fn the_resources_of_1_1_are_kept_and_those_of_1_2_are_not_there() {
+    let mut world = world();
+    // APN Link, Preferred Transport.
+    for (path, values) in [("/1/1/10", ["3:0", "65535:65535"]), ("/1/1/22", ["U", "N"])] {
+        assert_eq!(world.read(DM, path, Format::TEXT).code, Code::NOT_FOUND, "{path}");
+        for value in values {
+            assert_eq!(world.write_text(DM, path, value), Code::CHANGED, "{path}");
+            assert_eq!(world.read(DM, path, Format::TEXT).text(), value);
+        }
+    }
+    world.run(1);
+    world.power_loss();
+    assert!(world.run_until(5, |world| world.count_of(DM) == 2));
+    for (path, value) in [("/1/1/10", "65535:65535"), ("/1/1/22", "N")] {
+        assert_eq!(world.read(DM, path, Format::TEXT).text(), value, "{path}");
+    }
+    for (path, value) in [("/1/1/10", "99:0"), ("/1/1/22", "Q"), ("/1/1/22", "UT"), ("/1/1/22", "")] {
+        assert_eq!(world.write_text(DM, path, value), Code::BAD_REQUEST, "{path}: {value}");
+    }
+    for path in ["/1/1/24", "/1/1/25", "/1/1/26", "/1/1/27"] {
+        assert_eq!(world.write_text(DM, path, "1"), Code::NOT_FOUND, "{path}");
+        assert_eq!(world.read(DM, path, Format::TEXT).code, Code::NOT_FOUND, "{path}");
+    }
+    // In an instance that is written they are ignored.
+    let values = [("2", Value::Integer(7)), ("26", Value::Integer(1)), ("27", Value::Unsigned(3))];
+    let payload = tlv("/1/1", &values);
+    let content = Content { format: Format::TLV, payload: &payload };
+    let write = Operation::Write { target: target("/1/1"), mode: WriteMode::Partial, content };
+    assert_eq!(world.ask(DM, &write).code, Code::CHANGED);
+    assert_eq!(world.read(DM, "/1/1/2", Format::TEXT).text(), "7");
+}
+
+#[test]
 fn a_management_server_makes_and_deletes_no_account() {
     let mut world = world();
     let payload =

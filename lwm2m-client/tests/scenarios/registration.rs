@@ -1,11 +1,11 @@
 //! Register, Update, De-register, retry and back-off (LwM2M Core 1.1.1 §6.2).
 
-use lwm2m_client::objects::{Format, Operation, Path};
-use lwm2m_client::{Notice, Reason, Server, ShortServerId};
+use lwm2m_client::objects::{Format, Operation, Path, Version};
+use lwm2m_client::{Notice, PresharedKey, Reason, Server, ShortServerId};
 use lwm2m_coap::{Code, OptionNumber};
 
 use crate::world::{
-    Note, OLD, Script, World, account, account_with, bootstrap_account, server_instance, target,
+    BOOT, Note, OLD, Script, World, account, account_with, bootstrap_account, server_instance, target,
 };
 
 const PORT: u16 = 5683;
@@ -28,6 +28,38 @@ fn register_says_who_for_how_long_and_what() {
     assert_eq!(request.text(), "</1/1>,</3/0>,</3303>;ver=1.1,</3303/0>,</42800>");
     assert!(world.notices.contains(&Notice::Registered { server: one() }));
     assert!(world.flash.log.ends_with(&["Confirm".into()]), "{:?}", world.flash.log);
+}
+
+#[test]
+fn a_name_that_the_credential_proves_may_be_left_out() {
+    // LwM2M Core 1.1.1 §6.2.1
+    let named = "ep=urn:dev:test";
+    for (is_secured, version, names_itself, is_told) in [
+        (true, Version::new(1, 1), true, true),
+        (true, Version::new(1, 1), false, false),
+        (true, Version::new(1, 0), false, true),
+        (false, Version::new(1, 1), false, true),
+    ] {
+        let (key, boot) = if is_secured { (Some(OLD), Some(BOOT)) } else { (None, None) };
+        let bs = if is_secured { 5784 } else { 5783 };
+        let script = |port, name, key: PresharedKey<'_>| match is_secured {
+            true => Script::secured(port, name, key.key),
+            false => Script::new(port),
+        };
+        let told = |account, port| {
+            let scripts = vec![script(PORT, "old", OLD), script(bs, "boot", BOOT)];
+            let mut world = World::new(&[account], scripts);
+            (world.config.names_itself, world.config.version) = (names_itself, version);
+            world.power_loss();
+            assert!(world.run_until(60, |world| world.servers.iter().any(|it| !it.requests.is_empty())));
+            world.server(port).requests[0].query.clone()
+        };
+        let register = told(account(1, PORT, key), PORT);
+        assert_eq!(register.contains(&named.to_owned()), is_told, "{register:?}");
+        assert!(register.iter().any(|query| query.starts_with("lwm2m=")), "{register:?}");
+        let bootstrap = told(bootstrap_account(bs, boot), bs);
+        assert_eq!(bootstrap.contains(&named.to_owned()), is_told, "{bootstrap:?}");
+    }
 }
 
 #[test]
@@ -81,18 +113,23 @@ fn the_update_trigger_takes_the_binding_as_an_argument_or_a_query() {
         ("", Some("0='U'"), Code::CHANGED),
         // This device has no other.
         ("0='T'", None, Code::BAD_REQUEST),
+        ("", Some("0=T"), Code::BAD_REQUEST),
         ("0=U", None, Code::BAD_REQUEST),
+        ("", Some("pmin=5"), Code::BAD_REQUEST),
+        // Two lists of arguments.
+        ("0='U'", Some("0=U"), Code::BAD_REQUEST),
     ] {
         let mut world = plain();
         world.run(1);
         let response = world.ask_with(PORT, |writer| {
             writer.set_code(Code::POST);
             writer.split(OptionNumber::URI_PATH, "1/1/8", '/').unwrap();
-            if let Some(query) = query {
-                writer.option(OptionNumber::URI_QUERY, query.as_bytes()).unwrap();
-            } else {
+            if !payload.is_empty() || query.is_none() {
                 // Text is format 0, an option without bytes; it stands before any query.
                 writer.option(OptionNumber::CONTENT_FORMAT, b"").unwrap();
+            }
+            if let Some(query) = query {
+                writer.option(OptionNumber::URI_QUERY, query.as_bytes()).unwrap();
             }
             writer.payload(payload.as_bytes()).unwrap();
         });

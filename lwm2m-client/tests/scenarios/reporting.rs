@@ -483,3 +483,162 @@ fn a_change_of_any_instance_of_a_number_with_several_is_notified() {
     world.run(1);
     assert_eq!(world.server(DM).notifications.len(), 1);
 }
+
+const NUMBERS: &str = "/42800/0/2";
+
+/// Gives an instance of `/42800/0/2` a number.
+fn number(world: &mut World, id: u16, number: i64) {
+    world.objects.notes.list.get_mut(&0).unwrap().numbers.insert(id, number);
+    world.client.changed(Path::resource_instance(42_800, 0, 2, id));
+    world.run(1);
+}
+
+/// How many notifications came since the last call.
+fn told_now(world: &mut World) -> usize {
+    std::mem::take(&mut world.server(DM).notifications).len()
+}
+
+fn observe_whole(world: &mut World, path: &str) {
+    let observe = Operation::Observe { target: target(path), accept: Some(Format::SENML_CBOR) };
+    assert!(world.ask(DM, &observe).observe.is_some(), "{path}");
+}
+
+#[test]
+fn each_number_of_an_array_is_compared_with_the_thresholds_of_the_resource() {
+    // OMA ETS LightweightM2M-1.1-int-260 attaches them to /3/0/7.
+    for is_observed_first in [true, false] {
+        let mut world = numbered();
+        if is_observed_first {
+            observe_whole(&mut world, NUMBERS);
+        }
+        assert_eq!(world.attributes(DM, NUMBERS, &["lt=-10", "gt=10", "st=8"]), Code::CHANGED);
+        if !is_observed_first {
+            observe_whole(&mut world, NUMBERS);
+        }
+        for (id, value, is_told) in [
+            (0, 2, false),
+            (5, 8, false),
+            (5, 11, true),
+            (0, 9, false),
+            // By eight from the 2 of the last notification.
+            (0, 10, true),
+            (0, 11, true),
+            (0, 12, false),
+            (5, -10, true),
+            (5, -9, false),
+            (5, -11, true),
+        ] {
+            number(&mut world, id, value);
+            assert_eq!(told_now(&mut world), usize::from(is_told), "{id}: {value}");
+        }
+        // Without them every change counts.
+        assert_eq!(world.attributes(DM, NUMBERS, &["lt", "gt", "st"]), Code::CHANGED);
+        number(&mut world, 0, 13);
+        assert_eq!(told_now(&mut world), 1);
+    }
+}
+
+#[test]
+fn a_number_that_comes_to_an_array_or_leaves_it_is_notified() {
+    let mut world = numbered();
+    assert_eq!(world.attributes(DM, NUMBERS, &["gt=10"]), Code::CHANGED);
+    observe_whole(&mut world, NUMBERS);
+    number(&mut world, 7, 1);
+    assert_eq!(told_now(&mut world), 1);
+    number(&mut world, 7, 2);
+    assert_eq!(told_now(&mut world), 0);
+    world.objects.notes.list.get_mut(&0).unwrap().numbers.remove(&7);
+    world.client.changed(Path::resource(42_800, 0, 2));
+    world.run(1);
+    assert_eq!(told_now(&mut world), 1);
+    world.client.changed(Path::resource(42_800, 0, 2));
+    world.run(1);
+    assert_eq!(told_now(&mut world), 0, "what is left is as it was told");
+}
+
+#[test]
+fn an_instance_of_an_array_has_its_own_thresholds_and_those_of_the_resource() {
+    let mut world = numbered();
+    observe_whole(&mut world, NUMBERS);
+    assert_eq!(world.attributes(DM, NUMBER, &["gt=20"]), Code::CHANGED);
+    number(&mut world, 5, 12);
+    assert_eq!(told_now(&mut world), 0);
+    number(&mut world, 0, 2);
+    assert_eq!(told_now(&mut world), 1, "the others have none");
+    assert_eq!(world.attributes(DM, NUMBERS, &["gt=10", "lt=0"]), Code::CHANGED);
+    number(&mut world, 5, 11);
+    number(&mut world, 5, 13);
+    assert_eq!(told_now(&mut world), 0, "its own is 20");
+    number(&mut world, 5, 21);
+    number(&mut world, 5, -1);
+    assert_eq!(told_now(&mut world), 2);
+    number(&mut world, 0, 11);
+    assert_eq!(told_now(&mut world), 1);
+}
+
+#[test]
+fn thresholds_count_below_an_observed_instance_and_object() {
+    for path in ["/42800/0", "/42800"] {
+        let mut world = numbered();
+        assert_eq!(world.attributes(DM, NUMBERS, &["gt=10"]), Code::CHANGED);
+        observe_whole(&mut world, path);
+        number(&mut world, 5, 9);
+        assert_eq!(told_now(&mut world), 0, "{path}");
+        number(&mut world, 5, 11);
+        assert_eq!(told_now(&mut world), 1, "{path}");
+        // What has no thresholds is told as before, also when it is not said what changed.
+        for changed in [Path::resource(42_800, 0, 0), Path::instance(42_800, 0)] {
+            world.client.changed(changed);
+            world.run(1);
+            assert_eq!(told_now(&mut world), 1, "{changed} below {path}");
+        }
+        // Another observation of the same number goes by what it was told itself.
+        assert_eq!(world.observe(DM, NUMBER).text(), "11");
+        number(&mut world, 5, 12);
+        assert_eq!(told_now(&mut world), 0);
+        number(&mut world, 5, 10);
+        number(&mut world, 5, 11);
+        assert_eq!(told_now(&mut world), 2, "both");
+    }
+    let mut world = world();
+    assert_eq!(world.attributes(DM, VALUE, &["gt=25", "epmax=20"]), Code::CHANGED);
+    assert_eq!(world.attributes(DM, "/3303/0", &["epmax=20"]), Code::CHANGED);
+    observe_whole(&mut world, "/3303/0");
+    set(&mut world, 24.0);
+    assert_eq!(told_now(&mut world), 0);
+    world.objects.temperature.celsius = 26.0;
+    world.run(20);
+    assert_eq!(told_now(&mut world), 1, "it is looked at without being told of a change");
+}
+
+#[test]
+fn other_attributes_hide_no_change_that_was_not_looked_at_yet() {
+    for (path, place) in [(VALUE, VALUE), ("/3303/0", VALUE)] {
+        for attribute in ["pmax=600", "gt=26"] {
+            let mut world = world();
+            assert_eq!(world.attributes(DM, place, &["gt=25"]), Code::CHANGED);
+            assert_eq!(world.attributes(DM, path, &["epmin=5"]), Code::CHANGED);
+            observe_whole(&mut world, path);
+            world.run(1);
+            set(&mut world, 30.0);
+            assert_eq!(world.attributes(DM, place, &[attribute]), Code::CHANGED);
+            world.run(5);
+            assert_eq!(told_now(&mut world), 1, "{path} {attribute}");
+        }
+    }
+}
+
+#[test]
+fn numbers_that_there_is_no_room_for_are_notified_of_every_change() {
+    let mut world = numbered();
+    let ids = 0..6;
+    for id in ids.clone() {
+        world.objects.notes.list.get_mut(&0).unwrap().numbers.insert(id, 1);
+    }
+    assert_eq!(world.attributes(DM, NUMBERS, &["gt=10"]), Code::CHANGED);
+    observe_whole(&mut world, NUMBERS);
+    for id in ids {
+        number(&mut world, id, 2);
+        assert_eq!(told_now(&mut world), 1, "{id}");
+    }
+}

@@ -155,6 +155,47 @@ fn a_right_that_was_taken_away_stays_away_over_a_power_loss() {
     assert_eq!(world.read(TWO, "/42800/0/0", Format::TEXT).code, Code::UNAUTHORIZED);
 }
 
+#[test]
+fn what_is_observed_is_told_only_to_who_may_read_it_by_then() {
+    // LwM2M Core 1.1.1 §7.3: the right counts when the notification goes out.
+    let mut world = shared();
+    let payload = tlv("/42800/0", &[("0", Value::String("mine"))]);
+    let content = Content { format: Format::TLV, payload: &payload };
+    assert_eq!(world.ask(ONE, &Operation::Create { target: target("/42800"), content }).code, Code::CREATED);
+    let rights = |world: &mut World, bits| {
+        let payload = tlv("/2/4", &[("2/1", Value::Integer(31)), ("2/2", Value::Integer(bits))]);
+        let content = Content { format: Format::TLV, payload: &payload };
+        let mode = lwm2m_client::objects::WriteMode::Partial;
+        let write = Operation::Write { target: target("/2/4"), mode, content };
+        assert_eq!(world.ask(ONE, &write).code, Code::CHANGED);
+    };
+    let change = |world: &mut World, text: &str| {
+        world.objects.notes.list.get_mut(&0).unwrap().text = text.to_owned();
+        world.client.changed(target("/42800/0/0").path);
+        world.run(1);
+    };
+    let told = |world: &mut World, port| -> Vec<(Code, String)> {
+        let told = std::mem::take(&mut world.server(port).notifications);
+        told.iter().map(|it| (it.code, it.text().to_owned())).collect()
+    };
+    rights(&mut world, 1);
+    for port in [ONE, TWO] {
+        assert_eq!(world.observe(port, "/42800/0/0").text(), "mine");
+    }
+    let text = |text: &str| vec![(Code::CONTENT, text.to_owned())];
+    change(&mut world, "ours");
+    assert_eq!([told(&mut world, ONE), told(&mut world, TWO)], [text("ours"), text("ours")]);
+    // Write without read.
+    rights(&mut world, 2);
+    change(&mut world, "hidden");
+    let refused = vec![(Code::UNAUTHORIZED, String::new())];
+    assert_eq!([told(&mut world, ONE), told(&mut world, TWO)], [text("hidden"), refused]);
+    // The error ended the observation (RFC 7641 §4.2).
+    rights(&mut world, 1);
+    change(&mut world, "ours again");
+    assert_eq!([told(&mut world, ONE), told(&mut world, TWO)], [text("ours again"), vec![]]);
+}
+
 const THREE: u16 = 1003;
 
 /// An instance of `/2`: what it is about, its owner, and who may do what.

@@ -3,7 +3,7 @@
 //! `{"direction": "from device", "type": "ACK", "code": "2.05", "operation": "Read", "path": "/3/0/0", "options": […],
 //! "values": [{"path": "/3/0/0", "type": "string", "value": "ACME"}]}`; a value that is not shown is
 //! `{"path": "/0/1/5", "withheld": true}`. What has no values has its `"payload"`, text or hex digits after `0x`, instead of
-//! `"values"`; what is not shown at all has `"withheld": true`.
+//! `"values"`, or the `"paths"` that a composite operation names; what is not shown at all has `"withheld": true`.
 //!
 //! Invariant: what is secret is withheld before it comes here, see [`Payload`].
 
@@ -71,6 +71,7 @@ pub(super) fn emit(packet: &Packet) -> Value {
     let (member, carried) = match &packet.payload {
         Payload::Empty => ("payload", Value::Null),
         Payload::Bytes(bytes) => ("payload", json!(text(bytes).unwrap_or_else(|| digits(bytes)))),
+        Payload::Paths(paths) => ("paths", paths.iter().map(Path::to_string).collect()),
         Payload::Values(items) => ("values", items.iter().map(item).collect()),
         Payload::Withheld => ("withheld", json!(true)),
     };

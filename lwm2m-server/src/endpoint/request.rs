@@ -308,12 +308,14 @@ fn composite(device: &Registration) -> Format {
 /// device that announced neither.
 fn preferred(device: &Registration) -> Option<Format> {
     let announced = &device.objects.formats;
+    let is_old = device.version < Version::new(1, 1);
     match announced.is_empty() {
-        true if device.version < Version::new(1, 1) => Some(Format::TLV),
+        true if is_old => Some(Format::TLV),
         true => Some(Format::SENML_CBOR),
+        // LwM2M Core 1.1.1 §7.4: that JSON is of LwM2M 1.0 alone, whatever is announced.
         false => [Format::SENML_CBOR, Format::TLV, Format::SENML_JSON, Format::JSON]
             .into_iter()
-            .find(|format| announced.contains(format)),
+            .find(|format| announced.contains(format) && (is_old || *format != Format::JSON)),
     }
 }
 

@@ -1,15 +1,15 @@
 //! The messages of devices as support wants to see them: CoAP as it was before encryption and after decryption, and what
 //! it means in LwM2M, without secrets.
 //!
-//! Invariants: nothing is copied while nobody looks. A payload is shown as values, each at its path, or as bytes where
-//! nothing at or below the path it belongs to may be secret; else neither it nor its length is.
+//! Invariants: nothing is copied while nobody looks. A payload is shown as values, each at its path, as the paths that it names,
+//! or as bytes where nothing at or below the paths it belongs to may be secret; else neither it nor its length is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use lwm2m_coap::{Instant, Message, Token, udp};
-use lwm2m_objects::format::Items;
-use lwm2m_objects::{Content, Format, Kind, Operation, Path, Target, WriteMode, defs, mapping};
+use lwm2m_objects::format::{Item, Items};
+use lwm2m_objects::{Content, Format, Kind, Operation, Path, Paths, Target, WriteMode, defs, mapping};
 
 use crate::Value;
 use crate::credentials::Role;
@@ -63,6 +63,8 @@ pub enum Payload {
     Empty,
     /// Link-format, a diagnostic text, arguments; or what cannot be read and may not be secret, as a block of many.
     Bytes(Arc<[u8]>),
+    /// The places that a composite operation names.
+    Paths(Arc<[Path]>),
     /// Values at their paths. `None` stands for one that is secret, or may be because the object is not known here.
     Values(Arc<[(Path, Option<Value>)]>),
     /// It may hold a secret and cannot be read, or it answers what is not known.
@@ -76,7 +78,12 @@ pub(crate) struct Asked {
     path: Option<Path>,
     /// Whether link-format was asked for, which holds no values.
     is_discover: bool,
+    /// Whether a text in the answer may be shown: a device may quote there what was written, or what it has at the place.
+    is_quotable: bool,
 }
+
+/// The longest diagnostic text that is shown, in characters.
+const LONGEST_TEXT: usize = 256;
 
 /// What was traced and not fetched yet.
 #[derive(Debug)]
@@ -261,9 +268,12 @@ fn to_device(message: &Message<'_>, role: Role, prefix: Option<&str>) -> (Option
             values(&Target { prefix, path: Path::ROOT }, content, message)
         }
         // Names, and no values.
-        Operation::ReadComposite { .. }
-        | Operation::ObserveComposite { .. }
-        | Operation::CancelObservationComposite { .. } => shown(message.payload),
+        Operation::ReadComposite { ref paths, .. }
+        | Operation::ObserveComposite { ref paths, .. }
+        | Operation::CancelObservationComposite { ref paths, .. } => match named(paths) {
+            Some(paths) => Payload::Paths(paths.into()),
+            None => shown(message.payload),
+        },
         Operation::Execute { target, .. } if is_harmless(target.path) => shown(message.payload),
         _ => unless_empty(message),
     };
@@ -277,12 +287,15 @@ fn asked(association: &Association, device: Option<&Registration>, token: Token)
         return active.asked;
     }
     let observation = device?.observations.iter().find(|observation| observation.token == token)?;
-    Some(Asked { operation: "Notify", path: Some(observation.what.path()), is_discover: false })
+    let is_quotable = observation.what.paths().iter().copied().all(is_harmless);
+    Some(Asked { operation: "Notify", path: Some(observation.what.path()), is_discover: false, is_quotable })
 }
 
 /// The payload of a response of a device.
 fn answered(asked: Option<Asked>, message: &Message<'_>, prefix: Option<&str>) -> Payload {
-    let Some(Asked { path: Some(path), is_discover, .. }) = asked else { return unless_empty(message) };
+    let Some(Asked { path: Some(path), is_discover, is_quotable, .. }) = asked else {
+        return unless_empty(message);
+    };
     let format = message.options.content_format().map_or(Format::TEXT, |format| Format(format.0));
     match message.code.is_success() {
         true if is_discover && format == Format::LINK => shown(message.payload),
@@ -290,10 +303,30 @@ fn answered(asked: Option<Asked>, message: &Message<'_>, prefix: Option<&str>) -
             let content = Content { format, payload: message.payload };
             values(&Target { prefix, path }, content, message)
         }
-        // A diagnostic text may quote what was written.
-        false if is_discover || is_harmless(path) => shown(message.payload),
+        // RFC 7252 §5.5.2: the payload of an error is a text.
+        false if format == Format::TEXT && (is_discover || is_quotable) => diagnostic(message.payload),
         false => unless_empty(message),
     }
+}
+
+/// A diagnostic text of a device, as far as it can be printed.
+fn diagnostic(payload: &[u8]) -> Payload {
+    let Ok(text) = core::str::from_utf8(payload) else { return Payload::Withheld };
+    let is_printable = |c: &char| c.is_alphanumeric() || c.is_ascii_punctuation();
+    let printed = text.chars().take(LONGEST_TEXT).map(|c| if is_printable(&c) { c } else { ' ' });
+    shown(printed.collect::<String>().as_bytes())
+}
+
+/// The places that a list names, if it can be read.
+fn named(paths: &Paths<'_>) -> Option<Vec<Path>> {
+    let mut named = Vec::new();
+    paths
+        .try_for_each(&mut |path| {
+            named.push(path);
+            Ok(())
+        })
+        .ok()?;
+    Some(named)
 }
 
 /// The payload of a response of this server: the diagnostic text of a refusal.
@@ -366,8 +399,8 @@ fn unless_empty(message: &Message<'_>) -> Payload {
 }
 
 /// The operation by its name.
-fn describe(operation: &Operation<'_>) -> Asked {
-    let (operation, path) = match *operation {
+fn describe(asked: &Operation<'_>) -> Asked {
+    let (operation, path) = match *asked {
         Operation::BootstrapRequest { .. } => ("Bootstrap-Request", None),
         Operation::BootstrapWrite { path, .. } => ("Bootstrap-Write", Some(path)),
         Operation::BootstrapDiscover { path } => ("Bootstrap-Discover", Some(path)),
@@ -397,5 +430,24 @@ fn describe(operation: &Operation<'_>) -> Asked {
         _ => ("", None),
     };
     let is_discover = matches!(operation, "Discover" | "Bootstrap-Discover");
-    Asked { operation, path, is_discover }
+    Asked { operation, path, is_discover, is_quotable: is_quotable(asked, path) }
+}
+
+/// Whether nothing may be secret of what an operation is about.
+fn is_quotable(operation: &Operation<'_>, path: Option<Path>) -> bool {
+    match *operation {
+        // Keys may have been written with it, or before.
+        Operation::BootstrapWrite { .. } => false,
+        Operation::ReadComposite { ref paths, .. }
+        | Operation::ObserveComposite { ref paths, .. }
+        | Operation::CancelObservationComposite { ref paths, .. } => {
+            named(paths).is_some_and(|paths| paths.into_iter().all(is_harmless))
+        }
+        Operation::WriteComposite { prefix, content } => {
+            let target = Target { prefix, path: Path::ROOT };
+            let is_harmless = |item: Result<Item<'_>, _>| item.is_ok_and(|item| is_harmless(item.path));
+            Items::new(&target, content).is_ok_and(|mut items| items.all(is_harmless))
+        }
+        _ => path.is_some_and(is_harmless),
+    }
 }

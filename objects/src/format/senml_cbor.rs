@@ -15,14 +15,14 @@ use crate::{Error, Level, Path, Target, Value};
 /// Encodes what is at and below the target, as a pack whose base name is the target.
 pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Sink) -> Result<(), Error> {
     let mut records = 0_u64;
-    source.visit(target.path, &mut |_, leaf| {
-        records = records.saturating_add(u64::from(!matches!(leaf, Leaf::Empty)));
+    source.visit(target.path, &mut |path, leaf| {
+        records = records.saturating_add(u64::from(leaf.has_record(path)));
         Ok(())
     })?;
     emit_head(ARRAY, records, sink)?;
     let mut first = true;
     source.visit(target.path, &mut |path, leaf| {
-        if matches!(leaf, Leaf::Empty) {
+        if !leaf.has_record(path) {
             return Ok(());
         }
         let below = path.ids().get(target.path.ids().len()..).unwrap_or_default();
@@ -97,7 +97,8 @@ fn emit_leaf(leaf: Leaf<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
             emit_head(BYTES, u64::from(chunks.length), sink)?;
             return chunks.emit(sink);
         }
-        Leaf::Empty => return Ok(()),
+        // LwM2M Core 1.2.1 §7.4.6: null is in the place of what goes.
+        Leaf::Empty => return Ok(sink.write(&[VALUE, 0xf6])?),
     };
     match value {
         Value::Integer(_) | Value::Time(_) | Value::Unsigned(_) | Value::Float(_) => sink.write(&[VALUE])?,

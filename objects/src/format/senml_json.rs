@@ -34,7 +34,7 @@ pub(super) fn encode(target: &Target<'_>, source: &dyn Source, sink: &mut dyn Si
     sink.write(b"[")?;
     let mut first = true;
     source.visit(target.path, &mut |path, leaf| {
-        if matches!(leaf, Leaf::Empty) {
+        if !leaf.has_record(path) {
             return Ok(());
         }
         let below = path.ids().get(target.path.ids().len()..).unwrap_or_default();
@@ -85,7 +85,9 @@ pub(super) fn emit_fields(
     }
     let value = match leaf {
         Leaf::Value(value) | Leaf::Dated(_, value) => Some(value),
-        Leaf::Chunks(_) | Leaf::Empty => None,
+        Leaf::Chunks(_) => None,
+        // LwM2M Core 1.2.1 §7.4.6: null is in the place of what goes.
+        Leaf::Empty => return Ok(sink.write(b"\"v\":null}")?),
     };
     let label = match value {
         Some(Value::Integer(_) | Value::Time(_) | Value::Unsigned(_) | Value::Float(_)) => "v",
@@ -122,7 +124,7 @@ pub(super) fn emit_fields(
             chunks.try_for_each(&mut |chunk| Ok(emit_base64(alphabet, chunk, sink)?))?;
             sink.write(b"\"")?;
         }
-        Leaf::Empty => sink.write(b"\"\"")?,
+        Leaf::Empty => {}
     }
     if let Leaf::Dated(time, _) = leaf {
         sink.write(b",\"t\":")?;

@@ -110,6 +110,8 @@ impl Tree<'_, '_, '_> {
     ) -> Result<Outcome, Error> {
         check_version(context)?;
         let is_patch = matches!(content.format, Format::SENML_ETCH_CBOR | Format::SENML_ETCH_JSON);
+        // Departure: LwM2M Transport 1.2.1 §6.4.4 has 4.15 for a Write and for a Read-Composite, and forgets it here; RFC 8132 §3.4
+        // has it for a patch in a format that is not supported.
         if !is_patch && !is_pack(content.format) {
             return Err(Error::UnsupportedFormat);
         }

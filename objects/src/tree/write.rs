@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// The longest value that does not stand in the payload as it is, in bytes: an opaque in base64, a text with escapes.
-// Departure: a longer one is refused with 4.13; it belongs into another format, and would have to be held.
+// Departure: a longer one is refused with 4.13; it belongs into another format, and would have to be held. LwM2M Transport 1.2.1
+// §6.4.4 has that code for a Write alone; of a Create and a Write-Composite it says as well what is wrong (RFC 7252 §5.9.2.9).
 const LONGEST_DECODED: usize = if cfg!(feature = "json") { 1024 } else { 256 };
 
 /// What a payload may contain, beyond what the definition says.

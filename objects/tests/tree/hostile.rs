@@ -32,7 +32,15 @@ const STRUCTURED: &[Format] = &[
     Format::SENML_JSON,
     #[cfg(feature = "json")]
     Format::JSON,
+    Format::SENML_ETCH_CBOR,
+    #[cfg(feature = "json")]
+    Format::SENML_ETCH_JSON,
 ];
+
+/// Whether a format is that of a patch, which names its places from the root (RFC 8790 §3).
+fn is_patch(format: Format) -> bool {
+    [Format::SENML_ETCH_CBOR, Format::SENML_ETCH_JSON].contains(&format)
+}
 
 /// Checks that the payload of an encoder is `values`.
 fn reads_back(format: Format, path: Path, payload: &[u8], values: &[(Path, Value<'_>)]) {
@@ -117,7 +125,8 @@ proptest! {
     fn no_json_makes_a_decoder_panic_or_run_on(payload in json(), array: bool) {
         let payload = if array { format!("[{{{payload}") } else { payload };
         for format in STRUCTURED {
-            if let Ok(items) = Items::new(&path!("/3/0").into(), Content { format: *format, payload: payload.as_bytes() }) {
+            let path = if is_patch(*format) { Path::ROOT } else { path!("/3/0") };
+            if let Ok(items) = Items::new(&path.into(), Content { format: *format, payload: payload.as_bytes() }) {
                 prop_assert!(items.count() <= payload.len() + 1);
             }
         }
@@ -154,8 +163,8 @@ proptest! {
             (resource(8), Value::CoreLink(&text)),
         ];
         values.extend(array.iter().map(|(index, value)| (Path::resource_instance(id, 0, 1000, *index), Value::Integer(*value))));
-        for path in [Path::object(id), Path::instance(id, 0)] {
-            for format in STRUCTURED {
+        for path in [Path::ROOT, Path::object(id), Path::instance(id, 0)] {
+            for format in STRUCTURED.iter().filter(|format| is_patch(**format) == (path == Path::ROOT)) {
                 let mut body = Body(Vec::new());
                 let written = encode(*format, &path.into(), &values.as_slice(), &mut body);
                 if float.is_infinite() && written == Err(Error::NotAcceptable) {

@@ -324,6 +324,9 @@ fn packet(body: &Value) {
         let value = item.get("value").map_or_else(|| "(withheld)".to_owned(), Value::to_string);
         payload.push_str(&format!("  {}={value}", text(item, "/path")));
     }
+    for path in body.get("paths").and_then(Value::as_array).into_iter().flatten() {
+        payload.push_str(&format!("  {}", text(path, "")));
+    }
     // The path of a request is its URI.
     let path = if uri.is_empty() { body.get("path").and_then(Value::as_str) } else { None };
     let meaning = match (body.get("operation").and_then(Value::as_str), path) {
