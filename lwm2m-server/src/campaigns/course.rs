@@ -238,6 +238,8 @@ impl Course {
         }
         let happened = Happened { role: None, generation: None, what, detail: words };
         out.changes.notes.push(AuditNote { actor: actor.into(), happened });
+        // Of what is written together the last is told.
+        out.effects.retain(|effect| !matches!(effect, Effect::Tell(id, _) if *id == self.id));
         out.effects.push(Effect::Tell(self.id, Box::new(self.campaign.clone())));
     }
 }

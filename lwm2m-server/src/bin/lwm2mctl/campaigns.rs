@@ -85,7 +85,7 @@ pub(crate) struct Make {
     #[arg(long, value_name = "URI", requires = "rotate")]
     server_uri: Option<String>,
     /// Write to this path: a value, or below an instance ID=VALUE
-    #[arg(long, num_args = 2.., value_names = ["PATH", "VALUE"], allow_hyphen_values = true, conflicts_with = "execute")]
+    #[arg(long, num_args = 2.., value_names = ["PATH", "VALUE"], allow_negative_numbers = true, conflicts_with = "execute")]
     write: Vec<String>,
     /// Type of the values: string, integer, unsigned, float, boolean, opaque (hex), time, objlink or corelnk
     #[arg(long = "type", value_name = "TYPE", requires = "write")]
