@@ -43,7 +43,9 @@ fn devices(unless: usize) -> usize {
 fn config() -> Config {
     let owner = Owner::server();
     let key = ServerKey::in_memory(&owner.secret).unwrap().with_certificates(owner.chain).unwrap();
-    Config { keys: ServerKeys::new(vec![key]), ..Config::default() }
+    let mut config = Config::default();
+    config.keys = ServerKeys::new(vec![key]);
+    config
 }
 
 /// A fleet, and the campaign that its server runs.
