@@ -337,7 +337,7 @@ impl fmt::Debug for Setting {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 mod tests {
     use proptest::prelude::*;
 

@@ -167,7 +167,7 @@ pub(super) fn fill<'t>(text: &'t str, endpoint: &str, variables: &Variables) -> 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 mod tests {
     use proptest::prelude::*;
 
