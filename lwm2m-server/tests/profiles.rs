@@ -639,6 +639,23 @@ fn everything_that_is_wrong_with_a_profile_is_told_at_once_and_where() {
 }
 
 #[test]
+fn a_profile_is_bounded() {
+    let world = World::new(false);
+    let server = |id: u16| json!({ "short_server_id": id, "uri": "coap://a.example", "security": "nosec" });
+    let write = |instance: u16| json!({ "path": format!("/3303/{instance}/5700"), "value": 1 });
+    for (body, places) in [
+        (json!({ "servers": (2..19).map(server).collect::<Vec<_>>() }), ["servers"]),
+        (json!({ "write": (0..257).map(write).collect::<Vec<_>>() }), ["write"]),
+        (json!({ "delete": (100..165).map(|id| format!("/{id}")).collect::<Vec<_>>() }), ["delete"]),
+        (json!({ "write": [{ "path": "/3303/0/5750", "value": "x".repeat(65_536) }] }), [""]),
+    ] {
+        let faults = faults(try_put(&world.credentials, "p", body));
+        assert_eq!(faults.iter().map(|fault| fault.at.as_str()).collect::<Vec<_>>(), places);
+    }
+    put(&world, "p", json!({ "write": (0..256).map(write).collect::<Vec<_>>() }));
+}
+
+#[test]
 fn deletes_that_would_hit_the_bootstrap_account_are_refused_before_any_device_follows() {
     let world = World::new(false);
     for delete in ["/0", "/0/1", "/21", "/21/0", "/23", "/24/1"] {

@@ -164,7 +164,7 @@ struct AssignedProfile {
     version: u32,
     /// The newest one that there is.
     newest: u32,
-    variables: Variables,
+    variables: BTreeMap<String, String>,
     /// The names of its secret variables.
     secrets: BTreeSet<String>,
 }
@@ -202,7 +202,7 @@ pub(super) struct AssignBody {
     /// The newest without.
     version: Option<u32>,
     #[serde(default)]
-    variables: Variables,
+    variables: BTreeMap<String, String>,
     /// Keys in hex digits, 16 to 64 bytes each; those that are left out stay what they are.
     #[serde(default)]
     secrets: BTreeMap<String, String>,

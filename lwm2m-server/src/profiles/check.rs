@@ -36,6 +36,21 @@ pub(crate) struct Given<'g> {
 
 pub(super) fn check(body: Body, types: &Types, ours: u16) -> Result<Version, Vec<Fault>> {
     let mut faults = Faults::default();
+    let counts = [
+        ("servers", body.servers.len(), MOST_SERVERS),
+        ("access_control", body.access_control.len(), MOST_PATHS),
+        ("delete", body.delete.len(), MOST_PATHS),
+        ("write", body.write.len(), MOST_WRITES),
+    ];
+    for (at, count, most) in counts {
+        faults.unless(count <= most, at, format!("{count} of them: at most {most}"));
+    }
+    let size = serde_json::to_vec(&body).map_or(usize::MAX, |bytes| bytes.len());
+    faults.unless(size <= LONGEST, "", format!("it takes {size} bytes: at most {LONGEST}"));
+    // What is beyond its bounds is not looked at any further.
+    if !faults.0.is_empty() {
+        return Err(faults.0);
+    }
     faults.of_account(&body);
     for (at, server) in body.servers.iter().enumerate() {
         faults.of_server(&format!("servers[{at}]"), server, &body, ours);
@@ -51,17 +66,6 @@ pub(super) fn check(body: Body, types: &Types, ours: u16) -> Result<Version, Vec
             "another one is about the same",
         );
     }
-    let counts = [
-        ("servers", body.servers.len(), MOST_SERVERS),
-        ("access_control", body.access_control.len(), MOST_PATHS),
-        ("delete", body.delete.len(), MOST_PATHS),
-        ("write", body.write.len(), MOST_WRITES),
-    ];
-    for (at, count, most) in counts {
-        faults.unless(count <= most, at, format!("{count} of them: at most {most}"));
-    }
-    let size = serde_json::to_vec(&body).map_or(usize::MAX, |bytes| bytes.len());
-    faults.unless(size <= LONGEST, "", format!("it takes {size} bytes: at most {LONGEST}"));
     let is_blind = body.discover == Discover::Never;
     let (version, more) = parse(body, types);
     faults.0.extend(more);

@@ -28,11 +28,11 @@ pub use filled::Filled;
 pub use variables::{Secrets, Variables};
 
 /// Names that there may be.
-pub(crate) const MOST: usize = 256;
+const MOST: usize = 256;
 /// Bytes that all versions may take.
-pub(crate) const MOST_BYTES: usize = 16 << 20;
+const MOST_BYTES: usize = 16 << 20;
 /// Bytes that one version may take.
-pub(crate) const LONGEST: usize = 64 << 10;
+const LONGEST: usize = 64 << 10;
 
 /// What is wrong with a profile, or with what a device has for it, and where.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
