@@ -16,27 +16,9 @@ impl Run<'_> {
     pub(crate) async fn discover(&mut self, path: &'static str, has: Links, lacks: &[&str]) -> Outcomes {
         let path = self.resolve(path).await?;
         let links = self.links(path).await?;
-        let at = |wanted: &str| {
-            let is_meant = |target: &str| target.parse().is_ok_and(|found: Path| is_at(wanted, found));
-            links.iter().find(|(target, _)| is_meant(target))
-        };
-        for (target, attributes) in has {
-            let Some((_, found)) = at(target) else {
-                return Err(Stop::failed(format!("a link to {target}"), tell(&links)));
-            };
-            for (name, value) in *attributes {
-                let attribute = found.iter().find(|(other, _)| other == name);
-                let is_met = attribute.is_some_and(|(_, found)| {
-                    value.is_none_or(|wanted| found.as_deref().is_some_and(|found| is_same(wanted, found)))
-                });
-                if !is_met {
-                    let wanted = value.map(|value| format!("={value}")).unwrap_or_default();
-                    return Err(Stop::failed(format!("{target} with {name}{wanted}"), tell(&links)));
-                }
-            }
-        }
-        match lacks.iter().find(|target| at(target).is_some()) {
-            Some(target) => Err(Stop::failed(format!("no link to {target}"), tell(&links))),
+        let unwanted = || lacks.iter().find(|target| link_to(&links, target).is_some());
+        match missing(&links, has).or_else(|| unwanted().map(|target| format!("no link to {target}"))) {
+            Some(expected) => Err(Stop::failed(expected, tell(&links))),
             None => Ok(()),
         }
     }
@@ -55,6 +37,27 @@ impl Run<'_> {
         });
         Ok(links.collect())
     }
+}
+
+fn link_to<'l>(links: &'l [Link], wanted: &str) -> Option<&'l Link> {
+    let is_meant = |target: &str| target.parse().is_ok_and(|found: Path| is_at(wanted, found));
+    links.iter().find(|(target, _)| is_meant(target))
+}
+
+/// The first of what must be there and is not.
+fn missing(links: &[Link], has: &[(&str, &[(&str, Option<&str>)])]) -> Option<String> {
+    has.iter().find_map(|(target, attributes)| {
+        let Some((_, found)) = link_to(links, target) else { return Some(format!("a link to {target}")) };
+        let is_met = |(name, value): &&(&str, Option<&str>)| {
+            let attribute = found.iter().find(|(other, _)| other == name);
+            attribute.is_some_and(|(_, found)| {
+                value.is_none_or(|wanted| found.as_deref().is_some_and(|found| is_same(wanted, found)))
+            })
+        };
+        let (name, value) = attributes.iter().find(|attribute| !is_met(attribute))?;
+        let wanted = value.map(|value| format!("={value}")).unwrap_or_default();
+        Some(format!("{target} with {name}{wanted}"))
+    })
 }
 
 /// Numbers are the same however they are written.
@@ -78,6 +81,25 @@ fn tell(links: &[Link]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_without_the_attribute_that_is_wanted_is_missed() {
+        let link = |target: &str, attributes: &[(&str, Option<&str>)]| {
+            let owned =
+                |(name, value): &(&str, Option<&str>)| (String::from(*name), value.map(str::to_owned));
+            (target.to_owned(), attributes.iter().map(owned).collect())
+        };
+        let links = [link("/3/0/6", &[("dim", Some("2"))]), link("/3/0/7", &[("pmin", Some("10"))])];
+        assert_eq!(missing(&links, &[("/3/0/6", &[("dim", Some("2"))]), ("/3/0/7", &[])]), None);
+        for (has, expected) in [
+            (("/3/0/6", &[("dim", Some("1"))][..]), "/3/0/6 with dim=1"),
+            (("/3/0/7", &[("dim", None)][..]), "/3/0/7 with dim"),
+            (("/3/0/7", &[("pmin", None), ("dim", Some("2"))][..]), "/3/0/7 with dim=2"),
+            (("/3/0/8", &[][..]), "a link to /3/0/8"),
+        ] {
+            assert_eq!(missing(&links, &[has]).as_deref(), Some(expected));
+        }
+    }
 
     #[test]
     fn an_attribute_is_the_same_number_however_it_is_written() {

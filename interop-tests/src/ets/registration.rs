@@ -8,6 +8,7 @@ use lwm2m_server::{Direction, Event, Operation};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
+use super::case::DAY;
 use super::field::Known;
 use super::message::Seen;
 use super::run::{Client, Outcomes, Registered, Run, Source, Stop, after};
@@ -31,8 +32,7 @@ impl Run<'_> {
             None if request.is_secure && request.parameter("lwm2m") != Some("1.0") => {}
             _ => return Err(Stop::failed(format!("ep={}", self.values.endpoint), told)),
         }
-        let lifetime = request.parameter("lt").and_then(|lifetime| lifetime.parse::<u32>().ok());
-        match lifetime {
+        match lifetime(&request) {
             Some(lifetime) if self.expected_lifetime.is_none_or(|expected| lifetime == expected) => {
                 self.lifetime = lifetime;
             }
@@ -368,6 +368,14 @@ fn is_changed(request: &Seen, answer: &Seen) -> Outcomes {
     }
 }
 
+/// The lifetime of a Register. LwM2M 1.0 §5.3.1 lets it be left out.
+fn lifetime(request: &Seen) -> Option<u32> {
+    match request.parameter("lt") {
+        None if request.parameter("lwm2m") == Some("1.0") => Some(DAY),
+        given => given?.parse().ok(),
+    }
+}
+
 /// Whether an object list names this version of an object.
 fn names_version(list: &str, object: &str, version: &str) -> bool {
     let mut links = link::parse(list).filter_map(Result::ok);
@@ -408,7 +416,29 @@ fn objects(request: &Seen) -> Outcomes<(String, Vec<Path>)> {
 
 #[cfg(test)]
 mod tests {
+    use lwm2m_server::credentials::Role;
+    use lwm2m_server::endpoint::Watcher;
+
     use super::*;
+
+    #[test]
+    fn a_device_of_1_0_may_leave_out_its_lifetime() {
+        let of = |query: &str| {
+            let mut message = b"\x40\x02\x00\x01\xb2rd".to_vec();
+            for (number, parameter) in query.split('&').enumerate() {
+                let delta = if number == 0 { 0x40 } else { 0 };
+                message.push(delta | u8::try_from(parameter.len()).unwrap());
+                message.extend(parameter.as_bytes());
+            }
+            let packet = Watcher::new("a", false).see(0, Role::Management, Direction::FromDevice, &message);
+            lifetime(&Seen::read(&packet).unwrap())
+        };
+        assert_eq!(of("ep=a&lwm2m=1.0"), Some(DAY));
+        assert_eq!(of("ep=a&lwm2m=1.0&lt=60"), Some(60));
+        for query in ["ep=a&lwm2m=1.1", "ep=a&lwm2m=1.0&lt=", "ep=a&lwm2m=1.0&lt=x", "ep=a"] {
+            assert_eq!(of(query), None, "{query}");
+        }
+    }
 
     #[test]
     fn a_version_stands_at_the_object_and_is_the_one_that_is_wanted() {

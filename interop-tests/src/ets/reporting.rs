@@ -123,12 +123,8 @@ impl Run<'_> {
 
     /// A report of the device with values of objects that it registered, and its 2.04.
     pub(crate) async fn reports(&mut self, has: Expected) -> Outcomes {
-        let is_report = |seen: &Seen| seen.asks(Code::POST, |path| path == "/dp");
         let Some(request) = self.wait(self.patience, is_report).await else {
-            let waited = self.patience.as_secs();
-            return Err(Stop::NotApplicable(format!(
-                "the client reported nothing by itself in {waited} s: it has to be set up to"
-            )));
+            return Err(unreported(&self.near.log, self.patience.as_secs()));
         };
         let answer = self.answer(&request).await?;
         if answer.code != Code::CHANGED {
@@ -156,7 +152,6 @@ impl Run<'_> {
 
     pub(crate) async fn reports_nothing(&mut self, seconds: u64) -> Outcomes {
         self.catch_up().await;
-        let is_report = |seen: &Seen| seen.asks(Code::POST, |path| path == "/dp");
         match self.wait(Duration::from_secs(seconds), is_report).await {
             None => Ok(()),
             Some(_) => Err(Stop::failed(format!("no POST /dp for {seconds} s"), "one")),
@@ -285,4 +280,38 @@ fn is_notification(seen: &Seen, token: &[u8]) -> bool {
         && seen.code.is_response()
         && seen.kind != Kind::Acknowledgement
         && seen.token == token
+}
+
+fn is_report(seen: &Seen) -> bool {
+    seen.asks(Code::POST, |path| path == "/dp")
+}
+
+/// What it means that no report comes: a client that has reported before has stopped to, another one never began.
+fn unreported(log: &[Seen], waited: u64) -> Stop {
+    if log.iter().any(is_report) {
+        return Stop::failed(format!("POST /dp within {waited} s, as before"), "none");
+    }
+    Stop::NotApplicable(format!(
+        "the client reported nothing by itself in {waited} s: it has to be set up to"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use lwm2m_server::credentials::Role;
+    use lwm2m_server::endpoint::Watcher;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_reported_once_has_to_go_on() {
+        let mut watcher = Watcher::new("a", false);
+        let mut log = Vec::new();
+        // An Update, and a report of nothing.
+        for message in [&b"\x40\x02\0\x01\xb2rd\x01a"[..], b"\x40\x02\0\x02\xb2dp\x11\x70\xff\x80"] {
+            assert!(matches!(unreported(&log, 5), Stop::NotApplicable(_)));
+            log.extend(Seen::read(&watcher.see(0, Role::Management, Direction::FromDevice, message)));
+        }
+        assert!(matches!(unreported(&log, 5), Stop::Failed { .. }));
+    }
 }

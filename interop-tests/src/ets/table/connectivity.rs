@@ -1,15 +1,29 @@
 //! Chapter 4.6: Connectivity Monitoring (`/4`), Location (`/6`) and Connectivity Statistics (`/7`), numbers 700 to 749 and 800 to
 //! 949.
 
-use super::super::case::Case;
 use super::super::case::Is::{AtLeast, Exactly, Float, Number, Text, There, Unchanged};
 use super::super::case::Literal::Integer;
+use super::super::case::{Case, Expected};
 use super::super::step::Step::{Calm, Cancel, Registers, StaysSilent, Times};
 use super::{PLACEHOLDER, TLV, attributes, execute, needs, notifies, observe, read, read_only, write};
 
 const C5: &str = "C.5: as C.3, with Connectivity Monitoring (/4)";
 const C7: &str = "C.7: as C.3, with Location (/6)";
 const C9: &str = "C.9: as C.3, with Connectivity Statistics (/7)";
+
+const CONNECTIVITY: Expected = &[
+    ("/0", Number),
+    ("/1/x", Number),
+    ("/2", Number),
+    ("/3", Number),
+    ("/4/x", Text),
+    ("/5/x", Text),
+    ("/6", Number),
+    ("/7/x", Text),
+    ("/8", Number),
+    ("/9", Number),
+    ("/10", Number),
+];
 
 const NOTHING_WRITABLE: &str = "the object has nothing that can be written";
 const WINDOW: &str = "pmin=2&pmax=10";
@@ -22,7 +36,15 @@ pub(super) const CASES: &[Case] = &[
         &[
             Registers,
             needs("/4"),
-            read("/4/0", None, &[("/0", Number), ("/1/x", Number), ("/2", Number), ("/4/x", Text)]),
+            // What the configuration has beyond what every device with the object has.
+            needs("/4/0/3"),
+            needs("/4/0/5"),
+            needs("/4/0/6"),
+            needs("/4/0/7"),
+            needs("/4/0/8"),
+            needs("/4/0/9"),
+            needs("/4/0/10"),
+            read("/4/0", None, CONNECTIVITY),
         ],
     ),
     Case::left_out("705", "Connectivity Monitoring: writable resources", NOTHING_WRITABLE),

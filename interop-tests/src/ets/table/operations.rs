@@ -8,8 +8,21 @@ use super::super::case::{Asked, Case, Enabler, Links};
 use super::super::step::Step::{Discover, ReadComposite, Refuses, Registers, WriteComposite};
 use super::{C1, C4, C6, OF_1_2, PLACEHOLDER, attributes, execute, needs, read, read_only};
 
-const POWER_SOURCES: Links =
-    &[("/3/0/6", &[("dim", None)]), ("/3/0/7", &[("dim", None)]), ("/3/0/8", &[("dim", None)])];
+const DEVICE: Links = &[
+    ("/3", &[]),
+    ("/3/0", &[]),
+    ("/3/0/6", &[("dim", Some("2"))]),
+    ("/3/0/7", &[("dim", Some("2"))]),
+    ("/3/0/8", &[("dim", Some("2"))]),
+    ("/3/0/16", &[]),
+];
+
+/// Of the two that the configuration has.
+const POWER_SOURCES: Links = &[
+    ("/3/0/6", &[("dim", Some("2"))]),
+    ("/3/0/7", &[("dim", Some("2"))]),
+    ("/3/0/8", &[("dim", Some("2"))]),
+];
 
 pub(super) const CASES: &[Case] = &[
     Case::new(
@@ -57,7 +70,7 @@ pub(super) const CASES: &[Case] = &[
             needs("/3/0/6"),
             needs("/3/0/7"),
             needs("/3/0/8"),
-            Discover { path: "/3", has: &[("/3", &[]), ("/3/0", &[]), ("/3/0/16", &[])], lacks: &["/1"] },
+            Discover { path: "/3", has: DEVICE, lacks: &["/1"] },
             attributes("/3", "pmin=10&pmax=200"),
             Discover {
                 path: "/3",
@@ -65,7 +78,6 @@ pub(super) const CASES: &[Case] = &[
                 lacks: &[],
             },
             attributes("/3/0/7", "lt=1&gt=6&st=1"),
-            // The number of power sources is shown in a Discover of an instance.
             Discover { path: "/3/0", has: POWER_SOURCES, lacks: &[] },
             Discover {
                 path: "/3/0/7",
@@ -74,7 +86,7 @@ pub(super) const CASES: &[Case] = &[
                     &[
                         ("pmin", Some("10")),
                         ("pmax", Some("200")),
-                        ("dim", None),
+                        ("dim", Some("2")),
                         ("lt", Some("1")),
                         ("gt", Some("6")),
                         ("st", Some("1")),
