@@ -90,7 +90,7 @@ fn a_fleet_is_moved_from_mode_to_mode_and_a_kill_in_the_middle_loses_nobody() {
     let mut served =
         Served::start_with(folder.path(), &[serve_arguments(folder.path()), more.clone()].concat());
     NAMES.iter().for_each(|name| enrol(&served.client, name));
-    let _devices = NAMES.map(|name| Simulated::start(name, &served.addresses));
+    let devices = NAMES.map(|name| Simulated::start(name, &served.addresses));
     NAMES.iter().for_each(|name| assert_eq!(in_use(&served.client, name)["generation"], 1));
     let group = json!({ "patterns": ["dev-*"] });
     assert_eq!(served.call("PUT", "/groups/all", Some(&group)).unwrap().0, 201);
@@ -118,6 +118,8 @@ fn a_fleet_is_moved_from_mode_to_mode_and_a_kill_in_the_middle_loses_nobody() {
                 arguments.extend([format!("--{name}"), address]);
             }
             served = Served::start_with(folder.path(), &[arguments, more.clone()].concat());
+            // Their sessions died with the server: they find out when they start over.
+            devices.iter().for_each(Simulated::power_cycle);
         }
         let campaign = until(&served.client, id, "finished");
         assert_eq!(campaign["counts"]["succeeded"], 3, "{campaign}");

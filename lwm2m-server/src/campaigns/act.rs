@@ -117,10 +117,11 @@ pub fn rotate(
     }
 }
 
-/// Queues what is asked of a device, unless this campaign has; `known` is the request of which it is known that it has.
+/// Queues what is asked of a device, unless this campaign has; `known` is the request of which it is known that it has. A device that
+/// was never enrolled was registered when the campaign was made: if it is not now, it is waited for as others are.
 pub(super) async fn ask(
     queue: &Queue,
-    (credentials, is_registered): (&Credentials, bool),
+    credentials: &Credentials,
     endpoint: &str,
     by: CampaignRound,
     (campaign, content, known): (&Campaign, &Zeroizing<Vec<u8>>, Option<u64>),
@@ -134,7 +135,7 @@ pub(super) async fn ask(
     if let Some(request) = queue.requests(endpoint).await?.iter().find(is_own) {
         return Ok(request_stands(request));
     }
-    if let Err(why) = may_take(&campaign.action, credentials.device(endpoint).as_deref(), is_registered) {
+    if let Err(why) = may_take(&campaign.action, credentials.device(endpoint).as_deref(), true) {
         return Ok(Stands::skipped(why));
     }
     let Some(operation) = Body::parse(content).and_then(|body| body.operation()) else {

@@ -350,8 +350,7 @@ impl Hands {
     ) -> Result<Stands, StoreError> {
         let store = Arc::clone(&self.store);
         let content = blocking(move || store.campaigns().content(by.id)).await?.unwrap_or_default();
-        let of = (&*self.credentials, self.server.is_known(endpoint));
-        act::ask(&self.queue, of, endpoint, by, (campaign, &content, request)).await
+        act::ask(&self.queue, &self.credentials, endpoint, by, (campaign, &content, request)).await
     }
 
     /// The devices that were done, and are not well any more, with what is to be told of them.
