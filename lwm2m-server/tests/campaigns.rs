@@ -118,7 +118,7 @@ fn a_fleet_is_moved_from_mode_to_mode_and_a_kill_in_the_middle_loses_nobody() {
                 arguments.extend([format!("--{name}"), address]);
             }
             served = Served::start_with(folder.path(), &[arguments, more.clone()].concat());
-            // Their sessions died with the server: they find out when they start over.
+            // After a kill the server knows no device, and a device does not know of the kill.
             devices.iter().for_each(Simulated::power_cycle);
         }
         let campaign = until(&served.client, id, "finished");
@@ -378,8 +378,8 @@ fn a_campaign_that_ran_when_a_backup_was_made_is_paused_by_its_restore_and_what_
     });
     let id = make(&served.client, &body);
     served.client.until("it is asked", || {
-        let devices = get(&served.client, &format!("/campaigns/{id}/devices?state=started"));
-        devices["devices"][0]["outcomes"][0]["request"].as_u64()
+        let asked = get(&served.client, "/devices/meter-1/requests");
+        asked["requests"][0]["id"].as_u64()
     });
     let answer = served.client.send("POST", "/api/v1/backup", None).unwrap();
     let backup = folder.path().join("copy.backup");
