@@ -282,6 +282,12 @@ mod tests {
         let uri = json!({ "path": "/0/1/0", "type": "string", "value": "coaps://a" });
         assert_eq!(shown.pointer("/values").unwrap(), &json!([uri, { "path": "/0/1/5", "withheld": true }]));
         assert_eq!((shown.pointer("/payload"), shown.pointer("/withheld")), (None, None));
+        let places = Payload::Paths([Path::object(3), Path::resource(1, 0, 1)].into());
+        let named = packet(b"\x40\x05\x12\x34", Some("Read-Composite"), places);
+        assert_eq!(
+            (named.pointer("/paths"), named.pointer("/payload")),
+            (Some(&json!(["/3", "/1/0/1"])), None)
+        );
         let hidden = packet(b"\x40\x45\x12\x34", None, Payload::Withheld);
         assert_eq!((hidden.pointer("/payload"), hidden.pointer("/withheld")), (None, Some(&json!(true))));
     }
