@@ -22,10 +22,12 @@ pub(crate) struct Problem {
     /// The status of the answer.
     status: u16,
     /// What was wrong, and what to do.
-    detail: String,
+    #[schema(value_type = String)]
+    detail: Box<str>,
     /// The CoAP code a device answered with, as `4.04`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    device_code: Option<String>,
+    #[schema(value_type = Option<String>)]
+    device_code: Option<Box<str>>,
     /// The permission that is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     permission: Option<&'static str>,
@@ -34,8 +36,9 @@ pub(crate) struct Problem {
     #[schema(value_type = Vec<TokenRole>)]
     roles: &'static [TokenRole],
     /// Everything that is wrong with what was given, and where.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    faults: Vec<Fault>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<Fault>)]
+    faults: Box<[Fault]>,
     /// What a token would have to be (RFC 6750 §3).
     #[serde(skip)]
     challenge: Option<&'static str>,
@@ -46,11 +49,11 @@ impl Problem {
         Self {
             title,
             status,
-            detail: detail.into(),
+            detail: detail.into().into(),
             device_code: None,
             permission: None,
             roles: &[],
-            faults: Vec::new(),
+            faults: Box::default(),
             challenge: None,
         }
     }
@@ -61,7 +64,8 @@ impl Problem {
 
     /// A body that can be read, and not be used.
     pub(crate) fn faulty(faults: Vec<Fault>) -> Self {
-        Self { faults: faults.clone(), ..Self::new(422, "Not usable", in_words(&faults)) }
+        let detail = in_words(&faults);
+        Self { faults: faults.into(), ..Self::new(422, "Not usable", detail) }
     }
 
     pub(crate) fn unauthorized(denied: Denied) -> Self {
@@ -112,7 +116,7 @@ impl Problem {
 
     /// What was wrong, in words.
     pub(crate) fn into_detail(self) -> String {
-        self.detail
+        self.detail.into()
     }
 
     pub(crate) fn internal() -> Self {
@@ -143,7 +147,7 @@ impl From<RequestError> for Problem {
             RequestError::Stopped => (503, "Stopping"),
         };
         let device_code = match error {
-            RequestError::Refused((class, detail), _) => Some(format!("{class}.{detail:02}")),
+            RequestError::Refused((class, detail), _) => Some(format!("{class}.{detail:02}").into()),
             _ => None,
         };
         Self { device_code, ..Self::new(status, title, detail) }

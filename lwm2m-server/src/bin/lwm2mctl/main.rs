@@ -52,7 +52,6 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, read at the start")]
 enum Command {
     /// List devices, or show one
     Devices {
