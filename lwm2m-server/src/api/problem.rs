@@ -22,9 +22,11 @@ pub(crate) struct Problem {
     /// The status of the answer.
     status: u16,
     /// What was wrong, and what to do.
+    #[schema(value_type = String)]
     detail: Box<str>,
     /// The CoAP code a device answered with, as `4.04`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     device_code: Option<Box<str>>,
     /// The permission that is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,6 +37,7 @@ pub(crate) struct Problem {
     roles: &'static [TokenRole],
     /// Everything that is wrong with what was given, and where.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<Fault>)]
     faults: Box<[Fault]>,
     /// What a token would have to be (RFC 6750 §3).
     #[serde(skip)]
@@ -61,7 +64,8 @@ impl Problem {
 
     /// A body that can be read, and not be used.
     pub(crate) fn faulty(faults: Vec<Fault>) -> Self {
-        Self { detail: in_words(&faults).into(), faults: faults.into(), ..Self::new(422, "Not usable", "") }
+        let detail = in_words(&faults);
+        Self { faults: faults.into(), ..Self::new(422, "Not usable", detail) }
     }
 
     pub(crate) fn unauthorized(denied: Denied) -> Self {

@@ -621,7 +621,7 @@ mod tests {
             let plan = Box::new(plan(&clear, write_by));
             let mut run = Bootstrap::new(who, plan, None, Instant::from_millis(u64::MAX));
             let mut outgoing = run.start(0).unwrap();
-            let (mut writes, mut finishes) = (0, 0);
+            let (mut writes, mut finishes) = (0_usize, 0_usize);
             loop {
                 let step = run.current().step;
                 let code = match step {
@@ -630,7 +630,7 @@ mod tests {
                         Code::DELETED
                     }
                     Step::Write(path) => {
-                        writes += 1;
+                        writes = writes.saturating_add(1);
                         if writes == refused {
                             Code::UNSUPPORTED_CONTENT_FORMAT
                         } else {
@@ -639,7 +639,7 @@ mod tests {
                         }
                     }
                     Step::Finish => {
-                        finishes += 1;
+                        finishes = finishes.saturating_add(1);
                         if finishes == 1 && inconsistent { Code::NOT_ACCEPTABLE } else { Code::CHANGED }
                     }
                     _ => Code::CONTENT,

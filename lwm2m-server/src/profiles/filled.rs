@@ -127,7 +127,7 @@ impl Quirks {
         };
         account.security.retain(|(resource, value)| {
             let is_empty = matches!(value, Setting::Opaque(bytes) if bytes.is_empty());
-            !is_left_out(0, *resource) && (!is_empty || !self.leave_out_empty)
+            !(is_left_out(0, *resource) || is_empty && self.leave_out_empty)
         });
         account.server.retain(|(resource, _)| !is_left_out(1, *resource));
     }
