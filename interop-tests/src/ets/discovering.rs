@@ -12,6 +12,9 @@ use super::run::{Outcomes, Run, Stop};
 /// Target and attributes.
 type Link = (String, Vec<(String, Option<String>)>);
 
+/// The same as it has to be; `None` stands for any value.
+type Wanted<'w> = (&'w str, &'w [(&'w str, Option<&'w str>)]);
+
 impl Run<'_> {
     pub(crate) async fn discover(&mut self, path: &'static str, has: Links, lacks: &[&str]) -> Outcomes {
         let path = self.resolve(path).await?;
@@ -45,7 +48,7 @@ fn link_to<'l>(links: &'l [Link], wanted: &str) -> Option<&'l Link> {
 }
 
 /// The first of what must be there and is not.
-fn missing(links: &[Link], has: &[(&str, &[(&str, Option<&str>)])]) -> Option<String> {
+fn missing(links: &[Link], has: &[Wanted<'_>]) -> Option<String> {
     has.iter().find_map(|(target, attributes)| {
         let Some((_, found)) = link_to(links, target) else { return Some(format!("a link to {target}")) };
         let is_met = |(name, value): &&(&str, Option<&str>)| {

@@ -415,6 +415,7 @@ fn objects(request: &Seen) -> Outcomes<(String, Vec<Path>)> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use lwm2m_server::credentials::Role;
     use lwm2m_server::endpoint::Watcher;
