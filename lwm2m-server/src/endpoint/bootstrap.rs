@@ -521,7 +521,7 @@ fn discovered(body: &[u8]) -> Option<(Discovered, bool)> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test")]
+#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use std::collections::BTreeMap;
 
