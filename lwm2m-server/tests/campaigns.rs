@@ -1,7 +1,7 @@
 //! Campaigns over many devices, as operators make them, with devices of this project over UDP on loopback.
 
 #![cfg(feature = "demo")]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test")]
 
 mod common;
 #[path = "common/simulated.rs"]
