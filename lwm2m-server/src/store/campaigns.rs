@@ -25,11 +25,14 @@ pub(super) const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new
 /// The entry of [`META`] with the last id that was given out.
 pub(super) const LAST: &str = "last campaign";
 
+/// A new campaign: its id, its devices, and what is asked of these.
+pub type AddedCampaign = (u64, Vec<CampaignDevice>, Option<Zeroizing<Vec<u8>>>);
+
 /// Changes of campaigns that are written together.
 #[derive(Debug, Default)]
 pub struct CampaignChanges {
     /// New ones, with their devices, and what is asked of these.
-    pub added: Vec<(u64, Vec<CampaignDevice>, Option<Zeroizing<Vec<u8>>>)>,
+    pub added: Vec<AddedCampaign>,
     /// Records from now on.
     pub records: BTreeMap<u64, Campaign>,
     /// What became of devices: campaign, number, outcome.

@@ -33,7 +33,7 @@ pub use audit::AuditRow;
 pub use backup::{Backup, Restored, put as put_backup, restore};
 pub use campaigns::failed;
 pub(crate) use campaigns::is_within;
-pub use campaigns::{CampaignChanges, CampaignStore};
+pub use campaigns::{AddedCampaign, CampaignChanges, CampaignStore};
 pub use error::StoreError;
 pub use redb::RedbStore;
 pub use requests::{AuditNote, Heads, QueuedRequest, RequestChange};
