@@ -134,7 +134,7 @@ impl Fleet {
         let names = self.world.devices.iter().map(|device| device.name.clone()).collect();
         let group = Group::Names(names);
         let selected = Selected::choose(&group, &Scope::default(), &action, &self.world.credentials, &[]);
-        assert_eq!(selected.skipped, []);
+        assert!(selected.skipped.is_empty(), "{:?}", selected.skipped);
         let (size, now) = (u32::try_from(selected.taken.len()).unwrap(), self.world.now_ms());
         let shares = [1, 10, 100].map(|percent| Step::Share(Share::percent(percent)));
         let plan = Plan {
@@ -179,7 +179,7 @@ impl Fleet {
     }
 
     /// What was told of each device is so, and each has a credential that it comes in with.
-    fn judge(&mut self, mode: Mode) -> (usize, usize) {
+    fn judge(&self, mode: Mode) -> (usize, usize) {
         let (mut proven, mut rolled_back) = (0_usize, 0_usize);
         for (_, device) in self.world.store.campaigns().devices(ID, 0, usize::MAX, &|_| true).unwrap() {
             let record = self.world.credentials.device(&device.endpoint).unwrap();

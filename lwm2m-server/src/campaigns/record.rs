@@ -472,6 +472,27 @@ pub enum Selection {
     Patterns(Scope),
 }
 
+/// A plan as it is if nobody says otherwise, that nobody has to approve of.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+pub(super) fn plan() -> Plan {
+    Plan {
+        steps: vec![
+            Step::Devices(NonZeroU32::MIN),
+            Step::Share(Share::percent(1)),
+            Step::Share(Share::percent(10)),
+            Step::Share(Share::ALL),
+        ],
+        rate: None,
+        at_once: NonZeroU32::new(1000).unwrap(),
+        threshold: Share::percent(5),
+        least_failures: NonZeroU32::new(10).unwrap(),
+        pause: 0,
+        deadline: 86_400,
+        approval: false,
+    }
+}
+
 #[cfg(test)]
 pub(super) use tests::plan;
 
@@ -525,23 +546,5 @@ mod tests {
         assert_eq!((device.is_in(2), device.state(2)), (true, DeviceState::Waiting));
         device.put(outcome(2, DeviceState::Succeeded));
         assert_eq!((device.outcomes.len(), device.is_in(2), device.is_in(3)), (2, true, false));
-    }
-
-    pub(in super::super) fn plan() -> Plan {
-        Plan {
-            steps: vec![
-                Step::Devices(NonZeroU32::MIN),
-                Step::Share(Share::percent(1)),
-                Step::Share(Share::percent(10)),
-                Step::Share(Share::ALL),
-            ],
-            rate: None,
-            at_once: NonZeroU32::new(1000).unwrap(),
-            threshold: Share::percent(5),
-            least_failures: NonZeroU32::new(10).unwrap(),
-            pause: 0,
-            deadline: 86_400,
-            approval: false,
-        }
     }
 }
