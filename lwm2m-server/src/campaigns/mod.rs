@@ -1,6 +1,6 @@
 //! Campaigns: the same done with many devices, step by step, so that a mistake stops at a few of them.
 //!
-//! 1. [`Campaigns::make`] fixes the list of devices; what cannot be done with one is said before anything is done with another.
+//! 1. `Campaigns::make` fixes the list of devices; what cannot be done with one is said before anything is done with another.
 //! 2. Somebody else approves of it where its plan says so.
 //! 3. Devices are started step by step, and the campaign stops by itself when too many fail.
 //! 4. Each device has its own outcome; those that failed can be taken again.

@@ -494,9 +494,6 @@ pub(super) fn plan() -> Plan {
 }
 
 #[cfg(test)]
-pub(super) use tests::plan;
-
-#[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
