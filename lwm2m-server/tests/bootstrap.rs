@@ -11,7 +11,7 @@ use lwm2m_objects::format::Items;
 use lwm2m_objects::{Content, Format, Path};
 use lwm2m_server::credentials::{BootstrapStep, Enrol, Fetch, Profile, Role, Rotate, Settings, State};
 use lwm2m_server::endpoint::Listener;
-use support::{Device, KEY, World};
+use support::{Device, KEY, World, play};
 
 const FOUND: &[u8] = b"</>;lwm2m=1.1,</0/1>,</0/0>;ssid=9;uri=\"coaps://x\",</1/0>;ssid=9,</3/0>";
 
@@ -47,24 +47,6 @@ fn run(world: &mut World, device: &mut Device, refused: usize, refusal: Option<C
             Code::DELETE => device.answer(world, &asked, Code::DELETED, &[], b""),
             _ => device.answer(world, &asked, Code::CHANGED, &[], b""),
         }
-    }
-    steps
-}
-
-/// Answers each step, named as `0.03 /0/2`, as `play` says; tells what was asked.
-fn play(
-    world: &mut World,
-    device: &mut Device,
-    mut play: impl FnMut(&str) -> (Code, &'static [u8]),
-) -> Vec<String> {
-    let mut steps = Vec::new();
-    while let Some(asked) = device.got.pop_front() {
-        let step = format!("{}.{:02} {}", asked.code.class(), asked.code.detail(), asked.uri());
-        let (code, body) = play(&step);
-        let link = (OptionNumber::CONTENT_FORMAT, &[40_u8][..]);
-        let options = if body.is_empty() { &[][..] } else { core::slice::from_ref(&link) };
-        device.answer(world, &asked, code, options, body);
-        steps.push(step);
     }
     steps
 }

@@ -12,7 +12,7 @@ use lwm2m_server::credentials::{
     Enrol, HoldKind, Phase, Profile, Refusal, Role, Rotate, Standing, State, Subject,
 };
 use lwm2m_server::endpoint::{Config, Listener};
-use support::{Device, KEY, World};
+use support::{Device, KEY, World, play};
 
 const HOUR: u64 = 3_600_000;
 const REGISTER: &str = "ep=a&lt=86400&lwm2m=1.1";
@@ -73,23 +73,14 @@ impl Field {
         self.device.answer(&mut self.world, &asked, Code::CHANGED, &[], b"");
     }
 
-    /// Bootstraps the device, which answers each step as `play` says; tells what was asked.
-    fn bootstrap(&mut self, mut play: impl FnMut(&str) -> (Code, &'static [u8])) -> Vec<String> {
+    /// Bootstraps the device, which answers each step as `answers` says; tells what was asked.
+    fn bootstrap(&mut self, answers: impl FnMut(&str) -> (Code, &'static [u8])) -> Vec<String> {
         self.port = self.port.saturating_add(1);
         let world = &mut self.world;
         let mut device = Device::secure(world, Listener::BootstrapCoaps, self.port, "a-bootstrap", &KEY);
         let answer = device.request(world, Code::POST, "bs?ep=a", b"").unwrap();
         assert_eq!(answer.code, Code::CHANGED);
-        let mut steps = Vec::new();
-        while let Some(asked) = device.got.pop_front() {
-            let step = format!("{}.{:02} {}", asked.code.class(), asked.code.detail(), asked.uri());
-            let (code, body) = play(&step);
-            let link = (OptionNumber::CONTENT_FORMAT, &[40_u8][..]);
-            let options = if body.is_empty() { &[][..] } else { core::slice::from_ref(&link) };
-            device.answer(world, &asked, code, options, body);
-            steps.push(step);
-        }
-        steps
+        play(world, &mut device, answers)
     }
 
     /// Identity and key of a credential.

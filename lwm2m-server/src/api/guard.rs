@@ -1,6 +1,6 @@
 //! Who is let in: a token that is good, with the permission that the operation takes, for the device that it names.
 //!
-//! Invariants: nothing but `/health` answers without a token, not even whether a route exists; whether a device exists is not told to
+//! Invariants: nothing but `/health` and `/health/ready` answers without a token, not even whether a route exists; whether a device exists is not told to
 //! a token that is for others; a good token is never kept waiting for wrong ones of others.
 
 use core::net::{IpAddr, Ipv4Addr};

@@ -752,6 +752,24 @@ impl Device {
     }
 }
 
+/// Answers each step, named as `0.03 /0/2`, as `play` says; tells what was asked.
+pub(crate) fn play(
+    world: &mut World,
+    device: &mut Device,
+    mut play: impl FnMut(&str) -> (Code, &'static [u8]),
+) -> Vec<String> {
+    let mut steps = Vec::new();
+    while let Some(asked) = device.got.pop_front() {
+        let step = format!("{}.{:02} {}", asked.code.class(), asked.code.detail(), asked.uri());
+        let (code, body) = play(&step);
+        let link = (OptionNumber::CONTENT_FORMAT, &[40_u8][..]);
+        let options = if body.is_empty() { &[][..] } else { core::slice::from_ref(&link) };
+        device.answer(world, &asked, code, options, body);
+        steps.push(step);
+    }
+    steps
+}
+
 /// Where the server listens.
 pub(crate) fn listened() -> Addresses {
     [5683, 5684, 5783, 5784, 5694, 5794].map(|port| Some(([192, 0, 2, 1], port).into())).into()
